@@ -1,0 +1,3 @@
+//! The `amcp` binary: parse, validate, trace, start, await a signal, drain.
+
+fn main() {}

@@ -1,0 +1,57 @@
+//! The capabilities that a plan may use.
+//!
+//! Does not know which agents offer them; the registry makes it from its directory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use amcp_protocol::{CapabilityName, Contract};
+
+/// Contracts by capability name; the order is that of the names, so that prompts and plans are reproducible.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue(BTreeMap<CapabilityName, Arc<Contract>>);
+
+impl Catalogue {
+    /// The contract of a capability.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Contract>> {
+        self.0.get(name)
+    }
+
+    /// All contracts, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Contract>> {
+        self.0.values()
+    }
+
+    /// How many capabilities there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What a user with these roles may use.
+    #[must_use]
+    pub fn permitted(&self, roles: &[String]) -> Self {
+        self.iter()
+            .filter(|contract| contract.capability.allows(roles))
+            .cloned()
+            .collect()
+    }
+}
+
+impl FromIterator<Arc<Contract>> for Catalogue {
+    fn from_iter<I: IntoIterator<Item = Arc<Contract>>>(contracts: I) -> Self {
+        Self(
+            contracts
+                .into_iter()
+                .map(|contract| (contract.capability.name.clone(), contract))
+                .collect(),
+        )
+    }
+}

@@ -1,0 +1,13 @@
+//! The two decisions of an orchestrator, as pure functions: which plan is executed, and what happens next.
+//!
+//! No runtime, no actor, no clock, no randomness: time and jitter come in as arguments. Nothing here sends anything.
+
+pub mod catalogue;
+pub mod compile;
+pub mod parse;
+pub mod plan;
+
+pub use catalogue::Catalogue;
+pub use compile::{Fill, NoFill, PlanError, PlanLimits, Rules, compile};
+pub use parse::{ParseError, parse};
+pub use plan::{Plan, PlanTask, Reference};

@@ -1,0 +1,114 @@
+//! The port to planners: from a query to a compiled plan, and from results to an answer's text.
+//!
+//! Outside of the request machine, which only sees what came of it. A planner never dispatches anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amcp_plan::{Catalogue, Plan, PlanLimits};
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{CapabilityName, Failure, ProposedPlan, TaskReport};
+use jiff::civil::Date;
+
+/// What a planner is asked.
+#[derive(Debug, Clone)]
+pub struct PlanningInput {
+    /// What the user wants, in the user's words.
+    pub query: String,
+    /// All capabilities of the mesh; a planner shows a model only those that `roles` permit, and compiles against all.
+    pub catalogue: Arc<Catalogue>,
+    /// The user's roles.
+    pub roles: Vec<String>,
+    /// How large the plan may be.
+    pub limits: PlanLimits,
+    /// How long planning may take.
+    pub time: Duration,
+    /// How many LLM calls it may cost.
+    pub llm_calls: u32,
+    /// The user's date, for "last quarter" and the like.
+    pub today: Date,
+    /// In a second round: what became of the first one. The new plan adds tasks and may only use `authorised`.
+    pub feedback: Option<Feedback>,
+}
+
+/// What became of the first round.
+#[derive(Debug, Clone)]
+pub struct Feedback {
+    /// The tasks that are done and those that failed.
+    pub tasks: Vec<TaskReport>,
+    /// The capabilities that were authorised when the request was accepted.
+    pub authorised: Vec<CapabilityName>,
+}
+
+/// What came of planning.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The compiled plan.
+    pub plan: Plan,
+    /// Who made it, such as `embedded` or `ollama/llama3.1:8b`.
+    pub planner: String,
+    /// How many LLM calls it cost.
+    pub llm_calls: u32,
+    /// What the reader of the answer should know, such as a fall-back.
+    pub notes: Vec<String>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{failure}")]
+pub struct PlanningError {
+    /// The reason.
+    pub failure: Failure,
+    /// Who failed.
+    pub planner: String,
+    /// How many LLM calls it cost.
+    pub llm_calls: u32,
+    /// The last plan that was proposed and refused, for the user to see.
+    pub proposal: Option<Box<ProposedPlan>>,
+}
+
+/// What the answer is composed from.
+#[derive(Debug, Clone)]
+pub struct ComposeInput {
+    /// What the user wanted.
+    pub query: String,
+    /// What became of each task.
+    pub tasks: Vec<TaskReport>,
+    /// Parts of the query that no capability covers.
+    pub unplaced: Vec<String>,
+    /// The contracts of the tasks' capabilities: they say what a result means.
+    pub catalogue: Arc<Catalogue>,
+    /// How long it may take.
+    pub time: Duration,
+    /// How many LLM calls it may cost.
+    pub llm_calls: u32,
+}
+
+/// A composed answer.
+#[derive(Debug, Clone)]
+pub struct Composed {
+    /// For the user to read; never empty, never raw JSON.
+    pub text: String,
+    /// How many LLM calls it cost.
+    pub llm_calls: u32,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+/// Makes plans and composes answers.
+///
+/// Both futures may be dropped at any time; the caller bounds them by `time` as well.
+pub trait Planner: Send + Sync + 'static {
+    /// For people, such as `embedded` or `ollama/llama3.1:8b`.
+    fn name(&self) -> String;
+
+    /// Makes a compiled plan.
+    fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>>;
+
+    /// Composes the answer's text. A planner that cannot returns a failure, and the caller composes a plain text with
+    /// `compose_plainly`.
+    fn compose(&self, input: ComposeInput) -> PortFuture<'_, Result<Composed, Failure>>;
+}
+
+/// A shared planner.
+pub type SharedPlanner = Arc<dyn Planner>;

@@ -1,0 +1,383 @@
+//! What an agent can do, described so that a planner can choose it, a compiler can wire it and a policy can judge it.
+//!
+//! Does not know where an agent runs or how busy it is; that is the registry's knowledge.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::id::{AgentId, CapabilityName};
+use crate::payload;
+use crate::schema::Schema;
+
+/// Longest description of a capability, in characters: it enters prompts, and its author is not trusted.
+pub const MAX_DESCRIPTION: usize = 300;
+
+/// What doing a task changes in the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Nothing.
+    Read,
+    /// Something that can be put back or overwritten.
+    Write,
+    /// Something that cannot be undone: a payment, a message to a person.
+    Irreversible,
+}
+
+/// A parameter that another task's result can fill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Consumes {
+    /// The parameter's name, at the top level of the params.
+    pub param: String,
+    /// The value types it takes, such as `expense.rows`; the preferred one first.
+    pub types: Vec<String>,
+}
+
+/// A part of the result that other tasks can consume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Produces {
+    /// The value type, such as `expense.rows`.
+    #[serde(rename = "type")]
+    pub value_type: String,
+    /// Where it is in the result: a JSON pointer; empty for the whole result.
+    #[serde(default)]
+    pub path: String,
+}
+
+/// A query and the params it means: for people, for prompts and for ranking.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Example {
+    /// What a user might say.
+    pub query: String,
+    /// The params that this means.
+    #[serde(with = "payload")]
+    pub params: Value,
+}
+
+/// One thing that an agent can do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capability {
+    /// Its name, such as `finance.db.query`.
+    pub name: CapabilityName,
+    /// The version of its contract; agents that share a name must share the contract.
+    pub version: String,
+    /// One line, at most [`MAX_DESCRIPTION`] characters.
+    pub description: String,
+    /// JSON Schema of the params: an object.
+    #[serde(with = "payload")]
+    pub params: Value,
+    /// JSON Schema of the result.
+    #[serde(with = "payload")]
+    pub result: Value,
+    /// Params that other tasks' results can fill.
+    #[serde(default)]
+    pub consumes: Vec<Consumes>,
+    /// Parts of the result that other tasks can consume.
+    #[serde(default)]
+    pub produces: Vec<Produces>,
+    /// Examples of use.
+    #[serde(default)]
+    pub examples: Vec<Example>,
+    /// Further words that people use for it.
+    #[serde(default)]
+    pub keywords: Vec<String>,
+    /// A user needs all of these roles; none means that everybody may.
+    #[serde(default)]
+    pub required_roles: Vec<String>,
+    /// What it changes.
+    pub effect: Effect,
+    /// Whether doing the same task twice is the same as doing it once.
+    pub idempotent: bool,
+    /// How long one attempt may take.
+    pub timeout_ms: u64,
+    /// How many tasks one agent works on at a time.
+    pub concurrency: u32,
+}
+
+impl Capability {
+    /// A capability that reads, is idempotent, takes at most 30 s and four tasks at a time, with open schemas and nothing
+    /// else declared; refine it with struct update or the fields themselves.
+    ///
+    /// # Panics
+    /// When `name` is no capability name: it is written in the source.
+    #[must_use]
+    pub fn new(name: &str, description: &str) -> Self {
+        Self {
+            name: CapabilityName::new(name).expect("a capability name in the source is valid"),
+            version: "1.0".to_owned(),
+            description: description.to_owned(),
+            params: serde_json::json!({"type": "object"}),
+            result: Value::Bool(true),
+            consumes: Vec::new(),
+            produces: Vec::new(),
+            examples: Vec::new(),
+            keywords: Vec::new(),
+            required_roles: Vec::new(),
+            effect: Effect::Read,
+            idempotent: true,
+            // Thrice what a slow HTTP service needs, half of a request's default deadline.
+            timeout_ms: 30_000,
+            concurrency: 4,
+        }
+    }
+
+    /// How long one attempt may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    /// Whether a user with these roles may use it.
+    #[must_use]
+    pub fn allows(&self, roles: &[String]) -> bool {
+        self.required_roles.iter().all(|role| roles.contains(role))
+    }
+
+    /// The names of the params that its schema requires.
+    pub fn required_params(&self) -> impl Iterator<Item = &str> {
+        self.params
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+    }
+
+    /// The schema of one top-level param.
+    #[must_use]
+    pub fn param_schema(&self, param: &str) -> Option<&Value> {
+        self.params.get("properties")?.get(param)
+    }
+}
+
+/// A capability whose schemas were compiled: what a plan is checked against and a specialist promises.
+#[derive(Debug)]
+pub struct Contract {
+    /// The capability as declared.
+    pub capability: Capability,
+    /// Judges params.
+    pub params: Schema,
+    /// Judges results.
+    pub result: Schema,
+}
+
+impl Contract {
+    /// Checks the declaration and compiles its schemas.
+    ///
+    /// # Errors
+    /// [`CardError`] names the rule that the declaration breaks.
+    pub fn new(capability: Capability) -> Result<Self, CardError> {
+        check_capability(&capability)?;
+        let schema_error = |what| {
+            let name = capability.name.clone();
+            move |source| CardError::Schema {
+                capability: name,
+                what,
+                source,
+            }
+        };
+        let params = Schema::compile(&capability.params).map_err(schema_error("params"))?;
+        let result = Schema::compile(&capability.result).map_err(schema_error("result"))?;
+        Ok(Self {
+            capability,
+            params,
+            result,
+        })
+    }
+}
+
+/// What an agent says about itself when it joins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentCard {
+    /// The agent, unique in the mesh.
+    pub id: AgentId,
+    /// One line for people.
+    pub description: String,
+    /// What it can do: at least one thing.
+    pub capabilities: Vec<Capability>,
+}
+
+impl AgentCard {
+    /// A card.
+    ///
+    /// # Panics
+    /// When `id` is no agent id: it is written in the source.
+    #[must_use]
+    pub fn new(id: &str, description: &str, capabilities: Vec<Capability>) -> Self {
+        Self {
+            id: AgentId::new(id).expect("an agent id in the source is valid"),
+            description: description.to_owned(),
+            capabilities,
+        }
+    }
+
+    /// Checks the card and compiles its contracts, in the card's order.
+    ///
+    /// # Errors
+    /// [`CardError`] names the capability and the rule it breaks.
+    pub fn contracts(&self) -> Result<Vec<Arc<Contract>>, CardError> {
+        if self.capabilities.is_empty() {
+            return Err(CardError::Empty);
+        }
+        let mut names = BTreeSet::new();
+        for capability in &self.capabilities {
+            if !names.insert(&capability.name) {
+                return Err(CardError::Twice(capability.name.clone()));
+            }
+        }
+        self.capabilities
+            .iter()
+            .cloned()
+            .map(|c| Contract::new(c).map(Arc::new))
+            .collect()
+    }
+}
+
+/// Why a card is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CardError {
+    /// It offers nothing.
+    #[error("the card lists no capability")]
+    Empty,
+    /// It lists one capability twice.
+    #[error("the card lists '{0}' twice")]
+    Twice(CapabilityName),
+    /// A schema is none.
+    #[error("the {what} schema of '{capability}' is {source}")]
+    Schema {
+        /// Whose schema.
+        capability: CapabilityName,
+        /// `params` or `result`.
+        what: &'static str,
+        /// What is wrong with it.
+        source: crate::schema::SchemaError,
+    },
+    /// A declaration contradicts itself.
+    #[error("'{capability}': {reason}")]
+    Declaration {
+        /// Whose declaration.
+        capability: CapabilityName,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+fn check_capability(capability: &Capability) -> Result<(), CardError> {
+    let wrong = |reason: String| {
+        Err(CardError::Declaration {
+            capability: capability.name.clone(),
+            reason,
+        })
+    };
+    let description = &capability.description;
+    if description.trim().is_empty()
+        || description.contains('\n')
+        || description.chars().count() > MAX_DESCRIPTION
+    {
+        return wrong(format!(
+            "the description must be one line of 1 to {MAX_DESCRIPTION} characters"
+        ));
+    }
+    if capability.params.get("type").and_then(Value::as_str) != Some("object") {
+        return wrong("the params schema must have \"type\": \"object\"".to_owned());
+    }
+    if capability.timeout_ms == 0 || capability.concurrency == 0 {
+        return wrong("timeout_ms and concurrency must be at least 1".to_owned());
+    }
+    for consumes in &capability.consumes {
+        if consumes.types.is_empty() {
+            return wrong(format!(
+                "consumes '{}' without a value type",
+                consumes.param
+            ));
+        }
+        if capability.param_schema(&consumes.param).is_none() {
+            return wrong(format!(
+                "consumes '{}', which its params schema does not have",
+                consumes.param
+            ));
+        }
+    }
+    for produces in &capability.produces {
+        if !(produces.path.is_empty() || produces.path.starts_with('/')) {
+            return wrong(format!(
+                "the path '{}' of '{}' is no JSON pointer",
+                produces.path, produces.value_type
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn card(change: impl FnOnce(&mut Capability)) -> AgentCard {
+        let mut capability = Capability::new("weather.get", "The weather of a city.");
+        capability.params = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
+        change(&mut capability);
+        AgentCard::new("weather-1", "Tells the weather.", vec![capability])
+    }
+
+    #[test]
+    fn a_sound_card_gives_contracts() {
+        let contracts = card(|_| ()).contracts().unwrap();
+        assert!(contracts[0].params.is_valid(&json!({"city": "Paris"})));
+        assert!(!contracts[0].params.is_valid(&json!({})));
+        assert_eq!(
+            contracts[0]
+                .capability
+                .required_params()
+                .collect::<Vec<_>>(),
+            ["city"]
+        );
+    }
+
+    #[test]
+    fn each_unsound_card_is_refused_by_name() {
+        let refused =
+            |change: fn(&mut Capability)| card(change).contracts().unwrap_err().to_string();
+        assert!(refused(|c| c.params = json!({"type": "objet"})).contains("\"type\": \"object\""));
+        assert!(
+            refused(|c| c.result = json!({"type": "strnig"}))
+                .contains("result schema of 'weather.get'")
+        );
+        assert!(refused(|c| c.description = String::new()).contains("one line"));
+        assert!(refused(|c| c.timeout_ms = 0).contains("timeout_ms"));
+        assert!(
+            refused(|c| c.consumes.push(Consumes {
+                param: "rows".into(),
+                types: vec!["x".into()]
+            }))
+            .contains("does not have")
+        );
+        assert!(
+            refused(|c| c.produces.push(Produces {
+                value_type: "x".into(),
+                path: "rows".into()
+            }))
+            .contains("pointer")
+        );
+    }
+
+    #[test]
+    fn a_user_needs_every_required_role() {
+        let mut capability = Capability::new("finance.db.query", "Reads the ledger.");
+        assert!(capability.allows(&[]));
+        capability.required_roles = vec!["finance".into(), "staff".into()];
+        assert!(!capability.allows(&["finance".into()]));
+        assert!(capability.allows(&["staff".into(), "finance".into()]));
+    }
+}

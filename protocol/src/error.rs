@@ -1,0 +1,222 @@
+//! What can go wrong, as data: a code that programs match on, a message and a hint that people read.
+//!
+//! Does not decide what happens next: whether a task is retried is the request machine's policy.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Every kind of failure that leaves a component. The serialised form (`snake_case`) is part of the protocol.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum ErrorCode {
+            $($(#[$doc])* #[serde(rename = $text)] $name,)*
+        }
+
+        impl ErrorCode {
+            /// All codes, in the order of their declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code as it is serialised.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The request itself is malformed: empty query, unknown field, wrong type.
+    BadRequest = "bad_request",
+    /// The node serves as many requests as it admits; `retry_after_ms` says when to come back.
+    Overloaded = "overloaded",
+    /// The node is draining and takes nothing new.
+    ShuttingDown = "shutting_down",
+    /// No request, task or agent by that id.
+    NotFound = "not_found",
+    /// The same idempotency key came with another body.
+    IdempotencyConflict = "idempotency_conflict",
+    /// The user's roles do not allow the capability.
+    NotPermitted = "not_permitted",
+    /// The request's deadline passed.
+    DeadlineExceeded = "deadline_exceeded",
+    /// Somebody cancelled it.
+    Cancelled = "cancelled",
+    /// A budget of the request is used up (tasks, LLM calls, result bytes).
+    BudgetExceeded = "budget_exceeded",
+    /// A fault of AMCP itself.
+    Internal = "internal",
+
+    /// The planner found no capability for any part of the query.
+    NothingPlanned = "nothing_planned",
+    /// The plan is not JSON of a known shape, or breaks a rule that has no code of its own.
+    InvalidPlan = "invalid_plan",
+    /// The plan names a capability that nobody offers.
+    UnknownCapability = "unknown_capability",
+    /// The plan's tasks wait for each other in a circle.
+    CyclicPlan = "cyclic_plan",
+
+    /// No LLM answers at the configured address.
+    LlmUnavailable = "llm_unavailable",
+    /// The LLM did not answer in time.
+    LlmTimeout = "llm_timeout",
+    /// The LLM server does not have the model.
+    LlmModelMissing = "llm_model_missing",
+    /// The LLM server refuses work for now.
+    LlmBusy = "llm_busy",
+    /// The LLM's answer stopped in the middle.
+    LlmCut = "llm_cut",
+    /// What the LLM sent is not what its protocol says, or stayed unusable after the repairs.
+    LlmMalformed = "llm_malformed",
+
+    /// No agent offers the capability at this moment.
+    NoAgent = "no_agent",
+    /// The agent's queue is full; the task was not started.
+    AgentBusy = "agent_busy",
+    /// The agent is stopping or restarting; the task was not started.
+    AgentUnavailable = "agent_unavailable",
+    /// The agent went away with the task in its hands: the outcome is unknown.
+    AgentLost = "agent_lost",
+    /// The agent panicked while it worked on the task.
+    AgentPanicked = "agent_panicked",
+    /// The attempt took longer than allowed: the outcome is unknown.
+    TaskTimeout = "task_timeout",
+    /// The specialist says that it cannot do the task.
+    TaskFailed = "task_failed",
+    /// The task's params break the capability's schema.
+    InvalidParams = "invalid_params",
+    /// The result breaks the capability's schema.
+    InvalidResult = "invalid_result",
+    /// The result is larger than allowed.
+    ResultTooLarge = "result_too_large",
+    /// The task killed several agents and is not given to another.
+    Quarantined = "quarantined",
+    /// A task that this one depends on did not complete.
+    DependencyFailed = "dependency_failed",
+    /// A service outside the mesh could not be reached.
+    UpstreamUnavailable = "upstream_unavailable",
+    /// A service outside the mesh answered with an error or with nonsense.
+    UpstreamFailed = "upstream_failed",
+    /// A message of a wire version or kind that this node does not know.
+    UnsupportedWire = "unsupported_wire",
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl ErrorCode {
+    /// Whether the work had certainly not begun, so that doing it again cannot do it twice.
+    #[must_use]
+    pub const fn is_before_start(self) -> bool {
+        matches!(
+            self,
+            Self::NoAgent | Self::AgentBusy | Self::AgentUnavailable | Self::UnsupportedWire
+        )
+    }
+
+    /// Whether another attempt may end otherwise.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        self.is_before_start()
+            || matches!(
+                self,
+                Self::AgentLost
+                    | Self::AgentPanicked
+                    | Self::TaskTimeout
+                    | Self::UpstreamUnavailable
+                    | Self::LlmUnavailable
+                    | Self::LlmTimeout
+                    | Self::LlmBusy
+                    | Self::LlmCut
+            )
+    }
+
+    /// Whether the agent itself was destroyed by the attempt, as far as anybody can tell.
+    #[must_use]
+    pub const fn is_agent_death(self) -> bool {
+        matches!(self, Self::AgentLost | Self::AgentPanicked)
+    }
+}
+
+/// A failure as it travels and as people read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind it is.
+    pub code: ErrorCode,
+    /// What is wrong and where, in a sentence without a full stop.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// When trying again makes sense, in milliseconds from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Failure {
+    /// A failure with a code and a message.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+            retry_after_ms: None,
+        }
+    }
+
+    /// The same, with what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same, with when to come back.
+    #[must_use]
+    pub const fn retry_after_ms(mut self, ms: u64) -> Self {
+        self.retry_after_ms = Some(ms);
+        self
+    }
+
+    /// The specialist cannot do the task ([`ErrorCode::TaskFailed`]).
+    #[must_use]
+    pub fn task(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::TaskFailed, message)
+    }
+
+    /// A fault of AMCP itself ([`ErrorCode::Internal`]).
+    #[must_use]
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Internal, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_reads_back_from_its_text() {
+        for &code in ErrorCode::ALL {
+            let json = serde_json::to_string(&code).unwrap();
+            assert_eq!(json, format!("\"{code}\""));
+            assert_eq!(serde_json::from_str::<ErrorCode>(&json).unwrap(), code);
+        }
+    }
+
+    #[test]
+    fn what_had_not_begun_may_be_tried_again() {
+        for &code in ErrorCode::ALL {
+            assert!(!code.is_before_start() || code.is_transient(), "{code}");
+            assert!(!(code.is_before_start() && code.is_agent_death()), "{code}");
+        }
+    }
+}

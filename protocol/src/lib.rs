@@ -1,0 +1,29 @@
+//! The words that every part of the mesh shares: ids, capabilities and cards, requests, tasks, progress, events,
+//! error codes.
+//!
+//! Pure: no runtime, no actor, no clock, no randomness. It decides nothing and sends nothing; whoever needs a time or
+//! an id passes it in.
+
+pub mod capability;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod llm;
+pub mod payload;
+pub mod plan;
+pub mod request;
+pub mod schema;
+pub mod task;
+pub mod topic;
+
+pub use capability::{
+    AgentCard, Capability, CardError, Consumes, Contract, Effect, Example, Produces,
+};
+pub use error::{ErrorCode, Failure};
+pub use event::{CloudEvent, EventError};
+pub use id::{AgentId, CapabilityName, IdError, RequestId, TaskId};
+pub use plan::{PlannedTaskView, ProposedPlan, ProposedTask};
+pub use request::{Answer, AnswerState, Progress, TaskReport, TaskState, UserRequest};
+pub use schema::{Schema, SchemaError, Violation};
+pub use task::{Grant, TaskRequest, TaskResponse};
+pub use topic::{Topic, TopicError, TopicPattern};

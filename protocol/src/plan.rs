@@ -1,0 +1,68 @@
+//! The plan as planners write it and as people are shown it.
+//!
+//! Does not judge a plan: that is the compiler's work (crate `amcp-plan`).
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::id::{CapabilityName, TaskId};
+
+/// What a planner proposes; nothing in it has been checked.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProposedPlan {
+    /// Why, in the planner's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// An answer that needs no task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_directly: Option<String>,
+    /// The tasks.
+    #[serde(default)]
+    pub tasks: Vec<ProposedTask>,
+    /// Parts of the query for which the planner found no capability.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unplaced: Vec<String>,
+}
+
+/// One task as a planner proposes it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProposedTask {
+    /// Its id; made up by the compiler when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What to do.
+    pub capability: String,
+    /// With what; a value may be a reference, `{"$ref":"t1","path":"/rows"}` or `"$t1.rows"`.
+    #[serde(default)]
+    pub params: Map<String, Value>,
+    /// Tasks that must be completed before.
+    #[serde(default)]
+    pub depends_on: Vec<String>,
+    /// Whether the tasks that depend on it go on without it when it fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// One task of a compiled plan, as `amcp plan --json` and the events show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedTaskView {
+    /// Its id.
+    pub id: TaskId,
+    /// What to do.
+    pub capability: CapabilityName,
+    /// With what; references in their long form.
+    pub params: Value,
+    /// Tasks that must be completed before.
+    pub depends_on: Vec<TaskId>,
+    /// The edges that the compiler added, each with its reason.
+    pub inferred: Vec<InferredEdge>,
+}
+
+/// An edge that the compiler added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InferredEdge {
+    /// The task that must be completed before.
+    pub from: TaskId,
+    /// Why.
+    pub reason: String,
+}

@@ -1,0 +1,272 @@
+//! What a user asks, what is seen while it is worked on, and what is answered.
+//!
+//! Does not move a request from state to state: that is the machine's work (crate `amcp-plan`).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{ErrorCode, Failure};
+use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
+use crate::plan::PlannedTaskView;
+
+/// Longest query, in bytes: a page of text; more belongs into a document that a task reads.
+pub const MAX_QUERY_BYTES: usize = 16 * 1024;
+
+/// What a user asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserRequest {
+    /// In plain language.
+    pub query: String,
+    /// Who asks, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What the user may do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// How long the answer may take, in milliseconds; the node's default when missing, and never more than its maximum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// W3C trace context of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+impl UserRequest {
+    /// A request by nobody in particular.
+    #[must_use]
+    pub fn new(query: impl Into<String>) -> Self {
+        Self {
+            query: query.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Checks what the type cannot say.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadRequest`] for an empty or over-long query and a deadline of zero.
+    pub fn check(&self) -> Result<(), Failure> {
+        let bad = |message: String, hint: &str| {
+            Err(Failure::new(ErrorCode::BadRequest, message).hint(hint))
+        };
+        if self.query.trim().is_empty() {
+            return bad(
+                "the query is empty".to_owned(),
+                "say what you want, such as \"What's the weather in Paris?\"",
+            );
+        }
+        if self.query.len() > MAX_QUERY_BYTES {
+            return bad(
+                format!(
+                    "the query has {} bytes, more than {MAX_QUERY_BYTES}",
+                    self.query.len()
+                ),
+                "shorten it",
+            );
+        }
+        if self.deadline_ms == Some(0) {
+            return bad(
+                "deadline_ms is 0".to_owned(),
+                "leave it out for the node's default",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerState {
+    /// Every task was done and the whole query was answered.
+    Completed,
+    /// Something is missing; the answer says what.
+    Partial,
+    /// Nothing could be answered; `error` says why.
+    Failed,
+    /// Somebody cancelled it.
+    Cancelled,
+}
+
+impl AnswerState {
+    /// The state as it is serialised.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// It was done.
+    Completed,
+    /// It was tried and not done.
+    Failed,
+    /// It was never started, because something that it needs is missing.
+    Skipped,
+    /// The request was cancelled or ran out of time before it ended.
+    Cancelled,
+}
+
+/// What became of one task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// The task.
+    pub id: TaskId,
+    /// What was to be done.
+    pub capability: CapabilityName,
+    /// Who worked on it last; nobody when it was never dispatched.
+    pub agent: Option<AgentId>,
+    /// How it ended.
+    pub state: TaskState,
+    /// How many times it was dispatched.
+    pub attempts: u32,
+    /// From the first dispatch to the end, in milliseconds.
+    pub duration_ms: u64,
+    /// The result of a completed task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// Why a task was not completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
+
+/// The one final response to a request: the body of POST /ask and of `amcp ask --json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Which request.
+    pub request_id: RequestId,
+    /// How it ended.
+    pub state: AnswerState,
+    /// For the user to read; never empty.
+    pub answer: String,
+    /// Which planner made the plan, such as `embedded` or `ollama/llama3.1:8b`.
+    pub planner: String,
+    /// What became of each task, in the plan's order.
+    pub tasks: Vec<TaskReport>,
+    /// Why a request failed, or what is missing from a partial answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// What the reader should know about how the answer came about, such as a fall-back to the embedded planner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// What is seen of a request while it is worked on, in order; the CloudEvents `progress.*`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Progress {
+    /// The request was accepted.
+    Accepted {
+        /// What is asked.
+        query: String,
+    },
+    /// A plan was compiled; with `round` 2 it replaces what failed in round 1.
+    Planned {
+        /// Which planner made it.
+        planner: String,
+        /// Counts from 1.
+        round: u32,
+        /// The tasks that it adds.
+        tasks: Vec<PlannedTaskView>,
+        /// Parts of the query that no capability covers.
+        unplaced: Vec<String>,
+    },
+    /// A task was sent to an agent.
+    Dispatched {
+        /// Which task.
+        task: TaskId,
+        /// What to do.
+        capability: CapabilityName,
+        /// Counts from 1.
+        attempt: u32,
+        /// To whom.
+        agent: AgentId,
+    },
+    /// An attempt failed and the task will be dispatched again.
+    Retried {
+        /// Which task.
+        task: TaskId,
+        /// The attempt that failed.
+        attempt: u32,
+        /// Why it failed.
+        error: Failure,
+        /// When it is dispatched again, in milliseconds from now.
+        after_ms: u64,
+    },
+    /// A task was done.
+    Completed {
+        /// Which task.
+        task: TaskId,
+        /// Who did it.
+        agent: AgentId,
+        /// From the first dispatch, in milliseconds.
+        duration_ms: u64,
+    },
+    /// A task failed for good, was skipped or was cancelled.
+    Failed {
+        /// Which task.
+        task: TaskId,
+        /// How it ended.
+        state: TaskState,
+        /// Why.
+        error: Failure,
+    },
+    /// The final response was given; nothing follows.
+    Answered {
+        /// How the request ended.
+        state: AnswerState,
+    },
+}
+
+impl Progress {
+    /// The CloudEvents `type` of this progress event.
+    #[must_use]
+    pub const fn event_type(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "progress.accepted",
+            Self::Planned { .. } => "progress.planned",
+            Self::Dispatched { .. } => "progress.dispatched",
+            Self::Retried { .. } => "progress.retried",
+            Self::Completed { .. } => "progress.completed",
+            Self::Failed { .. } => "progress.failed",
+            Self::Answered { .. } => "progress.answered",
+        }
+    }
+
+    /// The task it is about, if it is about one.
+    #[must_use]
+    pub const fn task(&self) -> Option<&TaskId> {
+        match self {
+            Self::Dispatched { task, .. }
+            | Self::Retried { task, .. }
+            | Self::Completed { task, .. }
+            | Self::Failed { task, .. } => Some(task),
+            Self::Accepted { .. } | Self::Planned { .. } | Self::Answered { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unusable_request_is_refused_with_what_to_do() {
+        assert!(UserRequest::new("hello").check().is_ok());
+        for query in ["", "  \n\t", &"x".repeat(MAX_QUERY_BYTES + 1)] {
+            let failure = UserRequest::new(query).check().unwrap_err();
+            assert_eq!(failure.code, ErrorCode::BadRequest);
+            assert!(failure.hint.is_some());
+        }
+        assert!(serde_json::from_str::<UserRequest>(r#"{"query":"x","qeury":"y"}"#).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! What an orchestrator sends to an agent and what comes back.
+//!
+//! Does not send: the mailboxes are the registry crate's.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Failure;
+use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
+use crate::payload;
+
+/// The version of [`TaskRequest`] and [`TaskResponse`] that this build speaks.
+pub const WIRE_VERSION: u16 = 1;
+
+/// Whom a task is done for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The user, if known.
+    pub user: Option<String>,
+    /// The user's roles.
+    pub roles: Vec<String>,
+}
+
+/// One attempt at one task, addressed to one agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskRequest {
+    /// [`WIRE_VERSION`] of the sender.
+    pub version: u16,
+    /// The request that the task belongs to.
+    pub request_id: RequestId,
+    /// The task within its plan.
+    pub task_id: TaskId,
+    /// Counts from 1. With `request_id` and `task_id` it names the attempt; an answer must repeat it.
+    pub attempt: u32,
+    /// What is left of the deadline when this is sent, in milliseconds.
+    pub deadline_ms: u64,
+    /// W3C trace context of the request.
+    pub traceparent: Option<String>,
+    /// Whom it is done for.
+    pub grant: Arc<Grant>,
+    /// What to do.
+    pub capability: CapabilityName,
+    /// With what; references are already replaced by values.
+    #[serde(with = "payload")]
+    pub params: Value,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskResponse {
+    /// [`WIRE_VERSION`] of the sender.
+    pub version: u16,
+    /// From the task's request.
+    pub request_id: RequestId,
+    /// From the task's request.
+    pub task_id: TaskId,
+    /// From the task's request.
+    pub attempt: u32,
+    /// Who worked on it.
+    pub agent: AgentId,
+    /// The result, or why there is none.
+    pub outcome: TaskOutcome,
+}
+
+/// The result of a task, or why there is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum TaskOutcome {
+    /// It was done.
+    Done(#[serde(with = "payload")] Value),
+    /// It was not.
+    Failed(Failure),
+}
+
+impl From<Result<Value, Failure>> for TaskOutcome {
+    fn from(result: Result<Value, Failure>) -> Self {
+        match result {
+            Ok(value) => Self::Done(value),
+            Err(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+impl From<TaskOutcome> for Result<Value, Failure> {
+    fn from(outcome: TaskOutcome) -> Self {
+        match outcome {
+            TaskOutcome::Done(value) => Ok(value),
+            TaskOutcome::Failed(failure) => Err(failure),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Who is there and what they can do: the pure [`directory::Directory`], the actor that keeps it, the mailbox that every
+//! agent has, and the node's event bus.
+//!
+//! Does not choose what to do, only who could do it; does not restart agents.
+
+pub mod mailbox;
+pub mod wire;
+
+pub use mailbox::{AgentMsg, AgentPort, TaskKey};
+pub use wire::{Wire, WireError};

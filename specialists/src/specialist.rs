@@ -1,0 +1,128 @@
+//! The trait that a specialist implements: a card and a handler.
+//!
+//! Does not deal with mailboxes, queues, time-outs, retries or restarts; the shell and the supervisor do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amcp_protocol::{AgentCard, CapabilityName, ErrorCode, Failure, Grant, RequestId, TaskId};
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// A task to do. Its params keep the capability's schema.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Which of the card's capabilities is wanted.
+    pub capability: CapabilityName,
+    /// The params: an object.
+    pub params: Value,
+}
+
+impl Task {
+    /// The params as a type of one's own.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidParams`] when they do not fit; what the schema says cannot happen.
+    pub fn params<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        T::deserialize(&self.params).map_err(|error| {
+            Failure::new(
+                ErrorCode::InvalidParams,
+                format!("params of {}: {error}", self.capability),
+            )
+        })
+    }
+
+    /// A text param; empty when it is missing.
+    #[must_use]
+    pub fn text(&self, param: &str) -> &str {
+        self.params
+            .get(param)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    }
+}
+
+/// What a handler may know about the task's surroundings. It grows with the mesh (calling other agents, asking the user);
+/// get everything through its methods.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub(crate) request_id: RequestId,
+    pub(crate) task_id: TaskId,
+    pub(crate) attempt: u32,
+    pub(crate) grant: Arc<Grant>,
+    pub(crate) deadline: Instant,
+    pub(crate) cancelled: CancellationToken,
+}
+
+impl Context {
+    /// A context outside of any request: for testing a specialist by itself.
+    #[must_use]
+    pub fn detached(request_id: RequestId, time_left: Duration) -> Self {
+        Self {
+            request_id,
+            task_id: TaskId::new("t1").expect("a valid task id"),
+            attempt: 1,
+            grant: Arc::default(),
+            deadline: Instant::now() + time_left,
+            cancelled: CancellationToken::new(),
+        }
+    }
+
+    /// The request that the task belongs to.
+    #[must_use]
+    pub const fn request_id(&self) -> RequestId {
+        self.request_id
+    }
+
+    /// The task within its plan; with the request it is a key under which work can be found done already.
+    #[must_use]
+    pub const fn task_id(&self) -> &TaskId {
+        &self.task_id
+    }
+
+    /// Counts from 1.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Whom the task is done for.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// What is left of the deadline.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Completes when the result is no longer wanted. A handler that is dropped at an `await` needs not look; one that
+    /// works in a blocking thread should.
+    #[must_use]
+    pub const fn cancelled(&self) -> &CancellationToken {
+        &self.cancelled
+    }
+}
+
+/// Somebody who can do something.
+///
+/// The supervisor makes one value per agent and restart; `handle` is called for up to `concurrency` tasks at once.
+#[async_trait]
+pub trait Specialist: Send + Sync + 'static {
+    /// Who it is and what it can do. Asked once, when the agent starts.
+    fn card(&self) -> AgentCard;
+
+    /// Does one task. The result is checked against the capability's schema.
+    ///
+    /// Dropped when the task is cancelled or its time is over. A panic costs this task and restarts the agent; the
+    /// other tasks in its hands are ended first.
+    ///
+    /// # Errors
+    /// [`Failure::task`] and other codes; which of them are tried again, and where, is decided by the request.
+    async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure>;
+}

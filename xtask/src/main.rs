@@ -1,0 +1,3 @@
+//! Maintainers' commands: `cargo xtask test | tidy | bench`.
+
+fn main() {}
