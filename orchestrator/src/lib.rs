@@ -3,9 +3,16 @@
 //! Decides nothing itself: which plan runs and what happens next are decisions of the pure crate `amcp-plan`. Does not
 //! know any specialist: agents are found at run time, in the registry's directory.
 
+pub mod handle;
 pub mod llm;
 pub mod planner;
+pub mod record;
 
+pub use handle::{Drained, OrchestratorHandle, PlanView, Settings};
 pub use planner::{
     ComposeInput, Composed, Feedback, Planned, Planner, PlanningError, PlanningInput,
 };
+pub use record::{Phase, ProgressFeed, Recorded, RequestView, Ticket};
+
+/// The CloudEvents `source` of an orchestrator's events.
+pub const SOURCE: &str = "/agent/orchestrator";

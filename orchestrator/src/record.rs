@@ -1,0 +1,228 @@
+//! What is known of one request from acceptance to expiry: its progress, its one answer, who waits for it.
+//!
+//! Does not decide anything; the request's actor writes it, everybody may read it. It outlives the actor, so that a
+//! reader who comes late or comes back misses nothing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use amcp_protocol::{Answer, CloudEvent, Progress, RequestId, UserRequest};
+use serde::Serialize;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+/// Where a request stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// A plan is being made.
+    Planning,
+    /// Tasks are under way.
+    Executing,
+    /// The answer is being written.
+    Synthesizing,
+    /// It was answered.
+    Done,
+}
+
+/// A request as others see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RequestView {
+    /// Which request.
+    pub request_id: RequestId,
+    /// Where it stands.
+    pub phase: Phase,
+    /// What was asked.
+    pub query: String,
+    /// Who asked.
+    pub user: Option<String>,
+    /// The final response, once there is one.
+    pub answer: Option<Arc<Answer>>,
+}
+
+/// One progress event as it was recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// Counts from 0 within the request.
+    pub sequence: usize,
+    /// When, in milliseconds since 1970 UTC.
+    pub unix_ms: i64,
+    /// What happened.
+    pub progress: Progress,
+}
+
+impl Recorded {
+    /// The same as a CloudEvent.
+    #[must_use]
+    pub fn to_event(&self, request: RequestId) -> CloudEvent {
+        CloudEvent::progress(request, self.sequence, crate::SOURCE, &self.progress)
+            .at_unix_ms(self.unix_ms)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct RequestRecord {
+    pub(crate) id: RequestId,
+    pub(crate) request: Arc<UserRequest>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    progress: Vec<(i64, Progress)>,
+    answer: Option<Arc<Answer>>,
+    /// The request's place among those admitted; given back with the answer.
+    admitted: Option<OwnedSemaphorePermit>,
+}
+
+impl RequestRecord {
+    pub(crate) fn new(
+        id: RequestId,
+        request: Arc<UserRequest>,
+        admitted: OwnedSemaphorePermit,
+    ) -> Self {
+        let state = State {
+            phase: Phase::Planning,
+            progress: Vec::new(),
+            answer: None,
+            admitted: Some(admitted),
+        };
+        Self {
+            id,
+            request,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every write below is a single assignment or push, so a poisoned lock still guards a whole state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records what happened and returns its sequence number; nothing is recorded after the answer.
+    pub(crate) fn push(&self, unix_ms: i64, phase: Phase, progress: Progress) -> Option<usize> {
+        let sequence = {
+            let mut state = self.state();
+            if state.answer.is_some() {
+                return None;
+            }
+            state.phase = phase;
+            state.progress.push((unix_ms, progress));
+            state.progress.len() - 1
+        };
+        self.changed.notify_waiters();
+        Some(sequence)
+    }
+
+    /// Commits the one final response. The first commit wins; later ones change nothing and return false.
+    pub(crate) fn commit(&self, unix_ms: i64, answer: Answer) -> bool {
+        {
+            let mut state = self.state();
+            if state.answer.is_some() {
+                return false;
+            }
+            state.phase = Phase::Done;
+            state.progress.push((
+                unix_ms,
+                Progress::Answered {
+                    state: answer.state,
+                },
+            ));
+            state.progress.shrink_to_fit();
+            state.answer = Some(Arc::new(answer));
+            state.admitted = None;
+        }
+        self.changed.notify_waiters();
+        true
+    }
+
+    pub(crate) fn answer(&self) -> Option<Arc<Answer>> {
+        self.state().answer.clone()
+    }
+
+    pub(crate) fn recorded(&self, sequence: usize) -> Option<Recorded> {
+        let (unix_ms, progress) = self.state().progress.get(sequence)?.clone();
+        Some(Recorded {
+            sequence,
+            unix_ms,
+            progress,
+        })
+    }
+
+    pub(crate) fn view(&self) -> RequestView {
+        let (phase, answer) = {
+            let state = self.state();
+            (state.phase, state.answer.clone())
+        };
+        let UserRequest { query, user, .. } = self.request.as_ref();
+        RequestView {
+            request_id: self.id,
+            phase,
+            query: query.clone(),
+            user: user.clone(),
+            answer,
+        }
+    }
+}
+
+/// Somebody's wait for the answer to an accepted request. Dropping it cancels nothing.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    pub(crate) record: Arc<RequestRecord>,
+    pub(crate) replayed: bool,
+}
+
+impl Ticket {
+    /// Which request.
+    #[must_use]
+    pub fn request_id(&self) -> RequestId {
+        self.record.id
+    }
+
+    /// Whether the request had been accepted before, under the same idempotency key.
+    #[must_use]
+    pub const fn replayed(&self) -> bool {
+        self.replayed
+    }
+
+    /// Waits for the one final response.
+    pub async fn answer(&self) -> Arc<Answer> {
+        loop {
+            let changed = self.record.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the look, so that a commit in between is not missed.
+            changed.as_mut().enable();
+            if let Some(answer) = self.record.answer() {
+                return answer;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// Reads a request's progress in order, from any position, as slowly as it likes.
+#[derive(Debug)]
+pub struct ProgressFeed {
+    pub(crate) record: Arc<RequestRecord>,
+    pub(crate) next: usize,
+}
+
+impl ProgressFeed {
+    /// The next event; waits for it; none after [`Progress::Answered`].
+    pub async fn next(&mut self) -> Option<Recorded> {
+        loop {
+            let changed = self.record.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(recorded) = self.record.recorded(self.next) {
+                self.next += 1;
+                return Some(recorded);
+            }
+            if self.record.answer().is_some() {
+                return None;
+            }
+            changed.await;
+        }
+    }
+}
