@@ -102,12 +102,27 @@ pub trait Planner: Send + Sync + 'static {
     /// For people, such as `embedded` or `ollama/llama3.1:8b`.
     fn name(&self) -> String;
 
+    /// Whether it can make another plan after seeing what failed; one that cannot is not asked twice.
+    fn replans(&self) -> bool {
+        false
+    }
+
+    /// Whether it writes answers itself; for one that does not, the plain composer does.
+    fn composes(&self) -> bool {
+        false
+    }
+
     /// Makes a compiled plan.
     fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>>;
 
-    /// Composes the answer's text. A planner that cannot returns a failure, and the caller composes a plain text with
-    /// `compose_plainly`.
-    fn compose(&self, input: ComposeInput) -> PortFuture<'_, Result<Composed, Failure>>;
+    /// Composes the answer's text; only asked when it [`Self::composes`]. After a failure the caller composes plainly.
+    fn compose(&self, _input: ComposeInput) -> PortFuture<'_, Result<Composed, Failure>> {
+        let failure = Failure::internal(format!(
+            "the planner {} does not compose answers",
+            self.name()
+        ));
+        Box::pin(async { Err(failure) })
+    }
 }
 
 /// A shared planner.

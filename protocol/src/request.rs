@@ -2,6 +2,8 @@
 //!
 //! Does not move a request from state to state: that is the machine's work (crate `amcp-plan`).
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -131,9 +133,9 @@ pub struct TaskReport {
     pub attempts: u32,
     /// From the first dispatch to the end, in milliseconds.
     pub duration_ms: u64,
-    /// The result of a completed task.
+    /// The result of a completed task; shared, because it may be large and has several readers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<Value>,
+    pub result: Option<Arc<Value>>,
     /// Why a task was not completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
