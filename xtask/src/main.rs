@@ -1,3 +1,55 @@
 //! Maintainers' commands: `cargo xtask test | tidy | bench`.
+//!
+//! Runs the tools that judge the house. Knows nothing about what the mesh does.
 
-fn main() {}
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks to its user"
+)]
+
+mod bench;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use shell::Problem;
+
+const USAGE: &str = "\
+Maintainers' commands of AMCP
+
+  cargo xtask test             formatting, tidy, licences, clippy, doctests, tests: all that CI runs
+  cargo xtask tidy             the rules of the house that can be checked by reading the sources
+  cargo xtask bench [--quick]  the mesh beside bare ractor, over HTTP, under overload, from a cold start (release build)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match args.as_slice() {
+        ["test"] => test::run(),
+        ["tidy"] => tidy::run(),
+        ["bench", rest @ ..] => bench::run(rest),
+        ["help" | "-h" | "--help"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        [] => Err(Problem::new("a command is missing", USAGE)),
+        other => Err(Problem::new(
+            format!("`{}` is no command", other.join(" ")),
+            USAGE,
+        )),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The commands that exist, for checking what the documents promise.
+const COMMANDS: &[&str] = &["test", "tidy", "bench", "help"];

@@ -1,0 +1,146 @@
+//! `cargo xtask test`: everything that CI runs, the tests last.
+//!
+//! A check that fails does not keep the others from running: one run shows all that is wrong.
+
+use std::time::Instant;
+
+use crate::shell::{self, Problem, cargo, command, show, succeeds};
+use crate::tidy;
+
+pub(crate) fn run() -> Result<(), Problem> {
+    require_c_compiler()?;
+    require_component("fmt", "rustfmt")?;
+    require_component("clippy", "clippy")?;
+
+    let mut failed = Vec::new();
+    let mut check = |name: &'static str, outcome: &dyn Fn() -> Result<(), String>| {
+        eprintln!("── {name}");
+        let start = Instant::now();
+        let result = outcome();
+        let seconds = start.elapsed().as_secs_f32();
+        match result {
+            Ok(()) => eprintln!("   {name}: passed ({seconds:.1} s)"),
+            Err(why) => {
+                eprintln!("   {name}: FAILED ({seconds:.1} s): {why}");
+                failed.push(name);
+            }
+        }
+    };
+    check("format", &|| show(with(&["fmt", "--all", "--check"])));
+    check("tidy", &|| tidy::run().map_err(|p| p.to_string()));
+    check("licences, bans, sources", &deny);
+    // The warnings are denied by an argument and not by RUSTFLAGS: those would make every dependency build again.
+    check("clippy", &|| {
+        let args = [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        show(with(&args))
+    });
+    // With --tests, so that dependencies have the features that the tests give them, and are built once.
+    check("build", &|| {
+        show(with(&["build", "--workspace", "--bins", "--tests"]))
+    });
+    check("doctests", &|| {
+        show(with(&["test", "--workspace", "--doc"]))
+    });
+    if !failed.is_empty() {
+        eprintln!(
+            "── failed: {}; the tests run all the same",
+            failed.join(", ")
+        );
+    }
+    let tests = tests();
+    match (tests, failed.as_slice()) {
+        (Ok(()), []) => Ok(()),
+        (Ok(()), failed) => Err(Problem::new(
+            format!("the tests pass, but not: {}", failed.join(", ")),
+            "see above, under each one's name",
+        )),
+        (Err(why), _) => Err(Problem::new(why, "the failed tests are named above")),
+    }
+}
+
+fn with(args: &[&str]) -> std::process::Command {
+    let mut command = cargo();
+    command.args(args);
+    command
+}
+
+fn tests() -> Result<(), String> {
+    let runner: &[&str] = if succeeds(with(&["nextest", "--version"])) {
+        &["nextest", "run", "--workspace"]
+    } else {
+        eprintln!("   cargo-nextest is not installed: `cargo test` runs the tests");
+        // Libraries, binaries and tests; no benches. Doctests ran before.
+        &[
+            "test",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--no-fail-fast",
+        ]
+    };
+    eprintln!("── tests");
+    let amcp = shell::amcp(&shell::metadata().map_err(|p| p.to_string())?, "debug");
+    let mut command = with(runner);
+    // The binary that the cross-crate tests start; they build it themselves when this is not set.
+    command.env("AMCP_BIN", amcp);
+    show(command)
+}
+
+fn deny() -> Result<(), String> {
+    if succeeds(with(&["deny", "--version"])) {
+        show(with(&["deny", "check", "licenses", "bans", "sources"]))
+    } else {
+        eprintln!(
+            "   skipped: cargo-deny is not installed (`cargo install --locked cargo-deny` takes minutes)"
+        );
+        Ok(())
+    }
+}
+
+fn require_component(subcommand: &str, component: &str) -> Result<(), Problem> {
+    if succeeds(with(&[subcommand, "--version"])) {
+        return Ok(());
+    }
+    eprintln!("── {component} is missing: installing it");
+    let mut install = command("rustup");
+    install.args(["component", "add", component]);
+    if show(install).is_ok() && succeeds(with(&[subcommand, "--version"])) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        format!("`cargo {subcommand}` is not there and could not be installed"),
+        format!(
+            "run `rustup component add {component}`, or install it with the toolchain's package"
+        ),
+    ))
+}
+
+/// SQLite and ring are partly C.
+fn require_c_compiler() -> Result<(), Problem> {
+    let named = std::env::var("CC").ok();
+    let candidates = ["cc", "gcc", "clang", "cl"];
+    let found = named
+        .as_deref()
+        .into_iter()
+        .chain(candidates)
+        .any(|compiler| {
+            let mut probe = command(compiler);
+            probe.arg("--version");
+            succeeds(probe)
+        });
+    if found {
+        return Ok(());
+    }
+    Err(Problem::new(
+        "no C compiler was found; SQLite and ring need one",
+        "install one (Debian, Ubuntu: `apt install gcc libc6-dev`; Fedora: `dnf install gcc`; macOS: `xcode-select --install`), or name it in CC",
+    ))
+}

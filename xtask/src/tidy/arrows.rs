@@ -1,0 +1,222 @@
+//! Which package may depend on which, and what the pure ones may never reach.
+//!
+//! Does not look into sources.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::shell::Problem;
+
+/// The house: each package and the packages of the workspace that it may depend on, for building or testing.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("amcp-protocol", &[]),
+    ("amcp-plan", &["amcp-protocol"]),
+    ("amcp-registry", &["amcp-protocol"]),
+    ("amcp-specialists", &["amcp-protocol", "amcp-registry"]),
+    // Not on specialists: agents are found at run time.
+    (
+        "amcp-orchestrator",
+        &["amcp-protocol", "amcp-plan", "amcp-registry"],
+    ),
+    (
+        "amcp-gateway",
+        &[
+            "amcp-protocol",
+            "amcp-plan",
+            "amcp-registry",
+            "amcp-orchestrator",
+        ],
+    ),
+    (
+        "amcp",
+        &[
+            "amcp-protocol",
+            "amcp-plan",
+            "amcp-registry",
+            "amcp-orchestrator",
+            "amcp-gateway",
+            "amcp-specialists",
+        ],
+    ),
+    (
+        "amcp-tests",
+        &[
+            "amcp-protocol",
+            "amcp-plan",
+            "amcp-registry",
+            "amcp-orchestrator",
+            "amcp-gateway",
+            "amcp-specialists",
+            "amcp",
+        ],
+    ),
+    ("xtask", &[]),
+];
+
+/// Packages whose dependencies hold no runtime, no actor and no socket.
+pub(super) const PURE: &[&str] = &["amcp-protocol", "amcp-plan"];
+
+const IMPURE: &[&str] = &[
+    "tokio",
+    "ractor",
+    "ractor_cluster",
+    "mio",
+    "socket2",
+    "async-std",
+    "smol",
+];
+
+/// The workspace's packages and what each depends on, from `cargo metadata`.
+pub(super) fn packages(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let list = |value: &Value, key: &str| -> Vec<Value> {
+        let list = value.get(key).and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    };
+    let name = |value: &Value| -> String {
+        let name = value.get("name").and_then(Value::as_str);
+        name.unwrap_or_default().to_owned()
+    };
+    list(metadata, "packages")
+        .iter()
+        .map(|package| {
+            let dependencies = list(package, "dependencies");
+            (name(package), dependencies.iter().map(name).collect())
+        })
+        .collect()
+}
+
+/// Judges the dependencies between the workspace's packages.
+pub(super) fn check(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<Problem> {
+    let known: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
+    let mut problems = Vec::new();
+    for package in known.keys().filter(|name| !packages.contains_key(**name)) {
+        problems.push(Problem::new(
+            format!("package {package} does not exist, so nothing about it is checked"),
+            "bring xtask/src/tidy/arrows.rs and docs/ARCHITECTURE.md up to date",
+        ));
+    }
+    for (package, dependencies) in packages {
+        let Some(allowed) = known.get(package.as_str()) else {
+            problems.push(Problem::new(
+                format!("package {package} has no place in the house"),
+                "give it one in xtask/src/tidy/arrows.rs, with an ADR",
+            ));
+            continue;
+        };
+        let inside = dependencies
+            .iter()
+            .filter(|name| packages.contains_key(*name));
+        for dependency in inside.filter(|name| !allowed.contains(&name.as_str())) {
+            problems.push(Problem::new(
+                format!("{package} depends on {dependency}, which no arrow allows"),
+                "move what is needed to a package that both may see; a new arrow needs an ADR",
+            ));
+        }
+    }
+    problems
+}
+
+/// Judges what `cargo tree --prefix none --format {p}` lists for a pure package.
+pub(super) fn check_pure(package: &str, tree: &str) -> Vec<Problem> {
+    let names: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    if !names.contains(package) {
+        return vec![Problem::new(
+            format!("cargo tree says nothing about {package}"),
+            "bring PURE in xtask/src/tidy/arrows.rs up to date",
+        )];
+    }
+    IMPURE
+        .iter()
+        .filter(|name| names.contains(*name))
+        .map(|name| {
+            Problem::new(
+                format!("{package} is pure, but {name} is among its dependencies"),
+                format!("`cargo tree -p {package} -e normal -i {name}` says who brings it"),
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn house() -> BTreeMap<String, BTreeSet<String>> {
+        ARROWS
+            .iter()
+            .map(|(name, allowed)| {
+                let dependencies = allowed.iter().chain(&["serde"]);
+                let dependencies = dependencies.map(|name| (*name).to_owned()).collect();
+                ((*name).to_owned(), dependencies)
+            })
+            .collect()
+    }
+
+    fn errors(problems: Vec<Problem>) -> Vec<String> {
+        problems.into_iter().map(|problem| problem.error).collect()
+    }
+
+    #[test]
+    fn the_house_as_drawn_passes() {
+        assert_eq!(check(&house()), []);
+    }
+
+    #[test]
+    fn an_arrow_that_nobody_drew_is_found() {
+        let mut house = house();
+        let orchestrator = house.get_mut("amcp-orchestrator").unwrap();
+        orchestrator.insert("amcp-specialists".into());
+        assert_eq!(
+            errors(check(&house)),
+            ["amcp-orchestrator depends on amcp-specialists, which no arrow allows"]
+        );
+    }
+
+    #[test]
+    fn a_renamed_package_is_found_from_both_ends() {
+        let mut house = house();
+        house.remove("amcp-plan");
+        house.insert("amcp-planning".into(), BTreeSet::new());
+        let errors = errors(check(&house));
+        assert!(
+            errors
+                .iter()
+                .any(|e| e.starts_with("package amcp-plan does not exist"))
+        );
+        assert!(errors.contains(&"package amcp-planning has no place in the house".to_owned()));
+    }
+
+    #[test]
+    fn metadata_gives_packages_and_their_dependencies_of_every_kind() {
+        let metadata = serde_json::json!({"packages": [{"name": "a", "dependencies": [
+            {"name": "b", "kind": null}, {"name": "c", "kind": "dev"},
+        ]}]});
+        let expected = BTreeSet::from(["b".to_owned(), "c".to_owned()]);
+        assert_eq!(
+            packages(&metadata),
+            BTreeMap::from([("a".to_owned(), expected)])
+        );
+    }
+
+    #[test]
+    fn a_runtime_beneath_a_pure_package_is_found_and_its_namesakes_are_not() {
+        let clean = "amcp-plan v0.1.0 (/x)\nserde v1.0.0\ntokio-like v1.0.0\n";
+        assert_eq!(check_pure("amcp-plan", clean), []);
+        let dirty = format!("{clean}tokio v1.4.0\nractor v0.16.5 (*)\n");
+        assert_eq!(
+            errors(check_pure("amcp-plan", &dirty)),
+            [
+                "amcp-plan is pure, but tokio is among its dependencies",
+                "amcp-plan is pure, but ractor is among its dependencies",
+            ]
+        );
+        assert_eq!(
+            errors(check_pure("amcp-plan", "")),
+            ["cargo tree says nothing about amcp-plan"]
+        );
+    }
+}

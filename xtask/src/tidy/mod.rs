@@ -1,0 +1,88 @@
+//! `cargo xtask tidy`: the invariants of docs/ARCHITECTURE.md that can be checked by reading.
+//!
+//! Gathers what is to be judged; the judges are pure functions in [`arrows`], [`sources`] and [`documents`].
+
+mod arrows;
+mod documents;
+mod sources;
+
+use std::path::{Path, PathBuf};
+
+use crate::shell::{self, Problem, cargo, output, root};
+
+pub(crate) fn run() -> Result<(), Problem> {
+    let mut problems = arrows::check(&arrows::packages(&shell::metadata()?));
+    for package in arrows::PURE {
+        let mut tree = cargo();
+        tree.args(["tree", "--package", package, "--edges", "normal"])
+            .args(["--prefix", "none", "--format", "{p}", "--target", "all"]);
+        problems.extend(arrows::check_pure(package, &output(tree)?));
+    }
+    for path in files(root(), &["rs"])? {
+        problems.extend(sources::check(&name(&path), &read(&path)?));
+    }
+    for path in files(root(), &["toml"])? {
+        problems.extend(sources::check_unwinding(&name(&path), &read(&path)?));
+    }
+    for path in files(root(), &["md"])? {
+        let exists = |link: &str| path.with_file_name("").join(link).exists();
+        problems.extend(documents::check(&name(&path), &read(&path)?, exists));
+    }
+    match problems.len() {
+        0 => Ok(()),
+        n => {
+            for problem in &problems {
+                eprintln!("{problem}");
+            }
+            Err(Problem::new(
+                format!("tidy found {n} violation{}", if n == 1 { "" } else { "s" }),
+                "each one says above what to do",
+            ))
+        }
+    }
+}
+
+/// Path from the workspace's folder, with forward slashes.
+fn name(path: &Path) -> String {
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .to_string_lossy()
+        .replace('\\', "/")
+}
+
+fn read(path: &Path) -> Result<String, Problem> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Problem::new(
+            format!("{}: {error}", name(path)),
+            "sources and documents are UTF-8 text",
+        )
+    })
+}
+
+/// All files with one of these endings, sorted; nothing hidden except `.cargo`, and nothing that is built.
+fn files(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, Problem> {
+    let unreadable = |error: std::io::Error| {
+        Problem::new(
+            format!("{}: {error}", folder.display()),
+            "tidy reads the whole tree",
+        )
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            let skipped = name.starts_with('.') && name != ".cargo" || name == "target";
+            if !skipped && name != "amcp-data" {
+                found.extend(files(&path, endings)?);
+            }
+        } else if path
+            .extension()
+            .is_some_and(|ending| endings.iter().any(|wanted| ending == *wanted))
+        {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
