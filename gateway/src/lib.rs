@@ -1,1 +1,14 @@
-//! To be written.
+//! AMCP over HTTP: asks, answers, progress, reports, health.
+//!
+//! Translates, bounds what a client may cost, and streams; takes no decision about a request.
+
+mod ask;
+pub mod codes;
+mod files;
+mod problem;
+mod requests;
+mod router;
+mod serve;
+
+pub use router::{GatewayState, Readiness, router};
+pub use serve::{Limits, serve};

@@ -1,0 +1,217 @@
+//! POST /ask and POST /plan: from an HTTP request to a [`UserRequest`], and its answer back.
+//!
+//! Does not verify who asks: there are no accounts yet. So a name and roles are believed only from this machine itself,
+//! and not when a web page sends them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use amcp_orchestrator::{PlanView, Ticket};
+use amcp_protocol::{ErrorCode, Failure, UserRequest};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::codes;
+use crate::problem::Problem;
+use crate::router::GatewayState;
+
+/// Four times the longest query: room for JSON's escapes.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+/// So much of a body that is too large is read all the same: a client that is still sending would not see the refusal.
+const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
+/// A body of [`MAX_BODY_BYTES`] takes this long at 52 kbit/s.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// Accepts a request and waits for its answer. A client that goes away cancels nothing.
+pub(crate) async fn ask(
+    State(state): State<GatewayState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    refuse_web_pages(&parts.headers)?;
+    let peer = peer(&parts.extensions);
+    let key = idempotency_key(&parts.headers)?;
+    let request = user_request(&parts.headers, peer, body).await?;
+    let ticket = state.orchestrator.ask(request, key)?;
+    let mut response = if prefers_async(&parts.headers) {
+        accepted(&ticket)
+    } else {
+        let answer = ticket.answer().await;
+        (codes::of_answer(&answer).0, Json(&*answer)).into_response()
+    };
+    if ticket.replayed() {
+        response
+            .headers_mut()
+            .insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Makes the plan only.
+pub(crate) async fn plan(
+    State(state): State<GatewayState>,
+    request: Request,
+) -> Result<Json<PlanView>, Problem> {
+    let (parts, body) = request.into_parts();
+    refuse_web_pages(&parts.headers)?;
+    let request = user_request(&parts.headers, peer(&parts.extensions), body).await?;
+    Ok(Json(state.orchestrator.plan(request).await?))
+}
+
+/// A page on the web can make its visitor's browser post here, and would then act as this machine's user.
+///
+/// # Errors
+/// `not_permitted` when the request comes from a page that this machine did not serve.
+pub(crate) fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let origin = origin.to_str().unwrap_or_default();
+    let uri = origin.parse::<Uri>().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+    let address = host
+        .trim_matches(['[', ']'])
+        .parse::<IpAddr>()
+        .is_ok_and(|ip| ip.is_loopback());
+    if address || host == "localhost" {
+        return Ok(());
+    }
+    let message = "requests from web pages of other origins are refused";
+    Err(Failure::new(ErrorCode::NotPermitted, message)
+        .hint("send the request without an Origin header, from a program")
+        .into())
+}
+
+fn peer(extensions: &axum::http::Extensions) -> Option<IpAddr> {
+    let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
+    Some(peer.ip().to_canonical())
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    let key = value.as_bytes();
+    if !(1..=128).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) {
+        return Err(Problem::bad_request(
+            "the Idempotency-Key is not 1 to 128 visible ASCII characters",
+            "use a fresh UUID for each request",
+        ));
+    }
+    Ok(value.to_str().ok())
+}
+
+fn prefers_async(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(PREFER)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
+}
+
+fn accepted(ticket: &Ticket) -> Response {
+    let id = ticket.request_id();
+    let mut response = (
+        StatusCode::ACCEPTED,
+        [(PREFERENCE_APPLIED, "respond-async")],
+        Json(json!({"request_id": id, "state": "planning"})),
+    )
+        .into_response();
+    if let Ok(location) = HeaderValue::try_from(format!("/requests/{id}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+async fn user_request(
+    headers: &HeaderMap,
+    peer: Option<IpAddr>,
+    body: Body,
+) -> Result<UserRequest, Problem> {
+    let bytes = timeout(BODY_TIME, read(body)).await.map_err(|_| {
+        let failure = Failure::new(ErrorCode::BadRequest, "the body did not arrive in time")
+            .hint(format!("send it within {} s", BODY_TIME.as_secs()));
+        Problem::with_status(StatusCode::REQUEST_TIMEOUT, failure)
+    })??;
+    let mut request = parse(headers, &bytes)?;
+    if let Some(trace) = headers.get("traceparent").and_then(|v| v.to_str().ok()) {
+        request.traceparent = Some(trace.to_owned());
+    }
+    let local = peer.is_some_and(|ip| ip.is_loopback());
+    if !local && (request.user.is_some() || !request.roles.is_empty()) {
+        let message = "a user and roles are taken only from requests of the node's own machine";
+        return Err(Failure::new(ErrorCode::NotPermitted, message)
+            .hint("leave out \"user\" and \"roles\"")
+            .into());
+    }
+    Ok(request)
+}
+
+async fn read(body: Body) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    let mut seen = 0_usize;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            Problem::bad_request(
+                format!("the body broke off: {error}"),
+                "send the whole body",
+            )
+        })?;
+        seen = seen.saturating_add(chunk.len());
+        if seen <= MAX_BODY_BYTES {
+            bytes.extend_from_slice(&chunk);
+        } else if seen > MAX_DISCARDED_BYTES {
+            break;
+        }
+    }
+    if seen <= MAX_BODY_BYTES {
+        return Ok(bytes);
+    }
+    let failure = Failure::new(
+        ErrorCode::BadRequest,
+        format!("the body has more than {MAX_BODY_BYTES} bytes"),
+    )
+    .hint("shorten the query");
+    Err(Problem::with_status(StatusCode::PAYLOAD_TOO_LARGE, failure))
+}
+
+/// JSON whatever the content type says (curl -d says that it is a form), except for plain text, which is the query.
+fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
+    let plain = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            value
+                .split(';')
+                .next()
+                .is_some_and(|media| media.trim().eq_ignore_ascii_case("text/plain"))
+        });
+    if plain {
+        return match std::str::from_utf8(bytes) {
+            Ok(query) => Ok(UserRequest::new(query)),
+            Err(error) => Err(Problem::bad_request(
+                format!("the body is not UTF-8: {error}"),
+                "send the query as UTF-8",
+            )),
+        };
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        Problem::bad_request(
+            format!("the body is not a request: {error}"),
+            r#"send {"query":"…"}; "user", "roles" and "deadline_ms" may be added"#,
+        )
+    })
+}

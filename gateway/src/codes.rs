@@ -1,0 +1,111 @@
+//! The one table from [`ErrorCode`] to the HTTP status and the exit code of the command line.
+//!
+//! Does not word anything; messages and hints come with the failure.
+
+use amcp_protocol::{Answer, AnswerState, ErrorCode};
+use axum::http::StatusCode;
+
+/// A complete answer was given.
+pub const EXIT_ANSWERED: u8 = 0;
+/// The request failed.
+pub const EXIT_FAILED: u8 = 1;
+/// The command line, the configuration or the query is unusable.
+pub const EXIT_USAGE: u8 = 2;
+/// Part of the answer is missing; what there is was printed.
+pub const EXIT_PARTIAL: u8 = 3;
+/// Somebody cancelled the request.
+pub const EXIT_CANCELLED: u8 = 4;
+/// Nobody is there to do it now (overloaded, draining, no node, no LLM): the same may work later.
+pub const EXIT_UNAVAILABLE: u8 = 5;
+
+/// The HTTP status and the exit code of a failure.
+#[must_use]
+pub fn outcome(code: ErrorCode) -> (StatusCode, u8) {
+    // A code without a row is a newer peer's: all that is known of it is that something failed.
+    row(code).unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, EXIT_FAILED))
+}
+
+/// The HTTP status and the exit code of an answer. A partial answer is an answer; a failed one has the status of its
+/// reason.
+#[must_use]
+pub fn of_answer(answer: &Answer) -> (StatusCode, u8) {
+    match answer.state {
+        AnswerState::Completed => (StatusCode::OK, EXIT_ANSWERED),
+        AnswerState::Partial => (StatusCode::OK, EXIT_PARTIAL),
+        AnswerState::Cancelled => outcome(ErrorCode::Cancelled),
+        AnswerState::Failed => outcome(
+            answer
+                .error
+                .as_ref()
+                .map_or(ErrorCode::Internal, |e| e.code),
+        ),
+    }
+}
+
+fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
+    use ErrorCode as E;
+    use StatusCode as S;
+    Some(match code {
+        E::BadRequest => (S::BAD_REQUEST, EXIT_USAGE),
+        E::Overloaded => (S::TOO_MANY_REQUESTS, EXIT_UNAVAILABLE),
+        E::ShuttingDown => (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE),
+        E::NotFound => (S::NOT_FOUND, EXIT_FAILED),
+        E::IdempotencyConflict => (S::CONFLICT, EXIT_FAILED),
+        E::Cancelled => (S::CONFLICT, EXIT_CANCELLED),
+        E::NotPermitted => (S::FORBIDDEN, EXIT_FAILED),
+        E::DeadlineExceeded | E::TaskTimeout => (S::GATEWAY_TIMEOUT, EXIT_FAILED),
+        // The request was understood and cannot be done as it was asked.
+        E::BudgetExceeded
+        | E::NothingPlanned
+        | E::InvalidPlan
+        | E::UnknownCapability
+        | E::CyclicPlan
+        | E::TaskFailed
+        | E::InvalidParams
+        | E::ResultTooLarge
+        | E::DependencyFailed => (S::UNPROCESSABLE_ENTITY, EXIT_FAILED),
+        E::LlmUnavailable | E::LlmBusy => (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE),
+        E::LlmTimeout => (S::GATEWAY_TIMEOUT, EXIT_UNAVAILABLE),
+        E::LlmModelMissing => (S::SERVICE_UNAVAILABLE, EXIT_FAILED),
+        E::NoAgent | E::AgentBusy | E::AgentUnavailable => {
+            (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE)
+        }
+        // Somebody behind this node did not keep their part.
+        E::LlmCut
+        | E::LlmMalformed
+        | E::UpstreamUnavailable
+        | E::UpstreamFailed
+        | E::UnsupportedWire => (S::BAD_GATEWAY, EXIT_FAILED),
+        E::Internal | E::AgentLost | E::AgentPanicked | E::InvalidResult | E::Quarantined => {
+            (S::INTERNAL_SERVER_ERROR, EXIT_FAILED)
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_row_and_none_reports_success() {
+        for &code in ErrorCode::ALL {
+            let (status, exit) = row(code).unwrap_or_else(|| panic!("{code} has no row"));
+            assert!(
+                status.is_client_error() || status.is_server_error(),
+                "{code}"
+            );
+            assert_ne!(exit, EXIT_ANSWERED, "{code}");
+            assert_ne!(exit, EXIT_PARTIAL, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_clients_rely_on() {
+        assert_eq!(outcome(ErrorCode::Overloaded).0, 429);
+        assert_eq!(outcome(ErrorCode::ShuttingDown).0, 503);
+        assert_eq!(outcome(ErrorCode::IdempotencyConflict).0, 409);
+        assert_eq!(outcome(ErrorCode::BadRequest), (StatusCode::BAD_REQUEST, 2));
+        assert_eq!(outcome(ErrorCode::Cancelled).1, EXIT_CANCELLED);
+    }
+}

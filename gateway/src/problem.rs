@@ -1,0 +1,63 @@
+//! How a failure looks over HTTP: `{"error":{"code","message","hint"?,"retry_after_ms"?}}`.
+//!
+//! Does not decide which status a code has; that is the table in [`crate::codes`].
+
+use amcp_protocol::{ErrorCode, Failure};
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::codes;
+
+/// A refusal.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    failure: Failure,
+}
+
+#[derive(Serialize)]
+struct Body {
+    error: Failure,
+}
+
+impl Problem {
+    /// HTTP distinguishes more than the protocol does (too large, wrong method).
+    pub(crate) const fn with_status(status: StatusCode, failure: Failure) -> Self {
+        Self { status, failure }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Failure::new(ErrorCode::BadRequest, message)
+            .hint(hint)
+            .into()
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self::with_status(codes::outcome(failure.code).0, failure)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let retry_after_ms = self.failure.retry_after_ms;
+        let mut response = (
+            self.status,
+            Json(Body {
+                error: self.failure,
+            }),
+        )
+            .into_response();
+        if let Some(ms) = retry_after_ms {
+            // The header counts whole seconds; rounded up, so that nobody comes back too early.
+            response.headers_mut().insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(ms.div_ceil(1_000).max(1)),
+            );
+        }
+        response
+    }
+}

@@ -1,0 +1,95 @@
+//! The routes, what they share, and what is answered where there is none.
+//!
+//! Does not listen; that is [`crate::serve()`].
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use amcp_orchestrator::OrchestratorHandle;
+use amcp_protocol::{ErrorCode, Failure};
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+
+use crate::problem::Problem;
+use crate::{ask, files, requests};
+
+/// Says why the node is not ready; nothing means that it is.
+pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// What the routes work with; clones share it.
+#[derive(Clone)]
+pub struct GatewayState {
+    /// Where requests go.
+    pub orchestrator: OrchestratorHandle,
+    /// The folder whose files are served under /files.
+    pub reports: PathBuf,
+    /// Asked by /readyz.
+    pub readiness: Readiness,
+}
+
+impl fmt::Debug for GatewayState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayState")
+            .field("reports", &self.reports)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All routes.
+pub fn router(state: GatewayState) -> Router {
+    Router::new()
+        .route("/ask", post(ask::ask))
+        .route("/plan", post(ask::plan))
+        .route(
+            "/requests/{id}",
+            get(requests::show).delete(requests::cancel),
+        )
+        .route("/requests/{id}/cancel", post(requests::cancel))
+        .route("/requests/{id}/events", get(requests::events))
+        .route("/files/{name}", get(files::file))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .with_state(state)
+}
+
+async fn livez() -> Json<serde_json::Value> {
+    Json(json!({"status": "live"}))
+}
+
+async fn readyz(State(state): State<GatewayState>) -> Response {
+    let reasons = (state.readiness)();
+    if reasons.is_empty() {
+        Json(json!({"status": "ready"})).into_response()
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({"status": "not_ready", "reasons": reasons})),
+        )
+            .into_response()
+    }
+}
+
+async fn no_route(uri: Uri) -> Problem {
+    Failure::new(
+        ErrorCode::NotFound,
+        format!("there is nothing at {}", uri.path()),
+    )
+    .hint("POST /ask, POST /plan, GET /requests/{id}, GET /agents, GET /livez, GET /readyz")
+    .into()
+}
+
+async fn no_method(method: Method, uri: Uri) -> Problem {
+    let failure = Failure::new(
+        ErrorCode::BadRequest,
+        format!("{} does not take {method}", uri.path()),
+    )
+    .hint("the Allow header lists what it takes");
+    Problem::with_status(StatusCode::METHOD_NOT_ALLOWED, failure)
+}
