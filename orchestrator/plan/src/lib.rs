@@ -4,10 +4,12 @@
 
 pub mod catalogue;
 pub mod compile;
+pub mod machine;
 pub mod parse;
 pub mod plan;
 
 pub use catalogue::Catalogue;
 pub use compile::{Fill, NoFill, PlanError, PlanLimits, Rules, compile};
+pub use machine::{Action, Conclusion, Dropped, Event, Machine, Policy, Time, TimerKey};
 pub use parse::{ParseError, parse};
 pub use plan::{Plan, PlanTask, Reference};

@@ -1,0 +1,668 @@
+//! The request machine: everything that is decided between a user's request and its one final response.
+//!
+//! `State × Event → Actions, State'` and nothing else: it sends nothing, keeps no clock (times are durations since the
+//! request was accepted) and draws no random numbers (jitter comes from a seed). The request's actor carries the actions
+//! out and feeds back what comes of them; the same machine runs in tests, in the model checker and in a replay.
+//!
+//! Promises: exactly one [`Action::Respond`] on every path, and none after it; at most one attempt at a task is current;
+//! a task's first accepted result is final; a task that is not idempotent is never tried again after an unknown outcome.
+
+mod conclude;
+mod retry;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use amcp_protocol::{
+    AgentId, AnswerState, CapabilityName, Effect, ErrorCode, Failure, Progress, TaskReport,
+};
+use serde_json::Value;
+
+use crate::catalogue::Catalogue;
+use crate::plan::{Plan, PlanTask};
+use run::{Status, TaskRun};
+
+/// Time since the request was accepted.
+pub type Time = Duration;
+
+/// What a machine is run with.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The user's roles; checked again before each dispatch.
+    pub roles: Vec<String>,
+    /// When the final response is due.
+    pub deadline: Time,
+    /// How long one planning round may take.
+    pub plan_time: Duration,
+    /// Most attempts at one task that may have begun.
+    pub attempts: u32,
+    /// Most refusals of one task by agents that had not begun (busy, restarting, none there).
+    pub refusals: u32,
+    /// After so many agents died with a task, it is given to no other.
+    pub kills: u32,
+    /// Most LLM calls, repairs and the answer included.
+    pub llm_calls: u32,
+    /// Most bytes of results, estimated.
+    pub result_bytes: usize,
+    /// Most planning rounds: 2 allows one replanning.
+    pub rounds: u32,
+    /// Whether an LLM writes the answer; otherwise the machine concludes without text and the caller composes plainly.
+    pub composes: bool,
+    /// Source of the jitter.
+    pub seed: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            roles: Vec::new(),
+            deadline: Duration::from_secs(60),
+            // Half of the deadline, so that a slow plan leaves time to carry it out.
+            plan_time: Duration::from_secs(30),
+            attempts: 3,
+            // With the backoff's steps about four seconds: longer than the restart of an agent, shorter than a patience.
+            refusals: 8,
+            kills: 3,
+            llm_calls: 6,
+            result_bytes: 32 * 1024 * 1024,
+            // Planning again is worth it only with a planner that learns from what failed.
+            rounds: 1,
+            composes: false,
+            seed: 0,
+        }
+    }
+}
+
+/// Names a timer. An expired timer may already be on its way when it is cleared, so every key carries what it was set
+/// for and the machine ignores one that is no longer current.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TimerKey {
+    /// The final response is due.
+    Deadline,
+    /// Tasks are cut off, so that time is left to write the answer.
+    Closing,
+    /// A planning round has taken too long.
+    Planning {
+        /// Which round.
+        round: u32,
+    },
+    /// An attempt has taken too long.
+    Attempt {
+        /// Which task.
+        task: usize,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// The backoff after an attempt is over.
+    Retry {
+        /// Which task.
+        task: usize,
+        /// The attempt that failed.
+        attempt: u32,
+    },
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Tasks of a plan that is still arriving. They extend the round's earlier ones; `after` and `references` count
+    /// within the round. Only those that read may start before the plan is complete.
+    TasksAdded {
+        /// Which round they belong to.
+        round: u32,
+        /// The tasks.
+        tasks: Vec<PlanTask>,
+    },
+    /// A planning round ended. A plan repeats the tasks that arrived before.
+    Planned {
+        /// Which round.
+        round: u32,
+        /// The plan, or why there is none.
+        result: Result<Plan, Failure>,
+        /// Who planned.
+        planner: String,
+        /// LLM calls that it cost.
+        llm_calls: u32,
+        /// What the reader of the answer should know.
+        notes: Vec<String>,
+    },
+    /// A dispatch found its agent.
+    Sent {
+        /// Which task.
+        task: usize,
+        /// Which attempt.
+        attempt: u32,
+        /// Who got it.
+        agent: AgentId,
+    },
+    /// An attempt ended: with a result, a failure, or word that it will never end.
+    Responded {
+        /// Which task.
+        task: usize,
+        /// Which attempt.
+        attempt: u32,
+        /// How.
+        outcome: Result<Value, Failure>,
+    },
+    /// A timer expired.
+    TimerFired(TimerKey),
+    /// The answer was written, or not.
+    Composed {
+        /// The text, or why there is none.
+        result: Result<String, Failure>,
+        /// LLM calls that it cost.
+        llm_calls: u32,
+        /// What the reader should know.
+        notes: Vec<String>,
+    },
+    /// The user, or somebody for the user, does not want it any more.
+    CancelRequested,
+    /// The node must stop now.
+    CutOff(Failure),
+}
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Make a plan and feed back [`Event::Planned`].
+    Plan {
+        /// Counts from 1.
+        round: u32,
+        /// How long it may take.
+        time: Duration,
+        /// LLM calls that it may cost.
+        llm_calls: u32,
+        /// In a later round: what became of the tasks so far.
+        tasks: Vec<TaskReport>,
+    },
+    /// Send a task to an agent; feed back [`Event::Sent`] and then [`Event::Responded`].
+    Dispatch {
+        /// Which task.
+        task: usize,
+        /// Which attempt.
+        attempt: u32,
+        /// The params, references replaced.
+        params: Value,
+        /// How long it may take: the deadline that travels with it.
+        time: Duration,
+        /// Who should not get it, if somebody else can.
+        avoid: Vec<AgentId>,
+    },
+    /// Tell the agent that the result is no longer wanted.
+    Abandon {
+        /// Which task.
+        task: usize,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// Feed back [`Event::TimerFired`] at a time.
+    SetTimer {
+        /// Which.
+        key: TimerKey,
+        /// When.
+        at: Time,
+    },
+    /// Forget a timer.
+    ClearTimer(TimerKey),
+    /// Have the answer written and feed back [`Event::Composed`].
+    Compose {
+        /// What became of each task.
+        tasks: Vec<TaskReport>,
+        /// Parts of the query that no capability covers.
+        unplaced: Vec<String>,
+        /// How long it may take.
+        time: Duration,
+        /// LLM calls that it may cost.
+        llm_calls: u32,
+    },
+    /// Let watchers know.
+    Report(Progress),
+    /// Give the one final response; nothing follows.
+    Respond(Box<Conclusion>),
+}
+
+/// The final response, all but its text where nobody wrote one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conclusion {
+    /// How the request ended.
+    pub state: AnswerState,
+    /// The text; where there is none the caller composes it from the rest.
+    pub text: Option<String>,
+    /// Who planned.
+    pub planner: String,
+    /// What became of each task.
+    pub tasks: Vec<TaskReport>,
+    /// Parts of the query that no capability covers.
+    pub unplaced: Vec<String>,
+    /// Why it failed, or what is missing.
+    pub error: Option<Failure>,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+/// Responses that were not for the current attempt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// The task had ended.
+    pub duplicate: u32,
+    /// The attempt was no longer the current one, or the request had ended.
+    pub late: u32,
+    /// No such task or attempt was ever dispatched.
+    pub foreign: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Planning,
+    Executing,
+    Composing,
+    Done,
+}
+
+/// One request's state.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    policy: Policy,
+    stage: Stage,
+    round: u32,
+    /// Where the current round's tasks begin.
+    round_start: usize,
+    tasks: Vec<TaskRun>,
+    /// Tasks that have not ended.
+    open: usize,
+    llm_calls_left: u32,
+    result_bytes_left: usize,
+    planner: String,
+    answer_directly: Option<String>,
+    unplaced: Vec<String>,
+    notes: Vec<String>,
+    /// Why the request as a whole goes no further.
+    stopped: Option<Failure>,
+    dropped: Dropped,
+}
+
+impl Machine {
+    /// A machine and its first actions.
+    #[must_use]
+    pub fn start(policy: Policy) -> (Self, Vec<Action>) {
+        let mut machine = Self {
+            stage: Stage::Planning,
+            round: 0,
+            round_start: 0,
+            tasks: Vec::new(),
+            open: 0,
+            llm_calls_left: policy.llm_calls,
+            result_bytes_left: policy.result_bytes,
+            planner: String::new(),
+            answer_directly: None,
+            unplaced: Vec::new(),
+            notes: Vec::new(),
+            stopped: None,
+            dropped: Dropped::default(),
+            policy,
+        };
+        let mut out = vec![Action::SetTimer {
+            key: TimerKey::Deadline,
+            at: machine.policy.deadline,
+        }];
+        if machine.policy.composes {
+            out.push(Action::SetTimer {
+                key: TimerKey::Closing,
+                at: machine.closing_time(),
+            });
+        }
+        machine.begin_round(Time::ZERO, &mut out);
+        (machine, out)
+    }
+
+    /// What to do after `event`, which happened at `now`.
+    pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
+        let mut out = Vec::new();
+        if self.stage == Stage::Done {
+            if let Event::Responded { .. } = event {
+                self.dropped.late += 1;
+            }
+            return out;
+        }
+        match event {
+            Event::TasksAdded { round, tasks } => self.tasks_added(now, round, tasks, &mut out),
+            Event::Planned {
+                round,
+                result,
+                planner,
+                llm_calls,
+                notes,
+            } => {
+                if self.stage == Stage::Planning && round == self.round {
+                    self.planner = planner;
+                    self.notes.extend(notes);
+                    self.llm_calls_left = self.llm_calls_left.saturating_sub(llm_calls);
+                    self.planned(now, result, &mut out);
+                }
+            }
+            Event::Sent {
+                task,
+                attempt,
+                agent,
+            } => self.sent(task, attempt, agent, &mut out),
+            Event::Responded {
+                task,
+                attempt,
+                outcome,
+            } => self.responded(now, (task, attempt), outcome, &mut out),
+            Event::TimerFired(key) => self.timer_fired(now, key, &mut out),
+            Event::Composed {
+                result,
+                llm_calls,
+                notes,
+            } => {
+                if self.stage == Stage::Composing {
+                    self.llm_calls_left = self.llm_calls_left.saturating_sub(llm_calls);
+                    self.notes.extend(notes);
+                    self.composed(now, result, &mut out);
+                }
+            }
+            Event::CancelRequested => {
+                let failure = Failure::new(ErrorCode::Cancelled, "the request was cancelled");
+                self.stop_now(now, failure, &mut out);
+            }
+            Event::CutOff(failure) => self.stop_now(now, failure, &mut out),
+        }
+        out
+    }
+
+    /// Whether the final response was given.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Responses that were dropped so far.
+    #[must_use]
+    pub const fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// The task at an index, as it was planned.
+    #[must_use]
+    pub fn task(&self, index: usize) -> Option<&PlanTask> {
+        self.tasks.get(index).map(|run| &run.plan)
+    }
+
+    /// The capabilities of `catalogue` that a later planning round may use: what the user may read, and what the first
+    /// plan used already. What a result says can so never lead to an effect that was not planned before it was read.
+    #[must_use]
+    pub fn authorised(&self, catalogue: &Catalogue) -> Vec<CapabilityName> {
+        let names = catalogue.iter().map(|contract| &contract.capability);
+        names
+            .filter(|capability| {
+                let used = || {
+                    self.tasks
+                        .iter()
+                        .any(|run| run.plan.capability() == &capability.name)
+                };
+                capability.allows(&self.policy.roles)
+                    && (capability.effect == Effect::Read || used())
+            })
+            .map(|capability| capability.name.clone())
+            .collect()
+    }
+
+    /// When tasks are cut off so that an LLM has time to write the answer: a fifth of the deadline, ten seconds at most.
+    fn closing_time(&self) -> Time {
+        let reserve = (self.policy.deadline / 5).min(Duration::from_secs(10));
+        if self.policy.composes {
+            self.policy.deadline.saturating_sub(reserve)
+        } else {
+            self.policy.deadline
+        }
+    }
+
+    fn begin_round(&mut self, now: Time, out: &mut Vec<Action>) {
+        self.stage = Stage::Planning;
+        self.round += 1;
+        self.round_start = self.tasks.len();
+        let time = self
+            .policy
+            .plan_time
+            .min(self.closing_time().saturating_sub(now));
+        let round = self.round;
+        out.push(Action::SetTimer {
+            key: TimerKey::Planning { round },
+            at: now + time,
+        });
+        let tasks = if round == 1 {
+            Vec::new()
+        } else {
+            self.reports(now)
+        };
+        out.push(Action::Plan {
+            round,
+            time,
+            llm_calls: self.llm_calls_left,
+            tasks,
+        });
+    }
+
+    fn tasks_added(&mut self, now: Time, round: u32, tasks: Vec<PlanTask>, out: &mut Vec<Action>) {
+        if self.stage == Stage::Planning
+            && round == self.round
+            && self.check_authorised(&tasks).is_ok()
+        {
+            let first = self.tasks.len();
+            self.add(tasks);
+            self.dispatch_ready(now, first, out);
+        }
+    }
+
+    fn planned(&mut self, now: Time, result: Result<Plan, Failure>, out: &mut Vec<Action>) {
+        out.push(Action::ClearTimer(TimerKey::Planning { round: self.round }));
+        let already = self.tasks.len() - self.round_start;
+        let result = result.and_then(|plan| {
+            self.check_authorised(&plan.tasks)?;
+            let arrived = self
+                .tasks
+                .iter()
+                .skip(self.round_start)
+                .map(|run| (&run.plan.id, run.plan.capability()));
+            let repeats = plan.tasks.len() >= already
+                && arrived
+                    .zip(&plan.tasks)
+                    .all(|(arrived, task)| arrived.1 == task.capability());
+            if repeats {
+                Ok(plan)
+            } else {
+                Err(Failure::new(
+                    ErrorCode::InvalidPlan,
+                    "the complete plan does not repeat the tasks that came before",
+                ))
+            }
+        });
+        match result {
+            Ok(plan) => {
+                self.accept(plan, already, out);
+                self.stage = Stage::Executing;
+                self.dispatch_ready(now, self.round_start, out);
+                self.advance(now, out);
+            }
+            Err(failure) if self.round == 1 => {
+                self.stop_now(now, failure, out);
+            }
+            Err(failure) => {
+                self.notes
+                    .push(format!("a second plan was tried and failed: {failure}"));
+                self.stage = Stage::Executing;
+                self.write_answer(now, out);
+            }
+        }
+    }
+
+    fn accept(&mut self, plan: Plan, already: usize, out: &mut Vec<Action>) {
+        let mut view = plan.view();
+        for run in self.tasks.iter_mut().take(self.round_start) {
+            run.superseded |= !matches!(run.status, Status::Completed(_));
+        }
+        self.add(plan.tasks.into_iter().skip(already).collect());
+        // A later round's ids may have been changed to stay unique.
+        for (task, run) in view
+            .iter_mut()
+            .zip(self.tasks.iter().skip(self.round_start))
+        {
+            task.id = run.plan.id.clone();
+        }
+        self.answer_directly = plan.answer_directly.filter(|text| !text.trim().is_empty());
+        self.unplaced = plan.unplaced;
+        out.push(Action::Report(Progress::Planned {
+            planner: self.planner.clone(),
+            round: self.round,
+            tasks: view,
+            unplaced: self.unplaced.clone(),
+        }));
+    }
+
+    /// The first plan was authorised when it was compiled; each task is checked once more before its dispatch.
+    fn check_authorised(&self, tasks: &[PlanTask]) -> Result<(), Failure> {
+        let used =
+            |name: &CapabilityName| self.tasks.iter().any(|run| run.plan.capability() == name);
+        for task in tasks {
+            if self.round > 1
+                && task.contract.capability.effect != Effect::Read
+                && !used(task.capability())
+            {
+                let message = format!(
+                    "{} was not authorised before results were read",
+                    task.capability()
+                );
+                return Err(Failure::new(ErrorCode::NotPermitted, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, task: usize, attempt: u32, agent: AgentId, out: &mut Vec<Action>) {
+        let Some(run) = self.tasks.get_mut(task) else {
+            return;
+        };
+        if matches!(run.status, Status::InFlight) && run.attempt == attempt {
+            run.agent = Some(agent.clone());
+            run.sent += 1;
+            let (task, capability) = (run.plan.id.clone(), run.plan.capability().clone());
+            out.push(Action::Report(Progress::Dispatched {
+                task,
+                capability,
+                attempt,
+                agent,
+            }));
+        }
+    }
+
+    fn responded(
+        &mut self,
+        now: Time,
+        (task, attempt): (usize, u32),
+        outcome: Result<Value, Failure>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(run) = self
+            .tasks
+            .get(task)
+            .filter(|run| (1..=run.attempt).contains(&attempt))
+        else {
+            self.dropped.foreign += 1;
+            return;
+        };
+        if !matches!(run.status, Status::InFlight) || run.attempt != attempt {
+            let counter = if run.status.has_ended() {
+                &mut self.dropped.duplicate
+            } else {
+                &mut self.dropped.late
+            };
+            *counter += 1;
+            return;
+        }
+        out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
+        match outcome {
+            Ok(result) => self.completed(now, task, result, out),
+            Err(failure) => self.attempt_failed(now, task, failure, out),
+        }
+        self.advance(now, out);
+    }
+
+    fn timer_fired(&mut self, now: Time, key: TimerKey, out: &mut Vec<Action>) {
+        match key {
+            // Everything was done but the text: that is not a failure of the request.
+            TimerKey::Deadline if self.stage == Stage::Composing => {
+                let failure = Failure::new(
+                    ErrorCode::LlmTimeout,
+                    "it did not answer before the request's deadline",
+                );
+                self.composed(now, Err(failure), out);
+            }
+            TimerKey::Deadline => {
+                let failure =
+                    Failure::new(ErrorCode::DeadlineExceeded, "the request's deadline passed");
+                self.stop_now(now, failure.hint("ask with a longer deadline"), out);
+            }
+            TimerKey::Closing => match self.stage {
+                Stage::Executing => {
+                    let failure = Failure::new(
+                        ErrorCode::DeadlineExceeded,
+                        "the request ran out of time for this task",
+                    );
+                    self.cut_open_tasks(now, &failure, out);
+                    self.write_answer(now, out);
+                }
+                Stage::Planning | Stage::Composing | Stage::Done => {}
+            },
+            TimerKey::Planning { round } => {
+                if self.stage == Stage::Planning && self.round == round {
+                    let failure =
+                        Failure::new(ErrorCode::DeadlineExceeded, "planning took too long");
+                    self.planned(
+                        now,
+                        Err(failure.hint("ask with a longer deadline or use a faster model")),
+                        out,
+                    );
+                }
+            }
+            TimerKey::Attempt { task, attempt } => self.attempt_timed_out(now, task, attempt, out),
+            TimerKey::Retry { task, attempt } => {
+                let waiting = |run: &&TaskRun| {
+                    matches!(run.status, Status::Backoff) && run.attempt == attempt
+                };
+                if self.tasks.get(task).filter(waiting).is_some() {
+                    self.dispatch(now, task, out);
+                    self.advance(now, out);
+                }
+            }
+        }
+    }
+
+    /// Ends what is under way and responds at once with what there is.
+    fn stop_now(&mut self, now: Time, failure: Failure, out: &mut Vec<Action>) {
+        self.cut_open_tasks(now, &failure, out);
+        self.stopped = Some(failure);
+        self.respond(now, None, out);
+    }
+
+    /// After a task ended: is anything left to do?
+    fn advance(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.stage == Stage::Executing && self.open == 0 {
+            if self.wants_another_round(now) {
+                self.begin_round(now, out);
+            } else {
+                self.write_answer(now, out);
+            }
+        }
+    }
+
+    fn wants_another_round(&self, now: Time) -> bool {
+        let failed = |run: &TaskRun| matches!(run.status, Status::Failed(_)) && !run.plan.optional;
+        self.round < self.policy.rounds
+            && self.llm_calls_left > 0
+            && now < self.closing_time()
+            && self.tasks.iter().any(failed)
+    }
+}

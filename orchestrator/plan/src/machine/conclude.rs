@@ -1,0 +1,152 @@
+//! How a request ends: when the answer is written, in which state, and with what missing.
+
+use amcp_protocol::{AnswerState, ErrorCode, Failure, TaskReport};
+
+use super::run::{Status, TaskRun, millis, state_of};
+use super::{Action, Conclusion, Machine, Stage, Time, TimerKey};
+
+impl Machine {
+    /// Everything has ended that will: write the answer, or have it written.
+    pub(super) fn write_answer(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.tasks.is_empty() {
+            let text = self.answer_directly.take();
+            return self.respond(now, text, out);
+        }
+        let worth_it = self
+            .tasks
+            .iter()
+            .any(|run| matches!(run.status, Status::Completed(_)));
+        if !(self.policy.composes && worth_it && self.llm_calls_left > 0) {
+            return self.respond(now, None, out);
+        }
+        self.stage = Stage::Composing;
+        out.push(Action::ClearTimer(TimerKey::Closing));
+        out.push(Action::Compose {
+            tasks: self.reports(now),
+            unplaced: self.unplaced.clone(),
+            time: self.policy.deadline.saturating_sub(now),
+            llm_calls: self.llm_calls_left,
+        });
+    }
+
+    pub(super) fn composed(
+        &mut self,
+        now: Time,
+        result: Result<String, Failure>,
+        out: &mut Vec<Action>,
+    ) {
+        let text = match result {
+            Ok(text) if !text.trim().is_empty() => Some(text),
+            Ok(_) => None,
+            Err(failure) => {
+                self.notes.push(format!(
+                    "the answer's text was composed without the LLM: {failure}"
+                ));
+                None
+            }
+        };
+        self.respond(now, text, out);
+    }
+
+    /// Gives the one final response.
+    pub(super) fn respond(&mut self, now: Time, text: Option<String>, out: &mut Vec<Action>) {
+        self.stage = Stage::Done;
+        let (state, error) = self.verdict(text.is_some());
+        out.push(Action::Respond(Box::new(Conclusion {
+            state,
+            text,
+            planner: std::mem::take(&mut self.planner),
+            tasks: self.reports(now),
+            unplaced: std::mem::take(&mut self.unplaced),
+            error,
+            notes: std::mem::take(&mut self.notes),
+        })));
+    }
+
+    fn verdict(&self, answered_directly: bool) -> (AnswerState, Option<Failure>) {
+        if let Some(failure) = self
+            .stopped
+            .as_ref()
+            .filter(|failure| failure.code == ErrorCode::Cancelled)
+        {
+            return (AnswerState::Cancelled, Some(failure.clone()));
+        }
+        let any_done = self
+            .tasks
+            .iter()
+            .any(|run| matches!(run.status, Status::Completed(_)));
+        let missing = || {
+            self.tasks
+                .iter()
+                .filter(|run| !run.superseded && !run.plan.optional)
+        };
+        // What failed by itself says more than what was skipped because of it.
+        let root = |run: &&TaskRun| !matches!(run.status, Status::Skipped(_));
+        let task_failure = missing()
+            .filter(root)
+            .find_map(|run| run.status.failure())
+            .or_else(|| missing().find_map(|run| run.status.failure()))
+            .cloned();
+        let unplaced = (!self.unplaced.is_empty()).then(|| {
+            let parts: Vec<_> = self
+                .unplaced
+                .iter()
+                .map(|part| format!("'{part}'"))
+                .collect();
+            Failure::new(
+                ErrorCode::NothingPlanned,
+                format!("no agent can do {}", parts.join(", ")),
+            )
+            .hint("`amcp agents` lists what can be asked for")
+        });
+        let error = self.stopped.clone().or(task_failure).or(unplaced);
+        match (error, any_done) {
+            (None, false) if !answered_directly && self.tasks.is_empty() => {
+                let failure = Failure::new(
+                    ErrorCode::NothingPlanned,
+                    "the plan has no task and no answer",
+                );
+                (AnswerState::Failed, Some(failure))
+            }
+            // Optional tasks that all failed leave nothing to tell.
+            (None, false) if !answered_directly => {
+                let first = self
+                    .tasks
+                    .iter()
+                    .find_map(|run| run.status.failure())
+                    .cloned();
+                (AnswerState::Failed, first)
+            }
+            (None, _) => (AnswerState::Completed, None),
+            (Some(error), true) => (AnswerState::Partial, Some(error)),
+            (Some(error), false) if answered_directly => (AnswerState::Partial, Some(error)),
+            (Some(error), false) => (AnswerState::Failed, Some(error)),
+        }
+    }
+
+    pub(super) fn reports(&self, now: Time) -> Vec<TaskReport> {
+        self.tasks.iter().map(|run| report(run, now)).collect()
+    }
+}
+
+fn report(run: &TaskRun, now: Time) -> TaskReport {
+    let end = run.ended.unwrap_or(now);
+    TaskReport {
+        id: run.plan.id.clone(),
+        capability: run.plan.capability().clone(),
+        agent: run.agent.clone().or_else(|| run.avoid.last().cloned()),
+        state: state_of(&run.status),
+        attempts: run.sent,
+        duration_ms: millis(end.saturating_sub(run.first_dispatch.unwrap_or(end))),
+        result: match &run.status {
+            Status::Completed(result) => Some(result.clone()),
+            Status::Waiting
+            | Status::InFlight
+            | Status::Backoff
+            | Status::Failed(_)
+            | Status::Skipped(_)
+            | Status::Cancelled(_) => None,
+        },
+        error: run.status.failure().cloned(),
+    }
+}

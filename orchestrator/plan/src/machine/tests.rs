@@ -1,0 +1,648 @@
+//! Tables of what the machine does: given a plan, after these events, these actions.
+
+use std::sync::Arc;
+
+use amcp_protocol::{Capability, Contract, TaskId, TaskState};
+use serde_json::json;
+
+use super::*;
+use crate::plan::Reference;
+
+fn capability(name: &str, change: impl FnOnce(&mut Capability)) -> Arc<Contract> {
+    let mut capability = Capability::new(name, "For tests.");
+    change(&mut capability);
+    Arc::new(Contract::new(capability).unwrap())
+}
+
+fn task(id: &str, after: &[usize]) -> PlanTask {
+    task_of(id, after, capability("test.do", |_| ()))
+}
+
+fn task_of(id: &str, after: &[usize], contract: Arc<Contract>) -> PlanTask {
+    let params = json!({});
+    let (id, after) = (TaskId::new(id).unwrap(), after.to_vec());
+    PlanTask {
+        id,
+        contract,
+        params,
+        references: Vec::new(),
+        after,
+        inferred: Vec::new(),
+        optional: false,
+    }
+}
+
+/// `a` from the first task's `/x`.
+fn with_reference(mut task: PlanTask, from: usize) -> PlanTask {
+    task.params = json!({"a": {"$ref": "t1", "path": "/x"}, "b": 1});
+    task.references = vec![Reference {
+        place: "/a".into(),
+        from,
+        path: "/x".into(),
+    }];
+    task
+}
+
+struct Run {
+    machine: Machine,
+    now: Time,
+    last: Vec<Action>,
+    all: Vec<Action>,
+}
+
+impl Run {
+    fn start(policy: Policy) -> Self {
+        let (machine, last) = Machine::start(policy);
+        Self {
+            machine,
+            now: Time::ZERO,
+            all: last.clone(),
+            last,
+        }
+    }
+
+    fn planned(tasks: Vec<PlanTask>) -> Self {
+        Self::planned_with(Policy::default(), tasks)
+    }
+
+    fn planned_with(policy: Policy, tasks: Vec<PlanTask>) -> Self {
+        let mut run = Self::start(policy);
+        run.plan(
+            1,
+            Ok(Plan {
+                tasks,
+                ..Plan::default()
+            }),
+        );
+        run
+    }
+
+    fn step(&mut self, event: Event) -> &mut Self {
+        self.now += Duration::from_millis(1);
+        self.last = self.machine.step(self.now, event);
+        self.all.extend(self.last.clone());
+        self
+    }
+
+    fn plan(&mut self, round: u32, result: Result<Plan, Failure>) -> &mut Self {
+        self.step(Event::Planned {
+            round,
+            result,
+            planner: "test".into(),
+            llm_calls: 1,
+            notes: vec![],
+        })
+    }
+
+    fn sent(&mut self, task: usize, attempt: u32, agent: &str) -> &mut Self {
+        self.step(Event::Sent {
+            task,
+            attempt,
+            agent: AgentId::new(agent).unwrap(),
+        })
+    }
+
+    fn done(&mut self, task: usize, attempt: u32, result: Value) -> &mut Self {
+        self.sent(task, attempt, "agent-1").step(Event::Responded {
+            task,
+            attempt,
+            outcome: Ok(result),
+        })
+    }
+
+    fn failed(&mut self, task: usize, attempt: u32, code: ErrorCode) -> &mut Self {
+        let outcome = Err(Failure::new(code, "as told"));
+        self.sent(task, attempt, "agent-1").step(Event::Responded {
+            task,
+            attempt,
+            outcome,
+        })
+    }
+
+    fn fire(&mut self, key: TimerKey) -> &mut Self {
+        self.step(Event::TimerFired(key))
+    }
+
+    /// (task, attempt) of the dispatches in the last actions.
+    fn dispatched(&self) -> Vec<(usize, u32)> {
+        let dispatch = |action: &Action| match action {
+            Action::Dispatch { task, attempt, .. } => Some((*task, *attempt)),
+            _ => None,
+        };
+        self.last.iter().filter_map(dispatch).collect()
+    }
+
+    fn params(&self) -> Value {
+        let params = |action: &Action| match action {
+            Action::Dispatch { params, .. } => Some(params.clone()),
+            _ => None,
+        };
+        self.last.iter().find_map(params).expect("a dispatch")
+    }
+
+    fn conclusion(&self) -> &Conclusion {
+        let responses: Vec<_> = self
+            .all
+            .iter()
+            .filter_map(|action| match action {
+                Action::Respond(conclusion) => Some(conclusion),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(responses.len(), 1, "exactly one final response");
+        responses[0]
+    }
+
+    fn states(&self) -> Vec<TaskState> {
+        self.conclusion()
+            .tasks
+            .iter()
+            .map(|task| task.state)
+            .collect()
+    }
+}
+
+#[test]
+fn independent_tasks_start_at_once_and_a_dependent_one_after_both() {
+    let mut run = Run::planned(vec![task("t1", &[]), task("t2", &[]), task("t3", &[0, 1])]);
+    assert_eq!(run.dispatched(), [(0, 1), (1, 1)]);
+    assert_eq!(run.done(1, 1, json!(1)).dispatched(), []);
+    assert_eq!(run.done(0, 1, json!(1)).dispatched(), [(2, 1)]);
+    run.done(2, 1, json!(1));
+    assert_eq!(run.conclusion().state, AnswerState::Completed);
+    assert_eq!(run.states(), [TaskState::Completed; 3]);
+}
+
+#[test]
+fn a_task_that_the_compiler_added_last_still_runs_first() {
+    let mut run = Run::planned(vec![task("t1", &[1]), task("t2", &[])]);
+    assert_eq!(run.dispatched(), [(1, 1)]);
+    assert_eq!(run.done(1, 1, json!(1)).dispatched(), [(0, 1)]);
+}
+
+#[test]
+fn references_are_replaced_by_values_and_a_missing_value_fails_the_task() {
+    let plan = || vec![task("t1", &[]), with_reference(task("t2", &[0]), 0)];
+    let mut run = Run::planned(plan());
+    assert_eq!(
+        run.done(0, 1, json!({"x": [1, 2]})).params(),
+        json!({"a": [1, 2], "b": 1})
+    );
+    let mut run = Run::planned(plan());
+    run.done(0, 1, json!({"y": 1}));
+    assert_eq!(run.states(), [TaskState::Completed, TaskState::Failed]);
+    assert!(
+        run.conclusion()
+            .error
+            .as_ref()
+            .unwrap()
+            .message
+            .contains("nothing at '/x'")
+    );
+    assert_eq!(run.conclusion().state, AnswerState::Partial);
+}
+
+#[test]
+fn a_failed_task_skips_all_that_need_it_and_the_error_names_the_root() {
+    let mut run = Run::planned(vec![
+        task("t1", &[]),
+        task("t2", &[0]),
+        task("t3", &[1]),
+        task("t4", &[]),
+    ]);
+    run.failed(0, 1, ErrorCode::TaskFailed).done(3, 1, json!(1));
+    let skipped = TaskState::Skipped;
+    assert_eq!(
+        run.states(),
+        [TaskState::Failed, skipped, skipped, TaskState::Completed]
+    );
+    let conclusion = run.conclusion();
+    assert_eq!(
+        (conclusion.state, conclusion.error.as_ref().unwrap().code),
+        (AnswerState::Partial, ErrorCode::TaskFailed)
+    );
+}
+
+#[test]
+fn dependents_of_an_optional_task_go_on_without_it() {
+    let mut first = task("t1", &[]);
+    first.optional = true;
+    let mut run = Run::planned(vec![first, with_reference(task("t2", &[0]), 0)]);
+    assert_eq!(
+        run.failed(0, 1, ErrorCode::TaskFailed).params(),
+        json!({"b": 1})
+    );
+    run.done(1, 1, json!(1));
+    assert_eq!(run.conclusion().state, AnswerState::Completed);
+}
+
+#[test]
+fn a_retry_avoids_the_agent_that_failed_and_stale_answers_are_counted() {
+    let mut run = Run::planned(vec![task("t1", &[])]);
+    run.failed(0, 1, ErrorCode::AgentLost);
+    assert_eq!(run.dispatched(), [], "not before the pause is over");
+    run.fire(TimerKey::Retry {
+        task: 0,
+        attempt: 1,
+    });
+    let avoided = run.last.iter().any(|action| match action {
+        Action::Dispatch {
+            avoid, attempt: 2, ..
+        } => avoid == &[AgentId::new("agent-1").unwrap()],
+        _ => false,
+    });
+    assert!(avoided, "{:?}", run.last);
+    run.done(0, 1, json!("late"));
+    run.done(0, 7, json!("foreign"))
+        .done(4, 1, json!("foreign"));
+    run.fire(TimerKey::Retry {
+        task: 0,
+        attempt: 1,
+    });
+    assert_eq!(run.dispatched(), [], "a stale timer does nothing");
+    run.done(0, 2, json!("second"));
+    assert_eq!(
+        run.machine.dropped(),
+        Dropped {
+            duplicate: 0,
+            late: 1,
+            foreign: 2
+        }
+    );
+    let task = &run.conclusion().tasks[0];
+    assert_eq!(
+        (task.attempts, task.result.as_deref()),
+        (2, Some(&json!("second")))
+    );
+}
+
+#[test]
+fn a_duplicate_answer_changes_nothing() {
+    let mut run = Run::planned(vec![task("t1", &[]), task("t2", &[])]);
+    run.done(0, 1, json!("first"))
+        .done(0, 1, json!("again"))
+        .done(1, 1, json!(1));
+    assert_eq!(run.machine.dropped().duplicate, 1);
+    assert_eq!(
+        run.conclusion().tasks[0].result.as_deref(),
+        Some(&json!("first"))
+    );
+}
+
+#[test]
+fn an_attempt_that_hangs_is_abandoned_and_tried_again() {
+    let mut run = Run::planned(vec![task("t1", &[])]);
+    run.sent(0, 1, "agent-1").fire(TimerKey::Attempt {
+        task: 0,
+        attempt: 1,
+    });
+    assert!(run.last.iter().any(|action| matches!(
+        action,
+        Action::Abandon {
+            task: 0,
+            attempt: 1
+        }
+    )));
+    run.fire(TimerKey::Attempt {
+        task: 0,
+        attempt: 1,
+    });
+    assert!(run.last.is_empty(), "the same timer twice");
+    assert_eq!(
+        run.fire(TimerKey::Retry {
+            task: 0,
+            attempt: 1
+        })
+        .dispatched(),
+        [(0, 2)]
+    );
+}
+
+#[test]
+fn a_task_that_is_not_idempotent_is_not_tried_after_a_time_out() {
+    let pay = capability("test.pay", |c| {
+        (c.idempotent, c.effect) = (false, Effect::Irreversible)
+    });
+    let mut run = Run::planned(vec![task_of("t1", &[], pay)]);
+    run.sent(0, 1, "agent-1").fire(TimerKey::Attempt {
+        task: 0,
+        attempt: 1,
+    });
+    let error = run.conclusion().error.clone().unwrap();
+    assert_eq!(error.code, ErrorCode::TaskTimeout);
+    assert!(error.hint.unwrap().contains("unknown"));
+}
+
+#[test]
+fn a_role_that_is_missing_stops_a_forged_plan_at_dispatch() {
+    let secret = capability("test.secret", |c| c.required_roles = vec!["boss".into()]);
+    let mut run = Run::planned(vec![task_of("t1", &[], secret.clone())]);
+    assert_eq!(run.dispatched(), []);
+    assert_eq!(
+        run.conclusion().error.as_ref().unwrap().code,
+        ErrorCode::NotPermitted
+    );
+    let policy = Policy {
+        roles: vec!["boss".into()],
+        ..Policy::default()
+    };
+    run = Run::planned_with(policy, vec![task_of("t1", &[], secret)]);
+    assert_eq!(run.dispatched(), [(0, 1)]);
+}
+
+#[test]
+fn a_failed_plan_fails_the_request_with_the_planners_reason() {
+    let mut run = Run::start(Policy::default());
+    run.plan(
+        1,
+        Err(Failure::new(ErrorCode::LlmUnavailable, "no LLM at all")),
+    );
+    let conclusion = run.conclusion();
+    assert_eq!(
+        (conclusion.state, conclusion.planner.as_str()),
+        (AnswerState::Failed, "test")
+    );
+    assert_eq!(
+        conclusion.error.as_ref().unwrap().code,
+        ErrorCode::LlmUnavailable
+    );
+}
+
+#[test]
+fn a_direct_answer_and_an_empty_plan() {
+    let mut run = Run::start(Policy::default());
+    run.plan(
+        1,
+        Ok(Plan {
+            answer_directly: Some("42".into()),
+            ..Plan::default()
+        }),
+    );
+    assert_eq!(
+        (run.conclusion().state, run.conclusion().text.as_deref()),
+        (AnswerState::Completed, Some("42"))
+    );
+    let run = Run::planned(vec![]);
+    assert_eq!(
+        run.conclusion().error.as_ref().unwrap().code,
+        ErrorCode::NothingPlanned
+    );
+}
+
+#[test]
+fn what_could_not_be_placed_makes_the_answer_partial() {
+    let mut run = Run::start(Policy::default());
+    let plan = Plan {
+        tasks: vec![task("t1", &[])],
+        unplaced: vec!["fly me".into()],
+        ..Plan::default()
+    };
+    run.plan(1, Ok(plan)).done(0, 1, json!(1));
+    let conclusion = run.conclusion();
+    assert_eq!(
+        (conclusion.state, conclusion.unplaced.len()),
+        (AnswerState::Partial, 1)
+    );
+    assert!(
+        conclusion
+            .error
+            .as_ref()
+            .unwrap()
+            .message
+            .contains("'fly me'")
+    );
+}
+
+#[test]
+fn cancel_answers_at_once_whatever_is_under_way() {
+    let mut run = Run::start(Policy::default());
+    run.step(Event::CancelRequested);
+    assert_eq!(run.conclusion().state, AnswerState::Cancelled);
+    let mut run = Run::planned(vec![task("t1", &[]), task("t2", &[0])]);
+    run.step(Event::CancelRequested);
+    assert!(run.last.iter().any(|action| matches!(
+        action,
+        Action::Abandon {
+            task: 0,
+            attempt: 1
+        }
+    )));
+    assert_eq!(run.states(), [TaskState::Cancelled; 2]);
+    assert!(run.done(0, 1, json!(1)).last.is_empty());
+    assert_eq!(run.machine.dropped().late, 1);
+}
+
+#[test]
+fn at_the_deadline_what_is_there_is_answered() {
+    let mut run = Run::planned(vec![task("t1", &[]), task("t2", &[])]);
+    run.done(0, 1, json!(1)).fire(TimerKey::Deadline);
+    assert_eq!(run.states(), [TaskState::Completed, TaskState::Cancelled]);
+    assert_eq!(run.conclusion().state, AnswerState::Partial);
+}
+
+#[test]
+fn with_an_llm_tasks_are_cut_in_time_to_write_the_answer() {
+    let policy = Policy {
+        composes: true,
+        ..Policy::default()
+    };
+    let mut run = Run::planned_with(policy, vec![task("t1", &[]), task("t2", &[])]);
+    run.done(0, 1, json!(1)).fire(TimerKey::Closing);
+    assert!(
+        run.last
+            .iter()
+            .any(|action| matches!(action, Action::Compose { tasks, .. } if tasks.len() == 2))
+    );
+    run.step(Event::Composed {
+        result: Ok("Half of it.".into()),
+        llm_calls: 1,
+        notes: vec![],
+    });
+    assert_eq!(
+        (run.conclusion().state, run.conclusion().text.as_deref()),
+        (AnswerState::Partial, Some("Half of it."))
+    );
+}
+
+#[test]
+fn an_llm_that_fails_to_write_costs_the_text_not_the_request() {
+    let policy = || Policy {
+        composes: true,
+        ..Policy::default()
+    };
+    let mut run = Run::planned_with(policy(), vec![task("t1", &[])]);
+    let failure = Failure::new(ErrorCode::LlmCut, "cut");
+    run.done(0, 1, json!(1)).step(Event::Composed {
+        result: Err(failure),
+        llm_calls: 1,
+        notes: vec![],
+    });
+    assert_eq!(
+        (run.conclusion().state, &run.conclusion().text),
+        (AnswerState::Completed, &None)
+    );
+    assert!(run.conclusion().notes[0].contains("without the LLM"));
+    let mut run = Run::planned_with(policy(), vec![task("t1", &[])]);
+    run.done(0, 1, json!(1)).fire(TimerKey::Deadline);
+    assert_eq!(run.conclusion().state, AnswerState::Completed);
+}
+
+fn llm_policy() -> Policy {
+    Policy {
+        composes: true,
+        llm_calls: 3,
+        rounds: 2,
+        ..Policy::default()
+    }
+}
+
+#[test]
+fn one_more_round_replaces_what_failed() {
+    let mut run = Run::planned_with(llm_policy(), vec![task("t1", &[]), task("t2", &[])]);
+    run.done(0, 1, json!(1)).failed(1, 1, ErrorCode::TaskFailed);
+    assert!(
+        run.last.iter().any(
+            |action| matches!(action, Action::Plan { round: 2, tasks, .. } if tasks.len() == 2)
+        )
+    );
+    run.plan(
+        2,
+        Ok(Plan {
+            tasks: vec![task("t2", &[])],
+            ..Plan::default()
+        }),
+    );
+    assert_eq!(run.dispatched(), [(2, 1)]);
+    run.done(2, 1, json!("ok"));
+    run.step(Event::Composed {
+        result: Ok("All.".into()),
+        llm_calls: 1,
+        notes: vec![],
+    });
+    let conclusion = run.conclusion();
+    assert_eq!(conclusion.state, AnswerState::Completed);
+    assert_eq!(conclusion.tasks[2].id.as_str(), "r2-t2");
+}
+
+#[test]
+fn there_is_no_third_round_and_no_round_without_llm_calls() {
+    let mut run = Run::planned_with(llm_policy(), vec![task("t1", &[])]);
+    run.failed(0, 1, ErrorCode::TaskFailed);
+    run.plan(
+        2,
+        Ok(Plan {
+            tasks: vec![task("t1", &[])],
+            ..Plan::default()
+        }),
+    )
+    .failed(1, 1, ErrorCode::TaskFailed);
+    assert_eq!(run.conclusion().state, AnswerState::Failed);
+    let policy = Policy {
+        llm_calls: 1,
+        ..llm_policy()
+    };
+    let mut run = Run::planned_with(policy, vec![task("t1", &[])]);
+    run.failed(0, 1, ErrorCode::TaskFailed);
+    assert_eq!(run.conclusion().state, AnswerState::Failed);
+}
+
+#[test]
+fn a_second_round_cannot_reach_for_effects_that_were_not_planned_before() {
+    let mut run = Run::planned_with(llm_policy(), vec![task("t1", &[])]);
+    run.failed(0, 1, ErrorCode::TaskFailed);
+    let pay = capability("test.pay", |c| c.effect = Effect::Irreversible);
+    let catalogue: Catalogue = [pay.clone(), capability("test.look", |_| ())]
+        .into_iter()
+        .collect();
+    assert_eq!(
+        run.machine.authorised(&catalogue),
+        [CapabilityName::new("test.look").unwrap()]
+    );
+    run.plan(
+        2,
+        Ok(Plan {
+            tasks: vec![task_of("t1", &[], pay)],
+            ..Plan::default()
+        }),
+    );
+    assert_eq!(run.dispatched(), []);
+    assert!(
+        run.conclusion().notes[0].contains("not authorised"),
+        "{:?}",
+        run.conclusion().notes
+    );
+}
+
+#[test]
+fn results_beyond_the_budget_fail_their_task() {
+    let policy = Policy {
+        result_bytes: 100,
+        ..Policy::default()
+    };
+    let mut run = Run::planned_with(policy, vec![task("t1", &[]), task("t2", &[])]);
+    run.done(0, 1, json!("x".repeat(60)))
+        .done(1, 1, json!("x".repeat(60)));
+    assert_eq!(run.states(), [TaskState::Completed, TaskState::Failed]);
+    assert_eq!(
+        run.conclusion().error.as_ref().unwrap().code,
+        ErrorCode::BudgetExceeded
+    );
+}
+
+#[test]
+fn while_a_plan_arrives_only_tasks_that_read_start() {
+    let write = capability("test.write", |c| c.effect = Effect::Write);
+    let (first, second) = (task("t1", &[]), task_of("t2", &[], write));
+    let mut run = Run::start(Policy::default());
+    run.step(Event::TasksAdded {
+        round: 1,
+        tasks: vec![first.clone(), second.clone()],
+    });
+    assert_eq!(run.dispatched(), [(0, 1)]);
+    run.done(0, 1, json!(1));
+    run.plan(
+        1,
+        Ok(Plan {
+            tasks: vec![first.clone(), second, task("t3", &[0])],
+            ..Plan::default()
+        }),
+    );
+    assert_eq!(run.dispatched(), [(1, 1), (2, 1)]);
+    run.done(1, 1, json!(1)).done(2, 1, json!(1));
+    assert_eq!(run.conclusion().state, AnswerState::Completed);
+    let mut run = Run::start(Policy::default());
+    run.step(Event::TasksAdded {
+        round: 1,
+        tasks: vec![first.clone()],
+    })
+    .failed(0, 1, ErrorCode::TaskFailed);
+    run.plan(
+        1,
+        Ok(Plan {
+            tasks: vec![first, task("t2", &[0])],
+            ..Plan::default()
+        }),
+    );
+    assert_eq!(run.states(), [TaskState::Failed, TaskState::Skipped]);
+}
+
+#[test]
+fn a_chain_of_ten_thousand_fails_without_a_deep_stack() {
+    let contract = capability("test.do", |_| ());
+    let link = |i: usize| {
+        task_of(
+            &format!("t{i}"),
+            &i.checked_sub(1).map_or(vec![], |b| vec![b]),
+            contract.clone(),
+        )
+    };
+    let mut run = Run::planned((0..10_000).map(link).collect());
+    run.failed(0, 1, ErrorCode::TaskFailed);
+    assert_eq!(
+        run.states()
+            .iter()
+            .filter(|&&state| state == TaskState::Skipped)
+            .count(),
+        9_999
+    );
+}
