@@ -3,8 +3,18 @@
 //!
 //! Does not choose what to do, only who could do it; does not restart agents.
 
+pub mod actor;
+pub mod bus;
+pub mod directory;
+pub mod group;
 pub mod mailbox;
 pub mod wire;
 
+pub use actor::{Agents, RegistryActor, RegistryHandle, RegistryMsg};
+pub use bus::{EventBus, Subscription};
+pub use directory::{
+    AgentLoad, AgentState, AgentStatus, Choice, Directory, Entry, InFlight, RegisterError,
+    Registration,
+};
 pub use mailbox::{AgentMsg, AgentPort, TaskKey};
 pub use wire::{Wire, WireError};

@@ -1,0 +1,229 @@
+//! The node's event bus: CloudEvents by topic, to whoever subscribed.
+//!
+//! Does not wait for anybody and keeps no history: a subscriber that falls behind loses its own subscription and is told
+//! so; publishers and other subscribers do not notice.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use amcp_protocol::event::SUBSCRIPTION_LOST;
+use amcp_protocol::{CloudEvent, Topic, TopicPattern};
+use arc_swap::ArcSwap;
+use serde_json::json;
+use tokio::sync::Notify;
+
+/// What events say as their source when the bus itself has something to say.
+const SOURCE: &str = "/bus";
+
+/// The time for events' `time` attribute: milliseconds since 1970 in UTC.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "events carry wall-clock time for people and logs; nothing is decided by it"
+)]
+pub fn unix_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .unwrap_or_default()
+}
+
+/// The bus. Clones are the same bus; when the last is dropped, subscriptions end.
+#[derive(Clone, Default)]
+pub struct EventBus(Arc<Bus>);
+
+#[derive(Default)]
+struct Bus {
+    /// How many there are in `subscribers`: all that publishing costs when nobody listens is to read this.
+    count: AtomicUsize,
+    subscribers: ArcSwap<Vec<Arc<Subscriber>>>,
+    changing: Mutex<()>,
+    next_id: AtomicU64,
+}
+
+struct Subscriber {
+    id: u64,
+    pattern: TopicPattern,
+    queue: Mutex<Queue>,
+    news: Notify,
+}
+
+struct Queue {
+    events: VecDeque<Arc<CloudEvent>>,
+    capacity: usize,
+    /// Counts what came after the queue was full; from then on nothing is queued any more.
+    missed: u64,
+    closed: bool,
+}
+
+/// What a subscriber holds; dropping it unsubscribes.
+pub struct Subscription {
+    subscriber: Arc<Subscriber>,
+    bus: Weak<Bus>,
+}
+
+impl fmt::Debug for EventBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subscribers = self.0.count.load(Ordering::Relaxed);
+        f.debug_struct("EventBus")
+            .field("subscribers", &subscribers)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Subscription")
+            .field(&self.subscriber.pattern)
+            .finish()
+    }
+}
+
+impl EventBus {
+    /// A bus without subscribers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Subscribes to the topics that the pattern matches, with room for `capacity` events that were not received yet.
+    #[must_use]
+    pub fn subscribe(&self, pattern: TopicPattern, capacity: usize) -> Subscription {
+        let subscriber = Arc::new(Subscriber {
+            id: self.0.next_id.fetch_add(1, Ordering::Relaxed),
+            pattern,
+            queue: Mutex::new(Queue {
+                events: VecDeque::new(),
+                capacity: capacity.max(1),
+                missed: 0,
+                closed: false,
+            }),
+            news: Notify::new(),
+        });
+        self.0.change(|all| all.push(Arc::clone(&subscriber)));
+        Subscription {
+            subscriber,
+            bus: Arc::downgrade(&self.0),
+        }
+    }
+
+    /// Publishes an event. The topic is formatted only when there is a subscriber, the event built only when one of them
+    /// wants it; `format_args!("task.request.{capability}")` makes a topic that costs nothing otherwise.
+    pub fn publish(&self, topic: impl fmt::Display, event: impl FnOnce() -> CloudEvent) {
+        if self.0.count.load(Ordering::Acquire) > 0 {
+            self.0.publish(&topic.to_string(), event);
+        }
+    }
+}
+
+impl Bus {
+    fn publish(&self, topic: &str, event: impl FnOnce() -> CloudEvent) {
+        let topic: Topic = match topic.parse() {
+            Ok(topic) => topic,
+            Err(error) => {
+                tracing::error!(%error, "an event was not published");
+                return;
+            }
+        };
+        let subscribers = self.subscribers.load();
+        let mut wanted = subscribers
+            .iter()
+            .filter(|subscriber| subscriber.pattern.matches(&topic))
+            .peekable();
+        if wanted.peek().is_some() {
+            let event = Arc::new(event());
+            wanted.for_each(|subscriber| subscriber.offer(&event));
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Subscriber>>)) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.subscribers.load().as_ref().clone();
+        change(&mut all);
+        self.count.store(all.len(), Ordering::Release);
+        self.subscribers.store(Arc::new(all));
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        for subscriber in self.subscribers.load().iter() {
+            subscriber.queue().closed = true;
+            subscriber.news.notify_one();
+        }
+    }
+}
+
+impl Subscriber {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that runs under the lock can panic half-way.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn offer(&self, event: &Arc<CloudEvent>) {
+        {
+            let mut queue = self.queue();
+            if queue.missed > 0 || queue.events.len() >= queue.capacity {
+                queue.missed += 1;
+                return;
+            }
+            queue.events.push_back(Arc::clone(event));
+        }
+        self.news.notify_one();
+    }
+}
+
+impl Subscription {
+    /// The next event; `None` when the subscription is over. A subscription that was lost delivers what had been queued,
+    /// then `subscription.lost` with the number of events missed, then nothing.
+    pub async fn recv(&mut self) -> Option<Arc<CloudEvent>> {
+        loop {
+            let news = self.subscriber.news.notified();
+            let missed = {
+                let mut queue = self.subscriber.queue();
+                if let Some(event) = queue.events.pop_front() {
+                    return Some(event);
+                }
+                if queue.closed {
+                    return None;
+                }
+                queue.closed = queue.missed > 0;
+                queue.missed
+            };
+            if missed > 0 {
+                self.unsubscribe();
+                return Some(Arc::new(self.lost(missed)));
+            }
+            news.await;
+        }
+    }
+
+    fn lost(&self, missed: u64) -> CloudEvent {
+        let Subscriber { id, pattern, .. } = self.subscriber.as_ref();
+        let data = json!({"pattern": pattern.to_string(), "missed": missed});
+        CloudEvent::new(
+            SUBSCRIPTION_LOST,
+            SOURCE,
+            format!("subscription-{id}-lost-{}", unix_ms()),
+            data,
+        )
+        .about(pattern.to_string())
+        .at_unix_ms(unix_ms())
+    }
+
+    fn unsubscribe(&self) {
+        if let Some(bus) = self.bus.upgrade() {
+            bus.change(|all| all.retain(|other| other.id != self.subscriber.id));
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.unsubscribe();
+    }
+}

@@ -1,0 +1,518 @@
+//! The [`Directory`]: which agents there are, what each can do, how it fares, and who should get the next task.
+//!
+//! Pure: it sends nothing and reads no clock. Ports are whatever the caller uses to reach an agent; times are durations
+//! since an origin of the caller's choice, and randomness is an argument.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use amcp_protocol::{AgentCard, AgentId, Capability, CapabilityName, CardError, Contract};
+use serde::{Deserialize, Serialize};
+
+/// How long a capability stays known after its last agent left: the longest back-off of a restart twice over, so that a
+/// plan made meanwhile still compiles.
+pub const GRACE: Duration = Duration::from_secs(60);
+
+/// Most agents that are known only because somebody reported on them: a bound, not a limit that anybody should meet.
+const MAX_UNSEEN: usize = 1_024;
+
+/// How an agent fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    /// It takes tasks.
+    Ready,
+    /// It failed and is being started again.
+    Restarting,
+    /// It is there, and is given nothing.
+    Quarantined,
+    /// It failed too often and is not started again.
+    GivenUp,
+    /// It ends what it has and takes nothing new.
+    Draining,
+    /// It went away.
+    Left,
+}
+
+/// What an agent has to do and has done, shared by those who count: whoever dispatches counts `in_flight`, the agent's
+/// shell the tasks, its supervisor the restarts. It outlives the agent's restarts.
+#[derive(Debug, Default)]
+pub struct AgentLoad {
+    /// Sent to it from this node and not answered yet, on their way and queued ones included.
+    pub in_flight: AtomicU32,
+    /// Waiting in its hands.
+    pub queued: AtomicU32,
+    /// Being worked on.
+    pub running: AtomicU32,
+    /// Tasks that ended with a result.
+    pub done: AtomicU64,
+    /// Tasks that ended without one, refused ones included.
+    pub failed: AtomicU64,
+    /// How often it was started again.
+    pub restarts: AtomicU64,
+}
+
+/// One task on its way to an agent or in its hands, counted until this is dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<AgentLoad>);
+
+impl InFlight {
+    fn new(load: &Arc<AgentLoad>) -> Self {
+        load.in_flight.fetch_add(1, Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An agent that joins.
+#[derive(Debug, Clone)]
+pub struct Registration<P> {
+    /// Who it is and what it can do.
+    pub card: AgentCard,
+    /// Different for each start of each agent.
+    pub incarnation: u64,
+    /// How to reach it.
+    pub port: P,
+    /// Its counters.
+    pub load: Arc<AgentLoad>,
+}
+
+impl<P> Registration<P> {
+    /// An agent that joins, with counters of its own.
+    pub fn new(card: AgentCard, incarnation: u64, port: P) -> Self {
+        Self {
+            card,
+            incarnation,
+            port,
+            load: Arc::default(),
+        }
+    }
+}
+
+/// Why an agent may not join.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    /// Its card is unsound.
+    #[error("the card of '{agent}' is refused: {source}")]
+    Card {
+        /// Whose card.
+        agent: AgentId,
+        /// What is wrong with it.
+        source: CardError,
+    },
+    /// An agent by that id is there already.
+    #[error("an agent '{0}' is registered already; give this one another id")]
+    AlreadyRegistered(AgentId),
+    /// The capability is offered under another contract.
+    #[error(
+        "'{agent}' offers '{capability}' with another {differs} than the agents that are there; \
+         give it another name, or stop them first"
+    )]
+    NameClash {
+        /// Who wants to join.
+        agent: AgentId,
+        /// With what.
+        capability: CapabilityName,
+        /// Which part of the contract is not the same.
+        differs: &'static str,
+    },
+    /// No registry answers; only from [`crate::RegistryHandle`].
+    #[error("the registry does not answer")]
+    Unavailable,
+}
+
+/// An agent in the directory.
+#[derive(Debug)]
+pub struct Entry<P> {
+    /// Who it is and what it can do.
+    pub card: Arc<AgentCard>,
+    /// Different for each start of each agent.
+    pub incarnation: u64,
+    /// How to reach it.
+    pub port: P,
+    /// Its counters.
+    pub load: Arc<AgentLoad>,
+    /// How it fares.
+    pub state: AgentState,
+    gone_at: Option<Duration>,
+}
+
+impl<P> Entry<P> {
+    /// The agent's id.
+    #[must_use]
+    pub fn id(&self) -> &AgentId {
+        &self.card.id
+    }
+
+    /// Whether it has not left; it may be unable to take tasks all the same.
+    #[must_use]
+    pub const fn is_present(&self) -> bool {
+        self.gone_at.is_none()
+    }
+
+    /// Counts a task as in flight until the guard is dropped. Hold it from the dispatch to the answer: candidates are
+    /// chosen by it.
+    #[must_use]
+    pub fn begin(&self) -> InFlight {
+        InFlight::new(&self.load)
+    }
+}
+
+/// Who should get a task.
+#[derive(Debug)]
+pub struct Choice<'a, P> {
+    /// The agent.
+    pub entry: &'a Arc<Entry<P>>,
+    /// Whether it is one that should have been avoided: nobody else is ready.
+    pub avoided: bool,
+}
+
+/// An agent as `amcp agents` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Who it is.
+    pub agent: AgentId,
+    /// What it can do; empty for one that never got as far as registering.
+    pub capabilities: Vec<CapabilityName>,
+    /// How it fares.
+    pub state: AgentState,
+    /// Tasks sent to it and not answered yet.
+    pub in_flight: u32,
+    /// Tasks waiting in its hands.
+    pub queued: u32,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// Tasks that ended with a result.
+    pub done: u64,
+    /// Tasks that ended without one.
+    pub failed: u64,
+}
+
+/// One capability and those who offer it.
+#[derive(Debug, Clone)]
+struct Offer<P> {
+    contract: Arc<Contract>,
+    /// How many agents that have not left offer it.
+    present: usize,
+    ready: Vec<Arc<Entry<P>>>,
+    vacant_since: Option<Duration>,
+}
+
+/// Who is there and what they can do. Cloning shares all entries.
+#[derive(Debug, Clone)]
+pub struct Directory<P> {
+    agents: BTreeMap<AgentId, Arc<Entry<P>>>,
+    offers: BTreeMap<CapabilityName, Arc<Offer<P>>>,
+    /// Agents that somebody reported on before they ever registered.
+    unseen: BTreeMap<AgentId, AgentState>,
+}
+
+impl<P> Default for Directory<P> {
+    fn default() -> Self {
+        Self {
+            agents: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            unseen: BTreeMap::new(),
+        }
+    }
+}
+
+impl<P> Directory<P> {
+    /// Who should get the next task for a capability: of two random ready agents the one with less in flight; those to
+    /// avoid only when nobody else is ready.
+    #[must_use]
+    pub fn choose(
+        &self,
+        capability: &CapabilityName,
+        avoid: &[AgentId],
+        random: u64,
+    ) -> Option<Choice<'_, P>> {
+        let ready = &self.offers.get(capability)?.ready;
+        if !avoid.is_empty() {
+            let others = ready.iter().filter(|entry| !avoid.contains(entry.id()));
+            if let Some(entry) = lighter_of_two(others.clone().count(), others, random) {
+                let avoided = false;
+                return Some(Choice { entry, avoided });
+            }
+        }
+        let entry = lighter_of_two(ready.len(), ready.iter(), random)?;
+        let avoided = !avoid.is_empty();
+        Some(Choice { entry, avoided })
+    }
+
+    /// Every agent that can take a task for the capability now.
+    pub fn candidates(&self, capability: &CapabilityName) -> impl Iterator<Item = &Arc<Entry<P>>> {
+        self.offers
+            .get(capability)
+            .into_iter()
+            .flat_map(|offer| &offer.ready)
+    }
+
+    /// The contract of each known capability, by name; those whose last agent left within [`GRACE`] included.
+    pub fn contracts(&self) -> impl Iterator<Item = &Arc<Contract>> {
+        self.offers.values().map(|offer| &offer.contract)
+    }
+
+    /// The contract of a known capability.
+    #[must_use]
+    pub fn contract(&self, capability: &CapabilityName) -> Option<&Arc<Contract>> {
+        self.offers.get(capability).map(|offer| &offer.contract)
+    }
+
+    /// An agent, present or not yet forgotten.
+    #[must_use]
+    pub fn agent(&self, agent: &AgentId) -> Option<&Arc<Entry<P>>> {
+        self.agents.get(agent)
+    }
+
+    /// All agents, present or not yet forgotten, by id.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry<P>>> {
+        self.agents.values()
+    }
+
+    /// All agents as `amcp agents` shows them, by id.
+    #[must_use]
+    pub fn agents(&self) -> Vec<AgentStatus> {
+        let seen = self.agents.values().map(|entry| {
+            let names = entry.card.capabilities.iter().map(|c| c.name.clone());
+            status(entry.id(), entry.state, names.collect(), &entry.load)
+        });
+        let unseen = self
+            .unseen
+            .iter()
+            .map(|(agent, &state)| status(agent, state, Vec::new(), &AgentLoad::default()));
+        let mut all: Vec<_> = seen.chain(unseen).collect();
+        all.sort_by(|a, b| a.agent.cmp(&b.agent));
+        all
+    }
+}
+
+impl<P: Clone> Directory<P> {
+    /// Lets an agent join. The same incarnation again changes nothing and is no error: whoever lost the answer may ask
+    /// twice.
+    ///
+    /// # Errors
+    /// [`RegisterError`] for an unsound card, an id that is in use and a capability that is offered under another contract.
+    pub fn register(
+        &mut self,
+        registration: Registration<P>,
+        now: Duration,
+    ) -> Result<(), RegisterError> {
+        let agent = registration.card.id.clone();
+        if let Some(entry) = self.agents.get(&agent).filter(|entry| entry.is_present()) {
+            return if entry.incarnation == registration.incarnation {
+                Ok(())
+            } else {
+                Err(RegisterError::AlreadyRegistered(agent))
+            };
+        }
+        let contracts = match registration.card.contracts() {
+            Ok(contracts) => contracts,
+            Err(source) => return Err(RegisterError::Card { agent, source }),
+        };
+        for contract in &contracts {
+            let capability = &contract.capability;
+            if let Some(offer) = self.offers.get(&capability.name)
+                && offer.present > 0
+                && let Some(differs) = difference(&offer.contract.capability, capability)
+            {
+                return Err(RegisterError::NameClash {
+                    agent,
+                    capability: capability.name.clone(),
+                    differs,
+                });
+            }
+        }
+        for contract in contracts {
+            self.offer(contract);
+        }
+        self.unseen.remove(&agent);
+        let entry = Entry {
+            card: Arc::new(registration.card),
+            incarnation: registration.incarnation,
+            port: registration.port,
+            load: registration.load,
+            state: AgentState::Ready,
+            gone_at: None,
+        };
+        self.put(entry, now);
+        Ok(())
+    }
+
+    /// The agent is gone. Says whether it was there; one of another incarnation was not.
+    pub fn leave(&mut self, agent: &AgentId, incarnation: u64, now: Duration) -> bool {
+        let there = |entry: &&Arc<Entry<P>>| entry.is_present() && entry.incarnation == incarnation;
+        let Some(entry) = self.agents.get(agent).filter(there).cloned() else {
+            return false;
+        };
+        let state = match entry.state {
+            AgentState::Ready | AgentState::Quarantined => AgentState::Left,
+            told @ (AgentState::Restarting
+            | AgentState::GivenUp
+            | AgentState::Draining
+            | AgentState::Left) => told,
+        };
+        self.put(changed(&entry, state, Some(now)), now);
+        true
+    }
+
+    /// Somebody says how an agent fares. Says whether that is news; one that is gone cannot be ready.
+    pub fn report(&mut self, agent: &AgentId, state: AgentState, now: Duration) -> bool {
+        let Some(entry) = self.agents.get(agent).cloned() else {
+            let room = self.unseen.len() < MAX_UNSEEN || self.unseen.contains_key(agent);
+            return state != AgentState::Ready
+                && room
+                && self.unseen.insert(agent.clone(), state) != Some(state);
+        };
+        if entry.state == state || (state == AgentState::Ready && !entry.is_present()) {
+            return false;
+        }
+        self.put(changed(&entry, state, entry.gone_at), now);
+        true
+    }
+
+    /// Forgets what has been gone for longer than [`GRACE`], except agents that were given up: somebody should look at
+    /// those. Says whether there was any.
+    pub fn forget(&mut self, now: Duration) -> bool {
+        let old = |since: Option<Duration>| since.is_some_and(|t| now.saturating_sub(t) > GRACE);
+        let before = self.agents.len() + self.offers.len();
+        self.agents
+            .retain(|_, entry| !old(entry.gone_at) || entry.state == AgentState::GivenUp);
+        self.offers.retain(|_, offer| !old(offer.vacant_since));
+        self.agents.len() + self.offers.len() < before
+    }
+
+    /// Makes a capability known. The contract of agents that are there stays; nobody's is replaced.
+    fn offer(&mut self, contract: Arc<Contract>) {
+        let name = contract.capability.name.clone();
+        if self
+            .offers
+            .get(&name)
+            .is_none_or(|offer| offer.present == 0)
+        {
+            let offer = Offer {
+                contract,
+                present: 0,
+                ready: Vec::new(),
+                vacant_since: None,
+            };
+            self.offers.insert(name, Arc::new(offer));
+        }
+    }
+
+    /// Replaces an agent's entry, in the offers too.
+    fn put(&mut self, entry: Entry<P>, now: Duration) {
+        let entry = Arc::new(entry);
+        let before = self.agents.insert(entry.id().clone(), Arc::clone(&entry));
+        let old = before.iter().flat_map(|before| &before.card.capabilities);
+        for capability in old {
+            self.change_offer(&capability.name, now, |offer| {
+                offer.ready.retain(|other| other.id() != entry.id());
+                offer.present -= usize::from(before.as_ref().is_some_and(|b| b.is_present()));
+            });
+        }
+        for capability in &entry.card.capabilities {
+            self.change_offer(&capability.name, now, |offer| {
+                if entry.is_present() && entry.state == AgentState::Ready {
+                    offer.ready.push(Arc::clone(&entry));
+                }
+                offer.present += usize::from(entry.is_present());
+            });
+        }
+    }
+
+    fn change_offer(
+        &mut self,
+        name: &CapabilityName,
+        now: Duration,
+        change: impl FnOnce(&mut Offer<P>),
+    ) {
+        if let Some(offer) = self.offers.get_mut(name) {
+            let offer = Arc::make_mut(offer);
+            change(offer);
+            offer.vacant_since = match offer.present {
+                0 => offer.vacant_since.or(Some(now)),
+                _ => None,
+            };
+        }
+    }
+}
+
+fn changed<P: Clone>(entry: &Entry<P>, state: AgentState, gone_at: Option<Duration>) -> Entry<P> {
+    Entry {
+        card: Arc::clone(&entry.card),
+        incarnation: entry.incarnation,
+        port: entry.port.clone(),
+        load: Arc::clone(&entry.load),
+        state,
+        gone_at,
+    }
+}
+
+fn status(
+    agent: &AgentId,
+    state: AgentState,
+    capabilities: Vec<CapabilityName>,
+    load: &AgentLoad,
+) -> AgentStatus {
+    AgentStatus {
+        agent: agent.clone(),
+        capabilities,
+        state,
+        in_flight: load.in_flight.load(Relaxed),
+        queued: load.queued.load(Relaxed),
+        restarts: load.restarts.load(Relaxed),
+        done: load.done.load(Relaxed),
+        failed: load.failed.load(Relaxed),
+    }
+}
+
+/// Which part of two contracts is not the same: whatever a plan, a policy or a retry relies on.
+fn difference(a: &Capability, b: &Capability) -> Option<&'static str> {
+    [
+        (a.version == b.version, "version"),
+        (a.params == b.params, "params schema"),
+        (a.result == b.result, "result schema"),
+        (a.consumes == b.consumes, "list of what it consumes"),
+        (a.produces == b.produces, "list of what it produces"),
+        (a.effect == b.effect, "effect"),
+        (a.idempotent == b.idempotent, "idempotency"),
+        (
+            a.required_roles == b.required_roles,
+            "list of required roles",
+        ),
+    ]
+    .into_iter()
+    .find_map(|(same, what)| (!same).then_some(what))
+}
+
+/// Power of two choices: nearly as even as asking everybody, without everybody choosing the same idle agent at once.
+fn lighter_of_two<'a, P: 'a>(
+    count: usize,
+    among: impl Iterator<Item = &'a Arc<Entry<P>>> + Clone,
+    random: u64,
+) -> Option<&'a Arc<Entry<P>>> {
+    let below = |random: u64, count: usize| {
+        usize::try_from(((random & 0xffff_ffff) * count as u64) >> 32).unwrap_or_default()
+    };
+    let one = below(random, count);
+    let first = among.clone().nth(one)?;
+    if count < 2 {
+        return Some(first);
+    }
+    let other = (one + 1 + below(random >> 32, count - 1)) % count;
+    let second = among.clone().nth(other)?;
+    let load = |entry: &Entry<P>| entry.load.in_flight.load(Relaxed);
+    Some(if load(second) < load(first) {
+        second
+    } else {
+        first
+    })
+}
