@@ -1,1 +1,3 @@
 //! The harness of the cross-crate tests and benches.
+
+pub mod fake_ollama;

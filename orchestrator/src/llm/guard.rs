@@ -1,0 +1,292 @@
+//! Stands before an LLM client: so many calls at a time, none to a server that keeps failing, each within its time.
+//!
+//! Does not decide what a request does without an answer.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{ErrorCode, Failure};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::breaker::{Breaker, BreakerSettings, BreakerState, Outcome, Pass};
+use super::{ChatReply, ChatRequest, LlmClient, SharedLlm};
+
+/// How a client is guarded.
+#[derive(Debug, Clone)]
+pub struct GuardSettings {
+    /// Most calls at a time.
+    pub concurrency: usize,
+    /// Most calls that wait for their turn.
+    pub queue: usize,
+    /// Longest time of one call, its retries included and its waiting not.
+    pub call: Duration,
+    /// Most attempts of one call, as long as the server refuses before it begins.
+    pub attempts: u32,
+    /// A call that was abandoned after this time counts as too slow.
+    pub patience: Duration,
+    /// When a failing server is left alone.
+    pub breaker: BreakerSettings,
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        Self {
+            // Ollama works on one prompt at a time by default; a second one hides the time between two.
+            concurrency: 2,
+            // What a slow model answers within a request's default deadline is far less.
+            queue: 64,
+            // A plan of 1,000 tokens at 10 tokens a second, and the model's loading.
+            call: Duration::from_secs(120),
+            attempts: 3,
+            // A person seldom cancels so late; a request's deadline does.
+            patience: Duration::from_secs(10),
+            breaker: BreakerSettings::default(),
+        }
+    }
+}
+
+/// How a guarded client fares, for readiness and `amcp doctor`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LlmHealth {
+    /// Provider and model.
+    pub name: String,
+    /// Whether calls are let through: `closed` (they are), `open` (they are not), `half_open` (one is on trial).
+    pub breaker: &'static str,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Calls that the server works on.
+    pub in_flight: usize,
+    /// Calls that wait for their turn.
+    pub waiting: usize,
+    /// The last failure, if the last call failed.
+    pub last_failure: Option<Failure>,
+}
+
+/// A client behind its guard.
+#[expect(missing_debug_implementations, reason = "the client is a trait object")]
+pub struct Guarded {
+    client: SharedLlm,
+    settings: GuardSettings,
+    permits: Semaphore,
+    waiting: AtomicUsize,
+    began: Instant,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    breaker: Breaker,
+    last_failure: Option<Failure>,
+}
+
+impl Guarded {
+    /// Guards a client. Share the guard: bounds hold per guard.
+    #[must_use]
+    pub fn new(client: SharedLlm, settings: GuardSettings) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            permits: Semaphore::new(settings.concurrency.max(1)),
+            waiting: AtomicUsize::new(0),
+            began: Instant::now(),
+            seen: Mutex::new(Seen {
+                breaker: Breaker::new(settings.breaker.clone()),
+                last_failure: None,
+            }),
+            settings,
+        })
+    }
+
+    /// How it fares.
+    #[must_use]
+    pub fn health(&self) -> LlmHealth {
+        let (state, last_failure) = {
+            let seen = self.seen();
+            (seen.breaker.state(), seen.last_failure.clone())
+        };
+        let (breaker, failures) = match state {
+            BreakerState::Closed(failures) => ("closed", failures),
+            BreakerState::Open(_) => ("open", self.settings.breaker.failures),
+            BreakerState::HalfOpen => ("half_open", self.settings.breaker.failures),
+        };
+        LlmHealth {
+            name: self.client.name(),
+            breaker,
+            failures,
+            in_flight: self
+                .settings
+                .concurrency
+                .max(1)
+                .saturating_sub(self.permits.available_permits()),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            last_failure,
+        }
+    }
+
+    async fn ask(&self, request: ChatRequest) -> Result<ChatReply, Failure> {
+        let _permit = {
+            let _place = Place::take(&self.waiting, self.settings.queue).ok_or_else(|| {
+                Failure::new(
+                    ErrorCode::LlmBusy,
+                    format!(
+                        "{} calls wait for {} already",
+                        self.settings.queue,
+                        self.client.name()
+                    ),
+                )
+                .hint("try again later, or add a server")
+                .retry_after_ms(1_000)
+            })?;
+            self.permits
+                .acquire()
+                .await
+                .map_err(|_| Failure::internal("the guard of the LLM is closed"))?
+        };
+        let mut call = self.admit()?;
+        let asked = self.attempts(request);
+        let result = timeout(self.settings.call, asked)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Failure::new(
+                    ErrorCode::LlmTimeout,
+                    format!(
+                        "{} did not answer within {:?}",
+                        self.client.name(),
+                        self.settings.call
+                    ),
+                )
+                .hint("try a smaller model, or allow more time"))
+            });
+        call.ended(&result);
+        result
+    }
+
+    /// Asks again while the server refuses before it begins: busy, or a kept-alive connection that had expired.
+    async fn attempts(&self, request: ChatRequest) -> Result<ChatReply, Failure> {
+        let mut attempt = 1;
+        loop {
+            let failure = match self.client.chat(request.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            let not_begun = matches!(failure.code, ErrorCode::LlmBusy | ErrorCode::LlmUnavailable);
+            match failure.retry_after_ms {
+                Some(ms) if not_begun && attempt < self.settings.attempts => {
+                    let jittered = 0.5 + fastrand::f64();
+                    sleep(Duration::from_millis(ms).mul_f64(jittered) * attempt).await;
+                    attempt += 1;
+                }
+                _ => return Err(failure),
+            }
+        }
+    }
+
+    fn admit(&self) -> Result<Call<'_>, Failure> {
+        let mut seen = self.seen();
+        match seen.breaker.admit(self.began.elapsed()) {
+            Ok(pass) => Ok(Call {
+                guard: self,
+                pass: Some(pass),
+                since: Instant::now(),
+            }),
+            Err(wait) => {
+                let mut failure = seen.last_failure.clone().unwrap_or_else(|| {
+                    Failure::new(ErrorCode::LlmUnavailable, "the LLM server does not answer")
+                });
+                failure.code = ErrorCode::LlmUnavailable;
+                failure.message = format!(
+                    "{} failed repeatedly and is left alone for a while; last: {}",
+                    self.client.name(),
+                    failure.message
+                );
+                let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                Err(failure.retry_after_ms(ms.max(1)))
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Nothing in it is ever half-changed.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LlmClient for Guarded {
+    fn name(&self) -> String {
+        self.client.name()
+    }
+
+    fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
+        Box::pin(self.ask(request))
+    }
+}
+
+/// A place in the queue, given up when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
+        // The one that goes straight through is counted for a moment too.
+        let before = waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Self(waiting);
+        (before <= most).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A call on its way; when dropped before its end, its caller ran out of time or lost interest.
+struct Call<'a> {
+    guard: &'a Guarded,
+    pass: Option<Pass>,
+    since: Instant,
+}
+
+impl Call<'_> {
+    fn ended(&mut self, result: &Result<ChatReply, Failure>) {
+        let outcome = match result {
+            Err(failure)
+                if matches!(
+                    failure.code,
+                    ErrorCode::LlmUnavailable | ErrorCode::LlmTimeout
+                ) =>
+            {
+                Outcome::Failed
+            }
+            Ok(_) | Err(_) => Outcome::Answered,
+        };
+        self.tell(outcome, result.as_ref().err().cloned());
+    }
+
+    fn tell(&mut self, outcome: Outcome, failure: Option<Failure>) {
+        let Some(pass) = self.pass.take() else { return };
+        let now = self.guard.began.elapsed();
+        let mut seen = self.guard.seen();
+        seen.breaker.record(pass, outcome, now, fastrand::f64());
+        if outcome != Outcome::Abandoned {
+            seen.last_failure = failure;
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let waited = self.since.elapsed();
+        if waited < self.guard.settings.patience {
+            self.tell(Outcome::Abandoned, None);
+        } else {
+            let name = self.guard.client.name();
+            let failure = Failure::new(
+                ErrorCode::LlmTimeout,
+                format!("{name} did not answer in the time that the request had"),
+            );
+            self.tell(Outcome::Failed, Some(failure));
+        }
+    }
+}

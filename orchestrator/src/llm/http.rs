@@ -1,0 +1,328 @@
+//! One HTTP exchange with an LLM server: bounds on time and size, and what went wrong as a typed failure.
+//!
+//! Does not know what the bodies mean, except for their error messages.
+
+use std::time::Duration;
+
+use amcp_protocol::{ErrorCode, Failure};
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode, Url, redirect};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::url::{join, shown};
+use super::{LlmSettings, Provider};
+
+/// Most bytes of an error's body that are read, and most characters of its message that are repeated.
+const ERROR_BYTES: usize = 64 * 1024;
+const ERROR_CHARS: usize = 300;
+/// When a busy server that does not say so is asked again: it works on one prompt for about so long.
+const BUSY_RETRY_MS: u64 = 500;
+/// When a server that closed the connection is asked again: it may be a kept-alive connection that had just expired.
+const RESET_RETRY_MS: u64 = 50;
+
+/// A server and how patiently it is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Http {
+    client: reqwest::Client,
+    settings: LlmSettings,
+    authorization: Option<HeaderValue>,
+}
+
+impl Http {
+    pub(crate) fn new(settings: &LlmSettings) -> Result<Self, Failure> {
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(settings.connect)
+            // A redirect turns a POST into a GET and may lead anywhere.
+            .redirect(redirect::Policy::none());
+        if is_loopback(&settings.url) {
+            builder = builder.no_proxy();
+        }
+        let client = builder
+            .build()
+            .map_err(|e| Failure::internal(format!("cannot set up the HTTP client: {e}")))?;
+        let authorization = match &settings.api_key {
+            None => None,
+            Some(key) => {
+                let mut value =
+                    HeaderValue::from_str(&format!("Bearer {}", key.0)).map_err(|_| {
+                        Failure::new(
+                            ErrorCode::BadRequest,
+                            "the LLM's API key has characters that no key has",
+                        )
+                        .hint("look for a line break or a quote at its end")
+                    })?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        Ok(Self {
+            client,
+            settings: settings.clone(),
+            authorization,
+        })
+    }
+
+    pub(crate) const fn settings(&self) -> &LlmSettings {
+        &self.settings
+    }
+
+    /// Posts JSON; the answer's status is a success.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Body<'_>, Failure> {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    /// Gets JSON.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.send(Method::GET, path, None).await?.json().await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Body<'_>, Failure> {
+        let mut request = self.client.request(method, join(&self.settings.url, path));
+        if let Some(value) = &self.authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = match timeout(self.settings.first_byte, request.send()).await {
+            Err(_) => {
+                return Err(self.too_slow("did not begin to answer", self.settings.first_byte));
+            }
+            Ok(Err(error)) => return Err(self.unreachable(&error)),
+            Ok(Ok(response)) => response,
+        };
+        let status = response.status();
+        let retry_after_ms = retry_after_ms(&response);
+        let body = Body {
+            http: self,
+            response,
+            left: self.settings.answer_bytes,
+        };
+        if status.is_success() {
+            return Ok(body);
+        }
+        let message = body.error_message().await;
+        Err(self.refused(status, &message, retry_after_ms))
+    }
+
+    /// What a server's own words about a failure mean, whichever status they came with.
+    pub(crate) fn said(&self, code: ErrorCode, message: &str) -> Failure {
+        let lower = message.to_lowercase();
+        let model = &self.settings.model;
+        if lower.contains("not found") && lower.contains("model") {
+            return match self.settings.provider {
+                Provider::Ollama => self
+                    .failure(
+                        ErrorCode::LlmModelMissing,
+                        format!("has no model '{model}'"),
+                    )
+                    .hint(format!("run `ollama pull {model}` where Ollama runs")),
+                Provider::OpenAi => self
+                    .failure(
+                        ErrorCode::LlmModelMissing,
+                        format!("has no model '{model}'"),
+                    )
+                    .hint("its models are listed by GET /v1/models"),
+            };
+        }
+        if lower.contains("server busy") {
+            return self
+                .failure(ErrorCode::LlmBusy, "is busy".to_owned())
+                .hint("try again later, or raise OLLAMA_NUM_PARALLEL where Ollama runs")
+                .retry_after_ms(BUSY_RETRY_MS);
+        }
+        if lower.contains("invalid format") {
+            return self
+                .failure(ErrorCode::LlmMalformed, format!("refused the answer's schema: {message}"))
+                .hint("a newer version of the server may take it; `amcp doctor` tells whether it honours schemas");
+        }
+        if lower.contains("context length") || lower.contains("context size") {
+            return self
+                .failure(
+                    ErrorCode::LlmMalformed,
+                    format!("refused the prompt: {message}"),
+                )
+                .hint("use a model with a longer context, or allow a longer one (num_ctx)");
+        }
+        self.failure(code, format!("said: {message}"))
+    }
+
+    /// A failure whose message begins with the server.
+    pub(crate) fn failure(&self, code: ErrorCode, what: String) -> Failure {
+        Failure::new(
+            code,
+            format!("the LLM server {} {what}", shown(&self.settings.url)),
+        )
+    }
+
+    pub(crate) fn too_slow(&self, what: &str, after: Duration) -> Failure {
+        self.failure(ErrorCode::LlmTimeout, format!("{what} within {after:?}"))
+            .hint("try a smaller model, or allow more time")
+    }
+
+    fn refused(&self, status: StatusCode, message: &str, retry_after_ms: Option<u64>) -> Failure {
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => self
+                .failure(ErrorCode::LlmBusy, format!("is busy: {message}"))
+                .hint("try again later, or let the server work on more at a time (OLLAMA_NUM_PARALLEL)")
+                .retry_after_ms(retry_after_ms.unwrap_or(BUSY_RETRY_MS)),
+            StatusCode::BAD_GATEWAY => self.not_there(&format!("answered {status}: {message}")),
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => self
+                .failure(ErrorCode::LlmTimeout, format!("answered {status}: {message}"))
+                .hint("try a smaller model, or allow more time"),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self
+                .failure(ErrorCode::LlmMalformed, format!("answered {status}: {message}"))
+                .hint("check the API key"),
+            status if status.is_redirection() => self
+                .failure(ErrorCode::LlmMalformed, format!("redirects ({status}), which is not followed"))
+                .hint("configure the address that it redirects to"),
+            status => {
+                let failure = self.said(ErrorCode::LlmMalformed, message);
+                if status == StatusCode::NOT_FOUND && failure.code == ErrorCode::LlmMalformed {
+                    return failure.hint("is this the address of the LLM server, and its path prefix?");
+                }
+                failure
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        if error.is_connect() {
+            return self.not_there(&format!("cannot be reached: {}", innermost(error)));
+        }
+        if error.is_timeout() {
+            return self.too_slow("did not begin to answer", self.settings.first_byte);
+        }
+        self.not_there(&format!("closed the connection: {}", innermost(error)))
+            .retry_after_ms(RESET_RETRY_MS)
+    }
+
+    fn not_there(&self, what: &str) -> Failure {
+        let url = shown(&self.settings.url);
+        self.failure(ErrorCode::LlmUnavailable, what.to_owned())
+            .hint(match self.settings.provider {
+                Provider::Ollama => format!("is Ollama running at {url}? `ollama serve` starts it"),
+                Provider::OpenAi => format!("is the LLM server running at {url}?"),
+            })
+    }
+}
+
+/// The body of an answer while it comes.
+#[derive(Debug)]
+pub(crate) struct Body<'a> {
+    http: &'a Http,
+    response: Response,
+    left: usize,
+}
+
+impl Body<'_> {
+    /// The next bytes; none at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let idle = self.http.settings.idle;
+        let chunk = match timeout(idle, self.response.chunk()).await {
+            Err(_) => return Err(self.http.too_slow("did not go on with its answer", idle)),
+            Ok(Err(error)) => {
+                return Err(self
+                    .http
+                    .failure(
+                        ErrorCode::LlmCut,
+                        format!("stopped in the middle of its answer: {}", innermost(&error)),
+                    )
+                    .hint("its log says why; a model that does not fit into memory is the usual reason"));
+            }
+            Ok(Ok(chunk)) => chunk,
+        };
+        let Some(chunk) = chunk else { return Ok(None) };
+        self.left = self.left.checked_sub(chunk.len()).ok_or_else(|| {
+            self.http.failure(
+                ErrorCode::LlmMalformed,
+                format!(
+                    "answered with more than {} bytes",
+                    self.http.settings.answer_bytes
+                ),
+            )
+        })?;
+        Ok(Some(chunk.to_vec()))
+    }
+
+    /// The whole body as JSON.
+    pub(crate) async fn json(mut self) -> Result<Value, Failure> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.next().await? {
+            bytes.extend(chunk);
+        }
+        serde_json::from_slice(&bytes).map_err(|error| {
+            self.http.failure(
+                ErrorCode::LlmMalformed,
+                format!("did not answer with JSON ({error}): {}", excerpt(&bytes)),
+            )
+        })
+    }
+
+    /// The server's words about its failure; as much as came, since a broken error is an error still.
+    async fn error_message(mut self) -> String {
+        self.left = self.left.min(ERROR_BYTES);
+        let mut bytes = Vec::new();
+        while let Ok(Some(chunk)) = self.next().await {
+            bytes.extend(chunk);
+        }
+        match serde_json::from_slice::<Value>(&bytes) {
+            Ok(body) => error_text(&body).unwrap_or_else(|| excerpt(&bytes)),
+            Err(_) => excerpt(&bytes),
+        }
+    }
+}
+
+/// The message of an error body: `{"error":"…"}` or `{"error":{"message":"…"}}`.
+pub(crate) fn error_text(body: &Value) -> Option<String> {
+    let error = body.get("error")?;
+    let text = error.as_str().or_else(|| error.get("message")?.as_str());
+    Some(text.map_or_else(|| error.to_string(), str::to_owned))
+        .map(|text| text.chars().take(ERROR_CHARS).collect())
+}
+
+/// The beginning of a body, for messages.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    let head = bytes.get(..ERROR_CHARS).unwrap_or(bytes);
+    let text = String::from_utf8_lossy(head);
+    match text.trim() {
+        "" => "an empty body".to_owned(),
+        text => format!("'{text}'"),
+    }
+}
+
+/// reqwest's own words repeat the address, with its password; the innermost cause says what happened.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+fn retry_after_ms(response: &Response) -> Option<u64> {
+    let seconds: u64 = response
+        .headers()
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    seconds.checked_mul(1_000)
+}

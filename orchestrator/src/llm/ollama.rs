@@ -1,0 +1,165 @@
+//! The client of Ollama's `/api/chat`, streamed.
+//!
+//! Takes the request's types from `ollama-rs`, and not its HTTP: that loses statuses, error lines and whatever was
+//! split between two chunks.
+
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{ErrorCode, Failure};
+use ollama_rs::generation::chat::ChatMessage;
+use ollama_rs::generation::chat::request::ChatMessageRequest;
+use ollama_rs::generation::parameters::FormatType;
+use ollama_rs::models::ModelOptions;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::http::{Http, error_text, excerpt};
+use super::lines::Lines;
+use super::text::without_thinking;
+use super::{ChatReply, ChatRequest, LlmClient, LlmSettings};
+
+/// Any fixed number: the same prompt gives the same plan.
+pub(crate) const SEED: i32 = 7;
+
+/// Asks a model on an Ollama server.
+#[derive(Debug, Clone)]
+pub struct OllamaClient {
+    http: Http,
+}
+
+impl OllamaClient {
+    /// Makes the client; opens no connection.
+    ///
+    /// # Errors
+    /// As [`LlmSettings::client`].
+    pub fn new(settings: &LlmSettings) -> Result<Self, Failure> {
+        Http::new(settings).map(|http| Self { http })
+    }
+
+    async fn ask(&self, request: ChatRequest) -> Result<ChatReply, Failure> {
+        let max_tokens = request.max_tokens;
+        let body = self.body(request)?;
+        let mut answer = self.http.post("/api/chat", &body).await?;
+        let mut lines = Lines::default();
+        let mut text = String::new();
+        while let Some(bytes) = answer.next().await? {
+            for line in lines.push(&bytes) {
+                if let Some(last) = self.read(&line, &mut text)? {
+                    return Ok(last.reply(&text, max_tokens));
+                }
+            }
+        }
+        if let Some(line) = lines.rest()
+            && let Some(last) = self.read(&line, &mut text)?
+        {
+            return Ok(last.reply(&text, max_tokens));
+        }
+        Err(self
+            .http
+            .failure(
+                ErrorCode::LlmCut,
+                "ended its answer in the middle".to_owned(),
+            )
+            .hint("its log says why; a model that does not fit into memory is the usual reason"))
+    }
+
+    fn body(&self, request: ChatRequest) -> Result<Value, Failure> {
+        let settings = self.http.settings();
+        let mut messages = vec![ChatMessage::system(request.system)];
+        messages.extend(request.turns.into_iter().map(|turn| {
+            if turn.by_model {
+                ChatMessage::assistant(turn.text)
+            } else {
+                ChatMessage::user(turn.text)
+            }
+        }));
+        let options = ModelOptions::default()
+            .num_ctx(u64::from(settings.num_ctx))
+            .num_predict(i32::try_from(request.max_tokens).unwrap_or(i32::MAX))
+            .temperature(0.0)
+            .seed(SEED);
+        let mut chat = ChatMessageRequest::new(settings.model.clone(), messages)
+            .options(options)
+            .think(false);
+        let wrong =
+            |e: serde_json::Error| Failure::internal(format!("cannot write the prompt: {e}"));
+        if let Some(schema) = request.format {
+            chat = chat.format(serde_json::from_value::<FormatType>(schema).map_err(wrong)?);
+        }
+        let mut body = serde_json::to_value(chat).map_err(wrong)?;
+        if let Some(body) = body.as_object_mut() {
+            body.insert("stream".to_owned(), Value::Bool(true));
+            // Otherwise a prompt that is too long loses its beginning, the rules, without a word.
+            body.insert("truncate".to_owned(), Value::Bool(false));
+        }
+        Ok(body)
+    }
+
+    /// Adds a line to the text; gives it back if it is the last one.
+    fn read(&self, line: &[u8], text: &mut String) -> Result<Option<Line>, Failure> {
+        let nonsense = |why: String| {
+            self.http
+                .failure(ErrorCode::LlmMalformed, format!("{why}: {}", excerpt(line)))
+                .hint("is this the address of an Ollama server?")
+        };
+        let value: Value = serde_json::from_slice(line)
+            .map_err(|e| nonsense(format!("sent a line that is not JSON ({e})")))?;
+        if let Some(message) = error_text(&value) {
+            return Err(self.http.said(ErrorCode::LlmCut, &message));
+        }
+        let line: Line = serde_json::from_value(value)
+            .map_err(|e| nonsense(format!("sent a line that is no part of a chat ({e})")))?;
+        if let Some(message) = &line.message {
+            text.push_str(&message.content);
+        }
+        Ok(line.done.then_some(line))
+    }
+}
+
+impl LlmClient for OllamaClient {
+    fn name(&self) -> String {
+        self.http.settings().name()
+    }
+
+    fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
+        Box::pin(self.ask(request))
+    }
+}
+
+/// One line of the stream. Fields that are zero are left out by the server.
+#[derive(Debug, Deserialize)]
+struct Line {
+    #[serde(default)]
+    message: Option<Piece>,
+    done: bool,
+    #[serde(default)]
+    done_reason: Option<String>,
+    #[serde(default)]
+    prompt_eval_count: Option<u64>,
+    #[serde(default)]
+    eval_count: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Piece {
+    #[serde(default)]
+    content: String,
+}
+
+impl Line {
+    fn reply(&self, text: &str, max_tokens: u32) -> ChatReply {
+        let full = self
+            .eval_count
+            .is_some_and(|tokens| tokens >= u64::from(max_tokens));
+        ChatReply {
+            text: without_thinking(text).to_owned(),
+            // Old servers do not say why they stopped.
+            truncated: match self.done_reason.as_deref() {
+                Some("length") => true,
+                Some("stop") => false,
+                _ => full,
+            },
+            prompt_tokens: self.prompt_eval_count,
+            reply_tokens: self.eval_count,
+        }
+    }
+}
