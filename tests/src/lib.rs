@@ -1,3 +1,5 @@
 //! The harness of the cross-crate tests and benches.
 
 pub mod fake_ollama;
+
+pub mod bench;

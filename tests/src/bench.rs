@@ -1,0 +1,115 @@
+//! The work that every bench measures: three capabilities, and plans of known shapes over them.
+//!
+//! Measures nothing itself.
+
+use std::sync::Arc;
+
+use amcp_plan::{Catalogue, NoFill, Plan, PlanLimits, Rules, compile};
+use amcp_protocol::{Capability, Contract, ProposedPlan};
+use serde_json::{Value, json};
+
+/// How wide and how deep the two long plans are.
+pub const LONG: usize = 100;
+
+/// What a request's plan looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// A and B at once, then C from both results.
+    Diamond,
+    /// [`LONG`] tasks that do not depend on each other.
+    Wide,
+    /// [`LONG`] tasks, each from the result of the one before.
+    Deep,
+}
+
+impl Shape {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Diamond, Self::Wide, Self::Deep];
+
+    /// For people, and as the query that asks for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Diamond => "diamond",
+            Self::Wide => "100 wide",
+            Self::Deep => "100 deep",
+        }
+    }
+}
+
+/// `bench.a` and `bench.b` take a number and give the next one, `bench.c` adds two. All take as many tasks at once as come:
+/// what is measured is the way to them.
+#[must_use]
+pub fn capabilities() -> [Capability; 3] {
+    let number = json!({"type": "integer"});
+    let of = |name: &str, params: &[&str]| {
+        let properties: serde_json::Map<String, Value> = params
+            .iter()
+            .map(|param| ((*param).to_owned(), number.clone()))
+            .collect();
+        Capability {
+            params: json!({"type": "object", "properties": properties, "required": params}),
+            result: json!({"type": "object", "properties": {"n": number.clone()}, "required": ["n"]}),
+            concurrency: 100_000,
+            ..Capability::new(name, "Counts.")
+        }
+    };
+    [
+        of("bench.a", &["n"]),
+        of("bench.b", &["n"]),
+        of("bench.c", &["a", "b"]),
+    ]
+}
+
+/// The capabilities, compiled.
+#[must_use]
+pub fn catalogue() -> Catalogue {
+    let contracts = capabilities().map(|c| Contract::new(c).expect("a sound capability"));
+    contracts.into_iter().map(Arc::new).collect()
+}
+
+/// Enough for the long plans.
+#[must_use]
+pub fn limits() -> PlanLimits {
+    PlanLimits {
+        tasks: LONG,
+        depth: LONG,
+        ..PlanLimits::default()
+    }
+}
+
+/// A plan as a planner would propose it.
+#[must_use]
+pub fn proposal(shape: Shape) -> ProposedPlan {
+    let task = |id: usize, capability: &str, params: Value| json!({"id": format!("t{id}"), "capability": capability, "params": params});
+    let result = |id: usize| json!({"$ref": format!("t{id}"), "path": "/n"});
+    let tasks: Vec<Value> = match shape {
+        Shape::Diamond => vec![
+            task(1, "bench.a", json!({"n": 1})),
+            task(2, "bench.b", json!({"n": 2})),
+            task(3, "bench.c", json!({"a": result(1), "b": result(2)})),
+        ],
+        Shape::Wide => (1..=LONG)
+            .map(|id| task(id, "bench.a", json!({"n": id})))
+            .collect(),
+        Shape::Deep => std::iter::once(task(1, "bench.a", json!({"n": 1})))
+            .chain((2..=LONG).map(|id| task(id, "bench.a", json!({"n": result(id - 1)}))))
+            .collect(),
+    };
+    serde_json::from_value(json!({"tasks": tasks})).expect("a plan of the documented form")
+}
+
+/// The plan, compiled.
+///
+/// # Panics
+/// When the compiler refuses it: it is written here.
+#[must_use]
+pub fn plan(shape: Shape, catalogue: &Catalogue) -> Plan {
+    let rules = Rules {
+        catalogue,
+        roles: &[],
+        limits: &limits(),
+        fill: &NoFill,
+    };
+    compile(&proposal(shape), &rules).expect("a sound plan")
+}
