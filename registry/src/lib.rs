@@ -8,6 +8,7 @@ pub mod bus;
 pub mod directory;
 pub mod group;
 pub mod mailbox;
+pub mod restart;
 pub mod wire;
 
 pub use actor::{Agents, RegistryActor, RegistryHandle, RegistryMsg};
@@ -17,4 +18,5 @@ pub use directory::{
     Registration,
 };
 pub use mailbox::{AgentMsg, AgentPort, TaskKey};
+pub use restart::{Decision, Exit, Restart, RestartBudget, RestartPolicy, RestartStrategy};
 pub use wire::{Wire, WireError};

@@ -34,6 +34,13 @@ impl<T> Wire<T> {
         Self(Ok(value))
     }
 
+    /// The answer to a message that cannot be read: whoever opens it meets an error too. For when the message alone would
+    /// tell what to answer.
+    #[must_use]
+    pub const fn unreadable(error: WireError) -> Self {
+        Self(Err(error))
+    }
+
     /// The value, or why what arrived cannot be read.
     ///
     /// # Errors
@@ -154,6 +161,8 @@ mod tests {
             Wire::<String>::from_bytes(claim).open(),
             Err(WireError::Malformed(_))
         ));
+        let refusal = Wire::<TaskRequest>::unreadable(WireError::Version(2)).into_bytes();
+        assert!(matches!(read(refusal), Err(WireError::Malformed(_))));
         assert!(
             round_trip("x".repeat(MAX_BYTES)).is_err(),
             "too large a message must be refused"

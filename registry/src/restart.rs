@@ -1,0 +1,205 @@
+//! Whether something that ended is started again, and when: OTP's restart types and restart intensity, with backoff.
+//!
+//! Pure: it starts nothing and reads no clock. Every supervisor of the node decides by it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// When a child is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Restart {
+    /// Always.
+    #[default]
+    Permanent,
+    /// When it ended abnormally.
+    Transient,
+    /// Never.
+    Temporary,
+}
+
+/// Which children are started again when one ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum RestartStrategy {
+    /// That one only.
+    #[default]
+    OneForOne,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// It stopped, because it was told to or had nothing more to do.
+    Normal,
+    /// It panicked, returned an error, was killed or could not start.
+    Abnormal,
+}
+
+/// How often and how fast a child is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// When it is started again at all.
+    pub restart: Restart,
+    /// At most this many restarts within the period; one more and it is given up.
+    pub restart_intensity: u32,
+    /// The period that `restart_intensity` counts in.
+    pub restart_period: Duration,
+    /// How long to wait before the first restart within the period; each further one waits twice as long.
+    pub backoff: Duration,
+    /// The longest wait.
+    pub backoff_max: Duration,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            restart: Restart::Permanent,
+            // What survives a burst of three poison tasks and a stray kill; more is a fault that restarting does not cure.
+            restart_intensity: 5,
+            restart_period: Duration::from_secs(10),
+            // Short enough that a retry with its own backoff finds the agent back, long enough not to spin.
+            backoff: Duration::from_millis(20),
+            // Half of the directory's grace period: plans still compile when the agent comes back.
+            backoff_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What to do about a child that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Start it again after this time.
+    Restart {
+        /// How long to wait.
+        after: Duration,
+    },
+    /// It ended too often: do not start it again, and say so.
+    GiveUp,
+    /// It may stay ended.
+    Leave,
+}
+
+/// The restarts of one child.
+#[derive(Debug, Clone)]
+pub struct RestartBudget {
+    policy: RestartPolicy,
+    recent: VecDeque<Duration>,
+}
+
+impl RestartBudget {
+    /// A child that was not restarted yet.
+    #[must_use]
+    pub const fn new(policy: RestartPolicy) -> Self {
+        Self {
+            policy,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Decides about a child that ended `now` (since an origin of the caller's choice). `random` spreads the restarts of
+    /// children that ended together: half of the wait depends on it.
+    pub fn decide(&mut self, exit: Exit, now: Duration, random: u64) -> Decision {
+        let again = match self.policy.restart {
+            Restart::Permanent => true,
+            Restart::Transient => exit == Exit::Abnormal,
+            Restart::Temporary => false,
+        };
+        if !again {
+            return Decision::Leave;
+        }
+        let period = self.policy.restart_period;
+        self.recent
+            .retain(|&then| now.saturating_sub(then) < period);
+        let before = u32::try_from(self.recent.len()).unwrap_or(u32::MAX);
+        if before >= self.policy.restart_intensity {
+            return Decision::GiveUp;
+        }
+        self.recent.push_back(now);
+        let longest = self
+            .policy
+            .backoff
+            .saturating_mul(1 << before.min(31))
+            .min(self.policy.backoff_max);
+        let half = longest / 2;
+        let jitter = half.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64);
+        Decision::Restart {
+            after: half + jitter,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn budget(restart: Restart) -> RestartBudget {
+        RestartBudget::new(RestartPolicy {
+            restart,
+            ..RestartPolicy::default()
+        })
+    }
+
+    #[test]
+    fn the_restart_type_decides_whether() {
+        for (restart, exit, again) in [
+            (Restart::Permanent, Exit::Normal, true),
+            (Restart::Permanent, Exit::Abnormal, true),
+            (Restart::Transient, Exit::Normal, false),
+            (Restart::Transient, Exit::Abnormal, true),
+            (Restart::Temporary, Exit::Normal, false),
+            (Restart::Temporary, Exit::Abnormal, false),
+        ] {
+            let decision = budget(restart).decide(exit, ms(0), 0);
+            assert_eq!(decision != Decision::Leave, again, "{restart:?} {exit:?}");
+        }
+    }
+
+    #[test]
+    fn each_restart_waits_twice_as_long_and_the_sixth_is_refused() {
+        let mut budget = budget(Restart::Permanent);
+        let decisions: Vec<_> = (0..6)
+            .map(|i| budget.decide(Exit::Abnormal, ms(i), 0))
+            .collect();
+        let waits = [10, 20, 40, 80, 160].map(|wait| Decision::Restart { after: ms(wait) });
+        assert_eq!(decisions[..5], waits);
+        assert_eq!(decisions[5], Decision::GiveUp);
+    }
+
+    #[test]
+    fn restarts_long_ago_do_not_count() {
+        let mut budget = budget(Restart::Permanent);
+        for i in 0..100 {
+            let decision = budget.decide(Exit::Abnormal, Duration::from_secs(10 * i), 0);
+            assert_eq!(decision, Decision::Restart { after: ms(10) });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn invariant_intensity_and_longest_wait_hold(
+            gaps in prop::collection::vec((0..4_000_u64, any::<u64>()), 1..60),
+        ) {
+            let mut budget = budget(Restart::Permanent);
+            let policy = budget.policy;
+            let (mut now, mut restarts) = (ms(0), Vec::new());
+            for (gap, random) in gaps {
+                now += ms(gap);
+                match budget.decide(Exit::Abnormal, now, random) {
+                    Decision::Restart { after } => {
+                        prop_assert!(after >= policy.backoff / 2 && after <= policy.backoff_max);
+                        restarts.push(now);
+                    }
+                    Decision::GiveUp => (),
+                    Decision::Leave => prop_assert!(false, "a permanent child was left"),
+                }
+                let recent = restarts.iter().filter(|&&t| now - t < policy.restart_period).count();
+                prop_assert!(recent <= 5, "{recent} restarts within the period");
+            }
+        }
+    }
+}
