@@ -20,8 +20,9 @@ use serde_json::json;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use crate::agent::{AgentState, Registration};
 use crate::bus::{EventBus, unix_ms};
-use crate::directory::{AgentState, Directory, RegisterError, Registration};
+use crate::directory::{Directory, RegisterError};
 use crate::group;
 use crate::mailbox::{AgentMsg, AgentPort};
 

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use amcp_protocol::{AgentCard, AgentId, Capability, CapabilityName, CardError, Contract};
-use serde::{Deserialize, Serialize};
+use amcp_protocol::{AgentId, Capability, CapabilityName, CardError, Contract};
+
+use crate::agent::{AgentLoad, AgentState, AgentStatus, Entry, Registration};
 
 /// How long a capability stays known after its last agent left: the longest back-off of a restart twice over, so that a
 /// plan made meanwhile still compiles.
@@ -17,84 +18,6 @@ pub const GRACE: Duration = Duration::from_secs(60);
 
 /// Most agents that are known only because somebody reported on them: a bound, not a limit that anybody should meet.
 const MAX_UNSEEN: usize = 1_024;
-
-/// How an agent fares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AgentState {
-    /// It takes tasks.
-    Ready,
-    /// It failed and is being started again.
-    Restarting,
-    /// It is there, and is given nothing.
-    Quarantined,
-    /// It failed too often and is not started again.
-    GivenUp,
-    /// It ends what it has and takes nothing new.
-    Draining,
-    /// It went away.
-    Left,
-}
-
-/// What an agent has to do and has done, shared by those who count: whoever dispatches counts `in_flight`, the agent's
-/// shell the tasks, its supervisor the restarts. It outlives the agent's restarts.
-#[derive(Debug, Default)]
-pub struct AgentLoad {
-    /// Sent to it from this node and not answered yet, on their way and queued ones included.
-    pub in_flight: AtomicU32,
-    /// Waiting in its hands.
-    pub queued: AtomicU32,
-    /// Being worked on.
-    pub running: AtomicU32,
-    /// Tasks that ended with a result.
-    pub done: AtomicU64,
-    /// Tasks that ended without one, refused ones included.
-    pub failed: AtomicU64,
-    /// How often it was started again.
-    pub restarts: AtomicU64,
-}
-
-/// One task on its way to an agent or in its hands, counted until this is dropped.
-#[derive(Debug)]
-pub struct InFlight(Arc<AgentLoad>);
-
-impl InFlight {
-    fn new(load: &Arc<AgentLoad>) -> Self {
-        load.in_flight.fetch_add(1, Relaxed);
-        Self(Arc::clone(load))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
-/// An agent that joins.
-#[derive(Debug, Clone)]
-pub struct Registration<P> {
-    /// Who it is and what it can do.
-    pub card: AgentCard,
-    /// Different for each start of each agent.
-    pub incarnation: u64,
-    /// How to reach it.
-    pub port: P,
-    /// Its counters.
-    pub load: Arc<AgentLoad>,
-}
-
-impl<P> Registration<P> {
-    /// An agent that joins, with counters of its own.
-    pub fn new(card: AgentCard, incarnation: u64, port: P) -> Self {
-        Self {
-            card,
-            incarnation,
-            port,
-            load: Arc::default(),
-        }
-    }
-}
 
 /// Why an agent may not join.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -128,43 +51,6 @@ pub enum RegisterError {
     Unavailable,
 }
 
-/// An agent in the directory.
-#[derive(Debug)]
-pub struct Entry<P> {
-    /// Who it is and what it can do.
-    pub card: Arc<AgentCard>,
-    /// Different for each start of each agent.
-    pub incarnation: u64,
-    /// How to reach it.
-    pub port: P,
-    /// Its counters.
-    pub load: Arc<AgentLoad>,
-    /// How it fares.
-    pub state: AgentState,
-    gone_at: Option<Duration>,
-}
-
-impl<P> Entry<P> {
-    /// The agent's id.
-    #[must_use]
-    pub fn id(&self) -> &AgentId {
-        &self.card.id
-    }
-
-    /// Whether it has not left; it may be unable to take tasks all the same.
-    #[must_use]
-    pub const fn is_present(&self) -> bool {
-        self.gone_at.is_none()
-    }
-
-    /// Counts a task as in flight until the guard is dropped. Hold it from the dispatch to the answer: candidates are
-    /// chosen by it.
-    #[must_use]
-    pub fn begin(&self) -> InFlight {
-        InFlight::new(&self.load)
-    }
-}
-
 /// Who should get a task.
 #[derive(Debug)]
 pub struct Choice<'a, P> {
@@ -172,27 +58,6 @@ pub struct Choice<'a, P> {
     pub entry: &'a Arc<Entry<P>>,
     /// Whether it is one that should have been avoided: nobody else is ready.
     pub avoided: bool,
-}
-
-/// An agent as `amcp agents` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AgentStatus {
-    /// Who it is.
-    pub agent: AgentId,
-    /// What it can do; empty for one that never got as far as registering.
-    pub capabilities: Vec<CapabilityName>,
-    /// How it fares.
-    pub state: AgentState,
-    /// Tasks sent to it and not answered yet.
-    pub in_flight: u32,
-    /// Tasks waiting in its hands.
-    pub queued: u32,
-    /// How often it was started again.
-    pub restarts: u64,
-    /// Tasks that ended with a result.
-    pub done: u64,
-    /// Tasks that ended without one.
-    pub failed: u64,
 }
 
 /// One capability and those who offer it.
@@ -282,12 +147,11 @@ impl<P> Directory<P> {
     pub fn agents(&self) -> Vec<AgentStatus> {
         let seen = self.agents.values().map(|entry| {
             let names = entry.card.capabilities.iter().map(|c| c.name.clone());
-            status(entry.id(), entry.state, names.collect(), &entry.load)
+            AgentStatus::new(entry.id(), names.collect(), entry.state, &entry.load)
         });
-        let unseen = self
-            .unseen
-            .iter()
-            .map(|(agent, &state)| status(agent, state, Vec::new(), &AgentLoad::default()));
+        let unseen = self.unseen.iter().map(|(agent, &state)| {
+            AgentStatus::new(agent, Vec::new(), state, &AgentLoad::default())
+        });
         let mut all: Vec<_> = seen.chain(unseen).collect();
         all.sort_by(|a, b| a.agent.cmp(&b.agent));
         all
@@ -359,7 +223,7 @@ impl<P: Clone> Directory<P> {
             | AgentState::Draining
             | AgentState::Left) => told,
         };
-        self.put(changed(&entry, state, Some(now)), now);
+        self.put(entry.changed(state, Some(now)), now);
         true
     }
 
@@ -374,7 +238,7 @@ impl<P: Clone> Directory<P> {
         if entry.state == state || (state == AgentState::Ready && !entry.is_present()) {
             return false;
         }
-        self.put(changed(&entry, state, entry.gone_at), now);
+        self.put(entry.changed(state, entry.gone_at), now);
         true
     }
 
@@ -442,35 +306,6 @@ impl<P: Clone> Directory<P> {
                 _ => None,
             };
         }
-    }
-}
-
-fn changed<P: Clone>(entry: &Entry<P>, state: AgentState, gone_at: Option<Duration>) -> Entry<P> {
-    Entry {
-        card: Arc::clone(&entry.card),
-        incarnation: entry.incarnation,
-        port: entry.port.clone(),
-        load: Arc::clone(&entry.load),
-        state,
-        gone_at,
-    }
-}
-
-fn status(
-    agent: &AgentId,
-    state: AgentState,
-    capabilities: Vec<CapabilityName>,
-    load: &AgentLoad,
-) -> AgentStatus {
-    AgentStatus {
-        agent: agent.clone(),
-        capabilities,
-        state,
-        in_flight: load.in_flight.load(Relaxed),
-        queued: load.queued.load(Relaxed),
-        restarts: load.restarts.load(Relaxed),
-        done: load.done.load(Relaxed),
-        failed: load.failed.load(Relaxed),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Does not choose what to do, only who could do it; does not restart agents.
 
 pub mod actor;
+pub mod agent;
 pub mod bus;
 pub mod directory;
 pub mod group;
@@ -12,11 +13,9 @@ pub mod restart;
 pub mod wire;
 
 pub use actor::{Agents, RegistryActor, RegistryHandle, RegistryMsg};
+pub use agent::{AgentLoad, AgentState, AgentStatus, Entry, InFlight, Registration};
 pub use bus::{EventBus, Subscription};
-pub use directory::{
-    AgentLoad, AgentState, AgentStatus, Choice, Directory, Entry, InFlight, RegisterError,
-    Registration,
-};
+pub use directory::{Choice, Directory, RegisterError};
 pub use mailbox::{AgentMsg, AgentPort, TaskKey};
 pub use restart::{Decision, Exit, Restart, RestartBudget, RestartPolicy, RestartStrategy};
 pub use wire::{Wire, WireError};

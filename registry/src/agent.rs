@@ -1,0 +1,181 @@
+//! An agent as the directory sees it: its state, its counters, the way to it.
+//!
+//! Pure: it sends nothing and reads no clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use amcp_protocol::{AgentCard, AgentId, CapabilityName};
+use serde::{Deserialize, Serialize};
+
+/// How an agent fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    /// It takes tasks.
+    Ready,
+    /// It failed and is being started again.
+    Restarting,
+    /// It is there, and is given nothing.
+    Quarantined,
+    /// It failed too often and is not started again.
+    GivenUp,
+    /// It ends what it has and takes nothing new.
+    Draining,
+    /// It went away.
+    Left,
+}
+
+/// What an agent has to do and has done, shared by those who count: whoever dispatches counts `in_flight`, the agent's
+/// shell the tasks, its supervisor the restarts. It outlives the agent's restarts.
+#[derive(Debug, Default)]
+pub struct AgentLoad {
+    /// Sent to it from this node and not answered yet, on their way and queued ones included.
+    pub in_flight: AtomicU32,
+    /// Waiting in its hands.
+    pub queued: AtomicU32,
+    /// Being worked on.
+    pub running: AtomicU32,
+    /// Tasks that ended with a result.
+    pub done: AtomicU64,
+    /// Tasks that ended without one, refused ones included.
+    pub failed: AtomicU64,
+    /// How often it was started again.
+    pub restarts: AtomicU64,
+}
+
+/// One task on its way to an agent or in its hands, counted until this is dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<AgentLoad>);
+
+impl InFlight {
+    fn new(load: &Arc<AgentLoad>) -> Self {
+        load.in_flight.fetch_add(1, Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An agent that joins.
+#[derive(Debug, Clone)]
+pub struct Registration<P> {
+    /// Who it is and what it can do.
+    pub card: AgentCard,
+    /// Different for each start of each agent.
+    pub incarnation: u64,
+    /// How to reach it.
+    pub port: P,
+    /// Its counters.
+    pub load: Arc<AgentLoad>,
+}
+
+impl<P> Registration<P> {
+    /// An agent that joins, with counters of its own.
+    pub fn new(card: AgentCard, incarnation: u64, port: P) -> Self {
+        Self {
+            card,
+            incarnation,
+            port,
+            load: Arc::default(),
+        }
+    }
+}
+
+/// An agent in the directory.
+#[derive(Debug)]
+pub struct Entry<P> {
+    /// Who it is and what it can do.
+    pub card: Arc<AgentCard>,
+    /// Different for each start of each agent.
+    pub incarnation: u64,
+    /// How to reach it.
+    pub port: P,
+    /// Its counters.
+    pub load: Arc<AgentLoad>,
+    /// How it fares.
+    pub state: AgentState,
+    pub(crate) gone_at: Option<Duration>,
+}
+
+impl<P> Entry<P> {
+    /// The agent's id.
+    #[must_use]
+    pub fn id(&self) -> &AgentId {
+        &self.card.id
+    }
+
+    /// Whether it has not left; it may be unable to take tasks all the same.
+    #[must_use]
+    pub const fn is_present(&self) -> bool {
+        self.gone_at.is_none()
+    }
+
+    /// The same agent, faring otherwise.
+    pub(crate) fn changed(&self, state: AgentState, gone_at: Option<Duration>) -> Self
+    where
+        P: Clone,
+    {
+        Self {
+            card: Arc::clone(&self.card),
+            incarnation: self.incarnation,
+            port: self.port.clone(),
+            load: Arc::clone(&self.load),
+            state,
+            gone_at,
+        }
+    }
+
+    /// Counts a task as in flight until the guard is dropped. Hold it from the dispatch to the answer: candidates are
+    /// chosen by it.
+    #[must_use]
+    pub fn begin(&self) -> InFlight {
+        InFlight::new(&self.load)
+    }
+}
+
+/// An agent as `amcp agents` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Who it is.
+    pub agent: AgentId,
+    /// What it can do; empty for one that never got as far as registering.
+    pub capabilities: Vec<CapabilityName>,
+    /// How it fares.
+    pub state: AgentState,
+    /// Tasks sent to it and not answered yet.
+    pub in_flight: u32,
+    /// Tasks waiting in its hands.
+    pub queued: u32,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// Tasks that ended with a result.
+    pub done: u64,
+    /// Tasks that ended without one.
+    pub failed: u64,
+}
+
+impl AgentStatus {
+    pub(crate) fn new(
+        agent: &AgentId,
+        capabilities: Vec<CapabilityName>,
+        state: AgentState,
+        load: &AgentLoad,
+    ) -> Self {
+        Self {
+            agent: agent.clone(),
+            capabilities,
+            state,
+            in_flight: load.in_flight.load(Relaxed),
+            queued: load.queued.load(Relaxed),
+            restarts: load.restarts.load(Relaxed),
+            done: load.done.load(Relaxed),
+            failed: load.failed.load(Relaxed),
+        }
+    }
+}

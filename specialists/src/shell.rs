@@ -1,0 +1,497 @@
+//! The actor shell around a specialist: takes tasks, refuses what may not or cannot be done, and answers each one once.
+//!
+//! Does not do the work (each job has a tokio task of its own, so that the shell always hears) and does not restart: after a
+//! panic it ends what runs and fails, for its supervisor to see.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use amcp_protocol::task::WIRE_VERSION;
+use amcp_protocol::{
+    AgentCard, CapabilityName, Contract, ErrorCode, Failure, TaskRequest, TaskResponse,
+};
+use amcp_registry::{
+    AgentLoad, AgentMsg, AgentState, RegistryHandle, TaskKey, Wire, WireError, group,
+};
+use ractor::message::{BoxedDowncastErr, SerializedMessage};
+use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::quarantine::SharedQuarantine;
+use crate::shell_job::{Attempt, Desk, Job, Place, cancelled};
+use crate::specialist::{Specialist, Task};
+
+/// How long a drained agent stays: a remotely callable actor that stops right after an answer takes the answer with it.
+const LINGER: Duration = Duration::from_millis(100);
+/// When to come back to an agent whose queue is full: about what a short task takes.
+const RETRY_BUSY_MS: u64 = 50;
+
+/// What a shell understands.
+#[derive(Debug)]
+pub enum ShellMsg {
+    /// What every agent understands; from anybody, here or on another node.
+    Agent(AgentMsg),
+    /// From a job: its place is free. Never from another node.
+    JobEnded {
+        /// Which attempt.
+        key: TaskKey,
+        /// What the specialist's panic said.
+        panic: Option<String>,
+    },
+}
+
+impl Message for ShellMsg {
+    fn serializable() -> bool {
+        true
+    }
+
+    fn serialize(self) -> Result<SerializedMessage, BoxedDowncastErr> {
+        AgentMsg::try_from(self)
+            .map_err(|_| BoxedDowncastErr)
+            .and_then(Message::serialize)
+    }
+
+    fn deserialize(bytes: SerializedMessage) -> Result<Self, BoxedDowncastErr> {
+        AgentMsg::deserialize(bytes).map(Self::Agent)
+    }
+}
+
+impl From<AgentMsg> for ShellMsg {
+    fn from(message: AgentMsg) -> Self {
+        Self::Agent(message)
+    }
+}
+
+impl TryFrom<ShellMsg> for AgentMsg {
+    type Error = ShellMsg;
+
+    fn try_from(message: ShellMsg) -> Result<Self, ShellMsg> {
+        match message {
+            ShellMsg::Agent(message) => Ok(message),
+            local @ ShellMsg::JobEnded { .. } => Err(local),
+        }
+    }
+}
+
+/// What a shell allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShellLimits {
+    /// Tasks that may wait for each capability.
+    pub queue: usize,
+    /// Largest result, in bytes of its JSON, about.
+    pub max_result_bytes: usize,
+}
+
+impl Default for ShellLimits {
+    fn default() -> Self {
+        Self {
+            // Enough for a burst of eight full plans; more waits better where it can still go to another agent.
+            queue: 256,
+            // A ledger of some ten thousand rows; a request keeps several of them in memory.
+            max_result_bytes: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// A specialist about to become an agent.
+pub struct ShellArgs {
+    /// Who does the work.
+    pub specialist: Arc<dyn Specialist>,
+    /// Its card, under the id that it has in the mesh.
+    pub card: AgentCard,
+    /// The contracts of the card.
+    pub contracts: Vec<Arc<Contract>>,
+    /// Different for each start.
+    pub incarnation: u64,
+    /// Counters, the same for each start.
+    pub load: Arc<AgentLoad>,
+    /// Shared with the other agents of the supervisor.
+    pub quarantine: Arc<SharedQuarantine>,
+    /// To say how the agent fares. Registering it is the supervisor's business.
+    pub registry: RegistryHandle,
+    /// What it allows.
+    pub limits: ShellLimits,
+}
+
+impl fmt::Debug for ShellArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ShellArgs").field(&self.card.id).finish()
+    }
+}
+
+/// The shell.
+#[derive(Debug)]
+pub struct SpecialistActor;
+
+/// One capability's places and queue.
+struct Lane {
+    contract: Arc<Contract>,
+    running: u32,
+    queue: VecDeque<Job>,
+}
+
+struct Running {
+    capability: CapabilityName,
+    cancelled: CancellationToken,
+    _task: AbortOnDrop,
+}
+
+/// A task that ends with its owner.
+pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+enum Phase {
+    Open,
+    Draining,
+    /// The specialist panicked, with this text.
+    Failing(String),
+}
+
+/// The tasks in an agent's hands. Dropping it ends them unanswered.
+pub struct ShellState {
+    desk: Arc<Desk>,
+    card: AgentCard,
+    registry: RegistryHandle,
+    limits: ShellLimits,
+    lanes: HashMap<CapabilityName, Lane>,
+    running: HashMap<TaskKey, Running>,
+    phase: Phase,
+}
+
+impl fmt::Debug for ShellState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ShellState").field(&self.card.id).finish()
+    }
+}
+
+impl Drop for ShellState {
+    fn drop(&mut self) {
+        self.desk.load.queued.store(0, Relaxed);
+        self.desk.load.running.store(0, Relaxed);
+    }
+}
+
+impl Actor for SpecialistActor {
+    type Msg = ShellMsg;
+    type State = ShellState;
+    type Arguments = ShellArgs;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<ShellMsg>,
+        args: ShellArgs,
+    ) -> Result<ShellState, ActorProcessingErr> {
+        let lane = |contract: Arc<Contract>| Lane {
+            contract,
+            running: 0,
+            queue: VecDeque::new(),
+        };
+        let lanes = args.contracts.into_iter();
+        Ok(ShellState {
+            lanes: lanes
+                .map(|contract| (contract.capability.name.clone(), lane(contract)))
+                .collect(),
+            desk: Arc::new(Desk {
+                agent: args.card.id.clone(),
+                specialist: args.specialist,
+                incarnation: args.incarnation,
+                quarantine: args.quarantine,
+                load: args.load,
+                max_result_bytes: args.limits.max_result_bytes,
+            }),
+            card: args.card,
+            registry: args.registry,
+            limits: args.limits,
+            running: HashMap::new(),
+            phase: Phase::Open,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ShellMsg>,
+        message: ShellMsg,
+        state: &mut ShellState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ShellMsg::Agent(AgentMsg::Execute(task, reply)) => state.execute(&myself, task, reply),
+            ShellMsg::Agent(AgentMsg::Cancel(key)) => state.cancel(key),
+            ShellMsg::Agent(AgentMsg::Describe(reply)) => {
+                // Who does not wait any more needs no card.
+                let _ = reply.send(Wire::new(state.card.clone()));
+            }
+            ShellMsg::Agent(AgentMsg::Drain) => state.drain(&myself),
+            ShellMsg::JobEnded { key, panic } => return state.job_ended(&myself, &key, panic),
+        }
+        Ok(())
+    }
+}
+
+impl ShellState {
+    fn execute(
+        &mut self,
+        myself: &ActorRef<ShellMsg>,
+        task: Wire<TaskRequest>,
+        reply: RpcReplyPort<Wire<TaskResponse>>,
+    ) {
+        let request = match task.open() {
+            Ok(request) => request,
+            Err(error) => {
+                // Which task it was cannot be read; whoever asked knows, and meets an error when it opens this.
+                unreadable(&self.card, reply, error);
+                return;
+            }
+        };
+        let attempt = Attempt {
+            key: TaskKey {
+                request_id: request.request_id,
+                task_id: request.task_id.clone(),
+                attempt: request.attempt,
+            },
+            reply,
+        };
+        let deadline = Instant::now() + Duration::from_millis(request.deadline_ms);
+        match self.admit(&request, &attempt.key) {
+            Err(failure) => self.desk.answer(attempt, Err(failure)),
+            Ok(()) => self.place(
+                myself,
+                Job {
+                    attempt,
+                    task: Task {
+                        capability: request.capability,
+                        params: request.params,
+                    },
+                    grant: request.grant,
+                    deadline,
+                },
+            ),
+        }
+    }
+
+    /// Everything that can be said about a task without looking at its params; those are judged in the job's own task.
+    fn admit(&self, request: &TaskRequest, key: &TaskKey) -> Result<(), Failure> {
+        let refused = |code, message: String| Err(Failure::new(code, message));
+        let agent = &self.card.id;
+        let name = &request.capability;
+        if request.version != WIRE_VERSION {
+            let message = format!(
+                "{agent} does not speak version {} of task requests, only {WIRE_VERSION}",
+                request.version
+            );
+            return refused(ErrorCode::UnsupportedWire, message);
+        }
+        match &self.phase {
+            Phase::Open => (),
+            Phase::Draining => {
+                return refused(ErrorCode::AgentUnavailable, format!("{agent} is stopping"));
+            }
+            Phase::Failing(_) => {
+                let message = format!("{agent} panicked and is restarted");
+                return refused(ErrorCode::AgentUnavailable, message);
+            }
+        }
+        let Some(lane) = self.lanes.get(name) else {
+            return refused(ErrorCode::NoAgent, format!("{agent} does not offer {name}"));
+        };
+        let capability = &lane.contract.capability;
+        if !capability.allows(&request.grant.roles) {
+            let failure = Failure::new(
+                ErrorCode::NotPermitted,
+                format!("the user's roles do not allow {name}"),
+            );
+            let needed = capability.required_roles.join(", ");
+            return Err(failure.hint(format!("it needs all of these roles: {needed}")));
+        }
+        if request.deadline_ms == 0 {
+            return Err(expired(name));
+        }
+        let waits = || lane.queue.iter().any(|job| job.attempt.key == *key);
+        if self.running.contains_key(key) || waits() {
+            let message = format!(
+                "{agent} has attempt {} at {} already",
+                key.attempt, key.task_id
+            );
+            return refused(ErrorCode::Internal, message);
+        }
+        Ok(())
+    }
+
+    /// Starts a job, or lets it wait, or refuses it when too many wait.
+    fn place(&mut self, myself: &ActorRef<ShellMsg>, job: Job) {
+        let Some(lane) = self.lanes.get_mut(&job.task.capability) else {
+            return;
+        };
+        if lane.running < lane.contract.capability.concurrency {
+            start(&self.desk, lane, &mut self.running, myself, job);
+            return;
+        }
+        if lane.queue.len() >= self.limits.queue {
+            // Dead work must not keep living work out.
+            drop_expired(&self.desk, lane);
+        }
+        if lane.queue.len() < self.limits.queue {
+            lane.queue.push_back(job);
+            self.desk.load.queued.fetch_add(1, Relaxed);
+            return;
+        }
+        let message = format!(
+            "{} tasks wait for {} at {} already",
+            lane.queue.len(),
+            job.task.capability,
+            self.card.id
+        );
+        let failure = Failure::new(ErrorCode::AgentBusy, message).retry_after_ms(RETRY_BUSY_MS);
+        self.desk.answer(job.attempt, Err(failure));
+    }
+
+    fn cancel(&mut self, key: Wire<TaskKey>) {
+        let Ok(key) = key.open() else { return };
+        if let Some(running) = self.running.get(&key) {
+            running.cancelled.cancel();
+            return;
+        }
+        for lane in self.lanes.values_mut() {
+            let place = lane.queue.iter().position(|job| job.attempt.key == key);
+            if let Some(job) = place.and_then(|place| lane.queue.remove(place)) {
+                self.desk.load.queued.fetch_sub(1, Relaxed);
+                self.desk.answer(job.attempt, Err(cancelled()));
+                return;
+            }
+        }
+    }
+
+    fn drain(&mut self, myself: &ActorRef<ShellMsg>) {
+        if matches!(self.phase, Phase::Open) {
+            self.phase = Phase::Draining;
+            self.step_back(myself, AgentState::Draining);
+            if self.running.is_empty() {
+                myself.exit_after(LINGER);
+            }
+        }
+    }
+
+    /// Lets no registry offer this agent any more.
+    fn step_back(&self, myself: &ActorRef<ShellMsg>, state: AgentState) {
+        self.registry.report(&self.card.id, state);
+        group::leave(self.registry.scope(), &self.card, &myself.get_cell());
+    }
+
+    fn job_ended(
+        &mut self,
+        myself: &ActorRef<ShellMsg>,
+        key: &TaskKey,
+        panic: Option<String>,
+    ) -> Result<(), ActorProcessingErr> {
+        let ended = self.running.remove(key);
+        self.desk.load.running.fetch_sub(1, Relaxed);
+        if let Some(lane) = ended.and_then(|ended| self.lanes.get_mut(&ended.capability)) {
+            lane.running -= 1;
+        }
+        if let Some(text) = panic {
+            self.fail(myself, text);
+        }
+        self.start_queued(myself);
+        if self.running.is_empty() {
+            match &self.phase {
+                Phase::Open => (),
+                Phase::Draining => drop(myself.exit_after(LINGER)),
+                Phase::Failing(text) => return Err(text.clone().into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The specialist's value may be broken: nothing new is started with it, and what runs may end.
+    fn fail(&mut self, myself: &ActorRef<ShellMsg>, text: String) {
+        if matches!(self.phase, Phase::Failing(_)) {
+            return;
+        }
+        tracing::warn!(agent = %self.card.id, panic = %text, "a specialist panicked");
+        self.phase = Phase::Failing(text);
+        self.step_back(myself, AgentState::Restarting);
+        for job in self
+            .lanes
+            .values_mut()
+            .flat_map(|lane| lane.queue.drain(..))
+        {
+            let message = format!("{} panicked and is restarted", self.card.id);
+            let failure = Failure::new(ErrorCode::AgentUnavailable, message);
+            self.desk.answer(job.attempt, Err(failure));
+        }
+        self.desk.load.queued.store(0, Relaxed);
+    }
+
+    fn start_queued(&mut self, myself: &ActorRef<ShellMsg>) {
+        for lane in self.lanes.values_mut() {
+            while lane.running < lane.contract.capability.concurrency
+                && let Some(job) = lane.queue.pop_front()
+            {
+                self.desk.load.queued.fetch_sub(1, Relaxed);
+                if job.deadline <= Instant::now() {
+                    let failure = expired(&job.task.capability);
+                    self.desk.answer(job.attempt, Err(failure));
+                } else {
+                    start(&self.desk, lane, &mut self.running, myself, job);
+                }
+            }
+        }
+    }
+}
+
+fn start(
+    desk: &Arc<Desk>,
+    lane: &mut Lane,
+    running: &mut HashMap<TaskKey, Running>,
+    myself: &ActorRef<ShellMsg>,
+    job: Job,
+) {
+    lane.running += 1;
+    desk.load.running.fetch_add(1, Relaxed);
+    let key = job.attempt.key.clone();
+    let place = Place::new(myself.clone(), key.clone());
+    let cancelled = CancellationToken::new();
+    let capability = job.task.capability.clone();
+    let work = Arc::clone(desk).run(job, Arc::clone(&lane.contract), cancelled.clone(), place);
+    let task = Running {
+        capability,
+        cancelled,
+        _task: AbortOnDrop(tokio::spawn(work)),
+    };
+    running.insert(key, task);
+}
+
+fn drop_expired(desk: &Desk, lane: &mut Lane) {
+    let now = Instant::now();
+    let (dead, alive) = std::mem::take(&mut lane.queue)
+        .into_iter()
+        .partition(|job| job.deadline <= now);
+    lane.queue = alive;
+    let dead: VecDeque<Job> = dead;
+    for job in dead {
+        desk.load.queued.fetch_sub(1, Relaxed);
+        desk.answer(job.attempt, Err(expired(&job.task.capability)));
+    }
+}
+
+fn expired(capability: &CapabilityName) -> Failure {
+    Failure::new(
+        ErrorCode::DeadlineExceeded,
+        format!("the deadline passed before {capability} was started"),
+    )
+}
+
+fn unreadable(card: &AgentCard, reply: RpcReplyPort<Wire<TaskResponse>>, error: WireError) {
+    tracing::warn!(agent = %card.id, %error, "a task request cannot be read");
+    // Whoever asked may have given up waiting.
+    let _ = reply.send(Wire::unreadable(error));
+}

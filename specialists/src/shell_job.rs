@@ -1,0 +1,258 @@
+//! One attempt at one task, from the moment it has a place to work until it is answered.
+//!
+//! Does not decide when it may start; the shell does.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use amcp_protocol::task::WIRE_VERSION;
+use amcp_protocol::{AgentId, Contract, ErrorCode, Failure, Grant, TaskResponse, Violation};
+use amcp_registry::{AgentLoad, TaskKey, Wire};
+use futures_util::FutureExt;
+use ractor::{ActorRef, RpcReplyPort};
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::quarantine::{SharedQuarantine, Suspect};
+use crate::shell::ShellMsg;
+use crate::specialist::{Context, Specialist, Task};
+
+/// How an agent's tasks are worked on: what all its jobs share.
+pub(crate) struct Desk {
+    pub(crate) agent: AgentId,
+    pub(crate) specialist: Arc<dyn Specialist>,
+    pub(crate) incarnation: u64,
+    pub(crate) quarantine: Arc<SharedQuarantine>,
+    pub(crate) load: Arc<AgentLoad>,
+    pub(crate) max_result_bytes: usize,
+}
+
+/// Whom to answer, about what.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) key: TaskKey,
+    pub(crate) reply: RpcReplyPort<Wire<TaskResponse>>,
+}
+
+/// A task that may start as soon as there is a place.
+pub(crate) struct Job {
+    pub(crate) attempt: Attempt,
+    pub(crate) task: Task,
+    pub(crate) grant: Arc<Grant>,
+    pub(crate) deadline: Instant,
+}
+
+/// Tells the shell that the job's place is free, whatever became of the job.
+pub(crate) struct Place {
+    pub(crate) shell: ActorRef<ShellMsg>,
+    pub(crate) key: TaskKey,
+    pub(crate) panic: Option<String>,
+}
+
+impl Place {
+    pub(crate) fn new(shell: ActorRef<ShellMsg>, key: TaskKey) -> Self {
+        // Taken back at the regular end: a job that unwinds past it panicked outside of its handler, in a destructor say.
+        let panic = Some("its work could not be dropped".to_owned());
+        Self { shell, key, panic }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let (key, panic) = (self.key.clone(), self.panic.take());
+        // A shell that is gone needs no place.
+        let _ = self.shell.send_message(ShellMsg::JobEnded { key, panic });
+    }
+}
+
+impl Desk {
+    /// Answers an attempt.
+    pub(crate) fn answer(&self, attempt: Attempt, outcome: Result<Value, Failure>) {
+        let counter = match &outcome {
+            Ok(_) => &self.load.done,
+            Err(_) => &self.load.failed,
+        };
+        counter.fetch_add(1, Relaxed);
+        let TaskKey {
+            request_id,
+            task_id,
+            attempt: number,
+        } = attempt.key;
+        // Whoever asked may have given up waiting.
+        let _ = attempt.reply.send(Wire::new(TaskResponse {
+            version: WIRE_VERSION,
+            request_id,
+            task_id,
+            attempt: number,
+            agent: self.agent.clone(),
+            outcome: outcome.into(),
+        }));
+    }
+
+    /// Does a job and answers it.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        job: Job,
+        contract: Arc<Contract>,
+        cancelled: CancellationToken,
+        mut place: Place,
+    ) {
+        let Job { attempt, task, .. } = job;
+        let suspect = Suspect::new(&task.capability, &task.params);
+        let context = Context {
+            request_id: attempt.key.request_id,
+            task_id: attempt.key.task_id.clone(),
+            attempt: attempt.key.attempt,
+            grant: job.grant,
+            deadline: job
+                .deadline
+                .min(Instant::now() + contract.capability.timeout()),
+            cancelled,
+        };
+        let outcome = match self.check_params(&contract, &task, &suspect) {
+            Ok(()) => self.work(task, &context, &contract).await,
+            Err(failure) => Ok(Err(failure)),
+        };
+        let (outcome, panic) = match outcome {
+            Ok(outcome) => (outcome, None),
+            Err(panic) => {
+                self.quarantine.died(suspect, self.incarnation);
+                (Err(self.panicked(&panic)), Some(panic))
+            }
+        };
+        self.answer(attempt, outcome);
+        place.panic = panic;
+    }
+
+    fn check_params(
+        &self,
+        contract: &Contract,
+        task: &Task,
+        suspect: &Suspect,
+    ) -> Result<(), Failure> {
+        let name = &task.capability;
+        if !contract.params.is_valid(&task.params) {
+            let why = listed(&contract.params.violations(&task.params));
+            let message = format!("the params of {name} break its schema: {why}");
+            return Err(Failure::new(ErrorCode::InvalidParams, message));
+        }
+        if let Some(left) = self.quarantine.refuses(suspect) {
+            let message = format!("{name} with these params made several agents panic");
+            let hint = format!(
+                "it is refused for another {}; use other params or have the specialist mended",
+                minutes(left)
+            );
+            return Err(Failure::new(ErrorCode::Quarantined, message).hint(hint));
+        }
+        Ok(())
+    }
+
+    /// The outcome, or the text of a panic.
+    async fn work(
+        &self,
+        task: Task,
+        context: &Context,
+        contract: &Contract,
+    ) -> Result<Result<Value, Failure>, String> {
+        let name = &contract.capability.name;
+        // The async block: a hand-written handler may panic before it returns its future.
+        let work = AssertUnwindSafe(async { self.specialist.handle(task, context).await });
+        let result = tokio::select! {
+            biased;
+            result = work.catch_unwind() => result.map_err(|panic| panic_text(panic.as_ref()))?,
+            () = context.cancelled.cancelled() => Err(cancelled()),
+            () = sleep_until(context.deadline) => Err(Failure::new(
+                ErrorCode::TaskTimeout,
+                format!("{} did not finish {name} in time", self.agent),
+            )),
+        };
+        Ok(result.and_then(|value| self.check_result(contract, value)))
+    }
+
+    fn check_result(&self, contract: &Contract, value: Value) -> Result<Value, Failure> {
+        let name = &contract.capability.name;
+        let agent = &self.agent;
+        if !fits(&value, self.max_result_bytes) {
+            let message = format!(
+                "{agent} answered {name} with more than {} bytes",
+                self.max_result_bytes
+            );
+            return Err(
+                Failure::new(ErrorCode::ResultTooLarge, message).hint("ask for less at a time")
+            );
+        }
+        if !contract.result.is_valid(&value) {
+            let why = listed(&contract.result.violations(&value));
+            let message = format!("{agent} broke the result schema of {name}: {why}");
+            return Err(Failure::new(ErrorCode::InvalidResult, message));
+        }
+        Ok(value)
+    }
+
+    fn panicked(&self, text: &str) -> Failure {
+        let message = format!("{} panicked: {text}", self.agent);
+        Failure::new(ErrorCode::AgentPanicked, message)
+    }
+}
+
+pub(crate) fn cancelled() -> Failure {
+    Failure::new(ErrorCode::Cancelled, "the task was cancelled")
+}
+
+fn listed(violations: &[Violation]) -> String {
+    let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
+    all.join("; ")
+}
+
+fn minutes(time: Duration) -> String {
+    match time.as_secs().div_ceil(60) {
+        1 => "minute".to_owned(),
+        minutes => format!("{minutes} minutes"),
+    }
+}
+
+/// What a panic said, at most so much of it that it fits into a message.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    const KEEP: usize = 500;
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no text").chars().take(KEEP).collect()
+}
+
+/// Whether a value is at most about so large as JSON: escapes are not counted, digits not exactly. Writing it out to know
+/// exactly costs several times as much.
+fn fits(value: &Value, max_bytes: usize) -> bool {
+    fn take(left: &mut usize, bytes: usize) -> bool {
+        match left.checked_sub(bytes) {
+            Some(rest) => {
+                *left = rest;
+                true
+            }
+            None => false,
+        }
+    }
+    fn walk(value: &Value, left: &mut usize) -> bool {
+        match value {
+            Value::Null | Value::Bool(_) => take(left, 4),
+            Value::Number(_) => take(left, 8),
+            Value::String(text) => take(left, text.len() + 2),
+            Value::Array(items) => {
+                take(left, items.len() + 2) && items.iter().all(|item| walk(item, left))
+            }
+            Value::Object(members) => {
+                take(left, 2)
+                    && members
+                        .iter()
+                        .all(|(name, value)| take(left, name.len() + 4) && walk(value, left))
+            }
+        }
+    }
+    let mut left = max_bytes;
+    walk(value, &mut left)
+}
