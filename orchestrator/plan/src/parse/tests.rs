@@ -1,3 +1,5 @@
+//! Shapes of plans that models really write, and texts that are none.
+
 use proptest::prelude::*;
 use serde_json::json;
 
