@@ -66,7 +66,7 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Problem> {
         if rule.within.iter().any(|folder| file.starts_with(folder))
             && !rule.except.iter().any(|(path, _)| *path == file)
         {
-            problems.extend(shipped(text).filter_map(|(line, code)| {
+            problems.extend(shipped(file, text).filter_map(|(line, code)| {
                 let needle = rule.needles.iter().find(|needle| code.contains(**needle))?;
                 Some(Problem::new(
                     format!("{file}:{line} contains `{needle}`: {}", rule.why),
@@ -79,9 +79,14 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Problem> {
 }
 
 /// The numbered lines of a file that are shipped: no comments, and nothing from its test module on, which by the house's
-/// custom is the last item.
-fn shipped(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let end = text.find("\n#[cfg(test)]\nmod ").unwrap_or(text.len());
+/// custom is the last item, or a file of its own.
+fn shipped<'a>(file: &str, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
+    let end = text.find("\n#[cfg(test)]\nmod tests {");
+    let end = if file.ends_with("/tests.rs") {
+        0
+    } else {
+        end.unwrap_or(text.len())
+    };
     let shipped = text.get(..end).unwrap_or(text);
     shipped
         .lines()
@@ -127,8 +132,12 @@ mod tests {
     fn comments_and_tests_may_name_what_code_may_not_use() {
         let text = "//! D.\n// Instant::now() would be wrong.\n#[cfg(test)]\nmod tests { fn f() { Instant::now(); } }\n";
         assert!(errors("protocol/src/id.rs", text).is_empty());
-        let after = "//! D.\n#[cfg(test)]\nuse a::B;\nfn f() { Instant::now(); }\n";
-        assert_eq!(errors("protocol/src/id.rs", after).len(), 1);
+        let clock = "//! D.\nfn f() { Instant::now(); }\n";
+        assert!(errors("protocol/src/id/tests.rs", clock).is_empty());
+        for declared in ["#[cfg(test)]\nmod tests;\n", "#[cfg(test)]\nuse a::B;\n"] {
+            let before = clock.replace("fn f", &format!("{declared}fn f"));
+            assert_eq!(errors("protocol/src/id.rs", &before).len(), 1, "{declared}");
+        }
     }
 
     #[test]
