@@ -28,7 +28,15 @@ pub(crate) fn run() -> Result<(), Problem> {
     };
     check("format", &|| show(with(&["fmt", "--all", "--check"])));
     check("tidy", &|| tidy::run().map_err(|p| p.to_string()));
-    check("licences, bans, sources", &deny);
+    if succeeds(with(&["deny", "--version"])) {
+        check("licences, bans, sources", &|| {
+            show(with(&["deny", "check", "licenses", "bans", "sources"]))
+        });
+    } else {
+        eprintln!(
+            "── licences, bans, sources: skipped, because cargo-deny is not installed (`cargo install --locked cargo-deny` takes minutes)"
+        );
+    }
     // The warnings are denied by an argument and not by RUSTFLAGS: those would make every dependency build again.
     check("clippy", &|| {
         let args = [
@@ -92,17 +100,6 @@ fn tests() -> Result<(), String> {
     // The binary that the cross-crate tests start; they build it themselves when this is not set.
     command.env("AMCP_BIN", amcp);
     show(command)
-}
-
-fn deny() -> Result<(), String> {
-    if succeeds(with(&["deny", "--version"])) {
-        show(with(&["deny", "check", "licenses", "bans", "sources"]))
-    } else {
-        eprintln!(
-            "   skipped: cargo-deny is not installed (`cargo install --locked cargo-deny` takes minutes)"
-        );
-        Ok(())
-    }
 }
 
 fn require_component(subcommand: &str, component: &str) -> Result<(), Problem> {
