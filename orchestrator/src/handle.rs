@@ -2,14 +2,24 @@
 //!
 //! Does not run a request; each gets an actor of its own.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use amcp_plan::PlanLimits;
 use amcp_protocol::plan::PlannedTaskView;
-use amcp_protocol::{Failure, RequestId, UserRequest};
+use amcp_protocol::{ErrorCode, Failure, RequestId, UserRequest};
+use amcp_registry::{EventBus, RegistryHandle};
+use ractor::concurrency::JoinHandle;
+use ractor::{ActorCell, SpawnErr};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::record::{ProgressFeed, RequestView, Ticket};
+use crate::actor::{Orchestrator, OrchestratorMsg};
+use crate::planner::SharedPlanner;
+use crate::planning;
+use crate::record::{ProgressFeed, RequestRecord, RequestView, Ticket};
+use crate::shared::{Counts, Shared};
 
 /// What an orchestrator is run with.
 #[derive(Debug, Clone)]
@@ -80,11 +90,46 @@ pub struct Drained {
     pub cut_off: Vec<RequestId>,
 }
 
-/// A handle on a running orchestrator; clones share it.
+/// A handle on an orchestrator; clones share it. It outlives the actors behind it: what was accepted stays known when
+/// one of them is restarted.
 #[derive(Debug, Clone)]
-pub struct OrchestratorHandle {}
+pub struct OrchestratorHandle(Arc<Shared>);
 
 impl OrchestratorHandle {
+    /// A handle without actors yet: [`Self::spawn_planner`] and [`Self::spawn`] start them.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        planner: SharedPlanner,
+        registry: RegistryHandle,
+        bus: EventBus,
+    ) -> Self {
+        Self(Arc::new(Shared::new(settings, planner, registry, bus)))
+    }
+
+    /// Starts the orchestrator's actor, for the first time or again. Requests that an earlier one left unanswered are
+    /// answered as failed.
+    ///
+    /// # Errors
+    /// [`SpawnErr`] when the supervisor is stopping.
+    pub async fn spawn(
+        &self,
+        supervisor: Option<ActorCell>,
+    ) -> Result<(ActorCell, JoinHandle<()>), SpawnErr> {
+        Orchestrator::spawn_actor(self.0.clone(), supervisor).await
+    }
+
+    /// Starts the planner's actor, for the first time or again.
+    ///
+    /// # Errors
+    /// [`SpawnErr`] when the supervisor is stopping.
+    pub async fn spawn_planner(
+        &self,
+        supervisor: Option<ActorCell>,
+    ) -> Result<(ActorCell, JoinHandle<()>), SpawnErr> {
+        planning::spawn_actor(self.0.clone(), supervisor).await
+    }
+
     /// Accepts a request. An accepted request gets exactly one final response.
     ///
     /// # Errors
@@ -92,54 +137,156 @@ impl OrchestratorHandle {
     /// gave the same key with another request.
     pub fn ask(
         &self,
-        _request: UserRequest,
-        _idempotency_key: Option<&str>,
+        request: UserRequest,
+        idempotency_key: Option<&str>,
     ) -> Result<Ticket, Failure> {
-        unimplemented!("written next")
+        request.check()?;
+        let request = Arc::new(request);
+        let accept = || {
+            let admitted = self.admit()?;
+            let id = RequestId::from_uuid(Uuid::now_v7());
+            Ok(Arc::new(RequestRecord::new(id, request.clone(), admitted)))
+        };
+        let (record, replayed) = self.0.requests.enter(&request, idempotency_key, accept)?;
+        if !replayed {
+            self.begin(&record)?;
+        }
+        Ok(Ticket { record, replayed })
+    }
+
+    fn begin(&self, record: &Arc<RequestRecord>) -> Result<(), Failure> {
+        let begun = self
+            .0
+            .orchestrator
+            .send(OrchestratorMsg::Begin(record.clone()));
+        if begun {
+            self.0.counters.accepted.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        let failure = Failure::new(ErrorCode::Overloaded, "the orchestrator is being restarted")
+            .retry_after_ms(1_000);
+        // A racing post with the same idempotency key may hold the record already: it gets its answer from here.
+        self.0
+            .finish(record, Shared::failed(record.id, failure.clone()));
+        self.0.requests.forget(record.id);
+        Err(failure)
+    }
+
+    fn admit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
+        if self.is_draining() {
+            let failure = Failure::new(ErrorCode::ShuttingDown, "the node is shutting down");
+            return Err(failure.hint("ask another node, or this one when it is back"));
+        }
+        self.0.admission.clone().try_acquire_owned().map_err(|_| {
+            let message = format!(
+                "the node works on {} requests and takes no more",
+                self.0.settings.max_requests
+            );
+            let failure = Failure::new(ErrorCode::Overloaded, message).hint("try again later");
+            failure.retry_after_ms(self.0.retry_after_ms())
+        })
     }
 
     /// Makes the plan only; dispatches nothing.
     ///
     /// # Errors
     /// Those of [`Self::ask`] and of planning.
-    pub async fn plan(&self, _request: UserRequest) -> Result<PlanView, Failure> {
-        unimplemented!("written next")
+    pub async fn plan(&self, request: UserRequest) -> Result<PlanView, Failure> {
+        request.check()?;
+        let _admitted = self.admit()?;
+        let time = self.0.deadline_of(&request);
+        let input = self.0.planning_input(&request, self.0.catalogue(), time);
+        let planned = tokio::time::timeout(time, self.0.planner.plan(input)).await;
+        let planned = planned
+            .map_err(|_| Failure::new(ErrorCode::DeadlineExceeded, "planning took too long"))?;
+        let planned = planned.map_err(|error| error.failure)?;
+        Ok(PlanView {
+            planner: planned.planner,
+            tasks: planned.plan.view(),
+            unplaced: planned.plan.unplaced,
+            reasoning: planned.plan.reasoning,
+            answer_directly: planned.plan.answer_directly,
+            notes: planned.notes,
+        })
     }
 
     /// Cancels a request; one that was answered before stays as it is.
     ///
     /// # Errors
     /// `not_found`.
-    pub fn cancel(&self, _id: RequestId) -> Result<(), Failure> {
-        unimplemented!("written next")
+    pub fn cancel(&self, id: RequestId) -> Result<(), Failure> {
+        if self.0.requests.get(id).is_none() {
+            return Err(Failure::new(
+                ErrorCode::NotFound,
+                format!("there is no request {id}"),
+            ));
+        }
+        // Not sent only while the orchestrator restarts, which ends the request too.
+        self.0.orchestrator.send(OrchestratorMsg::Cancel(id));
+        Ok(())
     }
 
     /// What is known of a request; none when it is unknown or has expired.
     #[must_use]
-    pub fn request(&self, _id: RequestId) -> Option<RequestView> {
-        unimplemented!("written next")
+    pub fn request(&self, id: RequestId) -> Option<RequestView> {
+        Some(self.0.requests.get(id)?.view())
     }
 
     /// A wait for a request accepted before.
     #[must_use]
-    pub fn ticket(&self, _id: RequestId) -> Option<Ticket> {
-        unimplemented!("written next")
+    pub fn ticket(&self, id: RequestId) -> Option<Ticket> {
+        Some(Ticket {
+            record: self.0.requests.get(id)?,
+            replayed: true,
+        })
     }
 
     /// A request's progress from a position on (0 for all of it).
     #[must_use]
-    pub fn progress(&self, _id: RequestId, _from: usize) -> Option<ProgressFeed> {
-        unimplemented!("written next")
+    pub fn progress(&self, id: RequestId, from: usize) -> Option<ProgressFeed> {
+        Some(ProgressFeed {
+            record: self.0.requests.get(id)?,
+            next: from,
+        })
     }
 
     /// How many requests are being worked on.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        unimplemented!("written next")
+        self.0
+            .settings
+            .max_requests
+            .saturating_sub(self.0.admission.available_permits())
+    }
+
+    /// Whether a drain has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// What happened since the start.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.0.counters.read()
     }
 
     /// Takes nothing new, waits for what is under way, and answers what is left after `within` as failed.
-    pub async fn drain(&self, _within: Duration) -> Drained {
-        unimplemented!("written next")
+    pub async fn drain(&self, within: Duration) -> Drained {
+        self.0.draining.store(true, Ordering::Release);
+        let before = self.counts().answered;
+        // Every place is free again when every request has been answered.
+        let all = u32::try_from(self.0.settings.max_requests).unwrap_or(u32::MAX);
+        let idle = tokio::time::timeout(within, self.0.admission.acquire_many(all))
+            .await
+            .is_ok();
+        let cut_off = if idle {
+            Vec::new()
+        } else {
+            self.0.cut_off_open()
+        };
+        let answered =
+            usize::try_from(self.counts().answered - before).unwrap_or(usize::MAX) - cut_off.len();
+        Drained { answered, cut_off }
     }
 }

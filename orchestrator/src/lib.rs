@@ -3,16 +3,21 @@
 //! Decides nothing itself: which plan runs and what happens next are decisions of the pure crate `amcp-plan`. Does not
 //! know any specialist: agents are found at run time, in the registry's directory.
 
+mod actor;
 pub mod handle;
 pub mod llm;
 pub mod planner;
+mod planning;
 pub mod record;
+mod request;
+mod shared;
 
 pub use handle::{Drained, OrchestratorHandle, PlanView, Settings};
 pub use planner::{
     ComposeInput, Composed, Feedback, Planned, Planner, PlanningError, PlanningInput,
 };
 pub use record::{Phase, ProgressFeed, Recorded, RequestView, Ticket};
+pub use shared::Counts;
 
 /// The CloudEvents `source` of an orchestrator's events.
 pub const SOURCE: &str = "/agent/orchestrator";

@@ -2,6 +2,8 @@
 //!
 //! Outside of the request machine, which only sees what came of it. A planner never dispatches anything.
 
+pub mod plain;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -4,10 +4,12 @@
 //! reader who comes late or comes back misses nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use amcp_protocol::{Answer, CloudEvent, Progress, RequestId, UserRequest};
 use serde::Serialize;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::Instant;
 
 /// Where a request stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -62,6 +64,7 @@ impl Recorded {
 pub(crate) struct RequestRecord {
     pub(crate) id: RequestId,
     pub(crate) request: Arc<UserRequest>,
+    accepted: Instant,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -90,6 +93,7 @@ impl RequestRecord {
         Self {
             id,
             request,
+            accepted: Instant::now(),
             state: Mutex::new(state),
             changed: Notify::new(),
         }
@@ -148,6 +152,15 @@ impl RequestRecord {
             unix_ms,
             progress,
         })
+    }
+
+    pub(crate) fn last(&self) -> Option<Recorded> {
+        let last = self.state().progress.len().checked_sub(1)?;
+        self.recorded(last)
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        self.accepted.elapsed()
     }
 
     pub(crate) fn view(&self) -> RequestView {

@@ -1,0 +1,182 @@
+//! The [`Orchestrator`] actor: gives each accepted request an actor of its own and watches over it.
+//!
+//! Does not admit (the handle does, before any mailbox) and decides nothing about a request (its machine does). A
+//! request's actor is temporary: when it dies, its request is answered as failed, never silently begun again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use amcp_protocol::{Failure, RequestId};
+use ractor::concurrency::JoinHandle;
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+
+use crate::record::RequestRecord;
+use crate::request::{RequestActor, RequestMsg};
+use crate::shared::Shared;
+
+/// What the orchestrator understands.
+#[derive(Debug)]
+pub(crate) enum OrchestratorMsg {
+    /// From the handle: work on this. Not answered; the answer goes into the record.
+    Begin(Arc<RequestRecord>),
+    /// From the handle: the user does not want it any more. Not answered.
+    Cancel(RequestId),
+    /// From the handle: the node stops; end everything. Not answered.
+    CutOff(Failure),
+}
+
+impl ractor::Message for OrchestratorMsg {}
+
+/// The actor.
+#[derive(Debug)]
+pub(crate) struct Orchestrator {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct OrchestratorState {
+    running: HashMap<ActorId, Running>,
+    actors: HashMap<RequestId, ActorId>,
+}
+
+#[derive(Debug)]
+struct Running {
+    record: Arc<RequestRecord>,
+    actor: ActorRef<RequestMsg>,
+}
+
+impl Orchestrator {
+    pub(crate) async fn spawn_actor(
+        shared: Arc<Shared>,
+        supervisor: Option<ActorCell>,
+    ) -> Result<(ActorCell, JoinHandle<()>), SpawnErr> {
+        let orchestrator = Self { shared };
+        let (actor, ended) = match supervisor {
+            Some(supervisor) => Actor::spawn_linked(None, orchestrator, (), supervisor).await?,
+            None => Actor::spawn(None, orchestrator, ()).await?,
+        };
+        Ok((actor.get_cell(), ended))
+    }
+}
+
+impl Actor for Orchestrator {
+    type Msg = OrchestratorMsg;
+    type State = OrchestratorState;
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<OrchestratorMsg>,
+        (): (),
+    ) -> Result<Self::State, ActorProcessingErr> {
+        // What is open now was in the hands of an earlier orchestrator, whose requests died with it.
+        for record in self.shared.requests.open() {
+            self.crashed(
+                &record,
+                "the orchestrator was restarted while it worked on the request",
+            );
+        }
+        self.shared.orchestrator.set(myself);
+        Ok(OrchestratorState::default())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<OrchestratorMsg>,
+        message: OrchestratorMsg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            OrchestratorMsg::Begin(record) => self.begin(&myself, record, state).await,
+            OrchestratorMsg::Cancel(id) => state.tell(id, RequestMsg::Cancel),
+            OrchestratorMsg::CutOff(failure) => {
+                for running in state.running.values() {
+                    // One that has just stopped has answered.
+                    let _ = running.actor.cast(RequestMsg::CutOff(failure.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<OrchestratorMsg>,
+        event: SupervisionEvent,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(who, _, _) => {
+                self.ended(&who, "it was stopped", state)
+            }
+            SupervisionEvent::ActorFailed(who, error) => {
+                self.ended(&who, &error.to_string(), state)
+            }
+            SupervisionEvent::ActorStarted(_)
+            | SupervisionEvent::ProcessGroupChanged(_)
+            | SupervisionEvent::PidLifecycleEvent(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Orchestrator {
+    async fn begin(
+        &self,
+        myself: &ActorRef<OrchestratorMsg>,
+        record: Arc<RequestRecord>,
+        state: &mut OrchestratorState,
+    ) {
+        if record.answer().is_some() {
+            return;
+        }
+        let arguments = (self.shared.clone(), record.clone());
+        match Actor::spawn_linked(None, RequestActor, arguments, myself.get_cell()).await {
+            Ok((actor, _)) => {
+                state.actors.insert(record.id, actor.get_id());
+                state
+                    .running
+                    .insert(actor.get_id(), Running { record, actor });
+            }
+            Err(error) => self.crashed(&record, &format!("it could not be started: {error}")),
+        }
+    }
+
+    /// A request's actor ended: normally after it had answered.
+    fn ended(&self, who: &ActorCell, reason: &str, state: &mut OrchestratorState) {
+        if let Some(Running { record, .. }) = state.running.remove(&who.get_id()) {
+            state.actors.remove(&record.id);
+            if record.answer().is_none() {
+                self.crashed(&record, reason);
+            }
+        }
+    }
+
+    fn crashed(&self, record: &Arc<RequestRecord>, reason: &str) {
+        let failure = Failure::internal(format!(
+            "the request's actor died before it had answered: {reason}"
+        ))
+        .hint("ask again; the node's log says more");
+        if self
+            .shared
+            .finish(record, Shared::failed(record.id, failure))
+        {
+            tracing::error!(request = %record.id, reason, "a request's actor died");
+            self.shared.counters.crashed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl OrchestratorState {
+    fn tell(&self, id: RequestId, message: RequestMsg) {
+        if let Some(running) = self
+            .actors
+            .get(&id)
+            .and_then(|actor| self.running.get(actor))
+        {
+            // One that has just stopped has answered.
+            let _ = running.actor.cast(message);
+        }
+    }
+}

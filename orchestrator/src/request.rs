@@ -1,0 +1,456 @@
+//! The [`RequestActor`]: one request's machine, its timers and its tasks under way.
+//!
+//! Decides nothing: it feeds what happens to the machine and carries out what the machine says. It lives from acceptance
+//! to the final response and is never restarted.
+
+mod dispatch;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
+use amcp_protocol::{Answer, CapabilityName, ErrorCode, Failure, Grant, Progress};
+use amcp_registry::bus::unix_ms;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde_json::Value;
+use tokio::task::AbortHandle;
+
+use crate::planner::plain::compose_plainly;
+use crate::planner::{ComposeInput, Composed, Feedback, Planned, PlanningError};
+use crate::planning::{PlannerMsg, Reply};
+use crate::record::{Phase, RequestRecord};
+use crate::shared::{Clock, Shared};
+use dispatch::Sent;
+
+/// What a request's actor understands.
+#[derive(Debug)]
+pub(crate) enum RequestMsg {
+    /// From the planner's actor: a round ended.
+    Planned {
+        round: u32,
+        result: Result<Planned, PlanningError>,
+    },
+    /// From the planner's actor: the answer was written.
+    Composed(Result<Composed, Failure>),
+    /// From the wait for an agent's answer.
+    Responded {
+        task: usize,
+        attempt: u32,
+        outcome: Result<Value, Failure>,
+    },
+    /// From the timer: something is due.
+    TimerDue,
+    /// From the orchestrator: the user does not want it any more.
+    Cancel,
+    /// From the orchestrator: the node stops.
+    CutOff(Failure),
+}
+
+impl ractor::Message for RequestMsg {}
+
+#[derive(Debug)]
+pub(crate) struct RequestActor;
+
+#[derive(Debug)]
+pub(crate) struct RequestState {
+    shared: Arc<Shared>,
+    record: Arc<RequestRecord>,
+    machine: Machine,
+    clock: Clock,
+    phase: Phase,
+    /// What there was to plan with when the request was accepted.
+    catalogue: Arc<Catalogue>,
+    grant: Arc<Grant>,
+    timers: BTreeMap<TimerKey, Time>,
+    /// The one sleep, until the earliest timer or earlier.
+    armed: Option<(Time, AbortHandle)>,
+    sent: Vec<Sent>,
+}
+
+impl Actor for RequestActor {
+    type Msg = RequestMsg;
+    type State = RequestState;
+    type Arguments = (Arc<Shared>, Arc<RequestRecord>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<RequestMsg>,
+        (shared, record): Self::Arguments,
+    ) -> Result<RequestState, ActorProcessingErr> {
+        let request = record.request.clone();
+        let (machine, actions) = Machine::start(policy(&shared, &record));
+        let mut state = RequestState {
+            catalogue: shared.catalogue(),
+            grant: Arc::new(Grant {
+                user: request.user.clone(),
+                roles: request.roles.clone(),
+            }),
+            clock: Clock::start(),
+            phase: Phase::Planning,
+            timers: BTreeMap::new(),
+            armed: None,
+            sent: Vec::new(),
+            shared,
+            record,
+            machine,
+        };
+        state.shared.user_request_event(&state.record);
+        state.report(Progress::Accepted {
+            query: request.query.clone(),
+        });
+        state.carry_out(&myself, actions);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<RequestMsg>,
+        message: RequestMsg,
+        state: &mut RequestState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RequestMsg::Planned { round, result } => state.feed(&myself, planned(round, result)),
+            RequestMsg::Composed(result) => state.feed(&myself, composed(result)),
+            RequestMsg::Responded {
+                task,
+                attempt,
+                outcome,
+            } => {
+                state.sent.retain(|sent| !sent.is(task, attempt));
+                state.feed(
+                    &myself,
+                    Event::Responded {
+                        task,
+                        attempt,
+                        outcome,
+                    },
+                );
+            }
+            RequestMsg::TimerDue => state.timers_due(&myself),
+            RequestMsg::Cancel => state.feed(&myself, Event::CancelRequested),
+            RequestMsg::CutOff(failure) => state.feed(&myself, Event::CutOff(failure)),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<RequestMsg>,
+        state: &mut RequestState,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some((_, sleep)) = state.armed.take() {
+            sleep.abort();
+        }
+        Ok(())
+    }
+}
+
+fn policy(shared: &Shared, record: &RequestRecord) -> Policy {
+    let settings = &shared.settings;
+    let deadline = shared.deadline_of(&record.request);
+    Policy {
+        roles: record.request.roles.clone(),
+        deadline,
+        plan_time: deadline / 2,
+        attempts: settings.attempts,
+        llm_calls: settings.llm_calls,
+        result_bytes: settings.result_bytes,
+        rounds: if shared.planner.replans() { 2 } else { 1 },
+        composes: shared.planner.composes(),
+        // The low half of a version 7 UUID is random.
+        seed: record.id.uuid().as_u64_pair().1,
+        ..Policy::default()
+    }
+}
+
+fn planned(round: u32, result: Result<Planned, PlanningError>) -> Event {
+    match result {
+        Ok(Planned {
+            plan,
+            planner,
+            llm_calls,
+            notes,
+        }) => Event::Planned {
+            round,
+            result: Ok(plan),
+            planner,
+            llm_calls,
+            notes,
+        },
+        Err(PlanningError {
+            failure,
+            planner,
+            llm_calls,
+            proposal,
+        }) => {
+            let proposed =
+                proposal.and_then(|proposal| serde_json::to_string(&proposal.tasks).ok());
+            let notes = proposed
+                .map(|tasks| format!("the refused plan was {}", clipped(&tasks)))
+                .into_iter()
+                .collect();
+            Event::Planned {
+                round,
+                result: Err(failure),
+                planner,
+                llm_calls,
+                notes,
+            }
+        }
+    }
+}
+
+/// A refused plan is shown for its kind, not in full: it may be of any size.
+fn clipped(text: &str) -> String {
+    const SHOWN: usize = 2_000;
+    if text.chars().count() <= SHOWN {
+        text.to_owned()
+    } else {
+        text.chars().take(SHOWN).chain(['…']).collect()
+    }
+}
+
+fn composed(result: Result<Composed, Failure>) -> Event {
+    match result {
+        Ok(Composed {
+            text,
+            llm_calls,
+            notes,
+        }) => Event::Composed {
+            result: Ok(text),
+            llm_calls,
+            notes,
+        },
+        Err(failure) => Event::Composed {
+            result: Err(failure),
+            llm_calls: 1,
+            notes: Vec::new(),
+        },
+    }
+}
+
+impl RequestState {
+    fn feed(&mut self, myself: &ActorRef<RequestMsg>, event: Event) {
+        let actions = self.machine.step(self.clock.now(), event);
+        self.carry_out(myself, actions);
+    }
+
+    /// Carries out actions and what follows from them at once, in order.
+    fn carry_out(&mut self, myself: &ActorRef<RequestMsg>, actions: Vec<Action>) {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            for event in self.perform(myself, action) {
+                actions.extend(self.machine.step(self.clock.now(), event));
+            }
+        }
+        self.arm(myself);
+    }
+
+    /// Returns what happened at once.
+    fn perform(&mut self, myself: &ActorRef<RequestMsg>, action: Action) -> Vec<Event> {
+        match action {
+            Action::Plan {
+                round,
+                time,
+                llm_calls,
+                tasks,
+            } => {
+                self.phase = Phase::Planning;
+                let mut input =
+                    self.shared
+                        .planning_input(&self.record.request, self.catalogue.clone(), time);
+                input.llm_calls = llm_calls;
+                input.feedback = (round > 1).then(|| Feedback {
+                    tasks,
+                    authorised: self.authorised(),
+                });
+                let reply = Reply::new(
+                    myself.clone(),
+                    move |result| RequestMsg::Planned { round, result },
+                    || Err(planner_lost()),
+                );
+                // A message that is not sent is dropped, and its reply says so.
+                self.shared
+                    .planning
+                    .send(PlannerMsg::Plan(Box::new(input), reply));
+            }
+            Action::Compose {
+                tasks,
+                unplaced,
+                time,
+                llm_calls,
+            } => {
+                self.phase = Phase::Synthesizing;
+                let mut input = self.compose_input(tasks, unplaced);
+                (input.time, input.llm_calls) = (time, llm_calls);
+                let reply = Reply::new(myself.clone(), RequestMsg::Composed, || {
+                    Err(planner_lost().failure)
+                });
+                self.shared
+                    .planning
+                    .send(PlannerMsg::Compose(Box::new(input), reply));
+            }
+            Action::Dispatch {
+                task,
+                attempt,
+                params,
+                time,
+                avoid,
+            } => {
+                return self.dispatch(myself, (task, attempt), params, (time, &avoid));
+            }
+            Action::Abandon { task, attempt } => self.abandon(task, attempt),
+            Action::SetTimer { key, at } => {
+                self.timers.insert(key, at);
+            }
+            Action::ClearTimer(key) => {
+                self.timers.remove(&key);
+            }
+            Action::Report(progress) => self.report(progress),
+            Action::Respond(conclusion) => self.respond(myself, *conclusion),
+        }
+        Vec::new()
+    }
+
+    fn authorised(&self) -> Vec<CapabilityName> {
+        self.machine.authorised(&self.catalogue)
+    }
+
+    fn compose_input(
+        &self,
+        tasks: Vec<amcp_protocol::TaskReport>,
+        unplaced: Vec<String>,
+    ) -> ComposeInput {
+        ComposeInput {
+            query: self.record.request.query.clone(),
+            tasks,
+            unplaced,
+            catalogue: self.catalogue.clone(),
+            time: Time::ZERO,
+            llm_calls: 0,
+        }
+    }
+
+    fn report(&mut self, progress: Progress) {
+        match progress {
+            Progress::Planned { .. } => self.phase = Phase::Executing,
+            Progress::Retried { .. } => {
+                self.shared.counters.retries.fetch_add(1, Ordering::Relaxed);
+            }
+            Progress::Accepted { .. }
+            | Progress::Dispatched { .. }
+            | Progress::Completed { .. }
+            | Progress::Failed { .. }
+            | Progress::Answered { .. } => {}
+        }
+        let topic = progress.event_type();
+        if let Some(sequence) = self.record.push(unix_ms(), self.phase, progress) {
+            let record = &self.record;
+            self.shared.bus.publish(topic, || {
+                let recorded = record.recorded(sequence).expect("it was just recorded");
+                recorded.to_event(record.id)
+            });
+        }
+    }
+
+    fn respond(&mut self, myself: &ActorRef<RequestMsg>, conclusion: Conclusion) {
+        let Conclusion {
+            state,
+            text,
+            planner,
+            tasks,
+            unplaced,
+            error,
+            mut notes,
+        } = conclusion;
+        let answer = match (text, tasks.is_empty(), &error) {
+            (Some(text), _, _) => text,
+            (None, true, Some(error)) => sentence(error),
+            (None, _, _) => {
+                let composed = compose_plainly(&self.compose_input(tasks.clone(), unplaced));
+                notes.extend(composed.notes);
+                composed.text
+            }
+        };
+        let answer = Answer {
+            request_id: self.record.id,
+            state,
+            answer,
+            planner,
+            tasks,
+            error,
+            notes,
+        };
+        self.shared.finish(&self.record, answer);
+        let (dropped, counters) = (self.machine.dropped(), &self.shared.counters);
+        counters
+            .duplicate
+            .fetch_add(u64::from(dropped.duplicate), Ordering::Relaxed);
+        counters
+            .late
+            .fetch_add(u64::from(dropped.late), Ordering::Relaxed);
+        counters
+            .foreign
+            .fetch_add(u64::from(dropped.foreign), Ordering::Relaxed);
+        myself.stop(None);
+    }
+
+    fn timers_due(&mut self, myself: &ActorRef<RequestMsg>) {
+        self.armed = None;
+        let now = self.clock.now();
+        let due: Vec<_> = self
+            .timers
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(key, at)| (*at, *key))
+            .collect();
+        for (_, key) in due {
+            // An earlier one may have cleared it.
+            if self.timers.remove(&key).is_some() {
+                self.feed(myself, Event::TimerFired(key));
+            }
+        }
+        self.arm(myself);
+    }
+
+    /// Sleeps until the earliest timer. A sleep that ends too early, because its timer was cleared, is cheaper than
+    /// a new one for each change.
+    fn arm(&mut self, myself: &ActorRef<RequestMsg>) {
+        let Some(&earliest) = self.timers.values().min() else {
+            return;
+        };
+        if self.machine.is_done() || self.armed.as_ref().is_some_and(|(at, _)| *at <= earliest) {
+            return;
+        }
+        let (until, myself) = (self.clock.at(earliest), myself.clone());
+        let sleep = tokio::spawn(async move {
+            tokio::time::sleep_until(until).await;
+            let _ = myself.cast(RequestMsg::TimerDue);
+        });
+        if let Some((_, sleep)) = self.armed.replace((earliest, sleep.abort_handle())) {
+            sleep.abort();
+        }
+    }
+}
+
+fn planner_lost() -> PlanningError {
+    let failure = Failure::new(
+        ErrorCode::Internal,
+        "the planner died before it had answered",
+    )
+    .hint("ask again");
+    PlanningError {
+        failure,
+        planner: String::new(),
+        llm_calls: 0,
+        proposal: None,
+    }
+}
+
+fn sentence(error: &Failure) -> String {
+    match &error.hint {
+        Some(hint) => format!("I could not answer: {error} ({hint})."),
+        None => format!("I could not answer: {error}."),
+    }
+}

@@ -1,0 +1,614 @@
+//! Requests through the real actors: orchestrator, planner, registry and small agents; time is paused.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use amcp_orchestrator::planner::{Planned, Planner, PlanningError, PlanningInput};
+use amcp_orchestrator::{OrchestratorHandle, Settings};
+use amcp_plan::{NoFill, Rules, compile};
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{
+    AgentCard, AgentId, AnswerState, Capability, ErrorCode, Failure, Progress, ProposedPlan,
+    TaskResponse, TaskState, UserRequest,
+};
+use amcp_registry::{AgentMsg, EventBus, Registration, RegistryHandle, Wire};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
+use serde_json::{Value, json};
+
+/// Plans what the query says: it is the plan's JSON. `panic` panics, `hang` never answers, `down` fails.
+struct Told;
+
+impl Planner for Told {
+    fn name(&self) -> String {
+        "told".into()
+    }
+
+    fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
+        Box::pin(async move {
+            let failed = |failure| PlanningError {
+                failure,
+                planner: "told".into(),
+                llm_calls: 1,
+                proposal: None,
+            };
+            match input.query.as_str() {
+                "panic" => panic!("as told"),
+                "hang" => std::future::pending().await,
+                "down" => Err(failed(Failure::new(
+                    ErrorCode::LlmUnavailable,
+                    "no LLM answers",
+                ))),
+                json => {
+                    let proposal: ProposedPlan = serde_json::from_str(json).expect("a plan");
+                    let rules = Rules {
+                        catalogue: &input.catalogue,
+                        roles: &input.roles,
+                        limits: &input.limits,
+                        fill: &NoFill,
+                    };
+                    let plan = compile(&proposal, &rules)
+                        .map_err(|error| failed(Failure::new(error.code, error.to_string())))?;
+                    Ok(Planned {
+                        plan,
+                        planner: "told".into(),
+                        llm_calls: 1,
+                        notes: vec![],
+                    })
+                }
+            }
+        })
+    }
+}
+
+/// An agent that does what the params say, at once: `{"fail": code}`, `{"drop": true}`, `{"hold": true}` (until asked for
+/// `release`), `{"panic_once": true}`; otherwise it echoes them.
+struct Worker {
+    id: AgentId,
+    held: Arc<AtomicUsize>,
+}
+
+type Held = Vec<(
+    amcp_protocol::TaskRequest,
+    ractor::RpcReplyPort<Wire<TaskResponse>>,
+)>;
+
+impl Actor for Worker {
+    type Msg = AgentMsg;
+    type State = Held;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<AgentMsg>, (): ()) -> Result<Held, ActorProcessingErr> {
+        Ok(Vec::new())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<AgentMsg>,
+        message: AgentMsg,
+        held: &mut Held,
+    ) -> Result<(), ActorProcessingErr> {
+        let answer = |task: &amcp_protocol::TaskRequest, result: Result<Value, Failure>| {
+            Wire::new(TaskResponse {
+                version: 1,
+                request_id: task.request_id,
+                task_id: task.task_id.clone(),
+                attempt: task.attempt,
+                agent: self.id.clone(),
+                outcome: result.into(),
+            })
+        };
+        match message {
+            AgentMsg::Execute(task, port) => {
+                let task = task.open().expect("a local message");
+                let params = task.params.clone();
+                if let Some(code) = params.get("fail") {
+                    let code = serde_json::from_value(code.clone()).unwrap();
+                    let _ = port.send(answer(&task, Err(Failure::new(code, "as told"))));
+                } else if params.get("hold").is_some() {
+                    held.push((task, port));
+                    self.held.fetch_add(1, Ordering::SeqCst);
+                } else if params.get("drop").is_none() {
+                    let _ = port.send(answer(&task, Ok(params)));
+                }
+            }
+            AgentMsg::Cancel(key) => {
+                let key = key.open().expect("a local message");
+                held.retain(|(task, _)| {
+                    task.request_id != key.request_id || task.task_id != key.task_id
+                });
+                self.held.store(held.len(), Ordering::SeqCst);
+            }
+            AgentMsg::Describe(_) | AgentMsg::Drain => {}
+        }
+        Ok(())
+    }
+}
+
+struct Mesh {
+    handle: OrchestratorHandle,
+    registry: RegistryHandle,
+    bus: EventBus,
+    orchestrator: ActorCell,
+    planner: ActorCell,
+    held: Arc<AtomicUsize>,
+}
+
+impl Mesh {
+    async fn start(name: &str) -> Self {
+        Self::with(name, Settings::default()).await
+    }
+
+    async fn with(name: &str, settings: Settings) -> Self {
+        let bus = EventBus::new();
+        let registry = RegistryHandle::new(format!("test/{name}"), bus.clone());
+        registry.spawn(None).await.unwrap();
+        let handle =
+            OrchestratorHandle::new(settings, Arc::new(Told), registry.clone(), bus.clone());
+        let (planner, _) = handle.spawn_planner(None).await.unwrap();
+        let (orchestrator, _) = handle.spawn(None).await.unwrap();
+        let held = Arc::default();
+        let mesh = Self {
+            handle,
+            registry,
+            bus,
+            orchestrator,
+            planner,
+            held,
+        };
+        mesh.join("worker-1", "test.do").await;
+        mesh
+    }
+
+    async fn join(&self, id: &str, capability: &str) -> ActorCell {
+        let mut capability = Capability::new(capability, "For tests.");
+        if capability.name.as_str() == "test.secret" {
+            capability.required_roles = vec!["boss".into()];
+        }
+        let card = AgentCard::new(id, "A worker.", vec![capability]);
+        let worker = Worker {
+            id: card.id.clone(),
+            held: self.held.clone(),
+        };
+        let (actor, _) = Actor::spawn(None, worker, ()).await.unwrap();
+        self.registry
+            .register(Registration::new(card, 1, actor.get_derived()))
+            .await
+            .unwrap();
+        actor.get_cell()
+    }
+
+    async fn ask(&self, query: impl ToString) -> Arc<amcp_protocol::Answer> {
+        self.handle
+            .ask(UserRequest::new(query.to_string()), None)
+            .unwrap()
+            .answer()
+            .await
+    }
+
+    async fn until_held(&self, count: usize) {
+        let wait = async {
+            while self.held.load(Ordering::SeqCst) != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(3_600), wait)
+            .await
+            .expect("the tasks never arrived");
+    }
+}
+
+fn task(id: &str, params: Value) -> Value {
+    json!({"id": id, "capability": "test.do", "params": params})
+}
+
+fn plan(tasks: &[Value]) -> String {
+    json!({ "tasks": tasks }).to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_flows_into_the_task_that_refers_to_it() {
+    let mesh = Mesh::start("flows").await;
+    let tasks = [
+        task("t1", json!({"x": [1, 2]})),
+        task("t2", json!({"from": {"$ref": "t1", "path": "/x"}})),
+    ];
+    let answer = mesh.ask(plan(&tasks)).await;
+    assert_eq!(answer.state, AnswerState::Completed, "{answer:?}");
+    assert_eq!(
+        answer.tasks[1].result.as_deref(),
+        Some(&json!({"from": [1, 2]}))
+    );
+    assert_eq!(
+        (
+            answer.tasks[1].agent.as_ref().unwrap().as_str(),
+            answer.tasks[1].attempts
+        ),
+        ("worker-1", 1)
+    );
+    assert_eq!(mesh.handle.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_and_events_tell_the_whole_story_in_order() {
+    let mesh = Mesh::start("progress").await;
+    let mut events = mesh.bus.subscribe("**".parse().unwrap(), 100);
+    let ticket = mesh
+        .handle
+        .ask(UserRequest::new(plan(&[task("t1", json!({}))])), None)
+        .unwrap();
+    let mut feed = mesh.handle.progress(ticket.request_id(), 0).unwrap();
+    let mut kinds = Vec::new();
+    while let Some(recorded) = feed.next().await {
+        assert_eq!(recorded.sequence, kinds.len());
+        kinds.push(recorded.progress.event_type());
+    }
+    assert_eq!(
+        kinds,
+        ["accepted", "planned", "dispatched", "completed", "answered"]
+            .map(|k| format!("progress.{k}"))
+    );
+    let mut types = Vec::new();
+    while types.last().is_none_or(|last| last != "progress.answered") {
+        let event = events.recv().await.unwrap();
+        assert_eq!(event.correlation(), Some(ticket.request_id()), "{event:?}");
+        types.push(event.event_type.clone());
+    }
+    for expected in [
+        "user.request",
+        "task.request",
+        "task.response",
+        "user.response",
+    ] {
+        assert_eq!(
+            types.iter().filter(|kind| *kind == expected).count(),
+            1,
+            "{expected} in {types:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_task_is_reported_and_what_needs_it_is_skipped() {
+    let mesh = Mesh::start("fails").await;
+    let tasks = [
+        task("t1", json!({"fail": "task_failed"})),
+        task("t2", json!({"from": "$t1"})),
+        task("t3", json!({"fine": 1})),
+    ];
+    let answer = mesh.ask(plan(&tasks)).await;
+    assert_eq!(
+        (answer.state, answer.error.as_ref().unwrap().code),
+        (AnswerState::Partial, ErrorCode::TaskFailed)
+    );
+    let states: Vec<_> = answer.tasks.iter().map(|task| task.state).collect();
+    assert_eq!(
+        states,
+        [TaskState::Failed, TaskState::Skipped, TaskState::Completed]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_drops_its_task_is_tried_again_and_then_quarantined() {
+    let mesh = Mesh::start("drops").await;
+    let answer = mesh.ask(plan(&[task("t1", json!({"drop": true}))])).await;
+    assert_eq!(
+        answer.tasks[0].error.as_ref().unwrap().code,
+        ErrorCode::Quarantined
+    );
+    assert_eq!(
+        (answer.tasks[0].attempts, mesh.handle.counts().retries),
+        (3, 2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_an_agent_is_killed_another_takes_over() {
+    let mesh = Mesh::start("takes-over").await;
+    let ticket = mesh
+        .handle
+        .ask(
+            UserRequest::new(plan(&[task("t1", json!({"hold": true}))])),
+            None,
+        )
+        .unwrap();
+    mesh.until_held(1).await;
+    let directory = mesh.registry.directory();
+    let first = directory
+        .agent(&AgentId::new("worker-1").unwrap())
+        .unwrap()
+        .port
+        .get_cell();
+    mesh.join("worker-2", "test.do").await;
+    first.kill();
+    mesh.until_held(2).await;
+    mesh.handle.cancel(ticket.request_id()).unwrap();
+    let answer = ticket.answer().await;
+    assert_eq!(answer.tasks[0].agent.as_ref().unwrap().as_str(), "worker-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_agent_the_request_waits_a_while_and_then_says_so() {
+    let mesh = Mesh::start("nobody").await;
+    let lonely = mesh.join("worker-2", "test.lonely").await;
+    lonely.stop(None);
+    let gone = |d: &amcp_registry::Agents| {
+        d.candidates(&"test.lonely".parse().unwrap())
+            .next()
+            .is_none()
+    };
+    mesh.registry.wait_for(gone).await;
+    let answer = mesh
+        .ask(json!({"tasks": [{"capability": "test.lonely"}]}))
+        .await;
+    assert_eq!(
+        (answer.state, answer.error.as_ref().unwrap().code),
+        (AnswerState::Failed, ErrorCode::NoAgent)
+    );
+    assert_eq!(
+        (answer.tasks[0].attempts, answer.tasks[0].agent.as_ref()),
+        (0, None)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn planners_that_fail_panic_hang_or_are_killed_cost_one_failure_each() {
+    let mesh = Mesh::start("planners").await;
+    for (query, code) in [
+        ("down", ErrorCode::LlmUnavailable),
+        ("panic", ErrorCode::Internal),
+        ("hang", ErrorCode::DeadlineExceeded),
+    ] {
+        let answer = mesh.ask(query).await;
+        assert_eq!(
+            (answer.state, answer.error.as_ref().unwrap().code),
+            (AnswerState::Failed, code),
+            "{query}"
+        );
+        assert!(!answer.answer.is_empty());
+    }
+    let ticket = mesh.handle.ask(UserRequest::new("hang"), None).unwrap();
+    let mut feed = mesh.handle.progress(ticket.request_id(), 0).unwrap();
+    feed.next().await;
+    mesh.planner.kill();
+    assert_eq!(
+        ticket.answer().await.error.as_ref().unwrap().code,
+        ErrorCode::Internal
+    );
+    mesh.handle.spawn_planner(None).await.unwrap();
+    assert_eq!(
+        mesh.ask(plan(&[task("t1", json!({}))])).await.state,
+        AnswerState::Completed
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashed_request_and_a_killed_orchestrator_answer_exactly_once() {
+    let mesh = Mesh::start("crash").await;
+    let held = || UserRequest::new(plan(&[task("t1", json!({"hold": true}))]));
+    let tickets: Vec<_> = (0..3)
+        .map(|_| mesh.handle.ask(held(), None).unwrap())
+        .collect();
+    mesh.until_held(3).await;
+    mesh.orchestrator.get_children()[0].kill();
+    let crashed = || mesh.handle.counts().crashed;
+    while crashed() < 1 {
+        tokio::task::yield_now().await;
+    }
+    mesh.orchestrator.kill_and_wait(None).await.unwrap();
+    mesh.handle.spawn(None).await.unwrap();
+    for ticket in tickets {
+        let answer = ticket.answer().await;
+        assert_eq!(
+            (answer.state, answer.error.as_ref().unwrap().code),
+            (AnswerState::Failed, ErrorCode::Internal)
+        );
+    }
+    let counts = mesh.handle.counts();
+    assert_eq!(
+        (counts.accepted, counts.answered, counts.crashed),
+        (3, 3, 3)
+    );
+    assert_eq!(
+        mesh.ask(plan(&[task("t1", json!({}))])).await.state,
+        AnswerState::Completed
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_the_limit_requests_are_refused_and_later_taken_again() {
+    let settings = Settings {
+        max_requests: 2,
+        ..Settings::default()
+    };
+    let mesh = Mesh::with("overload", settings).await;
+    let held = || UserRequest::new(plan(&[task("t1", json!({"hold": true}))]));
+    let tickets = [
+        mesh.handle.ask(held(), None).unwrap(),
+        mesh.handle.ask(held(), None).unwrap(),
+    ];
+    let refused = mesh.handle.ask(held(), None).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Overloaded);
+    assert!(refused.retry_after_ms.is_some());
+    mesh.handle.cancel(tickets[0].request_id()).unwrap();
+    assert_eq!(tickets[0].answer().await.state, AnswerState::Cancelled);
+    assert!(mesh.handle.ask(held(), None).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_tells_the_agent_and_an_unknown_request_is_not_found() {
+    let mesh = Mesh::start("cancel").await;
+    let ticket = mesh
+        .handle
+        .ask(
+            UserRequest::new(plan(&[task("t1", json!({"hold": true}))])),
+            None,
+        )
+        .unwrap();
+    mesh.until_held(1).await;
+    mesh.handle.cancel(ticket.request_id()).unwrap();
+    mesh.until_held(0).await;
+    let answer = ticket.answer().await;
+    assert_eq!(
+        (answer.state, answer.tasks[0].state),
+        (AnswerState::Cancelled, TaskState::Cancelled)
+    );
+    let unknown = "123e4567-e89b-12d3-a456-426614174999".parse().unwrap();
+    assert_eq!(
+        mesh.handle.cancel(unknown).unwrap_err().code,
+        ErrorCode::NotFound
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_what_is_under_way_and_cuts_off_the_rest() {
+    let mesh = Mesh::start("drain").await;
+    let quick = mesh
+        .handle
+        .ask(UserRequest::new(plan(&[task("t1", json!({}))])), None)
+        .unwrap();
+    let stuck = mesh
+        .handle
+        .ask(
+            UserRequest::new(plan(&[task("t1", json!({"hold": true}))])),
+            None,
+        )
+        .unwrap();
+    let drained = mesh.handle.drain(Duration::from_secs(5)).await;
+    assert_eq!(
+        (drained.answered, &drained.cut_off[..]),
+        (1, &[stuck.request_id()][..])
+    );
+    assert_eq!(quick.answer().await.state, AnswerState::Completed);
+    assert_eq!(
+        stuck.answer().await.error.as_ref().unwrap().code,
+        ErrorCode::ShuttingDown
+    );
+    let refused = mesh.handle.ask(UserRequest::new("{}"), None).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ShuttingDown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_idempotency_key_is_one_execution() {
+    let mesh = Mesh::start("idempotency").await;
+    let request = || UserRequest::new(plan(&[task("t1", json!({"hold": true}))]));
+    let first = mesh.handle.ask(request(), Some("k")).unwrap();
+    let again = mesh.handle.ask(request(), Some("k")).unwrap();
+    assert_eq!(
+        (again.request_id(), again.replayed()),
+        (first.request_id(), true)
+    );
+    assert!(!first.replayed());
+    let other = mesh
+        .handle
+        .ask(UserRequest::new("{}"), Some("k"))
+        .unwrap_err();
+    assert_eq!(other.code, ErrorCode::IdempotencyConflict);
+    let somebody = UserRequest {
+        user: Some("bob".into()),
+        ..request()
+    };
+    assert_ne!(
+        mesh.handle.ask(somebody, Some("k")).unwrap().request_id(),
+        first.request_id()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_is_missing_is_refused_before_anything_is_dispatched() {
+    let mesh = Mesh::start("roles").await;
+    mesh.join("worker-2", "test.secret").await;
+    let query = json!({"tasks": [{"capability": "test.secret"}]}).to_string();
+    let answer = mesh.ask(&query).await;
+    assert_eq!(
+        answer.error.as_ref().unwrap().code,
+        ErrorCode::NotPermitted,
+        "{answer:?}"
+    );
+    let boss = UserRequest {
+        roles: vec!["boss".into()],
+        ..UserRequest::new(query)
+    };
+    let answer = mesh.handle.ask(boss, None).unwrap().answer().await;
+    assert_eq!(answer.state, AnswerState::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_requests_at_once_do_not_mix() {
+    let mesh = Mesh::start("many").await;
+    let asks = (0..500).map(|n| {
+        let tasks = [
+            task("t1", json!({"n": n})),
+            task("t2", json!({"from": {"$ref": "t1", "path": "/n"}})),
+        ];
+        (
+            n,
+            mesh.handle
+                .ask(UserRequest::new(plan(&tasks)), None)
+                .unwrap(),
+        )
+    });
+    for (n, ticket) in asks.collect::<Vec<_>>() {
+        let answer = ticket.answer().await;
+        assert_eq!(answer.request_id, ticket.request_id());
+        assert_eq!(answer.tasks[1].result.as_deref(), Some(&json!({"from": n})));
+    }
+    assert_eq!(mesh.handle.counts().answered, 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answered_requests_are_kept_for_a_while_and_then_forgotten() {
+    let mesh = Mesh::with(
+        "retained",
+        Settings {
+            retained: 2,
+            ..Settings::default()
+        },
+    )
+    .await;
+    let request = || UserRequest::new(plan(&[task("t1", json!({}))]));
+    let first = mesh.handle.ask(request(), Some("k")).unwrap();
+    first.answer().await;
+    assert!(
+        mesh.handle
+            .request(first.request_id())
+            .unwrap()
+            .answer
+            .is_some()
+    );
+    for _ in 0..2 {
+        mesh.handle.ask(request(), None).unwrap().answer().await;
+    }
+    // The answer is committed just before the oldest is forgotten.
+    while mesh.handle.request(first.request_id()).is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!mesh.handle.ask(request(), Some("k")).unwrap().replayed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_answers_with_what_is_there() {
+    let mesh = Mesh::start("deadline").await;
+    let tasks = [
+        task("t1", json!({"x": 1})),
+        task("t2", json!({"hold": true})),
+    ];
+    let request = UserRequest {
+        deadline_ms: Some(2_000),
+        ..UserRequest::new(plan(&tasks))
+    };
+    let answer = mesh.handle.ask(request, None).unwrap().answer().await;
+    assert_eq!(answer.state, AnswerState::Partial, "{answer:?}");
+    let planned = mesh
+        .handle
+        .plan(UserRequest::new("hang"))
+        .await
+        .unwrap_err();
+    assert_eq!(planned.code, ErrorCode::DeadlineExceeded);
+    let mut feed = mesh.handle.progress(answer.request_id, 0).unwrap();
+    let mut failed = 0;
+    while let Some(recorded) = feed.next().await {
+        failed += usize::from(matches!(recorded.progress, Progress::Failed { .. }));
+    }
+    assert_eq!(failed, 1);
+}
