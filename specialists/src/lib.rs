@@ -2,7 +2,44 @@
 //! specialists that AMCP ships.
 //!
 //! Does not know orchestrators: tasks come in through an agent's mailbox, and who sent them does not matter.
+//!
+//! # A specialist of one's own
+//!
+//! A card says what it can do, `handle` does it. The field `text` of a result is what people read when no language model
+//! composes the answer:
+//!
+//! ```
+//! use amcp_specialists::{AgentCard, Capability, Context, Failure, Specialist, Task, Value, async_trait, json};
+//!
+//! struct Coins;
+//!
+//! #[async_trait]
+//! impl Specialist for Coins {
+//!     fn card(&self) -> AgentCard {
+//!         let mut flip = Capability::new("coin.flip", "Flips a coin, or several.");
+//!         flip.params = json!({"type": "object", "properties": {"times": {"type": "integer", "minimum": 1, "maximum": 10}}});
+//!         flip.result = json!({"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]});
+//!         AgentCard::new("coin-1", "Flips coins.", vec![flip])
+//!     }
+//!
+//!     async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
+//!         let times = task.params["times"].as_u64().unwrap_or(1);
+//!         let sides: Vec<_> = (0..times).map(|_| if fastrand::bool() { "heads" } else { "tails" }).collect();
+//!         Ok(json!({"text": format!("The coin shows {}.", sides.join(", "))}))
+//!     }
+//! }
+//!
+//! # use std::time::Duration;
+//! # let card = Coins.card();
+//! # assert!(card.contracts().is_ok());
+//! # let task = Task { capability: card.capabilities[0].name.clone(), params: json!({"times": 3}) };
+//! # let ctx = Context::detached("00000000-0000-7000-8000-000000000001".parse().unwrap(), Duration::from_secs(1));
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+//! # let result = runtime.block_on(Coins.handle(task, &ctx)).unwrap();
+//! # assert_eq!(result["text"].as_str().unwrap().matches(',').count(), 2);
+//! ```
 
+pub mod builtin;
 pub mod quarantine;
 pub mod shell;
 mod shell_job;

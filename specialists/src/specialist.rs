@@ -117,7 +117,9 @@ pub trait Specialist: Send + Sync + 'static {
     /// Who it is and what it can do. Asked once, when the agent starts.
     fn card(&self) -> AgentCard;
 
-    /// Does one task. The result is checked against the capability's schema.
+    /// Does one task. The result is checked against the capability's schema. By convention it is an object whose field
+    /// `text` holds one or two complete sentences for the user: a plain answer, without a language model, is composed of
+    /// them.
     ///
     /// Dropped when the task is cancelled or its time is over. A panic costs this task and restarts the agent; the
     /// other tasks in its hands are ended first.

@@ -1,0 +1,203 @@
+//! The specialists that AMCP ships, ready to be started: finance, reports, weather, stocks, jokes, arithmetic, summaries.
+//!
+//! Does not run them; that is the supervisor's. Nothing is opened or connected before a specialist's first task.
+//!
+//! Two conventions that serve planners and composers without a language model:
+//!
+//! **`text`.** Each result is an object whose field `text` holds one or two complete sentences, for a person to read. A
+//! plain answer is composed of them.
+//!
+//! **`x-kind`.** The schema of a param may carry the annotation `"x-kind"`, which says what kind of words of a query it
+//! takes; validators ignore it. The `examples` of such a param are its best-known values: one that occurs in the query,
+//! whatever its case, is meant.
+//!
+//! | `x-kind` | a value | where it is in a query |
+//! | --- | --- | --- |
+//! | `quarter` | `Q4 2024` | a quarter, with or without its year |
+//! | `year` | `2024` | a year by itself |
+//! | `month` | `2024-10` | a month of a year |
+//! | `date` | `2024-10-31` | a day, also "today", "tomorrow"; `x-role` is `from` or `to` for the ends of a span |
+//! | `department`, `category` | `Sales` | one of the `enum` |
+//! | `group` | `department` | one of the `enum`, after "by" or "per" |
+//! | `city` | `Paris` | a place, after "in", "for", "at" |
+//! | `units` | `imperial` | one of the `enum` |
+//! | `ticker` | `AMZN` | a stock's symbol or a company's name |
+//! | `topic` | `programming` | what something is about: before the noun or after "about" |
+//! | `expression` | `15% of 80` | arithmetic |
+//! | `format` | `pdf` | one of the `enum` |
+//! | `title` | `Expenses in Q4` | quoted text |
+//! | `text` | | the rest of the query, or quoted text |
+//! | `sql` | `SELECT …` | a query written out in SQL; never made up |
+//! | `content` | | nothing in a query: comes from another task |
+
+mod jokes;
+mod maths;
+mod money;
+mod stocks;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use amcp_protocol::llm::SharedLlm;
+use amcp_protocol::{AgentId, Example};
+use serde_json::Value;
+
+use crate::specialist::Specialist;
+use crate::supervisor::Factory;
+
+/// What the built-in specialists need to know.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where they write: the ledger (`ledger.sqlite`) and the reports (`reports/`). Made when needed.
+    pub data_dir: PathBuf,
+    /// Whether nothing may touch the network: shipped data is used instead, and says so.
+    pub offline: bool,
+    /// Base URL of the forecast service, in place of Open-Meteo's.
+    pub weather_url: Option<String>,
+    /// Base URL of the geocoding service, in place of Open-Meteo's.
+    pub geocoding_url: Option<String>,
+    /// The URL under which `data_dir/reports` is served; without it reports have `file://` URLs.
+    pub public_url: Option<String>,
+    /// The language model, if one is configured.
+    pub llm: Option<SharedLlm>,
+}
+
+impl Settings {
+    /// Online, without a language model, with the public services.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            offline: false,
+            weather_url: None,
+            geocoding_url: None,
+            public_url: None,
+            llm: None,
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("data_dir", &self.data_dir)
+            .field("offline", &self.offline)
+            .field("weather_url", &self.weather_url)
+            .field("geocoding_url", &self.geocoding_url)
+            .field("public_url", &self.public_url)
+            .field("llm", &self.llm.as_ref().map(|llm| llm.name()))
+            .finish()
+    }
+}
+
+/// Every specialist that can work with these settings, by its agent's id.
+#[must_use]
+pub fn all(_settings: &Settings) -> Vec<(AgentId, Factory)> {
+    vec![
+        entry(stocks::AGENT, || stocks::Stocks),
+        entry(jokes::AGENT, || jokes::Jokes),
+        entry(maths::AGENT, || maths::Maths),
+    ]
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().copied().map(str::to_owned).collect()
+}
+
+fn example(query: &str, params: Value) -> Example {
+    Example {
+        query: query.to_owned(),
+        params,
+    }
+}
+
+fn entry<S: Specialist>(
+    agent: &str,
+    make: impl Fn() -> S + Send + Sync + 'static,
+) -> (AgentId, Factory) {
+    let id = AgentId::new(agent).expect("an agent id in the source is valid");
+    (id, Arc::new(move || Arc::new(make())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use amcp_protocol::{Contract, RequestId};
+
+    use super::*;
+    use crate::{Context, Failure, Task};
+
+    /// A context of a request of its own.
+    pub(super) fn context(number: u128) -> Context {
+        let id: RequestId = format!("00000000-0000-7000-8000-{number:012x}")
+            .parse()
+            .unwrap();
+        Context::detached(id, Duration::from_secs(20))
+    }
+
+    /// What the shell does around `handle`: both schemas, and the convention that a result reads as text.
+    pub(super) async fn ask(
+        specialist: &impl Specialist,
+        params: Value,
+        ctx: &Context,
+    ) -> Result<Value, Failure> {
+        let capability = specialist.card().capabilities.remove(0);
+        let contract = Contract::new(capability).unwrap();
+        let violations = contract.params.violations(&params);
+        assert!(violations.is_empty(), "{params}: {violations:?}");
+        let capability = contract.capability.name.clone();
+        let result = specialist.handle(Task { capability, params }, ctx).await?;
+        let violations = contract.result.violations(&result);
+        assert!(violations.is_empty(), "{result}: {violations:?}");
+        assert!(
+            result["text"]
+                .as_str()
+                .unwrap()
+                .ends_with(['.', '!', '?', '"']),
+            "{result}"
+        );
+        Ok(result)
+    }
+
+    #[test]
+    fn every_card_is_sound_and_its_examples_keep_its_schema() {
+        let mut names = BTreeSet::new();
+        for (id, make) in all(&Settings::new("/nowhere")) {
+            let card = make().card();
+            assert_eq!(card.id, id);
+            for contract in card.contracts().unwrap() {
+                let capability = &contract.capability;
+                assert!(names.insert(capability.name.clone()));
+                assert!(!capability.examples.is_empty(), "{}", capability.name);
+                assert!(!capability.keywords.is_empty(), "{}", capability.name);
+                assert!(
+                    contract.capability.result["required"]
+                        .as_array()
+                        .unwrap()
+                        .contains(&"text".into())
+                );
+                for example in &capability.examples {
+                    assert_eq!(
+                        contract.params.violations(&example.params),
+                        [],
+                        "{}",
+                        example.query
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn making_them_touches_no_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        for (_, make) in all(&Settings::new(&data_dir)) {
+            make().card();
+        }
+        assert!(!data_dir.exists());
+    }
+}
