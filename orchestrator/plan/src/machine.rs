@@ -493,6 +493,8 @@ impl Machine {
             Err(failure) => {
                 self.notes
                     .push(format!("a second plan was tried and failed: {failure}"));
+                // Tasks that arrived before the plan was complete are no longer wanted.
+                self.cut_open_tasks(now, &failure, out);
                 self.stage = Stage::Executing;
                 self.write_answer(now, out);
             }
@@ -501,7 +503,13 @@ impl Machine {
 
     fn accept(&mut self, plan: Plan, already: usize, out: &mut Vec<Action>) {
         let mut view = plan.view();
-        for run in self.tasks.iter_mut().take(self.round_start) {
+        // A later plan without a task replaces nothing: what failed is still missing.
+        let replaced = if plan.tasks.is_empty() {
+            0
+        } else {
+            self.round_start
+        };
+        for run in self.tasks.iter_mut().take(replaced) {
             run.superseded |= !matches!(run.status, Status::Completed(_));
         }
         self.add(plan.tasks.into_iter().skip(already).collect());
@@ -659,7 +667,9 @@ impl Machine {
     }
 
     fn wants_another_round(&self, now: Time) -> bool {
-        let failed = |run: &TaskRun| matches!(run.status, Status::Failed(_)) && !run.plan.optional;
+        let failed = |run: &TaskRun| {
+            matches!(run.status, Status::Failed(_)) && !run.plan.optional && !run.superseded
+        };
         self.round < self.policy.rounds
             && self.llm_calls_left > 0
             && now < self.closing_time()

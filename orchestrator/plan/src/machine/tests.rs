@@ -574,6 +574,61 @@ fn a_second_round_cannot_reach_for_effects_that_were_not_planned_before() {
 }
 
 #[test]
+fn a_second_plan_that_fails_takes_its_early_tasks_with_it() {
+    let write = capability("test.write", |c| c.effect = Effect::Write);
+    let mut run = Run::planned_with(llm_policy(), vec![task_of("t1", &[], write.clone())]);
+    run.failed(0, 1, ErrorCode::TaskFailed)
+        .step(Event::TasksAdded {
+            round: 2,
+            tasks: vec![task("t1", &[]), task_of("t2", &[0], write)],
+        });
+    assert_eq!(run.dispatched(), [(1, 1)]);
+    run.plan(2, Err(Failure::new(ErrorCode::LlmCut, "cut")));
+    assert!(run.last.iter().any(|action| matches!(
+        action,
+        Action::Abandon {
+            task: 1,
+            attempt: 1
+        }
+    )));
+    let cancelled = TaskState::Cancelled;
+    assert_eq!(run.states(), [TaskState::Failed, cancelled, cancelled]);
+    assert_eq!(
+        run.conclusion().tasks[1].error.as_ref().unwrap().message,
+        "cut"
+    );
+    assert_eq!(run.done(1, 1, json!(1)).dispatched(), []);
+}
+
+#[test]
+fn a_second_plan_without_a_task_leaves_the_answer_partial() {
+    let mut run = Run::planned_with(llm_policy(), vec![task("t1", &[]), task("t2", &[])]);
+    run.done(0, 1, json!(1)).failed(1, 1, ErrorCode::TaskFailed);
+    run.plan(2, Ok(Plan::default())).fire(TimerKey::Deadline);
+    assert_eq!(run.conclusion().state, AnswerState::Partial);
+}
+
+#[test]
+fn what_a_round_replaced_needs_no_further_round() {
+    let policy = Policy {
+        rounds: 3,
+        ..llm_policy()
+    };
+    let mut run = Run::planned_with(policy, vec![task("t1", &[])]);
+    run.failed(0, 1, ErrorCode::TaskFailed);
+    let tasks = vec![task("t1", &[])];
+    run.plan(
+        2,
+        Ok(Plan {
+            tasks,
+            ..Plan::default()
+        }),
+    );
+    run.done(1, 1, json!(1));
+    assert!(matches!(run.last.last(), Some(Action::Compose { .. })));
+}
+
+#[test]
 fn results_beyond_the_budget_fail_their_task() {
     let policy = Policy {
         result_bytes: 100,
