@@ -13,10 +13,12 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use amcp_protocol::plan::PlannedTaskView;
 use amcp_protocol::{
-    AgentId, AnswerState, CapabilityName, Effect, ErrorCode, Failure, Progress, TaskReport,
+    AgentId, AnswerState, CapabilityName, Effect, ErrorCode, Failure, Progress, TaskId, TaskReport,
 };
 use serde_json::Value;
 
@@ -514,12 +516,18 @@ impl Machine {
         }
         self.add(plan.tasks.into_iter().skip(already).collect());
         // A later round's ids may have been changed to stay unique.
-        for (task, run) in view
-            .iter_mut()
-            .zip(self.tasks.iter().skip(self.round_start))
-        {
-            task.id = run.plan.id.clone();
-        }
+        let ids = self
+            .tasks
+            .iter()
+            .skip(self.round_start)
+            .map(|run| &run.plan.id);
+        let renamed: BTreeMap<TaskId, TaskId> = view
+            .iter()
+            .zip(ids)
+            .filter(|(task, id)| task.id != **id)
+            .map(|(task, id)| (task.id.clone(), id.clone()))
+            .collect();
+        rename(&mut view, &renamed);
         self.answer_directly = plan.answer_directly.filter(|text| !text.trim().is_empty());
         self.unplaced = plan.unplaced;
         out.push(Action::Report(Progress::Planned {
@@ -674,5 +682,16 @@ impl Machine {
             && self.llm_calls_left > 0
             && now < self.closing_time()
             && self.tasks.iter().any(failed)
+    }
+}
+
+fn rename(view: &mut [PlannedTaskView], names: &BTreeMap<TaskId, TaskId>) {
+    for task in view {
+        let edges = task.inferred.iter_mut().map(|edge| &mut edge.from);
+        for id in edges.chain(&mut task.depends_on).chain([&mut task.id]) {
+            if let Some(name) = names.get(id) {
+                *id = name.clone();
+            }
+        }
     }
 }

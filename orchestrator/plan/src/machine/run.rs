@@ -145,17 +145,19 @@ impl Machine {
         }
     }
 
+    /// The first round's ids are unique in their plan; a later round's are changed where they were given before.
     fn unique_id(&self, id: &TaskId) -> TaskId {
-        let taken = |id: &TaskId| {
-            self.tasks
-                .iter()
-                .take(self.round_start)
-                .any(|run| &run.plan.id == id)
-        };
-        if self.round == 1 || !taken(id) {
+        let free = |id: &TaskId| self.tasks.iter().all(|run| &run.plan.id != id);
+        if self.round == 1 || free(id) {
             return id.clone();
         }
-        TaskId::new(format!("r{}-{id}", self.round)).unwrap_or_else(|_| id.clone())
+        let round = self.round;
+        let named = std::iter::once(format!("r{round}-{id}"));
+        // An id may be too long for a prefix, or the prefixed one given too.
+        let mut numbered = named.chain((1..).map(|n| format!("r{round}-{n}")));
+        numbered
+            .find_map(|text| TaskId::new(text).ok().filter(free))
+            .unwrap_or_else(|| id.clone())
     }
 
     /// Dispatches what waits for nothing, from an index on.

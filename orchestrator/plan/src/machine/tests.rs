@@ -609,6 +609,37 @@ fn a_second_plan_without_a_task_leaves_the_answer_partial() {
 }
 
 #[test]
+fn a_second_rounds_ids_are_unique_and_its_edges_use_them() {
+    let long = "x".repeat(64);
+    let ids = ["t1", "r2-t1", &long];
+    let plan = || -> Vec<_> {
+        let chain = ids.iter().enumerate();
+        chain
+            .map(|(i, id)| task(id, &i.checked_sub(1).map_or(vec![], |before| vec![before])))
+            .collect()
+    };
+    let mut run = Run::planned_with(llm_policy(), plan());
+    run.failed(0, 1, ErrorCode::TaskFailed);
+    let tasks = plan();
+    run.plan(
+        2,
+        Ok(Plan {
+            tasks,
+            ..Plan::default()
+        }),
+    );
+    let view = run.last.iter().find_map(|action| match action {
+        Action::Report(Progress::Planned { tasks, .. }) => Some(tasks.clone()),
+        _ => None,
+    });
+    let view = view.expect("a plan is reported");
+    let ids: Vec<_> = view.iter().map(|task| task.id.as_str()).collect();
+    assert_eq!(ids, ["r2-1", "r2-r2-t1", "r2-2"]);
+    assert_eq!(view[1].depends_on, [view[0].id.clone()]);
+    assert_eq!(view[2].depends_on, [view[1].id.clone()]);
+}
+
+#[test]
 fn what_a_round_replaced_needs_no_further_round() {
     let policy = Policy {
         rounds: 3,
