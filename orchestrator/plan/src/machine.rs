@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use amcp_protocol::plan::PlannedTaskView;
 use amcp_protocol::{
-    AgentId, AnswerState, CapabilityName, Effect, ErrorCode, Failure, Progress, TaskId, TaskReport,
+    AgentId, AnswerState, Capability, CapabilityName, Effect, ErrorCode, Failure, Progress, TaskId,
+    TaskReport,
 };
 use serde_json::Value;
 
@@ -394,7 +395,7 @@ impl Machine {
     }
 
     /// The capabilities of `catalogue` that a later planning round may use: what the user may read, and what the first
-    /// plan used already. What a result says can so never lead to an effect that was not planned before it was read.
+    /// plan used already, unless it must not be done twice and may have been done. What a result says can so never lead to an effect that was not planned before it was read.
     #[must_use]
     pub fn authorised(&self, catalogue: &Catalogue) -> Vec<CapabilityName> {
         let names = catalogue.iter().map(|contract| &contract.capability);
@@ -407,6 +408,7 @@ impl Machine {
                 };
                 capability.allows(&self.policy.roles)
                     && (capability.effect == Effect::Read || used())
+                    && !self.may_be_done(capability)
             })
             .map(|capability| capability.name.clone())
             .collect()
@@ -553,8 +555,25 @@ impl Machine {
                 );
                 return Err(Failure::new(ErrorCode::NotPermitted, message));
             }
+            if self.may_be_done(&task.contract.capability) {
+                let message = format!(
+                    "{} may have been done already and is not idempotent",
+                    task.capability()
+                );
+                return Err(Failure::new(ErrorCode::NotPermitted, message));
+            }
         }
         Ok(())
+    }
+
+    /// Whether an attempt with an unknown outcome forbids to use the capability once more.
+    fn may_be_done(&self, capability: &Capability) -> bool {
+        let tried = |run: &TaskRun| run.plan.capability() == &capability.name;
+        !capability.idempotent
+            && self
+                .tasks
+                .iter()
+                .any(|run| tried(run) && run.history.unknown)
     }
 
     fn sent(&mut self, task: usize, attempt: u32, agent: AgentId, out: &mut Vec<Action>) {

@@ -15,6 +15,8 @@ pub(super) struct History {
     refused: u32,
     /// Agents that died with it.
     kills: u32,
+    /// Whether an attempt that failed may have done its work.
+    pub(super) unknown: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +51,7 @@ impl History {
             };
         }
         self.begun += 1;
+        self.unknown |= code.is_transient();
         self.kills += u32::from(code.is_agent_death());
         if self.kills >= policy.kills {
             let message = format!(

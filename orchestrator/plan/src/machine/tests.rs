@@ -660,6 +660,30 @@ fn what_a_round_replaced_needs_no_further_round() {
 }
 
 #[test]
+fn a_second_round_does_not_repeat_what_may_have_been_done() {
+    let pay = capability("test.pay", |c| {
+        (c.idempotent, c.effect) = (false, Effect::Irreversible)
+    });
+    let catalogue: Catalogue = [pay.clone()].into_iter().collect();
+    let second = |code| {
+        let mut run = Run::planned_with(llm_policy(), vec![task_of("t1", &[], pay.clone())]);
+        run.failed(0, 1, code);
+        let offered = run.machine.authorised(&catalogue).len();
+        let tasks = vec![task_of("t1", &[], pay.clone())];
+        run.plan(
+            2,
+            Ok(Plan {
+                tasks,
+                ..Plan::default()
+            }),
+        );
+        (offered, run.dispatched().len())
+    };
+    assert_eq!(second(ErrorCode::AgentLost), (0, 0));
+    assert_eq!(second(ErrorCode::TaskFailed), (1, 1), "it was not done");
+}
+
+#[test]
 fn results_beyond_the_budget_fail_their_task() {
     let policy = Policy {
         result_bytes: 100,
