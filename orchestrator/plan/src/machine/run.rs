@@ -163,11 +163,19 @@ impl Machine {
     /// Dispatches what waits for nothing, from an index on.
     pub(super) fn dispatch_ready(&mut self, now: Time, from: usize, out: &mut Vec<Action>) {
         for index in from..self.tasks.len() {
-            self.dispatch_if_ready(now, index, out);
+            if let Some(status) = self.dispatch_if_ready(now, index, out) {
+                self.end(now, index, status, out);
+            }
         }
     }
 
-    fn dispatch_if_ready(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
+    /// How the task ends instead, if it cannot be dispatched.
+    fn dispatch_if_ready(
+        &mut self,
+        now: Time,
+        index: usize,
+        out: &mut Vec<Action>,
+    ) -> Option<Status> {
         // While a plan is still arriving nothing that changes the world may start: the rest may be refused.
         let early = self.stage == Stage::Planning;
         let ready = self.tasks.get(index).is_some_and(|run| {
@@ -175,12 +183,10 @@ impl Machine {
             matches!(run.status, Status::Waiting) && run.waiting_for == 0 && (reads || !early)
         });
         if !ready {
-            return;
+            return None;
         }
-        match self.failed_before(index) {
-            Some(skipped) => self.end(now, index, skipped, out),
-            None => self.dispatch(now, index, out),
-        }
+        self.failed_before(index)
+            .or_else(|| self.try_dispatch(now, index, out).err().map(Status::Failed))
     }
 
     /// Whether a task that arrived late waits for one that had failed already.
@@ -200,19 +206,26 @@ impl Machine {
     }
 
     pub(super) fn dispatch(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
-        let params = match self.params_of(index) {
-            Ok(params) => params,
-            Err(failure) => return self.end(now, index, Status::Failed(failure), out),
-        };
+        if let Err(failure) = self.try_dispatch(now, index, out) {
+            self.end(now, index, Status::Failed(failure), out);
+        }
+    }
+
+    fn try_dispatch(
+        &mut self,
+        now: Time,
+        index: usize,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Failure> {
+        let params = self.params_of(index)?;
         let closing = self.closing_time();
         let Some(run) = self.tasks.get_mut(index) else {
-            return;
+            return Ok(());
         };
         let capability = &run.plan.contract.capability;
         if !capability.allows(&self.policy.roles) {
             let message = format!("the user's roles do not allow {}", capability.name);
-            let failure = Failure::new(ErrorCode::NotPermitted, message);
-            return self.end(now, index, Status::Failed(failure), out);
+            return Err(Failure::new(ErrorCode::NotPermitted, message));
         }
         let until = (now + capability.timeout())
             .min(run.deadline(now))
@@ -236,6 +249,7 @@ impl Machine {
             time,
             avoid,
         });
+        Ok(())
     }
 
     /// The params with the references replaced by values.
@@ -400,11 +414,12 @@ impl Machine {
                 if let Some(run) = self.tasks.get_mut(dependent) {
                     run.waiting_for = run.waiting_for.saturating_sub(1);
                 }
-                if goes_on {
-                    self.dispatch_if_ready(now, dependent, out);
+                let ended = if goes_on {
+                    self.dispatch_if_ready(now, dependent, out)
                 } else {
-                    ending.push((dependent, skipped_for(&cause)));
-                }
+                    Some(skipped_for(&cause))
+                };
+                ending.extend(ended.map(|status| (dependent, status)));
             }
         }
     }

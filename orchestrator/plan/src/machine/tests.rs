@@ -756,3 +756,18 @@ fn a_chain_of_ten_thousand_fails_without_a_deep_stack() {
         9_999
     );
 }
+
+#[test]
+fn a_chain_of_ten_thousand_that_nobody_may_run_ends_without_a_deep_stack() {
+    let secret = capability("test.secret", |c| c.required_roles = vec!["boss".into()]);
+    let link = |i: usize| PlanTask {
+        optional: true,
+        ..task_of(
+            &format!("t{i}"),
+            &i.checked_sub(1).map_or(vec![], |b| vec![b]),
+            secret.clone(),
+        )
+    };
+    let run = Run::planned((0..10_000).map(link).collect());
+    assert!(run.states().iter().all(|&state| state == TaskState::Failed));
+}
