@@ -395,7 +395,8 @@ impl Machine {
     }
 
     /// The capabilities of `catalogue` that a later planning round may use: what the user may read, and what the first
-    /// plan used already, unless it must not be done twice and may have been done. What a result says can so never lead to an effect that was not planned before it was read.
+    /// plan used already, unless it must not be done twice and may have been done. What a result says can so never lead
+    /// to an effect that was not planned before it was read.
     #[must_use]
     pub fn authorised(&self, catalogue: &Catalogue) -> Vec<CapabilityName> {
         let names = catalogue.iter().map(|contract| &contract.capability);
