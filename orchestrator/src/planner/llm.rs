@@ -1,0 +1,368 @@
+//! The planner that asks a language model: it proposes, the compiler judges, and what is refused goes back for repair.
+//!
+//! Does not trust the model: whatever it writes is compiled against the whole catalogue, and nothing is dispatched here.
+
+mod compose;
+mod fallback;
+mod format;
+mod prompt;
+mod quote;
+mod rank;
+
+use std::fmt;
+use std::sync::Arc;
+
+use amcp_plan::{Catalogue, Fill, NoFill, Plan, Rules, compile, parse};
+use amcp_protocol::llm::{ChatReply, ChatRequest, ChatTurn, PortFuture, SharedLlm};
+use amcp_protocol::{ErrorCode, Failure, ProposedPlan};
+use jiff::civil::Date;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{ComposeInput, Composed, Planned, Planner, PlanningError, PlanningInput};
+pub use fallback::WithFallback;
+pub use rank::{Rank, by_shared_words};
+
+/// A plan and two repairs: what a model cannot mend in two tries it does not mend in more.
+const MAX_CALLS: u32 = 3;
+/// 32 tasks of 60 tokens, and the reasoning.
+const PLAN_TOKENS: u32 = 2_304;
+/// More capabilities than this confuse small models and fill their context.
+const MAX_SHOWN: usize = 30;
+/// Characters of a refused answer that the model is shown again.
+const SHOWN_AGAIN: usize = 6_000;
+/// Characters of a problem, and its allowed values, in a repair.
+const MAX_PROBLEM: usize = 400;
+const MAX_ALLOWED: usize = 40;
+
+/// Makes the filler of one request: its query and the user's date in, params for the tasks that the compiler adds out.
+pub type FillFor = Arc<dyn Fn(&str, Date) -> Box<dyn Fill> + Send + Sync>;
+
+/// Plans and composes with a language model.
+#[derive(Clone)]
+#[expect(
+    missing_debug_implementations,
+    reason = "holds closures and a trait object"
+)]
+pub struct LlmPlanner {
+    llm: SharedLlm,
+    rank: Rank,
+    fill: FillFor,
+}
+
+impl LlmPlanner {
+    /// Plans with this model; give a [guarded](crate::llm::Guarded) one.
+    #[must_use]
+    pub fn new(llm: SharedLlm) -> Self {
+        Self {
+            llm,
+            rank: Arc::new(by_shared_words),
+            fill: Arc::new(|_, _| Box::new(NoFill)),
+        }
+    }
+
+    /// The same, with another ranking of the capabilities where there are too many for a prompt.
+    #[must_use]
+    pub fn ranked_by(mut self, rank: Rank) -> Self {
+        self.rank = rank;
+        self
+    }
+
+    /// The same, filling the params of added tasks from the query.
+    #[must_use]
+    pub fn filled_by(mut self, fill: FillFor) -> Self {
+        self.fill = fill;
+        self
+    }
+
+    async fn make(&self, input: PlanningInput) -> Result<Planned, PlanningError> {
+        let mut round = Round::new(self, &input);
+        let made = match timeout(input.time, round.run()).await {
+            Ok(made) => made,
+            Err(_) => Err(Failure::new(
+                ErrorCode::LlmTimeout,
+                format!("{} made no plan within {:?}", self.llm.name(), input.time),
+            )
+            .hint("allow more time (deadline_ms), or use a smaller model")),
+        };
+        match made {
+            Ok(plan) => Ok(Planned {
+                notes: if plan.tasks.is_empty() && plan.answer_directly.is_some() {
+                    vec![format!(
+                        "{} answered from its own knowledge; no agent was asked",
+                        self.llm.name()
+                    )]
+                } else {
+                    Vec::new()
+                },
+                plan,
+                planner: self.llm.name(),
+                llm_calls: round.calls,
+            }),
+            Err(failure) => Err(PlanningError {
+                failure,
+                planner: self.llm.name(),
+                llm_calls: round.calls,
+                proposal: round.proposal.map(Box::new),
+            }),
+        }
+    }
+
+    async fn write(&self, input: ComposeInput) -> Result<Composed, Failure> {
+        if input.llm_calls == 0 {
+            return Err(no_calls_left());
+        }
+        let reply = timeout(input.time, self.llm.chat(compose::request(&input)))
+            .await
+            .map_err(|_| {
+                Failure::new(
+                    ErrorCode::LlmTimeout,
+                    format!(
+                        "{} wrote no answer within {:?}",
+                        self.llm.name(),
+                        input.time
+                    ),
+                )
+            })??;
+        Ok(Composed {
+            text: compose::answer(&reply)?,
+            llm_calls: 1,
+            notes: Vec::new(),
+        })
+    }
+}
+
+impl Planner for LlmPlanner {
+    fn name(&self) -> String {
+        self.llm.name()
+    }
+
+    fn replans(&self) -> bool {
+        true
+    }
+
+    fn composes(&self) -> bool {
+        true
+    }
+
+    fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
+        Box::pin(self.make(input))
+    }
+
+    fn compose(&self, input: ComposeInput) -> PortFuture<'_, Result<Composed, Failure>> {
+        Box::pin(self.write(input))
+    }
+}
+
+/// Why a proposal was refused: for the model to repair, and for the user when it does not.
+#[derive(Debug, Clone)]
+struct Refusal {
+    path: String,
+    problem: String,
+    allowed: Vec<String>,
+    code: ErrorCode,
+}
+
+impl Refusal {
+    fn unreadable(problem: impl Into<String>) -> Self {
+        Self {
+            path: String::new(),
+            problem: problem.into(),
+            allowed: Vec::new(),
+            code: ErrorCode::LlmMalformed,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.problem)
+    }
+}
+
+/// One planning: what was said and what it cost.
+struct Round<'a> {
+    planner: &'a LlmPlanner,
+    input: &'a PlanningInput,
+    /// What the model is shown.
+    visible: Catalogue,
+    /// What a plan may be made of: in a second round only what was authorised in the first.
+    usable: Arc<Catalogue>,
+    calls: u32,
+    proposal: Option<ProposedPlan>,
+}
+
+impl<'a> Round<'a> {
+    fn new(planner: &'a LlmPlanner, input: &'a PlanningInput) -> Self {
+        let usable = match &input.feedback {
+            None => Arc::clone(&input.catalogue),
+            Some(feedback) => Arc::new(
+                feedback
+                    .authorised
+                    .iter()
+                    .filter_map(|name| input.catalogue.get(name.as_str()))
+                    .cloned()
+                    .collect(),
+            ),
+        };
+        let permitted = usable.permitted(&input.roles);
+        Self {
+            planner,
+            input,
+            visible: rank::best(&input.query, permitted, MAX_SHOWN, &planner.rank),
+            usable,
+            calls: 0,
+            proposal: None,
+        }
+    }
+
+    async fn run(&mut self) -> Result<Plan, Failure> {
+        if self.visible.is_empty() {
+            return Err(Failure::new(
+                ErrorCode::NothingPlanned,
+                "there is no capability that this user may use",
+            )
+            .hint("`amcp agents` lists what is there; some need a role"));
+        }
+        let schema = format::plan_schema(&self.visible, self.input.limits.tasks);
+        let mut chat = ChatRequest {
+            system: prompt::system(&self.visible, &schema, self.input.today),
+            turns: vec![said_by_user(prompt::user(
+                &self.input.query,
+                self.input.feedback.as_ref(),
+            ))],
+            format: Some(schema),
+            max_tokens: PLAN_TOKENS,
+        };
+        let mut last = None;
+        while self.calls < MAX_CALLS.min(self.input.llm_calls) {
+            self.calls += 1;
+            let reply = self.planner.llm.chat(chat.clone()).await?;
+            let refusal = match self.judge(&reply) {
+                Ok(plan) => return Ok(plan),
+                Err(refusal) => refusal,
+            };
+            let told = self.told(&refusal);
+            // The prompt, the last answer and what is wrong with it: earlier tries would only be imitated.
+            chat.turns.truncate(1);
+            chat.turns.push(ChatTurn {
+                by_model: true,
+                text: reply.text.chars().take(SHOWN_AGAIN).collect(),
+            });
+            chat.turns.push(said_by_user(prompt::repair(
+                &told.path,
+                &told.problem,
+                &told.allowed,
+            )));
+            last = Some(refusal);
+        }
+        Err(last.map_or_else(no_calls_left, |refusal| self.gave_up(refusal)))
+    }
+
+    fn judge(&mut self, reply: &ChatReply) -> Result<Plan, Refusal> {
+        // Servers that do not say why they stopped are only suspected; whole JSON clears them.
+        if reply.truncated && serde_json::from_str::<Value>(reply.text.trim()).is_err() {
+            return Err(Refusal::unreadable(format!(
+                "the answer was cut off at its longest allowed length ({PLAN_TOKENS} tokens): write a shorter plan"
+            )));
+        }
+        let mut proposal = parse(&reply.text).map_err(|e| Refusal::unreadable(e.problem))?;
+        if !proposal.tasks.is_empty() {
+            // Small models fill every field: what the agents bring is the answer.
+            proposal.answer_directly = None;
+        }
+        let proposal = self.proposal.insert(proposal);
+        let input = self.input;
+        let fill = (self.planner.fill)(&input.query, input.today);
+        let rules = Rules {
+            catalogue: &self.usable,
+            roles: &input.roles,
+            limits: &input.limits,
+            fill: fill.as_ref(),
+        };
+        let plan = compile(proposal, &rules).map_err(|error| Refusal {
+            path: error.path,
+            problem: error.problem,
+            allowed: error.allowed,
+            code: error.code,
+        })?;
+        let says_nothing =
+            plan.tasks.is_empty() && plan.answer_directly.is_none() && plan.unplaced.is_empty();
+        if says_nothing && input.feedback.is_none() {
+            return Err(Refusal {
+                path: "tasks".to_owned(),
+                problem:
+                    "the plan is empty: add tasks, or say in 'unplaced' what no capability covers"
+                        .to_owned(),
+                allowed: self.names(),
+                code: ErrorCode::NothingPlanned,
+            });
+        }
+        Ok(plan)
+    }
+
+    /// The compiler knows all capabilities; the model is told of none that its user may not use.
+    fn told(&self, refusal: &Refusal) -> Refusal {
+        let mut told = refusal.clone();
+        if matches!(
+            told.code,
+            ErrorCode::UnknownCapability | ErrorCode::NotPermitted
+        ) {
+            told.allowed = self.names();
+        }
+        let hidden = |text: &str| {
+            self.input.catalogue.iter().any(|contract| {
+                let capability = &contract.capability;
+                !capability.allows(&self.input.roles) && text.contains(capability.name.as_str())
+            })
+        };
+        told.allowed.retain(|allowed| !hidden(allowed));
+        if told.code == ErrorCode::NotPermitted || hidden(&told.problem) {
+            told.problem = "there is no such capability".to_owned();
+        }
+        told.allowed.truncate(MAX_ALLOWED);
+        told.problem = told.problem.chars().take(MAX_PROBLEM).collect();
+        told
+    }
+
+    fn gave_up(&self, refusal: Refusal) -> Failure {
+        let name = self.planner.llm.name();
+        if refusal.code == ErrorCode::NotPermitted {
+            return Failure::new(refusal.code, format!("{name} planned {refusal}"))
+                .hint("ask whoever runs the mesh for the role, or leave that part out");
+        }
+        let refusal = self.told(&refusal);
+        let tries = self.calls;
+        Failure::new(
+            refusal.code,
+            format!(
+                "{name} made no usable plan in {tries} tries; the last one was refused: {refusal}"
+            ),
+        )
+        .hint("say it in other words, use a larger model, or plan without one (`--llm embedded`)")
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.visible
+            .iter()
+            .map(|contract| contract.capability.name.to_string())
+            .collect()
+    }
+}
+
+const fn said_by_user(text: String) -> ChatTurn {
+    ChatTurn {
+        by_model: false,
+        text,
+    }
+}
+
+fn no_calls_left() -> Failure {
+    Failure::new(
+        ErrorCode::BudgetExceeded,
+        "the request has used up its LLM calls",
+    )
+}
