@@ -95,6 +95,16 @@ impl Schema {
             .take(MAX_VIOLATIONS)
             .collect()
     }
+
+    /// Whether `value` breaks a rule at or below the `place` (a JSON pointer), whatever is wrong elsewhere.
+    #[must_use]
+    pub fn breaks_at(&self, value: &Value, place: &str) -> bool {
+        !self.validator.is_valid(value)
+            && self
+                .validator
+                .iter_errors(value)
+                .any(|error| is_at_or_below(&error.instance_path().to_string(), place))
+    }
 }
 
 fn is_at_or_below(path: &str, place: &str) -> bool {
@@ -158,6 +168,14 @@ mod tests {
             schema().violations_outside(&value, &["/rows".into()]).len(),
             1
         );
+    }
+
+    #[test]
+    fn one_place_is_judged_by_itself() {
+        let value = json!({"rows": "none"});
+        assert!(schema().breaks_at(&value, "/rows"));
+        assert!(!schema().breaks_at(&value, "/content"));
+        assert!(!schema().breaks_at(&json!({"rows": []}), "/rows"));
     }
 
     #[test]
