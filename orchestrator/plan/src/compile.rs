@@ -2,11 +2,24 @@
 //!
 //! Does not talk to planners: it says what is wrong in words that a planner can repair from.
 
+mod choose;
+mod draft;
+mod graph;
+mod ids;
+mod infer;
+mod judge;
+mod mend;
+mod producers;
+mod references;
+mod shape;
+mod supply;
+
 use amcp_protocol::{Capability, ErrorCode, ProposedPlan};
 use serde_json::{Map, Value};
 
 use crate::catalogue::Catalogue;
 use crate::plan::Plan;
+use draft::Drafts;
 
 /// How large a plan may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,11 +87,73 @@ pub struct PlanError {
     pub allowed: Vec<String>,
 }
 
+impl PlanError {
+    fn new(code: ErrorCode, path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            code,
+            path: path.into(),
+            problem: problem.into(),
+            allowed: Vec::new(),
+        }
+    }
+
+    fn invalid(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidPlan, path, problem)
+    }
+
+    fn allowed<T: ToString>(mut self, allowed: impl IntoIterator<Item = T>) -> Self {
+        // What a model can still choose from; the rest would only fill its context.
+        const MOST: usize = 32;
+        self.allowed = allowed
+            .into_iter()
+            .take(MOST)
+            .map(|item| item.to_string())
+            .collect();
+        self
+    }
+}
+
 /// Compiles a proposed plan.
 ///
+/// What the proposal leaves open is settled on the way: ids are made up, references brought to their long form, values
+/// mended that differ from the schema in notation alone (`"PDF"`, `"4"`), and inputs that nobody gave are bound to the
+/// task that produces them, or to one that is added.
+///
 /// # Errors
-/// The first rule that it breaks, in this order: unique ids, known capabilities, params, references, edges, cycles,
-/// limits, authorisation.
-pub fn compile(_proposal: &ProposedPlan, _rules: &Rules<'_>) -> Result<Plan, PlanError> {
-    unimplemented!("written next")
+/// The first rule that it breaks, in this order: something to do; not more tasks than the limit (first, because it
+/// bounds the work of all that follows); unique ids; known capabilities; references and `depends_on` that exist and
+/// fit; no cycle; the other limits; params that keep their schemas (after the edges, because these fill params);
+/// authorisation.
+pub fn compile(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanError> {
+    judge::something_to_do(proposal)?;
+    judge::task_count(proposal.tasks.len(), rules.limits)?;
+    let ids = ids::Ids::assign(&proposal.tasks)?;
+    let mut drafts = Drafts::new(proposal, rules, ids)?;
+    references::settle_all(&mut drafts)?;
+    judge::depth(&drafts, rules.limits)?;
+    mend::mend_all(&mut drafts);
+    infer::infer_all(&mut drafts)?;
+    judge::depth(&drafts, rules.limits)?;
+    judge::params_bytes(&drafts, rules.limits)?;
+    judge::params(&mut drafts)?;
+    judge::authorisation(&drafts)?;
+    Ok(Plan {
+        reasoning: proposal.reasoning.clone(),
+        // Work that was planned is not thrown away for an answer that was given on the side.
+        answer_directly: proposal
+            .answer_directly
+            .clone()
+            .filter(|_| proposal.tasks.is_empty()),
+        tasks: drafts.into_tasks(),
+        unplaced: proposal.unplaced.clone(),
+    })
 }
+
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod infer_tests;
+#[cfg(test)]
+mod rule_tests;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,277 @@
+//! The plan while it is compiled: tasks that lack inputs, and the edges found so far.
+//!
+//! Does not judge or infer; it is what the other steps work on.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use amcp_protocol::plan::InferredEdge;
+use amcp_protocol::{Contract, ErrorCode, ProposedPlan, TaskId};
+use serde_json::{Map, Value, json};
+
+use super::graph::Graph;
+use super::ids::Ids;
+use super::{PlanError, Rules, judge, shape};
+use crate::plan::{PlanTask, Reference};
+
+/// A task that may still lack inputs.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) contract: &'a Arc<Contract>,
+    pub(super) params: Map<String, Value>,
+    pub(super) references: Vec<Reference>,
+    /// The planner's `depends_on`, in the planner's order.
+    pub(super) listed: Vec<usize>,
+    pub(super) inferred: Vec<InferredEdge>,
+    pub(super) optional: bool,
+    /// The proposed task that it belongs to: itself, or the one for whose sake the compiler added it.
+    pub(super) root: usize,
+}
+
+impl Draft<'_> {
+    /// The capability's name.
+    pub(super) fn name(&self) -> &str {
+        self.contract.capability.name.as_str()
+    }
+
+    /// The schema of the params.
+    pub(super) fn schema(&self) -> &Value {
+        &self.contract.capability.params
+    }
+
+    /// Whether the schema lists the param.
+    pub(super) fn declares(&self, param: &str) -> bool {
+        self.contract.capability.param_schema(param).is_some()
+    }
+
+    /// Whether the value keeps what the schema says about the param.
+    pub(super) fn accepts(&self, param: &str, value: &Value) -> bool {
+        accepts(self.contract, param, value)
+    }
+
+    /// Whether a reference fills the param or a part of it.
+    pub(super) fn is_referenced(&self, param: &str) -> bool {
+        self.references.iter().any(|reference| {
+            let place = reference.place.strip_prefix('/').unwrap_or_default();
+            place.split('/').next() == Some(&*shape::escape(param))
+        })
+    }
+}
+
+/// Whether the value keeps what the contract's schema says about the param.
+pub(super) fn accepts(contract: &Contract, param: &str, value: &Value) -> bool {
+    let place = format!("/{}", shape::escape(param));
+    !contract.params.breaks_at(&json!({param: value}), &place)
+}
+
+/// All tasks of the plan.
+pub(super) struct Drafts<'a> {
+    pub(super) rules: &'a Rules<'a>,
+    pub(super) ids: Ids,
+    pub(super) tasks: Vec<Draft<'a>>,
+    pub(super) graph: Graph,
+    /// The task of each capability that only one task has.
+    by_capability: OnceCell<HashMap<&'a str, Option<usize>>>,
+}
+
+impl<'a> Drafts<'a> {
+    /// Looks the capabilities up.
+    pub(super) fn new(
+        proposal: &ProposedPlan,
+        rules: &'a Rules<'a>,
+        ids: Ids,
+    ) -> Result<Self, PlanError> {
+        let tasks = proposal
+            .tasks
+            .iter()
+            .enumerate()
+            .map(|(i, task)| {
+                Ok(Draft {
+                    contract: judge::capability(&task.capability, i, rules)?,
+                    params: task.params.clone(),
+                    references: Vec::new(),
+                    listed: Vec::new(),
+                    inferred: Vec::new(),
+                    optional: task.optional,
+                    root: i,
+                })
+            })
+            .collect::<Result<Vec<_>, PlanError>>()?;
+        let mut drafts = Self {
+            rules,
+            ids,
+            graph: Graph::with_tasks(tasks.len()),
+            tasks,
+            by_capability: OnceCell::new(),
+        };
+        for (i, task) in proposal.tasks.iter().enumerate() {
+            drafts.list(i, &task.depends_on)?;
+        }
+        Ok(drafts)
+    }
+
+    fn list(&mut self, task: usize, depends_on: &[String]) -> Result<(), PlanError> {
+        for (k, text) in depends_on.iter().enumerate() {
+            let path = format!("tasks[{task}].depends_on[{k}]");
+            let before = self.find(text).ok_or_else(|| self.no_task(path, text))?;
+            self.graph.add_edge(before, task);
+            self.at_mut(task).listed.push(before);
+        }
+        Ok(())
+    }
+
+    /// A task by its index.
+    pub(super) fn at(&self, task: usize) -> &Draft<'a> {
+        self.tasks
+            .get(task)
+            .expect("indexes of tasks come from this list, which only grows")
+    }
+
+    /// A task by its index.
+    pub(super) fn at_mut(&mut self, task: usize) -> &mut Draft<'a> {
+        self.tasks
+            .get_mut(task)
+            .expect("indexes of tasks come from this list, which only grows")
+    }
+
+    /// A task's id.
+    pub(super) fn id(&self, task: usize) -> &TaskId {
+        self.ids
+            .of(task)
+            .expect("every task was given an id when it was added")
+    }
+
+    /// A task as people are told of it, such as `t1 (finance.db.query)`.
+    pub(super) fn named(&self, task: usize) -> String {
+        format!("{} ({})", self.id(task), self.at(task).name())
+    }
+
+    /// The task that a planner names: by its id, or by its capability where only one task has it.
+    pub(super) fn find(&self, text: &str) -> Option<usize> {
+        let text = text.trim();
+        let text = text.strip_prefix('$').unwrap_or(text);
+        self.ids.find(text).or_else(|| {
+            let by_capability = self.by_capability.get_or_init(|| {
+                let mut tasks = HashMap::new();
+                for (i, draft) in self.tasks.iter().enumerate() {
+                    tasks
+                        .entry(draft.contract.capability.name.as_str())
+                        .and_modify(|only| *only = None)
+                        .or_insert(Some(i));
+                }
+                tasks
+            });
+            by_capability.get(text).copied().flatten()
+        })
+    }
+
+    /// The error for a text that names no task.
+    pub(super) fn no_task(&self, path: String, text: &str) -> PlanError {
+        let text: String = text.chars().take(80).collect();
+        PlanError::invalid(path, format!("the plan has no task '{text}'")).allowed(self.ids.iter())
+    }
+
+    /// Adds a task that the planner did not propose.
+    pub(super) fn add(
+        &mut self,
+        contract: &'a Arc<Contract>,
+        params: Map<String, Value>,
+        root: usize,
+    ) -> usize {
+        self.ids.add();
+        self.graph.add_task();
+        self.tasks.push(Draft {
+            contract,
+            params,
+            references: Vec::new(),
+            listed: Vec::new(),
+            inferred: Vec::new(),
+            optional: false,
+            root,
+        });
+        self.tasks.len() - 1
+    }
+
+    /// Whether the compiler added the task.
+    pub(super) fn is_added(&self, task: usize) -> bool {
+        self.at(task).root != task
+    }
+
+    /// Fills a place of a task's params with a part of another task's result.
+    pub(super) fn refer(&mut self, task: usize, reference: Reference) {
+        let long = json!({"$ref": self.id(reference.from).as_str(), "path": reference.path});
+        self.graph.add_edge(reference.from, task);
+        let draft = self.at_mut(task);
+        let param = reference.place.strip_prefix('/').unwrap_or_default();
+        if let Some((param, rest)) = param.split_once('/') {
+            let value = draft.params.get_mut(&unescape(param));
+            if let Some(slot) = value.and_then(|value| value.pointer_mut(&format!("/{rest}"))) {
+                *slot = long;
+            }
+        } else {
+            draft.params.insert(unescape(param), long);
+        }
+        draft.references.push(reference);
+    }
+
+    /// An order of execution; a circle is an error that names it.
+    pub(super) fn order(&self) -> Result<Vec<usize>, PlanError> {
+        self.graph.order().map_err(|circle| {
+            let first = circle.first().copied().unwrap_or_default();
+            let path = match circle.as_slice() {
+                // A task that the compiler added is never in a circle.
+                [] => "tasks".to_owned(),
+                _ => format!("tasks[{first}]"),
+            };
+            PlanError::new(
+                ErrorCode::CyclicPlan,
+                path,
+                format!(
+                    "tasks wait for each other in a circle: {}",
+                    self.chain(&circle, first)
+                ),
+            )
+        })
+    }
+
+    /// `t1 → t2 → t1`; a long one is cut.
+    fn chain(&self, tasks: &[usize], last: usize) -> String {
+        const SHOWN: usize = 12;
+        let mut names: Vec<_> = tasks
+            .iter()
+            .take(SHOWN)
+            .map(|&task| self.id(task).to_string())
+            .collect();
+        if tasks.len() > SHOWN {
+            names.push(format!("… {} more …", tasks.len() - SHOWN));
+        }
+        names.push(self.id(last).to_string());
+        names.join(" → ")
+    }
+
+    /// The finished tasks.
+    pub(super) fn into_tasks(self) -> Vec<PlanTask> {
+        let Self {
+            tasks, ids, graph, ..
+        } = self;
+        tasks
+            .into_iter()
+            .zip(ids.into_iter())
+            .enumerate()
+            .map(|(i, (draft, id))| PlanTask {
+                id,
+                contract: Arc::clone(draft.contract),
+                params: Value::Object(draft.params),
+                references: draft.references,
+                after: graph.after(i),
+                inferred: draft.inferred,
+                optional: draft.optional,
+            })
+            .collect()
+    }
+}
+
+fn unescape(token: &str) -> String {
+    token.replace("~1", "/").replace("~0", "~")
+}

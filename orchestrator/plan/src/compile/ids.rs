@@ -1,0 +1,188 @@
+//! Names every task of a plan, and finds the task that a text names.
+//!
+//! Does not read references; it only knows which ids there are.
+
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
+
+use amcp_protocol::{ProposedTask, TaskId};
+
+use super::PlanError;
+
+/// Longer ids are refused, not mended: a model that writes them has lost its way. It also bounds the search for an id at
+/// the beginning of a text.
+const MAX_RAW_ID: usize = 256;
+
+/// The ids of a plan's tasks, by index, and the ways to write them.
+#[derive(Debug)]
+pub(super) struct Ids {
+    ids: Vec<TaskId>,
+    by_id: HashMap<TaskId, usize>,
+    /// Ids that are no legal ones, as the planner wrote them.
+    mended: HashMap<String, usize>,
+    /// What the ids are without their number, such as `t`.
+    stems: OnceCell<HashSet<String>>,
+    next_made_up: usize,
+}
+
+impl Ids {
+    /// Takes the planner's ids, mends those that are no legal ones and makes up those that are missing.
+    pub(super) fn assign(tasks: &[ProposedTask]) -> Result<Self, PlanError> {
+        let mut all = Self {
+            ids: Vec::with_capacity(tasks.len()),
+            by_id: HashMap::with_capacity(tasks.len()),
+            mended: HashMap::new(),
+            stems: OnceCell::new(),
+            next_made_up: tasks.len() + 1,
+        };
+        let mut raw: HashMap<&str, usize> = HashMap::with_capacity(tasks.len());
+        let mut given: Vec<Option<TaskId>> = Vec::with_capacity(tasks.len());
+        for (i, task) in tasks.iter().enumerate() {
+            let text = task.id.as_deref().map_or("", str::trim);
+            if text.len() > MAX_RAW_ID {
+                return Err(PlanError::invalid(
+                    format!("tasks[{i}].id"),
+                    "the id is too long: write a short one such as 't1'",
+                ));
+            }
+            if !text.is_empty()
+                && let Some(other) = raw.insert(text, i)
+            {
+                return Err(PlanError::invalid(
+                    format!("tasks[{i}].id"),
+                    format!(
+                        "the id '{text}' is that of tasks[{other}] too: every task needs its own"
+                    ),
+                ));
+            }
+            let id = TaskId::new(text).ok();
+            if let Some(id) = &id {
+                all.by_id.insert(id.clone(), i);
+            }
+            given.push(id);
+        }
+        let mut suffixes = HashMap::new();
+        for (i, (task, id)) in tasks.iter().zip(given).enumerate() {
+            let text = task.id.as_deref().map_or("", str::trim);
+            let id = match id {
+                Some(id) => id,
+                None if text.is_empty() => all.make_up(Some(i + 1)),
+                None => {
+                    all.mended.insert(text.to_owned(), i);
+                    all.mend(text, &mut suffixes)
+                }
+            };
+            all.by_id.insert(id.clone(), i);
+            all.ids.push(id);
+        }
+        Ok(all)
+    }
+
+    /// An id for a task that the compiler adds.
+    pub(super) fn add(&mut self) -> TaskId {
+        let id = self.make_up(None);
+        self.by_id.insert(id.clone(), self.ids.len());
+        self.ids.push(id.clone());
+        id
+    }
+
+    fn make_up(&mut self, wanted: Option<usize>) -> TaskId {
+        let mut number = wanted;
+        loop {
+            let n = number.take().unwrap_or_else(|| {
+                self.next_made_up += 1;
+                self.next_made_up - 1
+            });
+            let id = TaskId::new(format!("t{n}")).expect("a letter and a number are a task id");
+            if !self.by_id.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// The nearest legal id that is free; `suffixes` remembers how often each was wanted.
+    fn mend(&self, text: &str, suffixes: &mut HashMap<String, usize>) -> TaskId {
+        // 64 characters less what a suffix takes.
+        let stem: String = text
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || c == '-' {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .take(56)
+            .collect();
+        let count = suffixes.entry(stem.clone()).or_insert(0);
+        loop {
+            *count += 1;
+            let candidate = match *count {
+                1 => stem.clone(),
+                n => format!("{stem}-{n}"),
+            };
+            let id = TaskId::new(candidate).expect("only legal characters are left");
+            if !self.by_id.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// The task of that id, as the planner wrote it.
+    pub(super) fn find(&self, text: &str) -> Option<usize> {
+        let text = text.trim();
+        self.by_id
+            .get(text)
+            .or_else(|| self.mended.get(text))
+            .copied()
+    }
+
+    /// The task whose id the text begins with, and what follows the id: `t1.rows`, `t1/rows`, `t1[0]`, `t1`.
+    pub(super) fn find_at_start<'t>(&self, text: &'t str) -> Option<(usize, &'t str)> {
+        let end = text.floor_char_boundary(MAX_RAW_ID);
+        let mut head = text.get(..end)?;
+        // An id as the planner wrote it may have dots of its own: the longest one counts.
+        if end < text.len() {
+            head = head.get(..head.rfind(['.', '/', '['])?)?;
+        }
+        loop {
+            if let Some(task) = self.find(head) {
+                return Some((task, text.get(head.len()..)?));
+            }
+            head = head.get(..head.rfind(['.', '/', '['])?)?;
+        }
+    }
+
+    /// Whether the text is like an id of this plan, though it is none: `t9` where there are `t1` and `t2`.
+    pub(super) fn is_alike(&self, text: &str) -> bool {
+        let stems = self.stems.get_or_init(|| {
+            self.ids
+                .iter()
+                .filter_map(|id| stem(id.as_str()))
+                .map(str::to_owned)
+                .collect()
+        });
+        stem(text).is_some_and(|stem| stems.contains(stem))
+    }
+
+    /// All ids, in the plan's order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &TaskId> {
+        self.ids.iter()
+    }
+
+    /// All ids, in the plan's order.
+    pub(super) fn into_iter(self) -> impl Iterator<Item = TaskId> {
+        self.ids.into_iter()
+    }
+
+    /// The id of a task.
+    pub(super) fn of(&self, task: usize) -> Option<&TaskId> {
+        self.ids.get(task)
+    }
+}
+
+/// What stands before the number at the end, if both are there.
+fn stem(text: &str) -> Option<&str> {
+    let stem = text.trim_end_matches(|c: char| c.is_ascii_digit());
+    (!stem.is_empty() && stem.len() < text.len()).then_some(stem)
+}

@@ -1,0 +1,78 @@
+//! Who in the plan produces which value type, and whom capabilities have not yet taken it from.
+//!
+//! Does not choose; it makes choosing cheap in a large plan.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use amcp_protocol::Capability;
+
+/// The tasks that produce something, by value type.
+#[derive(Debug, Default)]
+pub(super) struct Producers<'a> {
+    all: HashMap<&'a str, BTreeSet<usize>>,
+    /// By capability and value type: the producers that no task of the capability consumes yet.
+    open: HashMap<(&'a str, &'a str), BTreeSet<usize>>,
+    /// Which capability consumes from which task.
+    consumed: HashSet<(&'a str, usize)>,
+}
+
+impl<'a> Producers<'a> {
+    /// Notes a task.
+    pub(super) fn add(&mut self, task: usize, capability: &'a Capability) {
+        for produces in &capability.produces {
+            let value_type = produces.value_type.as_str();
+            self.all.entry(value_type).or_default().insert(task);
+            for ((_, open_type), open) in &mut self.open {
+                if *open_type == value_type {
+                    open.insert(task);
+                }
+            }
+        }
+    }
+
+    /// Notes that a task of `capability` consumes from `producer`.
+    pub(super) fn consume(&mut self, capability: &'a str, producer: usize, from: &'a Capability) {
+        if self.consumed.insert((capability, producer)) {
+            for produces in &from.produces {
+                if let Some(open) = self
+                    .open
+                    .get_mut(&(capability, produces.value_type.as_str()))
+                {
+                    open.remove(&producer);
+                }
+            }
+        }
+    }
+
+    /// Whether a task of `capability` consumes from `producer`.
+    pub(super) fn is_consumed(&self, capability: &str, producer: usize) -> bool {
+        self.consumed.contains(&(capability, producer))
+    }
+
+    /// The tasks that produce the type.
+    pub(super) fn of(&self, value_type: &str) -> Option<&BTreeSet<usize>> {
+        self.all.get(value_type)
+    }
+
+    /// Those of them that no task of `capability` consumes yet, once [`Self::watch`] was called.
+    pub(super) fn open(
+        &self,
+        capability: &'a str,
+        value_type: &'a str,
+    ) -> Option<&BTreeSet<usize>> {
+        self.open.get(&(capability, value_type))
+    }
+
+    /// Keeps from now on who is not consumed by tasks of `capability`.
+    pub(super) fn watch(&mut self, capability: &'a str, value_type: &'a str) {
+        let (all, consumed) = (&self.all, &self.consumed);
+        self.open
+            .entry((capability, value_type))
+            .or_insert_with(|| {
+                let all = all.get(value_type).into_iter().flatten();
+                all.copied()
+                    .filter(|&task| !consumed.contains(&(capability, task)))
+                    .collect()
+            });
+    }
+}

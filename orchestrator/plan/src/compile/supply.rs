@@ -1,0 +1,194 @@
+//! Adds the tasks that nobody planned: who of the catalogue could produce an input, and with which params.
+//!
+//! Adds only what the user may use and what changes nothing; a capability that it could not call completely is no
+//! candidate.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use amcp_protocol::{Capability, Consumes, Contract, Effect};
+use serde_json::{Map, Value};
+
+use super::draft::accepts;
+use super::infer::{Inference, Want};
+use super::mend::mend_params;
+use super::{PlanError, judge, shape};
+
+/// How far each capability is from what is already there: 1 when all its inputs are given or produced by the plan, 2 when
+/// it needs one of rank 1, and so on. A task is supplied only by ones of lower rank, so that supplying ends.
+pub(super) type Ranks<'a> = HashMap<&'a str, usize>;
+
+/// A capability that could be added.
+struct Candidate<'a> {
+    contract: &'a Arc<Contract>,
+    /// The required inputs that its params leave open.
+    open: Vec<&'a Consumes>,
+}
+
+impl<'a> Inference<'_, 'a> {
+    /// Ranks the capabilities that could be added for a want.
+    pub(super) fn ranks(&mut self, want: &Want<'a>) -> Ranks<'a> {
+        let mut unranked = self.candidates(want);
+        let mut ranks = Ranks::new();
+        let mut within_plan: HashMap<&str, bool> = HashMap::new();
+        for rank in 1.. {
+            let before = ranks.clone();
+            let mut is_reachable = |value_type: &'a str| {
+                let catalogue = self.drafts.rules.catalogue;
+                let is_supplied = |(name, _): (&&str, &usize)| {
+                    let contract = catalogue.get(name);
+                    contract.is_some_and(|contract| produces(&contract.capability, value_type))
+                };
+                *within_plan
+                    .entry(value_type)
+                    .or_insert_with(|| self.is_in_plan(want.task, value_type))
+                    || before.iter().any(is_supplied)
+            };
+            unranked.retain(|candidate| {
+                let is_complete = candidate
+                    .open
+                    .iter()
+                    .all(|consumes| consumes.types.iter().any(|t| is_reachable(t)));
+                if is_complete {
+                    ranks.insert(candidate.contract.capability.name.as_str(), rank);
+                }
+                !is_complete
+            });
+            if ranks.len() == before.len() {
+                break;
+            }
+        }
+        ranks
+    }
+
+    fn is_in_plan(&self, task: usize, value_type: &str) -> bool {
+        let producers = self.producers.of(value_type).into_iter().flatten();
+        producers
+            .into_iter()
+            .any(|&producer| !self.drafts.graph.reaches(task, producer))
+    }
+
+    fn candidates(&mut self, want: &Want<'a>) -> Vec<Candidate<'a>> {
+        let rules = self.drafts.rules;
+        rules
+            .catalogue
+            .iter()
+            .filter(|contract| {
+                let capability = &contract.capability;
+                capability.effect == Effect::Read
+                    && !capability.produces.is_empty()
+                    && capability.allows(rules.roles)
+            })
+            .filter_map(|contract| {
+                let params = self.filled(contract, &want.extra);
+                let open = open_inputs(contract, &params)?;
+                Some(Candidate { contract, open })
+            })
+            .collect()
+    }
+
+    /// Params for a task that is added: what the query says, and what the planner wrote at the consumer.
+    fn filled(&mut self, contract: &'a Contract, extra: &Map<String, Value>) -> Map<String, Value> {
+        let capability = &contract.capability;
+        let fill = self.drafts.rules.fill;
+        let mut params = self
+            .fills
+            .entry(capability.name.as_str())
+            .or_insert_with(|| fill.fill(capability))
+            .clone();
+        params.extend(extra.clone());
+        params.retain(|name, _| capability.param_schema(name).is_some());
+        mend_params(&capability.params, &mut params);
+        params.retain(|name, value| accepts(contract, name, value));
+        params
+    }
+
+    /// Adds the task that produces a wanted input, and those that it needs itself; `below` bounds its rank. Whether there
+    /// was one.
+    pub(super) fn supply(
+        &mut self,
+        want: &Want<'a>,
+        ranks: &Ranks<'a>,
+        below: usize,
+    ) -> Result<bool, PlanError> {
+        let Some((contract, value_type, rank)) = self.supplier(want, ranks, below) else {
+            return Ok(false);
+        };
+        let limits = self.drafts.rules.limits;
+        judge::task_count(self.drafts.tasks.len() + 1, limits)?;
+        let params = self.filled(contract, &want.extra);
+        let root = self.drafts.at(want.task).root;
+        let added = self.drafts.add(contract, params, root);
+        self.producers.add(added, &contract.capability);
+        let remark = "; it was added because no task of the plan does";
+        self.bind(want, added, value_type, remark);
+        for mut inner in self.wants(added, true) {
+            inner.extra.clone_from(&want.extra);
+            if !self.bind_within_plan(&inner, true) {
+                self.supply(&inner, ranks, rank)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Who is to produce a wanted input: the preferred type, then the fewest inputs that are still open, then the name.
+    fn supplier(
+        &mut self,
+        want: &Want<'a>,
+        ranks: &Ranks<'a>,
+        below: usize,
+    ) -> Option<(&'a Arc<Contract>, &'a str, usize)> {
+        let own = self.capability(want.task).name.as_str();
+        let catalogue = self.drafts.rules.catalogue;
+        let consumes = want.consumes;
+        consumes.types.iter().find_map(|value_type| {
+            let mut suppliers: Vec<_> = ranks
+                .iter()
+                .filter(|&(&name, &rank)| rank < below && name != own)
+                .filter_map(|(&name, &rank)| {
+                    let contract = catalogue.get(name)?;
+                    if !produces(&contract.capability, value_type) {
+                        return None;
+                    }
+                    let params = self.filled(contract, &want.extra);
+                    let open = open_inputs(contract, &params)?.len();
+                    Some((open, name, contract, rank))
+                })
+                .collect();
+            suppliers.sort_unstable_by_key(|&(open, name, ..)| (open, name));
+            let (.., contract, rank) = suppliers.into_iter().next()?;
+            Some((contract, value_type.as_str(), rank))
+        })
+    }
+}
+
+fn produces(capability: &Capability, value_type: &str) -> bool {
+    capability
+        .produces
+        .iter()
+        .any(|produces| produces.value_type == value_type)
+}
+
+/// The required inputs that the params leave open; `None` if something else than inputs is missing or wrong.
+fn open_inputs<'a>(
+    contract: &'a Contract,
+    params: &Map<String, Value>,
+) -> Option<Vec<&'a Consumes>> {
+    let capability = &contract.capability;
+    let open = capability
+        .required_params()
+        .filter(|param| !params.contains_key(*param))
+        .map(|param| capability.consumes.iter().find(|c| c.param == param))
+        .collect::<Option<Vec<_>>>()?;
+    let mut probe = params.clone();
+    let mut unknown = Vec::with_capacity(open.len());
+    for consumes in &open {
+        probe.insert(consumes.param.clone(), Value::Null);
+        unknown.push(format!("/{}", shape::escape(&consumes.param)));
+    }
+    contract
+        .params
+        .violations_outside(&Value::Object(probe), &unknown)
+        .is_empty()
+        .then_some(open)
+}
