@@ -30,9 +30,12 @@
 //! | `sql` | `SELECT …` | a query written out in SQL; never made up |
 //! | `content` | | nothing in a query: comes from another task |
 
+mod expenses_query;
 mod jokes;
+mod ledger;
 mod maths;
 mod money;
+mod period;
 mod stocks;
 
 use std::fmt;
@@ -93,8 +96,12 @@ impl fmt::Debug for Settings {
 
 /// Every specialist that can work with these settings, by its agent's id.
 #[must_use]
-pub fn all(_settings: &Settings) -> Vec<(AgentId, Factory)> {
+pub fn all(settings: &Settings) -> Vec<(AgentId, Factory)> {
+    let data_dir = settings.data_dir.clone();
     vec![
+        entry(expenses_query::AGENT, move || {
+            expenses_query::ExpensesQuery::new(&data_dir)
+        }),
         entry(stocks::AGENT, || stocks::Stocks),
         entry(jokes::AGENT, || jokes::Jokes),
         entry(maths::AGENT, || maths::Maths),

@@ -1,0 +1,661 @@
+//! `finance.db.query`: expenses out of the ledger.
+//!
+//! Does not judge them; it adds up only what the analysis needs of the period before.
+
+use std::path::Path;
+use std::time::Duration;
+
+use amcp_protocol::{AgentCard, Capability, ErrorCode, Failure, Produces};
+use async_trait::async_trait;
+use rusqlite::types::ValueRef;
+use rusqlite::{Row, Statement, named_params};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::ledger::{Ledger, Reader};
+use super::money::{CURRENCY, amount, dollars, thousands};
+use super::period::{Period, PeriodParams, QUARTER_PATTERN};
+use super::{example, words};
+use crate::specialist::{Context, Specialist, Task};
+
+pub(super) const AGENT: &str = "finance-db-1";
+
+/// Most rows of a result: more than the sample has, and less than a message should carry.
+const MAX_ROWS: usize = 5_000;
+/// Most bytes of a result's rows, as far as they are counted: rows of a ledger of one's own may be wide.
+const MAX_ROW_BYTES: usize = 1_000_000;
+/// How long a statement may take: the sample needs milliseconds.
+const MAX_TIME: Duration = Duration::from_secs(10);
+
+const DEPARTMENTS: &[&str] = &[
+    "Engineering",
+    "Finance",
+    "Human Resources",
+    "Marketing",
+    "Operations",
+    "Sales",
+];
+const CATEGORIES: &[&str] = &[
+    "Advertising",
+    "Cloud Services",
+    "Consulting",
+    "Facilities",
+    "Hardware",
+    "Meals",
+    "Office Supplies",
+    "Software",
+    "Telecommunications",
+    "Training",
+    "Travel",
+];
+const KEYWORDS: &[&str] = &[
+    "expense",
+    "expenses",
+    "spending",
+    "spent",
+    "spend",
+    "cost",
+    "costs",
+    "ledger",
+    "finance",
+    "financial",
+    "accounting",
+    "database",
+    "sql",
+    "quarter",
+    "department",
+    "category",
+    "vendor",
+    "payments",
+    "invoices",
+];
+
+/// Which expenses: everything that the params of one kind say.
+const MATCHING: &str = "date BETWEEN :from AND :to
+    AND (:department IS NULL OR department = :department COLLATE NOCASE)
+    AND (:category IS NULL OR category = :category COLLATE NOCASE)";
+
+/// Reads the ledger.
+#[derive(Debug)]
+pub(super) struct ExpensesQuery {
+    ledger: Ledger,
+    max_time: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+struct Params {
+    #[serde(flatten)]
+    period: PeriodParams,
+    department: Option<String>,
+    category: Option<String>,
+    sql: Option<String>,
+    limit: Option<usize>,
+}
+
+/// What is asked for, understood.
+struct Filter {
+    period: Period,
+    department: Option<String>,
+    category: Option<String>,
+    limit: usize,
+}
+
+impl ExpensesQuery {
+    pub(super) fn new(data_dir: &Path) -> Self {
+        Self {
+            ledger: Ledger::new(data_dir),
+            max_time: MAX_TIME,
+        }
+    }
+
+    fn params_schema(&self) -> Value {
+        let date = |what: &str, role: &str| json!({"type": "string", "format": "date", "x-kind": "date", "x-role": role, "description": what});
+        let mut department = json!({"type": "string", "x-kind": "department", "description": "Only this department."});
+        let mut category = json!({"type": "string", "x-kind": "category", "description": "Only this kind of expense."});
+        // A ledger of one's own has names of its own.
+        if self.ledger.is_sample() {
+            for (schema, names) in [(&mut department, DEPARTMENTS), (&mut category, CATEGORIES)] {
+                if let Some(schema) = schema.as_object_mut() {
+                    schema.insert("enum".to_owned(), names.into());
+                }
+            }
+        }
+        json!({
+            "type": "object",
+            "properties": {
+                "quarter": {
+                    "type": "string", "pattern": QUARTER_PATTERN, "x-kind": "quarter", "examples": ["Q4 2024"],
+                    "description": "A quarter; without a year the latest one.",
+                },
+                "year": {"type": "integer", "minimum": 1900, "maximum": 2200, "x-kind": "year", "description": "A whole year."},
+                "month": {
+                    "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$", "x-kind": "month", "examples": ["2024-10"],
+                    "description": "A month.",
+                },
+                "from": date("The first day.", "from"),
+                "to": date("The last day.", "to"),
+                "department": department,
+                "category": category,
+                "sql": {
+                    "type": "string", "minLength": 1, "maxLength": 10_000, "x-kind": "sql",
+                    "description": "In place of all other params: one SELECT on expenses (date, year, quarter, department, category, vendor, description, amount).",
+                },
+                "limit": {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": MAX_ROWS, "description": "Most rows."},
+            },
+            "additionalProperties": false,
+        })
+    }
+}
+
+fn result_schema() -> Value {
+    let sums = json!({"type": "array", "items": {"type": "object", "required": ["name", "total", "count"]}});
+    let totals = json!({
+        "type": "object",
+        "properties": {
+            "period": {"type": "string"}, "count": {"type": "integer"}, "total": {"type": "number"},
+            "by_department": sums, "by_category": sums, "by_month": sums,
+        },
+        "required": ["period", "count", "total", "by_department", "by_category", "by_month"],
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "text": {"type": "string"},
+            "rows": {"type": "array", "items": {"type": "object"}},
+            "count": {"type": "integer"},
+            "total": {"type": "number"},
+            "truncated": {"type": "boolean"},
+            "period": {"type": "string"},
+            "source": {"type": "string"},
+            "currency": {"type": "string"},
+            "totals": totals,
+            "previous": totals,
+        },
+        "required": ["text", "rows", "count", "truncated", "period", "source"],
+    })
+}
+
+#[async_trait]
+impl Specialist for ExpensesQuery {
+    fn card(&self) -> AgentCard {
+        let mut capability = Capability::new(
+            "finance.db.query",
+            "Looks up expenses in the finance database, by quarter, month, year, dates, department and category, or with an SQL SELECT.",
+        );
+        capability.params = self.params_schema();
+        capability.result = result_schema();
+        // The whole result: the analysis also wants the sums of the period before.
+        capability.produces = vec![Produces {
+            value_type: "expense.rows".into(),
+            path: String::new(),
+        }];
+        capability.keywords = words(KEYWORDS);
+        capability.examples = vec![
+            example("Expenses for Q4 2024", json!({"quarter": "Q4 2024"})),
+            example(
+                "What did Sales spend on travel in 2023?",
+                json!({"department": "Sales", "category": "Travel", "year": 2023}),
+            ),
+            example(
+                "List all expenses of Marketing in October 2024",
+                json!({"department": "Marketing", "month": "2024-10"}),
+            ),
+            example(
+                "SELECT vendor, sum(amount) FROM expenses GROUP BY vendor",
+                json!({"sql": "SELECT vendor, sum(amount) FROM expenses GROUP BY vendor"}),
+            ),
+        ];
+        AgentCard::new(AGENT, "Reads the ledger of expenses.", vec![capability])
+    }
+
+    async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
+        let params: Params = task.params()?;
+        let ledger = self.ledger.clone();
+        let time = ctx.time_left().min(self.max_time);
+        // A thread that blocks outlives a dropped future unless it is told.
+        let stop = ctx.cancelled().child_token();
+        let stopper = stop.clone().drop_guard();
+        let result =
+            tokio::task::spawn_blocking(move || answer(&ledger, &ledger.open(stop, time)?, params))
+                .await;
+        drop(stopper);
+        result.map_err(|error| Failure::internal(format!("the query broke off: {error}")))?
+    }
+}
+
+fn answer(ledger: &Ledger, reader: &Reader, params: Params) -> Result<Value, Failure> {
+    let limit = params.limit.unwrap_or(MAX_ROWS).min(MAX_ROWS);
+    if let Some(sql) = &params.sql {
+        let period = params.period.period(|_| Ok(0))?;
+        if period != Period::All || params.department.is_some() || params.category.is_some() {
+            return Err(Failure::new(
+                ErrorCode::InvalidParams,
+                "'sql' stands in place of the other params",
+            )
+            .hint("write the conditions into the statement"));
+        }
+        return run_sql(reader, sql, limit, &ledger.source())
+            .map_err(|error| reader.failure(&error));
+    }
+    let failure = |error: rusqlite::Error| reader.failure(&error);
+    let period = params
+        .period
+        .period(|quarter| latest_year(reader, quarter).map_err(failure))?;
+    let filter = Filter {
+        period,
+        department: params.department,
+        category: params.category,
+        limit,
+    };
+    run_filter(reader, &filter, &ledger.source()).map_err(failure)
+}
+
+/// The last year that has entries in the quarter; the year 1 when none has.
+fn latest_year(reader: &Reader, quarter: i8) -> rusqlite::Result<i16> {
+    let latest: Option<i16> = reader.connection.query_row(
+        "SELECT max(CAST(substr(date, 1, 4) AS INTEGER)) FROM expenses WHERE (CAST(substr(date, 6, 2) AS INTEGER) + 2) / 3 = ?",
+        [quarter],
+        |row| row.get(0),
+    )?;
+    Ok(latest.unwrap_or(1))
+}
+
+fn run_filter(reader: &Reader, filter: &Filter, source: &str) -> rusqlite::Result<Value> {
+    let totals = Totals::of(reader, filter, filter.period)?;
+    let previous = filter
+        .period
+        .previous()
+        .map(|period| Totals::of(reader, filter, period))
+        .transpose()?;
+    let (from, to) = filter.period.bounds();
+    let description = if reader.has_column("description") {
+        "description"
+    } else {
+        "NULL"
+    };
+    let mut statement = reader.connection.prepare(&format!(
+        "SELECT date, department, category, vendor, {description}, amount_cents FROM expenses WHERE {MATCHING}
+         ORDER BY date, rowid LIMIT :limit"
+    ))?;
+    let rows = statement.query_map(
+        named_params! {":from": from, ":to": to, ":department": filter.department, ":category": filter.category,
+            ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX)},
+        entry,
+    )?;
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut result = json!({
+        "text": text(reader, filter, &totals, source)?,
+        "period": filter.period.to_string(),
+        "source": source,
+        "currency": CURRENCY,
+        "count": totals.count,
+        "total": amount(totals.cents),
+        "truncated": (rows.len() as i64) < totals.count,
+        "rows": rows,
+        "totals": totals.to_json(),
+    });
+    // A period before the ledger's beginning says nothing.
+    if let (Some(previous), Some(result)) =
+        (previous.filter(|p| p.count > 0), result.as_object_mut())
+    {
+        result.insert("previous".to_owned(), previous.to_json());
+    }
+    Ok(result)
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Value> {
+    let mut entry = json!({
+        "date": row.get::<_, String>(0)?,
+        "department": row.get::<_, String>(1)?,
+        "category": row.get::<_, String>(2)?,
+        "vendor": row.get::<_, String>(3)?,
+    });
+    if let Some(entry) = entry.as_object_mut() {
+        if let Some(description) = row.get::<_, Option<String>>(4)? {
+            entry.insert("description".to_owned(), description.into());
+        }
+        entry.insert("amount".to_owned(), amount(row.get(5)?));
+    }
+    Ok(entry)
+}
+
+/// Name, cents and number of entries of a group.
+type Sum = (String, i64, i64);
+
+/// Sums of a period, in cents.
+struct Totals {
+    period: Period,
+    count: i64,
+    cents: i64,
+    /// By department, category and month; the largest first, months in order.
+    groups: [(&'static str, Vec<Sum>); 3],
+}
+
+impl Totals {
+    fn of(reader: &Reader, filter: &Filter, period: Period) -> rusqlite::Result<Self> {
+        let (from, to) = period.bounds();
+        let sums = |by: &str, order: &str| -> rusqlite::Result<Vec<Sum>> {
+            let mut statement = reader.connection.prepare(&format!(
+                "SELECT {by}, sum(amount_cents), count(*) FROM expenses WHERE {MATCHING} GROUP BY 1 ORDER BY {order}"
+            ))?;
+            let params = named_params! {":from": from, ":to": to, ":department": filter.department, ":category": filter.category};
+            let rows =
+                statement.query_map(params, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            rows.collect()
+        };
+        let groups = [
+            ("by_department", sums("department", "2 DESC, 1")?),
+            ("by_category", sums("category", "2 DESC, 1")?),
+            ("by_month", sums("substr(date, 1, 7)", "1")?),
+        ];
+        let [(_, departments), ..] = &groups;
+        let (cents, count) = departments
+            .iter()
+            .fold((0i64, 0), |(cents, count), (_, c, n)| {
+                (cents.saturating_add(*c), count + n)
+            });
+        Ok(Self {
+            period,
+            count,
+            cents,
+            groups,
+        })
+    }
+
+    fn to_json(&self) -> Value {
+        let mut totals = Map::new();
+        totals.insert("period".to_owned(), self.period.to_string().into());
+        totals.insert("count".to_owned(), self.count.into());
+        totals.insert("total".to_owned(), amount(self.cents));
+        for (name, sums) in &self.groups {
+            let sums: Vec<_> = sums.iter().map(|(name, cents, count)| json!({"name": name, "total": amount(*cents), "count": count})).collect();
+            totals.insert((*name).to_owned(), sums.into());
+        }
+        totals.into()
+    }
+}
+
+fn text(
+    reader: &Reader,
+    filter: &Filter,
+    totals: &Totals,
+    source: &str,
+) -> rusqlite::Result<String> {
+    let which: String = [(" of ", &filter.department), (" for ", &filter.category)]
+        .iter()
+        .filter_map(|(word, name)| Some(format!("{word}{}", name.as_ref()?)))
+        .collect();
+    let period = filter.period;
+    let [(_, departments), ..] = &totals.groups;
+    let Some((largest, cents, _)) = departments.first() else {
+        let covered = reader.connection.query_row(
+            "SELECT min(date), max(date) FROM expenses",
+            [],
+            |row| {
+                Ok(Option::zip(
+                    row.get::<_, Option<String>>(0)?,
+                    row.get::<_, Option<String>>(1)?,
+                ))
+            },
+        )?;
+        let covered = covered.map_or("is empty".to_owned(), |(from, to)| {
+            format!("covers {from} to {to}")
+        });
+        return Ok(format!(
+            "There are no expenses{which} for {period}: the {source} {covered}."
+        ));
+    };
+    let count = thousands(totals.count.unsigned_abs());
+    let noun = if totals.count == 1 {
+        "expense"
+    } else {
+        "expenses"
+    };
+    let most = if departments.len() > 1 {
+        format!(", most of it in {largest} ({})", dollars(*cents))
+    } else {
+        String::new()
+    };
+    Ok(format!(
+        "{count} {noun}{which} for {period} add up to {}{most}.",
+        dollars(totals.cents)
+    ))
+}
+
+fn run_sql(reader: &Reader, sql: &str, limit: usize, source: &str) -> rusqlite::Result<Value> {
+    let mut statement = reader.connection.prepare(sql)?;
+    let columns = columns(&statement);
+    let mut rows = statement.query([])?;
+    let (mut found, mut bytes, mut truncated) = (Vec::new(), 0, false);
+    while let Some(row) = rows.next()? {
+        if found.len() == limit || bytes > MAX_ROW_BYTES {
+            truncated = true;
+            break;
+        }
+        let mut entry = Map::new();
+        for (at, column) in columns.iter().enumerate() {
+            let (value, size) = cell(row.get_ref(at)?);
+            bytes += size + column.len();
+            entry.insert(column.clone(), value);
+        }
+        found.push(Value::from(entry));
+    }
+    let text = match found.as_slice() {
+        [Value::Object(only)] if only.len() <= 4 && !truncated => {
+            let fields: Vec<_> = only
+                .iter()
+                .map(|(name, value)| format!("{name} is {value}"))
+                .collect();
+            format!("The query found one row: {}.", fields.join(", "))
+        }
+        rows => format!(
+            "The query found {}{} rows.",
+            if truncated { "more than " } else { "" },
+            rows.len()
+        ),
+    };
+    Ok(json!({
+        "text": text, "period": "SQL query", "source": source, "count": found.len(), "truncated": truncated, "rows": found,
+    }))
+}
+
+/// Column names, made distinct.
+fn columns(statement: &Statement<'_>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in statement.column_names() {
+        let count = names.iter().filter(|n| n.as_str() == name).count();
+        names.push(if count == 0 {
+            name.to_owned()
+        } else {
+            format!("{name}_{}", count + 1)
+        });
+    }
+    names
+}
+
+fn cell(value: ValueRef<'_>) -> (Value, usize) {
+    match value {
+        ValueRef::Null => (Value::Null, 4),
+        ValueRef::Integer(number) => (number.into(), 8),
+        // A double's last digits are noise of its sum: amounts have two places, other figures are no more exact than six.
+        ValueRef::Real(number) => (Value::from((number * 1e6).round() / 1e6), 8),
+        ValueRef::Text(text) => (String::from_utf8_lossy(text).into(), text.len()),
+        ValueRef::Blob(blob) => (format!("({} bytes)", blob.len()).into(), 16),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{ask, context};
+    use super::*;
+
+    async fn query(params: Value) -> Result<Value, Failure> {
+        // One ledger for all tests of a process.
+        static DIR: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+        let dir = DIR.get_or_init(|| tempfile::tempdir().unwrap());
+        ask(&ExpensesQuery::new(dir.path()), params, &context(1)).await
+    }
+
+    #[tokio::test]
+    async fn the_sums_are_those_of_the_sample() {
+        // Computed from the sample file by other means.
+        for (params, count, total) in [
+            (json!({"quarter": "Q4 2024"}), 219, 1_052_584.85),
+            (json!({"quarter": "q1-2021"}), 179, 588_852.56),
+            (json!({"quarter": "Q3"}), 192, 830_120.65),
+            (
+                json!({"quarter": "Q4 2024", "department": "Sales"}),
+                41,
+                104_521.08,
+            ),
+            (
+                json!({"from": "2024-10-01", "to": "2024-12-31"}),
+                219,
+                1_052_584.85,
+            ),
+            (
+                json!({"year": 2023, "department": "Sales", "category": "Travel"}),
+                26,
+                38655.63,
+            ),
+            (
+                json!({"month": "2024-10", "department": "Marketing"}),
+                14,
+                76420.32,
+            ),
+            (json!({}), 3679, 14326035.13),
+        ] {
+            let result = query(params.clone()).await.unwrap();
+            assert_eq!(
+                (result["count"].as_i64(), result["total"].as_f64()),
+                (Some(count), Some(total)),
+                "{params}"
+            );
+            assert_eq!(result["rows"].as_array().unwrap().len() as i64, count);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_period_before_comes_along_where_there_is_one() {
+        let result = query(json!({"quarter": "Q4 2024"})).await.unwrap();
+        assert_eq!(result["previous"]["period"], "Q3 2024");
+        assert_eq!(result["previous"]["total"], 750_514.22);
+        assert_eq!(
+            result["totals"]["by_department"][0],
+            json!({"name": "Engineering", "total": 292_594.39, "count": 47})
+        );
+        assert_eq!(
+            result["text"],
+            "219 expenses for Q4 2024 add up to $1,052,584.85, most of it in Engineering ($292,594.39)."
+        );
+        assert!(
+            query(json!({"quarter": "Q1 2021"}))
+                .await
+                .unwrap()
+                .get("previous")
+                .is_none()
+        );
+        assert!(query(json!({})).await.unwrap().get("previous").is_none());
+    }
+
+    #[tokio::test]
+    async fn nothing_found_says_what_there_is() {
+        let result = query(json!({"year": 2019})).await.unwrap();
+        assert_eq!(result["count"], 0);
+        assert!(
+            result["text"]
+                .as_str()
+                .unwrap()
+                .contains("covers 2021-01-01 to 2025-09-30")
+        );
+    }
+
+    #[tokio::test]
+    async fn too_many_rows_are_cut_but_counted() {
+        let result = query(json!({"year": 2024, "limit": 10})).await.unwrap();
+        assert_eq!(
+            (
+                result["rows"].as_array().unwrap().len(),
+                &result["truncated"]
+            ),
+            (10, &json!(true))
+        );
+        assert_eq!(result["count"], 799);
+    }
+
+    #[tokio::test]
+    async fn a_select_of_ones_own_works_and_nothing_else_does() {
+        let result =
+            query(json!({"sql": "SELECT * FROM Expenses WHERE quarter='Q4' AND year = 2024;"}))
+                .await
+                .unwrap();
+        assert_eq!(result["count"], 219);
+        assert!(result["rows"][0]["amount"].is_f64());
+        let result = query(json!({"sql": "SELECT sum(amount) AS total FROM expenses WHERE department = 'Sales' AND quarter = 'Q4' AND year = 2024"})).await.unwrap();
+        assert_eq!(
+            result["text"],
+            "The query found one row: total is 104521.08."
+        );
+        let result = query(json!({"sql": "SELECT id, id FROM expenses", "limit": 3}))
+            .await
+            .unwrap();
+        assert_eq!(result["rows"][2], json!({"id": 3, "id_2": 3}));
+        assert_eq!(result["truncated"], true);
+        for (sql, problem) in [
+            ("DROP TABLE expenses", "only be read"),
+            ("PRAGMA table_info(expenses)", "only be read"),
+            ("SELECT 1; SELECT 2", "Multiple statements"),
+            ("SELEKT", "syntax"),
+            ("SELECT nothing FROM expenses", "nothing"),
+            ("SELECT length(zeroblob(100000000))", "too big"),
+        ] {
+            let failure = query(json!({"sql": sql})).await.unwrap_err();
+            assert!(
+                failure.message.contains(problem) && failure.hint.is_some(),
+                "{sql}: {failure}"
+            );
+        }
+        let failure = query(json!({"sql": "SELECT 1", "year": 2024}))
+            .await
+            .unwrap_err();
+        assert_eq!(failure.code, ErrorCode::InvalidParams);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_task_frees_its_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let hour = Duration::from_secs(3600);
+        let specialist = ExpensesQuery {
+            max_time: hour,
+            ..ExpensesQuery::new(dir.path())
+        };
+        let ctx = Context::detached(context(1).request_id(), hour);
+        let endless =
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n";
+        let params = json!({"sql": endless});
+        let task = Task {
+            capability: specialist.card().capabilities[0].name.clone(),
+            params,
+        };
+        let running = tokio::spawn(async move { specialist.handle(task, &ctx).await });
+        // The runtime's end waits for its blocking threads: it comes only because the statement was interrupted.
+        while !dir.path().join("ledger.sqlite").exists() {
+            tokio::task::yield_now().await;
+        }
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+    }
+
+    #[test]
+    fn only_the_sample_has_known_departments() {
+        let dir = tempfile::tempdir().unwrap();
+        let schema = || {
+            ExpensesQuery::new(dir.path()).params_schema()["properties"]["department"]
+                .get("enum")
+                .is_some()
+        };
+        assert!(schema());
+        std::fs::write(dir.path().join("ledger.sqlite"), [0; 100]).unwrap();
+        assert!(!schema());
+    }
+}
