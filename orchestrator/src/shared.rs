@@ -262,7 +262,7 @@ impl Requests {
             .as_ref()
             .and_then(|key| table.records.get(table.keys.get(key)?))
         {
-            if record.request.as_ref() == request {
+            if is_same(&record.request, request) {
                 return Ok((record.clone(), true));
             }
             let failure = Failure::new(
@@ -308,6 +308,19 @@ impl Requests {
     pub(crate) fn forget(&self, id: RequestId) {
         self.table().forget(id);
     }
+}
+
+/// Whether it asks for the same. A repeated request comes in a trace of its own.
+fn is_same(first: &UserRequest, again: &UserRequest) -> bool {
+    let UserRequest {
+        query,
+        user,
+        roles,
+        deadline_ms,
+        traceparent: _,
+    } = first;
+    (query, user, roles, deadline_ms)
+        == (&again.query, &again.user, &again.roles, &again.deadline_ms)
 }
 
 impl Table {

@@ -1,0 +1,247 @@
+//! The command line: what can be typed, and what `--help` says.
+//!
+//! Does not judge the values of settings: their texts go to [`crate::config::layers`] beside those of the other sources.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::layers::Inputs;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  answered
+  1  failed
+  2  the command line, the configuration or the query is unusable
+  3  partly answered: something is missing, and the answer says what
+  4  cancelled
+  5  nobody is there to do it now (overloaded, draining, no node, no LLM): try again later
+
+Settings come from flags, then AMCP_* in the environment, then the configuration file (--config, else AMCP_CONFIG,
+else ./amcp.toml or DATA/amcp.toml), then the defaults; `amcp config show` says which.";
+
+/// Ask in plain language; supervised agents do the work and one answer comes back.
+#[derive(Debug, Parser)]
+#[command(name = "amcp", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Settings that can be given with any command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+struct Flags {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder that everything that is written goes to [default: ./amcp-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<String>,
+    /// No specialist touches the network; shipped sample data is used and labelled
+    #[arg(long, global = true)]
+    offline: bool,
+    /// Who plans: embedded, ollama or openai [default: embedded]
+    #[arg(long, global = true, value_name = "WHO")]
+    llm: Option<String>,
+    /// The model that the LLM server is asked for
+    #[arg(long, global = true, value_name = "NAME")]
+    model: Option<String>,
+    /// Where Ollama listens [default: http://127.0.0.1:11434]
+    #[arg(long, global = true, value_name = "URL")]
+    ollama_url: Option<String>,
+    /// Where an OpenAI-style server listens
+    #[arg(long, global = true, value_name = "URL")]
+    openai_url: Option<String>,
+    /// A file that holds the key of the OpenAI-style server
+    #[arg(long, global = true, value_name = "FILE")]
+    openai_key_file: Option<String>,
+    /// Where a node listens for HTTP [default: 127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    http: Option<String>,
+    /// What is logged: a level or a filter [default: info for a node, else warn]
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// How it is logged: human or json [default: human]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// How long a request may take, such as 30s [default: 60s]
+    #[arg(long, global = true, value_name = "TIME")]
+    deadline: Option<String>,
+}
+
+impl Cli {
+    /// What the configuration is read from.
+    pub(crate) fn inputs(&self) -> Inputs {
+        let flags = &self.flags;
+        let offline = flags.offline.then(|| "true".to_owned());
+        let given = [
+            ("data", flags.data.clone()),
+            ("offline", offline),
+            ("llm", flags.llm.clone()),
+            ("model", flags.model.clone()),
+            ("ollama_url", flags.ollama_url.clone()),
+            ("openai_url", flags.openai_url.clone()),
+            ("openai_key_file", flags.openai_key_file.clone()),
+            ("http", flags.http.clone()),
+            ("log", flags.log.clone()),
+            ("log_format", flags.log_format.clone()),
+            ("deadline", flags.deadline.clone()),
+        ];
+        Inputs {
+            flags: given
+                .into_iter()
+                .filter_map(|(key, text)| Some((key, text?)))
+                .collect(),
+            file: flags.config.clone(),
+            environment: std::env::vars_os().collect(),
+        }
+    }
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ask, and get one answer
+    Ask(Ask),
+    /// Show the plan that a query would be answered with; nothing is carried out
+    Plan(Plan),
+    /// Show who is there: capability, agent, state, tasks in flight, restarts
+    Agents(Agents),
+    /// Check the LLM, the port, the data folder and the sample data
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve over HTTP until told to stop
+    Node,
+    /// Show a whole mesh at work; needs neither an LLM nor a network
+    Demo(Demo),
+    /// Show the settings and where each came from
+    Config {
+        #[command(subcommand)]
+        what: Config,
+    },
+}
+
+/// What is asked, by whom, and of which node.
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// What you want, in plain language; `-` reads it from stdin
+    #[arg(required = true, value_name = "QUERY")]
+    pub(crate) words: Vec<String>,
+    /// The running node to ask; without it one is started in this process
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// A role that you have; may be repeated
+    #[arg(long = "role", value_name = "ROLE")]
+    pub(crate) roles: Vec<String>,
+    /// Your name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print nothing but the answer, or why there is none
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// `amcp ask`.
+#[derive(Debug, Args)]
+pub(crate) struct Ask {
+    #[command(flatten)]
+    pub(crate) query: Query,
+    /// With the same key the same request is carried out once, however often it is sent (with --url)
+    #[arg(long, value_name = "KEY", requires = "url")]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// `amcp plan`.
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) query: Query,
+}
+
+/// `amcp agents`.
+#[derive(Debug, Args)]
+pub(crate) struct Agents {
+    /// The running node to ask; without it one is started in this process
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `amcp demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Let specialists use the network (by default the demo is offline)
+    #[arg(long, conflicts_with = "offline")]
+    pub(crate) online: bool,
+    /// Kill specialists while requests run, and count what becomes of the requests
+    #[arg(long)]
+    pub(crate) faults: bool,
+    /// How many requests --faults sends
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000), requires = "faults")]
+    pub(crate) requests: u32,
+}
+
+/// `amcp config`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Each setting, its value, and where the value came from
+    Show {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::SETTINGS;
+
+    #[test]
+    fn the_command_line_is_sound_and_its_settings_exist() {
+        Cli::command().debug_assert();
+        let cli = Cli::parse_from([
+            "amcp",
+            "--data",
+            "d",
+            "--offline",
+            "--llm",
+            "ollama",
+            "--model",
+            "m",
+            "--ollama-url",
+            "u",
+            "--openai-url",
+            "u",
+            "--openai-key-file",
+            "f",
+            "--http",
+            "h",
+            "--log",
+            "l",
+            "--log-format",
+            "f",
+            "--deadline",
+            "1s",
+            "node",
+        ]);
+        let inputs = cli.inputs();
+        assert_eq!(inputs.flags.len(), 11);
+        for (key, _) in inputs.flags {
+            assert!(SETTINGS.iter().any(|setting| setting.key == key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A running node as seen from the command line: asks, plans and agents over HTTP, progress over server-sent events.
+//!
+//! Does not retry an ask: a lost connection leaves its outcome unknown, and only an idempotency key makes it safe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amcp_gateway::codes;
+use amcp_orchestrator::PlanView;
+use amcp_protocol::{Answer, Failure, Progress, RequestId, UserRequest};
+use futures_util::StreamExt;
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::config::value::{HttpUrl, SettingValue};
+use crate::live::Live;
+use crate::output::Trouble;
+
+/// A node on the same continent answers a dial in a tenth of this.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How often a broken event stream is taken up again: the request goes on without it.
+const RESUMES: u32 = 5;
+/// Pause before it.
+const RESUME_AFTER: Duration = Duration::from_millis(300);
+/// Longest line of an event stream: a plan of 32 tasks with params of 256 KiB.
+const MAX_EVENT: usize = 1024 * 1024;
+
+/// A client of one node.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    error: Failure,
+}
+
+#[derive(Deserialize)]
+struct Accepted {
+    request_id: RequestId,
+}
+
+impl Client {
+    /// # Errors
+    /// When `url` is none.
+    pub(crate) fn new(url: &str) -> Result<Self, Trouble> {
+        let unusable = |problem: String| {
+            Trouble::usage(format!("'{url}' is not usable for --url")).hint(problem)
+        };
+        let base = HttpUrl::parse(url).map_err(unusable)?;
+        let base = Url::parse(&format!("{}/", base.as_str()))
+            .map_err(|error| unusable(error.to_string()))?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            // A node on this machine must not be asked through a proxy.
+            .no_proxy()
+            .build()
+            .map_err(|error| Trouble::failed(format!("no HTTP client: {error}")))?;
+        Ok(Self { http, base })
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Trouble> {
+        let url = self
+            .base
+            .join(path)
+            .map_err(|error| Trouble::failed(format!("no address for {path}: {error}")))?;
+        Ok(self.http.request(method, url))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Trouble> {
+        request.send().await.map_err(|error| {
+            let reason = if error.is_connect() {
+                "nobody answers there"
+            } else {
+                "the connection broke off"
+            };
+            Trouble::new(
+                codes::EXIT_UNAVAILABLE,
+                format!("no answer from {}: {reason}", self.base),
+            )
+            .hint("start a node with `amcp node`, or leave out --url to answer in this process")
+        })
+    }
+
+    /// # Errors
+    /// The node's refusal, or that it cannot be understood.
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Trouble> {
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| {
+            Trouble::failed(format!("the answer of {} broke off: {error}", self.base))
+        })?;
+        if let Ok(value) = serde_json::from_slice(&body) {
+            return Ok(value);
+        }
+        if let Ok(refused) = serde_json::from_slice::<Refused>(&body) {
+            return Err(refused.error.into());
+        }
+        Err(not_a_node(&self.base, status))
+    }
+
+    /// Asks and waits; shows the progress meanwhile if somebody watches.
+    ///
+    /// # Errors
+    /// The node's refusal, or that it cannot be reached.
+    pub(crate) async fn ask(
+        &self,
+        request: &UserRequest,
+        key: Option<&str>,
+        live: Option<Live>,
+    ) -> Result<Arc<Answer>, Trouble> {
+        let mut post = self.request(Method::POST, "ask")?.json(request);
+        if let Some(key) = key {
+            post = post.header("idempotency-key", key);
+        }
+        let Some(mut live) = live else {
+            let response = self.send(post).await?;
+            return Ok(Arc::new(self.read(response).await?));
+        };
+        let response = self.send(post.header("prefer", "respond-async")).await?;
+        let Accepted { request_id } = self.read(response).await?;
+        let watched = self.watch(request_id, &mut live).await;
+        live.clear();
+        watched?;
+        let response = self
+            .send(self.request(Method::GET, &format!("requests/{request_id}"))?)
+            .await?;
+        Ok(Arc::new(self.read(response).await?))
+    }
+
+    /// Follows the events up to the last one, over several connections if need be.
+    async fn watch(&self, id: RequestId, live: &mut Live) -> Result<(), Trouble> {
+        let mut last: Option<String> = None;
+        for resume in 0..=RESUMES {
+            if resume > 0 {
+                tokio::time::sleep(RESUME_AFTER).await;
+            }
+            let mut get = self.request(Method::GET, &format!("requests/{id}/events"))?;
+            if let Some(last) = &last {
+                get = get.header("last-event-id", last);
+            }
+            let Ok(response) = self.send(get).await else {
+                continue;
+            };
+            if !response.status().is_success() {
+                let Refused { error } = self.read(response).await?;
+                return Err(error.into());
+            }
+            if follow(response, &mut last, live).await {
+                return Ok(());
+            }
+        }
+        let message = format!("the events of request {id} broke off {} times", RESUMES + 1);
+        Err(Trouble::new(codes::EXIT_UNAVAILABLE, message)
+            .hint("the request goes on; GET /requests/{id} has its answer"))
+    }
+
+    /// # Errors
+    /// The node's refusal, or that it cannot be reached.
+    pub(crate) async fn plan(&self, request: &UserRequest) -> Result<PlanView, Trouble> {
+        let post = self.request(Method::POST, "plan")?.json(request);
+        let response = self.send(post).await?;
+        self.read(response).await
+    }
+
+    /// # Errors
+    /// The node's refusal, or that it cannot be reached.
+    pub(crate) async fn agents<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
+        let response = self.send(self.request(Method::GET, "agents")?).await?;
+        self.read(response).await
+    }
+}
+
+fn not_a_node(base: &Url, status: StatusCode) -> Trouble {
+    Trouble::failed(format!(
+        "{base} answers ({status}), but not as an AMCP node does"
+    ))
+    .hint("check --url")
+}
+
+/// Shows the events of one connection; true after the last one of the request.
+async fn follow(response: Response, last: &mut Option<String>, live: &mut Live) -> bool {
+    let mut chunks = response.bytes_stream();
+    let mut buffer: Vec<u8> = Vec::new();
+    let mut id = None;
+    while let Some(Ok(chunk)) = chunks.next().await {
+        buffer.extend_from_slice(&chunk);
+        while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = buffer.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end();
+            if let Some(value) = line.strip_prefix("id:") {
+                id = Some(value.trim().to_owned());
+            } else if let Some(data) = line.strip_prefix("data:") {
+                *last = id.take().or(last.take());
+                if let Some(progress) = progress(data) {
+                    live.show(&progress);
+                    if matches!(progress, Progress::Answered { .. }) {
+                        return true;
+                    }
+                }
+            }
+        }
+        if buffer.len() > MAX_EVENT {
+            return false;
+        }
+    }
+    false
+}
+
+/// An event of a kind that this build does not know is passed over.
+fn progress(data: &str) -> Option<Progress> {
+    let mut event: Value = serde_json::from_str(data).ok()?;
+    serde_json::from_value(event.get_mut("data")?.take()).ok()
+}

@@ -1,0 +1,12 @@
+//! What each command does, one module each.
+//!
+//! Does not parse the command line; that is [`crate::cli`].
+
+pub(crate) mod agents;
+pub(crate) mod ask;
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod faults;
+pub(crate) mod node;
+pub(crate) mod plan;

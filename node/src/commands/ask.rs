@@ -1,0 +1,147 @@
+//! `amcp ask`: one query, one answer.
+//!
+//! Prints the answer on stdout and nothing else; what there is to say about it goes to stderr.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use amcp_gateway::codes;
+use amcp_protocol::request::MAX_QUERY_BYTES;
+use amcp_protocol::{Answer, AnswerState, UserRequest};
+
+use crate::cli;
+use crate::client::Client;
+use crate::config::layers::{Loaded, Source};
+use crate::config::value::LlmKind;
+use crate::live::Live;
+use crate::output::{self, Style, Trouble, printable};
+use crate::root::Mesh;
+
+/// Runs the command.
+///
+/// # Errors
+/// The request was refused, or could not be sent.
+pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> {
+    let cli::Ask {
+        query,
+        idempotency_key,
+    } = args;
+    let request = user_request(loaded, &query)?;
+    let live = (!query.quiet && Live::is_wanted()).then(Live::new);
+    let answer = match &query.url {
+        Some(url) => {
+            Client::new(url)?
+                .ask(&request, idempotency_key.as_deref(), live)
+                .await?
+        }
+        None => here(loaded, request, live).await?,
+    };
+    let planned_here = query.url.is_none() && loaded.config.llm == LlmKind::Embedded;
+    if !query.quiet {
+        remark(&answer, planned_here);
+    }
+    show(&answer, query.json)
+}
+
+/// What is asked and by whom, checked.
+///
+/// # Errors
+/// An unusable query, before anything is started.
+pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRequest, Trouble> {
+    let words = query.words.join(" ");
+    let text = if words == "-" { from_stdin()? } else { words };
+    let deadline = loaded.config.deadline;
+    let named = *loaded.source("deadline") != Source::Default;
+    let request = UserRequest {
+        query: text,
+        user: query.user.clone(),
+        roles: query.roles.clone(),
+        deadline_ms: named.then(|| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)),
+        traceparent: None,
+    };
+    request.check()?;
+    Ok(request)
+}
+
+fn from_stdin() -> Result<String, Trouble> {
+    let mut text = String::new();
+    // One byte more than allowed is enough to be refused for its length.
+    let limit = MAX_QUERY_BYTES as u64 + 1;
+    std::io::stdin()
+        .take(limit)
+        .read_to_string(&mut text)
+        .map_err(|error| Trouble::usage(format!("the query on stdin cannot be read: {error}")))?;
+    Ok(text.trim_end().to_owned())
+}
+
+async fn here(
+    loaded: &Loaded,
+    request: UserRequest,
+    live: Option<Live>,
+) -> Result<Arc<Answer>, Trouble> {
+    let mesh = Mesh::start(&loaded.config).await?;
+    let ticket = mesh.orchestrator.ask(request, None)?;
+    let id = ticket.request_id();
+    let watch = async {
+        if let (Some(mut live), Some(mut feed)) = (live, mesh.orchestrator.progress(id, 0)) {
+            while let Some(recorded) = feed.next().await {
+                live.show(&recorded.progress);
+            }
+            live.clear();
+        }
+        ticket.answer().await
+    };
+    tokio::pin!(watch);
+    tokio::select! {
+        answer = &mut watch => return Ok(answer),
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    mesh.orchestrator.cancel(id)?;
+    tokio::select! {
+        answer = &mut watch => Ok(answer),
+        _ = tokio::signal::ctrl_c() => {
+            Err(Trouble::new(codes::EXIT_CANCELLED, "interrupted twice; the request was left as it was"))
+        }
+    }
+}
+
+/// Says on stderr how the answer came about.
+fn remark(answer: &Answer, planned_here: bool) {
+    let style = Style::for_stderr();
+    let note = style.cyan("note:");
+    if planned_here && answer.planner.starts_with("embedded") {
+        output::say(format_args!(
+            "{note} planned without a language model, none is configured (see --llm)"
+        ));
+    }
+    for text in &answer.notes {
+        output::say(format_args!("{note} {}", printable(text)));
+    }
+    if let (AnswerState::Partial, Some(error)) = (answer.state, &answer.error) {
+        let partial = style.yellow("partial:");
+        output::say(format_args!("{partial} {}", printable(&error.message)));
+        if let Some(hint) = &error.hint {
+            output::say(format_args!("{} {}", style.cyan("hint:"), printable(hint)));
+        }
+    }
+}
+
+fn show(answer: &Answer, json: bool) -> Result<u8, Trouble> {
+    let (_, exit) = codes::of_answer(answer);
+    if json {
+        output::print_json(answer)?;
+        return Ok(exit);
+    }
+    match (answer.state, &answer.error) {
+        (AnswerState::Completed | AnswerState::Partial, _) => {
+            output::print(printable(&answer.answer))?;
+        }
+        (AnswerState::Failed | AnswerState::Cancelled, Some(error)) => {
+            output::report(&error.clone().into());
+        }
+        (AnswerState::Failed | AnswerState::Cancelled, None) => {
+            output::report(&Trouble::new(exit, printable(&answer.answer)));
+        }
+    }
+    Ok(exit)
+}

@@ -1,0 +1,253 @@
+//! `amcp demo --faults`: kills specialists at random while requests run, and counts what becomes of the requests.
+//!
+//! Counts what the running node says: no figure is written here.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use amcp_gateway::codes;
+use amcp_protocol::{AnswerState, Progress, RequestId, UserRequest};
+use amcp_registry::{AgentState, Restart, RestartPolicy};
+use futures_util::{StreamExt, stream};
+
+use crate::output::{self, Style, Trouble};
+use crate::root::Mesh;
+use crate::show;
+
+/// Requests at a time: every agent has work in its hands when it is killed.
+const AT_ONCE: usize = 16;
+/// One kill in this time: every agent is killed about five times a second, and is back after 20 ms.
+const KILL_EVERY: Duration = Duration::from_millis(25);
+/// A request that is not answered this long after its deadline is lost.
+const SLACK: Duration = Duration::from_secs(5);
+/// The deadline that the requests name.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Single tasks, tasks beside each other, and a chain; none of them leaves files behind.
+const QUERIES: [&str; 5] = [
+    super::demo::SCENARIOS[0],
+    "What is 17 * 23?",
+    "Show the expenses by department for Q3 2024",
+    "What is the stock price of AMZN?",
+    "Tell me a programming joke",
+];
+
+/// Every agent is killed far more often than a fault that restarting does not cure would end it; and is wanted back
+/// sooner than a request gives up on it.
+pub(super) const POLICY: RestartPolicy = RestartPolicy {
+    restart: Restart::Permanent,
+    restart_intensity: 10_000,
+    restart_period: Duration::from_secs(10),
+    backoff: Duration::from_millis(20),
+    backoff_max: Duration::from_millis(50),
+};
+
+/// What became of the requests.
+#[derive(Debug, Default)]
+struct Tally {
+    requests: u32,
+    refused: u32,
+    lost: u32,
+    answered: u32,
+    /// Requests with more or fewer than one final event, or an id that another had.
+    not_once: u32,
+    completed: u32,
+    partial: u32,
+    failed: u32,
+    cancelled: u32,
+    dispatched: u32,
+    retried: u32,
+    ids: BTreeSet<RequestId>,
+}
+
+/// Sends the requests and kills meanwhile.
+///
+/// # Errors
+/// Those of stdout.
+pub(super) async fn run(mesh: &Mesh, requests: u32) -> Result<u8, Trouble> {
+    output::print(format_args!(
+        "Sending {requests} requests, {AT_ONCE} at a time, and killing a random specialist every {} ms …",
+        KILL_EVERY.as_millis()
+    ))?;
+    let restarts_before = restarts(mesh);
+    let began = Instant::now();
+    let mut tally = Tally::default();
+    let mut outcomes = stream::iter(0..requests)
+        .map(|number| one(mesh, number))
+        .buffer_unordered(AT_ONCE);
+    let mut kill_at = tokio::time::interval(KILL_EVERY);
+    let mut kills = 0_u32;
+    loop {
+        tokio::select! {
+            outcome = outcomes.next() => match outcome {
+                Some(outcome) => tally.count(outcome),
+                None => break,
+            },
+            _ = kill_at.tick() => kills += u32::from(kill_one(mesh).await),
+        }
+    }
+    drop(outcomes);
+    let took = began.elapsed();
+    let all_back = wait_until_back(mesh).await;
+    let restarts = restarts(mesh).saturating_sub(restarts_before);
+    output::print(tally.report(kills, restarts, took))?;
+    let counts = mesh.orchestrator.counts();
+    output::print(format_args!(
+        "late, duplicate and foreign responses dropped: {}, {}, {}",
+        counts.dropped_late, counts.dropped_duplicate, counts.dropped_foreign
+    ))?;
+    let style = Style::for_stdout();
+    let good = tally.lost == 0 && tally.not_once == 0 && tally.refused == 0 && all_back;
+    let verdict = if good {
+        style.green("Every request was answered exactly once, and every specialist is back.")
+    } else {
+        style.red("Something was lost: see the counts.")
+    };
+    output::print(verdict)?;
+    Ok(if good {
+        codes::EXIT_ANSWERED
+    } else {
+        codes::EXIT_FAILED
+    })
+}
+
+/// What became of one request.
+enum Outcome {
+    Refused,
+    Lost,
+    Answered {
+        id: RequestId,
+        state: AnswerState,
+        finals: u32,
+        dispatched: u32,
+        retried: u32,
+    },
+}
+
+async fn one(mesh: &Mesh, number: u32) -> Outcome {
+    let query = QUERIES
+        .get(number as usize % QUERIES.len())
+        .copied()
+        .unwrap_or_default();
+    let request = UserRequest {
+        deadline_ms: u64::try_from(DEADLINE.as_millis()).ok(),
+        ..UserRequest::new(query)
+    };
+    let Ok(ticket) = mesh.orchestrator.ask(request, None) else {
+        return Outcome::Refused;
+    };
+    let id = ticket.request_id();
+    let Ok(answer) = tokio::time::timeout(DEADLINE + SLACK, ticket.answer()).await else {
+        return Outcome::Lost;
+    };
+    let (mut finals, mut dispatched, mut retried) = (0, 0, 0);
+    if let Some(mut feed) = mesh.orchestrator.progress(id, 0) {
+        while let Some(recorded) = feed.next().await {
+            match recorded.progress {
+                Progress::Answered { .. } => finals += 1,
+                Progress::Dispatched { .. } => dispatched += 1,
+                Progress::Retried { .. } => retried += 1,
+                Progress::Accepted { .. }
+                | Progress::Planned { .. }
+                | Progress::Completed { .. }
+                | Progress::Failed { .. } => {}
+            }
+        }
+    }
+    Outcome::Answered {
+        id,
+        state: answer.state,
+        finals,
+        dispatched,
+        retried,
+    }
+}
+
+impl Tally {
+    fn count(&mut self, outcome: Outcome) {
+        self.requests += 1;
+        match outcome {
+            Outcome::Refused => self.refused += 1,
+            Outcome::Lost => self.lost += 1,
+            Outcome::Answered {
+                id,
+                state,
+                finals,
+                dispatched,
+                retried,
+            } => {
+                self.answered += 1;
+                self.dispatched += dispatched;
+                self.retried += retried;
+                if finals != 1 || !self.ids.insert(id) {
+                    self.not_once += 1;
+                }
+                match state {
+                    AnswerState::Completed => self.completed += 1,
+                    AnswerState::Partial => self.partial += 1,
+                    AnswerState::Failed => self.failed += 1,
+                    AnswerState::Cancelled => self.cancelled += 1,
+                }
+            }
+        }
+    }
+
+    fn report(&self, kills: u32, restarts: u64, took: Duration) -> String {
+        let rows = [
+            ("requests", u64::from(self.requests)),
+            ("answered", u64::from(self.answered)),
+            ("  completed", u64::from(self.completed)),
+            ("  partial", u64::from(self.partial)),
+            ("  failed", u64::from(self.failed)),
+            ("  cancelled", u64::from(self.cancelled)),
+            ("refused", u64::from(self.refused)),
+            ("lost", u64::from(self.lost)),
+            ("not answered exactly once", u64::from(self.not_once)),
+            ("tasks dispatched", u64::from(self.dispatched)),
+            ("tasks retried", u64::from(self.retried)),
+            ("specialists killed", u64::from(kills)),
+            ("specialists restarted", restarts),
+            (
+                "milliseconds",
+                u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            ),
+        ];
+        let mut table = vec![vec!["WHAT".to_owned(), "HOW MANY".to_owned()]];
+        table.extend(rows.map(|(what, count)| vec![what.to_owned(), count.to_string()]));
+        show::table(&table, Style::for_stdout())
+    }
+}
+
+async fn kill_one(mesh: &Mesh) -> bool {
+    let ready: Vec<_> = mesh
+        .registry
+        .directory()
+        .agents()
+        .into_iter()
+        .filter(|agent| agent.state == AgentState::Ready)
+        .collect();
+    let Some(count) = u64::try_from(ready.len()).ok().filter(|&n| n > 0) else {
+        return false;
+    };
+    let random = uuid::Uuid::new_v4().as_u64_pair().0 % count;
+    let chosen = usize::try_from(random).ok().and_then(|i| ready.get(i));
+    match chosen {
+        Some(agent) => mesh.kill(&agent.agent).await,
+        None => false,
+    }
+}
+
+fn restarts(mesh: &Mesh) -> u64 {
+    let agents = mesh.registry.directory().agents();
+    agents.iter().map(|agent| agent.restarts).sum()
+}
+
+async fn wait_until_back(mesh: &Mesh) -> bool {
+    let all_ready = mesh.registry.wait_for(|directory| {
+        directory
+            .agents()
+            .iter()
+            .all(|agent| agent.state == AgentState::Ready)
+    });
+    tokio::time::timeout(SLACK, all_ready).await.is_ok()
+}

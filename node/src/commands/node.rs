@@ -1,0 +1,93 @@
+//! `amcp node`: serves over HTTP until told to stop, then drains.
+//!
+//! Does not serve or supervise by itself; the root supervisor's parts do.
+
+use std::time::Duration;
+
+use amcp_gateway::codes;
+use amcp_orchestrator::Drained;
+
+use crate::config::layers::Loaded;
+use crate::output::{self, Trouble};
+use crate::root::Mesh;
+
+/// Exit code of a process that a signal ended (128 + SIGINT).
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Runs the command.
+///
+/// # Errors
+/// The node does not start, or a part of it ended too often.
+pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
+    let config = &loaded.config;
+    // Before anything is started, so that a signal that comes at once is not lost.
+    let mut signals = Signals::listen()?;
+    let mesh = Mesh::start_serving(config).await?;
+    if let Some(address) = mesh.address() {
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "there are no accounts yet: whoever reaches this address may use the node");
+        }
+        output::print(format_args!("listening on http://{address}"))?;
+    }
+    tokio::select! {
+        () = signals.next() => {}
+        reason = mesh.failed() => {
+            return Err(Trouble::failed(format!("the node cannot go on: {reason}"))
+                .hint("the log says why it ended; start it again"));
+        }
+    }
+    output::say(format_args!(
+        "draining for at most {} s; once more ends at once",
+        config.drain.as_secs_f64()
+    ));
+    tokio::select! {
+        (drained, leftover) = mesh.drain(config.drain) => {
+            output::say(summary(&drained, config.drain));
+            for left in leftover {
+                output::say(format_args!("{} left {} tasks", left.agent, left.tasks));
+            }
+            Ok(if drained.cut_off.is_empty() { codes::EXIT_ANSWERED } else { codes::EXIT_FAILED })
+        }
+        () = signals.next() => Ok(EXIT_INTERRUPTED),
+    }
+}
+
+fn summary(drained: &Drained, within: Duration) -> String {
+    if drained.cut_off.is_empty() {
+        return format!(
+            "drained: {} answered meanwhile, nothing left",
+            drained.answered
+        );
+    }
+    let ids: Vec<String> = drained.cut_off.iter().map(ToString::to_string).collect();
+    format!(
+        "drained: {} answered meanwhile, {} cut off after {} s and answered as failed: {}",
+        drained.answered,
+        ids.len(),
+        within.as_secs_f64(),
+        ids.join(" ")
+    )
+}
+
+/// What asks the process to end.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Trouble> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A request's progress on a terminal while it is worked on: the plan, and a line for each task that changes in place.
+//!
+//! Does not print answers, and is not used where nobody watches.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use amcp_protocol::{PlannedTaskView, Progress, TaskId};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::output::Style;
+use crate::show;
+
+/// Smooth to the eye and cheap to draw.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The lines on the terminal.
+pub(crate) struct Live {
+    lines: MultiProgress,
+    thinking: ProgressBar,
+    tasks: BTreeMap<TaskId, ProgressBar>,
+    style: Style,
+}
+
+impl Live {
+    /// Whether there is somebody to watch.
+    pub(crate) fn is_wanted() -> bool {
+        io::stderr().is_terminal() && io::stdout().is_terminal()
+    }
+
+    pub(crate) fn new() -> Self {
+        let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let thinking = lines.add(spinner("planning"));
+        Self {
+            lines,
+            thinking,
+            tasks: BTreeMap::new(),
+            style: Style::for_stderr(),
+        }
+    }
+
+    /// Shows what happened.
+    pub(crate) fn show(&mut self, progress: &Progress) {
+        match progress {
+            Progress::Accepted { .. } => {}
+            Progress::Planned {
+                planner,
+                round,
+                tasks,
+                unplaced,
+            } => self.planned(planner, *round, tasks, unplaced),
+            Progress::Dispatched { task, .. } | Progress::Retried { task, .. } => {
+                if let (Some(line), Some(text)) =
+                    (self.tasks.get(task), show::event(progress, self.style))
+                {
+                    line.set_message(text);
+                }
+            }
+            Progress::Completed { task, .. } | Progress::Failed { task, .. } => {
+                if let Some(line) = self.tasks.remove(task) {
+                    line.finish_and_clear();
+                }
+                if let Some(text) = show::event(progress, self.style) {
+                    let _ = self.lines.println(format!("  {text}"));
+                }
+                if self.tasks.is_empty() {
+                    self.thinking.set_message("writing the answer");
+                }
+            }
+            Progress::Answered { .. } => self.clear(),
+        }
+    }
+
+    fn planned(
+        &mut self,
+        planner: &str,
+        round: u32,
+        tasks: &[PlannedTaskView],
+        unplaced: &[String],
+    ) {
+        let again = if round > 1 { ", second round" } else { "" };
+        let heading = format!("Plan by {}{again}", self.style.bold(planner));
+        let _ = self.lines.println(heading);
+        let _ = self
+            .lines
+            .println(show::tasks(tasks, self.style).trim_end());
+        for part in unplaced {
+            let _ = self.lines.println(show::unplaced(part, self.style));
+        }
+        self.thinking.set_message("working");
+        for task in tasks {
+            let waiting = format!("{} {}", task.id, task.capability);
+            let line = self
+                .lines
+                .insert_before(&self.thinking, spinner(&self.style.dim(&waiting)));
+            self.tasks.insert(task.id.clone(), line);
+        }
+    }
+
+    /// Takes away what is not finished.
+    pub(crate) fn clear(&mut self) {
+        for line in self.tasks.values() {
+            line.finish_and_clear();
+        }
+        self.thinking.finish_and_clear();
+    }
+}
+
+fn spinner(message: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(message.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg} {elapsed:.dim}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(TICK);
+    bar
+}

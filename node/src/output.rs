@@ -1,0 +1,196 @@
+//! What goes to the terminal: troubles with their hints, colour only where it is wanted, nothing lost when a pipe closes.
+//!
+//! Does not decide what is said; the commands do.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+use amcp_gateway::codes;
+use amcp_protocol::{ErrorCode, Failure};
+use serde::Serialize;
+
+/// Why a command ends without doing what it was asked: what is wrong, what to do, and the exit code.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    message: String,
+    hint: Option<String>,
+    exit: u8,
+}
+
+impl Trouble {
+    pub(crate) fn new(exit: u8, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+            exit,
+        }
+    }
+
+    /// The command line, the configuration or the query is unusable.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(codes::EXIT_USAGE, message)
+    }
+
+    /// Something that should work did not.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(codes::EXIT_FAILED, message)
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same as data.
+    pub(crate) fn into_failure(self) -> Failure {
+        let code = match self.exit {
+            codes::EXIT_USAGE => ErrorCode::BadRequest,
+            _ => ErrorCode::Internal,
+        };
+        Failure {
+            hint: self.hint,
+            ..Failure::new(code, self.message)
+        }
+    }
+
+    pub(crate) const fn exit(&self) -> u8 {
+        self.exit
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self {
+            message: format!("{} [{}]", failure.message, failure.code),
+            hint: failure.hint,
+            exit: codes::outcome(failure.code).1,
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::failed(format!("writing the output: {error}"))
+    }
+}
+
+/// Writes to stdout. Whoever reads a pipe may stop reading: that is no failure.
+///
+/// # Errors
+/// Those of stdout except for a closed pipe.
+pub(crate) fn print(text: impl fmt::Display) -> io::Result<()> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes JSON to stdout: indented for people, on one line for programs.
+///
+/// # Errors
+/// Those of [`print()`].
+pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
+    let text = if io::stdout().is_terminal() {
+        serde_json::to_string_pretty(value)?
+    } else {
+        serde_json::to_string(value)?
+    };
+    print(text)
+}
+
+/// Writes to stderr; when that is gone there is nobody to tell.
+pub(crate) fn say(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Reports a trouble on stderr.
+pub(crate) fn report(trouble: &Trouble) {
+    let style = Style::for_stderr();
+    say(format_args!("{} {}", style.red("error:"), trouble.message));
+    if let Some(hint) = &trouble.hint {
+        say(format_args!("{} {hint}", style.cyan("hint:")));
+    }
+}
+
+/// Colours, or none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Style {
+    colours: bool,
+}
+
+impl Style {
+    pub(crate) fn for_stdout() -> Self {
+        Self::when(io::stdout().is_terminal())
+    }
+
+    pub(crate) fn for_stderr() -> Self {
+        Self::when(io::stderr().is_terminal())
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn none() -> Self {
+        Self { colours: false }
+    }
+
+    /// <https://no-color.org>: any value that is not empty.
+    fn when(terminal: bool) -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Self {
+            colours: terminal && !unwanted,
+        }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colours {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    pub(crate) fn red(self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
+    pub(crate) fn green(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    pub(crate) fn yellow(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    pub(crate) fn cyan(self, text: &str) -> String {
+        self.paint("36", text)
+    }
+
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+}
+
+/// Text that others wrote, made safe to print: control characters could move the cursor or rewrite the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            c if c.is_control() => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}

@@ -1,0 +1,298 @@
+//! A node's parts, put together: registry, specialists, planner, orchestrator, and the HTTP listener where it serves.
+//!
+//! Does not decide when to start or stop; the commands do. The parts' order is that of their needs, and the reverse is
+//! the order of their end.
+
+mod http;
+mod parts;
+mod supervisor;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use amcp_gateway::{GatewayState, Limits, router};
+use amcp_orchestrator::llm::SharedLlm;
+use amcp_orchestrator::{Drained, OrchestratorHandle};
+use amcp_protocol::{AgentId, ErrorCode, Failure};
+use amcp_registry::{EventBus, RegistryHandle, RestartPolicy};
+use amcp_specialists::{Leftover, SupervisorHandle};
+use ractor::{Actor, ActorRef};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use parts::{llm_settings, specialist_settings};
+use supervisor::{ChildSpec, RootMsg, RootSupervisor};
+
+use crate::config::Config;
+use crate::output::Trouble;
+
+/// How long one part may take to stop; what hangs longer is left to the end of the process.
+const PART_STOP: Duration = Duration::from_secs(2);
+/// How long the listener's open connections may outlive the drain of the requests: time to fetch the answers.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the agents may take to be ready before a node is called broken.
+const SETTLE: Duration = Duration::from_secs(10);
+/// Where reports are, in the data folder.
+const REPORTS: &str = "reports";
+
+/// The specialists' supervisor of the moment: after a restart it is another.
+type Supervisors = watch::Sender<Option<SupervisorHandle>>;
+
+/// A running node.
+pub(crate) struct Mesh {
+    pub(crate) orchestrator: OrchestratorHandle,
+    pub(crate) registry: RegistryHandle,
+    supervisors: Arc<Supervisors>,
+    root: ActorRef<RootMsg>,
+    fate: watch::Receiver<Option<String>>,
+    http: Option<Listener>,
+}
+
+/// The listener of a node that serves.
+struct Listener {
+    address: SocketAddr,
+    close: CancellationToken,
+    closed: CancellationToken,
+}
+
+impl Mesh {
+    /// Starts a node that writes nothing and does not listen.
+    ///
+    /// # Errors
+    /// A part does not start.
+    pub(crate) async fn start_idle(config: &Config) -> Result<Self, Trouble> {
+        Self::start_parts(config, None, RestartPolicy::default()).await
+    }
+
+    /// Starts a node that does not listen.
+    ///
+    /// # Errors
+    /// The data folder cannot be used, or a part does not start.
+    pub(crate) async fn start(config: &Config) -> Result<Self, Trouble> {
+        usable_data(&config.data)?;
+        Self::start_idle(config).await
+    }
+
+    /// The same, with another budget for the restarts of specialists.
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    pub(crate) async fn start_with(
+        config: &Config,
+        specialists: RestartPolicy,
+    ) -> Result<Self, Trouble> {
+        usable_data(&config.data)?;
+        Self::start_parts(config, None, specialists).await
+    }
+
+    /// Starts a node and its listener.
+    ///
+    /// # Errors
+    /// The address cannot be bound, and those of [`Self::start`].
+    pub(crate) async fn start_serving(config: &Config) -> Result<Self, Trouble> {
+        usable_data(&config.data)?;
+        let listener = bind(config.http)?;
+        Self::start_parts(config, Some(listener), RestartPolicy::default()).await
+    }
+
+    async fn start_parts(
+        config: &Config,
+        listener: Option<TcpListener>,
+        specialists: RestartPolicy,
+    ) -> Result<Self, Trouble> {
+        let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let bus = EventBus::new();
+        let registry = RegistryHandle::new("amcp", bus.clone());
+        let llm = parts::llm(config)?;
+        let planner = parts::planner(config, llm.clone());
+        let settings = parts::orchestrator_settings(config)?;
+        let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
+        let supervisors = Arc::new(Supervisors::new(None));
+        let specialist_settings =
+            specialist_settings(config, llm.map(|llm| llm as SharedLlm), address);
+        let mut specs = vec![
+            parts::registry_part(registry.clone()),
+            parts::specialists_part(
+                registry.clone(),
+                &specialist_settings,
+                specialists,
+                supervisors.clone(),
+            ),
+            parts::planner_part(orchestrator.clone()),
+            parts::orchestrator_part(orchestrator.clone()),
+        ];
+        let http = listener.zip(address).map(|(listener, address)| {
+            let (part, close, closed) = http_part(config, listener, &orchestrator, &registry);
+            specs.push(part);
+            Listener {
+                address,
+                close,
+                closed,
+            }
+        });
+        let (fate, fate_seen) = watch::channel(None);
+        let (root, _) = Actor::spawn(None, RootSupervisor, (specs, fate))
+            .await
+            .map_err(|error| Trouble::failed(format!("the node does not start: {error}")))?;
+        let mesh = Self {
+            orchestrator,
+            registry,
+            supervisors,
+            root,
+            fate: fate_seen,
+            http,
+        };
+        mesh.settle().await?;
+        Ok(mesh)
+    }
+
+    async fn settle(&self) -> Result<(), Trouble> {
+        let Some(supervisor) = self.supervisor() else {
+            return Err(Trouble::failed(
+                "the specialists' supervisor ended while it started",
+            ));
+        };
+        tokio::time::timeout(SETTLE, supervisor.settled())
+            .await
+            .map_err(|_| {
+                Trouble::failed("the specialists are not ready after 10 s")
+                    .hint("run again with --log info to see which one it is")
+            })
+    }
+
+    fn supervisor(&self) -> Option<SupervisorHandle> {
+        self.supervisors.borrow().clone()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|listener| listener.address)
+    }
+
+    /// Kills an agent; says whether it was running.
+    pub(crate) async fn kill(&self, agent: &AgentId) -> bool {
+        match self.supervisor() {
+            Some(supervisor) => supervisor.kill(agent).await,
+            None => false,
+        }
+    }
+
+    /// Completes when a part ended too often, with the reason.
+    pub(crate) async fn failed(&self) -> String {
+        let mut fate = self.fate.clone();
+        match fate.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "its root supervisor ended".to_owned(),
+        }
+    }
+
+    /// Takes nothing new, lets what is under way end within this time, and stops every part. Returns what became of the
+    /// requests, and the tasks that specialists had to leave.
+    pub(crate) async fn drain(&self, within: Duration) -> (Drained, Vec<Leftover>) {
+        // The listener still serves: /readyz says that the node drains, and answers can be fetched.
+        let drained = self.orchestrator.drain(within).await;
+        let leftover = match self.supervisor() {
+            // Without requests there are no tasks but those that were cut off a moment ago.
+            Some(supervisor) => supervisor.drain(PART_STOP).await,
+            None => Vec::new(),
+        };
+        if let Some(listener) = &self.http {
+            listener.close.cancel();
+            let _ = tokio::time::timeout(LAST_WORDS, listener.closed.cancelled()).await;
+        }
+        // A root that ended before has stopped its parts.
+        let _ = self.root.send_message(RootMsg::Stop);
+        let _ = self.root.wait(Some(PART_STOP)).await;
+        (drained, leftover)
+    }
+}
+
+fn http_part(
+    config: &Config,
+    listener: TcpListener,
+    orchestrator: &OrchestratorHandle,
+    registry: &RegistryHandle,
+) -> (ChildSpec, CancellationToken, CancellationToken) {
+    let (close, closed) = (CancellationToken::new(), CancellationToken::new());
+    let state = GatewayState {
+        orchestrator: orchestrator.clone(),
+        registry: registry.clone(),
+        reports: config.data.join(REPORTS),
+        readiness: readiness(orchestrator.clone(), registry.clone()),
+    };
+    let http = http::Http {
+        listener,
+        router: router(state),
+        limits: Limits {
+            connections: config.connections as usize,
+            ..Limits::default()
+        },
+        close: close.clone(),
+        closed: closed.clone(),
+    };
+    (parts::http_part(Arc::new(http)), close, closed)
+}
+
+fn readiness(
+    orchestrator: OrchestratorHandle,
+    registry: RegistryHandle,
+) -> amcp_gateway::Readiness {
+    Arc::new(move || {
+        let mut reasons = Vec::new();
+        if orchestrator.is_draining() {
+            reasons.push("the node is draining".to_owned());
+        }
+        let ready =
+            |status: &amcp_registry::AgentStatus| status.state == amcp_registry::AgentState::Ready;
+        if !registry.load().agents().iter().any(ready) {
+            reasons.push("no agent is ready".to_owned());
+        }
+        reasons
+    })
+}
+
+/// Makes the folder and tries it.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn prepare_data(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let probe = folder.join(format!(".probe-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&probe, b"amcp")?;
+    std::fs::remove_file(&probe)
+}
+
+fn usable_data(folder: &Path) -> Result<(), Trouble> {
+    prepare_data(folder).map_err(|error| {
+        let shown = folder.display();
+        Trouble::failed(format!(
+            "the data folder {shown} cannot be written: {error}"
+        ))
+        .hint("choose another with --data DIR, or AMCP_DATA, or data in the configuration file")
+    })
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, Trouble> {
+    TcpListener::bind(address).map_err(|error| bind_failure(address, &error).into())
+}
+
+/// Why an address cannot be listened on.
+pub(crate) fn bind_failure(address: SocketAddr, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind as Kind;
+    let message = format!("the node cannot listen on {address}: {error}");
+    let hint = match error.kind() {
+        Kind::AddrInUse => {
+            "another program listens there, perhaps another node: choose another port with --http, or port 0 for any"
+        }
+        Kind::PermissionDenied => {
+            "ports below 1024 need privileges: choose a higher one with --http"
+        }
+        Kind::AddrNotAvailable => {
+            "this machine has no such address: choose one with --http, such as 127.0.0.1:8080"
+        }
+        _ => "choose another address with --http",
+    };
+    Failure::new(ErrorCode::Internal, message).hint(hint)
+}

@@ -1,0 +1,81 @@
+//! The [`HttpActor`]: the gateway's listener as a supervised part of the node.
+//!
+//! Does not serve by itself; the gateway does, in a task of its own whose end ends the actor.
+
+use std::io;
+use std::net::TcpListener;
+
+use amcp_gateway::{Limits, Router, serve};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// What is served where.
+#[derive(Debug)]
+pub(crate) struct Http {
+    /// Bound once and kept over restarts, so that nobody else can take the port in between.
+    pub(crate) listener: TcpListener,
+    /// The gateway's routes.
+    pub(crate) router: Router,
+    /// What clients may cost.
+    pub(crate) limits: Limits,
+    /// Cancelled to take no new connection and end when those that there are have ended.
+    pub(crate) close: CancellationToken,
+    /// Cancelled when that is done.
+    pub(crate) closed: CancellationToken,
+}
+
+/// What the listener's actor understands.
+#[derive(Debug)]
+pub(crate) enum HttpMsg {
+    /// From its task: serving ended.
+    Ended(io::Result<()>),
+}
+
+impl ractor::Message for HttpMsg {}
+
+/// Holds the serving task.
+#[derive(Debug)]
+pub(crate) struct HttpActor;
+
+impl Actor for HttpActor {
+    type Msg = HttpMsg;
+    type State = AbortOnDropHandle<()>;
+    type Arguments = std::sync::Arc<Http>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<HttpMsg>,
+        http: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let listener = http.listener.try_clone()?;
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let task = tokio::spawn(async move {
+            let (router, limits) = (http.router.clone(), http.limits.clone());
+            let serving = tokio::spawn(serve(listener, router, limits, http.close.clone()));
+            // A panic must reach the actor like any other end.
+            let served = AbortOnDropHandle::new(serving)
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)));
+            if served.is_ok() {
+                http.closed.cancel();
+            }
+            // An actor that ended before its task has nothing more to learn from it.
+            let _ = myself.send_message(HttpMsg::Ended(served));
+        });
+        Ok(AbortOnDropHandle::new(task))
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<HttpMsg>,
+        message: HttpMsg,
+        _task: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let HttpMsg::Ended(served) = message;
+        served?;
+        myself.stop(None);
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! How each part of a node is made from the configuration, and how it is started.
+//!
+//! Does not start anything; the root supervisor does.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use amcp_orchestrator::llm::{
+    ApiKey, GuardSettings, Guarded, LlmSettings, Provider, SharedLlm, parse_ollama_url,
+    parse_openai_url,
+};
+use amcp_orchestrator::{OrchestratorHandle, Settings};
+use amcp_plan::PlanLimits;
+use amcp_registry::{RegistryHandle, Restart, RestartPolicy};
+use amcp_specialists::{ChildSpec as AgentSpec, ShellLimits, SupervisorConfig, builtin};
+use ractor::{Actor, ActorCell};
+
+use super::Supervisors;
+use super::http::{Http, HttpActor};
+use super::supervisor::{ChildSpec, Start};
+use crate::config::Config;
+use crate::config::value::LlmKind;
+use crate::output::Trouble;
+
+/// What the configured LLM is asked with; nothing when there is none.
+///
+/// # Errors
+/// A model, an address or a key is missing or unusable.
+pub(crate) fn llm_settings(config: &Config) -> Result<Option<LlmSettings>, Trouble> {
+    let model = || {
+        config.model.clone().ok_or_else(|| {
+            Trouble::usage("no model is chosen for the LLM").hint("name one with --model")
+        })
+    };
+    let unusable = |error: amcp_orchestrator::llm::UrlError| Trouble::usage(error.to_string());
+    let (provider, url) = match config.llm {
+        LlmKind::Embedded => return Ok(None),
+        LlmKind::Ollama => {
+            let url = parse_ollama_url(config.ollama_url.as_str()).map_err(unusable)?;
+            (Provider::Ollama, url)
+        }
+        LlmKind::Openai => {
+            let url = config.openai_url.as_ref().ok_or_else(|| {
+                Trouble::usage("no address is given for the OpenAI-style server")
+                    .hint("add --openai-url URL")
+            })?;
+            let url = parse_openai_url(url.as_str()).map_err(unusable)?;
+            (Provider::OpenAi, url)
+        }
+    };
+    let mut settings = LlmSettings::new(provider, url, model()?);
+    settings.num_ctx = config.llm_context;
+    settings.api_key = key(config)?;
+    Ok(Some(settings))
+}
+
+fn key(config: &Config) -> Result<Option<ApiKey>, Trouble> {
+    if config.llm != LlmKind::Openai {
+        return Ok(None);
+    }
+    if let Some(path) = &config.openai_key_file {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let shown = path.display();
+            Trouble::usage(format!("the key file {shown} cannot be read: {error}"))
+        })?;
+        return Ok(Some(ApiKey::new(text.trim())));
+    }
+    Ok(config
+        .openai_key
+        .as_ref()
+        .map(|key| ApiKey::new(key.reveal())))
+}
+
+/// The configured LLM behind its guard.
+///
+/// # Errors
+/// Those of [`llm_settings`].
+pub(super) fn llm(config: &Config) -> Result<Option<Arc<Guarded>>, Trouble> {
+    let Some(settings) = llm_settings(config)? else {
+        return Ok(None);
+    };
+    let guard = GuardSettings {
+        concurrency: config.llm_concurrency as usize,
+        call: config.llm_timeout,
+        ..GuardSettings::default()
+    };
+    Ok(Some(Guarded::new(settings.client()?, guard)))
+}
+
+/// What the orchestrator is run with.
+///
+/// # Errors
+/// The default deadline is longer than the longest.
+pub(super) fn orchestrator_settings(config: &Config) -> Result<Settings, Trouble> {
+    if config.deadline > config.max_deadline {
+        return Err(Trouble::usage("deadline is longer than max_deadline")
+            .hint("`amcp config show` says where each comes from"));
+    }
+    Ok(Settings {
+        max_requests: config.max_requests as usize,
+        default_deadline: config.deadline,
+        max_deadline: config.max_deadline,
+        attempts: config.attempts,
+        limits: PlanLimits {
+            tasks: config.max_tasks as usize,
+            ..PlanLimits::default()
+        },
+        llm_calls: config.llm_calls,
+        result_bytes: config.result_bytes,
+        retained: config.retained as usize,
+    })
+}
+
+/// What the built-in specialists need to know.
+pub(crate) fn specialist_settings(
+    config: &Config,
+    llm: Option<SharedLlm>,
+    address: Option<SocketAddr>,
+) -> builtin::Settings {
+    let text = |url: &Option<crate::config::value::HttpUrl>| {
+        url.as_ref().map(|url| url.as_str().to_owned())
+    };
+    let public = text(&config.public_url).or_else(|| address.map(|a| format!("http://{a}")));
+    builtin::Settings {
+        offline: config.offline,
+        weather_url: text(&config.weather_url),
+        geocoding_url: text(&config.geocoding_url),
+        public_url: public.map(|url| format!("{url}/files")),
+        llm,
+        ..builtin::Settings::new(&config.data)
+    }
+}
+
+fn part<F, C>(name: &'static str, start: F) -> ChildSpec
+where
+    F: Fn(ActorCell) -> C + Send + Sync + 'static,
+    C: Future<Output = Result<ActorCell, ractor::SpawnErr>> + Send + 'static,
+{
+    let start: Start = Arc::new(move |supervisor| {
+        let started = start(supervisor);
+        Box::pin(async move { started.await.map_err(|error| error.to_string()) })
+    });
+    ChildSpec {
+        name,
+        policy: RestartPolicy::default(),
+        start,
+    }
+}
+
+pub(super) fn registry_part(registry: RegistryHandle) -> ChildSpec {
+    part("registry", move |supervisor| {
+        let registry = registry.clone();
+        async move {
+            let (actor, _) = registry.spawn(Some(supervisor)).await?;
+            Ok(actor.get_cell())
+        }
+    })
+}
+
+pub(super) fn planner_part(orchestrator: OrchestratorHandle) -> ChildSpec {
+    part("planner", move |supervisor| {
+        let orchestrator = orchestrator.clone();
+        async move { Ok(orchestrator.spawn_planner(Some(supervisor)).await?.0) }
+    })
+}
+
+pub(super) fn orchestrator_part(orchestrator: OrchestratorHandle) -> ChildSpec {
+    part("orchestrator", move |supervisor| {
+        let orchestrator = orchestrator.clone();
+        async move { Ok(orchestrator.spawn(Some(supervisor)).await?.0) }
+    })
+}
+
+pub(super) fn specialists_part(
+    registry: RegistryHandle,
+    settings: &builtin::Settings,
+    policy: RestartPolicy,
+    current: Arc<Supervisors>,
+) -> ChildSpec {
+    let agents: Vec<AgentSpec> = builtin::all(settings)
+        .into_iter()
+        .map(|(id, factory)| AgentSpec {
+            id,
+            factory,
+            policy,
+            limits: ShellLimits::default(),
+        })
+        .collect();
+    part("specialists", move |supervisor| {
+        let config = SupervisorConfig::new(registry.clone(), agents.clone());
+        let current = current.clone();
+        async move {
+            let handle = config.start(Some(supervisor)).await?;
+            let cell = handle.cell();
+            current.send_replace(Some(handle));
+            Ok(cell)
+        }
+    })
+}
+
+pub(super) fn http_part(http: Arc<Http>) -> ChildSpec {
+    let mut spec = part("http", move |supervisor| {
+        let http = http.clone();
+        async move {
+            let (actor, _) = Actor::spawn_linked(None, HttpActor, http, supervisor).await?;
+            Ok(actor.get_cell())
+        }
+    });
+    // It stops by itself when the node closes it.
+    spec.policy.restart = Restart::Transient;
+    spec
+}

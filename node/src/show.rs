@@ -1,0 +1,224 @@
+//! Plans, progress, answers and agents as text for people.
+//!
+//! Pure: writes nothing. What others wrote (queries, results, names) is made printable here.
+
+use std::fmt::Write;
+
+use amcp_orchestrator::PlanView;
+use amcp_protocol::{PlannedTaskView, Progress, TaskState};
+use serde_json::Value;
+
+use crate::output::{Style, printable};
+
+/// Longest value of a param that is shown, in characters.
+const MAX_VALUE: usize = 80;
+
+/// A plan: numbered tasks with their params, each edge with its reason.
+pub(crate) fn plan(view: &PlanView, style: Style) -> String {
+    let mut text = format!("Plan by {}\n", style.bold(&printable(&view.planner)));
+    if let Some(answer) = &view.answer_directly {
+        let _ = writeln!(text, "  no task is needed: {}", printable(answer));
+    }
+    text.push_str(&tasks(&view.tasks, style));
+    for part in &view.unplaced {
+        let _ = writeln!(text, "{}", unplaced(part, style));
+    }
+    text.trim_end().to_owned()
+}
+
+/// A part of the query that nobody can do.
+pub(crate) fn unplaced(part: &str, style: Style) -> String {
+    format!(
+        "  {} no capability covers \"{}\"",
+        style.yellow("!"),
+        printable(part)
+    )
+}
+
+/// The tasks of a plan, one line each and one for each edge.
+pub(crate) fn tasks(tasks: &[PlannedTaskView], style: Style) -> String {
+    let id_width = tasks.iter().map(|t| t.id.as_str().len()).max().unwrap_or(0);
+    let name_width = tasks
+        .iter()
+        .map(|t| t.capability.as_str().len())
+        .max()
+        .unwrap_or(0);
+    let mut text = String::new();
+    for (number, task) in tasks.iter().enumerate() {
+        let name = format!("{:<name_width$}", task.capability.as_str());
+        let _ = writeln!(
+            text,
+            "  {}. {:<id_width$}  {}  {}",
+            number + 1,
+            task.id.as_str(),
+            style.cyan(&name),
+            params(&task.params)
+        );
+        for before in &task.depends_on {
+            let reason = task
+                .inferred
+                .iter()
+                .find(|edge| edge.from == *before)
+                .map_or("the planner said so", |edge| edge.reason.as_str());
+            let after = format!("after {before}: {}", printable(reason));
+            let _ = writeln!(text, "     {:<id_width$}  {}", "", style.dim(&after));
+        }
+    }
+    text
+}
+
+/// Params on one line: `quarter="Q4 2024"  rows←t1/rows`.
+fn params(params: &Value) -> String {
+    let Some(map) = params.as_object() else {
+        return value(params);
+    };
+    let shown: Vec<String> = map
+        .iter()
+        .map(|(name, param)| match reference(param) {
+            Some((from, path)) => format!("{name}←{}{}", printable(from), printable(path)),
+            None => format!("{name}={}", value(param)),
+        })
+        .collect();
+    shown.join("  ")
+}
+
+fn reference(value: &Value) -> Option<(&str, &str)> {
+    let from = value.get("$ref")?.as_str()?;
+    let path = value.get("path").and_then(Value::as_str);
+    Some((from, path.unwrap_or_default()))
+}
+
+fn value(value: &Value) -> String {
+    shortened(&printable(&value.to_string()), MAX_VALUE)
+}
+
+/// The text, cut to so many characters.
+pub(crate) fn shortened(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    let head: String = text.chars().take(limit.saturating_sub(1)).collect();
+    format!("{head}…")
+}
+
+/// What happened to a task, in one line; nothing for events that are shown otherwise.
+pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
+    let line = match progress {
+        Progress::Dispatched {
+            task,
+            capability,
+            attempt,
+            agent,
+        } => {
+            let again = match attempt {
+                1 => String::new(),
+                n => format!(", attempt {n}"),
+            };
+            format!(
+                "{} {task} {} to {agent}{again}",
+                style.dim("→"),
+                style.cyan(capability.as_str())
+            )
+        }
+        Progress::Retried {
+            task,
+            error,
+            after_ms,
+            ..
+        } => format!(
+            "{} {task} failed ({}), again in {after_ms} ms",
+            style.yellow("↻"),
+            printable(&error.message)
+        ),
+        Progress::Completed {
+            task,
+            agent,
+            duration_ms,
+        } => format!(
+            "{} {task} done by {agent} in {duration_ms} ms",
+            style.green("✓")
+        ),
+        Progress::Failed { task, state, error } => format!(
+            "{} {task} {}: {}",
+            style.red("✗"),
+            task_state(*state),
+            printable(&error.message)
+        ),
+        Progress::Accepted { .. } | Progress::Planned { .. } | Progress::Answered { .. } => {
+            return None;
+        }
+    };
+    Some(line)
+}
+
+/// A task's end, as its JSON says it.
+pub(crate) const fn task_state(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Completed => "completed",
+        TaskState::Failed => "failed",
+        TaskState::Skipped => "skipped",
+        TaskState::Cancelled => "cancelled",
+    }
+}
+
+/// Columns as wide as their widest cell; the first row is the heading.
+pub(crate) fn table(rows: &[Vec<String>], style: Style) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:<width$}"))
+            .collect();
+        let line = cells.join("  ");
+        let line = line.trim_end();
+        text.push_str(&if number == 0 {
+            style.bold(line)
+        } else {
+            line.to_owned()
+        });
+        text.push('\n');
+    }
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_shows_params_references_and_the_reason_of_each_edge() {
+        let view: PlanView = serde_json::from_value(json!({
+            "planner": "embedded",
+            "tasks": [
+                {"id": "t1", "capability": "finance.db.query", "params": {"quarter": "Q4 2024"}, "depends_on": [], "inferred": []},
+                {"id": "t2", "capability": "finance.analyze.expenses",
+                 "params": {"rows": {"$ref": "t1", "path": "/rows"}}, "depends_on": ["t1"],
+                 "inferred": [{"from": "t1", "reason": "it needs expense.rows"}]},
+            ],
+            "unplaced": ["walk the \u{1b}[31mdog"],
+        }))
+        .unwrap();
+        let text = plan(&view, Style::none());
+        for part in [
+            "Plan by embedded",
+            "1. t1  finance.db.query          quarter=\"Q4 2024\"",
+            "2. t2  finance.analyze.expenses  rows←t1/rows",
+            "after t1: it needs expense.rows",
+            "no capability covers \"walk the \u{fffd}[31mdog\"",
+        ] {
+            assert!(text.contains(part), "{part} is missing from:\n{text}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Starts the log: to stderr, for people or as JSON.
+//!
+//! Does not decide what is worth logging; the filter comes from the configuration.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::config::value::LogFormat;
+use crate::output::Trouble;
+
+/// ractor logs whole frames at DEBUG, and hyper each byte that it waits for at TRACE; neither helps with AMCP.
+const QUIET: &str = "ractor=warn,hyper=info,hyper_util=info,reqwest=info,rustls=info";
+
+/// Starts the log.
+///
+/// # Errors
+/// When the filter is none.
+pub(crate) fn start(config: &Config, serves: bool) -> Result<(), Trouble> {
+    let wanted = match (&config.log, serves) {
+        (Some(filter), _) => filter.as_str(),
+        (None, true) => "info",
+        (None, false) => "warn",
+    };
+    // The directives that come later win, so that a user who names ractor gets it.
+    let filter = EnvFilter::try_new(format!("{QUIET},{wanted}")).map_err(|error| {
+        Trouble::usage(format!("'{wanted}' is no log filter: {error}")).hint(
+            "write a level (error, warn, info, debug, trace) or target=level, separated by commas",
+        )
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    match config.log_format {
+        LogFormat::Human => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

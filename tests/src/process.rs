@@ -1,0 +1,203 @@
+//! The real `amcp` binary as a process, for tests: found or built, run in a folder of its own, told to stop.
+//!
+//! Does not know what any command should say.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// Longer than anything here takes on a loaded machine; only a hang meets it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary: `AMCP_BIN`, else the one beside the running test, built first so that it is not an old one.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("AMCP_BIN") {
+            return path.into();
+        }
+        let built = std::process::Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "amcp"])
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "amcp does not build");
+        let test = std::env::current_exe().expect("the test knows where it is");
+        // target/debug/deps/cli-… → target/debug/amcp
+        let folder = test.parent().and_then(Path::parent);
+        folder.expect("tests are in target/*/deps").join("amcp")
+    })
+}
+
+/// A folder of its own to run `amcp` in: nothing of this machine's configuration gets in.
+#[derive(Debug)]
+pub struct Sandbox {
+    folder: TempDir,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sandbox {
+    /// A fresh folder.
+    ///
+    /// # Panics
+    /// When none can be made.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder can be made"),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// `amcp` with these arguments, ready to be changed and run.
+    pub fn amcp<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(args)
+            .current_dir(self.path())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("AMCP_") || name == "OLLAMA_HOST" {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// Runs `amcp` with these arguments.
+    pub async fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Ran {
+        finish(self.amcp(args)).await
+    }
+}
+
+/// What a process left.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code.
+    pub code: i32,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// stdout as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// When it cannot be started or does not end.
+pub async fn finish(mut command: Command) -> Ran {
+    let output = timeout(PATIENCE, command.output()).await;
+    output
+        .expect("amcp ends")
+        .expect("amcp can be started")
+        .into()
+}
+
+/// A node that serves; killed when dropped.
+#[derive(Debug)]
+pub struct Node {
+    process: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Node {
+    /// Starts `amcp node` on a free port, with further arguments and environment, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn start(sandbox: &Sandbox, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = sandbox.amcp(["node", "--http", "127.0.0.1:0"]);
+        command
+            .args(args)
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = command.spawn().expect("amcp can be started");
+        let stdout = process.stdout.take().expect("stdout is piped");
+        let mut line = String::new();
+        timeout(PATIENCE, BufReader::new(stdout).read_line(&mut line))
+            .await
+            .expect("the node says where it listens")
+            .expect("stdout can be read");
+        let address = line.trim().strip_prefix("listening on http://");
+        let address = address.and_then(|text| text.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("the node said {line:?}"));
+        Self { process, address }
+    }
+
+    /// The address of a path.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Sends a signal, such as `TERM`.
+    ///
+    /// # Panics
+    /// When the node is gone.
+    pub async fn signal(&self, name: &str) {
+        let id = self.process.id().expect("the node runs").to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await;
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits for its end; says its exit code and what it wrote to stderr.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn ended(mut self) -> (i32, String) {
+        let mut stderr = self.process.stderr.take().expect("stderr is piped");
+        let mut text = String::new();
+        let end = async {
+            let _ = stderr.read_to_string(&mut text).await;
+            self.process.wait().await
+        };
+        let status = timeout(PATIENCE, end).await.expect("the node ends");
+        let code = status.expect("it can be waited for").code();
+        (code.unwrap_or(-1), text)
+    }
+}

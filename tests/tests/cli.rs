@@ -1,0 +1,554 @@
+//! The command line as a user meets it: the real binary, its output, its exit codes.
+
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use amcp_tests::process::{Node, Sandbox, finish};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+const WEATHER_AND_JOKE: &str = "What's the weather in Paris and tell me a programming joke?";
+const EXPENSES: &str = "Produce an expense summary report for Q4 2024";
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[tokio::test]
+async fn an_unusable_command_line_exits_with_2_and_says_why() {
+    let sandbox = Sandbox::new();
+    for args in [
+        &[][..],
+        &["ask"],
+        &["ask", ""],
+        &["ask", "   "],
+        &["ask", "-"],
+        &["aks", "x"],
+        &["ask", "x", "--no-such-flag"],
+        &["ask", "x", "--url", "not a url"],
+        &["ask", "x", "--llm", "oracle"],
+        &["ask", "x", "--deadline", "soon"],
+        &["ask", "x", "--llm", "ollama"],
+        &["ask", "x", "--llm", "openai", "--model", "m"],
+        &["ask", "x", "--log", "=[nonsense"],
+        &["node", "--http", "nowhere"],
+        &["demo", "--requests", "5"],
+    ] {
+        let ran = sandbox.run(args).await;
+        assert_eq!(ran.code, 2, "{args:?}: {ran:?}");
+        assert!(ran.stdout.is_empty(), "{args:?}: {ran:?}");
+        assert!(!ran.stderr.is_empty(), "{args:?}");
+    }
+    let ran = sandbox.run(["ask", ""]).await;
+    assert!(ran.stderr.contains("error: the query is empty"), "{ran:?}");
+    assert!(ran.stderr.contains("hint: "), "{ran:?}");
+    // Nothing of this may have begun to work.
+    assert_eq!(std::fs::read_dir(sandbox.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn help_documents_the_exit_codes() {
+    let ran = Sandbox::new().run(["--help"]).await;
+    assert_eq!(ran.code, 0);
+    for line in [
+        "0  answered",
+        "1  failed",
+        "2  the command line",
+        "3  partly",
+        "4  cancelled",
+        "5  nobody",
+    ] {
+        assert!(
+            ran.stdout.contains(line),
+            "{line} is missing from {}",
+            ran.stdout
+        );
+    }
+}
+
+fn setting<'a>(shown: &'a Value, key: &str) -> &'a Value {
+    let settings = shown["settings"].as_array().unwrap();
+    settings.iter().find(|s| s["key"] == key).unwrap()
+}
+
+#[tokio::test]
+async fn config_show_says_where_each_value_comes_from() {
+    let sandbox = Sandbox::new();
+    std::fs::write(
+        sandbox.path().join("amcp.toml"),
+        "model = \"file\"\nattempts = 7\nretained = 9\n",
+    )
+    .unwrap();
+    let mut command = sandbox.amcp(["config", "show", "--json", "--model", "flag"]);
+    command
+        .env("AMCP_ATTEMPTS", "5")
+        .env("AMCP_MODEL", "env")
+        .env("AMCP_OPENAI_KEY", "sk-do-not-show")
+        .env("OLLAMA_HOST", "gpu.local:8000");
+    let ran = finish(command).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.stdout.contains("sk-do-not-show"), "{ran:?}");
+    let shown = ran.json();
+    assert_eq!(
+        setting(&shown, "model"),
+        &json!({"key": "model", "value": "flag", "source": "flag", "from": "--model"})
+    );
+    assert_eq!(setting(&shown, "attempts")["from"], "AMCP_ATTEMPTS");
+    assert_eq!(
+        setting(&shown, "retained"),
+        &json!({"key": "retained", "value": "9", "source": "file", "from": "amcp.toml"})
+    );
+    assert_eq!(
+        setting(&shown, "ollama_url")["value"],
+        "http://gpu.local:8000"
+    );
+    assert_eq!(setting(&shown, "ollama_url")["from"], "OLLAMA_HOST");
+    assert_eq!(setting(&shown, "llm")["source"], "default");
+    assert_eq!(setting(&shown, "openai_key")["value"], "(secret)");
+}
+
+#[tokio::test]
+async fn what_is_not_a_setting_is_refused_with_what_was_meant() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.amcp(["config", "show"]);
+    command.env("AMCP_OLAMA_URL", "http://x");
+    let ran = finish(command).await;
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("did you mean AMCP_OLLAMA_URL?"),
+        "{ran:?}"
+    );
+
+    std::fs::write(sandbox.path().join("mine.toml"), "max_request = 5\n").unwrap();
+    let ran = sandbox
+        .run(["config", "show", "--config", "mine.toml"])
+        .await;
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("mine.toml") && ran.stderr.contains("did you mean max_requests?"),
+        "{ran:?}"
+    );
+
+    std::fs::write(sandbox.path().join("mine.toml"), "max_requests = 0\n").unwrap();
+    let ran = sandbox
+        .run(["config", "show", "--config", "mine.toml"])
+        .await;
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("max_requests") && ran.stderr.contains("at least 1"),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
+async fn two_independent_tasks_are_answered_in_one_answer() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox
+        .run(["ask", "--offline", "--json", WEATHER_AND_JOKE])
+        .await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let answer = ran.json();
+    assert_eq!(answer["state"], "completed");
+    assert_eq!(answer["planner"], "embedded");
+    assert!(!answer["answer"].as_str().unwrap().is_empty());
+    let tasks = answer["tasks"].as_array().unwrap();
+    let mut done: Vec<&str> = tasks
+        .iter()
+        .map(|t| t["capability"].as_str().unwrap())
+        .collect();
+    done.sort_unstable();
+    assert_eq!(done, ["joke.get", "weather.get"]);
+    for task in tasks {
+        assert_eq!(
+            keys(task),
+            [
+                "agent",
+                "attempts",
+                "capability",
+                "duration_ms",
+                "id",
+                "result",
+                "state"
+            ]
+        );
+        assert_eq!(task["state"], "completed");
+    }
+    // Piped, the answer alone is on stdout; that no LLM was there is said beside it.
+    let ran = sandbox.run(["ask", "--offline", "What is 17 * 23?"]).await;
+    assert!(ran.stdout.contains("391"), "{ran:?}");
+    assert_eq!(ran.stdout.trim().lines().count(), 1, "{ran:?}");
+    assert!(ran.stderr.contains("without a language model"), "{ran:?}");
+    let ran = sandbox
+        .run(["ask", "--offline", "--quiet", "What is 17 * 23?"])
+        .await;
+    assert_eq!(ran.stderr, "");
+}
+
+#[tokio::test]
+async fn the_expense_report_is_a_real_pdf_in_the_data_folder() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox
+        .run(["ask", "--offline", "--json", "--data", "d", EXPENSES])
+        .await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.json()["state"], "completed");
+    let reports: Vec<_> = std::fs::read_dir(sandbox.path().join("d/reports"))
+        .unwrap()
+        .collect();
+    assert_eq!(reports.len(), 1);
+    let pdf = std::fs::read(reports[0].as_ref().unwrap().path()).unwrap();
+    assert!(pdf.starts_with(b"%PDF-"));
+}
+
+#[tokio::test]
+async fn a_query_comes_from_stdin_too() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.amcp(["ask", "--offline", "-"]);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let mut stdin = process.stdin.take().unwrap();
+    stdin.write_all(b"What is 17 * 23?\n").await.unwrap();
+    drop(stdin);
+    let output = process.wait_with_output().await.unwrap();
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("391"),
+        "{output:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_query_that_nobody_can_do_fails_and_says_so() {
+    let ran = Sandbox::new()
+        .run(["ask", "--offline", "--json", "xyzzy plugh frobnicate"])
+        .await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let answer = ran.json();
+    assert_eq!(answer["state"], "failed");
+    assert!(answer["error"]["code"].is_string(), "{answer}");
+    let ran = Sandbox::new()
+        .run(["ask", "--offline", "xyzzy plugh frobnicate"])
+        .await;
+    assert_eq!(ran.stdout, "");
+    assert!(ran.stderr.contains("error: "), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_plan_shows_each_edge_with_its_reason_and_carries_nothing_out() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox.run(["plan", "--json", EXPENSES]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let plan = ran.json();
+    assert_eq!(plan["planner"], "embedded");
+    assert!(plan["unplaced"].is_array());
+    let tasks = plan["tasks"].as_array().unwrap();
+    for task in tasks {
+        assert_eq!(
+            keys(task),
+            ["capability", "depends_on", "id", "inferred", "params"]
+        );
+    }
+    let edges: usize = tasks
+        .iter()
+        .map(|t| t["depends_on"].as_array().unwrap().len())
+        .sum();
+    assert!(edges >= 2, "{plan}");
+    let reasons: Vec<&str> = tasks
+        .iter()
+        .flat_map(|t| t["inferred"].as_array().unwrap())
+        .map(|edge| edge["reason"].as_str().unwrap())
+        .collect();
+    assert!(reasons.iter().all(|reason| !reason.is_empty()));
+    assert_eq!(
+        std::fs::read_dir(sandbox.path()).unwrap().count(),
+        0,
+        "a plan writes nothing"
+    );
+
+    let ran = sandbox.run(["plan", EXPENSES]).await;
+    assert!(
+        ran.stdout.contains("1. t1") && ran.stdout.contains("after t1: "),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
+async fn agents_are_listed_with_what_they_can_do() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox.run(["agents"]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let heading = ran.stdout.lines().next().unwrap();
+    for column in ["CAPABILITY", "AGENT", "STATE", "IN FLIGHT", "RESTARTS"] {
+        assert!(heading.contains(column), "{heading}");
+    }
+    for capability in [
+        "finance.db.query",
+        "finance.analyze.expenses",
+        "document.report.generate",
+        "weather.get",
+        "stocks.get",
+        "joke.get",
+        "math.eval",
+    ] {
+        let row = ran.stdout.lines().find(|line| line.starts_with(capability));
+        assert!(
+            row.is_some_and(|row| row.contains("ready")),
+            "{capability}: {}",
+            ran.stdout
+        );
+    }
+    assert!(sandbox.run(["agents", "--json"]).await.json()["agents"].is_array());
+}
+
+#[tokio::test]
+async fn the_doctor_finds_what_is_wrong() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox
+        .run(["doctor", "--json", "--http", "127.0.0.1:0"])
+        .await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.json()["ok"], true);
+
+    // A port that was free a moment ago, so that nobody answers there.
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken_at = taken.local_addr().unwrap().to_string();
+    let url = format!("http://{free}");
+    let ran = sandbox
+        .run([
+            "doctor",
+            "--json",
+            "--llm",
+            "ollama",
+            "--model",
+            "m",
+            "--ollama-url",
+            &url,
+            "--http",
+            &taken_at,
+        ])
+        .await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let report = ran.json();
+    let failed: Vec<&Value> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["ok"] == false)
+        .collect();
+    assert_eq!(failed.len(), 2, "{report}");
+    assert!(failed.iter().any(|check| check["name"] == "http"));
+    assert!(failed.iter().any(|check| check["name"] == "llm.server"));
+    assert!(failed.iter().all(|check| check["hint"].is_string()));
+}
+
+#[tokio::test]
+async fn a_node_answers_over_http_and_to_ask_with_url() {
+    let sandbox = Sandbox::new();
+    let node = Node::start(&sandbox, &["--offline"], &[]).await;
+    let http = reqwest::Client::new();
+    // As curl -d sends it: JSON under the content type of a form.
+    let response = http
+        .post(node.url("/ask"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(r#"{"query":"What is 17 * 23?"}"#)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    let answer: Value = response.json().await.unwrap();
+    assert!(
+        answer["answer"].as_str().unwrap().contains("391"),
+        "{answer}"
+    );
+
+    let url = node.url("");
+    let ran = sandbox
+        .run(["ask", "--url", &url, "--json", WEATHER_AND_JOKE])
+        .await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.json()["state"], "completed");
+    let ran = sandbox
+        .run(["plan", "--url", &url, "--json", EXPENSES])
+        .await;
+    assert!(
+        ran.json()["tasks"].as_array().unwrap().len() >= 3,
+        "{ran:?}"
+    );
+    let ran = sandbox.run(["agents", "--url", &url]).await;
+    assert!(ran.stdout.contains("math.eval"), "{ran:?}");
+
+    // A report's link leads to the report.
+    let ran = sandbox
+        .run(["ask", "--url", &url, "--json", EXPENSES])
+        .await;
+    let answer = ran.json();
+    let report = answer["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|t| t["capability"] == "document.report.generate");
+    let link = report.unwrap()["result"]["url"].as_str().unwrap();
+    let file = http.get(link).send().await.unwrap();
+    assert_eq!(file.headers()["content-type"], "application/pdf");
+    assert_eq!(file.headers()["x-content-type-options"], "nosniff");
+    assert!(file.bytes().await.unwrap().starts_with(b"%PDF-"));
+
+    node.signal("TERM").await;
+    let (code, stderr) = node.ended().await;
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("nothing left"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_drain_ends_in_time_and_says_what_it_left() {
+    // A weather service that accepts and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    let environment = [
+        ("AMCP_WEATHER_URL", silent.as_str()),
+        ("AMCP_GEOCODING_URL", silent.as_str()),
+        ("AMCP_DRAIN", "300ms"),
+    ];
+    let sandbox = Sandbox::new();
+    let node = Node::start(&sandbox, &[], &environment).await;
+    let http = reqwest::Client::new();
+    let accepted = http
+        .post(node.url("/ask"))
+        .header("prefer", "respond-async")
+        .body(r#"{"query":"What is the weather in Paris?"}"#)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(accepted.status(), 202);
+    let location = accepted.headers()["location"].to_str().unwrap().to_owned();
+    let id = location.rsplit('/').next().unwrap().to_owned();
+    node.signal("TERM").await;
+    let (code, stderr) = node.ended().await;
+    assert_eq!(code, 1, "{stderr}");
+    assert!(
+        stderr.contains("1 cut off") && stderr.contains(&id),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn the_second_signal_ends_a_node_at_once() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    let environment = [
+        ("AMCP_WEATHER_URL", silent.as_str()),
+        ("AMCP_GEOCODING_URL", silent.as_str()),
+        ("AMCP_DRAIN", "10m"),
+    ];
+    let sandbox = Sandbox::new();
+    let node = Node::start(&sandbox, &[], &environment).await;
+    let http = reqwest::Client::new();
+    let ask = http
+        .post(node.url("/ask"))
+        .header("prefer", "respond-async")
+        .body(r#"{"query":"What is the weather in Paris?","deadline_ms":600000}"#);
+    assert_eq!(ask.send().await.unwrap().status(), 202);
+    node.signal("INT").await;
+    // While it drains it says so, and takes nothing new.
+    loop {
+        let ready = http.get(node.url("/readyz")).send().await.unwrap();
+        if ready.status() == 503 {
+            assert!(ready.text().await.unwrap().contains("draining"));
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let refused = http
+        .post(node.url("/ask"))
+        .body(r#"{"query":"1+1"}"#)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(refused.status(), 503);
+    node.signal("INT").await;
+    assert_eq!(node.ended().await.0, 130);
+}
+
+#[tokio::test]
+async fn where_a_node_cannot_serve_it_says_what_to_do() {
+    let sandbox = Sandbox::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ran = sandbox.run(["node", "--http", &address]).await;
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains(&address) && ran.stderr.contains("--http"),
+        "{ran:?}"
+    );
+
+    std::fs::write(sandbox.path().join("file"), "").unwrap();
+    let ran = sandbox
+        .run(["ask", "--data", "file/data", "What is 1 + 1?"])
+        .await;
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("file/data") && ran.stderr.contains("--data"),
+        "{ran:?}"
+    );
+
+    let ran = sandbox
+        .run(["ask", "--url", "http://127.0.0.1:9", "x"])
+        .await;
+    assert_eq!(ran.code, 5, "{ran:?}");
+    assert!(ran.stderr.contains("amcp node"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn the_demo_shows_both_scenarios() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox.run(["demo"]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for part in [
+        WEATHER_AND_JOKE,
+        EXPENSES,
+        "Plan by embedded",
+        "after t1: ",
+        "done by",
+        "Answer (completed):",
+        ".pdf",
+    ] {
+        assert!(
+            ran.stdout.contains(part),
+            "{part} is missing from\n{}",
+            ran.stdout
+        );
+    }
+}
+
+#[tokio::test]
+async fn faults_lose_no_request() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox.run(["demo", "--faults", "--requests", "60"]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let count = |what: &str| {
+        let row = ran
+            .stdout
+            .lines()
+            .find(|line| line.trim_start().starts_with(what));
+        let count = row.and_then(|row| row.split_whitespace().last()?.parse::<u64>().ok());
+        count.unwrap_or_else(|| panic!("no {what} in {}", ran.stdout))
+    };
+    assert_eq!(count("requests"), 60);
+    assert_eq!(count("answered"), 60);
+    assert_eq!(count("lost"), 0);
+    assert!(count("specialists killed") > 0, "{}", ran.stdout);
+    assert!(count("specialists restarted") > 0, "{}", ran.stdout);
+}

@@ -1,0 +1,220 @@
+//! A small mesh behind a real listener: a planner that does as the query says, and one agent.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use amcp_gateway::{GatewayState, Limits, router, serve};
+use amcp_orchestrator::{
+    OrchestratorHandle, Planned, Planner, PlanningError, PlanningInput, Settings,
+};
+use amcp_plan::{Plan, PlanTask};
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{ErrorCode, TaskId};
+use amcp_registry::{EventBus, RegistryHandle};
+use amcp_specialists::{
+    AgentCard, Capability, ChildSpec, Context, Failure, Specialist, SupervisorConfig, Task, Value,
+    async_trait, json,
+};
+use reqwest::{Client, RequestBuilder, Response};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// `echo TEXT`, `wait` and `fail` are tasks; everything else is nothing that it could plan.
+struct StubPlanner;
+
+impl Planner for StubPlanner {
+    fn name(&self) -> String {
+        "stub".to_owned()
+    }
+
+    fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
+        Box::pin(async move {
+            let (word, text) = input.query.split_once(' ').unwrap_or((&input.query, ""));
+            let contract = input.catalogue.get(&format!("test.{word}"));
+            let contract = contract.ok_or_else(|| PlanningError {
+                failure: Failure::new(ErrorCode::NothingPlanned, "no capability covers it"),
+                planner: self.name(),
+                llm_calls: 0,
+                proposal: None,
+            })?;
+            let task = PlanTask {
+                id: TaskId::new("t1").unwrap(),
+                contract: contract.clone(),
+                params: json!({"text": text}),
+                references: Vec::new(),
+                after: Vec::new(),
+                inferred: Vec::new(),
+                optional: false,
+            };
+            Ok(Planned {
+                plan: Plan {
+                    tasks: vec![task],
+                    ..Plan::default()
+                },
+                planner: self.name(),
+                llm_calls: 0,
+                notes: Vec::new(),
+            })
+        })
+    }
+}
+
+/// What tests and the agent tell each other.
+struct Signs {
+    executions: AtomicUsize,
+    started: Semaphore,
+    gate: Semaphore,
+}
+
+struct Tester(Arc<Signs>);
+
+#[async_trait]
+impl Specialist for Tester {
+    fn card(&self) -> AgentCard {
+        let capability = |name: &str| Capability {
+            concurrency: 64,
+            ..Capability::new(name, "For tests.")
+        };
+        let names = ["test.echo", "test.wait", "test.fail"];
+        AgentCard::new("tester-1", "For tests.", names.map(capability).to_vec())
+    }
+
+    async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
+        self.0.executions.fetch_add(1, Ordering::SeqCst);
+        match task.capability.as_str() {
+            "test.wait" => {
+                self.0.started.add_permits(1);
+                let _ = self.0.gate.acquire().await;
+            }
+            "test.fail" => return Err(Failure::task("as it was told")),
+            _ => {}
+        }
+        Ok(json!({"text": format!("{}.", task.text("text"))}))
+    }
+}
+
+/// How a test differs.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) max_requests: usize,
+    pub(crate) limits: Limits,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            max_requests: 1_000,
+            limits: Limits::default(),
+        }
+    }
+}
+
+pub(crate) struct TestMesh {
+    pub(crate) address: SocketAddr,
+    pub(crate) http: Client,
+    pub(crate) reports: TempDir,
+    pub(crate) close: CancellationToken,
+    pub(crate) served: JoinHandle<()>,
+    reasons: Arc<Mutex<Vec<String>>>,
+    signs: Arc<Signs>,
+}
+
+impl TestMesh {
+    pub(crate) async fn start(setup: Setup) -> Self {
+        let bus = EventBus::new();
+        // Process groups are global: each test has its own.
+        let registry = RegistryHandle::new(uuid::Uuid::new_v4().to_string(), bus.clone());
+        registry.spawn(None).await.unwrap();
+        let signs = Arc::new(Signs {
+            executions: AtomicUsize::new(0),
+            started: Semaphore::new(0),
+            gate: Semaphore::new(0),
+        });
+        let tester = signs.clone();
+        let child = ChildSpec::new("tester-1", move || Tester(tester.clone()));
+        let supervisor = SupervisorConfig::new(registry.clone(), vec![child]);
+        supervisor.start(None).await.unwrap().settled().await;
+        let settings = Settings {
+            max_requests: setup.max_requests,
+            ..Settings::default()
+        };
+        let orchestrator =
+            OrchestratorHandle::new(settings, Arc::new(StubPlanner), registry.clone(), bus);
+        orchestrator.spawn_planner(None).await.unwrap();
+        orchestrator.spawn(None).await.unwrap();
+        let reports = tempfile::tempdir().unwrap();
+        let reasons = Arc::new(Mutex::new(Vec::new()));
+        let readiness = reasons.clone();
+        let state = GatewayState {
+            orchestrator,
+            registry,
+            reports: reports.path().to_owned(),
+            readiness: Arc::new(move || readiness.lock().unwrap().clone()),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let close = CancellationToken::new();
+        let serving = serve(listener, router(state), setup.limits, close.clone());
+        Self {
+            address,
+            http: Client::builder().no_proxy().build().unwrap(),
+            reports,
+            close,
+            served: tokio::spawn(async move { serving.await.unwrap() }),
+            reasons,
+            signs,
+        }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
+        self.http.post(self.url(path))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.http.get(self.url(path)).send().await.unwrap()
+    }
+
+    pub(crate) async fn ask(&self, query: &str) -> Response {
+        let body = json!({"query": query}).to_string();
+        self.post("/ask").body(body).send().await.unwrap()
+    }
+
+    /// Asks without waiting; returns the request's address.
+    pub(crate) async fn accept(&self, query: &str) -> String {
+        let body = json!({"query": query}).to_string();
+        let post = self.post("/ask").header("prefer", "respond-async");
+        let accepted = post.body(body).send().await.unwrap();
+        assert_eq!(accepted.status(), 202);
+        accepted.headers()["location"].to_str().unwrap().to_owned()
+    }
+
+    /// How many tasks were begun.
+    pub(crate) fn executions(&self) -> usize {
+        self.signs.executions.load(Ordering::SeqCst)
+    }
+
+    /// Waits until one more `wait` task was begun.
+    pub(crate) async fn started(&self) {
+        let started = timeout(Duration::from_secs(30), self.signs.started.acquire()).await;
+        started.unwrap().unwrap().forget();
+    }
+
+    /// Lets all `wait` tasks end, those to come too.
+    pub(crate) fn open_gate(&self) {
+        self.signs.gate.close();
+    }
+
+    pub(crate) fn not_ready(&self, reason: &str) {
+        self.reasons.lock().unwrap().push(reason.to_owned());
+    }
+}
