@@ -5,14 +5,14 @@
 
 use amcp_protocol::{ErrorCode, Failure};
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use tokio::fs;
 use tokio_util::io::ReaderStream;
 
 use crate::problem::Problem;
-use crate::router::GatewayState;
+use crate::router::{GatewayState, InPath};
 
 /// Longest file name that common file systems take.
 const MAX_NAME: usize = 255;
@@ -20,7 +20,7 @@ const MAX_NAME: usize = 255;
 /// One file.
 pub(crate) async fn file(
     State(state): State<GatewayState>,
-    Path(name): Path<String>,
+    InPath(name): InPath,
 ) -> Result<Response, Problem> {
     if !is_plain(&name) {
         return Err(missing(&name));

@@ -10,5 +10,6 @@ mod requests;
 mod router;
 mod serve;
 
+pub use axum::Router;
 pub use router::{GatewayState, Readiness, router};
 pub use serve::{Limits, serve};

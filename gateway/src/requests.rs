@@ -8,7 +8,7 @@ use std::time::Duration;
 use amcp_orchestrator::{OrchestratorHandle, Phase, RequestView};
 use amcp_protocol::{ErrorCode, Failure, RequestId};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::ask::refuse_web_pages;
 use crate::problem::Problem;
-use crate::router::GatewayState;
+use crate::router::{GatewayState, InPath};
 
 /// Half of what proxies commonly allow a silent connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -25,7 +25,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The answer, or how far the request is.
 pub(crate) async fn show(
     State(state): State<GatewayState>,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Response, Problem> {
     Ok(body(&look_up(&state.orchestrator, &id)?))
 }
@@ -33,7 +33,7 @@ pub(crate) async fn show(
 /// Cancels; a request that was answered before keeps its answer.
 pub(crate) async fn cancel(
     State(state): State<GatewayState>,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     refuse_web_pages(&headers)?;
@@ -52,7 +52,7 @@ pub(crate) async fn cancel(
 /// The progress from the start, or from after `Last-Event-ID`, up to and including the answer's event.
 pub(crate) async fn events(
     State(state): State<GatewayState>,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let request = look_up(&state.orchestrator, &id)?.request_id;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use amcp_orchestrator::OrchestratorHandle;
 use amcp_protocol::{ErrorCode, Failure};
-use axum::extract::State;
+use amcp_registry::RegistryHandle;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -26,6 +28,8 @@ pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 pub struct GatewayState {
     /// Where requests go.
     pub orchestrator: OrchestratorHandle,
+    /// Who is there, for /agents.
+    pub registry: RegistryHandle,
     /// The folder whose files are served under /files.
     pub reports: PathBuf,
     /// Asked by /readyz.
@@ -52,11 +56,30 @@ pub fn router(state: GatewayState) -> Router {
         .route("/requests/{id}/cancel", post(requests::cancel))
         .route("/requests/{id}/events", get(requests::events))
         .route("/files/{name}", get(files::file))
+        .route("/agents", get(agents))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .with_state(state)
+}
+
+/// The variable part of a route; one that cannot be decoded leads nowhere.
+pub(crate) struct InPath(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for InPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(part)) => Ok(Self(part)),
+            Err(_) => Err(no_route(parts.uri.clone()).await),
+        }
+    }
+}
+
+async fn agents(State(state): State<GatewayState>) -> Json<serde_json::Value> {
+    Json(json!({"agents": state.registry.directory().agents()}))
 }
 
 async fn livez() -> Json<serde_json::Value> {
