@@ -8,7 +8,6 @@ use serde_json::Value;
 pub(super) const CURRENCY: &str = "USD";
 
 /// The cents of an amount as it stands in JSON; none when it is no amount or too large to be exact.
-#[cfg_attr(not(test), expect(dead_code, reason = "the analysis reads amounts"))]
 pub(super) fn cents_of(amount: &Value) -> Option<i64> {
     if let Some(whole) = amount.as_i64() {
         return whole.checked_mul(100);

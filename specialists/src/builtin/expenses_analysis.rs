@@ -1,0 +1,587 @@
+//! `finance.analyze.expenses`: totals, shares, and the change to the period before, in exact cents.
+//!
+//! Does not read the ledger: the rows come from another task.
+
+use std::collections::BTreeMap;
+
+use amcp_protocol::{AgentCard, Capability, Consumes, Failure, Produces};
+use async_trait::async_trait;
+use serde_json::{Map, Value, json};
+
+use super::money::{
+    CURRENCY, amount, cents_of, dollars, percent, signed_percent, tenths_of_percent,
+};
+use super::{example, words};
+use crate::specialist::{Context, Specialist, Task};
+
+pub(super) const AGENT: &str = "finance-analyst-1";
+
+/// How many groups the text names: what fits into a sentence.
+const NAMED_GROUPS: usize = 4;
+/// How many single expenses are shown.
+const LARGEST: usize = 5;
+
+const KEYWORDS: &[&str] = &[
+    "analyze",
+    "analyse",
+    "analysis",
+    "summary",
+    "summarize",
+    "summarise",
+    "expense",
+    "expenses",
+    "spending",
+    "breakdown",
+    "compare",
+    "comparison",
+    "change",
+    "trend",
+    "share",
+    "total",
+    "totals",
+    "statistics",
+    "metric",
+    "by department",
+    "by category",
+    "by month",
+];
+
+/// Analyses expenses.
+#[derive(Debug)]
+pub(super) struct ExpensesAnalysis;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GroupBy {
+    Department,
+    Category,
+    Month,
+}
+
+impl GroupBy {
+    /// From the enum's name, or from words such as "summary by department".
+    fn of(words: &str) -> Option<Self> {
+        words
+            .to_lowercase()
+            .split(|c: char| !c.is_alphanumeric())
+            .find_map(|word| match word {
+                "department" | "departments" | "team" | "teams" => Some(Self::Department),
+                "category" | "categories" | "kind" | "kinds" | "type" | "types" => {
+                    Some(Self::Category)
+                }
+                "month" | "months" | "monthly" => Some(Self::Month),
+                _ => None,
+            })
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Department => "department",
+            Self::Category => "category",
+            Self::Month => "month",
+        }
+    }
+
+    /// The group that a row belongs to.
+    fn group(self, row: &Map<String, Value>) -> Option<&str> {
+        match self {
+            Self::Department | Self::Category => row.get(self.name())?.as_str(),
+            Self::Month => row.get("date")?.as_str()?.get(..7),
+        }
+    }
+}
+
+/// Cents and number of entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sum {
+    cents: i64,
+    count: i64,
+}
+
+impl Sum {
+    fn add(&mut self, other: Self) -> Result<(), Failure> {
+        let cents = self.cents.checked_add(other.cents);
+        self.cents = cents.ok_or_else(|| {
+            Failure::task("the amounts add up to more than can be counted in cents")
+        })?;
+        self.count += other.count;
+        Ok(())
+    }
+}
+
+type Groups = BTreeMap<String, Sum>;
+
+/// The expenses of a period, grouped.
+#[derive(Debug)]
+struct Expenses<'a> {
+    period: String,
+    groups: Groups,
+    total: Sum,
+    rows: &'a [Value],
+    notes: Vec<String>,
+}
+
+/// Sums that came along with the rows, for one grouping.
+fn given_sums(totals: Option<&Value>, by: GroupBy) -> Option<Groups> {
+    let sums = totals?.get(format!("by_{}", by.name()))?.as_array()?;
+    sums.iter()
+        .map(|sum| {
+            let name = sum.get("name")?.as_str()?.to_owned();
+            let sum = Sum {
+                cents: cents_of(sum.get("total")?)?,
+                count: sum.get("count")?.as_i64()?,
+            };
+            Some((name, sum))
+        })
+        .collect()
+}
+
+fn total(groups: &Groups) -> Result<Sum, Failure> {
+    groups.values().try_fold(Sum::default(), |mut total, sum| {
+        total.add(*sum).map(|()| total)
+    })
+}
+
+/// The cents of a row, whatever the query called them.
+fn row_cents(row: &Map<String, Value>) -> Option<i64> {
+    let plain = ["amount", "total", "sum", "sum(amount)"]
+        .iter()
+        .find_map(|name| row.get(*name));
+    plain
+        .and_then(cents_of)
+        .or_else(|| row.get("amount_cents").and_then(Value::as_i64))
+}
+
+fn summed(rows: &[Value], by: GroupBy) -> Result<Groups, Failure> {
+    let mut groups = Groups::new();
+    for (at, row) in rows.iter().enumerate() {
+        let problem = |what: &str| {
+            let has = row.as_object().map_or_else(
+                || "no fields".to_owned(),
+                |row| row.keys().cloned().collect::<Vec<_>>().join(", "),
+            );
+            let has: String = has.chars().take(200).collect();
+            Failure::task(format!(
+                "row {} of the expenses has no {what}; it has {has}",
+                at + 1
+            ))
+            .hint(
+                "each row needs 'amount', and 'department', 'category' or 'date' to be grouped by",
+            )
+        };
+        let row = row.as_object().ok_or_else(|| problem("fields"))?;
+        let cents = row_cents(row).ok_or_else(|| problem("amount"))?;
+        let group = by.group(row).ok_or_else(|| problem(by.name()))?;
+        let sum = match groups.get_mut(group) {
+            Some(sum) => sum,
+            None => groups.entry(group.to_owned()).or_default(),
+        };
+        sum.add(Sum { cents, count: 1 })?;
+    }
+    Ok(groups)
+}
+
+/// The expenses of `rows`: an array of rows, or the whole result of the query, which also has sums.
+fn expenses(given: &Value, by: GroupBy) -> Result<Expenses<'_>, Failure> {
+    let rows = given
+        .as_array()
+        .or_else(|| given.get("rows")?.as_array())
+        .ok_or_else(|| {
+            Failure::task("'rows' holds no rows")
+                .hint("give the result of finance.db.query or an array of rows")
+        })?;
+    let truncated = given.get("truncated").and_then(Value::as_bool) == Some(true);
+    let mut notes = Vec::new();
+    let groups = match given_sums(given.get("totals"), by) {
+        Some(groups) if truncated => {
+            notes.push(format!(
+                "only {} rows were at hand; the totals are of all",
+                rows.len()
+            ));
+            groups
+        }
+        _ => {
+            if truncated {
+                notes.push(format!(
+                    "incomplete: only the first {} rows were at hand",
+                    rows.len()
+                ));
+            }
+            summed(rows, by)?
+        }
+    };
+    let period = given
+        .get("period")
+        .and_then(Value::as_str)
+        .map_or_else(|| span(rows), str::to_owned);
+    Ok(Expenses {
+        period,
+        total: total(&groups)?,
+        groups,
+        rows: if truncated { &[] } else { rows },
+        notes,
+    })
+}
+
+/// The days that rows without a named period span.
+fn span(rows: &[Value]) -> String {
+    let days = || rows.iter().filter_map(|row| row.get("date")?.as_str());
+    match (days().min(), days().max()) {
+        (Some(from), Some(to)) => format!("{from} to {to}"),
+        _ => "the period".to_owned(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "tenths of a per cent are small")]
+fn tenths(tenths: i64) -> Value {
+    (tenths as f64 / 10.0).into()
+}
+
+/// `change` and `change_percent` to what it was before.
+fn change(now: i64, before: i64) -> Map<String, Value> {
+    let mut change = Map::new();
+    let difference = now.saturating_sub(before);
+    change.insert("previous".to_owned(), amount(before));
+    change.insert("change".to_owned(), amount(difference));
+    if let Some(percent) = tenths_of_percent(difference, before) {
+        change.insert("change_percent".to_owned(), tenths(percent));
+    }
+    change
+}
+
+fn group_rows(expenses: &Expenses<'_>, by: GroupBy, previous: Option<&Groups>) -> Vec<Value> {
+    let mut groups: Vec<_> = expenses
+        .groups
+        .iter()
+        .map(|(name, sum)| (name, *sum))
+        .collect();
+    let vanished = previous
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !expenses.groups.contains_key(*name));
+    groups.extend(vanished.map(|(name, _)| (name, Sum::default())));
+    if by != GroupBy::Month {
+        groups.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.cents));
+    }
+    let row = |(name, sum): &(&String, Sum)| {
+        let mut group = Map::new();
+        group.insert("name".to_owned(), name.as_str().into());
+        group.insert("total".to_owned(), amount(sum.cents));
+        group.insert("count".to_owned(), sum.count.into());
+        if let Some(share) = tenths_of_percent(sum.cents, expenses.total.cents) {
+            group.insert("share".to_owned(), tenths(share));
+        }
+        if let Some(previous) = previous {
+            group.extend(change(
+                sum.cents,
+                previous.get(*name).copied().unwrap_or_default().cents,
+            ));
+        }
+        Value::from(group)
+    };
+    groups.iter().map(row).collect()
+}
+
+fn largest(rows: &[Value]) -> Vec<Value> {
+    let mut by_size: Vec<_> = rows
+        .iter()
+        .filter_map(|row| Some((row_cents(row.as_object()?)?, row)))
+        .collect();
+    by_size.sort_by_key(|(cents, _)| std::cmp::Reverse(*cents));
+    by_size
+        .into_iter()
+        .take(LARGEST)
+        .map(|(_, row)| row.clone())
+        .collect()
+}
+
+/// What the groups come to, for a sentence: `Sales $10.00 (33.3 %), …`.
+fn named(expenses: &Expenses<'_>, by: GroupBy) -> String {
+    let mut groups: Vec<_> = expenses.groups.iter().collect();
+    if by != GroupBy::Month {
+        groups.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.cents));
+    }
+    let mut parts: Vec<_> = groups
+        .iter()
+        .take(NAMED_GROUPS)
+        .map(|(name, sum)| {
+            let share = tenths_of_percent(sum.cents, expenses.total.cents)
+                .map_or_else(String::new, |t| format!(" ({})", percent(t)));
+            format!("{name} {}{share}", dollars(sum.cents))
+        })
+        .collect();
+    if groups.len() > NAMED_GROUPS {
+        parts.push(format!("and {} more", groups.len() - NAMED_GROUPS));
+    }
+    parts.join(", ")
+}
+
+fn analyse(given: &Value, by: GroupBy) -> Result<Value, Failure> {
+    let expenses = expenses(given, by)?;
+    // Months of two periods have no month in common; there only the whole is compared.
+    let before = given.get("previous").and_then(|previous| {
+        let groups = given_sums(Some(previous), by)?;
+        Some((
+            previous.get("period")?.as_str()?.to_owned(),
+            total(&groups).ok()?,
+            groups,
+        ))
+    });
+    let comparable = before
+        .as_ref()
+        .filter(|_| by != GroupBy::Month)
+        .map(|(_, _, groups)| groups);
+    let total = dollars(expenses.total.cents);
+    let trend = before
+        .as_ref()
+        .map_or_else(String::new, |(period, before, _)| {
+            let difference = expenses.total.cents.saturating_sub(before.cents);
+            let percent = tenths_of_percent(difference, before.cents)
+                .map_or_else(|| dollars(difference), signed_percent);
+            format!("; {percent} on {period}")
+        });
+    let headline = format!("Expenses for {}: {total}{trend}", expenses.period);
+    let text = if expenses.total.count == 0 {
+        format!("There are no expenses for {}.", expenses.period)
+    } else {
+        format!(
+            "Total expenses for {} were {total}: {}{trend}.",
+            expenses.period,
+            named(&expenses, by)
+        )
+    };
+    let mut result = json!({
+        "text": text,
+        "headline": headline,
+        "period": expenses.period,
+        "group_by": by.name(),
+        "currency": CURRENCY,
+        "total": amount(expenses.total.cents),
+        "count": expenses.total.count,
+        "groups": group_rows(&expenses, by, comparable),
+        "largest": largest(expenses.rows),
+        "notes": expenses.notes,
+    });
+    if let Some(result) = result.as_object_mut() {
+        if let Some((period, before, _)) = before {
+            result.insert("previous_period".to_owned(), period.into());
+            result.extend(change(expenses.total.cents, before.cents));
+        }
+        if let Some(source) = given.get("source").filter(|source| source.is_string()) {
+            result.insert("source".to_owned(), source.clone());
+        }
+    }
+    Ok(result)
+}
+
+fn result_schema() -> Value {
+    let (number, string) = (json!({"type": "number"}), json!({"type": "string"}));
+    let groups = json!({
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "name": string, "total": number, "share": number, "count": {"type": "integer"}, "previous": number, "change": number,
+                "change_percent": number,
+            },
+            "required": ["name", "total", "count"],
+        },
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "text": string, "headline": string, "period": string, "previous_period": string, "group_by": string, "currency": string,
+            "total": number, "count": {"type": "integer"}, "previous": number, "change": number, "change_percent": number,
+            "groups": groups,
+            "largest": {"type": "array", "items": {"type": "object"}},
+            "notes": {"type": "array", "items": string},
+            "source": string,
+        },
+        "required": ["text", "headline", "period", "group_by", "total", "count", "groups", "largest", "notes"],
+    })
+}
+
+#[async_trait]
+impl Specialist for ExpensesAnalysis {
+    fn card(&self) -> AgentCard {
+        let mut capability = Capability::new(
+            "finance.analyze.expenses",
+            "Analyses expenses: summary with totals and shares by department, category or month, and the change to the period before.",
+        );
+        capability.params = json!({
+            "type": "object",
+            "properties": {
+                "rows": {
+                    "anyOf": [{"type": "object", "required": ["rows"]}, {"type": "array", "items": {"type": "object"}}],
+                    "x-kind": "content",
+                    "description": "The expenses: the whole result of finance.db.query, or only its rows.",
+                },
+                "group_by": {
+                    "type": "string", "enum": ["department", "category", "month"], "default": "department", "x-kind": "group",
+                    "description": "What to add up by.",
+                },
+                "metric": {
+                    "type": "string", "maxLength": 300, "examples": ["summary by department"],
+                    "description": "The same in words; group_by goes before it.",
+                },
+            },
+            "required": ["rows"],
+            "additionalProperties": false,
+        });
+        capability.result = result_schema();
+        capability.consumes = vec![Consumes {
+            param: "rows".into(),
+            types: vec!["expense.rows".into()],
+        }];
+        capability.produces = vec![Produces {
+            value_type: "expense.summary".into(),
+            path: String::new(),
+        }];
+        capability.keywords = words(KEYWORDS);
+        capability.examples = vec![
+            example(
+                "Summarize the expenses by department",
+                json!({"group_by": "department"}),
+            ),
+            example(
+                "Break the spending of Q3 2024 down by category",
+                json!({"group_by": "category"}),
+            ),
+            example(
+                "How did the costs change from month to month?",
+                json!({"group_by": "month"}),
+            ),
+        ];
+        AgentCard::new(AGENT, "Analyses expenses.", vec![capability])
+    }
+
+    async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
+        let by = GroupBy::of(task.text("group_by"))
+            .or_else(|| GroupBy::of(task.text("metric")))
+            .unwrap_or(GroupBy::Department);
+        analyse(task.params.get("rows").unwrap_or(&Value::Null), by)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::expenses_query::ExpensesQuery;
+    use super::super::tests::{ask, context};
+    use super::*;
+
+    async fn analysis(params: Value) -> Result<Value, Failure> {
+        ask(&ExpensesAnalysis, params, &context(1)).await
+    }
+
+    async fn ledger(params: Value) -> Value {
+        let dir = tempfile::tempdir().unwrap();
+        ask(&ExpensesQuery::new(dir.path()), params, &context(1))
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_quarter_is_summed_and_compared_with_the_one_before() {
+        let rows = ledger(json!({"quarter": "Q4 2024"})).await;
+        let result = analysis(json!({"rows": rows, "metric": "summary by department"}))
+            .await
+            .unwrap();
+        assert_eq!(result["total"], 1_052_584.85);
+        assert_eq!(result["previous_period"], "Q3 2024");
+        // (105,258,485 - 75,051,422) / 75,051,422
+        assert_eq!(
+            (&result["change"], &result["change_percent"]),
+            (&json!(302_070.63), &json!(40.2))
+        );
+        assert_eq!(result["groups"].as_array().unwrap().len(), 6);
+        assert_eq!(
+            result["groups"][0],
+            json!({"name": "Engineering", "total": 292_594.39, "count": 47, "share": 27.8, "previous": 172_094.4, "change": 120_499.99, "change_percent": 70.0})
+        );
+        assert_eq!(
+            result["text"],
+            "Total expenses for Q4 2024 were $1,052,584.85: Engineering $292,594.39 (27.8 %), Operations $266,464.44 (25.3 %), Marketing \
+             $190,342.73 (18.1 %), Finance $147,266.40 (14.0 %), and 2 more; +40.2 % on Q3 2024."
+        );
+        assert_eq!(result["largest"].as_array().unwrap().len(), 5);
+    }
+
+    #[tokio::test]
+    async fn bare_rows_give_the_same_sums_without_the_comparison() {
+        let query = ledger(json!({"quarter": "Q4 2024"})).await;
+        for by in ["department", "category", "month"] {
+            let whole = analysis(json!({"rows": query, "group_by": by}))
+                .await
+                .unwrap();
+            let bare = analysis(json!({"rows": query["rows"], "group_by": by}))
+                .await
+                .unwrap();
+            assert_eq!(whole["total"], bare["total"]);
+            assert_eq!(whole["groups"][0]["total"], bare["groups"][0]["total"]);
+            assert!(bare.get("change").is_none());
+            assert_eq!(bare["group_by"], by);
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_that_were_cut_do_not_cut_the_totals() {
+        let whole = analysis(json!({"rows": ledger(json!({"year": 2024})).await}))
+            .await
+            .unwrap();
+        let cut = analysis(json!({"rows": ledger(json!({"year": 2024, "limit": 3})).await}))
+            .await
+            .unwrap();
+        assert_eq!(whole["groups"], cut["groups"]);
+        assert_eq!(whole["total"], 3_395_370.09);
+        assert_eq!(
+            (
+                cut["largest"].as_array().unwrap().len(),
+                cut["notes"].as_array().unwrap().len()
+            ),
+            (0, 1)
+        );
+    }
+
+    #[tokio::test]
+    async fn rows_of_a_select_work_if_they_say_enough() {
+        let rows = ledger(json!({"sql": "SELECT department, sum(amount) AS total FROM expenses WHERE year = 2024 GROUP BY 1"})).await;
+        assert_eq!(
+            analysis(json!({"rows": rows})).await.unwrap()["total"],
+            3_395_370.09
+        );
+        for (sql, problem) in [
+            ("SELECT vendor FROM expenses", "no amount; it has vendor"),
+            ("SELECT amount FROM expenses", "no department"),
+        ] {
+            let failure = analysis(json!({"rows": ledger(json!({"sql": sql})).await}))
+                .await
+                .unwrap_err();
+            assert!(failure.message.contains(problem), "{failure}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_expenses_are_no_fault() {
+        let result = analysis(json!({"rows": ledger(json!({"year": 1999})).await}))
+            .await
+            .unwrap();
+        assert_eq!(
+            (&result["total"], &result["text"]),
+            (&json!(0.0), &json!("There are no expenses for 1999."))
+        );
+        assert_eq!(analysis(json!({"rows": []})).await.unwrap()["count"], 0);
+    }
+
+    proptest! {
+        #[test]
+        fn invariant_groups_add_up_to_the_total(cents in prop::collection::vec((-1_000_000_000i64..1_000_000_000, 0..4usize), 0..60)) {
+            let rows: Vec<_> = cents.iter().map(|(cents, d)| json!({"department": format!("d{d}"), "amount": amount(*cents)})).collect();
+            let result = analyse(&rows.into(), GroupBy::Department).unwrap();
+            let sum = |key: &str| result["groups"].as_array().unwrap().iter().map(|g| cents_of(&g[key]).unwrap()).sum::<i64>();
+            let expected: i64 = cents.iter().map(|(cents, _)| cents).sum();
+            prop_assert_eq!(cents_of(&result["total"]), Some(expected));
+            prop_assert_eq!(sum("total"), expected);
+        }
+    }
+}
