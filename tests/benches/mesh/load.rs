@@ -1,0 +1,150 @@
+//! Drives load in two ways and says what came of it: rates and latencies.
+//!
+//! Does not know how a mesh answers, only that it does.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use amcp_tests::bench::Shape;
+use tokio::task::JoinSet;
+
+use crate::memory;
+
+/// What a run of load showed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sample {
+    /// How long each accepted request took, ascending.
+    latencies: Vec<Duration>,
+    /// How many requests were refused.
+    pub(crate) refused: usize,
+    /// How many requests the generator could not even send, because all its connections were in use.
+    pub(crate) unsent: usize,
+    elapsed: Duration,
+    /// The processor time that it took, of the generator too.
+    processor: Option<Duration>,
+}
+
+/// What became of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Answered,
+    Refused,
+}
+
+/// Whoever can be asked: ours, or bare ractor.
+pub(crate) trait Mesh: Send + Sync + 'static {
+    /// Asks and waits for the answer.
+    fn ask(&self, shape: Shape) -> impl Future<Output = Fate> + Send;
+}
+
+impl Sample {
+    pub(crate) fn new(fates: Vec<(Fate, Duration)>, unsent: usize, elapsed: Duration) -> Self {
+        let refused = fates.iter().filter(|(fate, _)| *fate == Fate::Refused);
+        let refused = refused.count();
+        let answered = fates
+            .into_iter()
+            .filter(|(fate, _)| *fate == Fate::Answered);
+        let mut latencies: Vec<Duration> = answered.map(|(_, took)| took).collect();
+        latencies.sort_unstable();
+        Self {
+            latencies,
+            refused,
+            unsent,
+            elapsed,
+            processor: None,
+        }
+    }
+
+    /// Answered requests.
+    pub(crate) fn answered(&self) -> usize {
+        self.latencies.len()
+    }
+
+    /// Answered requests per second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.answered() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Processor time per answered request, in microseconds.
+    pub(crate) fn processor_us(&self) -> f64 {
+        self.processor.map_or(f64::NAN, |processor| {
+            processor.as_secs_f64() * 1e6 / self.answered() as f64
+        })
+    }
+
+    /// The latency that a share of the answered requests stayed within, in microseconds.
+    pub(crate) fn percentile_us(&self, share: f64) -> f64 {
+        let last = self.latencies.len().saturating_sub(1);
+        let index = (last as f64 * share).round() as usize;
+        let latency = self.latencies.get(index).copied().unwrap_or_default();
+        latency.as_secs_f64() * 1e6
+    }
+}
+
+/// The middle value.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Closed loop: `in_flight` askers, each of which asks again as soon as it has its answer.
+pub(crate) async fn closed<M: Mesh>(
+    mesh: &Arc<M>,
+    shape: Shape,
+    in_flight: usize,
+    duration: Duration,
+) -> Sample {
+    let (start, used) = (Instant::now(), memory::processor());
+    let mut askers = JoinSet::new();
+    for _ in 0..in_flight {
+        let mesh = mesh.clone();
+        askers.spawn(async move {
+            let mut fates = Vec::new();
+            while start.elapsed() < duration {
+                let asked = Instant::now();
+                let fate = mesh.ask(shape).await;
+                fates.push((fate, asked.elapsed()));
+            }
+            fates
+        });
+    }
+    let fates = askers.join_all().await.concat();
+    let used = memory::processor()
+        .zip(used)
+        .map(|(after, before)| after.saturating_sub(before));
+    Sample {
+        processor: used,
+        ..Sample::new(fates, 0, start.elapsed())
+    }
+}
+
+/// Open loop: `rate` requests a second, whether or not earlier ones were answered; latency counts from when each one was due.
+pub(crate) async fn open<M: Mesh>(
+    mesh: &Arc<M>,
+    shape: Shape,
+    rate: f64,
+    duration: Duration,
+) -> Sample {
+    let start = Instant::now();
+    let mut fates = Vec::new();
+    let mut asked = JoinSet::new();
+    let mut sent = 0_u32;
+    while start.elapsed() < duration {
+        let mut due = start + Duration::from_secs_f64(f64::from(sent) / rate);
+        while due <= Instant::now() {
+            let mesh = mesh.clone();
+            asked.spawn(async move { (mesh.ask(shape).await, due.elapsed()) });
+            sent += 1;
+            due = start + Duration::from_secs_f64(f64::from(sent) / rate);
+        }
+        while let Some(done) = asked.try_join_next() {
+            fates.extend(done);
+        }
+        // The runtime's timer ticks each millisecond; what fell due meanwhile is sent at once.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let elapsed = start.elapsed();
+    fates.extend(asked.join_all().await);
+    Sample::new(fates, 0, elapsed)
+}

@@ -1,0 +1,34 @@
+//! What a process occupies, memory and processor, from /proc; nothing where there is no /proc.
+//!
+//! Says nothing about who in it does.
+
+use std::time::Duration;
+
+/// Resident bytes of this process.
+pub(crate) fn resident() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    // The page size of x86-64; where pages are larger this understates.
+    Some(pages * 4096)
+}
+
+/// A line of /proc/PID/status in bytes, such as `VmHWM` (most ever resident).
+pub(crate) fn status(pid: u32, key: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(key))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// The processor time that this process has used, in steps of 10 ms. Unlike the time on the clock it does not grow when
+/// something else keeps the machine busy.
+pub(crate) fn processor() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold spaces; user and system time are the 12th and 13th field after it.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut ticks = fields
+        .split(' ')
+        .skip(11)
+        .map_while(|field| field.parse::<u64>().ok());
+    Some(Duration::from_millis((ticks.next()? + ticks.next()?) * 10))
+}

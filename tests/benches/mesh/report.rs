@@ -1,0 +1,147 @@
+//! What is printed: one table for people, one JSON file for programs, each figure with its goal beside it.
+//!
+//! Judges against a goal and goes on; nothing here fails a run.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+/// What a figure should be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+    /// Shown for comparison.
+    None,
+}
+
+impl Goal {
+    fn verdict(self, value: f64) -> Option<bool> {
+        match self {
+            Self::AtLeast(goal) => Some(value >= goal),
+            Self::AtMost(goal) => Some(value <= goal),
+            Self::None => None,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtLeast(goal) => format!("≥ {}", number(goal)),
+            Self::AtMost(goal) => format!("≤ {}", number(goal)),
+            Self::None => String::new(),
+        }
+    }
+}
+
+/// All figures of a run, in the order in which they were measured.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Row {
+    what: String,
+    unit: &'static str,
+    ours: f64,
+    bare: Option<f64>,
+    goal: Goal,
+}
+
+impl Report {
+    /// Adds a figure of ours and, where it was measured, that of bare ractor.
+    pub(crate) fn add(
+        &mut self,
+        what: impl Into<String>,
+        unit: &'static str,
+        (ours, bare): (f64, Option<f64>),
+        goal: Goal,
+    ) {
+        let what = what.into();
+        eprintln!("   {what}: {} {unit}", number(ours));
+        self.rows.push(Row {
+            what,
+            unit,
+            ours,
+            bare,
+            goal,
+        });
+    }
+
+    /// Adds what a reader needs to know about a figure.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::from(
+            "| what | ours | bare ractor | ours ÷ bare | goal | |\n|---|--:|--:|--:|--:|---|\n",
+        );
+        for row in &self.rows {
+            let (bare, ratio) = row.bare.map_or_else(Default::default, |bare| {
+                (number(bare), format!("{:.2}", row.ours / bare))
+            });
+            let verdict = match row.goal.verdict(row.ours) {
+                Some(true) => "met",
+                Some(false) => "**missed**",
+                None => "",
+            };
+            let ours = format!("{} {}", number(row.ours), row.unit);
+            let goal = row.goal.text();
+            // Writing into a String cannot fail.
+            let _ = writeln!(
+                text,
+                "| {} | {ours} | {bare} | {ratio} | {goal} | {verdict} |",
+                row.what
+            );
+        }
+        for note in &self.notes {
+            let _ = write!(text, "\n- {note}");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|row| {
+            json!({
+                "what": row.what, "unit": row.unit, "ours": row.ours, "bare": row.bare,
+                "goal": row.goal.text(), "met": row.goal.verdict(row.ours),
+            })
+        });
+        json!({"figures": rows.collect::<Vec<_>>(), "notes": self.notes})
+    }
+
+    /// Writes the JSON and says where.
+    pub(crate) fn save(&self) -> std::io::Result<PathBuf> {
+        // Beside the build: benches are run with the package's folder as the current one.
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+        std::fs::create_dir_all(&folder)?;
+        let file = folder.canonicalize()?.join("mesh.json");
+        std::fs::write(&file, format!("{:#}\n", self.json()))?;
+        Ok(file)
+    }
+}
+
+/// Three significant digits, thousands apart.
+fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return "n/a".to_owned();
+    }
+    if value.abs() < 100.0 {
+        let digits = if value.abs() < 10.0 { 2 } else { 1 };
+        let text = format!("{value:.digits$}");
+        let trimmed = text.trim_end_matches('0').trim_end_matches('.');
+        return trimmed.to_owned();
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
