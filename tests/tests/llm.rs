@@ -20,8 +20,8 @@ fn settings(provider: Provider, url: &str) -> LlmSettings {
         Provider::OpenAi => parse_openai_url(url),
     };
     LlmSettings {
-        first_byte: Duration::from_secs(5),
-        idle: Duration::from_secs(5),
+        first_byte: Duration::from_secs(30),
+        idle: Duration::from_secs(30),
         ..LlmSettings::new(provider, url.unwrap(), FakeOllama::MODEL)
     }
 }
@@ -59,8 +59,12 @@ async fn text_of(provider: Provider, reply: Reply) -> String {
 
 async fn failure_of(provider: Provider, reply: Reply) -> Failure {
     let server = FakeOllama::start().await;
+    let mut settings = if reply.is_endless() {
+        hasty(provider, &server.url())
+    } else {
+        settings(provider, &server.url())
+    };
     server.script([reply]);
-    let mut settings = hasty(provider, &server.url());
     settings.answer_bytes = 100_000;
     ask(&settings).await.unwrap_err()
 }
@@ -285,7 +289,7 @@ async fn a_server_that_hangs_is_left_alone_after_some_calls() {
     server.otherwise(|_| Reply::Hang);
     let client = settings(Provider::Ollama, &server.url()).client().unwrap();
     let guard = GuardSettings {
-        call: Duration::from_millis(50),
+        call: Duration::from_millis(500),
         breaker: BreakerSettings {
             failures: 2,
             open: Duration::from_secs(3_600),

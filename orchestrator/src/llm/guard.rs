@@ -9,11 +9,14 @@ use std::time::Duration;
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{ErrorCode, Failure};
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::breaker::{Breaker, BreakerSettings, BreakerState, Outcome, Pass};
 use super::{ChatReply, ChatRequest, LlmClient, SharedLlm};
+
+/// A server that wants to be left alone for longer is not waited for: the request has better to do with its time.
+const MAX_BACKOFF_MS: u64 = 2_000;
 
 /// How a client is guarded.
 #[derive(Debug, Clone)]
@@ -126,23 +129,9 @@ impl Guarded {
     }
 
     async fn ask(&self, request: ChatRequest) -> Result<ChatReply, Failure> {
-        let _permit = {
-            let _place = Place::take(&self.waiting, self.settings.queue).ok_or_else(|| {
-                Failure::new(
-                    ErrorCode::LlmBusy,
-                    format!(
-                        "{} calls wait for {} already",
-                        self.settings.queue,
-                        self.client.name()
-                    ),
-                )
-                .hint("try again later, or add a server")
-                .retry_after_ms(1_000)
-            })?;
-            self.permits
-                .acquire()
-                .await
-                .map_err(|_| Failure::internal("the guard of the LLM is closed"))?
+        let _permit = match self.permits.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => self.turn().await?,
         };
         let mut call = self.admit()?;
         let asked = self.attempts(request);
@@ -163,6 +152,22 @@ impl Guarded {
         result
     }
 
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        let _place = Place::take(&self.waiting, self.settings.queue).ok_or_else(|| {
+            let (queue, name) = (self.settings.queue, self.client.name());
+            Failure::new(
+                ErrorCode::LlmBusy,
+                format!("{queue} calls wait for {name} already"),
+            )
+            .hint("try again later, or let more calls run at a time")
+            .retry_after_ms(1_000)
+        })?;
+        self.permits
+            .acquire()
+            .await
+            .map_err(|_| Failure::internal("the guard of the LLM is closed"))
+    }
+
     /// Asks again while the server refuses before it begins: busy, or a kept-alive connection that had expired.
     async fn attempts(&self, request: ChatRequest) -> Result<ChatReply, Failure> {
         let mut attempt = 1;
@@ -173,7 +178,9 @@ impl Guarded {
             };
             let not_begun = matches!(failure.code, ErrorCode::LlmBusy | ErrorCode::LlmUnavailable);
             match failure.retry_after_ms {
-                Some(ms) if not_begun && attempt < self.settings.attempts => {
+                Some(ms)
+                    if not_begun && ms <= MAX_BACKOFF_MS && attempt < self.settings.attempts =>
+                {
                     let jittered = 0.5 + fastrand::f64();
                     sleep(Duration::from_millis(ms).mul_f64(jittered) * attempt).await;
                     attempt += 1;
@@ -228,10 +235,9 @@ struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
     fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
-        // The one that goes straight through is counted for a moment too.
         let before = waiting.fetch_add(1, Ordering::Relaxed);
         let place = Self(waiting);
-        (before <= most).then_some(place)
+        (before < most).then_some(place)
     }
 }
 
@@ -287,6 +293,88 @@ impl Drop for Call<'_> {
                 format!("{name} did not answer in the time that the request had"),
             );
             self.tell(Outcome::Failed, Some(failure));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers after a second; remembers how many it worked on at a time.
+    #[derive(Default)]
+    struct Slow {
+        now: AtomicUsize,
+        peak: AtomicUsize,
+    }
+
+    impl LlmClient for Slow {
+        fn name(&self) -> String {
+            "slow".to_owned()
+        }
+
+        fn chat(&self, _: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
+            Box::pin(async {
+                let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+                self.peak.fetch_max(now, Ordering::SeqCst);
+                sleep(Duration::from_secs(1)).await;
+                self.now.fetch_sub(1, Ordering::SeqCst);
+                Ok(ChatReply {
+                    text: "hi".to_owned(),
+                    truncated: false,
+                    prompt_tokens: None,
+                    reply_tokens: None,
+                })
+            })
+        }
+    }
+
+    fn hello() -> ChatRequest {
+        ChatRequest {
+            system: String::new(),
+            turns: Vec::new(),
+            format: None,
+            max_tokens: 1,
+        }
+    }
+
+    async fn codes(guarded: &Arc<Guarded>, calls: usize) -> Vec<Option<ErrorCode>> {
+        let mut asked = tokio::task::JoinSet::new();
+        for _ in 0..calls {
+            let guarded = Arc::clone(guarded);
+            asked.spawn(async move { guarded.chat(hello()).await.err().map(|f| f.code) });
+        }
+        asked.join_all().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_wait_for_their_turn_and_the_queue_is_bounded() {
+        let slow = Arc::new(Slow::default());
+        let settings = GuardSettings {
+            concurrency: 2,
+            queue: 3,
+            ..GuardSettings::default()
+        };
+        let guarded = Guarded::new(Arc::clone(&slow) as SharedLlm, settings);
+        let codes = codes(&guarded, 10).await;
+        let busy = codes.iter().filter(|c| **c == Some(ErrorCode::LlmBusy));
+        assert_eq!(busy.count(), 10 - 2 - 3);
+        assert_eq!(codes.iter().filter(|c| c.is_none()).count(), 5);
+        assert_eq!(slow.peak.load(Ordering::SeqCst), 2);
+        let health = guarded.health();
+        assert_eq!((health.in_flight, health.waiting), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_who_leaves_early_is_no_failure_and_one_who_leaves_late_is() {
+        let settings = GuardSettings {
+            patience: Duration::from_millis(500),
+            ..GuardSettings::default()
+        };
+        let guarded = Guarded::new(Arc::new(Slow::default()), settings);
+        for (after_ms, failures) in [(100, 0), (600, 1), (100, 1), (2_000, 0)] {
+            let _ = timeout(Duration::from_millis(after_ms), guarded.chat(hello())).await;
+            assert_eq!(guarded.health().failures, failures, "after {after_ms} ms");
         }
     }
 }

@@ -227,14 +227,15 @@ impl<'a> Round<'a> {
             )
             .hint("`amcp agents` lists what is there; some need a role"));
         }
-        let schema = format::plan_schema(&self.visible, self.input.limits.tasks);
+        let most = self.input.limits.tasks;
+        let shown = format::plan_schema_for_prompt(&self.visible, most);
         let mut chat = ChatRequest {
-            system: prompt::system(&self.visible, &schema, self.input.today),
+            system: prompt::system(&self.visible, &shown, self.input.today),
             turns: vec![said_by_user(prompt::user(
                 &self.input.query,
                 self.input.feedback.as_ref(),
             ))],
-            format: Some(schema),
+            format: Some(format::plan_schema(&self.visible, most)),
             max_tokens: PLAN_TOKENS,
         };
         let mut last = None;

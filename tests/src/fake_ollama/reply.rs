@@ -173,6 +173,19 @@ impl Reply {
         self.changed(|text| text.eval_count = eval_count)
     }
 
+    /// Whether it never ends, so that only the client's time-out does.
+    #[must_use]
+    pub fn is_endless(&self) -> bool {
+        matches!(
+            self,
+            Self::Hang
+                | Self::Text(Text {
+                    end: End::Stall,
+                    ..
+                })
+        )
+    }
+
     fn changed(mut self, change: impl FnOnce(&mut Text)) -> Self {
         if let Self::Text(text) = &mut self {
             change(text);

@@ -27,7 +27,24 @@ const PLAIN: &[&str] = &[
 /// The schema of a plan over these capabilities; nothing in it refers to elsewhere, and `reasoning` comes first, so that
 /// the model thinks before it chooses.
 pub(super) fn plan_schema(visible: &Catalogue, max_tasks: usize) -> Value {
-    let tasks: Vec<Value> = visible.iter().map(|c| task_schema(&c.capability)).collect();
+    schema(
+        visible,
+        max_tasks,
+        |literal| json!({"anyOf": [literal, reference_schema()]}),
+    )
+}
+
+/// The same for a prompt, without the references that each field takes too: they make half of it, and reading it costs
+/// a small machine minutes.
+pub(super) fn plan_schema_for_prompt(visible: &Catalogue, max_tasks: usize) -> Value {
+    schema(visible, max_tasks, |literal| literal)
+}
+
+fn schema(visible: &Catalogue, max_tasks: usize, field: fn(Value) -> Value) -> Value {
+    let tasks: Vec<Value> = visible
+        .iter()
+        .map(|c| task_schema(&c.capability, field))
+        .collect();
     json!({
         "type": "object",
         "properties": {
@@ -41,13 +58,13 @@ pub(super) fn plan_schema(visible: &Catalogue, max_tasks: usize) -> Value {
     })
 }
 
-fn task_schema(capability: &Capability) -> Value {
+fn task_schema(capability: &Capability, field: fn(Value) -> Value) -> Value {
     json!({
         "type": "object",
         "properties": {
             "id": {"type": "string"},
             "capability": {"const": capability.name},
-            "params": params_schema(capability),
+            "params": params_schema(capability, field),
             "depends_on": {"type": "array", "items": {"type": "string"}},
         },
         "required": ["id", "capability", "params", "depends_on"],
@@ -55,16 +72,15 @@ fn task_schema(capability: &Capability) -> Value {
     })
 }
 
-fn params_schema(capability: &Capability) -> Value {
+fn params_schema(capability: &Capability, field: fn(Value) -> Value) -> Value {
     let root = &capability.params;
     let mut schema = simplified(root, root, 0);
     let Some(map) = schema.as_object_mut() else {
         return json!({"type": "object"});
     };
     if let Some(Value::Object(properties)) = map.get_mut("properties") {
-        for field in properties.values_mut() {
-            let literal = field.take();
-            *field = json!({"anyOf": [literal, reference_schema()]});
+        for property in properties.values_mut() {
+            *property = field(property.take());
         }
     }
     // What another task's result can fill is filled by the compiler where the model leaves it out.

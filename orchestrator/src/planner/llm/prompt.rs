@@ -46,7 +46,7 @@ pub(super) fn system(visible: &Catalogue, schema: &Value, today: Date) -> String
     let (parallel, dependent) = examples(visible);
     let _ = write!(
         text,
-        "\nTwo examples.\n{parallel}\n{dependent}\n\nThe schema of your answer:\n{schema}"
+        "\nTwo examples.\n{parallel}\n{dependent}\n\nThe schema of your answer; in place of each value in params a reference may stand:\n{schema}"
     );
     text
 }
