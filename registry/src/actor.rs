@@ -435,3 +435,6 @@ async fn describe(actor: &ActorCell) -> Result<AgentCard, String> {
         Ok(Ok(card)) => card.open().map_err(|error| error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

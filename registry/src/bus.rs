@@ -227,3 +227,6 @@ impl Drop for Subscription {
         self.unsubscribe();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,7 +113,10 @@ impl<P> Directory<P> {
     }
 
     /// Every agent that can take a task for the capability now.
-    pub fn candidates(&self, capability: &CapabilityName) -> impl Iterator<Item = &Arc<Entry<P>>> {
+    pub fn candidates<'a>(
+        &'a self,
+        capability: &CapabilityName,
+    ) -> impl Iterator<Item = &'a Arc<Entry<P>>> + use<'a, P> {
         self.offers
             .get(capability)
             .into_iter()
@@ -351,3 +354,6 @@ fn lighter_of_two<'a, P: 'a>(
         first
     })
 }
+
+#[cfg(test)]
+mod tests;
