@@ -182,3 +182,6 @@ impl SupervisorHandle {
         answer.await.ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,8 @@ fn a_refusal_says_what_to_change_and_changes_nothing() {
     unsound.capabilities[0].result = json!({"type": "strnig"});
     assert!(register(&mut directory, unsound).contains("result schema of 'a.x'"));
 
-    let clashes: [(fn(&mut Capability), &str); 8] = [
+    type Change = fn(&mut Capability);
+    let clashes: [(Change, &str); 8] = [
         (|c| c.version = "2.0".into(), "version"),
         (
             |c| c.params = json!({"type": "object", "required": ["q"]}),

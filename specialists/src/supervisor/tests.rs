@@ -1,0 +1,783 @@
+//! Shell and supervisor together, on real small specialists: what happens to tasks and agents when things go wrong.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
+use amcp_protocol::{
+    AgentCard, Capability, CapabilityName, ErrorCode, Failure, Grant, RequestId, TaskId,
+    TaskRequest, TaskResponse,
+};
+use amcp_registry::{AgentMsg, AgentPort, EventBus, Restart, TaskKey, Wire};
+use ractor::message::SerializedMessage;
+use ractor::{ActorStatus, BytesConvertable, Message};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::shell::ShellMsg;
+use crate::specialist::{Context, Task};
+
+/// What a probe's handlers share with the test.
+#[derive(Default)]
+struct World {
+    /// How many values the factory made.
+    made: AtomicU32,
+    /// What was begun, in order.
+    begun: Mutex<Vec<String>>,
+    /// How many handlers were dropped before they returned.
+    dropped: AtomicU32,
+    /// One permit lets one waiting task return.
+    gate: Option<Semaphore>,
+}
+
+struct DropCount(Arc<World>, bool);
+
+impl Drop for DropCount {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Does what the params say.
+struct Probe(Arc<World>);
+
+#[crate::async_trait]
+impl Specialist for Probe {
+    fn card(&self) -> AgentCard {
+        let mut does = Capability::new("probe.do", "Does what it is told.");
+        does.params = json!({
+            "type": "object",
+            "properties": {"act": {"type": "string"}, "n": {"type": "integer"}},
+            "required": ["act"],
+        });
+        does.result = json!({"type": "object"});
+        does.concurrency = 2;
+        let mut secret = Capability::new("probe.secret", "Only for some.");
+        secret.required_roles = vec!["staff".into(), "finance".into()];
+        AgentCard::new("probe", "A probe.", vec![does, secret])
+    }
+
+    async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
+        let world = &self.0;
+        world.begun.lock().unwrap().push(ctx.task_id().to_string());
+        let mut dropped = DropCount(Arc::clone(world), false);
+        let result = match task.text("act") {
+            "panic" => panic!("no {}", task.params["n"]),
+            "fail" => Err(Failure::task("it cannot")),
+            "hang" => std::future::pending().await,
+            "wait" => {
+                world
+                    .gate
+                    .as_ref()
+                    .unwrap()
+                    .acquire()
+                    .await
+                    .unwrap()
+                    .forget();
+                Ok(json!({}))
+            }
+            "lie" => Ok(json!("not an object")),
+            "shout" => Ok(json!({"text": "a".repeat(9 * 1024 * 1024)})),
+            _ => Ok(json!({"value": self.0.made.load(Ordering::Relaxed)})),
+        };
+        dropped.1 = true;
+        result
+    }
+}
+
+struct Mesh {
+    registry: RegistryHandle,
+    supervisor: SupervisorHandle,
+    world: Arc<World>,
+}
+
+fn registry() -> RegistryHandle {
+    static SCOPES: AtomicU64 = AtomicU64::new(0);
+    let scope = SCOPES.fetch_add(1, Ordering::Relaxed);
+    RegistryHandle::new(format!("specialists-test-{scope}"), EventBus::new())
+}
+
+fn probe(id: &str, world: &Arc<World>) -> ChildSpec {
+    let world = Arc::clone(world);
+    ChildSpec::new(id, move || {
+        world.made.fetch_add(1, Ordering::Relaxed);
+        Probe(Arc::clone(&world))
+    })
+}
+
+async fn mesh(change: impl Fn(ChildSpec) -> ChildSpec) -> Mesh {
+    let world = Arc::new(World {
+        gate: Some(Semaphore::new(0)),
+        ..World::default()
+    });
+    let registry = registry();
+    registry.spawn(None).await.unwrap();
+    let children = vec![change(probe("probe-1", &world))];
+    let supervisor = SupervisorConfig::new(registry.clone(), children)
+        .start(None)
+        .await
+        .unwrap();
+    supervisor.settled().await;
+    Mesh {
+        registry,
+        supervisor,
+        world,
+    }
+}
+
+fn agent() -> AgentId {
+    AgentId::new("probe-1").unwrap()
+}
+
+fn request(task: &str, act: &str) -> TaskRequest {
+    TaskRequest {
+        version: WIRE_VERSION,
+        request_id: "123e4567-e89b-12d3-a456-426614174999"
+            .parse::<RequestId>()
+            .unwrap(),
+        task_id: TaskId::new(task).unwrap(),
+        attempt: 1,
+        deadline_ms: 600_000,
+        traceparent: None,
+        grant: Arc::default(),
+        capability: CapabilityName::new("probe.do").unwrap(),
+        params: json!({"act": act}),
+    }
+}
+
+fn key(task: &str) -> TaskKey {
+    let TaskRequest {
+        request_id,
+        task_id,
+        attempt,
+        ..
+    } = request(task, "");
+    TaskKey {
+        request_id,
+        task_id,
+        attempt,
+    }
+}
+
+type Answer = oneshot::Receiver<Wire<TaskResponse>>;
+
+/// The code of a failure; `None` for a result.
+async fn code(answer: Answer) -> Option<ErrorCode> {
+    failure(answer).await.map(|failure| failure.code)
+}
+
+async fn failure(answer: Answer) -> Option<Failure> {
+    match answer.await.expect("an answer").open().unwrap().outcome {
+        TaskOutcome::Done(_) => None,
+        TaskOutcome::Failed(failure) => Some(failure),
+    }
+}
+
+impl Mesh {
+    fn port(&self) -> AgentPort {
+        self.registry.load().agent(&agent()).unwrap().port.clone()
+    }
+
+    fn send(&self, task: TaskRequest) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let execute = AgentMsg::Execute(Wire::new(task), reply.into());
+        self.port().send_message(execute).unwrap();
+        answer
+    }
+
+    async fn ask(&self, task: TaskRequest) -> Option<Failure> {
+        failure(self.send(task)).await
+    }
+
+    /// Fills both places of the agent with tasks that wait.
+    async fn busy(&self) -> [Answer; 2] {
+        let answers = [
+            self.send(request("w1", "wait")),
+            self.send(request("w2", "wait")),
+        ];
+        self.begun(2).await;
+        answers
+    }
+
+    async fn begun(&self, count: usize) {
+        while self.world.begun.lock().unwrap().len() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn release(&self, tasks: usize) {
+        self.world.gate.as_ref().unwrap().add_permits(tasks);
+    }
+
+    fn cancel(&self, task: &str) {
+        self.port()
+            .send_message(AgentMsg::Cancel(Wire::new(key(task))))
+            .unwrap();
+    }
+
+    fn status(&self) -> AgentStatus {
+        self.supervisor.agents().remove(0)
+    }
+
+    async fn until(&self, state: AgentState) {
+        self.registry
+            .wait_for(|agents| agents.agents()[0].state == state)
+            .await;
+    }
+
+    /// Until the agent was started this many times after the first.
+    async fn restarted(&self, times: u64) {
+        self.registry
+            .wait_for(|agents| {
+                let status = &agents.agents()[0];
+                let made = u64::from(self.world.made.load(Ordering::Relaxed));
+                status.state == AgentState::Ready && made == times + 1
+            })
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_is_done_and_its_answer_says_which() {
+    let mesh = mesh(|spec| spec).await;
+    let response = mesh
+        .send(request("t1", "echo"))
+        .await
+        .unwrap()
+        .open()
+        .unwrap();
+    assert_eq!(response.outcome, TaskOutcome::Done(json!({"value": 1})));
+    assert_eq!((response.agent, response.attempt), (agent(), 1));
+    assert_eq!(response.task_id, TaskId::new("t1").unwrap());
+    let refused = mesh.ask(request("t2", "fail")).await.unwrap();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (ErrorCode::TaskFailed, "it cannot")
+    );
+    let status = mesh.status();
+    assert_eq!((status.done, status.failed, status.restarts), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_done_is_refused_before_it_begins() {
+    let mesh = mesh(|spec| spec).await;
+    let refused = |change: fn(&mut TaskRequest)| {
+        let mut task = request("t1", "echo");
+        change(&mut task);
+        let answer = mesh.send(task);
+        async { failure(answer).await.unwrap() }
+    };
+    let unknown = refused(|t| t.capability = CapabilityName::new("probe.other").unwrap()).await;
+    assert_eq!(unknown.code, ErrorCode::NoAgent);
+    let version = refused(|t| t.version = 2).await;
+    assert_eq!(version.code, ErrorCode::UnsupportedWire);
+    let expired = refused(|t| t.deadline_ms = 0).await;
+    assert_eq!(expired.code, ErrorCode::DeadlineExceeded);
+    let params = refused(|t| t.params = json!({"act": "echo", "n": "one"})).await;
+    assert_eq!(params.code, ErrorCode::InvalidParams);
+    assert!(params.message.contains("/n"), "{}", params.message);
+    let role = refused(|t| {
+        t.capability = CapabilityName::new("probe.secret").unwrap();
+        let roles = vec!["finance".to_owned()];
+        t.grant = Arc::new(Grant { user: None, roles });
+    });
+    let role = role.await;
+    assert_eq!(role.code, ErrorCode::NotPermitted);
+    assert!(role.hint.unwrap().contains("staff, finance"));
+    assert!(
+        mesh.world.begun.lock().unwrap().is_empty(),
+        "nothing may have begun"
+    );
+
+    let mut allowed = request("t1", "lie");
+    allowed.capability = CapabilityName::new("probe.secret").unwrap();
+    let roles = vec!["finance".to_owned(), "staff".to_owned()];
+    allowed.grant = Arc::new(Grant { user: None, roles });
+    assert_eq!(mesh.ask(allowed).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_breaks_its_promise_is_none() {
+    let mesh = mesh(|spec| spec).await;
+    let lie = mesh.ask(request("t1", "lie")).await.unwrap();
+    assert_eq!(lie.code, ErrorCode::InvalidResult);
+    assert!(lie.message.contains("probe.do"));
+    let large = mesh.ask(request("t2", "shout")).await.unwrap();
+    assert_eq!(large.code, ErrorCode::ResultTooLarge);
+    assert_eq!(mesh.status().restarts, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_costs_its_task_and_nobody_else() {
+    let mesh = mesh(|spec| spec).await;
+    let other = mesh.send(request("w1", "wait"));
+    mesh.begun(1).await;
+    let panics = mesh.send(request("t1", "panic"));
+    let queued = mesh.send(request("t2", "echo"));
+    let panicked = failure(panics).await.unwrap();
+    assert_eq!(panicked.code, ErrorCode::AgentPanicked);
+    assert!(panicked.message.contains("no null"), "{}", panicked.message);
+    assert_eq!(code(queued).await, Some(ErrorCode::AgentUnavailable));
+    mesh.until(AgentState::Restarting).await;
+    assert_eq!(
+        code(mesh.send(request("t3", "echo"))).await,
+        Some(ErrorCode::AgentUnavailable)
+    );
+    assert!(
+        mesh.registry
+            .load()
+            .choose(&request("t4", "").capability, &[], 0)
+            .is_none()
+    );
+    assert_eq!(
+        mesh.world.made.load(Ordering::Relaxed),
+        1,
+        "what runs may end first"
+    );
+
+    mesh.release(1);
+    assert_eq!(code(other).await, None);
+    mesh.restarted(1).await;
+    let response = mesh
+        .send(request("t4", "echo"))
+        .await
+        .unwrap()
+        .open()
+        .unwrap();
+    assert_eq!(
+        response.outcome,
+        TaskOutcome::Done(json!({"value": 2})),
+        "a fresh value"
+    );
+    assert_eq!(mesh.status().restarts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_hangs_ends_when_its_time_is_over() {
+    let mesh = mesh(|spec| spec).await;
+    let begin = tokio::time::Instant::now();
+    let mut short = request("t2", "hang");
+    short.deadline_ms = 2_000;
+    let (short, long) = (mesh.send(short), mesh.send(request("t1", "hang")));
+    assert_eq!(code(short).await, Some(ErrorCode::TaskTimeout));
+    assert_eq!(begin.elapsed().as_secs(), 2, "the deadline comes first");
+    assert_eq!(code(long).await, Some(ErrorCode::TaskTimeout));
+    assert_eq!(
+        begin.elapsed().as_secs(),
+        30,
+        "the capability's time-out comes first"
+    );
+    assert_eq!(mesh.world.dropped.load(Ordering::Relaxed), 2);
+    assert_eq!(
+        mesh.ask(request("t3", "echo")).await,
+        None,
+        "their places are free"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_agent_loses_what_it_had_and_comes_back() {
+    let mesh = mesh(|spec| spec).await;
+    let running = mesh.busy().await;
+    let queued = mesh.send(request("t3", "echo"));
+    while mesh.status().queued == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(mesh.supervisor.kill(&agent()).await);
+    for answer in running.into_iter().chain([queued]) {
+        assert!(
+            answer.await.is_err(),
+            "an agent that is gone answers nothing"
+        );
+    }
+    mesh.restarted(1).await;
+    assert_eq!(
+        mesh.world.dropped.load(Ordering::Relaxed),
+        2,
+        "its work was stopped"
+    );
+    assert_eq!(mesh.status().queued, 0);
+    assert_eq!(mesh.ask(request("t4", "echo")).await, None);
+    assert!(!mesh.supervisor.kill(&AgentId::new("nobody").unwrap()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poison_task_is_refused_after_three_deaths() {
+    let mesh = mesh(|spec| spec).await;
+    let poison = |n: u32| {
+        let mut task = request(&format!("t{n}"), "panic");
+        task.params["n"] = json!(7);
+        task
+    };
+    for death in 1..=3 {
+        let failure = mesh.ask(poison(death)).await.unwrap();
+        assert_eq!(failure.code, ErrorCode::AgentPanicked);
+        mesh.restarted(u64::from(death)).await;
+    }
+    let refused = mesh.ask(poison(4)).await.unwrap();
+    assert_eq!(refused.code, ErrorCode::Quarantined);
+    assert!(refused.hint.unwrap().contains("10 minutes"));
+    assert_eq!(mesh.ask(request("t5", "echo")).await, None);
+    assert_eq!(mesh.status().restarts, 3);
+    tokio::time::advance(crate::quarantine::TERM).await;
+    assert_eq!(
+        mesh.ask(poison(6)).await.unwrap().code,
+        ErrorCode::AgentPanicked
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_has_an_end_and_dead_work_does_not_fill_it() {
+    let limits = ShellLimits {
+        queue: 2,
+        ..ShellLimits::default()
+    };
+    let mesh = mesh(|spec| spec.limits(limits)).await;
+    let running = mesh.busy().await;
+    let mut brief = request("t1", "echo");
+    brief.deadline_ms = 1_000;
+    let (brief, patient) = (mesh.send(brief), mesh.send(request("t2", "echo")));
+    let refused = mesh.ask(request("t3", "echo")).await.unwrap();
+    assert_eq!(refused.code, ErrorCode::AgentBusy);
+    assert!(refused.retry_after_ms.is_some());
+    assert_eq!(mesh.status().queued, 2);
+
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let late = mesh.send(request("t4", "echo"));
+    assert_eq!(
+        code(brief).await,
+        Some(ErrorCode::DeadlineExceeded),
+        "it made room"
+    );
+    mesh.release(2);
+    for answer in running.into_iter().chain([patient, late]) {
+        assert_eq!(code(answer).await, None);
+    }
+    assert_eq!(
+        *mesh.world.begun.lock().unwrap(),
+        ["w1", "w2", "t2", "t4"],
+        "in order"
+    );
+    assert_eq!(mesh.status().queued, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queued_task_whose_deadline_passed_is_not_begun() {
+    let mesh = mesh(|spec| spec).await;
+    let _running = mesh.busy().await;
+    let mut brief = request("t1", "echo");
+    brief.deadline_ms = 1_000;
+    let brief = mesh.send(brief);
+    while mesh.status().queued == 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    mesh.release(1);
+    assert_eq!(code(brief).await, Some(ErrorCode::DeadlineExceeded));
+    assert_eq!(mesh.world.begun.lock().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_can_be_cancelled_while_it_waits_and_while_it_runs() {
+    let mesh = mesh(|spec| spec).await;
+    let [first, second] = mesh.busy().await;
+    let (queued, next) = (
+        mesh.send(request("t1", "echo")),
+        mesh.send(request("t2", "echo")),
+    );
+    mesh.cancel("t1");
+    assert_eq!(code(queued).await, Some(ErrorCode::Cancelled));
+    mesh.cancel("w1");
+    assert_eq!(code(first).await, Some(ErrorCode::Cancelled));
+    assert_eq!(code(next).await, None, "the place is free");
+    assert_eq!(mesh.world.dropped.load(Ordering::Relaxed), 1);
+    mesh.cancel("never-heard-of");
+    mesh.release(1);
+    assert_eq!(code(second).await, None);
+    assert_eq!(*mesh.world.begun.lock().unwrap(), ["w1", "w2", "t2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_attempt_is_not_made_twice_at_once() {
+    let mesh = mesh(|spec| spec).await;
+    let _running = mesh.busy().await;
+    let queued = mesh.send(request("t1", "echo"));
+    for task in ["w1", "t1"] {
+        assert_eq!(
+            code(mesh.send(request(task, "echo"))).await,
+            Some(ErrorCode::Internal)
+        );
+    }
+    let mut retry = request("w1", "echo");
+    retry.attempt = 2;
+    let retry = mesh.send(retry);
+    mesh.release(2);
+    assert_eq!((code(queued).await, code(retry).await), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_ends_too_often_is_given_up() {
+    let mesh = mesh(|spec| spec).await;
+    for times in 1..=5 {
+        mesh.supervisor.kill(&agent()).await;
+        mesh.restarted(times).await;
+    }
+    mesh.supervisor.kill(&agent()).await;
+    mesh.until(AgentState::GivenUp).await;
+    assert!(!mesh.supervisor.kill(&agent()).await);
+    assert_eq!(mesh.status().restarts, 5);
+    assert_eq!(mesh.supervisor.cell().get_status(), ActorStatus::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_escalates_fails_with_the_agent_it_gives_up() {
+    let world = Arc::new(World::default());
+    let registry = registry();
+    registry.spawn(None).await.unwrap();
+    let never = RestartPolicy {
+        restart_intensity: 0,
+        ..RestartPolicy::default()
+    };
+    let children = vec![
+        probe("probe-1", &world).policy(never),
+        probe("probe-2", &world),
+    ];
+    let config = SupervisorConfig {
+        escalate: true,
+        ..SupervisorConfig::new(registry.clone(), children)
+    };
+    let supervisor = config.start(None).await.unwrap();
+    supervisor.settled().await;
+    supervisor.kill(&agent()).await;
+    supervisor.cell().wait(None).await.unwrap();
+    let gone = |agents: &amcp_registry::Agents| agents.entries().all(|entry| !entry.is_present());
+    registry.wait_for(gone).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_types_are_kept() {
+    for (restart, killed, stopped) in [
+        (Restart::Permanent, AgentState::Ready, AgentState::Ready),
+        (Restart::Transient, AgentState::Ready, AgentState::Left),
+        (Restart::Temporary, AgentState::Left, AgentState::Left),
+    ] {
+        for (kill, then) in [(true, killed), (false, stopped)] {
+            let policy = RestartPolicy {
+                restart,
+                ..RestartPolicy::default()
+            };
+            let mesh = mesh(|spec| spec.policy(policy)).await;
+            if kill {
+                mesh.port().kill();
+            } else {
+                mesh.port().stop(None);
+            }
+            mesh.registry
+                .wait_for(|agents| !agents.entries().all(|e| e.is_present()))
+                .await;
+            mesh.until(then).await;
+            let made = 1 + u32::from(then == AgentState::Ready);
+            assert_eq!(mesh.world.made.load(Ordering::Relaxed), made, "{restart:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_start_is_tried_again_or_given_up() {
+    let world = Arc::new(World::default());
+    let registry = registry();
+    registry.spawn(None).await.unwrap();
+    let tries = Arc::new(AtomicU32::new(0));
+    let slow_to_come = {
+        let (tries, world) = (Arc::clone(&tries), Arc::clone(&world));
+        ChildSpec::new("late", move || {
+            assert!(tries.fetch_add(1, Ordering::Relaxed) >= 3, "not yet");
+            Probe(Arc::clone(&world))
+        })
+    };
+    let never = ChildSpec::new("never", || -> Probe { panic!("not ever") });
+    let unsound = ChildSpec::new("unsound", || Unsound);
+    let clash = ChildSpec::new("clash", || Clash);
+    let children = vec![slow_to_come, never, unsound];
+    let supervisor = SupervisorConfig::new(registry.clone(), children)
+        .start(None)
+        .await
+        .unwrap();
+    supervisor.settled().await;
+    let state = |supervisor: &SupervisorHandle| {
+        let agents = supervisor.agents().into_iter();
+        agents
+            .map(|a| (a.agent.to_string(), a.state))
+            .collect::<Vec<_>>()
+    };
+    let given_up = AgentState::GivenUp;
+    let expected = [
+        ("late", AgentState::Ready),
+        ("never", given_up),
+        ("unsound", given_up),
+    ];
+    assert_eq!(
+        state(&supervisor),
+        expected.map(|(agent, state)| (agent.to_owned(), state))
+    );
+    assert_eq!(tries.load(Ordering::Relaxed), 4);
+
+    let late = SupervisorConfig::new(registry.clone(), vec![clash])
+        .start(None)
+        .await
+        .unwrap();
+    late.settled().await;
+    assert_eq!(state(&late), [("clash".to_owned(), given_up)]);
+}
+
+struct Unsound;
+
+#[crate::async_trait]
+impl Specialist for Unsound {
+    fn card(&self) -> AgentCard {
+        AgentCard::new("unsound", "Offers nothing.", vec![])
+    }
+
+    async fn handle(&self, _: Task, _: &Context) -> Result<Value, Failure> {
+        Ok(json!({}))
+    }
+}
+
+struct Clash;
+
+#[crate::async_trait]
+impl Specialist for Clash {
+    fn card(&self) -> AgentCard {
+        AgentCard::new(
+            "clash",
+            "Another.",
+            vec![Capability::new("probe.do", "Does otherwise.")],
+        )
+    }
+
+    async fn handle(&self, _: Task, _: &Context) -> Result<Value, Failure> {
+        Ok(json!({}))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_lets_tasks_end_and_starts_nothing() {
+    let mesh = mesh(|spec| spec).await;
+    let port = mesh.port();
+    let running = mesh.busy().await;
+    let queued = mesh.send(request("t1", "echo"));
+    let drained = tokio::spawn({
+        let supervisor = mesh.supervisor.clone();
+        async move { supervisor.drain(Duration::from_secs(20)).await }
+    });
+    mesh.registry
+        .wait_for(|agents| {
+            agents
+                .candidates(&request("t", "").capability)
+                .next()
+                .is_none()
+        })
+        .await;
+    mesh.until(AgentState::Draining).await;
+    let (reply, answer) = oneshot::channel();
+    let late = AgentMsg::Execute(Wire::new(request("t2", "echo")), reply.into());
+    port.send_message(late).unwrap();
+    assert_eq!(code(answer).await, Some(ErrorCode::AgentUnavailable));
+    mesh.release(2);
+    for answer in running.into_iter().chain([queued]) {
+        assert_eq!(code(answer).await, None);
+    }
+    assert_eq!(drained.await.unwrap(), []);
+    mesh.until(AgentState::Left).await;
+    assert_eq!(port.get_status(), ActorStatus::Stopped);
+    assert_eq!(mesh.world.made.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_says_what_it_cut_off() {
+    let mesh = mesh(|spec| spec).await;
+    let running = mesh.busy().await;
+    let queued = mesh.send(request("t1", "echo"));
+    let begin = tokio::time::Instant::now();
+    let left = mesh.supervisor.drain(Duration::from_secs(20)).await;
+    assert_eq!(
+        left,
+        [Leftover {
+            agent: agent(),
+            tasks: 3
+        }]
+    );
+    assert_eq!(begin.elapsed().as_secs(), 20);
+    for answer in running.into_iter().chain([queued]) {
+        assert!(answer.await.is_err());
+    }
+    assert_eq!(
+        mesh.supervisor.drain(Duration::from_secs(20)).await,
+        [],
+        "it is over"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_who_is_being_restarted() {
+    let policy = RestartPolicy {
+        backoff: Duration::from_secs(10),
+        ..RestartPolicy::default()
+    };
+    let mesh = mesh(|spec| spec.policy(policy)).await;
+    mesh.supervisor.kill(&agent()).await;
+    mesh.until(AgentState::Restarting).await;
+    assert_eq!(mesh.supervisor.drain(Duration::from_secs(20)).await, []);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(mesh.world.made.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_node_can_send_tasks_and_nothing_else() {
+    let mesh = mesh(|spec| spec).await;
+    let cast = |variant: &str, args| SerializedMessage::Cast {
+        variant: variant.into(),
+        args,
+        metadata: None,
+    };
+    for local in ["JobEnded", "Agent", "Started"] {
+        assert!(
+            ShellMsg::deserialize(cast(local, vec![])).is_err(),
+            "{local}"
+        );
+    }
+    assert!(
+        ShellMsg::JobEnded {
+            key: key("t1"),
+            panic: None
+        }
+        .serialize()
+        .is_err()
+    );
+
+    let call = |args| {
+        let (reply, answer) = oneshot::channel();
+        let variant = "Execute".to_owned();
+        let message = SerializedMessage::Call {
+            variant,
+            args,
+            reply: reply.into(),
+            metadata: None,
+        };
+        mesh.port().send_serialized(message).map_err(drop).unwrap();
+        async { Wire::<TaskResponse>::from_bytes(answer.await.unwrap()).open() }
+    };
+    // What the macro writes: each field's length before its bytes.
+    let field = |bytes: Vec<u8>| [(bytes.len() as u64).to_be_bytes().to_vec(), bytes].concat();
+    let response = call(field(Wire::new(request("t1", "echo")).into_bytes()))
+        .await
+        .unwrap();
+    assert_eq!(response.outcome, TaskOutcome::Done(json!({"value": 1})));
+    assert!(
+        call(field(vec![9, 9, 9])).await.is_err(),
+        "a typed refusal, not silence"
+    );
+}
