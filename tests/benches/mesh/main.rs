@@ -213,9 +213,10 @@ async fn spin(in_flight: usize) {
     let ours = Arc::new(Ours::start(in_flight, gate).await);
     let sample = load::closed(&ours, Shape::Diamond, in_flight, Duration::from_secs(10)).await;
     println!(
-        "{:.0}/s, p50 {:.1} µs",
+        "{:.0}/s, p50 {:.1} µs, {:.1} µs of processor time each",
         sample.rate(),
-        sample.percentile_us(0.5)
+        sample.percentile_us(0.5),
+        sample.processor_us()
     );
 }
 

@@ -82,7 +82,7 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Problem> {
 /// custom is the last item, or a file of its own.
 fn shipped<'a>(file: &str, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
     let end = text.find("\n#[cfg(test)]\nmod tests {");
-    let end = if file.ends_with("/tests.rs") {
+    let end = if file.ends_with("tests.rs") {
         0
     } else {
         end.unwrap_or(text.len())

@@ -1,3 +1,5 @@
+//! Plans that no planner should write: huge, cyclic, forged. Each is refused by name, or compiled in its limits.
+
 use amcp_protocol::{ErrorCode, ProposedPlan, ProposedTask};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};

@@ -1,3 +1,5 @@
+//! Edges and tasks that the compiler adds, each with its reason.
+
 use serde_json::{Value, json};
 
 use super::testing::{SaysQ4, compiled, compiled_with, proposal, wiring};

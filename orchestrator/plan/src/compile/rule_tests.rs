@@ -1,3 +1,5 @@
+//! Each rule of the compiler, broken once.
+
 use amcp_protocol::{ErrorCode, ProposedPlan, ProposedTask};
 use serde_json::{Value, json};
 
