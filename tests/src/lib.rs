@@ -1,6 +1,6 @@
 //! The harness of the cross-crate tests and benches.
 
-pub mod fake_ollama;
-pub mod process;
-
 pub mod bench;
+pub mod fake_ollama;
+pub mod mesh;
+pub mod process;
