@@ -1,5 +1,7 @@
 //! Requests through the real actors: orchestrator, planner, registry and small agents; time is paused.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
