@@ -56,7 +56,7 @@ const RULES: &[Rule] = &[
 /// Judges one source file.
 pub(super) fn check(file: &str, text: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if !text.trim_start_matches('\u{feff}').starts_with("//!") {
+    if !is_tests(file) && !text.trim_start_matches('\u{feff}').starts_with("//!") {
         problems.push(Problem::new(
             format!("{file} does not begin with `//!`"),
             "say in one sentence what the file is responsible for, and in one what it deliberately does not do",
@@ -78,11 +78,16 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Problem> {
     problems
 }
 
+/// Whether a file is the test module of the one that declares it, whose documentation covers it.
+fn is_tests(file: &str) -> bool {
+    file.ends_with("tests.rs")
+}
+
 /// The numbered lines of a file that are shipped: no comments, and nothing from its test module on, which by the house's
 /// custom is the last item, or a file of its own.
 fn shipped<'a>(file: &str, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
     let end = text.find("\n#[cfg(test)]\nmod tests {");
-    let end = if file.ends_with("tests.rs") {
+    let end = if is_tests(file) {
         0
     } else {
         end.unwrap_or(text.len())
