@@ -2,6 +2,7 @@
 //!
 //! Outside of the request machine, which only sees what came of it. A planner never dispatches anything.
 
+pub mod embedded;
 pub mod llm;
 pub mod plain;
 

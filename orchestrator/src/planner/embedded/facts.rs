@@ -1,0 +1,570 @@
+//! What parts of a query mean whatever is asked: dates, quarters, times, numbers, expressions, quoted texts, links, SQL.
+//!
+//! Does not decide which param a fact fills.
+
+use std::ops::Range;
+
+use jiff::ToSpan;
+use jiff::civil::{Date, Time};
+
+use super::lexicon::{
+    count_word, day_number, month_number, ordinal, ordinal_or_count, quarter_number, quarter_of,
+    relative, scale, unit_seconds, weekday, year_number,
+};
+use super::text::{Token, TokenKind};
+
+/// Longest arithmetic expression, in tokens: longer ones are not typed by people, and each is read once.
+const MAX_EXPRESSION: usize = 64;
+
+/// What some tokens mean.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Meaning {
+    Quarter {
+        year: i16,
+        quarter: i8,
+    },
+    Date(Date),
+    Month {
+        year: i16,
+        month: i8,
+    },
+    Year(i16),
+    Time(Time),
+    /// With the seconds of its time unit, if it has one.
+    Number {
+        value: f64,
+        unit_seconds: Option<f64>,
+    },
+    Expression(String),
+    Quoted(String),
+    Email(String),
+    Url(String),
+    Sql(String),
+}
+
+/// Some tokens and what they mean.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Fact {
+    pub(super) tokens: Range<usize>,
+    pub(super) meaning: Meaning,
+}
+
+/// The facts of a query, in its order; they do not overlap.
+pub(super) fn facts(query: &str, tokens: &[Token<'_>], today: Date) -> Vec<Fact> {
+    let reader = Reader {
+        query,
+        tokens,
+        today,
+    };
+    let mut facts = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        match reader.read(at) {
+            Some((length, meaning)) if length > 0 => {
+                if let Some(meaning) = meaning {
+                    facts.push(Fact {
+                        tokens: at..at + length,
+                        meaning,
+                    });
+                }
+                at += length;
+            }
+            _ => at += 1,
+        }
+    }
+    facts
+}
+
+struct Reader<'a> {
+    query: &'a str,
+    tokens: &'a [Token<'a>],
+    today: Date,
+}
+
+/// How many tokens were read and what they mean; nothing when they are to be passed over.
+type Read = Option<(usize, Option<Meaning>)>;
+
+fn found(length: usize, meaning: Meaning) -> Read {
+    Some((length, Some(meaning)))
+}
+
+impl Reader<'_> {
+    fn token(&self, at: usize) -> Option<&Token<'_>> {
+        self.tokens.get(at)
+    }
+
+    fn lower(&self, at: usize) -> &str {
+        self.token(at).map_or("", |t| t.lower.as_str())
+    }
+
+    fn read(&self, at: usize) -> Read {
+        let token = self.token(at)?;
+        match token.kind {
+            TokenKind::Quoted => {
+                let text = token.text.to_owned();
+                let sql = is_sql(&text);
+                found(
+                    1,
+                    if sql {
+                        Meaning::Sql(text)
+                    } else {
+                        Meaning::Quoted(text)
+                    },
+                )
+            }
+            TokenKind::Link if token.text.contains("://") => {
+                found(1, Meaning::Url(token.text.to_owned()))
+            }
+            TokenKind::Link => found(1, Meaning::Email(token.text.to_owned())),
+            TokenKind::Line => None,
+            TokenKind::Word | TokenKind::Number | TokenKind::Mark => self
+                .sql(at)
+                .or_else(|| self.quarter(at))
+                .or_else(|| self.relative_period(at))
+                .or_else(|| self.date(at))
+                .or_else(|| self.time(at))
+                .or_else(|| self.slashed_date(at))
+                .or_else(|| self.expression(at))
+                .or_else(|| self.month_or_year(at))
+                .or_else(|| self.number(at)),
+        }
+    }
+
+    /// `SELECT …` up to a semicolon, an empty line or the end.
+    fn sql(&self, at: usize) -> Read {
+        let first = self.token(at)?;
+        if !first.is("select") && !first.is("with") {
+            return None;
+        }
+        let rest = self.query.get(first.start..)?;
+        let length = [";", "\n\n"]
+            .iter()
+            .filter_map(|end| rest.find(end))
+            .min()
+            .unwrap_or(rest.len());
+        let text = rest.get(..length)?.trim();
+        if !is_sql(text) {
+            return None;
+        }
+        let end = first.start + length;
+        let count = self
+            .tokens
+            .iter()
+            .skip(at)
+            .take_while(|t| t.start < end)
+            .count();
+        found(count, Meaning::Sql(text.to_owned()))
+    }
+
+    fn quarter(&self, at: usize) -> Read {
+        let lower = self.lower(at);
+        // Q4, Q4-2024, Q42024
+        if let Some(rest) = lower.strip_prefix('q')
+            && let Some(quarter) = rest.get(..1).and_then(quarter_number)
+        {
+            let year = rest.get(1..)?.trim_start_matches('-');
+            if let Some(year) = year_number(year) {
+                return found(1, Meaning::Quarter { year, quarter });
+            }
+            if !year.is_empty() {
+                return None;
+            }
+            let (length, year) = self.year_after(at + 1);
+            let year = year.unwrap_or_else(|| self.latest_year_of(quarter));
+            return found(1 + length, Meaning::Quarter { year, quarter });
+        }
+        // 2024-Q4, 2024Q4, 2024 Q4
+        if let Some((year, rest)) = lower.split_at_checked(4)
+            && let Some(year) = year_number(year)
+        {
+            let (length, quarter) = if rest.is_empty() {
+                (2, self.lower(at + 1).strip_prefix('q'))
+            } else {
+                (1, rest.trim_start_matches('-').strip_prefix('q'))
+            };
+            if let Some(quarter) = quarter.and_then(quarter_number) {
+                return found(length, Meaning::Quarter { year, quarter });
+            }
+        }
+        // fourth quarter of 2024
+        let quarter = ordinal(lower).filter(|n| (1..=4).contains(n))?;
+        if !self.lower(at + 1).starts_with("quarter") {
+            return None;
+        }
+        let (length, year) = self.year_after(at + 2);
+        let year = year.unwrap_or_else(|| self.latest_year_of(quarter));
+        found(2 + length, Meaning::Quarter { year, quarter })
+    }
+
+    /// A year that follows: `2024`, `of 2024`, `in 2024`, `, 2024`, `'24`, `last year`.
+    fn year_after(&self, at: usize) -> (usize, Option<i16>) {
+        let skip = usize::from(matches!(
+            self.lower(at),
+            "of" | "in" | "," | "/" | "-" | "'"
+        ));
+        let lower = self.lower(at + skip);
+        if let Some(year) = year_number(lower) {
+            return (skip + 1, Some(year));
+        }
+        if skip == 1 && self.lower(at) == "'" && lower.len() == 2 {
+            return (2, lower.parse::<i16>().ok().map(|y| 2000 + y));
+        }
+        if self.lower(at + skip + 1) == "year"
+            && let Some(offset) = relative(lower)
+        {
+            return (skip + 2, Some(self.today.year() + offset));
+        }
+        (0, None)
+    }
+
+    /// Without a year the latest such quarter that has begun is meant: money is looked back upon.
+    fn latest_year_of(&self, quarter: i8) -> i16 {
+        self.today.year() - i16::from(quarter > quarter_of(self.today.month()))
+    }
+
+    fn relative_period(&self, at: usize) -> Read {
+        let offset = relative(self.lower(at))?;
+        let meaning = match self.lower(at + 1) {
+            "quarter" => {
+                let index =
+                    self.today.year() * 4 + i16::from(quarter_of(self.today.month())) - 1 + offset;
+                let quarter = i8::try_from(index.rem_euclid(4)).unwrap_or(0) + 1;
+                Meaning::Quarter {
+                    year: index.div_euclid(4),
+                    quarter,
+                }
+            }
+            "year" => Meaning::Year(self.today.year() + offset),
+            "month" => {
+                let day = self
+                    .today
+                    .first_of_month()
+                    .checked_add(i64::from(offset).months())
+                    .ok()?;
+                Meaning::Month {
+                    year: day.year(),
+                    month: day.month(),
+                }
+            }
+            "week" => Meaning::Date(self.today.checked_add(i64::from(offset).weeks()).ok()?),
+            day => {
+                let weekday = weekday(day)?;
+                Meaning::Date(
+                    self.today
+                        .nth_weekday(if offset < 0 { -1 } else { 1 }, weekday)
+                        .ok()?,
+                )
+            }
+        };
+        found(2, meaning)
+    }
+
+    fn date(&self, at: usize) -> Read {
+        let lower = self.lower(at);
+        if let Ok(date) = lower.parse::<Date>()
+            && lower.len() == 10
+        {
+            return found(1, Meaning::Date(date));
+        }
+        let days = |days: i64| self.today.checked_add(days.days()).ok().map(Meaning::Date);
+        match lower {
+            "today" | "tonight" => return found(1, Meaning::Date(self.today)),
+            "tomorrow" => return Some((1, days(1))),
+            "yesterday" => return Some((1, days(-1))),
+            _ => {}
+        }
+        if let Some(weekday) = weekday(lower) {
+            return found(1, Meaning::Date(self.today.nth_weekday(1, weekday).ok()?));
+        }
+        self.days_from_now(at).or_else(|| self.day_and_month(at))
+    }
+
+    /// `in 3 days`, `2 weeks ago`.
+    fn days_from_now(&self, at: usize) -> Read {
+        let from = usize::from(self.lower(at) == "in");
+        let count = i64::from(ordinal_or_count(self.lower(at + from))?);
+        let unit = match self.lower(at + from + 1) {
+            "day" | "days" => 1,
+            "week" | "weeks" => 7,
+            _ => return None,
+        };
+        let ago = self.lower(at + from + 2) == "ago";
+        if ago == (from == 1) {
+            return None;
+        }
+        let days = count * unit * if ago { -1 } else { 1 };
+        let date = self.today.checked_add(days.days()).ok()?;
+        found(from + 2 + usize::from(ago), Meaning::Date(date))
+    }
+
+    /// `3 May 2024`, `3rd of May`, `May 3, 2024`, `May 3rd`.
+    fn day_and_month(&self, at: usize) -> Read {
+        let (month, day, length) = if let Some(month) = month_number(self.lower(at)) {
+            (month, day_number(self.lower(at + 1))?, 2)
+        } else {
+            let day = day_number(self.lower(at))?;
+            let of = usize::from(self.lower(at + 1) == "of");
+            (month_number(self.lower(at + 1 + of))?, day, 2 + of)
+        };
+        let (more, year) = self.year_after(at + length);
+        let date = Date::new(year.unwrap_or_else(|| self.today.year()), month, day).ok()?;
+        found(length + more, Meaning::Date(date))
+    }
+
+    /// `31/12/2024`, when only one reading is possible; an ambiguous one is passed over rather than divided.
+    fn slashed_date(&self, at: usize) -> Read {
+        let numbers: Vec<i16> = [0, 2, 4]
+            .iter()
+            .filter_map(|i| self.lower(at + i).parse().ok())
+            .collect();
+        let [a, b, year] = *numbers.as_slice() else {
+            return None;
+        };
+        if self.lower(at + 1) != "/" || self.lower(at + 3) != "/" || !(1900..2200).contains(&year) {
+            return None;
+        }
+        let (day, month) = if a > 12 || a == b {
+            (a, b)
+        } else if b > 12 {
+            (b, a)
+        } else {
+            return Some((5, None));
+        };
+        let date = Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok();
+        Some((5, date.map(Meaning::Date)))
+    }
+
+    fn month_or_year(&self, at: usize) -> Read {
+        let lower = self.lower(at);
+        if let Some((year, month)) = lower.split_once('-')
+            && let (Some(year), Ok(month @ 1..=12)) = (year_number(year), month.parse())
+        {
+            return found(1, Meaning::Month { year, month });
+        }
+        if let Some(month) = month_number(lower) {
+            let (length, year) = self.year_after(at + 1);
+            // "may" and "march" are months with a year or a capital inside of a sentence.
+            let verb = matches!(
+                lower,
+                "may" | "march" | "mar" | "sun" | "dec" | "sep" | "jan"
+            );
+            if verb && length == 0 && !(at > 0 && self.token(at)?.is_capitalised()) {
+                return None;
+            }
+            let past = self.today.year() - i16::from(month > self.today.month());
+            return found(
+                1 + length,
+                Meaning::Month {
+                    year: year.unwrap_or(past),
+                    month,
+                },
+            );
+        }
+        let year = year_number(lower)?;
+        found(1, Meaning::Year(year))
+    }
+
+    fn time(&self, at: usize) -> Read {
+        match self.lower(at) {
+            "noon" | "midday" => return found(1, Meaning::Time(Time::constant(12, 0, 0, 0))),
+            "midnight" => return found(1, Meaning::Time(Time::midnight())),
+            _ => {}
+        }
+        let lower = self.lower(at);
+        let (digits, mut suffix) = lower.split_at(
+            lower
+                .find(|c: char| c.is_alphabetic())
+                .unwrap_or(lower.len()),
+        );
+        let mut length = 1;
+        if suffix.is_empty() && matches!(self.lower(at + 1), "am" | "pm" | "o'clock") {
+            suffix = self.lower(at + 1);
+            length = 2;
+        }
+        let (hour, minute) = match digits.split_once(':') {
+            Some((h, m)) if m.len() == 2 => (h.parse::<i8>().ok()?, m.parse::<i8>().ok()?),
+            Some(_) => return None,
+            None if suffix.is_empty() => return None,
+            None => (digits.parse::<i8>().ok()?, 0),
+        };
+        let hour = match suffix {
+            "am" if hour == 12 => 0,
+            "pm" if hour < 12 => hour + 12,
+            "" | "am" | "pm" | "h" | "o'clock" => hour,
+            _ => return None,
+        };
+        found(length, Meaning::Time(Time::new(hour, minute, 0, 0).ok()?))
+    }
+
+    fn number(&self, at: usize) -> Read {
+        let token = self.token(at)?;
+        let (mut value, mut length) = if let Some(value) = token.number() {
+            let negative =
+                at > 0 && !token.spaced && self.lower(at - 1) == "-" && self.token(at - 1)?.spaced;
+            (if negative { -value } else { value }, 1)
+        } else if let Some(count) = count_word(&token.lower) {
+            (f64::from(count), 1)
+        } else {
+            let split = token
+                .lower
+                .find(|c: char| c.is_alphabetic())
+                .filter(|&i| i > 0)?;
+            let (digits, suffix) = token.lower.split_at_checked(split)?;
+            let number: f64 = digits.replace(',', "").parse().ok()?;
+            return match (scale(suffix), unit_seconds(suffix)) {
+                (Some(scale), _) if suffix != "m" => number_found(1, number * scale, None),
+                (_, Some(seconds)) => number_found(1, number, Some(seconds)),
+                _ => None,
+            };
+        };
+        if let Some(scale) = scale(self.lower(at + 1)) {
+            value *= scale;
+            length += 1;
+        }
+        number_found(length, value, unit_seconds(self.lower(at + length)))
+    }
+
+    fn expression(&self, at: usize) -> Read {
+        super::expression::read(
+            self.tokens
+                .get(at..)?
+                .get(..MAX_EXPRESSION)
+                .or_else(|| self.tokens.get(at..))?,
+        )
+        .map(|(length, text)| (length, Some(Meaning::Expression(text))))
+    }
+}
+
+fn number_found(length: usize, value: f64, unit_seconds: Option<f64>) -> Read {
+    found(
+        length,
+        Meaning::Number {
+            value,
+            unit_seconds,
+        },
+    )
+}
+
+fn is_sql(text: &str) -> bool {
+    let head: String = text.chars().take(2_000).collect::<String>().to_lowercase();
+    let upper = text.starts_with("SELECT ") || text.starts_with("WITH ");
+    let typed = head.starts_with("select ")
+        && [
+            "select *",
+            "select count(",
+            "select sum(",
+            "select distinct ",
+        ]
+        .iter()
+        .any(|s| head.starts_with(s));
+    (upper || typed) && (head.contains(" from ") || head.contains("\nfrom "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::text::tokens;
+    use super::*;
+
+    fn read(query: &str) -> Vec<Meaning> {
+        let today = jiff::civil::date(2025, 2, 14);
+        facts(query, &tokens(query), today)
+            .into_iter()
+            .map(|f| f.meaning)
+            .collect()
+    }
+
+    fn quarter(year: i16, quarter: i8) -> Vec<Meaning> {
+        vec![Meaning::Quarter { year, quarter }]
+    }
+
+    #[test]
+    fn quarters_in_every_spelling() {
+        for text in [
+            "Q4 2024",
+            "q4 of 2024",
+            "Q4/2024",
+            "Q4-2024",
+            "2024-Q4",
+            "2024Q4",
+            "2024 Q4",
+            "fourth quarter of 2024",
+            "4th quarter 2024",
+            "the last quarter",
+            "the previous quarter",
+            "Q4 '24",
+            "Q4",
+            "the fourth quarter",
+            "Q4 last year",
+        ] {
+            assert_eq!(read(text), quarter(2024, 4), "{text}");
+        }
+        assert_eq!(read("this quarter"), quarter(2025, 1));
+        assert_eq!(read("next quarter"), quarter(2025, 2));
+        assert_eq!(read("Q1"), quarter(2025, 1));
+    }
+
+    #[test]
+    fn dates_months_years_and_times() {
+        let date = |y, m, d| vec![Meaning::Date(jiff::civil::date(y, m, d))];
+        for text in [
+            "3 May 2024",
+            "May 3, 2024",
+            "3rd of May 2024",
+            "2024-05-03",
+            "May 3rd 2024",
+        ] {
+            assert_eq!(read(text), date(2024, 5, 3), "{text}");
+        }
+        assert_eq!(read("tomorrow"), date(2025, 2, 15));
+        assert_eq!(read("yesterday"), date(2025, 2, 13));
+        assert_eq!(read("in 3 days"), date(2025, 2, 17));
+        assert_eq!(read("2 weeks ago"), date(2025, 1, 31));
+        assert_eq!(read("on Monday"), date(2025, 2, 17));
+        assert_eq!(read("31/12/2024"), date(2024, 12, 31));
+        assert_eq!(read("03/05/2024"), vec![]);
+        assert_eq!(
+            read("March 2024"),
+            vec![Meaning::Month {
+                year: 2024,
+                month: 3
+            }]
+        );
+        assert_eq!(read("this year"), vec![Meaning::Year(2025)]);
+        assert_eq!(read("you may go"), vec![]);
+        for text in ["3pm", "3 pm", "15:00", "3:00pm"] {
+            assert_eq!(
+                read(text),
+                vec![Meaning::Time(Time::constant(15, 0, 0, 0))],
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_with_scales_and_units() {
+        let number = |value, unit_seconds| {
+            vec![Meaning::Number {
+                value,
+                unit_seconds,
+            }]
+        };
+        assert_eq!(read("1,200.5"), number(1200.5, None));
+        assert_eq!(read("5k"), number(5_000.0, None));
+        assert_eq!(read("2 million"), number(2e6, None));
+        assert_eq!(read("for 2 hours"), number(2.0, Some(3_600.0)));
+        assert_eq!(read("30min"), number(30.0, Some(60.0)));
+        assert_eq!(read("three"), number(3.0, None));
+        assert_eq!(read("at -5"), number(-5.0, None));
+    }
+
+    #[test]
+    fn sql_is_one_fact_with_its_commas() {
+        assert_eq!(
+            read("run SELECT a, b FROM t WHERE q = 'Q4 2024' and x > 3; then stop"),
+            vec![Meaning::Sql(
+                "SELECT a, b FROM t WHERE q = 'Q4 2024' and x > 3".into()
+            )]
+        );
+        assert_eq!(read("select a city from these"), vec![]);
+    }
+}

@@ -1,0 +1,513 @@
+//! Takes the params of one capability out of a part of a query.
+//!
+//! Does not choose the capability, and never invents a value: what the words do not say stays missing.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use jiff::civil::Date;
+use serde_json::{Map, Value};
+
+use super::facts::{Fact, Meaning, facts};
+use super::kind::Kind;
+use super::phrase;
+use super::spec::{Choice, Param, Spec};
+use super::text::{Token, TokenKind, tokens};
+use super::values;
+use super::words::{is_article, is_generic, is_joint, is_stop};
+
+/// Facts of one clause that are looked at: more are not typed by people, and each is tried with each param.
+const MAX_FACTS: usize = 64;
+
+/// A query, read once.
+#[derive(Debug)]
+pub(super) struct Query<'q> {
+    pub(super) text: &'q str,
+    pub(super) tokens: Vec<Token<'q>>,
+    pub(super) facts: Vec<Fact>,
+    /// Which token belongs to a fact.
+    pub(super) in_fact: Vec<bool>,
+    pub(super) today: Date,
+}
+
+impl<'q> Query<'q> {
+    pub(super) fn new(text: &'q str, today: Date) -> Self {
+        let tokens = tokens(text);
+        let facts = facts(text, &tokens, today);
+        let mut in_fact = vec![false; tokens.len()];
+        for fact in &facts {
+            mark(&mut in_fact, fact.tokens.clone());
+        }
+        Self {
+            text,
+            tokens,
+            facts,
+            in_fact,
+            today,
+        }
+    }
+
+    pub(super) fn token(&self, at: usize) -> Option<&Token<'q>> {
+        self.tokens.get(at)
+    }
+
+    pub(super) fn lower(&self, at: usize) -> &str {
+        self.tokens.get(at).map_or("", |t| t.lower.as_str())
+    }
+
+    /// The text that some tokens stand for, as written.
+    pub(super) fn slice(&self, range: Range<usize>) -> &'q str {
+        let tokens = self.tokens.get(range).unwrap_or_default();
+        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
+            return "";
+        };
+        self.text
+            .get(first.start..last.end)
+            .unwrap_or_default()
+            .trim()
+    }
+
+    /// A word that says something by itself: neither grammar nor a general verb.
+    pub(super) fn is_content(&self, at: usize) -> bool {
+        self.token(at).is_some_and(|t| match t.kind {
+            TokenKind::Word => !is_stop(&t.lower) && !is_generic(&t.lower),
+            TokenKind::Number | TokenKind::Quoted | TokenKind::Link => true,
+            TokenKind::Mark | TokenKind::Line => false,
+        })
+    }
+}
+
+pub(super) fn mark(flags: &mut [bool], range: Range<usize>) {
+    for flag in flags.iter_mut().take(range.end).skip(range.start) {
+        *flag = true;
+    }
+}
+
+/// What a part of a query says about a capability's params.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Filled {
+    /// By the param's name; more than one value where the user listed several and the param takes one.
+    pub(super) values: BTreeMap<String, Vec<Value>>,
+    /// Which tokens of the query became values.
+    pub(super) used: Vec<bool>,
+}
+
+impl Filled {
+    pub(super) const NOTHING: Self = Self {
+        values: BTreeMap::new(),
+        used: Vec::new(),
+    };
+
+    /// The params with the first of each listed values.
+    pub(super) fn first(&self) -> Map<String, Value> {
+        self.values
+            .iter()
+            .filter_map(|(name, values)| Some((name.clone(), values.first()?.clone())))
+            .collect()
+    }
+}
+
+/// How much may be taken for a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The capability was asked for in these words: what is left of them is its text.
+    Clause,
+    /// As [`Self::Clause`], without what is merely left over.
+    Named,
+    /// Words from elsewhere in the query: only what is unmistakable.
+    Elsewhere,
+}
+
+/// Fills what `range` says about the params of `spec`, except those named in `bound`.
+pub(super) fn fill(
+    query: &Query<'_>,
+    spec: &Spec,
+    range: Range<usize>,
+    reach: Reach,
+    bound: &[String],
+) -> Filled {
+    let mut filler = Filler {
+        query,
+        spec,
+        range,
+        reach,
+        values: spec.params.iter().map(|_| Vec::new()).collect(),
+        used: vec![false; query.tokens.len()],
+        bound,
+    };
+    filler.date_times();
+    filler.facts();
+    filler.choices();
+    filler.flags();
+    filler.tickers();
+    phrase::cued(&mut filler);
+    if reach != Reach::Elsewhere {
+        phrase::quoted(&mut filler);
+    }
+    if reach == Reach::Clause {
+        phrase::names(&mut filler);
+        phrase::texts(&mut filler);
+    }
+    filler.finish()
+}
+
+pub(super) struct Filler<'a> {
+    pub(super) query: &'a Query<'a>,
+    pub(super) spec: &'a Spec,
+    pub(super) range: Range<usize>,
+    pub(super) reach: Reach,
+    values: Vec<Vec<Value>>,
+    used: Vec<bool>,
+    bound: &'a [String],
+}
+
+impl<'a> Filler<'a> {
+    /// The params that have no value yet, with their index.
+    pub(super) fn open(&self) -> Vec<(usize, &'a Param)> {
+        let empty = |i: usize| self.values.get(i).is_some_and(Vec::is_empty);
+        self.spec
+            .params
+            .iter()
+            .enumerate()
+            .filter(|(i, p)| empty(*i) && p.kind != Kind::Opaque && !self.bound.contains(&p.name))
+            .collect()
+    }
+
+    pub(super) fn is_used(&self, at: usize) -> bool {
+        self.used.get(at).copied().unwrap_or(true)
+    }
+
+    pub(super) fn are_free(&self, mut tokens: Range<usize>) -> bool {
+        tokens.all(|at| !self.is_used(at))
+    }
+
+    pub(super) fn put(&mut self, param: usize, value: Value, tokens: Range<usize>) {
+        if let Some(values) = self.values.get_mut(param)
+            && !values.contains(&value)
+        {
+            values.push(value);
+        }
+        mark(&mut self.used, tokens);
+    }
+
+    /// Whether the word is one of those that the capability is known by.
+    pub(super) fn is_known_word(&self, at: usize) -> bool {
+        self.query
+            .token(at)
+            .is_some_and(|t| self.spec.words.contains(&t.stem))
+    }
+
+    /// The word before a place, articles and unit signs aside.
+    pub(super) fn word_before(&self, at: usize) -> &'a str {
+        let before = (self.range.start..at).rev().map(|i| self.query.lower(i));
+        before.take(4).find(|w| !is_article(w)).unwrap_or_default()
+    }
+
+    /// Whether two places of a list stand beside each other: "Paris and in London".
+    pub(super) fn are_listed(&self, first_end: usize, second: usize) -> bool {
+        let mut joint = false;
+        let between = (first_end..second).map(|i| self.query.lower(i));
+        for word in between {
+            joint |= is_joint(word);
+            let filler = is_joint(word)
+                || is_article(word)
+                || matches!(word, "in" | "for" | "of" | "to" | "at" | "also");
+            if !filler {
+                return false;
+            }
+        }
+        joint
+    }
+
+    fn facts_in_range(&self) -> Vec<&'a Fact> {
+        let (query, range) = (self.query, &self.range);
+        let inside = |f: &&Fact| f.tokens.start >= range.start && f.tokens.end <= range.end;
+        query.facts.iter().filter(inside).take(MAX_FACTS).collect()
+    }
+
+    fn date_times(&mut self) {
+        let found = self.facts_in_range();
+        let Some((index, param)) = self
+            .open()
+            .into_iter()
+            .find(|(_, p)| p.kind == Kind::DateTime)
+        else {
+            return;
+        };
+        let date = found.iter().find_map(|f| {
+            let Meaning::Date(date) = f.meaning else {
+                return None;
+            };
+            Some((date, f.tokens.clone()))
+        });
+        let time = found.iter().find_map(|f| {
+            let Meaning::Time(time) = f.meaning else {
+                return None;
+            };
+            Some((time, f.tokens.clone()))
+        });
+        if date.is_none() && time.is_none() {
+            return;
+        }
+        let day = date.as_ref().map_or(self.query.today, |d| d.0);
+        let at = day.to_datetime(
+            time.as_ref()
+                .map_or_else(jiff::civil::Time::midnight, |t| t.0),
+        );
+        let text = at.to_string();
+        if let Some(value) = param.accepted_text(&[&text, &format!("{text}Z")]) {
+            for tokens in [date.map(|d| d.1), time.map(|t| t.1)].into_iter().flatten() {
+                self.put(index, value.clone(), tokens);
+            }
+        }
+    }
+
+    /// Gives each fact to the param that it fits best.
+    fn facts(&mut self) {
+        let found = self.facts_in_range();
+        let mut pairs = Vec::new();
+        for (index, param) in self.open() {
+            for &fact in &found {
+                let Some(value) = values::of_fact(param, fact) else {
+                    continue;
+                };
+                let score = self.fit(param, fact);
+                if score >= 1.0 && self.are_free(fact.tokens.clone()) {
+                    pairs.push((score, index, fact, value));
+                }
+            }
+        }
+        // Stable: of equal ones the first param takes the first fact.
+        pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
+        for (_, index, fact, value) in pairs.iter().cloned() {
+            let open = self.values.get(index).is_some_and(Vec::is_empty);
+            let shared = values::is_derived(self.spec.params.get(index), fact);
+            if open && (shared || self.are_free(fact.tokens.clone())) {
+                self.put(index, value, fact.tokens.clone());
+                ends.insert(index, fact.tokens.end);
+            }
+        }
+        pairs.sort_by_key(|(_, _, fact, _)| fact.tokens.start);
+        for (_, index, fact, value) in pairs {
+            let several = self
+                .spec
+                .params
+                .get(index)
+                .is_some_and(|p| p.list || p.kind != Kind::Number);
+            if let Some(end) = ends.get_mut(&index)
+                && several
+                && self.are_free(fact.tokens.clone())
+                && self.are_listed(*end, fact.tokens.start)
+            {
+                self.put(index, value, fact.tokens.clone());
+                *end = fact.tokens.end;
+            }
+        }
+    }
+
+    /// How well a fact fits a param that could take it; below 1 it does not.
+    fn fit(&self, param: &Param, fact: &Fact) -> f32 {
+        let before = self.word_before(fact.tokens.start);
+        let after = self.query.token(fact.tokens.end);
+        let near = (fact.tokens.start.saturating_sub(3)..fact.tokens.start)
+            .chain(fact.tokens.end..fact.tokens.end + 2)
+            .filter_map(|i| self.query.token(i))
+            .any(|t| param.words.contains(&t.stem));
+        let counted = param.kind == Kind::Number && self.reach == Reach::Elsewhere;
+        let mut score = if param.kind != Kind::Number || (param.required && !counted) {
+            1.0
+        } else {
+            0.0
+        };
+        if param.cues.contains(before) {
+            score += if param.kind == Kind::Number && !param.required {
+                0.5
+            } else {
+                2.0
+            };
+        }
+        score += values::role(param, before);
+        if after.is_some_and(|t| param.words.contains(&t.stem)) {
+            score += 1.0;
+        }
+        if near || values::counts(param, before) {
+            score += 1.0;
+        }
+        if let Meaning::Number {
+            unit_seconds: Some(_),
+            ..
+        } = fact.meaning
+        {
+            score += if param.unit_seconds.is_some() {
+                2.0
+            } else {
+                -0.5
+            };
+        }
+        score
+    }
+
+    /// Finds known values by their words.
+    fn choices(&mut self) {
+        let mut matches = Vec::new();
+        let open: Vec<(usize, &Param)> = self
+            .open()
+            .into_iter()
+            .filter(|(_, p)| !p.choices.is_empty() && p.kind != Kind::Ticker)
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        for at in self.range.clone() {
+            for &(index, param) in &open {
+                let longest = self.longest_choice(param, at);
+                if let Some(choice) = longest {
+                    let before = self.word_before(at);
+                    let cued = if param.cues.contains(before) {
+                        2.0
+                    } else {
+                        0.0
+                    };
+                    let score =
+                        cued + values::role(param, before) + if param.required { 0.5 } else { 0.0 };
+                    matches.push((
+                        score,
+                        index,
+                        at..at + choice.stems.len(),
+                        choice.value.clone(),
+                    ));
+                }
+            }
+        }
+        matches.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.2.len().cmp(&a.2.len())));
+        let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
+        for (_, index, tokens, value) in &matches {
+            if !ends.contains_key(index) && self.are_free(tokens.clone()) {
+                self.put(*index, value.clone(), tokens.clone());
+                ends.insert(*index, tokens.end);
+            }
+        }
+        matches.sort_by_key(|(_, _, tokens, _)| tokens.start);
+        for (_, index, tokens, value) in matches {
+            if let Some(end) = ends.get_mut(&index)
+                && self.are_free(tokens.clone())
+                && tokens.start >= *end
+                && self.are_listed(*end, tokens.start)
+            {
+                *end = tokens.end;
+                self.put(index, value, tokens);
+            }
+        }
+    }
+
+    fn longest_choice<'p>(&self, param: &'p Param, at: usize) -> Option<&'p Choice> {
+        let fits = |c: &&Choice| self.starts(at, &c.stems) && !is_ambiguous(&c.stems);
+        param
+            .choices
+            .iter()
+            .filter(fits)
+            .max_by_key(|c| c.stems.len())
+    }
+
+    fn starts(&self, at: usize, stems: &[String]) -> bool {
+        at + stems.len() <= self.range.end
+            && stems.iter().enumerate().all(|(i, stem)| {
+                !self.is_used(at + i) && self.query.token(at + i).is_some_and(|t| t.stem == *stem)
+            })
+    }
+
+    fn flags(&mut self) {
+        for (index, param) in self.open() {
+            if param.kind != Kind::Flag {
+                continue;
+            }
+            let words: Vec<&String> = param
+                .words
+                .iter()
+                .filter(|w| !is_stop(w) && !is_generic(w) && *w != "includ")
+                .collect();
+            let Some(first) = words.first() else { continue };
+            let place = self.range.clone().find(|&at| {
+                let rest = (at..self.range.end).filter_map(|i| self.query.token(i));
+                self.query.token(at).is_some_and(|t| t.stem == **first)
+                    && rest.zip(&words).all(|(t, w)| t.stem == **w)
+                    && at + words.len() <= self.range.end
+            });
+            if let Some(at) = place {
+                let negated = (at.saturating_sub(2)..at).any(|i| {
+                    matches!(
+                        self.query.lower(i),
+                        "no" | "not" | "without" | "don't" | "non"
+                    )
+                });
+                self.put(index, Value::Bool(!negated), at..at + words.len());
+            }
+        }
+    }
+
+    /// Symbols, known ones by any of their names, and those that are listed with them.
+    fn tickers(&mut self) {
+        for (index, param) in self.open() {
+            if param.kind != Kind::Ticker {
+                continue;
+            }
+            let mut end = None;
+            for at in self.range.clone() {
+                let known = self.longest_choice(param, at);
+                let found = known
+                    .map(|choice| (choice.value.clone(), choice.stems.len()))
+                    .or_else(|| Some((self.ticker(param, at)?, 1)));
+                let Some((value, length)) = found else {
+                    continue;
+                };
+                if end.is_none_or(|end| self.are_listed(end, at)) {
+                    self.put(index, value, at..at + length);
+                    end = Some(at + length);
+                }
+            }
+        }
+    }
+
+    fn ticker(&self, param: &Param, at: usize) -> Option<Value> {
+        let token = self
+            .query
+            .token(at)
+            .filter(|t| t.is_word() && !self.is_used(at))?;
+        let name = token.name();
+        let marked = at > 0 && self.query.lower(at - 1) == "$";
+        let upper = (2..=5).contains(&name.len())
+            && name.chars().all(|c| c.is_ascii_uppercase() || c == '.');
+        if !(marked || upper) || values::is_acronym(name) || self.is_known_word(at) {
+            return None;
+        }
+        param.accepted_text(&[name, &name.to_uppercase()])
+    }
+
+    fn finish(self) -> Filled {
+        let values = self
+            .spec
+            .params
+            .iter()
+            .zip(self.values)
+            .filter(|(_, values)| !values.is_empty());
+        Filled {
+            values: values
+                .map(|(param, values)| {
+                    let values = if param.list {
+                        vec![Value::Array(values)]
+                    } else {
+                        values
+                    };
+                    (param.name.clone(), values)
+                })
+                .collect(),
+            used: self.used,
+        }
+    }
+}
+
+/// A code that is also a pronoun or the like, such as `it` for Italian.
+fn is_ambiguous(stems: &[String]) -> bool {
+    matches!(stems, [one] if matches!(one.as_str(), "it" | "is" | "he" | "me" | "so" | "am" | "be" | "my" | "us" | "or" | "to" | "no" | "a" | "i"))
+}

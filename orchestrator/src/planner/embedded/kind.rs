@@ -1,0 +1,217 @@
+//! Of which kind a param is: by its annotation, its schema, the values that the card shows, its name.
+//!
+//! Does not read queries.
+
+use amcp_protocol::Schema;
+use jiff::civil::Date;
+use serde_json::Value;
+
+use super::facts::{Meaning, facts};
+use super::text::tokens;
+
+/// What sort of text or value a param wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One of the schema's `enum`.
+    Choice,
+    Flag,
+    Number,
+    Date,
+    DateTime,
+    Time,
+    Quarter,
+    Month,
+    Year,
+    Ticker,
+    Expression,
+    Email,
+    Url,
+    Sql,
+    /// A place, a person, a thing: a word or a few.
+    Name,
+    /// What something is about: a phrase.
+    Topic,
+    /// Whatever is left of the clause.
+    Text,
+    /// Nothing that a query can say.
+    Opaque,
+}
+
+pub(super) fn type_of(schema: &Value) -> Option<&str> {
+    let kind = schema.get("type")?;
+    match kind.as_array() {
+        Some(kinds) => kinds
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|t| *t != "null"),
+        None => kind.as_str(),
+    }
+}
+
+/// The alternative of a schema that words can fill.
+pub(super) fn variant(schema: &Value) -> &Value {
+    ["anyOf", "oneOf"]
+        .iter()
+        .find_map(|k| schema.get(k)?.as_array())
+        .and_then(|variants| {
+            let fillable = |v: &&Value| {
+                matches!(
+                    type_of(v),
+                    Some("string" | "integer" | "number" | "boolean")
+                )
+            };
+            variants.iter().find(fillable)
+        })
+        .unwrap_or(schema)
+}
+
+/// The kind of a param with this schema, the words of whose name and whose samples are given.
+pub(super) fn kind_of(
+    schema: &Value,
+    words: &[String],
+    samples: &[&str],
+    judge: Option<&Schema>,
+) -> Kind {
+    let annotated = schema.get("x-kind").and_then(Value::as_str);
+    if let Some(kind) = annotated.and_then(annotated_kind) {
+        return kind;
+    }
+    if schema.get("enum").is_some() {
+        return Kind::Choice;
+    }
+    let last = words.last().map_or("", String::as_str);
+    match type_of(schema) {
+        Some("boolean") => return Kind::Flag,
+        Some("integer" | "number") if last == "year" => return Kind::Year,
+        Some("integer" | "number") => return Kind::Number,
+        Some("object" | "array" | "null") => return Kind::Opaque,
+        _ => {}
+    }
+    let by_format = match schema.get("format").and_then(Value::as_str) {
+        Some("date") => Some(Kind::Date),
+        Some("date-time") => Some(Kind::DateTime),
+        Some("time") => Some(Kind::Time),
+        Some("email" | "idn-email") => Some(Kind::Email),
+        Some("uri" | "url" | "iri") => Some(Kind::Url),
+        _ => None,
+    };
+    let by_pattern = || schema.get("pattern").and_then(|_| pattern_kind(judge?));
+    by_format
+        .or_else(by_pattern)
+        .or_else(|| sample_kind(samples))
+        .or_else(|| words.iter().rev().find_map(|w| name_kind(w)))
+        .unwrap_or_else(|| prose_kind(schema, samples))
+}
+
+fn annotated_kind(kind: &str) -> Option<Kind> {
+    Some(match kind {
+        "city" | "name" | "place" | "person" | "language" | "country" => Kind::Name,
+        "quarter" => Kind::Quarter,
+        "ticker" => Kind::Ticker,
+        "expression" => Kind::Expression,
+        "topic" | "title" => Kind::Topic,
+        "text" | "query" => Kind::Text,
+        "sql" => Kind::Sql,
+        "date" => Kind::Date,
+        "datetime" => Kind::DateTime,
+        "time" => Kind::Time,
+        "month" => Kind::Month,
+        "year" => Kind::Year,
+        "email" => Kind::Email,
+        "url" => Kind::Url,
+        _ => return None,
+    })
+}
+
+/// What a pattern lets through, found by trying.
+fn pattern_kind(judge: &Schema) -> Option<Kind> {
+    let accepts = |text: &str| judge.is_valid(&Value::from(text));
+    if ["some words", "x y z"].iter().any(|text| accepts(text)) {
+        return None;
+    }
+    let probes: [(&[&str], Kind); 6] = [
+        (&["Q4 2024", "2024-Q4", "2024Q4", "Q4-2024"], Kind::Quarter),
+        (&["2024-11-30"], Kind::Date),
+        (&["2024-11"], Kind::Month),
+        (&["15:30"], Kind::Time),
+        (&["someone@example.com"], Kind::Email),
+        (&["AAPL"], Kind::Ticker),
+    ];
+    // A ticker's pattern that lets other words through is a name's.
+    let kind = probes
+        .iter()
+        .find(|(texts, _)| texts.iter().any(|t| accepts(t)))?
+        .1;
+    (kind != Kind::Ticker || !accepts("Wonderful")).then_some(kind)
+}
+
+/// What all values that the card shows have in common.
+fn sample_kind(samples: &[&str]) -> Option<Kind> {
+    // The date is irrelevant: values on a card are absolute.
+    let today = Date::constant(2000, 1, 1);
+    let kind = |sample: &str| {
+        let tokens = tokens(sample);
+        let facts = facts(sample, &tokens, today);
+        let [fact] = facts.as_slice() else {
+            return None;
+        };
+        if fact.tokens.len() < tokens.len() {
+            return None;
+        }
+        match fact.meaning {
+            Meaning::Quarter { .. } => Some(Kind::Quarter),
+            Meaning::Date(_) => Some(Kind::Date),
+            Meaning::Month { .. } => Some(Kind::Month),
+            Meaning::Time(_) => Some(Kind::Time),
+            Meaning::Expression(_) => Some(Kind::Expression),
+            Meaning::Email(_) => Some(Kind::Email),
+            Meaning::Url(_) => Some(Kind::Url),
+            Meaning::Sql(_) => Some(Kind::Sql),
+            Meaning::Year(_) | Meaning::Number { .. } | Meaning::Quoted(_) => None,
+        }
+    };
+    let is_ticker = |s: &&str| s.len() <= 5 && s.bytes().all(|b| b.is_ascii_uppercase());
+    if !samples.is_empty() && samples.iter().all(is_ticker) {
+        return Some(Kind::Ticker);
+    }
+    let first = kind(samples.first()?)?;
+    samples
+        .iter()
+        .all(|s| kind(s) == Some(first))
+        .then_some(first)
+}
+
+fn name_kind(word: &str) -> Option<Kind> {
+    Some(match word {
+        "date" | "day" | "when" | "due" | "deadline" | "birthday" => Kind::Date,
+        "datetime" | "timestamp" => Kind::DateTime,
+        "time" => Kind::Time,
+        "quarter" => Kind::Quarter,
+        "month" => Kind::Month,
+        "year" => Kind::Year,
+        "ticker" | "symbol" | "tickers" | "symbols" => Kind::Ticker,
+        "expression" | "formula" | "equation" => Kind::Expression,
+        "sql" => Kind::Sql,
+        "email" | "mail" => Kind::Email,
+        "url" | "uri" | "link" | "website" | "href" => Kind::Url,
+        "text" | "body" | "content" | "message" | "input" | "note" | "prompt" | "document"
+        | "description" => Kind::Text,
+        "topic" | "subject" | "title" | "about" | "theme" | "query" | "term" | "terms"
+        | "keywords" | "question" => Kind::Topic,
+        "city" | "location" | "place" | "town" | "country" | "region" | "address" | "name"
+        | "person" | "recipient" | "to" | "from" | "language" | "company" | "customer" | "room"
+        | "user" | "author" | "artist" | "destination" | "origin" | "attendee" | "attendees"
+        | "contact" | "product" | "device" | "target" => Kind::Name,
+        _ => return None,
+    })
+}
+
+/// Nothing gave it away: long values are texts, short ones names.
+fn prose_kind(schema: &Value, samples: &[&str]) -> Kind {
+    let long = schema
+        .get("maxLength")
+        .and_then(Value::as_u64)
+        .is_some_and(|most| most >= 500)
+        || samples.iter().any(|s| s.split_whitespace().count() > 4);
+    if long { Kind::Text } else { Kind::Name }
+}

@@ -1,0 +1,484 @@
+//! From a query to a proposed plan: one clause after the other, and what could not be placed.
+//!
+//! Does not add inputs that a single chain lacks: the plan compiler does, and gives the reasons.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use amcp_protocol::{ProposedPlan, ProposedTask};
+use serde_json::{Map, Value, json};
+
+use super::chain;
+use super::choose::{choose, lacks_in};
+use super::clause::{Clause, clauses};
+use super::fill::{Filled, Reach, fill};
+use super::index::Entry;
+use super::rank::Reading;
+use super::wiring::wires;
+
+/// Most tasks that a list of values makes of one clause.
+const MAX_COPIES: usize = 8;
+/// Longest text of a clause that is repeated to the user, in characters.
+const MAX_UNPLACED_CHARS: usize = 200;
+/// Most parts that are reported as unplaced; more are counted.
+const MAX_UNPLACED: usize = 8;
+/// Longest reasoning, in characters: as long as a model's.
+const MAX_REASONING: usize = 300;
+
+/// A task before it has an id.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Draft {
+    pub(super) entry: usize,
+    pub(super) params: Map<String, Value>,
+    /// Params that other drafts' results fill: whose, and which part of it.
+    pub(super) inputs: Vec<(String, usize, String)>,
+    pub(super) clause: usize,
+}
+
+impl Draft {
+    pub(super) fn has(&self, param: &str) -> bool {
+        self.params.contains_key(param) || self.inputs.iter().any(|(name, ..)| name == param)
+    }
+}
+
+#[derive(Debug)]
+struct Unplaced {
+    text: String,
+    /// Where it is; empty when it is no part of the query.
+    tokens: Range<usize>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Drafts {
+    pub(super) tasks: Vec<Draft>,
+    unplaced: Vec<Unplaced>,
+    reasons: Vec<String>,
+    /// The tasks of the clause before, for "and in London?".
+    last: Vec<usize>,
+    /// The tokens that became values, for whichever clause.
+    used: BTreeSet<usize>,
+}
+
+/// Proposes a plan of at most `most` tasks. It has tasks or unplaced parts, or both.
+pub(super) fn propose(reading: &Reading<'_>, most: usize) -> ProposedPlan {
+    let mut drafts = Drafts::default();
+    let clauses = clauses(reading);
+    for (number, clause) in clauses.iter().enumerate() {
+        place(reading, clause, number, &mut drafts);
+    }
+    chain::complete(reading, &clauses, &mut drafts);
+    chain::wire_up(reading, &clauses, &mut drafts);
+    let unplaced = still_unplaced(reading, &mut drafts, most);
+    let reasoning: String = drafts
+        .reasons
+        .join("; ")
+        .chars()
+        .take(MAX_REASONING)
+        .collect();
+    ProposedPlan {
+        reasoning: (!reasoning.is_empty()).then_some(reasoning),
+        answer_directly: None,
+        tasks: drafts
+            .tasks
+            .iter()
+            .filter_map(|draft| task(reading, draft, &drafts.tasks))
+            .collect(),
+        unplaced,
+    }
+}
+
+/// The parts that no task stands for, bounded.
+fn still_unplaced(reading: &Reading<'_>, drafts: &mut Drafts, most: usize) -> Vec<String> {
+    // "I'm in Lisbon. What's the weather?": the first sentence gave the second one its city.
+    let says_more = |part: &Unplaced| {
+        let mut content = part
+            .tokens
+            .clone()
+            .filter(|&at| reading.query.is_content(at));
+        part.tokens.is_empty() || content.any(|at| !drafts.used.contains(&at))
+    };
+    let mut texts: Vec<String> = drafts
+        .unplaced
+        .iter()
+        .filter(|part| drafts.tasks.is_empty() || says_more(part))
+        .map(|part| part.text.clone())
+        .collect();
+    if drafts.tasks.is_empty() && texts.is_empty() {
+        texts.push(shortened(reading.query.text));
+    }
+    let hidden = texts.len().saturating_sub(MAX_UNPLACED);
+    if hidden > 0 {
+        texts.truncate(MAX_UNPLACED);
+        texts.push(format!("{hidden} further parts"));
+    }
+    if drafts.tasks.len() > most {
+        let dropped = drafts.tasks.split_off(most).len();
+        texts.push(format!("{dropped} tasks more than a plan may have"));
+    }
+    texts
+}
+
+fn id(draft: usize) -> String {
+    format!("t{}", draft + 1)
+}
+
+fn task(reading: &Reading<'_>, draft: &Draft, all: &[Draft]) -> Option<ProposedTask> {
+    let entry = reading.index.entry(draft.entry)?;
+    let mut params = draft.params.clone();
+    for (param, from, path) in &draft.inputs {
+        params.insert(param.clone(), json!({"$ref": id(*from), "path": path}));
+    }
+    let at = all.iter().position(|d| std::ptr::eq(d, draft))?;
+    Some(ProposedTask {
+        id: Some(id(at)),
+        capability: entry.capability().name.to_string(),
+        params,
+        ..ProposedTask::default()
+    })
+}
+
+fn place(reading: &Reading<'_>, clause: &Clause, number: usize, drafts: &mut Drafts) {
+    let range = &clause.tokens;
+    if !reading.has_content(range.clone()) && !reading.opens(range.clone()) {
+        return;
+    }
+    match choose(reading, range) {
+        // "… and set the brightness to 60": what the clause lacks, the one before said.
+        Ok(chosen)
+            if chosen.iter().all(|&entry| lacks_in(reading, entry, range))
+                && continues(reading, range, number, drafts) => {}
+        Ok(chosen) if !chosen.is_empty() => {
+            explain(reading, range, &chosen, drafts);
+            let used = draft(reading, range, number, chosen.clone(), drafts);
+            untouched(reading, clause, &chosen, &used, drafts);
+        }
+        // "Could you help me?" asks for nothing that could be named.
+        Ok(_) if !reading.has_content(range.clone()) => {}
+        Ok(_) => unplaced(reading, range, "", drafts),
+        Err(lacking) => {
+            let verb = if lacking.len() == 1 { "is" } else { "are" };
+            let note = format!(" ({} {verb} missing)", lacking.join(" and "));
+            unplaced(reading, range, &note, drafts);
+        }
+    }
+}
+
+fn unplaced(reading: &Reading<'_>, tokens: &Range<usize>, note: &str, drafts: &mut Drafts) {
+    drafts.unplaced.push(Unplaced {
+        text: shortened(reading.query.slice(tokens.clone())) + note,
+        tokens: if note.is_empty() {
+            tokens.clone()
+        } else {
+            0..0
+        },
+    });
+}
+
+fn shortened(text: &str) -> String {
+    let text = text.trim().trim_matches([',', ';']).trim();
+    let mut short: String = text.chars().take(MAX_UNPLACED_CHARS).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    if short.is_empty() {
+        "(nothing was asked)".clone_into(&mut short);
+    }
+    short
+}
+
+/// Says which words stand for which capability.
+fn explain(reading: &Reading<'_>, range: &Range<usize>, chosen: &[usize], drafts: &mut Drafts) {
+    for &entry in chosen {
+        let Some(card) = reading.index.entry(entry) else {
+            continue;
+        };
+        let mut words: Vec<&str> = Vec::new();
+        for at in range.clone() {
+            let hit = reading
+                .hits
+                .get(at)
+                .into_iter()
+                .flatten()
+                .any(|h| h.entry == entry && h.strength > WORTH_SAYING);
+            if let Some(token) = reading
+                .query
+                .token(at)
+                .filter(|t| hit && !words.contains(&t.name()))
+            {
+                words.push(token.name());
+            }
+        }
+        words.truncate(4);
+        let name = &card.capability().name;
+        drafts.reasons.push(match words.is_empty() {
+            true => format!(
+                "{name} takes '{}'",
+                reading
+                    .query
+                    .slice(range.clone())
+                    .chars()
+                    .take(40)
+                    .collect::<String>()
+            ),
+            false => format!("{name} for '{}'", words.join(", ")),
+        });
+    }
+}
+
+/// Words that count less are not worth telling.
+const WORTH_SAYING: f32 = 0.5;
+
+/// Makes the tasks of a clause, one set for each combination of listed values; says which tokens became values.
+fn draft(
+    reading: &Reading<'_>,
+    range: &Range<usize>,
+    number: usize,
+    chosen: Vec<usize>,
+    drafts: &mut Drafts,
+) -> Vec<bool> {
+    let chosen = chain::in_order(reading, chain::with_suppliers(reading, range, chosen));
+    let mut used = vec![false; reading.query.tokens.len()];
+    let mut filled = Vec::new();
+    for &entry in &chosen {
+        let Some(card) = reading.index.entry(entry) else {
+            continue;
+        };
+        let inputs = inputs_within(reading, &chosen, entry);
+        let values = fill_entry(reading, card, entry, range, &inputs);
+        used.iter_mut().zip(&values.used).for_each(|(a, b)| *a |= b);
+        filled.push((entry, values));
+    }
+    drafts.used.extend(
+        used.iter()
+            .enumerate()
+            .filter_map(|(at, used)| used.then_some(at)),
+    );
+    drafts.last.clear();
+    for copy in 0..copies(&filled) {
+        let mut made: Vec<(usize, usize)> = Vec::new();
+        let mut stride = 1;
+        for (entry, values) in &filled {
+            let params = nth(values, copy, &mut stride);
+            let inputs = match copies(&filled) {
+                1 => Vec::new(),
+                _ => explicit_inputs(reading, *entry, &params, &made),
+            };
+            let task = Draft {
+                entry: *entry,
+                params,
+                inputs,
+                clause: number,
+            };
+            let at = drafts
+                .tasks
+                .iter()
+                .position(|known| *known == task)
+                .unwrap_or_else(|| {
+                    drafts.tasks.push(task);
+                    drafts.tasks.len() - 1
+                });
+            made.push((*entry, at));
+        }
+        drafts.last.extend(made.iter().map(|(_, at)| *at));
+    }
+    used
+}
+
+/// What the clause says, then what the rest of the query says about required params, then the schema's defaults.
+fn fill_entry(
+    reading: &Reading<'_>,
+    card: &Entry,
+    entry: usize,
+    range: &Range<usize>,
+    inputs: &[String],
+) -> Filled {
+    let mut values = fill(
+        reading.query,
+        &card.spec,
+        range.clone(),
+        Reach::Clause,
+        inputs,
+    );
+    let open = |p: &&super::spec::Param, values: &Filled| {
+        p.required && !values.values.contains_key(&p.name) && !inputs.contains(&p.name)
+    };
+    if card.spec.params.iter().any(|p| open(&p, &values)) {
+        let rest = reading.elsewhere(entry);
+        values
+            .used
+            .iter_mut()
+            .zip(&rest.used)
+            .for_each(|(a, b)| *a |= b);
+        for param in card.spec.params.iter() {
+            if !open(&param, &values) {
+                continue;
+            }
+            let said = rest
+                .values
+                .get(&param.name)
+                .and_then(|v| v.first())
+                .or(param.default.as_ref());
+            if let Some(value) = said {
+                values
+                    .values
+                    .insert(param.name.clone(), vec![value.clone()]);
+            }
+        }
+    }
+    values
+}
+
+/// The params that other capabilities of the same clause will fill.
+fn inputs_within(reading: &Reading<'_>, chosen: &[usize], entry: usize) -> Vec<String> {
+    let Some(card) = reading.index.entry(entry) else {
+        return Vec::new();
+    };
+    let others = chosen
+        .iter()
+        .filter(|&&other| other != entry)
+        .filter_map(|&other| reading.index.entry(other));
+    others
+        .flat_map(|other| wires(other.capability(), card.capability()))
+        .map(|wire| wire.param)
+        .collect()
+}
+
+fn explicit_inputs(
+    reading: &Reading<'_>,
+    entry: usize,
+    params: &Map<String, Value>,
+    made: &[(usize, usize)],
+) -> Vec<(String, usize, String)> {
+    let mut inputs: Vec<(String, usize, String)> = Vec::new();
+    let Some(card) = reading.index.entry(entry) else {
+        return inputs;
+    };
+    for &(other, at) in made.iter().rev() {
+        let Some(producer) = reading.index.entry(other) else {
+            continue;
+        };
+        for wire in wires(producer.capability(), card.capability()) {
+            if !params.contains_key(&wire.param) && !inputs.iter().any(|(p, ..)| *p == wire.param) {
+                inputs.push((wire.param, at, wire.path));
+            }
+        }
+    }
+    inputs
+}
+
+/// How many combinations of listed values there are.
+fn copies(filled: &[(usize, Filled)]) -> usize {
+    let lengths = filled
+        .iter()
+        .flat_map(|(_, f)| f.values.values())
+        .map(|values| values.len().max(1));
+    lengths
+        .fold(1_usize, |all, n| all.saturating_mul(n))
+        .min(MAX_COPIES)
+}
+
+/// The params of the `copy`th combination; `stride` counts the combinations of the values seen before.
+fn nth(filled: &Filled, copy: usize, stride: &mut usize) -> Map<String, Value> {
+    let mut params = Map::new();
+    for (name, values) in &filled.values {
+        let count = values.len().max(1);
+        if let Some(value) = values.get(copy / *stride % count) {
+            params.insert(name.clone(), value.clone());
+        }
+        *stride *= count;
+    }
+    params
+}
+
+/// "And in London?": the clause before, with other values; or more values for it.
+fn continues(
+    reading: &Reading<'_>,
+    range: &Range<usize>,
+    number: usize,
+    drafts: &mut Drafts,
+) -> bool {
+    let before: Vec<usize> = drafts.last.clone();
+    for at in before.into_iter().rev() {
+        let Some(previous) = drafts.tasks.get(at).cloned() else {
+            continue;
+        };
+        let Some(card) = reading.index.entry(previous.entry) else {
+            continue;
+        };
+        let said = fill(reading.query, &card.spec, range.clone(), Reach::Clause, &[]);
+        let is_value = |at: usize| said.used.get(at) == Some(&true);
+        let names_it = |at: usize| {
+            reading.query.token(at).is_some_and(|t| {
+                card.spec.params.iter().any(|p| p.words.contains(&t.stem))
+                    || card.spec.words.contains(&t.stem)
+            })
+        };
+        let covered = range
+            .clone()
+            .all(|at| !reading.query.is_content(at) || is_value(at) || names_it(at));
+        if said.values.is_empty() || !covered {
+            continue;
+        }
+        let other = said
+            .values
+            .keys()
+            .any(|name| previous.params.contains_key(name))
+            || asks_again(reading, range);
+        for copy in 0..copies(&[(previous.entry, said.clone())]) {
+            let mut params = previous.params.clone();
+            params.extend(nth(&said, copy, &mut 1));
+            if !other && copy == 0 {
+                if let Some(task) = drafts.tasks.get_mut(at) {
+                    task.params = params;
+                }
+                continue;
+            }
+            drafts.tasks.push(Draft {
+                params,
+                clause: number,
+                ..previous.clone()
+            });
+            drafts.last = vec![drafts.tasks.len() - 1];
+        }
+        return true;
+    }
+    false
+}
+
+fn asks_again(reading: &Reading<'_>, range: &Range<usize>) -> bool {
+    let mut words = range
+        .clone()
+        .map(|at| reading.query.lower(at))
+        .skip_while(|w| matches!(*w, "and" | "," | "or"));
+    matches!(
+        (words.next(), words.next()),
+        (Some("what" | "how"), Some("about"))
+    )
+}
+
+/// Reports the parts of a clause in which nothing stands for the chosen capabilities or became a value.
+fn untouched(
+    reading: &Reading<'_>,
+    clause: &Clause,
+    chosen: &[usize],
+    used: &[bool],
+    drafts: &mut Drafts,
+) {
+    if clause.segments.len() < 2 {
+        return;
+    }
+    for segment in &clause.segments {
+        let touched = segment.clone().any(|at| {
+            let named = reading
+                .hits
+                .get(at)
+                .into_iter()
+                .flatten()
+                .any(|h| chosen.contains(&h.entry) && h.strength > 0.2);
+            used.get(at) == Some(&true) || named
+        });
+        if !touched && reading.has_content(segment.clone()) {
+            unplaced(reading, segment, "", drafts);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! A query as tokens: words with their stems, numbers, quoted texts, links and marks, each with its place.
+//!
+//! Does not know what any of them means.
+
+use rust_stemmers::{Algorithm, Stemmer};
+
+/// Most tokens that are looked at: a page of text, the longest query there is, has some 3,000 words.
+const MAX_TOKENS: usize = 4_096;
+
+/// What a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TokenKind {
+    /// Starts with a letter, or is a number with letters in it, such as `3pm`.
+    Word,
+    /// Digits, with separators.
+    Number,
+    /// What stands between quotes or back-ticks; its text is without them.
+    Quoted,
+    /// A web or mail address.
+    Link,
+    /// One punctuation mark or symbol.
+    Mark,
+    /// The end of a line.
+    Line,
+}
+
+/// A piece of a query.
+#[derive(Debug, Clone)]
+pub(super) struct Token<'q> {
+    pub(super) kind: TokenKind,
+    /// As written.
+    pub(super) text: &'q str,
+    /// Where it starts, quotes included, in bytes.
+    pub(super) start: usize,
+    /// Where it ends, quotes included, in bytes.
+    pub(super) end: usize,
+    /// Lower case, without a possessive ending.
+    pub(super) lower: String,
+    /// The stem of a word; otherwise the same as `lower`.
+    pub(super) stem: String,
+    /// Whether white space stands before it.
+    pub(super) spaced: bool,
+}
+
+impl Token<'_> {
+    pub(super) fn is(&self, lower: &str) -> bool {
+        self.lower == lower
+    }
+
+    pub(super) fn is_word(&self) -> bool {
+        self.kind == TokenKind::Word
+    }
+
+    /// As written, without a possessive ending.
+    pub(super) fn name(&self) -> &str {
+        self.text
+            .strip_suffix("'s")
+            .or_else(|| self.text.strip_suffix("’s"))
+            .unwrap_or(self.text)
+    }
+
+    pub(super) fn is_capitalised(&self) -> bool {
+        self.is_word() && self.text.chars().next().is_some_and(char::is_uppercase)
+    }
+
+    /// A capital inside of a sentence: a name, hence not misspelt.
+    pub(super) fn is_capitalised_name(&self, at: usize) -> bool {
+        at > 0 && self.is_capitalised()
+    }
+
+    pub(super) fn number(&self) -> Option<f64> {
+        (self.kind == TokenKind::Number)
+            .then(|| self.text.replace([',', '_'], "").parse().ok())
+            .flatten()
+            .filter(|n: &f64| n.is_finite())
+    }
+}
+
+/// The stem of a lower-case word.
+pub(super) fn stem(lower: &str) -> String {
+    // A stemmer holds no more than a function pointer.
+    Stemmer::create(Algorithm::English).stem(lower).into_owned()
+}
+
+/// The tokens of a query, at most [`MAX_TOKENS`].
+pub(super) fn tokens(query: &str) -> Vec<Token<'_>> {
+    let mut scan = Scan {
+        query,
+        at: 0,
+        unclosed: Vec::new(),
+    };
+    let mut tokens = Vec::new();
+    let mut spaced = true;
+    while let Some(c) = scan.peek() {
+        if tokens.len() == MAX_TOKENS {
+            break;
+        }
+        if c.is_whitespace() && c != '\n' {
+            scan.at += c.len_utf8();
+            spaced = true;
+            continue;
+        }
+        let start = scan.at;
+        let (kind, text) = scan.next(c);
+        tokens.push(token(kind, text, (start, scan.at), spaced));
+        spaced = false;
+    }
+    tokens
+}
+
+fn token(kind: TokenKind, text: &str, (start, end): (usize, usize), spaced: bool) -> Token<'_> {
+    // The text between quotes is a value; it is never matched as a word.
+    let mut lower = if kind == TokenKind::Quoted {
+        String::new()
+    } else {
+        text.to_lowercase().replace('’', "'")
+    };
+    if kind == TokenKind::Word && lower.ends_with("'s") {
+        lower.truncate(lower.len() - 2);
+    }
+    let stem = if kind == TokenKind::Word {
+        stem(&lower)
+    } else {
+        lower.clone()
+    };
+    Token {
+        kind,
+        text,
+        start,
+        end,
+        lower,
+        stem,
+        spaced,
+    }
+}
+
+struct Scan<'q> {
+    query: &'q str,
+    at: usize,
+    /// Closing quotes that do not occur any more: each is searched in vain only once.
+    unclosed: Vec<char>,
+}
+
+impl<'q> Scan<'q> {
+    fn rest(&self) -> &'q str {
+        self.query.get(self.at..).unwrap_or_default()
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn take(&mut self, bytes: usize) -> &'q str {
+        let text = self.rest().get(..bytes).unwrap_or_default();
+        self.at += bytes;
+        text
+    }
+
+    fn next(&mut self, c: char) -> (TokenKind, &'q str) {
+        if c == '\n' {
+            return (TokenKind::Line, self.take(1));
+        }
+        if let Some(inside) = self.quoted(c) {
+            return (TokenKind::Quoted, inside);
+        }
+        if c.is_alphanumeric() {
+            return self.word();
+        }
+        (TokenKind::Mark, self.take(c.len_utf8()))
+    }
+
+    fn quoted(&mut self, open: char) -> Option<&'q str> {
+        let close = match open {
+            '"' | '`' | '\'' => open,
+            '“' | '„' => '”',
+            '«' => '»',
+            '‘' => '’',
+            _ => return None,
+        };
+        if self.unclosed.contains(&close) {
+            return None;
+        }
+        let inner_start = open.len_utf8();
+        let rest = self.rest().get(inner_start..)?;
+        let ends_quote = |(i, _): &(usize, &str)| {
+            // An apostrophe inside of a word closes nothing.
+            !matches!(close, '\'' | '’')
+                || !rest
+                    .get(i + close.len_utf8()..)
+                    .and_then(|r| r.chars().next())
+                    .is_some_and(char::is_alphanumeric)
+        };
+        let Some((length, _)) = rest.match_indices(close).find(ends_quote) else {
+            self.unclosed.push(close);
+            return None;
+        };
+        let inside = rest.get(..length)?;
+        if inside.trim().is_empty() {
+            return None;
+        }
+        self.at += inner_start + length + close.len_utf8();
+        Some(inside.trim())
+    }
+
+    fn word(&mut self) -> (TokenKind, &'q str) {
+        let rest = self.rest();
+        if rest.starts_with("http://") || rest.starts_with("https://") {
+            let length = rest.find(char::is_whitespace).unwrap_or(rest.len());
+            let link = rest.get(..length).unwrap_or_default();
+            let trimmed = link.trim_end_matches(['.', ',', ';', '?', '!', ')']);
+            return (TokenKind::Link, self.take(trimmed.len()));
+        }
+        let numeric = rest.starts_with(|c: char| c.is_ascii_digit());
+        let dated = iso_date_length(rest);
+        let mut before = ' ';
+        let mut length = 0;
+        for (i, c) in rest.char_indices() {
+            let after = rest.get(i + c.len_utf8()..).unwrap_or_default();
+            let joined = c.is_alphanumeric() || i < dated || joins(before, c, after, numeric);
+            if !joined {
+                break;
+            }
+            before = c;
+            length = i + c.len_utf8();
+        }
+        let text = self.take(length);
+        if text.contains('@') {
+            return (TokenKind::Link, text);
+        }
+        let only_digits = text
+            .chars()
+            .all(|c| c.is_ascii_digit() || ".,_".contains(c));
+        let kind = if numeric && only_digits {
+            TokenKind::Number
+        } else {
+            TokenKind::Word
+        };
+        (kind, text)
+    }
+}
+
+/// Whether a symbol belongs to the word around it.
+fn joins(before: char, c: char, rest: &str, numeric: bool) -> bool {
+    let Some(after) = rest.chars().next() else {
+        return false;
+    };
+    let digits = before.is_ascii_digit() && after.is_ascii_digit();
+    match c {
+        // Thousands only: `3,4` is two numbers.
+        ',' => digits && rest.bytes().take_while(u8::is_ascii_digit).count() == 3,
+        '\'' | '’' => before.is_alphabetic() && after.is_alphabetic(),
+        '-' => after.is_alphanumeric() && (!numeric || after.is_alphabetic()),
+        '.' => {
+            digits || (before.is_alphanumeric() && after.is_alphabetic() && !after.is_uppercase())
+        }
+        ':' => digits,
+        '_' => after.is_alphanumeric(),
+        '@' => before.is_alphanumeric() && after.is_alphanumeric(),
+        _ => false,
+    }
+}
+
+/// The length of `2024-05-03` or `2024-05` at the start of a text, otherwise 0.
+fn iso_date_length(text: &str) -> usize {
+    let shaped = |shape: &str| {
+        let mut bytes = text.bytes();
+        shape.bytes().all(|s| {
+            bytes.next().is_some_and(|b| {
+                if s == b'-' {
+                    b == b'-'
+                } else {
+                    b.is_ascii_digit()
+                }
+            })
+        }) && !bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+    };
+    ["dddd-dd-dd", "dddd-dd"]
+        .iter()
+        .find(|shape| shaped(shape))
+        .map_or(0, |shape| shape.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(query: &str) -> Vec<&str> {
+        tokens(query).iter().map(|t| t.text).collect()
+    }
+
+    #[test]
+    fn words_numbers_dates_and_links() {
+        assert_eq!(
+            texts(
+                "Mail bob@example.com, at 15:30 on 2024-05-03: 1,200.50*3 (see https://x.org/a?b=1)."
+            ),
+            [
+                "Mail",
+                "bob@example.com",
+                ",",
+                "at",
+                "15:30",
+                "on",
+                "2024-05-03",
+                ":",
+                "1,200.50",
+                "*",
+                "3",
+                "(",
+                "see",
+                "https://x.org/a?b=1",
+                ")",
+                "."
+            ]
+        );
+        assert_eq!(
+            texts("Q4-2024 2024-Q4 12-7 state-of-the-art"),
+            ["Q4-2024", "2024-Q4", "12", "-", "7", "state-of-the-art"]
+        );
+        assert_eq!(texts("Paris. London"), ["Paris", ".", "London"]);
+    }
+
+    #[test]
+    fn quotes_hold_together_and_apostrophes_do_not_open() {
+        assert_eq!(
+            texts("say 'it's and on' don't"),
+            ["say", "it's and on", "don't"]
+        );
+        assert_eq!(texts("“a b” \"open"), ["a b", "\"", "open"]);
+    }
+
+    #[test]
+    fn possessives_have_the_stem_of_their_noun() {
+        let tokens = tokens("Apple’s companies");
+        assert_eq!(
+            (tokens[0].lower.as_str(), tokens[0].name()),
+            ("apple", "Apple")
+        );
+        assert_eq!(tokens[1].stem, "compani");
+    }
+}
