@@ -37,6 +37,7 @@ mod ledger;
 mod maths;
 mod money;
 mod period;
+mod report;
 mod stocks;
 
 use std::fmt;
@@ -99,12 +100,16 @@ impl fmt::Debug for Settings {
 #[must_use]
 pub fn all(settings: &Settings) -> Vec<(AgentId, Factory)> {
     let data_dir = settings.data_dir.clone();
+    let for_reports = settings.clone();
     vec![
         entry(expenses_query::AGENT, move || {
             expenses_query::ExpensesQuery::new(&data_dir)
         }),
         entry(expenses_analysis::AGENT, || {
             expenses_analysis::ExpensesAnalysis
+        }),
+        entry(report::AGENT, move || {
+            report::ReportWriter::new(&for_reports)
         }),
         entry(stocks::AGENT, || stocks::Stocks),
         entry(jokes::AGENT, || jokes::Jokes),

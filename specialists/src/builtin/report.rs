@@ -1,0 +1,496 @@
+//! `document.report.generate`: a report file out of the results of other tasks.
+//!
+//! Does not serve the file; the gateway does.
+
+mod document;
+mod markup;
+mod pdf;
+mod winansi;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use amcp_protocol::{AgentCard, Capability, Consumes, Effect, ErrorCode, Failure, Produces};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use self::document::Document;
+use super::{Settings, example, words};
+use crate::specialist::{Context, Specialist, Task};
+
+pub(super) const AGENT: &str = "report-writer-1";
+
+const KEYWORDS: &[&str] = &[
+    "report", "document", "pdf", "html", "markdown", "write", "generate", "produce", "create",
+    "export", "file", "print", "chart", "table",
+];
+
+/// Writes reports.
+#[derive(Debug)]
+pub(super) struct ReportWriter {
+    folder: PathBuf,
+    public_url: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Pdf,
+    Markdown,
+    Html,
+}
+
+impl Format {
+    fn of(name: &str) -> Option<Self> {
+        match name.to_lowercase().as_str() {
+            "" | "pdf" => Some(Self::Pdf),
+            "markdown" | "md" => Some(Self::Markdown),
+            "html" => Some(Self::Html),
+            _ => None,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pdf => "pdf",
+            Self::Markdown => "markdown",
+            Self::Html => "html",
+        }
+    }
+
+    const fn extension(self) -> &'static str {
+        match self {
+            Self::Pdf => "pdf",
+            Self::Markdown => "md",
+            Self::Html => "html",
+        }
+    }
+}
+
+impl ReportWriter {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            folder: settings.data_dir.join("reports"),
+            public_url: settings.public_url.clone(),
+        }
+    }
+
+    fn url(&self, path: &Path, name: &str) -> String {
+        match &self.public_url {
+            Some(base) => format!("{}/{name}", base.trim_end_matches('/')),
+            None => reqwest::Url::from_file_path(path)
+                .map_or_else(|()| path.display().to_string(), String::from),
+        }
+    }
+}
+
+#[async_trait]
+impl Specialist for ReportWriter {
+    fn card(&self) -> AgentCard {
+        let mut capability = Capability::new(
+            "document.report.generate",
+            "Writes a report file (PDF, Markdown or HTML) with a table and a chart from a summary, rows or text.",
+        );
+        capability.params = json!({
+            "type": "object",
+            "properties": {
+                "content": {
+                    "anyOf": [{"type": "object"}, {"type": "array"}, {"type": "string", "minLength": 1}],
+                    "x-kind": "content",
+                    "description": "What to report: the result of another task, such as an expense summary, or text.",
+                },
+                "title": {"type": "string", "maxLength": 300, "x-kind": "title", "description": "The title; without it one is made."},
+                "format": {
+                    "type": "string", "enum": ["pdf", "markdown", "html", "PDF", "Markdown", "HTML", "md"], "default": "pdf",
+                    "x-kind": "format", "description": "The kind of file.",
+                },
+            },
+            "required": ["content"],
+            "additionalProperties": false,
+        });
+        let string = json!({"type": "string"});
+        capability.result = json!({
+            "type": "object",
+            "properties": {
+                "text": string, "path": string, "url": string, "format": string, "title": string, "pages": {"type": "integer"},
+                "bytes": {"type": "integer"}, "notes": {"type": "array", "items": string},
+            },
+            "required": ["text", "path", "url", "format", "title", "bytes", "notes"],
+        });
+        let types = ["expense.summary", "text.summary", "expense.rows"];
+        capability.consumes = vec![Consumes {
+            param: "content".into(),
+            types: words(&types),
+        }];
+        capability.produces = vec![Produces {
+            value_type: "document.file".into(),
+            path: String::new(),
+        }];
+        capability.effect = Effect::Write;
+        capability.keywords = words(KEYWORDS);
+        capability.examples = vec![
+            example(
+                "Produce an expense summary report",
+                json!({"format": "pdf"}),
+            ),
+            example(
+                "Write the summary as an HTML page titled \"Our spending\"",
+                json!({"format": "html", "title": "Our spending"}),
+            ),
+            example(
+                "Export this as a Markdown document",
+                json!({"format": "markdown"}),
+            ),
+        ];
+        AgentCard::new(
+            AGENT,
+            "Writes reports into the data folder.",
+            vec![capability],
+        )
+    }
+
+    async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
+        let format = Format::of(task.text("format")).ok_or_else(|| {
+            Failure::new(
+                ErrorCode::InvalidParams,
+                "the format is none of pdf, markdown and html",
+            )
+        })?;
+        let document = Document::new(
+            task.text("title"),
+            task.params.get("content").unwrap_or(&Value::Null),
+        );
+        if document.blocks.is_empty() {
+            return Err(
+                Failure::task("there is nothing to report: the content is empty")
+                    .hint("give a result or a text as 'content'"),
+            );
+        }
+        let name = format!("{}.{}", file_name(&document.title, ctx), format.extension());
+        let path = std::path::absolute(self.folder.join(&name))
+            .unwrap_or_else(|_| self.folder.join(&name));
+        let (target, folder) = (path.clone(), self.folder.clone());
+        // The date a reader expects is the one of the place where the node runs.
+        let today = jiff::Zoned::now().date();
+        let written = tokio::task::spawn_blocking(move || {
+            let (bytes, pages, replaced) = match format {
+                Format::Pdf => {
+                    let pdf = pdf::render(&document, today);
+                    (pdf.bytes, Some(pdf.pages), pdf.replaced)
+                }
+                Format::Markdown => (markup::markdown(&document).into_bytes(), None, false),
+                Format::Html => (markup::html(&document).into_bytes(), None, false),
+            };
+            write(&folder, &target, &bytes).map(|()| (document, bytes.len(), pages, replaced))
+        });
+        let (document, bytes, pages, replaced) = written
+            .await
+            .map_err(|error| Failure::internal(format!("the report broke off: {error}")))?
+            .map_err(|error| {
+                Failure::task(format!(
+                    "the report cannot be written to {}: {error}",
+                    path.display()
+                ))
+                .hint("check the data folder's rights and its free space")
+            })?;
+        let mut notes = document.notes;
+        if replaced {
+            notes.push("Some characters are not in the PDF's fonts and show as '?'; HTML and Markdown have them all.".to_owned());
+        }
+        let url = self.url(&path, &name);
+        let place = if self.public_url.is_some() {
+            url.clone()
+        } else {
+            path.display().to_string()
+        };
+        let size = match pages {
+            Some(1) => "1 page".to_owned(),
+            Some(pages) => format!("{pages} pages"),
+            None => format.name().to_owned(),
+        };
+        let mut result = json!({
+            "text": format!("The report \"{}\" is at {place} ({size}).", document.title),
+            "path": path.display().to_string(),
+            "url": url,
+            "format": format.name(),
+            "title": document.title,
+            "bytes": bytes,
+            "notes": notes,
+        });
+        if let (Some(pages), Some(result)) = (pages, result.as_object_mut()) {
+            result.insert("pages".to_owned(), pages.into());
+        }
+        Ok(result)
+    }
+}
+
+/// A name that says what is in the file and that another attempt at the same task finds again.
+fn file_name(title: &str, ctx: &Context) -> String {
+    let request = ctx.request_id().uuid().as_u128() & 0xFFFF_FFFF_FFFF;
+    let mut name = slug(title);
+    name.truncate(60);
+    format!(
+        "{}-{request:012x}-{}",
+        name.trim_matches('-'),
+        slug(ctx.task_id().as_str())
+    )
+}
+
+/// Small letters, digits and single hyphens only.
+fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    for character in text.chars() {
+        if character.is_ascii_alphanumeric() {
+            slug.push(character.to_ascii_lowercase());
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.trim_end_matches('-').to_owned()
+}
+
+/// Whole or not at all: a reader never finds half a report.
+fn write(folder: &Path, target: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let unfinished = folder.join(format!(".{:016x}.tmp", fastrand::u64(..)));
+    let written = std::fs::File::create_new(&unfinished)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| std::fs::rename(&unfinished, target));
+    if written.is_err() {
+        // Best effort: the error that is reported is the first one.
+        drop(std::fs::remove_file(&unfinished));
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::expenses_analysis::ExpensesAnalysis;
+    use super::super::expenses_query::ExpensesQuery;
+    use super::super::tests::{ask, context};
+    use super::*;
+
+    fn writer() -> (tempfile::TempDir, ReportWriter) {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = ReportWriter::new(&Settings::new(dir.path()));
+        (dir, writer)
+    }
+
+    async fn summary() -> Value {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = ask(
+            &ExpensesQuery::new(dir.path()),
+            json!({"quarter": "Q4 2024"}),
+            &context(1),
+        )
+        .await
+        .unwrap();
+        ask(&ExpensesAnalysis, json!({"rows": rows}), &context(1))
+            .await
+            .unwrap()
+    }
+
+    fn read_pdf(result: &Value) -> (lopdf::Document, Vec<String>) {
+        let pdf = lopdf::Document::load(result["path"].as_str().unwrap()).unwrap();
+        let pages = pdf
+            .get_pages()
+            .keys()
+            .map(|page| pdf.extract_text(&[*page]).unwrap())
+            .collect();
+        (pdf, pages)
+    }
+
+    #[tokio::test]
+    async fn a_summary_becomes_a_pdf_that_can_be_read_back() {
+        let (_dir, writer) = writer();
+        let result = ask(
+            &writer,
+            json!({"content": summary().await, "format": "PDF"}),
+            &context(1),
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            (&result["format"], &result["pages"], &result["title"]),
+            (&json!("pdf"), &json!(1), &json!("Expense summary Q4 2024"))
+        );
+        assert_eq!(
+            std::fs::metadata(result["path"].as_str().unwrap())
+                .unwrap()
+                .len(),
+            result["bytes"].as_u64().unwrap()
+        );
+        let (pdf, pages) = read_pdf(&result);
+        assert_eq!(pages.len(), 1);
+        for text in [
+            "Expense summary Q4 2024",
+            "Engineering",
+            "$292,594.39",
+            "$1,052,584.85",
+            "+70.0 %",
+            "Q3 2024",
+            "Largest expenses",
+            "Page 1 of 1",
+            "fictitious",
+        ] {
+            assert!(pages[0].contains(text), "{text}: {}", pages[0]);
+        }
+        let info = pdf
+            .get_dictionary(pdf.trailer.get(b"Info").unwrap().as_reference().unwrap())
+            .unwrap();
+        assert_eq!(
+            info.get(b"Title").unwrap().as_str().unwrap(),
+            b"Expense summary Q4 2024"
+        );
+        // Six bars of the chart.
+        let content = pdf.get_page_content(pdf.get_pages()[&1]);
+        let operations = lopdf::content::Content::decode(&content)
+            .unwrap()
+            .operations;
+        assert_eq!(
+            operations
+                .iter()
+                .filter(|operation| operation.operator == "re")
+                .count(),
+            6
+        );
+    }
+
+    #[tokio::test]
+    async fn a_long_table_breaks_over_pages_with_its_head_on_each() {
+        let (_dir, writer) = writer();
+        let rows: Vec<_> = (0..200)
+            .map(|n| json!({"vendor": format!("Vendor {n}"), "amount": n}))
+            .collect();
+        let result = ask(
+            &writer,
+            json!({"content": rows, "title": "Long"}),
+            &context(1),
+        )
+        .await
+        .unwrap();
+        let (_, pages) = read_pdf(&result);
+        assert_eq!(result["pages"].as_u64().unwrap() as usize, pages.len());
+        assert!(pages.len() > 3);
+        for (at, page) in pages.iter().enumerate() {
+            assert!(page.contains("Vendor") && page.contains("Amount"), "{page}");
+            assert!(page.contains(&format!("Page {} of {}", at + 1, pages.len())));
+        }
+        let all = pages.concat();
+        assert!((0..200).all(|n| all.contains(&format!("Vendor {n}\n"))));
+        assert!(pages.last().unwrap().contains("$19,900.00"));
+    }
+
+    #[tokio::test]
+    async fn characters_that_the_fonts_lack_are_replaced_and_said() {
+        let (_dir, writer) = writer();
+        let result = ask(&writer, json!({"content": "Café – 日本 5 €"}), &context(1))
+            .await
+            .unwrap();
+        assert!(read_pdf(&result).1[0].contains("Café – ?? 5 €"));
+        assert!(result["notes"][0].as_str().unwrap().contains("'?'"));
+        let result = ask(&writer, json!({"content": "Café – 5 €"}), &context(1))
+            .await
+            .unwrap();
+        assert_eq!(result["notes"], json!([]));
+    }
+
+    #[tokio::test]
+    async fn hostile_text_is_shown_and_not_interpreted() {
+        let (_dir, writer) = writer();
+        let hostile = json!([{"name": "<script>alert(1)</script>", "x|y": "a | b\n# c [l](javascript:x) \"'&", "amount": 1}]);
+        for (format, inert) in [
+            ("html", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+            ("markdown", "a \\| b \\# c \\[l\\](javascript:x)"),
+        ] {
+            let result = ask(
+                &writer,
+                json!({"content": hostile, "format": format, "title": "<img src=x onerror=y>"}),
+                &context(1),
+            )
+            .await
+            .unwrap();
+            let file = std::fs::read_to_string(result["path"].as_str().unwrap()).unwrap();
+            assert!(file.contains(inert), "{file}");
+            assert!(
+                !file.contains("<script") && !file.contains("<img"),
+                "{file}"
+            );
+            assert!(result.get("pages").is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn no_title_leads_out_of_the_folder() {
+        let (dir, writer) = writer();
+        for title in [
+            "../../etc/passwd",
+            "/etc/passwd",
+            "..\\..\\x",
+            "\0",
+            "日本",
+            ".hidden",
+            &"x".repeat(300),
+        ] {
+            let result = ask(
+                &writer,
+                json!({"content": "x", "title": title}),
+                &context(1),
+            )
+            .await
+            .unwrap();
+            let path = Path::new(result["path"].as_str().unwrap());
+            assert_eq!(path.parent().unwrap(), dir.path().join("reports"));
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(
+                name.len() < 120
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+                    && name.matches('.').count() == 1,
+                "{name}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn another_attempt_writes_the_same_file_and_another_request_its_own() {
+        let (dir, mut writer) = writer();
+        let params = json!({"content": "x", "title": "Same"});
+        let first = ask(&writer, params.clone(), &context(1)).await.unwrap();
+        assert!(first["url"].as_str().unwrap().starts_with("file:///"));
+        assert_eq!(
+            first["path"],
+            ask(&writer, params.clone(), &context(1)).await.unwrap()["path"]
+        );
+        writer.public_url = Some("http://127.0.0.1:8080/files/".into());
+        let other = ask(&writer, params, &context(2)).await.unwrap();
+        assert_eq!(
+            other["url"],
+            "http://127.0.0.1:8080/files/same-000000000002-t1.pdf"
+        );
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("reports"))
+                .unwrap()
+                .count(),
+            2
+        );
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_said() {
+        let (dir, writer) = writer();
+        std::fs::write(
+            dir.path().join("reports"),
+            "a file where the folder should be",
+        )
+        .unwrap();
+        let failure = ask(&writer, json!({"content": "x"}), &context(1))
+            .await
+            .unwrap_err();
+        assert!(failure.message.contains("cannot be written") && failure.hint.is_some());
+        let failure = ask(&writer, json!({"content": {}}), &context(1))
+            .await
+            .unwrap_err();
+        assert!(failure.message.contains("nothing to report"));
+    }
+}

@@ -1,0 +1,580 @@
+//! What a report shows, whatever its format: made from the results of other tasks.
+//!
+//! Does not lay anything out; content that it does not know is shown as tables and paragraphs.
+
+use serde_json::{Map, Value};
+
+use super::super::money::{cents_of, percent, signed_percent};
+use super::super::money::{dollars, thousands};
+
+/// Most rows of all tables together: a hundred pages.
+const MAX_ROWS: usize = 5_000;
+/// Most columns: what fits on a page.
+const MAX_COLUMNS: usize = 8;
+/// Most characters of a table's cell.
+const MAX_CELL: usize = 120;
+/// Most characters of a paragraph.
+const MAX_PARAGRAPH: usize = 20_000;
+/// Most blocks, and how deep content is followed.
+const MAX_BLOCKS: usize = 200;
+const MAX_DEPTH: usize = 4;
+/// Most bars of a chart: more are not told apart.
+const MAX_BARS: usize = 12;
+
+/// A report.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    pub(super) title: String,
+    pub(super) blocks: Vec<Block>,
+    /// What the reader should know: sources, and what was left out.
+    pub(super) notes: Vec<String>,
+    rows: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum Block {
+    Heading(String),
+    Paragraph(String),
+    Table(Table),
+    Chart(Chart),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub(super) columns: Vec<Column>,
+    pub(super) rows: Vec<Vec<String>>,
+    /// A last row that stands out.
+    pub(super) total: Option<Vec<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) title: String,
+    /// Numbers are set to the right.
+    pub(super) right: bool,
+}
+
+/// Horizontal bars.
+#[derive(Debug)]
+pub(super) struct Chart {
+    pub(super) title: String,
+    pub(super) bars: Vec<Bar>,
+}
+
+#[derive(Debug)]
+pub(super) struct Bar {
+    pub(super) label: String,
+    pub(super) value: f64,
+    pub(super) shown: String,
+}
+
+impl Document {
+    /// A report of `content`, under `title` or one of the content's own.
+    pub(super) fn new(title: &str, content: &Value) -> Self {
+        let mut document = Self::default();
+        document.add(content, 0);
+        let title = one_line(title, 150);
+        document.title = if title.is_empty() {
+            own_title(content)
+        } else {
+            title
+        };
+        document
+    }
+
+    fn note(&mut self, note: impl Into<String>) {
+        let note = note.into();
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    fn block(&mut self, block: Block) {
+        if self.blocks.len() < MAX_BLOCKS {
+            self.blocks.push(block);
+        } else {
+            self.note("The content is longer than a report; its end is left out.");
+        }
+    }
+
+    fn paragraph(&mut self, text: &str) {
+        for part in text.split("\n\n") {
+            let shown = one_line(part, MAX_PARAGRAPH);
+            if !shown.is_empty() {
+                self.block(Block::Paragraph(shown));
+            }
+        }
+    }
+
+    fn add(&mut self, content: &Value, depth: usize) {
+        if depth > MAX_DEPTH {
+            return self.note("Some content is nested too deeply and is left out.");
+        }
+        match content {
+            Value::Null => (),
+            Value::Array(items) if !items.is_empty() && items.iter().all(is_flat_object) => {
+                self.table(items)
+            }
+            Value::Array(items) => {
+                for item in items {
+                    self.add(item, depth + 1);
+                }
+            }
+            Value::Object(fields) => self.object(fields, depth),
+            Value::String(text) => self.paragraph(text),
+            Value::Bool(_) | Value::Number(_) => self.block(Block::Paragraph(plain(content))),
+        }
+    }
+
+    fn object(&mut self, fields: &Map<String, Value>, depth: usize) {
+        if let Some(text) = fields.get("text").and_then(Value::as_str) {
+            self.paragraph(text);
+        }
+        let groups = fields
+            .get("groups")
+            .and_then(Value::as_array)
+            .filter(|groups| groups.iter().all(is_flat_object));
+        if let Some(groups) = groups.filter(|_| fields.contains_key("total")) {
+            self.summary(fields, groups);
+            self.largest(fields);
+        } else if let Some(rows) = fields.get("rows").and_then(Value::as_array) {
+            self.add(&Value::Array(rows.clone()), depth + 1);
+            if fields.get("truncated") == Some(&Value::Bool(true)) {
+                self.note("Not all rows are shown.");
+            }
+        } else {
+            self.fields(fields, depth);
+        }
+        for note in fields
+            .get("notes")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .chain(fields.get("note"))
+        {
+            if let Some(note) = note.as_str().filter(|note| !note.is_empty()) {
+                self.note(one_line(note, 500));
+            }
+        }
+        if let Some(source) = fields.get("source").and_then(Value::as_str) {
+            self.note(format!("Source: {}.", one_line(source, 200)));
+        }
+    }
+
+    /// An analysis of expenses: its groups as table and chart.
+    fn summary(&mut self, fields: &Map<String, Value>, groups: &[Value]) {
+        let by = capitalised(
+            fields
+                .get("group_by")
+                .and_then(Value::as_str)
+                .unwrap_or("group"),
+        );
+        let before = fields.get("previous_period").and_then(Value::as_str);
+        let comparable = groups.iter().any(|group| group.get("previous").is_some());
+        let before = before.filter(|_| comparable);
+        let mut columns = vec![left(&by), right("Entries"), right("Total"), right("Share")];
+        columns.extend(
+            before
+                .into_iter()
+                .flat_map(|period| [right(&one_line(period, 40)), right("Change")]),
+        );
+        let row = |name: &str, of: &dyn Fn(&str) -> Option<Value>| {
+            let cents = |key| {
+                of(key)
+                    .as_ref()
+                    .and_then(cents_of)
+                    .map_or_else(String::new, dollars)
+            };
+            let tenths = |key, show: fn(i64) -> String| {
+                of(key)
+                    .as_ref()
+                    .and_then(tenths_of)
+                    .map_or_else(String::new, show)
+            };
+            let mut row = vec![
+                one_line(name, MAX_CELL),
+                of("count").as_ref().map_or_else(String::new, plain),
+                cents("total"),
+                tenths("share", percent),
+            ];
+            if before.is_some() {
+                row.extend([cents("previous"), tenths("change_percent", signed_percent)]);
+            }
+            row
+        };
+        let name = |group: &Value| {
+            group
+                .get("name")
+                .and_then(Value::as_str)
+                .unwrap_or("?")
+                .to_owned()
+        };
+        let rows: Vec<_> = groups
+            .iter()
+            .take(MAX_ROWS)
+            .map(|group| row(&name(group), &|key| group.get(key).cloned()))
+            .collect();
+        self.rows += rows.len();
+        let total = row("Total", &|key| {
+            if key == "share" {
+                Some(100.into())
+            } else {
+                fields.get(key).cloned()
+            }
+        });
+        self.block(Block::Table(Table {
+            columns,
+            rows,
+            total: Some(total),
+        }));
+        self.chart(&by, groups);
+    }
+
+    fn largest(&mut self, fields: &Map<String, Value>) {
+        let largest = fields
+            .get("largest")
+            .and_then(Value::as_array)
+            .filter(|rows| !rows.is_empty() && rows.iter().all(is_flat_object));
+        if let Some(largest) = largest {
+            self.block(Block::Heading("Largest expenses".to_owned()));
+            self.table(largest);
+        }
+    }
+
+    fn chart(&mut self, by: &str, groups: &[Value]) {
+        let bars: Vec<_> = groups
+            .iter()
+            .take(MAX_BARS)
+            .filter_map(|group| {
+                let total = group.get("total")?;
+                let label = one_line(group.get("name")?.as_str()?, 40);
+                Some(Bar {
+                    label,
+                    value: total.as_f64()?,
+                    shown: dollars(cents_of(total)?),
+                })
+            })
+            .collect();
+        if bars.len() > 1 {
+            if groups.len() > MAX_BARS {
+                self.note(format!(
+                    "The chart shows {MAX_BARS} of {} groups.",
+                    groups.len()
+                ));
+            }
+            self.block(Block::Chart(Chart {
+                title: format!("Total by {}", by.to_lowercase()),
+                bars,
+            }));
+        }
+    }
+
+    /// An object that is not known: single values as a table of two columns, the others below.
+    fn fields(&mut self, fields: &Map<String, Value>, depth: usize) {
+        const SHOWN_ELSEWHERE: [&str; 6] = ["text", "title", "headline", "notes", "note", "source"];
+        let others = || {
+            fields
+                .iter()
+                .filter(|(name, _)| !SHOWN_ELSEWHERE.contains(&name.as_str()))
+        };
+        let rows: Vec<_> = others()
+            .filter(|(_, value)| is_single(value) && !value.is_null())
+            .map(|(name, value)| vec![title_of(name), shortened(&plain(value))])
+            .collect();
+        if !rows.is_empty() {
+            self.block(Block::Table(Table {
+                columns: vec![left(""), left("")],
+                rows,
+                total: None,
+            }));
+        }
+        for (name, value) in others().filter(|(_, value)| !is_single(value)) {
+            self.block(Block::Heading(title_of(name)));
+            self.add(value, depth + 1);
+        }
+    }
+
+    fn table(&mut self, items: &[Value]) {
+        let mut names: Vec<&String> = Vec::new();
+        for name in items
+            .iter()
+            .filter_map(Value::as_object)
+            .flat_map(Map::keys)
+        {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        if names.len() > MAX_COLUMNS {
+            self.note(format!(
+                "Tables show {MAX_COLUMNS} columns at most; {} are left out.",
+                names.len() - MAX_COLUMNS
+            ));
+            names.truncate(MAX_COLUMNS);
+        }
+        let room = MAX_ROWS.saturating_sub(self.rows);
+        if items.len() > room {
+            self.note(format!(
+                "Only {} of {} rows are shown.",
+                thousands(room as u64),
+                thousands(items.len() as u64)
+            ));
+        }
+        let items = items.get(..room).unwrap_or(items);
+        self.rows += items.len();
+        let kinds: Vec<Kind> = names.iter().map(|name| Kind::of(name, items)).collect();
+        let rows = items
+            .iter()
+            .map(|item| {
+                names
+                    .iter()
+                    .zip(&kinds)
+                    .map(|(name, kind)| kind.show(item.get(name.as_str()).unwrap_or(&Value::Null)))
+                    .collect()
+            })
+            .collect();
+        let columns = names
+            .iter()
+            .zip(&kinds)
+            .map(|(name, kind)| Column {
+                title: title_of(name),
+                right: *kind != Kind::Text,
+            })
+            .collect();
+        let total = total_row(&names, items).filter(|_| items.len() > 1);
+        self.block(Block::Table(Table {
+            columns,
+            rows,
+            total,
+        }));
+    }
+}
+
+/// How a column's values are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Money,
+    Number,
+}
+
+const MONEY: [&str; 5] = ["amount", "total", "previous", "change", "sum"];
+
+impl Kind {
+    fn of(name: &str, items: &[Value]) -> Self {
+        let numbers = items
+            .iter()
+            .filter_map(|item| item.get(name))
+            .all(|value| value.is_number() || value.is_null());
+        match numbers {
+            false => Self::Text,
+            true if MONEY.contains(&name) => Self::Money,
+            true => Self::Number,
+        }
+    }
+
+    fn show(self, value: &Value) -> String {
+        match (self, cents_of(value)) {
+            (Self::Money, Some(cents)) => dollars(cents),
+            _ => shortened(&plain(value)),
+        }
+    }
+}
+
+/// The sum of the amounts, if the rows have amounts.
+fn total_row(names: &[&String], items: &[Value]) -> Option<Vec<String>> {
+    let at = names
+        .iter()
+        .position(|name| *name == "amount")
+        .filter(|at| *at > 0)?;
+    let cents = items.iter().try_fold(0i64, |sum, item| {
+        sum.checked_add(cents_of(item.get("amount")?)?)
+    })?;
+    let mut row = vec![String::new(); names.len()];
+    *row.first_mut()? = "Total".to_owned();
+    *row.get_mut(at)? = dollars(cents);
+    Some(row)
+}
+
+fn own_title(content: &Value) -> String {
+    let text = |key| {
+        content
+            .get(key)
+            .and_then(Value::as_str)
+            .map(|text| one_line(text, 150))
+    };
+    let period = text("period").filter(|period| period != "all periods");
+    let of = |what: &str| {
+        period
+            .as_ref()
+            .map_or_else(|| what.to_owned(), |period| format!("{what} {period}"))
+    };
+    match text("title") {
+        Some(title) if !title.is_empty() => title,
+        _ if content.get("groups").is_some() => of("Expense summary"),
+        _ if content.get("rows").is_some() => of("Expenses"),
+        _ => "Report".to_owned(),
+    }
+}
+
+fn left(title: &str) -> Column {
+    Column {
+        title: title.to_owned(),
+        right: false,
+    }
+}
+
+fn right(title: &str) -> Column {
+    Column {
+        title: title.to_owned(),
+        right: true,
+    }
+}
+
+fn is_single(value: &Value) -> bool {
+    !value.is_object() && !value.is_array()
+}
+
+fn is_flat_object(value: &Value) -> bool {
+    value
+        .as_object()
+        .is_some_and(|fields| fields.values().all(is_single))
+}
+
+fn tenths_of(value: &Value) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
+    value.as_f64().map(|value| (value * 10.0).round() as i64)
+}
+
+/// A single value as people write it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => one_line(text, MAX_PARAGRAPH),
+        Value::Number(number) => number
+            .as_u64()
+            .filter(|n| *n > 9_999)
+            .map_or_else(|| number.to_string(), thousands),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Array(_) | Value::Object(_) => "…".to_owned(),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    one_line(text, MAX_CELL)
+}
+
+/// White space made single spaces, control characters dropped, at most so many characters.
+fn one_line(text: &str, most: usize) -> String {
+    let mut line = String::new();
+    let mut count = 0;
+    for word in text.split_whitespace() {
+        if count > 0 {
+            line.push(' ');
+            count += 1;
+        }
+        for character in word.chars().filter(|c| !c.is_control()) {
+            if count >= most {
+                line.push('…');
+                return line;
+            }
+            line.push(character);
+            count += 1;
+        }
+    }
+    line
+}
+
+/// `change_percent` as a title: `Change percent`.
+fn title_of(name: &str) -> String {
+    capitalised(&shortened(&name.replace('_', " ")))
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(characters).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rows_become_a_table_with_numbers_on_the_right_and_their_sum() {
+        let document = Document::new(
+            "",
+            &json!([{"date": "2024-10-01", "amount": 1200.5}, {"date": "2024-10-02", "amount": 3}]),
+        );
+        let [Block::Table(table)] = document.blocks.as_slice() else {
+            panic!("{document:?}")
+        };
+        assert_eq!(
+            table.columns.iter().map(|c| c.right).collect::<Vec<_>>(),
+            [false, true]
+        );
+        assert_eq!(
+            table.rows,
+            [["2024-10-01", "$1,200.50"], ["2024-10-02", "$3.00"]]
+        );
+        assert_eq!(
+            table.total,
+            Some(vec!["Total".to_owned(), "$1,203.50".to_owned()])
+        );
+        assert_eq!(document.title, "Report");
+    }
+
+    #[test]
+    fn any_content_becomes_something_and_is_bounded() {
+        let mut deep = json!("bottom");
+        for _ in 0..50 {
+            deep = json!({"down": deep, "n": [1, [2]]});
+        }
+        for content in [
+            deep,
+            json!(null),
+            json!([]),
+            json!(3),
+            json!([[], {}, "x", 4]),
+            json!({"rows": "no rows"}),
+            json!({"groups": [1], "total": "x"}),
+        ] {
+            assert!(Document::new("T", &content).blocks.len() <= MAX_BLOCKS);
+        }
+        let many: Vec<_> = (0..9_000).map(|n| json!({"n": n})).collect();
+        let document = Document::new("", &json!({"a": many, "b": many}));
+        assert_eq!(document.rows, MAX_ROWS);
+        assert!(
+            document
+                .notes
+                .iter()
+                .any(|note| note.contains("5,000 of 9,000"))
+        );
+        let wide: Map<_, _> = (0..20).map(|n| (format!("c{n}"), json!(n))).collect();
+        assert!(Document::new("", &json!([wide])).notes[0].contains("12 are left out"));
+        assert_eq!(
+            Document::new(&"x\n ".repeat(1_000), &json!("y"))
+                .title
+                .chars()
+                .count(),
+            151
+        );
+    }
+
+    #[test]
+    fn results_that_are_not_known_show_their_text_and_their_values() {
+        let document = Document::new(
+            "",
+            &json!({"text": "It rains.\n\nStill.", "wind_speed": 12345, "note": "sample", "days": [{"day": 1}]}),
+        );
+        assert!(
+            matches!(document.blocks.as_slice(), [Block::Paragraph(_), Block::Paragraph(_), Block::Table(values), Block::Heading(days), Block::Table(_)]
+            if values.rows == [["Wind speed", "12,345"]] && days == "Days")
+        );
+        assert_eq!(document.notes, ["sample"]);
+    }
+}
