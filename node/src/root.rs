@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_gateway::{GatewayState, Limits, router};
-use amcp_orchestrator::llm::SharedLlm;
 use amcp_orchestrator::{Drained, OrchestratorHandle};
 use amcp_protocol::{AgentId, ErrorCode, Failure};
 use amcp_registry::{EventBus, RegistryHandle, RestartPolicy};
@@ -110,8 +109,7 @@ impl Mesh {
         let settings = parts::orchestrator_settings(config)?;
         let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
         let supervisors = Arc::new(Supervisors::new(None));
-        let specialist_settings =
-            specialist_settings(config, llm.map(|llm| llm as SharedLlm), address);
+        let specialist_settings = specialist_settings(config, llm, address);
         let mut specs = vec![
             parts::registry_part(registry.clone()),
             parts::specialists_part(
@@ -282,17 +280,12 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Trouble> {
 pub(crate) fn bind_failure(address: SocketAddr, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind as Kind;
     let message = format!("the node cannot listen on {address}: {error}");
-    let hint = match error.kind() {
-        Kind::AddrInUse => {
-            "another program listens there, perhaps another node: choose another port with --http, or port 0 for any"
-        }
-        Kind::PermissionDenied => {
-            "ports below 1024 need privileges: choose a higher one with --http"
-        }
-        Kind::AddrNotAvailable => {
-            "this machine has no such address: choose one with --http, such as 127.0.0.1:8080"
-        }
-        _ => "choose another address with --http",
+    let hint = if error.kind() == Kind::AddrInUse {
+        "another program listens there, perhaps another node: choose another port with --http, or port 0 for any"
+    } else if error.kind() == Kind::PermissionDenied {
+        "ports below 1024 need privileges: choose a higher one with --http"
+    } else {
+        "choose an address of this machine with --http, such as 127.0.0.1:8080"
     };
     Failure::new(ErrorCode::Internal, message).hint(hint)
 }

@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use amcp_orchestrator::PlanView;
 use amcp_protocol::{PlannedTaskView, Progress, TaskState};
+use amcp_registry::AgentState;
 use serde_json::Value;
 
 use crate::output::{Style, printable};
@@ -159,6 +160,12 @@ pub(crate) const fn task_state(state: TaskState) -> &'static str {
         TaskState::Skipped => "skipped",
         TaskState::Cancelled => "cancelled",
     }
+}
+
+/// How an agent fares, as its JSON says it.
+pub(crate) fn agent_state(state: AgentState) -> String {
+    let json = serde_json::to_value(state).unwrap_or_default();
+    json.as_str().unwrap_or("unknown").to_owned()
 }
 
 /// Columns as wide as their widest cell; the first row is the heading.

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
+use crate::cli::Command;
 use crate::config::Config;
 use crate::config::value::LogFormat;
 use crate::output::Trouble;
@@ -17,11 +18,13 @@ const QUIET: &str = "ractor=warn,hyper=info,hyper_util=info,reqwest=info,rustls=
 ///
 /// # Errors
 /// When the filter is none.
-pub(crate) fn start(config: &Config, serves: bool) -> Result<(), Trouble> {
-    let wanted = match (&config.log, serves) {
+pub(crate) fn start(config: &Config, command: &Command) -> Result<(), Trouble> {
+    let wanted = match (&config.log, command) {
         (Some(filter), _) => filter.as_str(),
-        (None, true) => "info",
-        (None, false) => "warn",
+        (None, Command::Node) => "info",
+        // It shows what it kills itself.
+        (None, Command::Demo(_)) => "error",
+        (None, _) => "warn",
     };
     // The directives that come later win, so that a user who names ractor gets it.
     let filter = EnvFilter::try_new(format!("{QUIET},{wanted}")).map_err(|error| {

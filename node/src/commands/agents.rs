@@ -44,12 +44,7 @@ fn rows(agents: &[AgentStatus]) -> Vec<Vec<String>> {
     let mut rows: Vec<Vec<String>> = agents
         .iter()
         .flat_map(|agent| {
-            let state = serde_json::to_value(agent.state).ok();
-            let state = state
-                .as_ref()
-                .and_then(|s| s.as_str())
-                .unwrap_or("?")
-                .to_owned();
+            let state = show::agent_state(agent.state);
             let capabilities: Vec<String> = match agent.capabilities.as_slice() {
                 [] => vec!["–".to_owned()],
                 some => some.iter().map(ToString::to_string).collect(),

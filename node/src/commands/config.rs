@@ -58,5 +58,5 @@ fn as_json(sourced: &Sourced) -> serde_json::Value {
         Source::File(path) => ("file", path.display().to_string()),
         Source::Default => ("default", String::new()),
     };
-    json!({"key": sourced.setting.key, "value": value, "source": kind, "from": place})
+    json!({"key": sourced.setting.key, "value": value, "source": kind, "from": place, "doc": sourced.setting.doc.trim()})
 }

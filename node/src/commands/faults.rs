@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use amcp_gateway::codes;
+use amcp_orchestrator::Counts;
 use amcp_protocol::{AnswerState, Progress, RequestId, UserRequest};
-use amcp_registry::{AgentState, Restart, RestartPolicy};
+use amcp_registry::{AgentState, AgentStatus, Restart, RestartPolicy};
 use futures_util::{StreamExt, stream};
 
 use crate::output::{self, Style, Trouble};
@@ -83,19 +84,15 @@ pub(super) async fn run(mesh: &Mesh, requests: u32) -> Result<u8, Trouble> {
                 Some(outcome) => tally.count(outcome),
                 None => break,
             },
-            _ = kill_at.tick() => kills += u32::from(kill_one(mesh).await),
+            _ = kill_at.tick() => kills += u32::from(kill_one(mesh).await?),
         }
     }
     drop(outcomes);
     let took = began.elapsed();
-    let all_back = wait_until_back(mesh).await;
+    let all_back = wait_until_back(mesh, restarts_before + u64::from(kills)).await;
     let restarts = restarts(mesh).saturating_sub(restarts_before);
-    output::print(tally.report(kills, restarts, took))?;
-    let counts = mesh.orchestrator.counts();
-    output::print(format_args!(
-        "late, duplicate and foreign responses dropped: {}, {}, {}",
-        counts.dropped_late, counts.dropped_duplicate, counts.dropped_foreign
-    ))?;
+    output::print(format_args!("\n{}\n", fared(mesh)))?;
+    output::print(tally.report(&mesh.orchestrator.counts(), kills, restarts, took))?;
     let style = Style::for_stdout();
     let good = tally.lost == 0 && tally.not_once == 0 && tally.refused == 0 && all_back;
     let verdict = if good {
@@ -192,7 +189,7 @@ impl Tally {
         }
     }
 
-    fn report(&self, kills: u32, restarts: u64, took: Duration) -> String {
+    fn report(&self, counts: &Counts, kills: u32, restarts: u64, took: Duration) -> String {
         let rows = [
             ("requests", u64::from(self.requests)),
             ("answered", u64::from(self.answered)),
@@ -205,6 +202,8 @@ impl Tally {
             ("not answered exactly once", u64::from(self.not_once)),
             ("tasks dispatched", u64::from(self.dispatched)),
             ("tasks retried", u64::from(self.retried)),
+            ("late responses dropped", counts.dropped_late),
+            ("duplicate responses dropped", counts.dropped_duplicate),
             ("specialists killed", u64::from(kills)),
             ("specialists restarted", restarts),
             (
@@ -218,23 +217,31 @@ impl Tally {
     }
 }
 
-async fn kill_one(mesh: &Mesh) -> bool {
-    let ready: Vec<_> = mesh
-        .registry
-        .directory()
-        .agents()
-        .into_iter()
-        .filter(|agent| agent.state == AgentState::Ready)
-        .collect();
-    let Some(count) = u64::try_from(ready.len()).ok().filter(|&n| n > 0) else {
-        return false;
+/// Kills one of those that are ready; says whether it hit.
+async fn kill_one(mesh: &Mesh) -> Result<bool, Trouble> {
+    let mut ready = mesh.registry.directory().agents();
+    ready.retain(|agent| agent.state == AgentState::Ready);
+    let random = uuid::Uuid::new_v4().as_u64_pair().0;
+    let chosen = u64::try_from(ready.len())
+        .ok()
+        .and_then(|count| random.checked_rem(count))
+        .and_then(|index| ready.get(usize::try_from(index).ok()?));
+    let Some(AgentStatus {
+        agent, in_flight, ..
+    }) = chosen
+    else {
+        return Ok(false);
     };
-    let random = uuid::Uuid::new_v4().as_u64_pair().0 % count;
-    let chosen = usize::try_from(random).ok().and_then(|i| ready.get(i));
-    match chosen {
-        Some(agent) => mesh.kill(&agent.agent).await,
-        None => false,
+    let hit = mesh.kill(agent).await;
+    if hit {
+        let style = Style::for_stdout();
+        let under_way = mesh.orchestrator.in_flight();
+        output::print(format_args!(
+            "  {} {agent} killed with {in_flight} tasks in its hands, {under_way} requests under way",
+            style.red("✗")
+        ))?;
     }
+    Ok(hit)
 }
 
 fn restarts(mesh: &Mesh) -> u64 {
@@ -242,12 +249,30 @@ fn restarts(mesh: &Mesh) -> u64 {
     agents.iter().map(|agent| agent.restarts).sum()
 }
 
-async fn wait_until_back(mesh: &Mesh) -> bool {
-    let all_ready = mesh.registry.wait_for(|directory| {
-        directory
-            .agents()
-            .iter()
-            .all(|agent| agent.state == AgentState::Ready)
+/// Waits until every kill was followed by a restart and every agent takes tasks; says whether that came about.
+async fn wait_until_back(mesh: &Mesh, restarts: u64) -> bool {
+    let all_back = mesh.registry.wait_for(|directory| {
+        let agents = directory.agents();
+        let ready = agents.iter().all(|agent| agent.state == AgentState::Ready);
+        ready && agents.iter().map(|agent| agent.restarts).sum::<u64>() >= restarts
     });
-    tokio::time::timeout(SLACK, all_ready).await.is_ok()
+    tokio::time::timeout(SLACK, all_back).await.is_ok()
+}
+
+/// Who was started again how often.
+fn fared(mesh: &Mesh) -> String {
+    let mut rows = vec![
+        ["AGENT", "STATE", "RESTARTS", "TASKS DONE"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for agent in mesh.registry.directory().agents() {
+        rows.push(vec![
+            agent.agent.to_string(),
+            show::agent_state(agent.state),
+            agent.restarts.to_string(),
+            agent.done.to_string(),
+        ]);
+    }
+    show::table(&rows, Style::for_stdout())
 }

@@ -27,6 +27,7 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "there are no accounts yet: whoever reaches this address may use the node");
         }
+        tracing::info!(%address, data = %config.data.display(), agents = mesh.registry.directory().agents().len(), "ready");
         output::print(format_args!("listening on http://{address}"))?;
     }
     tokio::select! {

@@ -133,7 +133,7 @@ impl SettingValue for Duration {
         let ms = self.as_millis();
         for (unit, unit_ms) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
             // Minutes and hours only when there are many: 90s and 120s are how people write time-outs.
-            if ms % unit_ms == 0 && (unit == "s" || ms >= unit_ms * 5) {
+            if ms.is_multiple_of(unit_ms) && (unit == "s" || ms >= unit_ms * 5) {
                 return format!("{}{unit}", ms / unit_ms);
             }
         }

@@ -9,6 +9,9 @@ use amcp_orchestrator::llm::{
     ApiKey, GuardSettings, Guarded, LlmSettings, Provider, SharedLlm, parse_ollama_url,
     parse_openai_url,
 };
+use amcp_orchestrator::planner::SharedPlanner;
+use amcp_orchestrator::planner::embedded::{EmbeddedPlanner, QueryFill, ranked};
+use amcp_orchestrator::planner::llm::{LlmPlanner, WithFallback};
 use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::PlanLimits;
 use amcp_registry::{RegistryHandle, Restart, RestartPolicy};
@@ -75,7 +78,7 @@ fn key(config: &Config) -> Result<Option<ApiKey>, Trouble> {
 ///
 /// # Errors
 /// Those of [`llm_settings`].
-pub(super) fn llm(config: &Config) -> Result<Option<Arc<Guarded>>, Trouble> {
+pub(super) fn llm(config: &Config) -> Result<Option<SharedLlm>, Trouble> {
     let Some(settings) = llm_settings(config)? else {
         return Ok(None);
     };
@@ -85,6 +88,28 @@ pub(super) fn llm(config: &Config) -> Result<Option<Arc<Guarded>>, Trouble> {
         ..GuardSettings::default()
     };
     Ok(Some(Guarded::new(settings.client()?, guard)))
+}
+
+/// Who plans. The embedded planner helps the LLM with what it is good at, and takes over where that is allowed.
+pub(super) fn planner(config: &Config, llm: Option<SharedLlm>) -> SharedPlanner {
+    let embedded = Arc::new(EmbeddedPlanner::new());
+    let Some(llm) = llm else {
+        return embedded;
+    };
+    let primary = LlmPlanner::new(llm)
+        .ranked_by(Arc::new(ranked))
+        .filled_by(Arc::new(|query, today| {
+            Box::new(QueryFill::new(query, today))
+        }));
+    let primary = Arc::new(primary);
+    if config.llm_fallback {
+        Arc::new(WithFallback {
+            primary,
+            fallback: embedded,
+        })
+    } else {
+        primary
+    }
 }
 
 /// What the orchestrator is run with.

@@ -147,7 +147,7 @@ impl Actor for RootSupervisor {
             .position(|child| child.cell.as_ref().is_some_and(|c| c.get_id() == id));
         if let Some(index) = index {
             let name = state.children.get(index).map_or("", |c| c.spec.name);
-            if !state.stopping {
+            if exit == Exit::Abnormal && !state.stopping {
                 tracing::warn!(part = name, %reason, "a part of the node ended");
             }
             state.ended(&myself, index, exit);
