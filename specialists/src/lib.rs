@@ -43,6 +43,7 @@ pub mod builtin;
 pub mod quarantine;
 pub mod shell;
 mod shell_job;
+mod shell_msg;
 pub mod specialist;
 pub mod supervisor;
 mod supervisor_actor;

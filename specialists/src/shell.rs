@@ -16,67 +16,20 @@ use amcp_protocol::{
 use amcp_registry::{
     AgentLoad, AgentMsg, AgentState, RegistryHandle, TaskKey, Wire, WireError, group,
 };
-use ractor::message::{BoxedDowncastErr, SerializedMessage};
-use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::quarantine::SharedQuarantine;
 use crate::shell_job::{Attempt, Desk, Job, Place, cancelled};
+pub use crate::shell_msg::ShellMsg;
 use crate::specialist::{Specialist, Task};
 
 /// How long a drained agent stays: a remotely callable actor that stops right after an answer takes the answer with it.
 const LINGER: Duration = Duration::from_millis(100);
 /// When to come back to an agent whose queue is full: about what a short task takes.
 const RETRY_BUSY_MS: u64 = 50;
-
-/// What a shell understands.
-#[derive(Debug)]
-pub enum ShellMsg {
-    /// What every agent understands; from anybody, here or on another node.
-    Agent(AgentMsg),
-    /// From a job: its place is free. Never from another node.
-    JobEnded {
-        /// Which attempt.
-        key: TaskKey,
-        /// What the specialist's panic said.
-        panic: Option<String>,
-    },
-}
-
-impl Message for ShellMsg {
-    fn serializable() -> bool {
-        true
-    }
-
-    fn serialize(self) -> Result<SerializedMessage, BoxedDowncastErr> {
-        AgentMsg::try_from(self)
-            .map_err(|_| BoxedDowncastErr)
-            .and_then(Message::serialize)
-    }
-
-    fn deserialize(bytes: SerializedMessage) -> Result<Self, BoxedDowncastErr> {
-        AgentMsg::deserialize(bytes).map(Self::Agent)
-    }
-}
-
-impl From<AgentMsg> for ShellMsg {
-    fn from(message: AgentMsg) -> Self {
-        Self::Agent(message)
-    }
-}
-
-impl TryFrom<ShellMsg> for AgentMsg {
-    type Error = ShellMsg;
-
-    fn try_from(message: ShellMsg) -> Result<Self, ShellMsg> {
-        match message {
-            ShellMsg::Agent(message) => Ok(message),
-            local @ ShellMsg::JobEnded { .. } => Err(local),
-        }
-    }
-}
 
 /// What a shell allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

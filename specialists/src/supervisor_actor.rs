@@ -173,8 +173,7 @@ impl SupervisorState {
             return;
         };
         if self.closing {
-            // The timer had rung before the drain could stop it.
-            child.phase = Phase::Ended;
+            // Its timer had rung when the drain came.
             return;
         }
         child.phase = Phase::Starting;

@@ -54,13 +54,20 @@ async fn join(registry: &RegistryHandle, agent: &str, incarnation: u64) -> Actor
     actor
 }
 
+/// Time is paused: it passes only when nobody can do anything, so that a wait that fails fails at once.
+async fn until(registry: &RegistryHandle, condition: impl FnMut(&Agents) -> bool) -> Arc<Agents> {
+    tokio::time::timeout(Duration::from_secs(300), registry.wait_for(condition))
+        .await
+        .expect("the directory comes to fulfil it")
+}
+
 fn ready(agents: &Agents, capability: &str) -> usize {
     agents
         .candidates(&CapabilityName::new(capability).unwrap())
         .count()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_agent_is_found_from_the_moment_it_registered_until_it_dies() {
     let registry = registry();
     registry.spawn(None).await.unwrap();
@@ -78,7 +85,7 @@ async fn an_agent_is_found_from_the_moment_it_registered_until_it_dies() {
         let agent = join(&registry, "one", incarnation).await;
         assert_eq!(ready(&registry.load(), "a.x"), 1);
         end(&agent);
-        let left = registry.wait_for(|agents| ready(agents, "a.x") == 0).await;
+        let left = until(&registry, |agents| ready(agents, "a.x") == 0).await;
         assert_eq!(ready(&left, "a.y"), 0);
         assert_eq!(left.agents()[0].state, AgentState::Left);
         assert_eq!(
@@ -89,7 +96,7 @@ async fn an_agent_is_found_from_the_moment_it_registered_until_it_dies() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn joining_and_leaving_are_events() {
     let registry = registry();
     let mut events = registry.0.bus.subscribe("agent.*".parse().unwrap(), 8);
@@ -112,7 +119,7 @@ async fn joining_and_leaving_are_events() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refusal_reaches_who_asked() {
     let registry = registry();
     registry.spawn(None).await.unwrap();
@@ -122,7 +129,7 @@ async fn a_refusal_reaches_who_asked() {
     assert!(matches!(refused, RegisterError::AlreadyRegistered(_)));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_agent_that_is_dead_already_does_not_stay() {
     let registry = registry();
     registry.spawn(None).await.unwrap();
@@ -131,26 +138,26 @@ async fn an_agent_that_is_dead_already_does_not_stay() {
     agent.stop_and_wait(None, None).await.unwrap();
     let joins = Registration::new(card, 1, agent.get_derived());
     registry.register(joins).await.unwrap();
-    registry.wait_for(|agents| ready(agents, "a.x") == 0).await;
+    until(&registry, |agents| ready(agents, "a.x") == 0).await;
     let again = join(&registry, "one", 2).await;
     assert_eq!(ready(&registry.load(), "a.x"), 1);
     drop(again);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_that_never_registered_is_asked_who_it_is() {
     let registry = registry();
     let early = card("early", &["a.x"]);
     let early_actor = bare(&early).await;
     group::join(registry.scope(), &early, &early_actor.get_cell());
     registry.spawn(None).await.unwrap();
-    registry.wait_for(|agents| ready(agents, "a.x") == 1).await;
+    until(&registry, |agents| ready(agents, "a.x") == 1).await;
     let late = card("late", &["a.x"]);
     let late_actor = bare(&late).await;
     group::join(registry.scope(), &late, &late_actor.get_cell());
-    registry.wait_for(|agents| ready(agents, "a.x") == 2).await;
+    until(&registry, |agents| ready(agents, "a.x") == 2).await;
     group::leave(registry.scope(), &late, &late_actor.get_cell());
-    let left = registry.wait_for(|agents| ready(agents, "a.x") == 1).await;
+    let left = until(&registry, |agents| ready(agents, "a.x") == 1).await;
     let who = left
         .candidates(&CapabilityName::new("a.x").unwrap())
         .next()
@@ -158,7 +165,7 @@ async fn a_member_that_never_registered_is_asked_who_it_is() {
     assert_eq!(who.id().as_str(), "early");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_registry_that_was_killed_comes_back_with_all_who_are_alive() {
     let registry = registry();
     let (first, ended) = registry.spawn(None).await.unwrap();
@@ -189,7 +196,7 @@ async fn a_registry_that_was_killed_comes_back_with_all_who_are_alive() {
     };
     assert_eq!(alive(&registry.directory()), ["one", "three"]);
     one.kill();
-    registry.wait_for(|agents| alive(agents) == ["three"]).await;
+    until(&registry, |agents| alive(agents) == ["three"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,7 +216,7 @@ async fn who_is_gone_for_long_is_forgotten() {
     registry.spawn(None).await.unwrap();
     let agent = join(&registry, "one", 1).await;
     agent.kill();
-    let forgotten = registry.wait_for(|agents| agents.agents().is_empty()).await;
+    let forgotten = until(&registry, |agents| agents.agents().is_empty()).await;
     assert_eq!(forgotten.contracts().count(), 0);
     let waited = registry.now();
     assert!(

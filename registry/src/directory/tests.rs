@@ -119,6 +119,7 @@ fn a_capability_outlives_its_last_agent_for_the_grace_period() {
     let left = Duration::from_secs(5);
     directory.leave(&id("one"), 1, left);
     assert!(directory.choose(&name("a.x"), &[], 0).is_none());
+    directory.report(&id("one"), AgentState::Restarting, left + GRACE);
     assert!(!directory.forget(left + GRACE));
     assert_eq!(known(&directory), 1);
     assert!(directory.forget(left + GRACE + Duration::from_secs(1)));

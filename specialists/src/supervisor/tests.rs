@@ -8,7 +8,7 @@ use amcp_protocol::{
     AgentCard, Capability, CapabilityName, ErrorCode, Failure, Grant, RequestId, TaskId,
     TaskRequest, TaskResponse,
 };
-use amcp_registry::{AgentMsg, AgentPort, EventBus, Restart, TaskKey, Wire};
+use amcp_registry::{AgentMsg, AgentPort, Agents, EventBus, Restart, TaskKey, Wire};
 use ractor::message::SerializedMessage;
 use ractor::{ActorStatus, BytesConvertable, Message};
 use serde_json::{Value, json};
@@ -100,6 +100,18 @@ fn registry() -> RegistryHandle {
     RegistryHandle::new(format!("specialists-test-{scope}"), EventBus::new())
 }
 
+/// Time is paused: it passes only when nobody can do anything, so that a wait that fails fails at once.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    let deadline = Duration::from_secs(300);
+    tokio::time::timeout(deadline, what)
+        .await
+        .expect("it happens")
+}
+
+async fn until(registry: &RegistryHandle, condition: impl FnMut(&Agents) -> bool) {
+    soon(registry.wait_for(condition)).await;
+}
+
 fn probe(id: &str, world: &Arc<World>) -> ChildSpec {
     let world = Arc::clone(world);
     ChildSpec::new(id, move || {
@@ -120,7 +132,7 @@ async fn mesh(change: impl Fn(ChildSpec) -> ChildSpec) -> Mesh {
         .start(None)
         .await
         .unwrap();
-    supervisor.settled().await;
+    soon(supervisor.settled()).await;
     Mesh {
         registry,
         supervisor,
@@ -170,7 +182,13 @@ async fn code(answer: Answer) -> Option<ErrorCode> {
 }
 
 async fn failure(answer: Answer) -> Option<Failure> {
-    match answer.await.expect("an answer").open().unwrap().outcome {
+    match soon(answer)
+        .await
+        .expect("an answer")
+        .open()
+        .unwrap()
+        .outcome
+    {
         TaskOutcome::Done(_) => None,
         TaskOutcome::Failed(failure) => Some(failure),
     }
@@ -223,20 +241,17 @@ impl Mesh {
     }
 
     async fn until(&self, state: AgentState) {
-        self.registry
-            .wait_for(|agents| agents.agents()[0].state == state)
-            .await;
+        until(&self.registry, |agents| agents.agents()[0].state == state).await;
     }
 
     /// Until the agent was started this many times after the first.
     async fn restarted(&self, times: u64) {
-        self.registry
-            .wait_for(|agents| {
-                let status = &agents.agents()[0];
-                let made = u64::from(self.world.made.load(Ordering::Relaxed));
-                status.state == AgentState::Ready && made == times + 1
-            })
-            .await;
+        until(&self.registry, |agents| {
+            let status = &agents.agents()[0];
+            let made = u64::from(self.world.made.load(Ordering::Relaxed));
+            status.state == AgentState::Ready && made == times + 1
+        })
+        .await;
     }
 }
 
@@ -550,11 +565,11 @@ async fn a_supervisor_that_escalates_fails_with_the_agent_it_gives_up() {
         ..SupervisorConfig::new(registry.clone(), children)
     };
     let supervisor = config.start(None).await.unwrap();
-    supervisor.settled().await;
+    soon(supervisor.settled()).await;
     supervisor.kill(&agent()).await;
     supervisor.cell().wait(None).await.unwrap();
-    let gone = |agents: &amcp_registry::Agents| agents.entries().all(|entry| !entry.is_present());
-    registry.wait_for(gone).await;
+    let gone = |agents: &Agents| agents.entries().all(|entry| !entry.is_present());
+    until(&registry, gone).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -575,9 +590,10 @@ async fn restart_types_are_kept() {
             } else {
                 mesh.port().stop(None);
             }
-            mesh.registry
-                .wait_for(|agents| !agents.entries().all(|e| e.is_present()))
-                .await;
+            until(&mesh.registry, |agents| {
+                !agents.entries().all(|e| e.is_present())
+            })
+            .await;
             mesh.until(then).await;
             let made = 1 + u32::from(then == AgentState::Ready);
             assert_eq!(mesh.world.made.load(Ordering::Relaxed), made, "{restart:?}");
@@ -606,7 +622,7 @@ async fn what_cannot_start_is_tried_again_or_given_up() {
         .start(None)
         .await
         .unwrap();
-    supervisor.settled().await;
+    soon(supervisor.settled()).await;
     let state = |supervisor: &SupervisorHandle| {
         let agents = supervisor.agents().into_iter();
         agents
@@ -629,7 +645,7 @@ async fn what_cannot_start_is_tried_again_or_given_up() {
         .start(None)
         .await
         .unwrap();
-    late.settled().await;
+    soon(late.settled()).await;
     assert_eq!(state(&late), [("clash".to_owned(), given_up)]);
 }
 
@@ -673,14 +689,13 @@ async fn a_drain_lets_tasks_end_and_starts_nothing() {
         let supervisor = mesh.supervisor.clone();
         async move { supervisor.drain(Duration::from_secs(20)).await }
     });
-    mesh.registry
-        .wait_for(|agents| {
-            agents
-                .candidates(&request("t", "").capability)
-                .next()
-                .is_none()
-        })
-        .await;
+    until(&mesh.registry, |agents| {
+        agents
+            .candidates(&request("t", "").capability)
+            .next()
+            .is_none()
+    })
+    .await;
     mesh.until(AgentState::Draining).await;
     let (reply, answer) = oneshot::channel();
     let late = AgentMsg::Execute(Wire::new(request("t2", "echo")), reply.into());
@@ -730,9 +745,28 @@ async fn a_drain_does_not_wait_for_who_is_being_restarted() {
     let mesh = mesh(|spec| spec.policy(policy)).await;
     mesh.supervisor.kill(&agent()).await;
     mesh.until(AgentState::Restarting).await;
+    let begin = tokio::time::Instant::now();
     assert_eq!(mesh.supervisor.drain(Duration::from_secs(20)).await, []);
+    assert!(begin.elapsed().is_zero());
     tokio::time::advance(Duration::from_secs(60)).await;
     assert_eq!(mesh.world.made.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_who_is_just_starting() {
+    let world = Arc::new(World::default());
+    let registry = registry();
+    registry.spawn(None).await.unwrap();
+    let children = vec![probe("probe-1", &world)];
+    let config = SupervisorConfig::new(registry.clone(), children);
+    let supervisor = config.start(None).await.unwrap();
+    let begin = tokio::time::Instant::now();
+    assert_eq!(supervisor.drain(Duration::from_secs(20)).await, []);
+    assert!(begin.elapsed().as_secs() < 1);
+    until(&registry, |agents| {
+        agents.entries().all(|entry| !entry.is_present())
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
