@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use amcp_plan::{Catalogue, Plan, PlanLimits};
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{CapabilityName, Failure, ProposedPlan, TaskReport};
+use amcp_protocol::{CapabilityName, Failure, ProposedPlan, TaskId, TaskReport};
 use jiff::civil::Date;
 
 /// What a planner is asked.
@@ -78,6 +78,8 @@ pub struct ComposeInput {
     pub query: String,
     /// What became of each task.
     pub tasks: Vec<TaskReport>,
+    /// Whose results were whose params: pairs of a task and one that used its result.
+    pub inputs: Vec<(TaskId, TaskId)>,
     /// Parts of the query that no capability covers.
     pub unplaced: Vec<String>,
     /// The contracts of the tasks' capabilities: they say what a result means.

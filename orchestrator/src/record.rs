@@ -6,8 +6,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use amcp_protocol::{Answer, CloudEvent, Progress, RequestId, UserRequest};
+use amcp_protocol::{Answer, CloudEvent, Progress, RequestId, TaskId, UserRequest};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
@@ -159,6 +160,25 @@ impl RequestRecord {
         self.recorded(last)
     }
 
+    /// Whose results were planned to be whose params: pairs of a task and one that uses its result.
+    pub(crate) fn inputs(&self) -> Vec<(TaskId, TaskId)> {
+        let mut inputs = Vec::new();
+        for (_, progress) in &self.state().progress {
+            let Progress::Planned { tasks, .. } = progress else {
+                continue;
+            };
+            for task in tasks {
+                // An edge without a reference only orders.
+                let used = task
+                    .depends_on
+                    .iter()
+                    .filter(|from| refers(&task.params, from));
+                inputs.extend(used.map(|from| (from.clone(), task.id.clone())));
+            }
+        }
+        inputs
+    }
+
     pub(crate) fn age(&self) -> Duration {
         self.accepted.elapsed()
     }
@@ -176,6 +196,18 @@ impl RequestRecord {
             user: user.clone(),
             answer,
         }
+    }
+}
+
+/// Whether a value holds a reference to a task's result.
+fn refers(value: &Value, from: &TaskId) -> bool {
+    match value {
+        Value::Object(map) => {
+            map.get("$ref").and_then(Value::as_str) == Some(from.as_str())
+                || map.values().any(|value| refers(value, from))
+        }
+        Value::Array(values) => values.iter().any(|value| refers(value, from)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

@@ -325,6 +325,7 @@ impl RequestState {
         ComposeInput {
             query: self.record.request.query.clone(),
             tasks,
+            inputs: self.record.inputs(),
             unplaced,
             catalogue: self.catalogue.clone(),
             time: Time::ZERO,

@@ -488,6 +488,7 @@ fn brought() -> ComposeInput {
             ),
             report("weather.get", Err(Failure::task("no such place"))),
         ],
+        inputs: Vec::new(),
         unplaced: vec!["book a flight".to_owned()],
         catalogue: Arc::new(mesh()),
         time: Duration::from_secs(30),
