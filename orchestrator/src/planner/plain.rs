@@ -1,40 +1,324 @@
 //! Composes an answer's text without an LLM: what each task has to say, and what is missing.
 //!
-//! Does not judge the results.
+//! Does not judge the results, and never shows raw JSON.
+
+mod value;
+
+use amcp_protocol::{TaskReport, TaskState};
+use serde_json::Value;
 
 use super::{ComposeInput, Composed};
+use value::{cut, readable, scalar};
 
-/// The `text` of each result, then what failed and what nobody can do.
+/// Longest text of one task, in characters: a page.
+const MAX_TASK: usize = 3_000;
+/// Longest answer, in characters: what a person reads and a terminal shows.
+const MAX_ANSWER: usize = 12_000;
+/// Where a result says that the substance is elsewhere, for people the best one first.
+const POINTERS: [&str; 4] = ["url", "link", "path", "file"];
+
+/// What the finished tasks say, then what failed and why, then what nobody can do.
+///
+/// By convention a result has a top-level `text` of one or two sentences; any other is read out. A result that was merely
+/// another task's input is left out, unless that task only made a file of it.
 #[must_use]
 pub fn compose_plainly(input: &ComposeInput) -> Composed {
-    let done = input
+    let mut parts: Vec<String> = Vec::new();
+    for task in input
         .tasks
         .iter()
-        .filter_map(|task| Some(task.result.as_ref()?.get("text")?.as_str()?.to_owned()));
-    let failed = input.tasks.iter().filter_map(|task| {
-        Some(format!(
-            "{} was not done: {}.",
-            task.capability,
-            task.error.as_ref()?
-        ))
-    });
-    let unplaced = input
-        .unplaced
+        .filter(|task| !is_mere_input(task, input))
+    {
+        let said = task.result.as_deref().map(|result| said(task, result));
+        parts.extend(said.filter(|text| !text.is_empty() && !parts.contains(text)));
+    }
+    parts.extend(input.tasks.iter().filter_map(failed));
+    parts.extend(not_reached(&input.tasks));
+    parts.extend(input.unplaced.iter().map(|part| unplaced(part)));
+    if parts.is_empty() {
+        parts.push("Nothing was asked that anybody could do.".to_owned());
+    }
+    Composed {
+        text: cut(&parts.join("\n"), MAX_ANSWER),
+        llm_calls: 0,
+        notes: Vec::new(),
+    }
+}
+
+/// Whether every use of the result by other tasks ended well and carries its substance on.
+fn is_mere_input(task: &TaskReport, input: &ComposeInput) -> bool {
+    let mut users = input
+        .inputs
         .iter()
-        .map(|part| format!("I have no agent for: {part}."));
-    let text = done
-        .chain(failed)
-        .chain(unplaced)
-        .collect::<Vec<_>>()
-        .join("\n");
+        .filter(|(from, _)| *from == task.id)
+        .map(|(_, user)| {
+            let user = input.tasks.iter().find(|other| other.id == *user);
+            user.and_then(|user| user.result.as_deref())
+        })
+        .peekable();
+    users.peek().is_some() && users.all(|result| result.is_some_and(|r| pointer(r).is_none()))
+}
+
+/// The place that a result points to.
+fn pointer(result: &Value) -> Option<&str> {
+    POINTERS
+        .iter()
+        .find_map(|key| result.get(key)?.as_str())
+        .filter(|place| !place.trim().is_empty())
+}
+
+fn said(task: &TaskReport, result: &Value) -> String {
+    let text = match result.get("text").unwrap_or(result).as_str() {
+        Some(text) => unquoted(text),
+        None => {
+            let text = readable(result);
+            // A lone value needs its subject.
+            if text.is_empty() || result.is_object() {
+                text
+            } else {
+                format!("{}: {text}", task.capability)
+            }
+        }
+    };
     let text = if text.is_empty() {
-        "Done.".to_owned()
+        format!("{} is done.", task.capability)
     } else {
         text
     };
-    Composed {
-        text,
-        llm_calls: 0,
-        notes: Vec::new(),
+    let text = cut(&text, MAX_TASK);
+    match pointer(result) {
+        Some(place) if !POINTERS.iter().any(|key| names(&text, result.get(key))) => {
+            format!("{text}\n{place}")
+        }
+        _ => text,
+    }
+}
+
+fn names(text: &str, place: Option<&Value>) -> bool {
+    place
+        .map(scalar)
+        .is_some_and(|place| !place.is_empty() && text.contains(&place))
+}
+
+/// A text that is JSON itself is read out.
+fn unquoted(text: &str) -> String {
+    let text = text.trim();
+    if text.starts_with(['{', '[', '"'])
+        && let Ok(value) = serde_json::from_str::<Value>(text)
+    {
+        return readable(&value);
+    }
+    text.to_owned()
+}
+
+fn failed(task: &TaskReport) -> Option<String> {
+    if task.state != TaskState::Failed {
+        return None;
+    }
+    let capability = &task.capability;
+    let Some(failure) = &task.error else {
+        return Some(format!("I could not do {capability}."));
+    };
+    let reason = failure.message.trim().trim_end_matches('.');
+    let hint = failure
+        .hint
+        .as_deref()
+        .map(|hint| format!(" ({})", hint.trim().trim_end_matches('.')));
+    Some(format!(
+        "I could not do {capability}: {reason}{}.",
+        hint.unwrap_or_default()
+    ))
+}
+
+/// The tasks that were not tried, each kind in one sentence.
+fn not_reached(tasks: &[TaskReport]) -> impl Iterator<Item = String> {
+    [
+        (
+            TaskState::Skipped,
+            "Not done, because something that it needs is missing",
+        ),
+        (
+            TaskState::Cancelled,
+            "Not done, because the request ended before",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(state, why)| {
+        let mut names: Vec<&str> = Vec::new();
+        for task in tasks.iter().filter(|task| task.state == state) {
+            if !names.contains(&task.capability.as_str()) {
+                names.push(task.capability.as_str());
+            }
+        }
+        (!names.is_empty()).then(|| format!("{why}: {}.", names.join(", ")))
+    })
+}
+
+fn unplaced(part: &str) -> String {
+    let part = part.trim();
+    let end = if part.ends_with(['.', '?', '!', '…']) {
+        ""
+    } else {
+        "."
+    };
+    if part.ends_with(" missing)") {
+        format!("I need to know more for: {part}{end}")
+    } else {
+        format!("I have no agent for: {part}{end}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use amcp_plan::Catalogue;
+    use amcp_protocol::{CapabilityName, ErrorCode, Failure, TaskId};
+    use serde_json::json;
+
+    use super::*;
+
+    fn task(
+        id: &str,
+        capability: &str,
+        state: TaskState,
+        outcome: Result<Value, Failure>,
+    ) -> TaskReport {
+        let (result, error) = match outcome {
+            Ok(value) => (Some(Arc::new(value)), None),
+            Err(failure) => (None, Some(failure)),
+        };
+        TaskReport {
+            id: TaskId::new(id).unwrap(),
+            capability: CapabilityName::new(capability).unwrap(),
+            agent: None,
+            state,
+            attempts: 1,
+            duration_ms: 1,
+            result,
+            error,
+        }
+    }
+
+    fn done(id: &str, capability: &str, result: Value) -> TaskReport {
+        task(id, capability, TaskState::Completed, Ok(result))
+    }
+
+    fn compose(tasks: Vec<TaskReport>, inputs: &[(&str, &str)], unplaced: &[&str]) -> String {
+        let id = |id: &str| TaskId::new(id).unwrap();
+        compose_plainly(&ComposeInput {
+            query: "anything".into(),
+            tasks,
+            inputs: inputs.iter().map(|(from, to)| (id(from), id(to))).collect(),
+            unplaced: unplaced.iter().map(|&u| u.to_owned()).collect(),
+            catalogue: Arc::new(Catalogue::default()),
+            time: Duration::ZERO,
+            llm_calls: 0,
+        })
+        .text
+    }
+
+    #[test]
+    fn each_result_says_its_text() {
+        let tasks = vec![
+            done(
+                "t1",
+                "weather.get",
+                json!({"text": "Paris: 12 °C.", "temperature": 12}),
+            ),
+            done("t2", "joke.get", json!({"text": "A joke."})),
+        ];
+        assert_eq!(compose(tasks, &[], &[]), "Paris: 12 °C.\nA joke.");
+    }
+
+    #[test]
+    fn a_report_says_its_sums_and_where_it_is() {
+        let tasks = vec![
+            done(
+                "t1",
+                "finance.analyze.expenses",
+                json!({"text": "Q4 cost 10."}),
+            ),
+            done(
+                "t2",
+                "document.report.generate",
+                json!({"text": "The report is ready.", "url": "http://x/r.pdf", "path": "/d/r.pdf"}),
+            ),
+            done("t3", "finance.db.query", json!({"text": "900 rows."})),
+        ];
+        assert_eq!(
+            compose(tasks.clone(), &[("t3", "t1"), ("t1", "t2")], &[]),
+            "Q4 cost 10.\nThe report is ready.\nhttp://x/r.pdf"
+        );
+        // Without the analysis the rows are all there is.
+        let mut tasks = tasks;
+        tasks[0] = task(
+            "t1",
+            "finance.analyze.expenses",
+            TaskState::Failed,
+            Err(Failure::task("no memory")),
+        );
+        tasks[1] = task(
+            "t2",
+            "document.report.generate",
+            TaskState::Skipped,
+            Err(Failure::new(ErrorCode::DependencyFailed, "x")),
+        );
+        assert_eq!(
+            compose(tasks, &[("t3", "t1"), ("t1", "t2")], &[]),
+            "900 rows.\nI could not do finance.analyze.expenses: no memory.\n\
+             Not done, because something that it needs is missing: document.report.generate."
+        );
+    }
+
+    #[test]
+    fn a_failure_is_a_sentence_with_what_to_do() {
+        let failure = Failure::new(
+            ErrorCode::UpstreamUnavailable,
+            "the weather service cannot be reached",
+        )
+        .hint("use --offline");
+        let tasks = vec![task("t1", "weather.get", TaskState::Failed, Err(failure))];
+        assert_eq!(
+            compose(
+                tasks,
+                &[],
+                &["book me a flight", "What's the weather (city is missing)"]
+            ),
+            "I could not do weather.get: the weather service cannot be reached (use --offline).\n\
+             I have no agent for: book me a flight.\n\
+             I need to know more for: What's the weather (city is missing)."
+        );
+    }
+
+    #[test]
+    fn a_result_without_a_text_is_read_out_and_json_in_a_text_too() {
+        let tasks = vec![
+            done("t1", "a.b", json!({"count": 2, "names": ["x", "y"]})),
+            done("t2", "a.c", json!(42)),
+            done("t3", "a.d", json!({"text": "{\"sum\": 3}"})),
+            done("t4", "a.e", json!({})),
+        ];
+        assert_eq!(
+            compose(tasks, &[], &[]),
+            "Count: 2\nNames: x, y\na.c: 42\nSum: 3\na.e is done."
+        );
+    }
+
+    #[test]
+    fn an_answer_is_never_empty_nor_endless() {
+        assert!(!compose(vec![], &[], &[]).is_empty());
+        let long = "word ".repeat(100_000);
+        let tasks = (0..32)
+            .map(|i| {
+                done(
+                    &format!("t{i}"),
+                    "a.b",
+                    json!({"text": format!("{i} {long}")}),
+                )
+            })
+            .collect();
+        assert!(compose(tasks, &[], &[]).chars().count() <= MAX_ANSWER + 1);
     }
 }
