@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use amcp_protocol::AgentId;
 use amcp_registry::{
-    AgentLoad, AgentMsg, AgentState, Decision, Exit, RegisterError, Registration, RegistryHandle,
-    RestartBudget,
+    AgentLoad, AgentMsg, AgentPort, AgentState, Decision, Entry, Exit, RegisterError, Registration,
+    RegistryHandle, RestartBudget,
 };
 use ractor::{
     Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, RpcReplyPort, SupervisionEvent,
@@ -255,7 +255,7 @@ impl SupervisorState {
         child.phase = Phase::Ended;
         let registry = &self.config.registry;
         if self.closing {
-            registry.report(agent, AgentState::Left);
+            report(registry, agent, child, AgentState::Left);
             self.finish_drain_if_over();
             return Ok(());
         }
@@ -263,7 +263,7 @@ impl SupervisorState {
         match child.budget.decide(exit, now, fastrand::u64(..)) {
             Decision::Restart { after } => {
                 tracing::warn!(%agent, %reason, ?after, "an agent ended and is restarted");
-                registry.report(agent, AgentState::Restarting);
+                report(registry, agent, child, AgentState::Restarting);
                 let message = SupervisorMsg::Start(agent.clone());
                 child.phase = Phase::Waiting {
                     _timer: send_later(myself, after, message),
@@ -272,7 +272,7 @@ impl SupervisorState {
             }
             Decision::Leave => {
                 tracing::info!(%agent, %reason, "an agent ended");
-                registry.report(agent, AgentState::Left);
+                report(registry, agent, child, AgentState::Left);
                 Ok(())
             }
             Decision::GiveUp => self.give_up(agent, reason),
@@ -283,8 +283,9 @@ impl SupervisorState {
         tracing::error!(%agent, %reason, "an agent is given up");
         if let Some(child) = self.children.get_mut(agent) {
             child.phase = Phase::Ended;
+            let registry = &self.config.registry;
+            report(registry, agent, child, AgentState::GivenUp);
         }
-        self.config.registry.report(agent, AgentState::GivenUp);
         self.finish_drain_if_over();
         if self.config.escalate {
             return Err(format!("agent '{agent}' was given up: {reason}").into());
@@ -344,7 +345,7 @@ impl SupervisorState {
         for (agent, child) in &mut self.children {
             if let Phase::Running(actor) = std::mem::replace(&mut child.phase, Phase::Ended) {
                 let tasks = child.load.queued.load(Relaxed) + child.load.running.load(Relaxed);
-                self.config.registry.report(agent, AgentState::Left);
+                report(&self.config.registry, agent, child, AgentState::Left);
                 let agent = agent.clone();
                 left.push(Leftover { agent, tasks });
                 actor.kill();
@@ -352,6 +353,16 @@ impl SupervisorState {
         }
         // Whoever asked may have given up waiting.
         let _ = draining.reply.send(left);
+    }
+}
+
+/// Says how a child fares, unless its id belongs to somebody else's agent.
+fn report(registry: &RegistryHandle, agent: &AgentId, child: &Child, state: AgentState) {
+    let directory = registry.load();
+    let theirs =
+        |entry: &Entry<AgentPort>| entry.is_present() && !Arc::ptr_eq(&entry.load, &child.load);
+    if !directory.agent(agent).is_some_and(|entry| theirs(entry)) {
+        registry.report(agent, state);
     }
 }
 
@@ -428,10 +439,13 @@ impl Start {
             Err(error) => {
                 shell.stop(Some("it could not be registered".to_owned()));
                 Err(match error {
-                    RegisterError::Unavailable => NotStarted::Failed(error.to_string()),
-                    RegisterError::Card { .. }
-                    | RegisterError::AlreadyRegistered(_)
-                    | RegisterError::NameClash { .. } => NotStarted::Refused(error),
+                    // The agent of a supervisor that just failed may still be on its way out.
+                    RegisterError::AlreadyRegistered(_) | RegisterError::Unavailable => {
+                        NotStarted::Failed(error.to_string())
+                    }
+                    RegisterError::Card { .. } | RegisterError::NameClash { .. } => {
+                        NotStarted::Refused(error)
+                    }
                 })
             }
         }

@@ -573,6 +573,29 @@ async fn a_supervisor_that_escalates_fails_with_the_agent_it_gives_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_id_that_is_in_use_is_waited_for_and_left_alone() {
+    let mesh = mesh(|spec| spec).await;
+    let world = Arc::new(World::default());
+    let children = vec![probe("probe-1", &world)];
+    let config = SupervisorConfig::new(mesh.registry.clone(), children);
+    let next = config.start(None).await.unwrap();
+    while world.made.load(Ordering::Relaxed) < 3 {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(
+            mesh.status().state,
+            AgentState::Ready,
+            "it is not theirs to speak of"
+        );
+    }
+    mesh.supervisor.cell().kill();
+    let incarnation = |agents: &Agents| agents.agent(&agent()).unwrap().incarnation;
+    let before = incarnation(&mesh.registry.load());
+    until(&mesh.registry, |agents| incarnation(agents) != before).await;
+    soon(next.settled()).await;
+    assert_eq!(mesh.ask(request("t1", "echo")).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn restart_types_are_kept() {
     for (restart, killed, stopped) in [
         (Restart::Permanent, AgentState::Ready, AgentState::Ready),
