@@ -39,6 +39,8 @@ mod money;
 mod period;
 mod report;
 mod stocks;
+mod summaries;
+mod weather;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -100,8 +102,8 @@ impl fmt::Debug for Settings {
 #[must_use]
 pub fn all(settings: &Settings) -> Vec<(AgentId, Factory)> {
     let data_dir = settings.data_dir.clone();
-    let for_reports = settings.clone();
-    vec![
+    let (for_reports, for_weather) = (settings.clone(), settings.clone());
+    let mut all = vec![
         entry(expenses_query::AGENT, move || {
             expenses_query::ExpensesQuery::new(&data_dir)
         }),
@@ -111,10 +113,18 @@ pub fn all(settings: &Settings) -> Vec<(AgentId, Factory)> {
         entry(report::AGENT, move || {
             report::ReportWriter::new(&for_reports)
         }),
+        entry(weather::AGENT, move || weather::Weather::new(&for_weather)),
         entry(stocks::AGENT, || stocks::Stocks),
         entry(jokes::AGENT, || jokes::Jokes),
         entry(maths::AGENT, || maths::Maths),
-    ]
+    ];
+    // What cannot work is not offered: a planner would count on it.
+    if let Some(llm) = settings.llm.clone() {
+        all.push(entry(summaries::AGENT, move || {
+            summaries::Summaries::new(llm.clone())
+        }));
+    }
+    all
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -141,6 +151,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
+    use amcp_protocol::llm::{ChatReply, ChatRequest, LlmClient, PortFuture};
     use amcp_protocol::{Contract, RequestId};
 
     use super::*;
@@ -214,6 +225,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_needs_a_language_model_is_offered_only_with_one() {
+        struct Model;
+        impl LlmClient for Model {
+            fn name(&self) -> String {
+                "fake".to_owned()
+            }
+
+            fn chat(&self, _: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
+                Box::pin(async { Err(Failure::internal("not asked")) })
+            }
+        }
+        let offered = |settings: &Settings| {
+            all(settings)
+                .iter()
+                .any(|(id, _)| id.as_str() == summaries::AGENT)
+        };
+        let mut settings = Settings::new("/nowhere");
+        assert!(!offered(&settings));
+        settings.llm = Some(Arc::new(Model));
+        assert!(offered(&settings));
+        let (_, make) = all(&settings).pop().unwrap();
+        assert!(make().card().contracts().is_ok());
     }
 
     #[test]

@@ -334,6 +334,7 @@ mod tests {
         ] {
             assert!(pages[0].contains(text), "{text}: {}", pages[0]);
         }
+        assert!(!pages[0].contains('…'), "every cell fits: {}", pages[0]);
         let info = pdf
             .get_dictionary(pdf.trailer.get(b"Info").unwrap().as_reference().unwrap())
             .unwrap();

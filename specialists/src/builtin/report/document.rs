@@ -238,6 +238,10 @@ impl Document {
         if let Some(largest) = largest {
             self.block(Block::Heading("Largest expenses".to_owned()));
             self.table(largest);
+            // The sum of the largest ones means nothing.
+            if let Some(Block::Table(table)) = self.blocks.last_mut() {
+                table.total = None;
+            }
         }
     }
 

@@ -274,7 +274,8 @@ fn column_widths(table: &Table, size: f32) -> Vec<f32> {
             .sum()
     };
     let (numbers, texts) = (sum(&widths, true), sum(&widths, false));
-    let spare = WIDTH - numbers - texts;
+    // The gap after the last column may stick out.
+    let spare = WIDTH + GAP - numbers - texts;
     if spare < 0.0 {
         // Half of the page stays for text.
         let for_text = (WIDTH - numbers).max(WIDTH / 2.0).min(texts);
@@ -292,8 +293,14 @@ fn column_widths(table: &Table, size: f32) -> Vec<f32> {
                 scale(*width, texts, for_text)
             };
         }
-    } else if let Some(first) = widths.first_mut().filter(|_| numbers > 0.0) {
-        *first += spare;
+    } else if numbers > 0.0 && texts > 0.0 {
+        for (_, width) in widths
+            .iter_mut()
+            .enumerate()
+            .filter(|(at, _)| !is_number(*at))
+        {
+            *width += spare * *width / texts;
+        }
     }
     widths
 }

