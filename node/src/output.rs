@@ -70,8 +70,14 @@ impl fmt::Display for Trouble {
 
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
+        let message = if failure.code == ErrorCode::BadRequest {
+            // The exit code says that already.
+            failure.message
+        } else {
+            format!("{} [{}]", failure.message, failure.code)
+        };
         Self {
-            message: format!("{} [{}]", failure.message, failure.code),
+            message,
             hint: failure.hint,
             exit: codes::outcome(failure.code).1,
         }

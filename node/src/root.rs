@@ -15,7 +15,7 @@ use std::time::Duration;
 use amcp_gateway::{GatewayState, Limits, router};
 use amcp_orchestrator::{Drained, OrchestratorHandle};
 use amcp_protocol::{AgentId, ErrorCode, Failure};
-use amcp_registry::{EventBus, RegistryHandle, RestartPolicy};
+use amcp_registry::{EventBus, RegistryHandle, Restart, RestartPolicy};
 use amcp_specialists::{Leftover, SupervisorHandle};
 use ractor::{Actor, ActorRef};
 use tokio::sync::watch;
@@ -39,6 +39,29 @@ const REPORTS: &str = "reports";
 /// The specialists' supervisor of the moment: after a restart it is another.
 type Supervisors = watch::Sender<Option<SupervisorHandle>>;
 
+/// What a node is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To plan or to see who is there: nothing is written.
+    Look,
+    /// To answer requests of this process.
+    Work,
+    /// The same, while specialists are killed on purpose.
+    WorkUnderFaults,
+    /// To answer requests over HTTP.
+    Serve,
+}
+
+/// Every agent is killed far more often than a fault that restarting does not cure would end it, and is wanted back
+/// before a request gives up on it.
+const UNDER_FAULTS: RestartPolicy = RestartPolicy {
+    restart: Restart::Permanent,
+    restart_intensity: 10_000,
+    restart_period: Duration::from_secs(10),
+    backoff: Duration::from_millis(20),
+    backoff_max: Duration::from_millis(50),
+};
+
 /// A running node.
 pub(crate) struct Mesh {
     pub(crate) orchestrator: OrchestratorHandle,
@@ -57,56 +80,29 @@ struct Listener {
 }
 
 impl Mesh {
-    /// Starts a node that writes nothing and does not listen.
+    /// Starts a node.
     ///
     /// # Errors
-    /// A part does not start.
-    pub(crate) async fn start_idle(config: &Config) -> Result<Self, Trouble> {
-        Self::start_parts(config, None, RestartPolicy::default()).await
-    }
-
-    /// Starts a node that does not listen.
-    ///
-    /// # Errors
-    /// The data folder cannot be used, or a part does not start.
-    pub(crate) async fn start(config: &Config) -> Result<Self, Trouble> {
-        usable_data(&config.data)?;
-        Self::start_idle(config).await
-    }
-
-    /// The same, with another budget for the restarts of specialists.
-    ///
-    /// # Errors
-    /// Those of [`Self::start`].
-    pub(crate) async fn start_with(
-        config: &Config,
-        specialists: RestartPolicy,
-    ) -> Result<Self, Trouble> {
-        usable_data(&config.data)?;
-        Self::start_parts(config, None, specialists).await
-    }
-
-    /// Starts a node and its listener.
-    ///
-    /// # Errors
-    /// The address cannot be bound, and those of [`Self::start`].
-    pub(crate) async fn start_serving(config: &Config) -> Result<Self, Trouble> {
-        usable_data(&config.data)?;
-        let listener = bind(config.http)?;
-        Self::start_parts(config, Some(listener), RestartPolicy::default()).await
-    }
-
-    async fn start_parts(
-        config: &Config,
-        listener: Option<TcpListener>,
-        specialists: RestartPolicy,
-    ) -> Result<Self, Trouble> {
+    /// The configuration contradicts itself, the data folder or the address cannot be used, or a part does not start.
+    pub(crate) async fn start(config: &Config, purpose: Purpose) -> Result<Self, Trouble> {
+        // What can be refused without a trace is refused first.
+        let llm = parts::llm(config)?;
+        let settings = parts::orchestrator_settings(config)?;
+        if purpose != Purpose::Look {
+            usable_data(&config.data)?;
+        }
+        let listener = match purpose {
+            Purpose::Serve => Some(bind(config.http)?),
+            Purpose::Look | Purpose::Work | Purpose::WorkUnderFaults => None,
+        };
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let specialists = match purpose {
+            Purpose::WorkUnderFaults => UNDER_FAULTS,
+            Purpose::Look | Purpose::Work | Purpose::Serve => RestartPolicy::default(),
+        };
         let bus = EventBus::new();
         let registry = RegistryHandle::new("amcp", bus.clone());
-        let llm = parts::llm(config)?;
         let planner = parts::planner(config, llm.clone());
-        let settings = parts::orchestrator_settings(config)?;
         let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
         let supervisors = Arc::new(Supervisors::new(None));
         let specialist_settings = specialist_settings(config, llm, address);

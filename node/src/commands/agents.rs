@@ -9,7 +9,7 @@ use crate::cli;
 use crate::client::Client;
 use crate::config::layers::Loaded;
 use crate::output::{self, Style, Trouble};
-use crate::root::Mesh;
+use crate::root::{Mesh, Purpose};
 use crate::show;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Agents) -> Result<u8, Troubl
     let agents: Agents = match &args.url {
         Some(url) => Client::new(url)?.agents().await?,
         None => {
-            let mesh = Mesh::start_idle(&loaded.config).await?;
+            let mesh = Mesh::start(&loaded.config, Purpose::Look).await?;
             Agents {
                 agents: mesh.registry.directory().agents(),
             }

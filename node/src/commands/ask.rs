@@ -15,7 +15,7 @@ use crate::config::layers::{Loaded, Source};
 use crate::config::value::LlmKind;
 use crate::live::Live;
 use crate::output::{self, Style, Trouble, printable};
-use crate::root::Mesh;
+use crate::root::{Mesh, Purpose};
 
 /// Runs the command.
 ///
@@ -79,7 +79,7 @@ async fn here(
     request: UserRequest,
     live: Option<Live>,
 ) -> Result<Arc<Answer>, Trouble> {
-    let mesh = Mesh::start(&loaded.config).await?;
+    let mesh = Mesh::start(&loaded.config, Purpose::Work).await?;
     let ticket = mesh.orchestrator.ask(request, None)?;
     let id = ticket.request_id();
     let watch = async {

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::config::value::LlmKind;
 use crate::output::{self, Style, Trouble, printable};
-use crate::root::Mesh;
+use crate::root::{Mesh, Purpose};
 use crate::show;
 
 /// The requirements' two scenarios: independent tasks, and a chain in which each task needs the one before.
@@ -35,11 +35,12 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Demo) -> Result<u8, Trouble>
     config.offline = !args.online;
     let style = Style::for_stdout();
     output::print(surroundings(&config))?;
-    let mesh = if args.faults {
-        Mesh::start_with(&config, faults::POLICY).await?
+    let purpose = if args.faults {
+        Purpose::WorkUnderFaults
     } else {
-        Mesh::start(&config).await?
+        Purpose::Work
     };
+    let mesh = Mesh::start(&config, purpose).await?;
     let agents = mesh.registry.directory().agents();
     let capabilities: usize = agents.iter().map(|agent| agent.capabilities.len()).sum();
     output::print(format_args!(

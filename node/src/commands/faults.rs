@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use amcp_gateway::codes;
 use amcp_orchestrator::Counts;
 use amcp_protocol::{AnswerState, Progress, RequestId, UserRequest};
-use amcp_registry::{AgentState, AgentStatus, Restart, RestartPolicy};
+use amcp_registry::{AgentState, AgentStatus};
 use futures_util::{StreamExt, stream};
 
 use crate::output::{self, Style, Trouble};
@@ -32,16 +32,6 @@ const QUERIES: [&str; 5] = [
     "What is the stock price of AMZN?",
     "Tell me a programming joke",
 ];
-
-/// Every agent is killed far more often than a fault that restarting does not cure would end it; and is wanted back
-/// sooner than a request gives up on it.
-pub(super) const POLICY: RestartPolicy = RestartPolicy {
-    restart: Restart::Permanent,
-    restart_intensity: 10_000,
-    restart_period: Duration::from_secs(10),
-    backoff: Duration::from_millis(20),
-    backoff_max: Duration::from_millis(50),
-};
 
 /// What became of the requests.
 #[derive(Debug, Default)]
@@ -250,12 +240,19 @@ fn restarts(mesh: &Mesh) -> u64 {
 }
 
 /// Waits until every kill was followed by a restart and every agent takes tasks; says whether that came about.
-async fn wait_until_back(mesh: &Mesh, restarts: u64) -> bool {
-    let all_back = mesh.registry.wait_for(|directory| {
-        let agents = directory.agents();
-        let ready = agents.iter().all(|agent| agent.state == AgentState::Ready);
-        ready && agents.iter().map(|agent| agent.restarts).sum::<u64>() >= restarts
-    });
+async fn wait_until_back(mesh: &Mesh, restarts_wanted: u64) -> bool {
+    let all_back = async {
+        // Restarts are counted without a word to those who wait, so they are looked at again and again.
+        let mut look = tokio::time::interval(KILL_EVERY);
+        loop {
+            look.tick().await;
+            let agents = mesh.registry.directory().agents();
+            let ready = agents.iter().all(|agent| agent.state == AgentState::Ready);
+            if ready && restarts(mesh) >= restarts_wanted {
+                break;
+            }
+        }
+    };
     tokio::time::timeout(SLACK, all_back).await.is_ok()
 }
 

@@ -9,7 +9,7 @@ use amcp_orchestrator::Drained;
 
 use crate::config::layers::Loaded;
 use crate::output::{self, Trouble};
-use crate::root::Mesh;
+use crate::root::{Mesh, Purpose};
 
 /// Exit code of a process that a signal ended (128 + SIGINT).
 const EXIT_INTERRUPTED: u8 = 130;
@@ -22,7 +22,7 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
     let config = &loaded.config;
     // Before anything is started, so that a signal that comes at once is not lost.
     let mut signals = Signals::listen()?;
-    let mesh = Mesh::start_serving(config).await?;
+    let mesh = Mesh::start(config, Purpose::Serve).await?;
     if let Some(address) = mesh.address() {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "there are no accounts yet: whoever reaches this address may use the node");
