@@ -2,12 +2,12 @@
 //!
 //! Counts what the running node says: no figure is written here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use amcp_gateway::codes;
 use amcp_orchestrator::Counts;
-use amcp_protocol::{AnswerState, Progress, RequestId, UserRequest};
+use amcp_protocol::{AnswerState, ErrorCode, Progress, RequestId, UserRequest};
 use amcp_registry::{AgentState, AgentStatus};
 use futures_util::{StreamExt, stream};
 
@@ -49,6 +49,8 @@ struct Tally {
     dispatched: u32,
     retried: u32,
     ids: BTreeSet<RequestId>,
+    /// Why requests failed.
+    reasons: BTreeMap<&'static str, u64>,
 }
 
 /// Sends the requests and kills meanwhile.
@@ -105,6 +107,7 @@ enum Outcome {
     Answered {
         id: RequestId,
         state: AnswerState,
+        error: Option<ErrorCode>,
         finals: u32,
         dispatched: u32,
         retried: u32,
@@ -144,6 +147,7 @@ async fn one(mesh: &Mesh, number: u32) -> Outcome {
     Outcome::Answered {
         id,
         state: answer.state,
+        error: answer.error.as_ref().map(|error| error.code),
         finals,
         dispatched,
         retried,
@@ -159,6 +163,7 @@ impl Tally {
             Outcome::Answered {
                 id,
                 state,
+                error,
                 finals,
                 dispatched,
                 retried,
@@ -172,7 +177,11 @@ impl Tally {
                 match state {
                     AnswerState::Completed => self.completed += 1,
                     AnswerState::Partial => self.partial += 1,
-                    AnswerState::Failed => self.failed += 1,
+                    AnswerState::Failed => {
+                        self.failed += 1;
+                        let reason = error.map_or("unknown", ErrorCode::as_str);
+                        *self.reasons.entry(reason).or_default() += 1;
+                    }
                     AnswerState::Cancelled => self.cancelled += 1,
                 }
             }
@@ -202,7 +211,15 @@ impl Tally {
             ),
         ];
         let mut table = vec![vec!["WHAT".to_owned(), "HOW MANY".to_owned()]];
-        table.extend(rows.map(|(what, count)| vec![what.to_owned(), count.to_string()]));
+        for (what, count) in rows {
+            table.push(vec![what.to_owned(), count.to_string()]);
+            if what.trim() == "failed" {
+                let reasons = self.reasons.iter();
+                table.extend(
+                    reasons.map(|(why, count)| vec![format!("    {why}"), count.to_string()]),
+                );
+            }
+        }
         show::table(&table, Style::for_stdout())
     }
 }
