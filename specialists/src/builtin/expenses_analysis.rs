@@ -562,6 +562,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_group_that_came_or_went_is_compared_with_nothing() {
+        let sums = |name: &str, total: f64| json!({"period": "Q1", "by_department": [{"name": name, "total": total, "count": 1}]});
+        let rows = json!({"rows": [{"department": "New", "amount": 30}], "period": "Q2", "previous": sums("Old", 20.0)});
+        let result = analysis(json!({"rows": rows})).await.unwrap();
+        assert_eq!(
+            result["groups"],
+            json!([
+                {"name": "New", "total": 30.0, "count": 1, "share": 100.0, "previous": 0.0, "change": 30.0},
+                {"name": "Old", "total": 0.0, "count": 0, "share": 0.0, "previous": 20.0, "change": -20.0, "change_percent": -100.0},
+            ])
+        );
+        assert_eq!(result["headline"], "Expenses for Q2: $30.00; +50.0 % on Q1");
+    }
+
+    #[tokio::test]
     async fn no_expenses_are_no_fault() {
         let result = analysis(json!({"rows": ledger(json!({"year": 1999})).await}))
             .await
