@@ -29,6 +29,8 @@
 //! | `text` | | the rest of the query, or quoted text |
 //! | `sql` | `SELECT …` | a query written out in SQL; never made up |
 //! | `content` | | nothing in a query: comes from another task |
+//!
+//! **`x-aliases`.** Other names that plans use for a param; the plan compiler renames them.
 
 mod expenses_analysis;
 mod expenses_query;

@@ -115,8 +115,8 @@ impl PlanError {
 
 /// Compiles a proposed plan.
 ///
-/// What the proposal leaves open is settled on the way: ids are made up, references brought to their long form, values
-/// mended that differ from the schema in notation alone (`"PDF"`, `"4"`), and inputs that nobody gave are bound to the
+/// What the proposal leaves open is settled on the way: ids are made up, params renamed that a schema knows under another
+/// name (`"x-aliases": ["location"]`), references brought to their long form, values mended that differ from the schema in notation alone (`"PDF"`, `"4"`), and inputs that nobody gave are bound to the
 /// task that produces them, or to one that is added.
 ///
 /// # Errors
@@ -129,6 +129,7 @@ pub fn compile(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanE
     judge::task_count(proposal.tasks.len(), rules.limits)?;
     let ids = ids::Ids::assign(&proposal.tasks)?;
     let mut drafts = Drafts::new(proposal, rules, ids)?;
+    mend::rename_all(&mut drafts);
     references::settle_all(&mut drafts)?;
     judge::depth(&drafts, rules.limits)?;
     mend::mend_all(&mut drafts);

@@ -93,13 +93,10 @@ impl Weather {
 impl Wanted {
     fn of(task: &Task) -> Result<Self, Failure> {
         let invalid = |message: String| Failure::new(ErrorCode::InvalidParams, message);
-        let city = [task.text("city"), task.text("location")]
-            .into_iter()
-            .map(str::trim)
-            .find(|city| !city.is_empty());
-        let city = city.ok_or_else(|| {
-            invalid("no city is given".to_owned()).hint("name one, such as Paris")
-        })?;
+        let city = task.text("city").trim();
+        if city.is_empty() {
+            return Err(invalid("no city is given".to_owned()).hint("name one, such as Paris"));
+        }
         let date = match task.text("date") {
             "" => None,
             text => Some(text.parse().map_err(|_| {
@@ -127,22 +124,19 @@ impl Specialist for Weather {
             "weather.get",
             "The weather of a city: now and today, or on a given day.",
         );
-        let city = |description: &str| {
-            json!({
-                "type": "string", "minLength": 1, "maxLength": 100, "x-kind": "city", "description": description,
-                "examples": ["Paris", "New York", "Tokyo"],
-            })
-        };
-        // Either name is taken; `city` is the one to use.
         capability.params = json!({
             "type": "object",
             "properties": {
-                "city": city("The city, with its country if there are several."),
-                "location": {"type": "string", "minLength": 1, "maxLength": 100, "description": "The same as city."},
+                "city": {
+                    "type": "string", "minLength": 1, "maxLength": 100, "x-kind": "city",
+                    "x-aliases": ["location", "place", "town"],
+                    "description": "The city, with its country if there are several.",
+                    "examples": ["Paris", "New York", "Tokyo"],
+                },
                 "date": {"type": "string", "format": "date", "x-kind": "date", "description": "The day; today without it."},
                 "units": {"type": "string", "enum": ["metric", "imperial"], "default": "metric", "x-kind": "units", "description": "°C and mm, or °F and inches."},
             },
-            "anyOf": [{"required": ["city"]}, {"required": ["location"]}],
+            "required": ["city"],
             "additionalProperties": false,
         });
         let (number, string) = (json!({"type": "number"}), json!({"type": "string"}));
@@ -209,7 +203,7 @@ mod tests {
         );
         let new_york = ask(
             &offline(),
-            json!({"location": "NYC", "units": "imperial", "date": "2025-07-04"}),
+            json!({"city": "NYC", "units": "imperial", "date": "2025-07-04"}),
             &context(1),
         )
         .await

@@ -16,6 +16,26 @@ pub(super) fn mend_all(drafts: &mut Drafts<'_>) {
     }
 }
 
+/// Gives params their names where a plan uses another one that the schema lists in `x-aliases`.
+pub(super) fn rename_all(drafts: &mut Drafts<'_>) {
+    for draft in &mut drafts.tasks {
+        let properties = draft.contract.capability.params.get("properties");
+        let properties = properties.and_then(Value::as_object);
+        for (name, schema) in properties.into_iter().flatten() {
+            let aliases = schema.get("x-aliases").and_then(Value::as_array);
+            let given = |alias: &&str| draft.params.contains_key(*alias);
+            let mut aliases = aliases.into_iter().flatten().filter_map(Value::as_str);
+            if !draft.params.contains_key(name)
+                && let Some(value) = aliases
+                    .find(given)
+                    .and_then(|a| draft.params.shift_remove(a))
+            {
+                draft.params.insert(name.clone(), value);
+            }
+        }
+    }
+}
+
 /// Mends params against their capability's schema.
 pub(super) fn mend_params(schema: &Value, params: &mut Map<String, Value>) {
     let required = schema.get("required").and_then(Value::as_array);

@@ -1,10 +1,13 @@
 //! Each rule of the compiler, broken once.
 
-use amcp_protocol::{ErrorCode, ProposedPlan, ProposedTask};
+use std::sync::Arc;
+
+use amcp_protocol::{Capability, Contract, ErrorCode, ProposedPlan, ProposedTask};
 use serde_json::{Value, json};
 
 use super::testing::{compiled, compiled_with, proposal, wiring};
-use super::{NoFill, PlanLimits};
+use super::{NoFill, PlanLimits, Rules, compile};
+use crate::catalogue::Catalogue;
 
 fn refused(tasks: Value, code: ErrorCode, path: &str, problem: &str) -> Vec<String> {
     let shown = tasks.to_string();
@@ -173,6 +176,41 @@ fn an_empty_plan_answers_or_says_what_is_missing() {
     // Tasks that are planned are done.
     plan.tasks = proposal(json!([{"capability": "joke.get"}])).tasks;
     assert_eq!(compile(&plan).unwrap().answer_directly, None);
+}
+
+#[test]
+fn a_param_under_another_name_is_renamed() {
+    let mut capability = Capability::new("weather.get", "The weather.");
+    capability.params = json!({
+        "type": "object",
+        "properties": {"city": {"type": "string", "x-aliases": ["place", "location"]}},
+        "required": ["city"], "additionalProperties": false,
+    });
+    let catalogue: Catalogue = [Arc::new(Contract::new(capability).unwrap())]
+        .into_iter()
+        .collect();
+    let limits = PlanLimits::default();
+    let rules = Rules {
+        catalogue: &catalogue,
+        roles: &[],
+        limits: &limits,
+        fill: &NoFill,
+    };
+    let plan = |params: Value| {
+        let proposal = serde_json::from_value(
+            json!({"tasks": [{"capability": "weather.get", "params": params}]}),
+        );
+        compile(&proposal.unwrap(), &rules).map(|plan| plan.tasks[0].params.clone())
+    };
+    assert_eq!(
+        plan(json!({"location": "NYC"})).unwrap(),
+        json!({"city": "NYC"})
+    );
+    assert!(
+        plan(json!({"city": "Paris", "location": "NYC"})).is_err(),
+        "two cities are not one"
+    );
+    assert!(plan(json!({"where": "NYC"})).is_err());
 }
 
 #[test]
