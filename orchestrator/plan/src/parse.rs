@@ -3,6 +3,7 @@
 //! Does not judge the plan; that is [`crate::compile()`].
 
 use amcp_protocol::{ProposedPlan, ProposedTask};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Ten thousand tasks fit, so that such a plan is refused for what is wrong with it; a model's answer is far shorter.
@@ -58,8 +59,55 @@ pub fn parse(text: &str) -> Result<ProposedPlan, ParseError> {
             search(answer).or_else(|_| search(text))
         }
         Some((_, answer)) => search(answer),
-        None => search(text),
+        None => plain(text).map_or_else(|| search(text), Ok),
     }
+}
+
+/// The shape that we ask for, and nothing around it: read without a detour over [`Value`]. A field that is not listed here
+/// may be what a model calls one of them, so that `search` has to look.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain {
+    #[serde(default)]
+    reasoning: Option<String>,
+    #[serde(default)]
+    answer_directly: Option<String>,
+    tasks: Vec<PlainTask>,
+    #[serde(default)]
+    unplaced: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlainTask {
+    #[serde(default)]
+    id: Option<String>,
+    capability: String,
+    params: Map<String, Value>,
+    #[serde(default)]
+    depends_on: Vec<String>,
+    #[serde(default)]
+    optional: bool,
+}
+
+fn plain(text: &str) -> Option<ProposedPlan> {
+    let plan: Plain = serde_json::from_str(text).ok()?;
+    Some(ProposedPlan {
+        reasoning: plan.reasoning,
+        answer_directly: plan.answer_directly.as_deref().and_then(said),
+        tasks: plan
+            .tasks
+            .into_iter()
+            .map(|task| ProposedTask {
+                id: task.id,
+                capability: task.capability,
+                params: task.params,
+                depends_on: task.depends_on,
+                optional: task.optional,
+            })
+            .collect(),
+        unplaced: plan.unplaced,
+    })
 }
 
 /// What a JSON value in the text is.
@@ -254,7 +302,8 @@ fn plan(mut map: Map<String, Value>, wrapped: usize) -> Result<ProposedPlan, Par
     Ok(ProposedPlan {
         reasoning: take(&mut map, &["reasoning", "thought", "thoughts"])
             .and_then(|value| value.as_str().map(str::to_owned)),
-        answer_directly: take(&mut map, &["answer_directly"]).and_then(|value| said(&value)),
+        answer_directly: take(&mut map, &["answer_directly"])
+            .and_then(|value| said(value.as_str()?)),
         tasks,
         unplaced: match take(&mut map, &["unplaced"]) {
             Some(Value::String(part)) => vec![part],
@@ -267,8 +316,8 @@ fn plan(mut map: Map<String, Value>, wrapped: usize) -> Result<ProposedPlan, Par
 }
 
 /// A text that says something: models write the word "null" where they mean nothing.
-fn said(value: &Value) -> Option<String> {
-    let text = value.as_str()?.trim();
+fn said(text: &str) -> Option<String> {
+    let text = text.trim();
     let nothing = ["", "null", "none"]
         .iter()
         .any(|word| text.eq_ignore_ascii_case(word));

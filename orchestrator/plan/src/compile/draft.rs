@@ -54,7 +54,7 @@ impl Draft<'_> {
     pub(super) fn is_referenced(&self, param: &str) -> bool {
         self.references.iter().any(|reference| {
             let place = reference.place.strip_prefix('/').unwrap_or_default();
-            place.split('/').next() == Some(&*shape::escape(param))
+            place.split('/').next() == Some(&shape::escape(param))
         })
     }
 }
@@ -200,19 +200,24 @@ impl<'a> Drafts<'a> {
 
     /// Fills a place of a task's params with a part of another task's result.
     pub(super) fn refer(&mut self, task: usize, reference: Reference) {
-        let long = json!({"$ref": self.id(reference.from).as_str(), "path": reference.path});
-        self.graph.add_edge(reference.from, task);
-        let draft = self.at_mut(task);
-        let param = reference.place.strip_prefix('/').unwrap_or_default();
-        if let Some((param, rest)) = param.split_once('/') {
-            let value = draft.params.get_mut(&unescape(param));
-            if let Some(slot) = value.and_then(|value| value.pointer_mut(&format!("/{rest}"))) {
+        let id = self.id(reference.from).as_str();
+        let place = reference.place.strip_prefix('/').unwrap_or_default();
+        let (param, rest) = match place.find('/') {
+            Some(end) => place.split_at(end),
+            None => (place, ""),
+        };
+        let param = unescape(param);
+        let written = self.at(task).params.get(&*param);
+        let written = written.and_then(|value| value.pointer(rest));
+        if !written.is_some_and(|value| is_long_form(value, id, &reference.path)) {
+            let long = json!({"$ref": id, "path": reference.path});
+            let value = self.at_mut(task).params.entry(param).or_insert(Value::Null);
+            if let Some(slot) = value.pointer_mut(rest) {
                 *slot = long;
             }
-        } else {
-            draft.params.insert(unescape(param), long);
         }
-        draft.references.push(reference);
+        self.graph.add_edge(reference.from, task);
+        self.at_mut(task).references.push(reference);
     }
 
     /// An order of execution; a circle is an error that names it.
@@ -270,6 +275,14 @@ impl<'a> Drafts<'a> {
             })
             .collect()
     }
+}
+
+fn is_long_form(value: &Value, id: &str, path: &str) -> bool {
+    value.as_object().is_some_and(|map| {
+        map.len() == 2
+            && map.get("$ref").and_then(Value::as_str) == Some(id)
+            && map.get("path").and_then(Value::as_str) == Some(path)
+    })
 }
 
 fn unescape(token: &str) -> String {

@@ -2,6 +2,8 @@
 //!
 //! Does not judge values; [`amcp_protocol::Schema`] does.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 /// Keywords that may say more about a place than `properties` and `items` do.
@@ -146,11 +148,11 @@ fn mentions_properties(rule: Option<&Value>) -> bool {
 }
 
 /// A name as a token of a JSON pointer.
-pub(super) fn escape(name: &str) -> String {
+pub(super) fn escape(name: &str) -> Cow<'_, str> {
     if name.contains(['~', '/']) {
-        name.replace('~', "~0").replace('/', "~1")
+        Cow::Owned(name.replace('~', "~0").replace('/', "~1"))
     } else {
-        name.to_owned()
+        Cow::Borrowed(name)
     }
 }
 
