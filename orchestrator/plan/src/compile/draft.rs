@@ -206,7 +206,7 @@ impl<'a> Drafts<'a> {
             Some(end) => place.split_at(end),
             None => (place, ""),
         };
-        let param = unescape(param);
+        let param = shape::unescape(param).into_owned();
         let written = self.at(task).params.get(&*param);
         let written = written.and_then(|value| value.pointer(rest));
         if !written.is_some_and(|value| is_long_form(value, id, &reference.path)) {
@@ -283,8 +283,4 @@ fn is_long_form(value: &Value, id: &str, path: &str) -> bool {
             && map.get("$ref").and_then(Value::as_str) == Some(id)
             && map.get("path").and_then(Value::as_str) == Some(path)
     })
-}
-
-fn unescape(token: &str) -> String {
-    token.replace("~1", "/").replace("~0", "~")
 }

@@ -216,10 +216,11 @@ impl<'a> Inference<'_, 'a> {
     ///
     /// A param moves only where it changes nobody else's input: the task that takes it has no other consumer.
     fn move_misplaced(&mut self, task: usize) {
-        if !shape::is_closed(self.drafts.at(task).schema()) {
+        let undeclared = self.undeclared(task);
+        if undeclared.is_empty() || !shape::is_closed(self.drafts.at(task).schema()) {
             return;
         }
-        for (name, value) in self.undeclared(task) {
+        for (name, value) in undeclared {
             let takers = self.takers(task, &name, &value);
             if takers.is_empty() {
                 continue;

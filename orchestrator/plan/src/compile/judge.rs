@@ -196,7 +196,7 @@ fn told(drafts: &Drafts<'_>, task: usize, violation: &Violation) -> PlanError {
             } else if shape::is_closed(schema) {
                 error.allowed(declared(schema))
             } else {
-                error.allowed(shape::types(schema).into_iter().flatten())
+                error.allowed(shape::types(schema))
             }
         }
         Place::Described(_) | Place::Open | Place::Absent => error,
@@ -225,7 +225,7 @@ fn missing_param(
         let error = PlanError::invalid(path, problem);
         return match schema.and_then(options) {
             Some(options) => error.allowed(options),
-            None => error.allowed(schema.and_then(shape::types).into_iter().flatten()),
+            None => error.allowed(schema.map(shape::types).unwrap_or_default()),
         };
     };
     let producers: Vec<_> = drafts

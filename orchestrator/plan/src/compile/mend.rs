@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::draft::Drafts;
-use super::shape::admits;
+use super::shape::{admits, names};
 
 /// Mends the params of all tasks.
 pub(super) fn mend_all(drafts: &mut Drafts<'_>) {
@@ -135,7 +135,7 @@ fn mend_one_of(branches: &[Value], value: &mut Value) {
 
 /// A scalar in the JSON type that the schema names.
 fn converted(schema: &Value, value: &Value) -> Option<Value> {
-    let wants = |kind| super::shape::types(schema).is_some_and(|types| types.contains(&kind));
+    let wants = |kind| names(schema, kind) == Some(true);
     let converted = match value {
         Value::String(text) => {
             let text = text.trim();

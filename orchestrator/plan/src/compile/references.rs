@@ -68,16 +68,15 @@ fn find(drafts: &Drafts<'_>, task: usize) -> Result<Vec<Written>, PlanError> {
 }
 
 fn is_deeper(params: &Map<String, Value>, levels: usize) -> bool {
-    let mut open: Vec<(&Value, usize)> = params.values().map(|value| (value, 1)).collect();
+    let nests = |value: &&Value| value.is_array() || value.is_object();
+    let mut open: Vec<_> = params.values().filter(nests).map(|v| (v, 1)).collect();
     while let Some((value, level)) = open.pop() {
         if level > levels {
             return true;
         }
-        match value {
-            Value::Array(items) => open.extend(items.iter().map(|item| (item, level + 1))),
-            Value::Object(map) => open.extend(map.values().map(|item| (item, level + 1))),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
+        let items = value.as_array().into_iter().flatten();
+        let items = items.chain(value.as_object().into_iter().flat_map(Map::values));
+        open.extend(items.filter(nests).map(|item| (item, level + 1)));
     }
     false
 }
@@ -361,12 +360,13 @@ fn no_such_part(
     .allowed(shape::pointers(result))
 }
 
+/// What is there and what is wanted, if they can never be the same.
 fn clash(result: Place<'_>, param: Place<'_>) -> Option<(String, String)> {
     let (Place::Described(result), Place::Described(param)) = (result, param) else {
         return None;
     };
-    let (is, wanted) = shape::clash(result, param)?;
-    Some((is.join(" or "), wanted.join(" or ")))
+    let told = |schema| shape::types(schema).join(" or ");
+    shape::clash(result, param).then(|| (told(result), told(param)))
 }
 
 /// The param, if the place is the only item of the list that it holds.

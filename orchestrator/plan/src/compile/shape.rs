@@ -34,7 +34,7 @@ pub(super) enum Place<'s> {
 pub(super) fn place<'s>(schema: &'s Value, pointer: &str) -> Place<'s> {
     let mut at = schema;
     for token in pointer.split('/').skip(1) {
-        match step(at, &token.replace("~1", "/").replace("~0", "~")) {
+        match step(at, &unescape(token)) {
             Place::Described(next) => at = next,
             end @ (Place::Open | Place::Absent) => return end,
         }
@@ -54,7 +54,7 @@ fn step<'s>(schema: &'s Value, token: &str) -> Place<'s> {
             Place::Open
         };
     };
-    let may_be = |kind| types(schema).is_none_or(|types| types.contains(&kind));
+    let may_be = |kind| names(schema, kind).unwrap_or(true);
     if may_be("object") {
         let properties = rules.get("properties").and_then(Value::as_object);
         if let Some(property) = properties.and_then(|properties| properties.get(token)) {
@@ -81,39 +81,50 @@ fn step<'s>(schema: &'s Value, token: &str) -> Place<'s> {
     }
 }
 
-/// The JSON types that a schema names; `None` when it names none.
-pub(super) fn types(schema: &Value) -> Option<Vec<&str>> {
+/// Whether a schema names the JSON type; `None` when it names none at all.
+pub(super) fn names(schema: &Value, kind: &str) -> Option<bool> {
     match schema.get("type")? {
-        Value::String(one) => Some(vec![one]),
-        Value::Array(several) => several.iter().map(Value::as_str).collect(),
+        Value::String(one) => Some(one == kind),
+        Value::Array(several) => Some(several.iter().any(|one| one == kind)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     }
 }
 
+/// The JSON types that a schema names.
+pub(super) fn types(schema: &Value) -> Vec<&str> {
+    match schema.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Whether no value that keeps the one schema can keep the other, judged by their types alone.
-pub(super) fn clash<'s>(one: &'s Value, other: &'s Value) -> Option<(Vec<&'s str>, Vec<&'s str>)> {
-    let (one, other) = (types(one)?, types(other)?);
-    let is_number = |kind: &&str| matches!(*kind, "number" | "integer");
-    let meet = one.iter().any(|kind| other.contains(kind))
-        || (one.iter().any(is_number) && other.iter().any(is_number));
-    (!meet).then_some((one, other))
+pub(super) fn clash(one: &Value, other: &Value) -> bool {
+    const KINDS: [&str; 7] = [
+        "object", "array", "string", "number", "integer", "boolean", "null",
+    ];
+    let is_number =
+        |schema| names(schema, "number") == Some(true) || names(schema, "integer") == Some(true);
+    one.get("type").is_some()
+        && other.get("type").is_some()
+        && !KINDS
+            .iter()
+            .any(|kind| names(one, kind) != Some(false) && names(other, kind) != Some(false))
+        && !(is_number(one) && is_number(other))
 }
 
 /// Whether the JSON type of a value is among those that the schema names.
 pub(super) fn admits(schema: &Value, value: &Value) -> bool {
-    let Some(types) = types(schema) else {
-        return true;
-    };
-    let kind = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => return types.contains(&"integer") || types.contains(&"number"),
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
-    types.contains(&kind)
+    let admits = |kind| names(schema, kind).unwrap_or(true);
+    match value {
+        Value::Null => admits("null"),
+        Value::Bool(_) => admits("boolean"),
+        Value::Number(number) => admits("number") || (!number.is_f64() && admits("integer")),
+        Value::String(_) => admits("string"),
+        Value::Array(_) => admits("array"),
+        Value::Object(_) => admits("object"),
+    }
 }
 
 /// The schema's properties, as JSON pointers.
@@ -156,6 +167,15 @@ pub(super) fn escape(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// A token of a JSON pointer as the name that it stands for.
+pub(super) fn unescape(token: &str) -> Cow<'_, str> {
+    if token.contains('~') {
+        Cow::Owned(token.replace("~1", "/").replace("~0", "~"))
+    } else {
+        Cow::Borrowed(token)
+    }
+}
+
 /// A JSON pointer as people write it: `/rows/0/amount` is `.rows[0].amount`.
 pub(super) fn dotted(pointer: &str) -> String {
     pointer
@@ -165,7 +185,7 @@ pub(super) fn dotted(pointer: &str) -> String {
             if token.bytes().all(|b| b.is_ascii_digit()) && !token.is_empty() {
                 format!("{path}[{token}]")
             } else {
-                format!("{path}.{}", token.replace("~1", "/").replace("~0", "~"))
+                format!("{path}.{}", unescape(token))
             }
         })
 }
