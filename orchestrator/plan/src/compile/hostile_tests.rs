@@ -230,12 +230,8 @@ fn any_task() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Tasks that mostly fit together, so that many plans compile.
-fn likely_task() -> impl Strategy<Value = Value> {
-    let depends_on = prop::collection::vec(
-        prop::sample::select(vec!["t1", "t2", "t3", "t4", "t5"]),
-        0..2,
-    );
+/// Tasks that mostly fit together and mostly wait for earlier ones, so that many plans compile.
+fn likely_tasks() -> impl Strategy<Value = Vec<Value>> {
     let task = prop::sample::select(vec![
         json!({"capability": "finance.db.query", "params": {"quarter": "Q4"}}),
         json!({"capability": "finance.analyze.expenses"}),
@@ -246,9 +242,20 @@ fn likely_task() -> impl Strategy<Value = Value> {
         json!({"capability": "weather.get", "params": {"city": "Paris"}}),
         json!({"capability": "text.summarize"}),
     ]);
-    (task, depends_on).prop_map(|(mut task, depends_on)| {
-        task["depends_on"] = json!(depends_on);
-        task
+    let back = prop_oneof![8 => Just(0), 4 => 1..4usize, 1 => Just(usize::MAX)];
+    prop::collection::vec((task, back), 2..9).prop_map(|tasks| {
+        let depends_on = |i: usize, back: usize| match back {
+            0 => None,
+            usize::MAX => Some(format!("t{}", i + 2)),
+            back => (back <= i).then(|| format!("t{}", i + 1 - back)),
+        };
+        let tasks = tasks.into_iter().enumerate();
+        tasks
+            .map(|(i, (mut task, back))| {
+                task["depends_on"] = json!(depends_on(i, back));
+                task
+            })
+            .collect()
     })
 }
 
@@ -257,7 +264,7 @@ proptest! {
     fn invariant_any_plan_is_compiled_soundly_or_refused(
         tasks in prop_oneof![
             prop::collection::vec(any_task(), 1..6),
-            prop::collection::vec(likely_task(), 5..9),
+            likely_tasks(),
         ],
     ) {
         let text = json!({"tasks": tasks}).to_string();

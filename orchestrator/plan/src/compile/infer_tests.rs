@@ -14,6 +14,7 @@ fn plan(tasks: Value) -> Value {
         "q" => "finance.db.query",
         "a" => "finance.analyze.expenses",
         "r" => "document.report.generate",
+        "m" => "summary.mail",
         "w" => "weather.get",
         "s" => "text.summarize",
         other => panic!("no capability {other}"),
@@ -103,10 +104,15 @@ fn the_producer_of_an_input_is_chosen_by_preference() {
         ],
     );
     check(json!([["q", q3], ["r", pdf]]), &["t2.content=t1/rows"]);
-    // Never a circle: the only other text comes from a task that waits for this one.
+    // Never a circle: not from a task that waits for this one, whether it comes after it or before.
+    let weather = json!(["w", {"city": "Paris"}]);
     check(
-        json!([["w", {"city": "Paris"}], ["s"], ["s", {"text": "$t2.text"}]]),
-        &["t2.text=t1/text", "t3.text=t2/text"],
+        json!([["s"], ["s", {"text": "$t1.text"}], weather]),
+        &["t1.text=t3/text", "t2.text=t1/text"],
+    );
+    check(
+        json!([weather, ["s", {"text": "x"}, ["t3"]], ["s"]]),
+        &["t2>t3", "t3.text=t1/text"],
     );
 }
 
@@ -205,13 +211,28 @@ fn a_missing_producer_is_added() {
     assert_eq!(wiring(&apart), ["t1.rows=t3/rows", "t2.rows=t4/rows"]);
     assert_eq!(apart.tasks[3].params, json!({"quarter": "Q2"}));
     // An added task takes its own inputs from the plan, each from its own producer.
-    let between = with_fill(json!([
-        ["q", {"quarter": "Q1"}], ["q", {"quarter": "Q2"}], ["r", {"format": "pdf"}], ["r", {"format": "html"}],
-    ]));
+    let (q1, q2) = (
+        json!(["q", {"quarter": "Q1"}]),
+        json!(["q", {"quarter": "Q2"}]),
+    );
+    let between = with_fill(json!([q1, q2, ["m"], ["m"]]));
     assert_eq!(
         wiring(&between),
-        ["t3.content=t1/rows", "t4.content=t2/rows"],
-        "a type that the plan has comes before a task that nobody planned"
+        [
+            "t3.summary=t5/summary",
+            "t4.summary=t6/summary",
+            "t5.rows=t1/rows",
+            "t6.rows=t2/rows"
+        ]
+    );
+    let one = with_fill(json!([q1, ["m"], ["m"]]));
+    assert_eq!(
+        wiring(&one),
+        [
+            "t2.summary=t4/summary",
+            "t3.summary=t4/summary",
+            "t4.rows=t1/rows"
+        ]
     );
 }
 

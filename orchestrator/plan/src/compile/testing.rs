@@ -89,6 +89,13 @@ fn finance() -> Vec<Capability> {
 fn others() -> Vec<Capability> {
     vec![
         capability(
+            "summary.mail",
+            object(json!({"summary": {"type": "object"}}), &["summary"]),
+            json!(true),
+            &[("summary", &["expense.summary"])],
+            &[],
+        ),
+        capability(
             "weather.get",
             object(
                 json!({"city": {"type": "string"}, "days": {"type": "integer"}}),
