@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::load::{Fate, Sample};
+use crate::load::{Fate, Open, Sample};
 
 /// One request and its response.
 struct Connection {
@@ -136,13 +136,13 @@ pub(crate) async fn closed(
 }
 
 /// Open loop at `rate` a second over at most `connections` connections; what is due while all of them are in use counts as
-/// unsent. Latency counts from when a request was due.
+/// unsent.
 pub(crate) async fn open(
     address: &str,
     request: Arc<[u8]>,
     (rate, connections): (f64, usize),
     duration: Duration,
-) -> io::Result<Sample> {
+) -> io::Result<Open> {
     // Room for what falls due in one tick; more would hide behind the generator that its connections are all in use.
     let (due, waiting) = mpsc::channel::<Instant>(64);
     let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
@@ -153,8 +153,9 @@ pub(crate) async fn open(
         askers.spawn(async move {
             let mut fates = Vec::new();
             while let Some(due) = next(&waiting).await {
+                let sent = Instant::now();
                 let fate = fate(&connection.send(&request).await?)?;
-                fates.push((fate, due.elapsed()));
+                fates.push((fate, sent.elapsed(), due.elapsed()));
             }
             Ok(fates)
         });
@@ -175,7 +176,7 @@ pub(crate) async fn open(
     let elapsed = start.elapsed();
     drop(due);
     let fates: io::Result<Vec<_>> = askers.join_all().await.into_iter().collect();
-    Ok(Sample::new(fates?.concat(), unsent, elapsed))
+    Ok(Open::new(fates?.concat(), unsent, elapsed))
 }
 
 async fn next(waiting: &tokio::sync::Mutex<mpsc::Receiver<Instant>>) -> Option<Instant> {

@@ -38,6 +38,33 @@ pub(crate) trait Mesh: Send + Sync + 'static {
     fn ask(&self, shape: Shape) -> impl Future<Output = Fate> + Send;
 }
 
+/// What open-loop load showed, with two clocks: the generator shares the cores with what it drives, and comes late itself.
+#[derive(Debug)]
+pub(crate) struct Open {
+    /// From when a request was really sent.
+    pub(crate) sent: Sample,
+    /// From when it was due.
+    pub(crate) due: Sample,
+}
+
+impl Open {
+    /// From what became of each request, and how long that took from when it was sent and from when it was due.
+    pub(crate) fn new(
+        fates: Vec<(Fate, Duration, Duration)>,
+        unsent: usize,
+        elapsed: Duration,
+    ) -> Self {
+        let (sent, due) = fates
+            .into_iter()
+            .map(|(fate, sent, due)| ((fate, sent), (fate, due)))
+            .unzip();
+        Self {
+            sent: Sample::new(sent, unsent, elapsed),
+            due: Sample::new(due, unsent, elapsed),
+        }
+    }
+}
+
 impl Sample {
     pub(crate) fn new(fates: Vec<(Fate, Duration)>, unsent: usize, elapsed: Duration) -> Self {
         let refused = fates.iter().filter(|(fate, _)| *fate == Fate::Refused);
@@ -119,13 +146,13 @@ pub(crate) async fn closed<M: Mesh>(
     }
 }
 
-/// Open loop: `rate` requests a second, whether or not earlier ones were answered; latency counts from when each one was due.
+/// Open loop: `rate` requests a second, whether or not earlier ones were answered.
 pub(crate) async fn open<M: Mesh>(
     mesh: &Arc<M>,
     shape: Shape,
     rate: f64,
     duration: Duration,
-) -> Sample {
+) -> Open {
     let start = Instant::now();
     let mut fates = Vec::new();
     let mut asked = JoinSet::new();
@@ -134,7 +161,10 @@ pub(crate) async fn open<M: Mesh>(
         let mut due = start + Duration::from_secs_f64(f64::from(sent) / rate);
         while due <= Instant::now() {
             let mesh = mesh.clone();
-            asked.spawn(async move { (mesh.ask(shape).await, due.elapsed()) });
+            asked.spawn(async move {
+                let sent = Instant::now();
+                (mesh.ask(shape).await, sent.elapsed(), due.elapsed())
+            });
             sent += 1;
             due = start + Duration::from_secs_f64(f64::from(sent) / rate);
         }
@@ -146,5 +176,5 @@ pub(crate) async fn open<M: Mesh>(
     }
     let elapsed = start.elapsed();
     fates.extend(asked.join_all().await);
-    Sample::new(fates, 0, elapsed)
+    Open::new(fates, 0, elapsed)
 }
