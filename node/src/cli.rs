@@ -188,7 +188,7 @@ pub(crate) struct Demo {
     #[arg(long)]
     pub(crate) faults: bool,
     /// How many requests --faults sends
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000), requires = "faults")]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000), requires = "faults")]
     pub(crate) requests: u32,
 }
 

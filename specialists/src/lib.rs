@@ -54,3 +54,8 @@ pub use serde_json::{Value, json};
 pub use shell::ShellLimits;
 pub use specialist::{Context, Specialist, Task};
 pub use supervisor::{ChildSpec, Leftover, SupervisorConfig, SupervisorHandle};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

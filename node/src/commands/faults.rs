@@ -17,8 +17,8 @@ use crate::show;
 
 /// Requests at a time: every agent has work in its hands when it is killed.
 const AT_ONCE: usize = 16;
-/// One kill in this time: every agent is killed about five times a second, and is back after 20 ms.
-const KILL_EVERY: Duration = Duration::from_millis(25);
+/// One kill in this time: each of seven agents is killed about seven times a second, and is back after 20 to 50 ms.
+const KILL_EVERY: Duration = Duration::from_millis(20);
 /// A request that is not answered this long after its deadline is lost.
 const SLACK: Duration = Duration::from_secs(5);
 /// The deadline that the requests name.
