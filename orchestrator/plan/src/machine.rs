@@ -467,15 +467,11 @@ impl Machine {
         let already = self.tasks.len() - self.round_start;
         let result = result.and_then(|plan| {
             self.check_authorised(&plan.tasks)?;
-            let arrived = self
-                .tasks
-                .iter()
-                .skip(self.round_start)
-                .map(|run| (&run.plan.id, run.plan.capability()));
-            let repeats = plan.tasks.len() >= already
-                && arrived
-                    .zip(&plan.tasks)
-                    .all(|(arrived, task)| arrived.1 == task.capability());
+            let mut arrived = self.tasks.iter().skip(self.round_start).zip(0..);
+            let repeats = arrived.all(|(run, index)| {
+                let task = plan.tasks.get(index);
+                task.is_some_and(|task| run.is_of(task, self.round_start))
+            });
             if repeats {
                 Ok(plan)
             } else {
@@ -567,13 +563,14 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether an attempt with an unknown outcome forbids to use the capability once more.
+    /// Whether an earlier round's attempt with an unknown outcome forbids to use the capability once more.
     fn may_be_done(&self, capability: &Capability) -> bool {
         let tried = |run: &TaskRun| run.plan.capability() == &capability.name;
         !capability.idempotent
             && self
                 .tasks
                 .iter()
+                .take(self.round_start)
                 .any(|run| tried(run) && run.history.unknown)
     }
 

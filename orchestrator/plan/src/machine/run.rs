@@ -82,6 +82,20 @@ impl TaskRun {
         }
     }
 
+    /// Whether a complete plan's task is the one that arrived before; its indexes count from `base`.
+    pub(super) fn is_of(&self, task: &PlanTask, base: usize) -> bool {
+        let after = task.after.iter().map(|before| before + base);
+        let references = task.references.iter().map(|reference| Reference {
+            from: reference.from + base,
+            ..reference.clone()
+        });
+        self.plan.capability() == task.capability()
+            && self.plan.optional == task.optional
+            && self.plan.params == task.params
+            && self.plan.after.iter().copied().eq(after)
+            && self.plan.references.iter().cloned().eq(references)
+    }
+
     /// A task may be tried again for twice its time-out: one attempt that hangs leaves time for one more.
     fn deadline(&self, now: Time) -> Time {
         self.first_dispatch.unwrap_or(now) + 2 * self.plan.contract.capability.timeout()

@@ -574,6 +574,40 @@ fn a_second_round_cannot_reach_for_effects_that_were_not_planned_before() {
 }
 
 #[test]
+fn a_plan_must_repeat_the_tasks_that_came_before() {
+    let streamed = task("t1", &[1]);
+    let changes: [fn(&mut PlanTask); 4] = [
+        |task| task.after.clear(),
+        |task| task.optional = true,
+        |task| task.params = json!({"another": 1}),
+        |task| task.contract = capability("test.another", |_| ()),
+    ];
+    let arrives = |change: fn(&mut PlanTask)| {
+        let mut run = Run::start(Policy::default());
+        run.step(Event::TasksAdded {
+            round: 1,
+            tasks: vec![streamed.clone()],
+        });
+        let mut first = streamed.clone();
+        change(&mut first);
+        let tasks = vec![first, task("t2", &[])];
+        run.plan(
+            1,
+            Ok(Plan {
+                tasks,
+                ..Plan::default()
+            }),
+        );
+        run
+    };
+    for change in changes {
+        let error = arrives(change).conclusion().error.clone();
+        assert_eq!(error.unwrap().code, ErrorCode::InvalidPlan);
+    }
+    assert_eq!(arrives(|_| ()).dispatched(), [(1, 1)]);
+}
+
+#[test]
 fn a_second_plan_that_fails_takes_its_early_tasks_with_it() {
     let write = capability("test.write", |c| c.effect = Effect::Write);
     let mut run = Run::planned_with(llm_policy(), vec![task_of("t1", &[], write.clone())]);
