@@ -125,17 +125,23 @@ impl Run {
 
     /// (task, attempt) of the dispatches in the last actions.
     fn dispatched(&self) -> Vec<(usize, u32)> {
-        let dispatch = |action: &Action| match action {
-            Action::Dispatch { task, attempt, .. } => Some((*task, *attempt)),
-            _ => None,
+        let dispatch = |action: &Action| {
+            if let Action::Dispatch { task, attempt, .. } = action {
+                Some((*task, *attempt))
+            } else {
+                None
+            }
         };
         self.last.iter().filter_map(dispatch).collect()
     }
 
     fn params(&self) -> Value {
-        let params = |action: &Action| match action {
-            Action::Dispatch { params, .. } => Some(params.clone()),
-            _ => None,
+        let params = |action: &Action| {
+            if let Action::Dispatch { params, .. } = action {
+                Some(params.clone())
+            } else {
+                None
+            }
         };
         self.last.iter().find_map(params).expect("a dispatch")
     }
@@ -144,9 +150,12 @@ impl Run {
         let responses: Vec<_> = self
             .all
             .iter()
-            .filter_map(|action| match action {
-                Action::Respond(conclusion) => Some(conclusion),
-                _ => None,
+            .filter_map(|action| {
+                if let Action::Respond(conclusion) = action {
+                    Some(conclusion)
+                } else {
+                    None
+                }
             })
             .collect();
         assert_eq!(responses.len(), 1, "exactly one final response");
@@ -245,12 +254,10 @@ fn a_retry_avoids_the_agent_that_failed_and_stale_answers_are_counted() {
         task: 0,
         attempt: 1,
     });
-    let avoided = run.last.iter().any(|action| match action {
-        Action::Dispatch {
-            avoid, attempt: 2, ..
-        } => avoid == &[AgentId::new("agent-1").unwrap()],
-        _ => false,
-    });
+    let first = [AgentId::new("agent-1").unwrap()];
+    let avoided = run.last.iter().any(
+        |action| matches!(action, Action::Dispatch { avoid, attempt: 2, .. } if *avoid == first),
+    );
     assert!(avoided, "{:?}", run.last);
     run.done(0, 1, json!("late"));
     run.done(0, 7, json!("foreign"))
@@ -662,9 +669,12 @@ fn a_second_rounds_ids_are_unique_and_its_edges_use_them() {
             ..Plan::default()
         }),
     );
-    let view = run.last.iter().find_map(|action| match action {
-        Action::Report(Progress::Planned { tasks, .. }) => Some(tasks.clone()),
-        _ => None,
+    let view = run.last.iter().find_map(|action| {
+        if let Action::Report(Progress::Planned { tasks, .. }) = action {
+            Some(tasks.clone())
+        } else {
+            None
+        }
     });
     let view = view.expect("a plan is reported");
     let ids: Vec<_> = view.iter().map(|task| task.id.as_str()).collect();
