@@ -1,0 +1,544 @@
+//! Explores every order of events of small requests on a hostile network: answers that are lost, late, doubled or
+//! foreign, timers that fire after they were cleared, planners and writers that never come back.
+//!
+//! Does not sample: what holds here holds on every path of the model. `AMCP_MODEL=large` explores the larger ones too,
+//! which take minutes.
+
+mod support {
+    pub(crate) mod ledger;
+    pub(crate) mod plans;
+    pub(crate) mod world;
+}
+
+use std::hash::{Hash, Hasher};
+
+use amcp_plan::{Event, PlanTask, Policy, TimerKey};
+use amcp_protocol::{AnswerState, ErrorCode, Failure, TaskState};
+use serde_json::json;
+use stateright::{Checker, Model, Property};
+
+use support::ledger::Rule;
+use support::plans::{LOOK, PAY, WRITE, fed_by, plan, task};
+use support::world::World;
+
+/// A request to explore.
+#[derive(Clone)]
+struct Request {
+    policy: Policy,
+    /// The plan of each round.
+    plans: Vec<Vec<PlanTask>>,
+    faults: Faults,
+    /// Interesting outcomes that must be reachable, or the model is not what it seems.
+    reaches: &'static [Reach],
+}
+
+/// What may still go wrong on a path: without bounds there would be no end of states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Faults {
+    duplicates: u8,
+    foreign: u8,
+    stale_timers: u8,
+    /// Tasks that arrive before the plan is complete.
+    streamed: u8,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Reach {
+    RetryThenSuccess,
+    Quarantine,
+    Partial,
+    Cancelled,
+    SecondRound,
+    Composed,
+}
+
+#[derive(Clone)]
+struct State {
+    world: World,
+    faults: Faults,
+    streamed: u8,
+    digest: u64,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.digest.hash(hasher);
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.world.fmt(f)
+    }
+}
+
+/// How an attempt ends, as far as the machine can tell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Outcome {
+    Done,
+    Transient,
+    AgentDied,
+    NotStarted,
+    Final,
+}
+
+const OUTCOMES: [Outcome; 5] = [
+    Outcome::Done,
+    Outcome::Transient,
+    Outcome::AgentDied,
+    Outcome::NotStarted,
+    Outcome::Final,
+];
+
+#[derive(Debug, Clone, PartialEq)]
+enum Step {
+    Stream,
+    PlanArrives,
+    PlanFails,
+    Answer(usize, u32, Outcome),
+    AnswerAgain(usize, u32, Outcome),
+    ForeignTask,
+    ForeignAttempt(usize, u32),
+    Fire(TimerKey),
+    FireCleared(TimerKey),
+    ComposingEnds(bool),
+    Cancel,
+}
+
+impl Request {
+    fn plan_of(&self, round: u32) -> Vec<PlanTask> {
+        self.plans
+            .get(round as usize - 1)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    fn event(&self, state: &State, step: &Step) -> Event {
+        let round = state.world.planning.unwrap_or(1);
+        let planned = |result| Event::Planned {
+            round,
+            result,
+            planner: "model".into(),
+            llm_calls: 1,
+            notes: vec![],
+        };
+        let failure = |code| Failure::new(code, "as the model says");
+        match step {
+            Step::Stream => Event::TasksAdded {
+                round,
+                tasks: self
+                    .plan_of(round)
+                    .into_iter()
+                    .skip(state.streamed.into())
+                    .take(1)
+                    .collect(),
+            },
+            Step::PlanArrives => planned(Ok(plan(self.plan_of(round)))),
+            Step::PlanFails => planned(Err(failure(ErrorCode::LlmUnavailable))),
+            Step::Answer(task, attempt, outcome) => Event::Responded {
+                task: *task,
+                attempt: *attempt,
+                outcome: match outcome {
+                    Outcome::Done => Ok(json!({"by": attempt})),
+                    Outcome::Transient => Err(failure(ErrorCode::UpstreamUnavailable)),
+                    Outcome::AgentDied => Err(failure(ErrorCode::AgentLost)),
+                    Outcome::NotStarted => Err(failure(ErrorCode::AgentBusy)),
+                    Outcome::Final => Err(failure(ErrorCode::TaskFailed)),
+                },
+            },
+            Step::AnswerAgain(task, attempt, Outcome::Done) => Event::Responded {
+                task: *task,
+                attempt: *attempt,
+                outcome: Ok(json!("another result")),
+            },
+            Step::AnswerAgain(task, attempt, _) => Event::Responded {
+                task: *task,
+                attempt: *attempt,
+                outcome: Err(failure(ErrorCode::AgentLost)),
+            },
+            Step::ForeignTask => Event::Responded {
+                task: 9,
+                attempt: 1,
+                outcome: Ok(json!("foreign")),
+            },
+            Step::ForeignAttempt(task, attempt) => Event::Responded {
+                task: *task,
+                attempt: attempt + 1,
+                outcome: Ok(json!("foreign")),
+            },
+            Step::Fire(key) | Step::FireCleared(key) => Event::TimerFired(*key),
+            Step::ComposingEnds(well) => Event::Composed {
+                result: if *well {
+                    Ok("The text.".into())
+                } else {
+                    Err(failure(ErrorCode::LlmCut))
+                },
+                llm_calls: 1,
+                notes: vec![],
+            },
+            Step::Cancel => Event::CancelRequested,
+        }
+    }
+}
+
+impl State {
+    /// Forgets what can matter no more, so that states which differ in nothing else are one.
+    fn settled(mut self) -> Self {
+        if self.faults.duplicates == 0 {
+            self.world.answered.clear();
+        }
+        if self.faults.stale_timers == 0 {
+            self.world.cleared.clear();
+        }
+        let mut hasher = std::hash::DefaultHasher::new();
+        (self.world.digest(), self.faults, self.streamed).hash(&mut hasher);
+        self.digest = hasher.finish();
+        self
+    }
+
+    fn keeps(&self, rule: Rule) -> bool {
+        !self.world.ledger.breaches.contains(&rule)
+    }
+
+    fn reached(&self, reach: Reach) -> bool {
+        let Some(conclusion) = &self.world.conclusion else {
+            return false;
+        };
+        let task = |wanted: &dyn Fn(&amcp_protocol::TaskReport) -> bool| {
+            conclusion.tasks.iter().any(wanted)
+        };
+        match reach {
+            Reach::RetryThenSuccess => {
+                task(&|task| task.attempts > 1 && task.state == TaskState::Completed)
+            }
+            Reach::Quarantine => task(&|task| {
+                task.error.as_ref().map(|error| error.code) == Some(ErrorCode::Quarantined)
+            }),
+            Reach::Partial => conclusion.state == AnswerState::Partial,
+            Reach::Cancelled => conclusion.state == AnswerState::Cancelled,
+            Reach::SecondRound => {
+                self.world.ledger.rounds == 2 && conclusion.state == AnswerState::Completed
+            }
+            Reach::Composed => conclusion.text.is_some(),
+        }
+    }
+}
+
+impl Model for Request {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut world = World::start(self.policy.clone());
+        // Time stands still but for the deadline: every timer may fire at any moment anyway.
+        world.now = std::time::Duration::from_millis(1);
+        let state = State {
+            world,
+            faults: self.faults,
+            streamed: 0,
+            digest: 0,
+        };
+        vec![state.settled()]
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        let world = &state.world;
+        // What comes after the response is judged by a property of its own, without leading to more states.
+        if world.conclusion.is_some() || !world.ledger.breaches.is_empty() {
+            return;
+        }
+        if let Some(round) = world.planning {
+            steps.extend([Step::PlanArrives, Step::PlanFails]);
+            let more = usize::from(state.streamed) < self.plan_of(round).len();
+            if state.faults.streamed > 0 && more {
+                steps.push(Step::Stream);
+            }
+        }
+        for &(task, attempt) in &world.awaited {
+            steps.extend(OUTCOMES.map(|outcome| Step::Answer(task, attempt, outcome)));
+        }
+        if state.faults.duplicates > 0 {
+            for &(task, attempt) in &world.answered {
+                steps.push(Step::AnswerAgain(task, attempt, Outcome::Done));
+                steps.push(Step::AnswerAgain(task, attempt, Outcome::AgentDied));
+            }
+        }
+        if state.faults.foreign > 0 {
+            steps.push(Step::ForeignTask);
+            let latest = world.awaited.iter().max();
+            steps.extend(latest.map(|&(task, attempt)| Step::ForeignAttempt(task, attempt)));
+        }
+        steps.extend(world.timers.keys().map(|&key| Step::Fire(key)));
+        if state.faults.stale_timers > 0 {
+            steps.extend(world.cleared.iter().map(|&key| Step::FireCleared(key)));
+        }
+        if world.composing {
+            steps.extend([true, false].map(Step::ComposingEnds));
+        }
+        steps.push(Step::Cancel);
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let event = self.event(last, &step);
+        let mut next = last.clone();
+        match step {
+            Step::Stream => {
+                next.faults.streamed -= 1;
+                next.streamed += 1;
+            }
+            Step::PlanArrives | Step::PlanFails => next.streamed = 0,
+            Step::AnswerAgain(..) => next.faults.duplicates -= 1,
+            Step::ForeignTask | Step::ForeignAttempt(..) => next.faults.foreign -= 1,
+            Step::FireCleared(_) => next.faults.stale_timers -= 1,
+            Step::Fire(TimerKey::Deadline) => next.world.now = self.policy.deadline,
+            Step::Answer(..) | Step::Fire(_) | Step::ComposingEnds(_) | Step::Cancel => {}
+        }
+        next.world.feed(event);
+        Some(next.settled())
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        macro_rules! always {
+            ($($rule:ident)*) => {
+                vec![$(Property::always(stringify!($rule), |_, state: &State| state.keeps(Rule::$rule)),)*]
+            };
+        }
+        let mut properties = always![OneResponse NothingAfterTheResponse AnswersWhenTold NeverStuck ResultIsFinal
+            NeverTwice DependenciesFirst OneCurrentAttempt Budgets DeadlineKept Permitted OnlyAcceptedPlans NoNewEffects
+            PlanKept NothingLeftRunning ReportsAreWhole DropsCounted];
+        properties.push(Property::eventually("answered", |_, state: &State| {
+            state.world.conclusion.is_some()
+        }));
+        properties.push(Property::always(
+            "silent once answered",
+            |model: &Self, state: &State| {
+                state.world.conclusion.is_none() || model.is_silent(state)
+            },
+        ));
+        properties.push(Property::always(
+            "the deadline answers",
+            |_, state: &State| {
+                state.world.conclusion.is_some() || {
+                    let mut world = state.world.clone();
+                    world.now = world.policy.deadline;
+                    world.feed(Event::TimerFired(TimerKey::Deadline));
+                    world.conclusion.is_some() && world.ledger.breaches.is_empty()
+                }
+            },
+        ));
+        macro_rules! reached {
+            ($($reach:ident)*) => {
+                |reach: &Reach| match reach {
+                    $(Reach::$reach => Property::sometimes(stringify!($reach), |_, state: &State| {
+                        state.reached(Reach::$reach)
+                    }),)*
+                }
+            };
+        }
+        let sometimes =
+            reached![RetryThenSuccess Quarantine Partial Cancelled SecondRound Composed];
+        properties.extend(self.reaches.iter().map(sometimes));
+        properties
+    }
+}
+
+impl Request {
+    /// Whether an answered request does nothing more, whatever comes.
+    fn is_silent(&self, state: &State) -> bool {
+        let world = &state.world;
+        let attempts = world.awaited.iter().chain(&world.answered);
+        let mut late: Vec<Step> = attempts
+            .map(|&(task, attempt)| Step::Answer(task, attempt, Outcome::Done))
+            .collect();
+        late.extend(
+            world
+                .timers
+                .keys()
+                .chain(&world.cleared)
+                .map(|&key| Step::Fire(key)),
+        );
+        late.extend([Step::PlanArrives, Step::PlanFails, Step::ForeignTask]);
+        late.extend([Step::ComposingEnds(true), Step::Cancel]);
+        let mut after = world.clone();
+        for step in late {
+            after.feed(self.event(state, &step));
+        }
+        after.ledger.breaches == world.ledger.breaches
+    }
+
+    fn explore(self, at_least: usize) {
+        let checker = self.checker().threads(2).spawn_bfs().join();
+        let states = checker.unique_state_count();
+        assert!(checker.is_done(), "stopped after {states} states");
+        checker.assert_properties();
+        // A model that shrank explores less than its name says.
+        assert!(states >= at_least, "{states} states");
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        attempts: 2,
+        refusals: 2,
+        kills: 2,
+        ..Policy::default()
+    }
+}
+
+const FAULTS: Faults = Faults {
+    duplicates: 1,
+    foreign: 1,
+    stale_timers: 1,
+    streamed: 0,
+};
+
+#[test]
+fn a_chain_whose_second_task_must_not_run_twice() {
+    let request = Request {
+        policy: policy(),
+        plans: vec![vec![
+            task("t1", LOOK, &[]),
+            fed_by(task("t2", PAY, &[0]), 0),
+        ]],
+        faults: FAULTS,
+        reaches: &[
+            Reach::RetryThenSuccess,
+            Reach::Quarantine,
+            Reach::Partial,
+            Reach::Cancelled,
+        ],
+    };
+    request.explore(4_000);
+}
+
+#[test]
+fn two_tasks_at_once_one_of_which_must_not_run_twice() {
+    let request = Request {
+        policy: policy(),
+        plans: vec![vec![task("t1", LOOK, &[]), task("t2", PAY, &[])]],
+        faults: Faults {
+            foreign: 0,
+            ..FAULTS
+        },
+        reaches: &[
+            Reach::RetryThenSuccess,
+            Reach::Quarantine,
+            Reach::Partial,
+            Reach::Cancelled,
+        ],
+    };
+    request.explore(15_000);
+}
+
+/// Rounds and texts; attempts are explored by the others.
+fn two_rounds() -> Policy {
+    Policy {
+        rounds: 2,
+        llm_calls: 3,
+        composes: true,
+        attempts: 1,
+        refusals: 1,
+        ..policy()
+    }
+}
+
+#[test]
+fn a_second_round_whose_tasks_arrive_one_by_one() {
+    let request = Request {
+        policy: two_rounds(),
+        plans: vec![
+            vec![task("t1", WRITE, &[])],
+            vec![task("t1", LOOK, &[]), fed_by(task("t2", WRITE, &[0]), 0)],
+        ],
+        faults: Faults {
+            duplicates: 1,
+            foreign: 0,
+            stale_timers: 1,
+            streamed: 2,
+        },
+        reaches: &[Reach::SecondRound, Reach::Composed, Reach::Partial],
+    };
+    request.explore(15_000);
+}
+
+#[test]
+fn a_second_round_that_would_do_again_what_must_not_be_done_twice() {
+    let request = Request {
+        policy: two_rounds(),
+        plans: vec![vec![task("t1", PAY, &[])], vec![task("t1", PAY, &[])]],
+        faults: FAULTS,
+        reaches: &[Reach::SecondRound, Reach::Composed],
+    };
+    request.explore(900);
+}
+
+/// Whether the larger models are explored too.
+fn large() -> bool {
+    std::env::var("AMCP_MODEL").is_ok_and(|size| size == "large")
+}
+
+#[test]
+fn large_a_diamond() {
+    if !large() {
+        return;
+    }
+    let tasks = vec![
+        task("t1", LOOK, &[]),
+        task("t2", PAY, &[0]),
+        task("t3", LOOK, &[0]),
+        task("t4", LOOK, &[1, 2]),
+    ];
+    let request = Request {
+        policy: policy(),
+        plans: vec![tasks],
+        faults: Faults {
+            duplicates: 0,
+            foreign: 0,
+            stale_timers: 0,
+            streamed: 1,
+        },
+        reaches: &[
+            Reach::RetryThenSuccess,
+            Reach::Quarantine,
+            Reach::Partial,
+            Reach::Cancelled,
+        ],
+    };
+    request.explore(200_000);
+}
+
+#[test]
+fn large_two_tasks_at_once_with_three_attempts() {
+    if !large() {
+        return;
+    }
+    let policy = Policy {
+        attempts: 3,
+        refusals: 2,
+        kills: 3,
+        ..policy()
+    };
+    let request = Request {
+        policy,
+        plans: vec![vec![task("t1", LOOK, &[]), task("t2", LOOK, &[])]],
+        faults: Faults {
+            duplicates: 0,
+            foreign: 0,
+            stale_timers: 0,
+            streamed: 0,
+        },
+        reaches: &[
+            Reach::RetryThenSuccess,
+            Reach::Quarantine,
+            Reach::Partial,
+            Reach::Cancelled,
+        ],
+    };
+    request.explore(100_000);
+}

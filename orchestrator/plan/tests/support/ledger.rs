@@ -1,0 +1,440 @@
+//! An independent bookkeeping of what a machine was told and what it said, and the rules that both must keep.
+//!
+//! Does not predict what the machine does next: it judges each step once it was taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use amcp_plan::{Action, Conclusion, Dropped, Event, Machine, Plan, Policy, Time, TimerKey};
+use amcp_protocol::{
+    AnswerState, Effect, ErrorCode, Failure, Progress, TaskId, TaskReport, TaskState,
+};
+use serde_json::Value;
+
+/// What holds after every step, whatever happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Rule {
+    /// There is at most one final response.
+    OneResponse,
+    /// The final response is the last action.
+    NothingAfterTheResponse,
+    /// Cancelled, cut off or at its deadline, a request is answered in the same step.
+    AnswersWhenTold,
+    /// Without an answer yet, something is under way that will lead to one, other than the deadline.
+    NeverStuck,
+    /// The first accepted result is the result, and a task ends once.
+    ResultIsFinal,
+    /// What may have been done already and must not be done twice is not dispatched again.
+    NeverTwice,
+    /// A task starts when all that it needs is there.
+    DependenciesFirst,
+    /// Attempts count up one by one, and one at most is current.
+    OneCurrentAttempt,
+    /// Attempts, refusals, rounds, LLM calls, result bytes.
+    Budgets,
+    /// No timer and no time-out reaches beyond the deadline.
+    DeadlineKept,
+    /// Nobody gets done what the user's roles do not allow.
+    Permitted,
+    /// Before a plan is complete only what reads starts; of a refused plan nothing goes on.
+    OnlyAcceptedPlans,
+    /// A later round has no effect that the first plan did not have.
+    NoNewEffects,
+    /// Accepted tasks are those of the plan, with its edges.
+    PlanKept,
+    /// When the answer is written nothing is under way any more.
+    NothingLeftRunning,
+    /// A report has each task once, and its state, result and error fit each other and the answer's state.
+    ReportsAreWhole,
+    /// Every response that was not for the current attempt is counted, as what it was.
+    DropsCounted,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct Row {
+    dispatched: u32,
+    current: bool,
+    refused: u32,
+    /// Failed attempts that had begun.
+    begun: u32,
+    /// Whether one of them may have done its work.
+    unknown: bool,
+    end: Option<TaskState>,
+    accepted: Option<String>,
+}
+
+/// What was seen of one request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Ledger {
+    pub(crate) breaches: BTreeSet<Rule>,
+    rows: BTreeMap<usize, Row>,
+    /// Backoffs that have not ended.
+    retries: BTreeSet<(usize, u32)>,
+    pub(crate) rounds: u32,
+    round_start: usize,
+    /// Whether the current round's plan was accepted.
+    accepted: bool,
+    /// Later rounds that brought tasks begin here: what failed before is replaced.
+    replaced_before: usize,
+    planning: bool,
+    composing: bool,
+    done: bool,
+    llm_calls: u32,
+    dropped: (u32, u32, u32),
+}
+
+impl Ledger {
+    pub(crate) fn start(policy: &Policy, machine: &Machine, first: &[Action]) -> Self {
+        let mut ledger = Self::default();
+        ledger.take_actions(Time::ZERO, policy, machine, first);
+        ledger
+    }
+
+    /// Judges one step of the machine; `machine` is its state after the step.
+    pub(crate) fn saw(
+        &mut self,
+        policy: &Policy,
+        machine: &Machine,
+        now: Time,
+        (event, actions): (&Event, &[Action]),
+    ) {
+        let (done_before, base) = (self.done, self.round_start);
+        self.take_event(event);
+        self.keep(
+            Rule::NothingAfterTheResponse,
+            !done_before || actions.is_empty(),
+        );
+        self.take_actions(now, policy, machine, actions);
+        let accepts = |action: &Action| matches!(action, Action::Report(Progress::Planned { .. }));
+        if let Event::Planned {
+            result: Ok(plan), ..
+        } = event
+            && actions.iter().any(accepts)
+        {
+            self.check_plan(machine, plan, base);
+        }
+        let told = matches!(
+            event,
+            Event::CancelRequested | Event::CutOff(_) | Event::TimerFired(TimerKey::Deadline)
+        );
+        self.keep(Rule::AnswersWhenTold, self.done || !told);
+        self.keep(Rule::AnswersWhenTold, self.done == machine.is_done());
+        let under_way = self.planning
+            || self.composing
+            || !self.retries.is_empty()
+            || self.rows.values().any(|row| row.current);
+        self.keep(Rule::NeverStuck, self.done || under_way);
+        let Dropped {
+            duplicate,
+            late,
+            foreign,
+        } = machine.dropped();
+        self.keep(
+            Rule::DropsCounted,
+            self.dropped == (duplicate, late, foreign),
+        );
+    }
+
+    fn keep(&mut self, rule: Rule, kept: bool) {
+        if !kept {
+            self.breaches.insert(rule);
+        }
+    }
+
+    fn take_event(&mut self, event: &Event) {
+        if self.done {
+            self.dropped.1 += u32::from(matches!(event, Event::Responded { .. }));
+            return;
+        }
+        match event {
+            Event::Planned {
+                round, llm_calls, ..
+            } if self.planning && *round == self.rounds => {
+                self.planning = false;
+                self.llm_calls += llm_calls;
+            }
+            Event::TimerFired(TimerKey::Planning { round }) if *round == self.rounds => {
+                self.planning = false;
+            }
+            Event::Composed { llm_calls, .. } if self.composing => {
+                self.composing = false;
+                self.llm_calls += llm_calls;
+            }
+            Event::Responded {
+                task,
+                attempt,
+                outcome,
+            } => self.take_response(*task, *attempt, outcome),
+            Event::TimerFired(TimerKey::Attempt { task, attempt }) => {
+                if let Some(row) = self.rows.get_mut(task)
+                    && row.current
+                    && row.dispatched == *attempt
+                {
+                    row.current = false;
+                    row.begun += 1;
+                    row.unknown = true;
+                }
+            }
+            Event::TimerFired(TimerKey::Retry { task, attempt }) => {
+                self.retries.remove(&(*task, *attempt));
+            }
+            Event::Planned { .. }
+            | Event::Composed { .. }
+            | Event::TimerFired(_)
+            | Event::TasksAdded { .. }
+            | Event::Sent { .. }
+            | Event::CancelRequested
+            | Event::CutOff(_) => {}
+        }
+    }
+
+    fn take_response(&mut self, task: usize, attempt: u32, outcome: &Result<Value, Failure>) {
+        let (duplicate, late, foreign) = &mut self.dropped;
+        let Some(row) = self
+            .rows
+            .get_mut(&task)
+            .filter(|row| (1..=row.dispatched).contains(&attempt))
+        else {
+            *foreign += 1;
+            return;
+        };
+        if row.end.is_some() {
+            *duplicate += 1;
+        } else if !row.current || row.dispatched != attempt {
+            *late += 1;
+        } else {
+            row.current = false;
+            match outcome {
+                Ok(value) => row.accepted = Some(value.to_string()),
+                Err(failure) if failure.code.is_before_start() => row.refused += 1,
+                Err(failure) => {
+                    row.begun += 1;
+                    row.unknown |= failure.code.is_transient();
+                }
+            }
+        }
+    }
+
+    fn take_actions(&mut self, now: Time, policy: &Policy, machine: &Machine, actions: &[Action]) {
+        for action in actions {
+            if self.done {
+                self.keep(Rule::OneResponse, !matches!(action, Action::Respond { .. }));
+                self.keep(Rule::NothingAfterTheResponse, false);
+            }
+            match action {
+                Action::Plan {
+                    round,
+                    time,
+                    llm_calls,
+                    tasks,
+                } => {
+                    self.keep(Rule::DeadlineKept, now + *time <= policy.deadline.max(now));
+                    self.keep(
+                        Rule::Budgets,
+                        *round == self.rounds + 1 && *round <= policy.rounds,
+                    );
+                    self.check_llm_calls(policy, *llm_calls);
+                    self.check_quiet(machine, tasks);
+                    (self.rounds, self.planning, self.accepted) = (*round, true, false);
+                    self.round_start = count(machine);
+                }
+                Action::Compose {
+                    tasks,
+                    time,
+                    llm_calls,
+                    ..
+                } => {
+                    self.keep(Rule::DeadlineKept, now + *time <= policy.deadline.max(now));
+                    self.check_llm_calls(policy, *llm_calls);
+                    self.check_quiet(machine, tasks);
+                    self.composing = true;
+                }
+                Action::Dispatch {
+                    task,
+                    attempt,
+                    time,
+                    ..
+                } => {
+                    self.keep(Rule::DeadlineKept, now + *time <= policy.deadline.max(now));
+                    self.take_dispatch(policy, machine, *task, *attempt);
+                }
+                Action::Abandon { task, attempt } => {
+                    let row = self.rows.entry(*task).or_default();
+                    row.current &= row.dispatched != *attempt;
+                    row.unknown = true;
+                }
+                Action::SetTimer { key, at } => {
+                    self.keep(Rule::DeadlineKept, *at <= policy.deadline);
+                    if let TimerKey::Retry { task, attempt } = key {
+                        self.retries.insert((*task, *attempt));
+                    }
+                }
+                Action::ClearTimer(TimerKey::Retry { task, attempt }) => {
+                    self.retries.remove(&(*task, *attempt));
+                }
+                Action::ClearTimer(_) => {}
+                Action::Report(progress) => self.take_progress(policy, machine, progress),
+                Action::Respond(conclusion) => {
+                    self.check_quiet(machine, &conclusion.tasks);
+                    self.check_conclusion(machine, conclusion);
+                    self.done = true;
+                }
+            }
+        }
+    }
+
+    fn take_dispatch(&mut self, policy: &Policy, machine: &Machine, task: usize, attempt: u32) {
+        let Some(planned) = machine.task(task) else {
+            return self.keep(Rule::PlanKept, false);
+        };
+        let capability = &planned.contract.capability;
+        self.keep(Rule::Permitted, capability.allows(&policy.roles));
+        let reads = capability.effect == Effect::Read;
+        self.keep(
+            Rule::OnlyAcceptedPlans,
+            self.accepted || (self.planning && reads),
+        );
+        let used = |mut indexes: std::ops::Range<usize>| {
+            indexes.any(|i| machine.task(i).map(|t| t.capability()) == Some(&capability.name))
+        };
+        self.keep(
+            Rule::NoNewEffects,
+            reads || task < self.round_start || self.rounds == 1 || used(0..self.round_start),
+        );
+        let ready = planned.after.iter().all(|before| {
+            let end = self.rows.get(before).and_then(|row| row.end);
+            let optional = machine.task(*before).is_some_and(|t| t.optional);
+            end == Some(TaskState::Completed) || (end.is_some() && optional)
+        });
+        self.keep(Rule::DependenciesFirst, ready);
+        let maybe_done = |(index, row): (&usize, &Row)| {
+            (*index == task && row.begun > 0)
+                || (row.unknown
+                    && *index < self.round_start
+                    && machine.task(*index).map(|t| t.capability()) == Some(&capability.name))
+        };
+        let repeats = self.rows.iter().any(maybe_done);
+        self.keep(Rule::NeverTwice, capability.idempotent || !repeats);
+        let row = self.rows.entry(task).or_default();
+        let (counts_up, idle) = (attempt == row.dispatched + 1, !row.current);
+        let in_budget = row.begun < policy.attempts && row.refused < policy.refusals;
+        let open = row.end.is_none();
+        (row.dispatched, row.current) = (attempt, true);
+        self.keep(Rule::OneCurrentAttempt, counts_up && idle);
+        self.keep(Rule::Budgets, in_budget);
+        self.keep(Rule::ResultIsFinal, open);
+    }
+
+    fn take_progress(&mut self, policy: &Policy, machine: &Machine, progress: &Progress) {
+        let (id, end) = match progress {
+            Progress::Completed { task, .. } => (task, TaskState::Completed),
+            Progress::Failed { task, state, .. } => (task, *state),
+            Progress::Planned { round, tasks, .. } => {
+                let ids = |i: &usize| machine.task(*i).map(|t| t.id.clone());
+                for (index, view) in (self.round_start..).zip(tasks) {
+                    let before: Option<Vec<TaskId>> = machine
+                        .task(index)
+                        .and_then(|t| t.after.iter().map(ids).collect());
+                    self.keep(Rule::PlanKept, before.as_ref() == Some(&view.depends_on));
+                }
+                if *round > 1 && !tasks.is_empty() {
+                    self.replaced_before = self.round_start;
+                }
+                self.accepted = true;
+                return;
+            }
+            Progress::Accepted { .. }
+            | Progress::Dispatched { .. }
+            | Progress::Retried { .. }
+            | Progress::Answered { .. } => return,
+        };
+        let Some(index) = (0..count(machine)).find(|&i| machine.task(i).map(|t| &t.id) == Some(id))
+        else {
+            return self.keep(Rule::ReportsAreWhole, false);
+        };
+        let row = self.rows.entry(index).or_default();
+        let first = row.end.replace(end).is_none();
+        let founded = end != TaskState::Completed || row.accepted.is_some();
+        self.keep(Rule::ResultIsFinal, first && founded);
+        let completed = self
+            .rows
+            .values()
+            .filter(|row| row.end == Some(TaskState::Completed));
+        let bytes: usize = completed
+            .filter_map(|row| row.accepted.as_ref())
+            .map(String::len)
+            .sum();
+        self.keep(Rule::Budgets, bytes <= policy.result_bytes);
+    }
+
+    fn check_llm_calls(&mut self, policy: &Policy, offered: u32) {
+        let left = policy.llm_calls.saturating_sub(self.llm_calls);
+        self.keep(Rule::Budgets, offered <= left);
+    }
+
+    /// `base` is where the plan's round begins: with its last task the next one may have begun.
+    fn check_plan(&mut self, machine: &Machine, plan: &Plan, base: usize) {
+        let kept = plan.tasks.iter().enumerate().all(|(index, task)| {
+            machine.task(base + index).is_some_and(|accepted| {
+                let after = task.after.iter().map(|before| before + base);
+                accepted.capability() == task.capability()
+                    && accepted.params == task.params
+                    && accepted.optional == task.optional
+                    && accepted.after.iter().copied().eq(after)
+            })
+        });
+        self.keep(
+            Rule::PlanKept,
+            kept && count(machine) == base + plan.tasks.len(),
+        );
+    }
+
+    /// A point at which everything has ended.
+    fn check_quiet(&mut self, machine: &Machine, reports: &[TaskReport]) {
+        let quiet = self.retries.is_empty() && self.rows.values().all(|row| !row.current);
+        self.keep(Rule::NothingLeftRunning, quiet);
+        let mut ids = BTreeSet::new();
+        let whole = reports.iter().enumerate().all(|(index, report)| {
+            let row = self.rows.get(&index).cloned().unwrap_or_default();
+            let (task, done) = (machine.task(index), report.state == TaskState::Completed);
+            let result = report.result.as_ref().map(ToString::to_string);
+            ids.insert(&report.id)
+                && task.map(|t| (&t.id, t.capability())) == Some((&report.id, &report.capability))
+                && row.end == Some(report.state)
+                && result == row.accepted.filter(|_| done)
+                && report.error.is_none() == done
+                && report.attempts <= row.dispatched
+        });
+        self.keep(
+            Rule::ReportsAreWhole,
+            whole && reports.len() == count(machine),
+        );
+    }
+
+    fn check_conclusion(&mut self, machine: &Machine, conclusion: &Conclusion) {
+        let mut reports = conclusion.tasks.iter();
+        let something =
+            conclusion.text.is_some() || reports.any(|report| report.state == TaskState::Completed);
+        let code = conclusion.error.as_ref().map(|error| error.code);
+        let missing = (self.replaced_before..)
+            .zip(conclusion.tasks.iter().skip(self.replaced_before))
+            .any(|(index, report)| {
+                report.state != TaskState::Completed
+                    && machine.task(index).is_some_and(|task| !task.optional)
+            });
+        let fits = match conclusion.state {
+            AnswerState::Completed => {
+                code.is_none() && something && !missing && conclusion.unplaced.is_empty()
+            }
+            AnswerState::Partial => code.is_some() && something,
+            AnswerState::Failed => code.is_some() && !something,
+            AnswerState::Cancelled => code == Some(ErrorCode::Cancelled),
+        };
+        self.keep(Rule::ReportsAreWhole, fits);
+    }
+}
+
+fn count(machine: &Machine) -> usize {
+    (0..)
+        .take_while(|&index| machine.task(index).is_some())
+        .count()
+}
