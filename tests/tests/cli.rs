@@ -5,9 +5,11 @@
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use amcp_tests::process::{Node, Sandbox, finish};
-use serde_json::Value;
+use amcp_tests::fake_ollama::{FakeOllama, Reply};
+use amcp_tests::process::{Node, PATIENCE, Ran, Sandbox, finish};
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 const WEATHER_AND_JOKE: &str = "What's the weather in Paris and tell me a programming joke?";
 const EXPENSES: &str = "Produce an expense summary report for Q4 2024";
@@ -550,4 +552,114 @@ async fn faults_lose_no_request() {
     assert_eq!(count("lost"), 0);
     assert!(count("specialists killed") > 0, "{}", ran.stdout);
     assert!(count("specialists restarted") > 0, "{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn a_model_plans_and_words_the_answer() {
+    let ollama = FakeOllama::start().await;
+    let plan = json!({
+        "reasoning": "arithmetic", "answer_directly": null,
+        "tasks": [{"id": "t1", "capability": "math.eval", "params": {"expression": "17 * 23"}, "depends_on": []}],
+    });
+    ollama.script([Reply::plan(&plan), Reply::text("It comes to 391.")]);
+    let args = [
+        "ask",
+        "--offline",
+        "--json",
+        "--llm",
+        "ollama",
+        "--model",
+        FakeOllama::MODEL,
+    ];
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.amcp(args);
+    command.args(["--ollama-url", &ollama.url(), "What is 17 * 23?"]);
+    let ran = finish(command).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let answer = ran.json();
+    assert_eq!(answer["planner"], "ollama/fake:1b");
+    assert_eq!(answer["answer"], "It comes to 391.");
+    assert!(!ran.stderr.contains("without a language model"), "{ran:?}");
+
+    // The same server, its address from OLLAMA_HOST: looked at and found well but for the reply to the probe.
+    let mut command = sandbox.amcp([
+        "doctor",
+        "--json",
+        "--http",
+        "127.0.0.1:0",
+        "--llm",
+        "ollama",
+    ]);
+    command
+        .args(["--model", "absent:7b"])
+        .env("OLLAMA_HOST", ollama.url());
+    let ran = finish(command).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let report = ran.json();
+    let checks = report["checks"].as_array().unwrap();
+    let ok = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap()["ok"].clone();
+    assert_eq!(ok("llm.server"), true, "{report}");
+    assert_eq!(ok("llm.model"), false, "{report}");
+}
+
+#[tokio::test]
+async fn a_dead_model_is_replaced_if_that_is_allowed_and_the_answer_says_so() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let url = format!("http://{free}");
+    let args = [
+        "ask",
+        "--offline",
+        "--llm",
+        "ollama",
+        "--model",
+        "m",
+        "--ollama-url",
+        &url,
+        "What is 17 * 23?",
+    ];
+    let sandbox = Sandbox::new();
+    let ran = sandbox.run(args).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("391"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("note: ") && ran.stderr.contains("llm_unavailable"),
+        "{ran:?}"
+    );
+
+    let mut command = sandbox.amcp(args);
+    command.env("AMCP_LLM_FALLBACK", "false");
+    let ran = finish(command).await;
+    assert_eq!(ran.code, 5, "{ran:?}");
+    assert!(
+        ran.stderr.contains("error: ") && ran.stdout.is_empty(),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_interrupted_ask_is_cancelled() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.amcp(["ask", "--json", "What is the weather in Paris?"]);
+    command
+        .env("AMCP_WEATHER_URL", &url)
+        .env("AMCP_GEOCODING_URL", &url)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let process = command.spawn().unwrap();
+    // The task is under way.
+    let _asked = timeout(PATIENCE, silent.accept()).await.unwrap().unwrap();
+    let id = process.id().unwrap().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-s", "INT", &id])
+        .status();
+    assert!(sent.unwrap().success());
+    let output = timeout(PATIENCE, process.wait_with_output()).await.unwrap();
+    let ran = Ran::from(output.unwrap());
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert_eq!(ran.json()["state"], "cancelled");
 }

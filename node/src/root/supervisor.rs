@@ -230,3 +230,152 @@ impl RootState {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Part;
+
+    impl Actor for Part {
+        type Msg = ();
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<()>,
+            (): (),
+            (): &mut (),
+        ) -> Result<(), ActorProcessingErr> {
+            panic!("as it was told")
+        }
+    }
+
+    type Log = Arc<Mutex<Vec<(&'static str, ActorCell)>>>;
+
+    fn spec(name: &'static str, log: &Log) -> ChildSpec {
+        let log = log.clone();
+        ChildSpec {
+            name,
+            policy: RestartPolicy::default(),
+            start: Arc::new(move |supervisor| {
+                let log = log.clone();
+                Box::pin(async move {
+                    let (part, _) = Actor::spawn_linked(None, Part, (), supervisor)
+                        .await
+                        .map_err(|error| error.to_string())?;
+                    log.lock().unwrap().push((name, part.get_cell()));
+                    Ok(part.get_cell())
+                })
+            }),
+        }
+    }
+
+    async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+        let found = async {
+            loop {
+                if let Some(found) = look() {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let patience = Duration::from_secs(3_600);
+        tokio::time::timeout(patience, found).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_panics_or_is_killed_is_started_again_and_the_others_stay() {
+        let log = Log::default();
+        let (fate, _) = watch::channel(None);
+        let specs = vec![spec("a", &log), spec("b", &log)];
+        let (root, ended) = Actor::spawn(None, RootSupervisor, (specs, fate))
+            .await
+            .unwrap();
+        let started = |n: usize| log.lock().unwrap().get(n).cloned();
+        started(1).unwrap().1.send_message(()).unwrap();
+        let (name, second) = until(|| started(2)).await;
+        assert_eq!(name, "b");
+        second.kill();
+        assert_eq!(until(|| started(3)).await.0, "b");
+        assert_eq!(
+            log.lock()
+                .unwrap()
+                .iter()
+                .filter(|(name, _)| *name == "a")
+                .count(),
+            1
+        );
+        root.send_message(RootMsg::Stop).unwrap();
+        ended.await.unwrap();
+        let (_, last) = started(3).unwrap();
+        assert_eq!(last.get_status(), ractor::ActorStatus::Stopped);
+        assert!(
+            started(4).is_none(),
+            "what is stopped with the node is not started again"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_ends_too_often_ends_the_node_with_its_name() {
+        let log = Log::default();
+        let (fate, mut seen) = watch::channel(None);
+        let specs = vec![spec("steady", &log), spec("broken", &log)];
+        let (_, ended) = Actor::spawn(None, RootSupervisor, (specs, fate))
+            .await
+            .unwrap();
+        let killer = log.clone();
+        let kill = tokio::spawn(async move {
+            let mut killed = 0;
+            loop {
+                let next = until(|| {
+                    let log = killer.lock().unwrap();
+                    log.iter()
+                        .filter(|(name, _)| *name == "broken")
+                        .nth(killed)
+                        .cloned()
+                });
+                next.await.1.kill();
+                killed += 1;
+            }
+        });
+        let reason = seen.wait_for(Option::is_some).await.unwrap().clone();
+        assert_eq!(reason.unwrap(), "broken ended too often");
+        ended.await.unwrap();
+        kill.abort();
+        let intensity = RestartPolicy::default().restart_intensity as usize;
+        let starts = log
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| *name == "broken")
+            .count();
+        assert_eq!(starts, intensity + 1);
+        let (_, steady) = log.lock().unwrap().first().cloned().unwrap();
+        assert_eq!(steady.get_status(), ractor::ActorStatus::Stopped);
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_part_does_not_start_does_not_start() {
+        let broken = ChildSpec {
+            start: Arc::new(|_| Box::pin(async { Err("no luck".to_owned()) })),
+            ..spec("broken", &Log::default())
+        };
+        let (fate, _) = watch::channel(None);
+        let error = Actor::spawn(None, RootSupervisor, (vec![broken], fate))
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("broken does not start: no luck"),
+            "{error}"
+        );
+    }
+}
