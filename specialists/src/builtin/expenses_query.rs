@@ -127,11 +127,11 @@ impl ExpensesQuery {
                     "type": "string", "pattern": QUARTER_PATTERN, "x-kind": "quarter", "examples": ["Q4 2024"],
                     "description": "A quarter; without a year the latest one.",
                 },
-                "year": {"type": "integer", "minimum": 1900, "maximum": 2200, "x-kind": "year", "description": "A whole year."},
                 "month": {
                     "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$", "x-kind": "month", "examples": ["2024-10"],
                     "description": "A month.",
                 },
+                "year": {"type": "integer", "minimum": 1900, "maximum": 2200, "x-kind": "year", "description": "A whole year."},
                 "from": date("The first day.", "from"),
                 "to": date("The last day.", "to"),
                 "department": department,
@@ -191,14 +191,23 @@ impl Specialist for ExpensesQuery {
         }];
         capability.keywords = words(KEYWORDS);
         capability.examples = vec![
+            // Each period once after "for" and once after "in": planners learn from examples which word leads to which param.
             example("Expenses for Q4 2024", json!({"quarter": "Q4 2024"})),
+            example(
+                "What did operations cost us in Q2 2025?",
+                json!({"quarter": "Q2 2025", "department": "Operations"}),
+            ),
             example(
                 "What did Sales spend on travel in 2023?",
                 json!({"department": "Sales", "category": "Travel", "year": 2023}),
             ),
             example(
-                "List all expenses of Marketing in October 2024",
+                "List all expenses of Marketing in 2024-10",
                 json!({"department": "Marketing", "month": "2024-10"}),
+            ),
+            example(
+                "Spending from 2025-01-01 to 2025-02-15",
+                json!({"from": "2025-01-01", "to": "2025-02-15"}),
             ),
             example(
                 "SELECT vendor, sum(amount) FROM expenses GROUP BY vendor",

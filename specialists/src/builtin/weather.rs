@@ -104,10 +104,9 @@ impl Wanted {
                 invalid(format!("'{shown}' is no date")).hint("write dates like 2025-03-31")
             })?),
         };
-        let units = if task.text("units") == "imperial" {
-            Units::Imperial
-        } else {
-            Units::Metric
+        let units = match task.text("units") {
+            "imperial" | "fahrenheit" => Units::Imperial,
+            _ => Units::Metric,
         };
         Ok(Self {
             city: city.to_owned(),
@@ -134,7 +133,10 @@ impl Specialist for Weather {
                     "examples": ["Paris", "New York", "Tokyo"],
                 },
                 "date": {"type": "string", "format": "date", "x-kind": "date", "description": "The day; today without it."},
-                "units": {"type": "string", "enum": ["metric", "imperial"], "default": "metric", "x-kind": "units", "description": "°C and mm, or °F and inches."},
+                "units": {
+                    "type": "string", "enum": ["metric", "imperial", "celsius", "fahrenheit"], "default": "metric", "x-kind": "units",
+                    "description": "Metric or imperial units.",
+                },
             },
             "required": ["city"],
             "additionalProperties": false,
@@ -155,7 +157,7 @@ impl Specialist for Weather {
             example("Will it rain in Tokyo?", json!({"city": "Tokyo"})),
             example(
                 "How warm is it in New York in Fahrenheit?",
-                json!({"city": "New York", "units": "imperial"}),
+                json!({"city": "New York", "units": "fahrenheit"}),
             ),
         ];
         AgentCard::new(AGENT, "Knows the weather.", vec![capability])
@@ -203,7 +205,7 @@ mod tests {
         );
         let new_york = ask(
             &offline(),
-            json!({"city": "NYC", "units": "imperial", "date": "2025-07-04"}),
+            json!({"city": "NYC", "units": "fahrenheit", "date": "2025-07-04"}),
             &context(1),
         )
         .await
