@@ -31,7 +31,7 @@ pub(super) fn with_suppliers(
             chain.retain(|link| !chosen.contains(link));
             chosen.extend(chain);
         }
-        for param in unsaid_inputs(reading, range, entry) {
+        for param in needed_inputs(reading, range, entry) {
             let provided = chosen
                 .iter()
                 .any(|&other| feeds_param(reading, other, entry, &param));
@@ -49,7 +49,12 @@ fn feeds_param(reading: &Reading<'_>, producer: usize, consumer: usize, param: &
 }
 
 /// Where in the producer's result the consumer's param is.
-fn path_of(reading: &Reading<'_>, producer: usize, consumer: usize, param: &str) -> Option<String> {
+pub(super) fn path_of(
+    reading: &Reading<'_>,
+    producer: usize,
+    consumer: usize,
+    param: &str,
+) -> Option<String> {
     let (from, to) = (
         reading.index.entry(producer)?,
         reading.index.entry(consumer)?,
@@ -58,20 +63,32 @@ fn path_of(reading: &Reading<'_>, producer: usize, consumer: usize, param: &str)
     wires.find(|w| w.param == param).map(|w| w.path)
 }
 
-/// The required inputs of a capability that the clause itself does not say.
-fn unsaid_inputs(reading: &Reading<'_>, range: &Range<usize>, entry: usize) -> Vec<String> {
+/// The inputs of a capability that the clause itself does not say; what is merely left of its words is not said.
+pub(super) fn unsaid_inputs(
+    reading: &Reading<'_>,
+    range: &Range<usize>,
+    entry: usize,
+) -> Vec<String> {
     let Some(card) = reading.index.entry(entry) else {
         return Vec::new();
     };
-    if !card.spec.params.iter().any(|p| p.required && p.consumed) {
+    if !card.spec.params.iter().any(|p| p.consumed) {
         return Vec::new();
     }
-    let said = fill(reading.query, &card.spec, range.clone(), Reach::Clause, &[]);
-    let unsaid = card.spec.params.iter().filter(|p| p.required && p.consumed);
+    let said = fill(reading.query, &card.spec, range.clone(), Reach::Named, &[]);
+    let unsaid = card.spec.params.iter().filter(|p| p.consumed);
     unsaid
         .filter(|p| !said.values.contains_key(&p.name))
         .map(|p| p.name.clone())
         .collect()
+}
+
+fn needed_inputs(reading: &Reading<'_>, range: &Range<usize>, entry: usize) -> Vec<String> {
+    let mut inputs = unsaid_inputs(reading, range, entry);
+    let card = reading.index.entry(entry);
+    inputs
+        .retain(|input| card.is_some_and(|c| c.capability().required_params().any(|p| p == input)));
+    inputs
 }
 
 /// Whether a capability needs one that takes a param of which the clause lists several values; `chain` is the way there.
@@ -85,7 +102,7 @@ fn has_lists(
         return false;
     }
     chain.push(entry);
-    for param in unsaid_inputs(reading, range, entry) {
+    for param in needed_inputs(reading, range, entry) {
         let Some(supplier) = supplier(reading, range, entry, &param) else {
             continue;
         };

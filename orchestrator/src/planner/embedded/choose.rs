@@ -12,7 +12,7 @@ use super::index::Hit;
 use super::kind::Kind;
 use super::rank::{PLACED, Ranked, Reading};
 use super::spec::Param;
-use super::wiring::{feeds, producers};
+use super::wiring::{feeds, producers, wires};
 
 /// Further capabilities of a clause that are looked at.
 const MAX_FURTHER: usize = 8;
@@ -76,49 +76,58 @@ fn add_further(
     .used;
     let mut fed: BTreeSet<(usize, String)> = BTreeSet::new();
     // Each addition may connect to the next one.
-    for _ in 0..3 {
-        let before = chosen.len();
+    for _ in 0..MAX_FURTHER {
+        let mut best: Option<(usize, usize, (usize, String))> = None;
+        let mut user = None;
         for candidate in ranked.iter().take(MAX_FURTHER) {
-            if chosen.contains(&candidate.entry) {
+            let entry = candidate.entry;
+            if chosen.contains(&entry) {
                 continue;
             }
-            let (said, exactly) = remaining(reading, clause, &values, candidate.entry, chosen);
-            let wanted = chosen.iter().copied().find_map(|consumer| {
-                let param = open_input(reading, candidate.entry, consumer, &fed)?;
-                (said >= WANTED).then_some((consumer, param))
-            });
-            let uses = chosen
-                .iter()
-                .any(|&c| feeds(reading.index, c, candidate.entry));
-            let named = exactly >= PLACED && uses;
-            if let Some(input) = wanted {
-                fed.insert(input);
-                chosen.push(candidate.entry);
-            } else if named {
-                chosen.push(candidate.entry);
+            let (said, exactly) = remaining(reading, clause, &values, entry, chosen);
+            let open = open_inputs(reading, entry, chosen, &fed);
+            for (rank, input) in open.into_iter().filter(|_| said >= WANTED) {
+                if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
+                    best = Some((rank, entry, input));
+                }
             }
+            let uses = chosen.iter().any(|&c| feeds(reading.index, c, entry));
+            user = user.or((exactly >= PLACED && uses).then_some(entry));
         }
-        if chosen.len() == before {
-            return;
+        match (best, user) {
+            (Some((_, entry, input)), _) => {
+                fed.insert(input);
+                chosen.push(entry);
+            }
+            (None, Some(entry)) => chosen.push(entry),
+            (None, None) => return,
         }
     }
 }
 
-/// A param of `consumer` that `producer` can fill and that nothing fills yet.
-fn open_input(
+/// The inputs of those chosen that `producer` can fill and nothing fills yet, with the rank of the type.
+fn open_inputs(
     reading: &Reading<'_>,
     producer: usize,
-    consumer: usize,
+    chosen: &[usize],
     fed: &BTreeSet<(usize, String)>,
-) -> Option<String> {
-    let (from, to) = (
-        reading.index.entry(producer)?,
-        reading.index.entry(consumer)?,
-    );
-    super::wiring::wires(from.capability(), to.capability())
-        .into_iter()
-        .map(|wire| wire.param)
-        .find(|param| !fed.contains(&(consumer, param.clone())))
+) -> Vec<(usize, (usize, String))> {
+    let Some(from) = reading.index.entry(producer) else {
+        return Vec::new();
+    };
+    let mut open = Vec::new();
+    for &consumer in chosen {
+        let Some(to) = reading.index.entry(consumer) else {
+            continue;
+        };
+        for wire in wires(from.capability(), to.capability()) {
+            let input = (consumer, wire.param);
+            if !fed.contains(&input) {
+                open.push((wire.rank, input));
+            }
+        }
+    }
+    open
 }
 
 /// What the clause says of a capability beyond what it says of those chosen: in all, and by its own name and keywords.

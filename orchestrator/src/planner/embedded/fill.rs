@@ -143,6 +143,7 @@ pub(super) fn fill(
     phrase::cued(&mut filler);
     if reach != Reach::Elsewhere {
         phrase::quoted(&mut filler);
+        phrase::modifiers(&mut filler);
     }
     if reach == Reach::Clause {
         phrase::names(&mut filler);
@@ -277,17 +278,27 @@ impl<'a> Filler<'a> {
                 }
             }
         }
-        // Stable: of equal ones the first param takes the first fact.
-        pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+        // Stable: of equal ones the first param takes the first fact; a whole meaning goes before a part of one.
+        pairs.sort_by(|a, b| {
+            let parts = self.is_part(a.1, a.2).cmp(&self.is_part(b.1, b.2));
+            parts.then(b.0.total_cmp(&a.0))
+        });
         let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
+        // Once a param took a period with its whole meaning no other gets a part of one.
+        let mut took_whole = false;
         for (_, index, fact, value) in pairs.iter().cloned() {
             let open = self.values.get(index).is_some_and(Vec::is_empty);
-            let shared = values::is_derived(self.spec.params.get(index), fact);
+            let shared = self.is_part(index, fact);
+            if shared && took_whole {
+                continue;
+            }
             if open && (shared || self.are_free(fact.tokens.clone())) {
+                took_whole |= !shared && values::is_period(fact);
                 self.put(index, value, fact.tokens.clone());
                 ends.insert(index, fact.tokens.end);
             }
         }
+        self.whole_day(&ends);
         pairs.sort_by_key(|(_, _, fact, _)| fact.tokens.start);
         for (_, index, fact, value) in pairs {
             let several = self
@@ -303,6 +314,47 @@ impl<'a> Filler<'a> {
                 self.put(index, value, fact.tokens.clone());
                 *end = fact.tokens.end;
             }
+        }
+    }
+
+    /// Whether the param would take only a part of what the fact means, such as the year of a quarter.
+    fn is_part(&self, param: usize, fact: &Fact) -> bool {
+        values::is_derived(self.spec.params.get(param), fact)
+    }
+
+    /// A single day for a range from one day to another is the range of that day.
+    fn whole_day(&mut self, given: &BTreeMap<usize, usize>) {
+        let role =
+            |param: &Param, word| param.kind == Kind::Date && values::role(param, word) > 0.0;
+        let params = &self.spec.params;
+        let begins: Vec<usize> = (0..params.len())
+            .filter(|&i| params.get(i).is_some_and(|p| role(p, "from")))
+            .collect();
+        let ends: Vec<usize> = (0..params.len())
+            .filter(|&i| params.get(i).is_some_and(|p| role(p, "to")))
+            .collect();
+        let ([begin], [end]) = (begins.as_slice(), ends.as_slice()) else {
+            return;
+        };
+        let (from, to) = match (given.get(begin), given.get(end)) {
+            (Some(_), None) => (*begin, *end),
+            (None, Some(_)) => (*end, *begin),
+            _ => return,
+        };
+        let (Some(given), Some(param)) = (given.get(&from), params.get(from)) else {
+            return;
+        };
+        let fact = self.query.facts.iter().find(|f| f.tokens.end == *given);
+        let directed =
+            fact.is_none_or(|f| values::role(param, self.word_before(f.tokens.start)) > 0.0);
+        if let Some(value) = self
+            .values
+            .get(from)
+            .and_then(|v| v.first())
+            .cloned()
+            .filter(|_| !directed)
+        {
+            self.put(to, value, 0..0);
         }
     }
 
@@ -403,11 +455,15 @@ impl<'a> Filler<'a> {
 
     fn longest_choice<'p>(&self, param: &'p Param, at: usize) -> Option<&'p Choice> {
         let fits = |c: &&Choice| self.starts(at, &c.stems) && !is_ambiguous(&c.stems);
-        param
-            .choices
-            .iter()
-            .filter(fits)
-            .max_by_key(|c| c.stems.len())
+        // Of equal ones the first: an enumeration may list two spellings.
+        let candidates = param.choices.iter().filter(fits);
+        candidates.reduce(|best, next| {
+            if next.stems.len() > best.stems.len() {
+                next
+            } else {
+                best
+            }
+        })
     }
 
     fn starts(&self, at: usize, stems: &[String]) -> bool {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::kind::Kind;
 use super::spec::{Spec, value_stems};
 use super::text::{stem, tokens};
-use super::words::{is_generic, is_generic_stem, is_stop, synonyms};
+use super::words::{is_generic, is_stop, synonyms};
 
 /// What a word is worth where it stands. A capability's name and keywords were chosen to be found by; a description has
 /// filler words; examples are many words each; params' names and values are said of other things as well.
@@ -24,6 +24,8 @@ const PARAM: f32 = 0.4;
 const VALUE: f32 = 0.3;
 /// A share's symbol is hardly said of anything else.
 const TICKER: f32 = 1.6;
+/// A company's name is.
+const COMPANY: f32 = 0.8;
 /// BM25's k1, its usual value: how soon more of the same word stops counting.
 const SATURATION: f32 = 1.2;
 /// A verb like "show" says that something is wanted, hardly what.
@@ -77,7 +79,17 @@ pub(super) struct Index {
 }
 
 /// The weights of one stem, by entry.
-type Weights = BTreeMap<String, BTreeMap<usize, (f32, bool)>>;
+type Weights = BTreeMap<String, BTreeMap<usize, Weight>>;
+
+/// What a stem is worth for one entry.
+#[derive(Debug, Default, Clone, Copy)]
+struct Weight {
+    worth: f32,
+    /// It is in the name or the keywords.
+    exact: bool,
+    /// Some word with this stem is more than a generic verb: "bookings" is, "book" is not.
+    plain: bool,
+}
 
 impl Index {
     pub(super) fn new(catalogue: &Catalogue) -> Self {
@@ -184,7 +196,7 @@ impl Index {
     }
 }
 
-fn term(stem: String, by_entry: BTreeMap<usize, (f32, bool)>, entries: usize) -> Term {
+fn term(stem: String, by_entry: BTreeMap<usize, Weight>, entries: usize) -> Term {
     #[expect(clippy::cast_precision_loss, reason = "catalogues are small")]
     let (n, df) = (entries as f32, by_entry.len() as f32);
     let rarity = |df: f32| (1.0 + (n - df + 0.5) / (df + 0.5)).ln();
@@ -192,20 +204,22 @@ fn term(stem: String, by_entry: BTreeMap<usize, (f32, bool)>, entries: usize) ->
     let idf = rarity(df) / rarity(1.0);
     // A word that a family of capabilities shares still says that the family is meant; one on most cards says nothing.
     let spread = if df <= 2.0 || df / n <= 0.5 { 1.0 } else { 0.4 };
+    let generic = !by_entry.values().any(|w| w.plain);
+    let factor = if generic { GENERIC } else { 1.0 };
     let hits = by_entry
         .into_iter()
-        .map(|(entry, (weight, exact))| {
-            let weight = weight * (SATURATION + 1.0) / (weight + SATURATION);
+        .map(|(entry, Weight { worth, exact, .. })| {
+            let weight = factor * worth * (SATURATION + 1.0) / (worth + SATURATION);
             Hit {
                 entry,
                 gain: weight * idf,
                 strength: weight * spread,
-                exact,
+                exact: exact && !generic,
             }
         })
         .collect();
     Term {
-        generic: is_generic_stem(&stem),
+        generic,
         stem,
         hits,
     }
@@ -217,18 +231,14 @@ fn weigh(weights: &mut Weights, entry: usize, capability: &Capability, spec: &Sp
         if lower.is_empty() || is_stop(&lower) {
             return;
         }
-        let weight = if is_generic_stem(&stem(&lower)) {
-            weight * GENERIC
-        } else {
-            weight
-        };
         let slot = weights
             .entry(stem(&lower))
             .or_default()
             .entry(entry)
-            .or_insert((0.0, false));
-        slot.0 += weight;
-        slot.1 |= weight >= KEYWORD;
+            .or_default();
+        slot.worth += weight;
+        slot.exact |= weight >= KEYWORD;
+        slot.plain |= !is_generic(&lower);
     };
     for part in capability.name.as_str().split(['.', '_', '-']) {
         add(part, NAME);
@@ -253,19 +263,9 @@ fn weigh(weights: &mut Weights, entry: usize, capability: &Capability, spec: &Sp
     for stems in example_stems(capability) {
         for stem in stems {
             // Several examples with one word are no stronger than one.
-            let slot = weights
-                .entry(stem)
-                .or_default()
-                .entry(entry)
-                .or_insert((0.0, false));
-            slot.0 = slot
-                .0
-                .max(EXAMPLE)
-                .max(if slot.0 > 0.0 && slot.0 < KEYWORD {
-                    slot.0
-                } else {
-                    0.0
-                });
+            let slot = weights.entry(stem).or_default().entry(entry).or_default();
+            slot.worth = slot.worth.max(EXAMPLE);
+            slot.plain = true;
         }
     }
     weigh_params(weights, entry, spec);
@@ -277,8 +277,9 @@ fn weigh_params(weights: &mut Weights, entry: usize, spec: &Spec) {
             .entry(stem.clone())
             .or_default()
             .entry(entry)
-            .or_insert((0.0, false));
-        slot.0 = slot.0.max(weight);
+            .or_default();
+        slot.worth = slot.worth.max(weight);
+        slot.plain = true;
     };
     for param in &spec.params {
         for word in param.words.iter().filter(|w| !is_stop(w) && !is_generic(w)) {
@@ -292,6 +293,8 @@ fn weigh_params(weights: &mut Weights, entry: usize, spec: &Spec) {
                     .is_some_and(|v| v.bytes().all(|b| b.is_ascii_uppercase()));
             let weight = if symbol && choice.stems.len() == 1 {
                 TICKER
+            } else if param.kind == Kind::Ticker {
+                COMPANY
             } else {
                 VALUE
             };

@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Topic,
     /// Whatever is left of the clause.
     Text,
+    /// A text or something larger, which words give only between quotes or after a colon.
+    Content,
     /// Nothing that a query can say.
     Opaque,
 }
@@ -67,14 +69,16 @@ pub(super) fn variant(schema: &Value) -> &Value {
 
 /// The kind of a param with this schema, the words of whose name and whose samples are given.
 pub(super) fn kind_of(
-    schema: &Value,
+    (schema, annotation): (&Value, Option<&str>),
     words: &[String],
     samples: &[&str],
     judge: Option<&Schema>,
 ) -> Kind {
-    let annotated = schema.get("x-kind").and_then(Value::as_str);
-    if let Some(kind) = annotated.and_then(annotated_kind) {
+    if let Some(kind) = annotation.and_then(annotated_kind) {
         return kind;
+    }
+    if annotation == Some("content") {
+        return content_kind(schema);
     }
     if schema.get("enum").is_some() {
         return Kind::Choice;
@@ -85,6 +89,7 @@ pub(super) fn kind_of(
         Some("integer" | "number") if last == "year" => return Kind::Year,
         Some("integer" | "number") => return Kind::Number,
         Some("object" | "array" | "null") => return Kind::Opaque,
+        None if is_composed(schema) => return Kind::Opaque,
         _ => {}
     }
     let by_format = match schema.get("format").and_then(Value::as_str) {
@@ -101,6 +106,21 @@ pub(super) fn kind_of(
         .or_else(|| sample_kind(samples))
         .or_else(|| words.iter().rev().find_map(|w| name_kind(w)))
         .unwrap_or_else(|| prose_kind(schema, samples))
+}
+
+fn content_kind(schema: &Value) -> Kind {
+    if type_of(schema) == Some("string") {
+        Kind::Content
+    } else {
+        Kind::Opaque
+    }
+}
+
+/// Whether a schema consists of others, none of which words can fill.
+fn is_composed(schema: &Value) -> bool {
+    ["anyOf", "oneOf", "allOf", "$ref"]
+        .iter()
+        .any(|key| schema.get(key).is_some())
 }
 
 fn annotated_kind(kind: &str) -> Option<Kind> {
@@ -194,8 +214,8 @@ fn name_kind(word: &str) -> Option<Kind> {
         "sql" => Kind::Sql,
         "email" | "mail" => Kind::Email,
         "url" | "uri" | "link" | "website" | "href" => Kind::Url,
-        "text" | "body" | "content" | "message" | "input" | "note" | "prompt" | "document"
-        | "description" => Kind::Text,
+        "content" | "document" | "data" => Kind::Content,
+        "text" | "body" | "message" | "input" | "note" | "prompt" | "description" => Kind::Text,
         "topic" | "subject" | "title" | "about" | "theme" | "query" | "term" | "terms"
         | "keywords" | "question" => Kind::Topic,
         "city" | "location" | "place" | "town" | "country" | "region" | "address" | "name"

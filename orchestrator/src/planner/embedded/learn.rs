@@ -2,6 +2,8 @@
 //!
 //! Does not read queries.
 
+use std::collections::BTreeSet;
+
 use amcp_protocol::Capability;
 use jiff::civil::Date;
 use serde_json::Value;
@@ -13,7 +15,7 @@ use super::text::{Token, tokens};
 use super::words::{is_article, is_stop};
 
 /// Learns from the examples which words stand before a param's value, after a number, and which other names a value has.
-pub(super) fn learn(capability: &Capability, params: &mut [Param]) {
+pub(super) fn learn(capability: &Capability, known: &BTreeSet<String>, params: &mut [Param]) {
     let today = Date::constant(2000, 1, 1);
     for example in &capability.examples {
         let words = tokens(&example.query);
@@ -28,7 +30,12 @@ pub(super) fn learn(capability: &Capability, params: &mut [Param]) {
             {
                 match place_of(value, &words) {
                     Some(at) => {
-                        learn_before(param, &words, at);
+                        let after = words.get(at + value.as_str().map_or(1, |v| tokens(v).len()));
+                        if let Some(head) = after.filter(|t| known.contains(&t.stem)) {
+                            param.heads.insert(head.stem.clone());
+                        } else {
+                            learn_before(param, &words, at);
+                        }
                         if value.is_number()
                             && let Some(unit) = words
                                 .get(at + 1)

@@ -50,17 +50,17 @@ fn cue_strength(filler: &Filler<'_>, param: &Param, at: usize) -> Option<f32> {
     if word.is_empty()
         || !matches!(
             param.kind,
-            Kind::Name | Kind::Topic | Kind::Text | Kind::Ticker
+            Kind::Name | Kind::Topic | Kind::Text | Kind::Content | Kind::Ticker
         )
     {
         return None;
     }
     // A text's learned cue may be any word; only those that are grammar announce anything elsewhere.
     let learned = param.cues.contains(word)
-        && (is_stop(word) || !filler.is_known_word(at) || param.kind == Kind::Text);
+        && (is_stop(word) || !filler.is_known_word(at) || is_text(param.kind));
     let stem = filler.query.token(at).map_or("", |t| t.stem.as_str());
     let own = param.words.iter().any(|w| w == stem);
-    if filler.reach == Reach::Elsewhere && param.kind == Kind::Text {
+    if filler.reach == Reach::Elsewhere && is_text(param.kind) {
         return None;
     }
     if learned {
@@ -73,6 +73,10 @@ fn cue_strength(filler: &Filler<'_>, param: &Param, at: usize) -> Option<f32> {
         return Some(2.0 + if param.required { 0.5 } else { 0.0 });
     }
     (param.required && kind_cue(param.kind, word)).then_some(1.0)
+}
+
+fn is_text(kind: Kind) -> bool {
+    matches!(kind, Kind::Text | Kind::Content)
 }
 
 /// Cues that a param's own name suggests.
@@ -93,7 +97,7 @@ fn named_cue(param: &Param, word: &str) -> bool {
             "citi", "locat", "place", "town", "room", "countri", "region", "address", "languag",
         ]),
         "by" => named(&["author", "artist", "user"]),
-        "saying" | "says" | "stating" | "reading" | ":" => param.kind == Kind::Text,
+        "saying" | "says" | "stating" | "reading" | ":" => is_text(param.kind),
         _ => false,
     }
 }
@@ -117,7 +121,7 @@ type Found = Vec<(Value, Range<usize>)>;
 fn phrases(filler: &Filler<'_>, param: &Param, from: usize) -> Option<Found> {
     let found = if param.kind == Kind::Topic {
         topic(filler, param, from).into_iter().collect()
-    } else if param.kind == Kind::Text {
+    } else if is_text(param.kind) {
         text_after(filler, param, from).into_iter().collect()
     } else {
         listed_names(filler, param, from)
@@ -396,9 +400,43 @@ fn is_pronoun(lower: &str) -> bool {
     )
 }
 
+/// Gives names and topics the words before what the examples show them before: "a chuck norris joke".
+pub(super) fn modifiers(filler: &mut Filler<'_>) {
+    for (index, param) in filler.open() {
+        if !matches!(param.kind, Kind::Name | Kind::Topic) || param.heads.is_empty() {
+            continue;
+        }
+        let query = filler.query;
+        let is_head = |at: &usize| {
+            query
+                .token(*at)
+                .is_some_and(|t| param.heads.contains(&t.stem))
+        };
+        let Some(head) = filler.range.clone().find(is_head) else {
+            continue;
+        };
+        let says = |at: usize| {
+            is_free_word(filler, at)
+                && query.is_content(at)
+                && !filler.is_known_word(at)
+                && !is_command(query.lower(at))
+        };
+        let mut start = head;
+        while start > filler.range.start && head - start < MAX_PLAIN_NAME && says(start - 1) {
+            start -= 1;
+        }
+        let value = param
+            .accepted_text(&[query.slice(start..head)])
+            .filter(|_| start < head);
+        if let Some(value) = value {
+            filler.put(index, value, start..head);
+        }
+    }
+}
+
 /// Gives quoted texts to the params that take texts.
 pub(super) fn quoted(filler: &mut Filler<'_>) {
-    let takers = [Kind::Text, Kind::Topic, Kind::Name];
+    let takers = [Kind::Text, Kind::Content, Kind::Topic, Kind::Name];
     let order = |param: &Param| takers.iter().position(|&kind| kind == param.kind);
     for at in filler.range.clone() {
         let Some(token) = filler
@@ -414,7 +452,7 @@ pub(super) fn quoted(filler: &mut Filler<'_>) {
         let taker = filler
             .open()
             .into_iter()
-            .filter(|(_, p)| order(p).is_some())
+            .filter(|(_, p)| order(p).is_some() && (p.required || p.kind != Kind::Name))
             .min_by_key(|(_, p)| (!p.required, order(p)))
             .and_then(|(index, param)| Some((index, param.accepted_text(&[token.text])?)));
         if let Some((index, value)) = taker {

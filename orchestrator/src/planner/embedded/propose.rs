@@ -9,7 +9,7 @@ use amcp_protocol::{ProposedPlan, ProposedTask};
 use serde_json::{Map, Value, json};
 
 use super::chain;
-use super::choose::{choose, lacks_in};
+use super::choose::{choose, lacks_in, supplier};
 use super::clause::{Clause, clauses};
 use super::fill::{Filled, Reach, fill};
 use super::index::Entry;
@@ -243,7 +243,7 @@ fn draft(
         let Some(card) = reading.index.entry(entry) else {
             continue;
         };
-        let inputs = inputs_within(reading, &chosen, entry);
+        let inputs = inputs_of(reading, range, &chosen, entry);
         let values = fill_entry(reading, card, entry, range, &inputs);
         used.iter_mut().zip(&values.used).for_each(|(a, b)| *a |= b);
         filled.push((entry, values));
@@ -328,19 +328,26 @@ fn fill_entry(
     values
 }
 
-/// The params that other capabilities of the same clause will fill.
-fn inputs_within(reading: &Reading<'_>, chosen: &[usize], entry: usize) -> Vec<String> {
+/// The params that other tasks will fill, because the clause does not say them itself.
+fn inputs_of(
+    reading: &Reading<'_>,
+    range: &Range<usize>,
+    chosen: &[usize],
+    entry: usize,
+) -> Vec<String> {
     let Some(card) = reading.index.entry(entry) else {
         return Vec::new();
     };
-    let others = chosen
-        .iter()
-        .filter(|&&other| other != entry)
-        .filter_map(|&other| reading.index.entry(other));
-    others
-        .flat_map(|other| wires(other.capability(), card.capability()))
-        .map(|wire| wire.param)
-        .collect()
+    let unsaid = chain::unsaid_inputs(reading, range, entry);
+    let fed = |param: &&String| {
+        let from = |other: usize| chain::path_of(reading, other, entry, param).is_some();
+        chosen.iter().any(|&other| other != entry && from(other))
+    };
+    let required = |param: &&String| card.capability().required_params().any(|p| p == *param);
+    let supplied =
+        |param: &&String| required(param) && supplier(reading, range, entry, param).is_some();
+    let inputs = unsaid.iter().filter(|param| fed(param) || supplied(param));
+    inputs.cloned().collect()
 }
 
 fn explicit_inputs(

@@ -34,6 +34,8 @@ pub(super) struct Param {
     pub(super) choices: Vec<Choice>,
     /// Lower-case words that stand before a value, as the examples show.
     pub(super) cues: BTreeSet<String>,
+    /// Stems of words that a value stands before, as the examples show: "a programming joke".
+    pub(super) heads: BTreeSet<String>,
     /// Stems of the words after a number, and of the param's name.
     pub(super) words: Vec<String>,
     /// A value as the card shows it; its spelling is kept.
@@ -80,10 +82,9 @@ impl Spec {
             .iter()
             .map(|(name, schema)| param(capability, name, schema))
             .collect();
-        learn(capability, &mut params);
         // The order in which people name required things first.
         params.sort_by_key(|p| !p.required);
-        let words = capability
+        let words: BTreeSet<String> = capability
             .name
             .as_str()
             .split(['.', '_', '-'])
@@ -98,12 +99,13 @@ impl Spec {
             .filter(|w| !w.is_empty() && !is_stop(w))
             .map(|w| stem(&w))
             .collect();
+        learn(capability, &words, &mut params);
         Self { params, words }
     }
 }
 
-fn param(capability: &Capability, name: &str, schema: &Value) -> Param {
-    let schema = variant(schema);
+fn param(capability: &Capability, name: &str, declared: &Value) -> Param {
+    let schema = variant(declared);
     let list = type_of(schema) == Some("array");
     let item = if list {
         schema.get("items").map_or(schema, variant)
@@ -113,15 +115,17 @@ fn param(capability: &Capability, name: &str, schema: &Value) -> Param {
     let judge = Schema::compile(item).ok();
     let shown: Vec<&str> = item
         .get("examples")
-        .or_else(|| schema.get("examples"))
+        .or_else(|| declared.get("examples"))
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
         .filter_map(Value::as_str)
         .collect();
+    let annotation = item.get("x-kind").or_else(|| declared.get("x-kind"));
+    let annotation = annotation.and_then(Value::as_str);
     let samples = samples(capability, name, &shown);
     let words = name_words(name);
-    let kind = kind_of(item, &words, &samples, judge.as_ref());
+    let kind = kind_of((item, annotation), &words, &samples, judge.as_ref());
     let known = known_values(item, kind, &shown, &samples);
     Param {
         name: name.to_owned(),
@@ -129,7 +133,7 @@ fn param(capability: &Capability, name: &str, schema: &Value) -> Param {
         required: capability.required_params().any(|r| r == name),
         list,
         consumed: capability.consumes.iter().any(|c| c.param == name),
-        default: schema.get("default").cloned(),
+        default: declared.get("default").cloned(),
         choices: known
             .into_iter()
             .filter_map(|value| {
@@ -141,9 +145,10 @@ fn param(capability: &Capability, name: &str, schema: &Value) -> Param {
             .filter(|choice| !choice.stems.is_empty())
             .collect(),
         cues: BTreeSet::new(),
+        heads: BTreeSet::new(),
         words: words.iter().map(|w| stem(w)).collect(),
         sample: samples.first().map(|&s| s.to_owned()),
-        unit_seconds: unit_of(schema, &words),
+        unit_seconds: unit_of(declared, &words),
         schema: judge,
     }
 }
@@ -280,7 +285,7 @@ mod tests {
                 "content",
                 json!({"anyOf": [{"type": "array"}, {"type": "string"}]})
             ),
-            Kind::Text
+            Kind::Content
         );
         assert_eq!(kind("rows", json!({"type": "array"})), Kind::Opaque);
         assert_eq!(kind("fiscal_year", json!({"type": "integer"})), Kind::Year);

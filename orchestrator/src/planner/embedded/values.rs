@@ -60,6 +60,14 @@ pub(super) fn is_derived(param: Option<&Param>, fact: &Fact) -> bool {
     )
 }
 
+/// Whether the fact is a quarter or a month, which other params could take parts of.
+pub(super) const fn is_period(fact: &Fact) -> bool {
+    matches!(
+        fact.meaning,
+        Meaning::Quarter { .. } | Meaning::Month { .. }
+    )
+}
+
 fn accepted(param: &Param, values: &[Value]) -> Option<Value> {
     values.iter().find(|v| param.accepts(v)).cloned()
 }

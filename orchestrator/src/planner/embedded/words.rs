@@ -35,13 +35,10 @@ static GENERIC: Set = LazyLock::new(|| {
         "get give show tell find fetch list display retrieve look see check know say ask bring provide present return \
          produce generate create make build prepare write draw put do run use take set turn switch open close start \
          stop add send search help work go come book order buy plan change update modify adjust delete remove cancel \
-         read query eval process handle compare play call let schedule share print save edit try explain describe \
+         read query eval process handle compare play call let schedule print save edit try explain describe \
          information info data detail details thing things stuff something anything good best new",
     )
 });
-
-static GENERIC_STEMS: LazyLock<HashSet<String>> =
-    LazyLock::new(|| GENERIC.iter().map(|word| super::text::stem(word)).collect());
 
 /// What a clause of its own may start with: verbs that are used as commands.
 static COMMANDS: Set = LazyLock::new(|| {
@@ -134,11 +131,6 @@ pub(super) fn is_stop(lower: &str) -> bool {
 
 pub(super) fn is_generic(lower: &str) -> bool {
     GENERIC.contains(lower)
-}
-
-/// Whether a stem is one of a generic word.
-pub(super) fn is_generic_stem(stem: &str) -> bool {
-    GENERIC_STEMS.contains(stem)
 }
 
 pub(super) fn is_command(lower: &str) -> bool {

@@ -56,7 +56,7 @@ pub(super) fn mesh() -> Arc<Catalogue> {
     let text = |c: Capability| produces(c, "text", "/text");
     catalogue(vec![
         db_query(),
-        text(analyze()),
+        analyze(),
         report(),
         text(weather()),
         text(stocks()),
@@ -67,67 +67,97 @@ pub(super) fn mesh() -> Arc<Catalogue> {
 }
 
 fn db_query() -> Capability {
+    let date =
+        |role: &str| json!({"type": "string", "format": "date", "x-kind": "date", "x-role": role});
     let query = capability(
         "finance.db.query",
-        "Reads rows of the company's expense ledger by quarter, department or category, or with a SQL SELECT.",
+        "Looks up expenses in the finance database, by quarter, month, year, dates, department and category, or with an SQL SELECT.",
         &[
+            "expense",
+            "expenses",
+            "spending",
+            "spent",
+            "cost",
+            "costs",
             "ledger",
             "transactions",
             "bookings",
             "database",
             "sql",
-            "expenses",
-            "records",
-            "rows",
         ],
         object(
             json!({
-                "quarter": {"type": "string", "pattern": "^Q[1-4] [0-9]{4}$", "x-kind": "quarter"},
-                "department": {"type": "string", "enum": ["Engineering", "Marketing", "Sales", "Operations", "Human Resources"]},
-                "category": {"type": "string", "enum": ["Travel", "Software", "Salaries", "Office", "Training"]},
+                "quarter": {"type": "string", "pattern": "^Q[1-4]( [0-9]{4})?$", "x-kind": "quarter", "examples": ["Q4 2024"]},
+                "year": {"type": "integer", "minimum": 1900, "maximum": 2200, "x-kind": "year"},
+                "month": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$", "x-kind": "month", "examples": ["2024-10"]},
+                "from": date("from"),
+                "to": date("to"),
+                "department": {"type": "string", "x-kind": "department", "enum": ["Engineering", "Marketing", "Sales", "Operations", "Human Resources"]},
+                "category": {"type": "string", "x-kind": "category", "enum": ["Travel", "Software", "Salaries", "Office", "Training"]},
                 "sql": {"type": "string", "x-kind": "sql"},
-                "limit": {"type": "integer", "minimum": 1, "maximum": 10000},
+                "limit": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 10000, "description": "Most rows."},
             }),
             &[],
         ),
     );
+    let query = example(query, "Expenses for Q4 2024", json!({"quarter": "Q4 2024"}));
     let query = example(
         query,
-        "List the ledger rows of marketing in Q3 2024",
-        json!({"quarter": "Q3 2024", "department": "Marketing"}),
+        "What did Sales spend on travel in 2023?",
+        json!({"department": "Sales", "category": "Travel", "year": 2023}),
     );
-    produces(query, "expense.rows", "/rows")
+    let query = example(
+        query,
+        "List all expenses of Marketing in October 2024",
+        json!({"department": "Marketing", "month": "2024-10"}),
+    );
+    produces(query, "expense.rows", "")
 }
 
 fn analyze() -> Capability {
     let analyze = capability(
         "finance.analyze.expenses",
-        "Sums up expenses by department, category and month, with shares and the change to the quarter before.",
+        "Analyses expenses: summary with totals and shares by department, category or month, and the change to the period before.",
         &[
+            "analyze",
+            "analyse",
             "analysis",
             "summary",
-            "totals",
-            "breakdown",
-            "spending",
-            "costs",
+            "summarize",
             "expense",
+            "expenses",
+            "spending",
+            "breakdown",
+            "totals",
+            "compare",
         ],
         object(
             json!({
-                "rows": {"type": "array", "items": {"type": "object"}},
-                "by": {"type": "string", "enum": ["department", "category", "month"]},
+                "rows": {"anyOf": [{"type": "object", "required": ["rows"]}, {"type": "array", "items": {"type": "object"}}], "x-kind": "content"},
+                "group_by": {"type": "string", "enum": ["department", "category", "month"], "default": "department", "x-kind": "group"},
+                "metric": {"type": "string", "maxLength": 300, "examples": ["summary by department"]},
             }),
             &["rows"],
         ),
     );
     let analyze = example(
         analyze,
-        "Analyze the expenses of Q4 2024 by department",
-        json!({"by": "department"}),
+        "Summarize the expenses by department",
+        json!({"group_by": "department"}),
+    );
+    let analyze = example(
+        analyze,
+        "Break the spending of Q3 2024 down by category",
+        json!({"group_by": "category"}),
+    );
+    let analyze = example(
+        analyze,
+        "How did the costs change from month to month?",
+        json!({"group_by": "month"}),
     );
     produces(
         consumes(analyze, "rows", &["expense.rows"]),
-        "expense.analysis",
+        "expense.summary",
         "",
     )
 }
@@ -135,26 +165,44 @@ fn analyze() -> Capability {
 fn report() -> Capability {
     let report = capability(
         "document.report.generate",
-        "Writes a report with a table and a chart as PDF, Markdown or HTML.",
-        &["report", "document", "pdf", "chart"],
+        "Writes a report file (PDF, Markdown or HTML) with a table and a chart from a summary, rows or text.",
+        &[
+            "report", "document", "pdf", "html", "markdown", "write", "generate", "produce",
+            "create", "export", "file", "chart", "table",
+        ],
         object(
             json!({
-                "content": {"anyOf": [{"type": "object"}, {"type": "string"}]},
-                "title": {"type": "string"},
-                "format": {"type": "string", "enum": ["pdf", "markdown", "html"], "default": "pdf"},
+                "content": {"anyOf": [{"type": "object"}, {"type": "array"}, {"type": "string", "minLength": 1}], "x-kind": "content"},
+                "title": {"type": "string", "maxLength": 300, "x-kind": "title"},
+                "format": {"type": "string", "enum": ["pdf", "markdown", "html", "PDF", "Markdown", "HTML", "md"], "default": "pdf", "x-kind": "format"},
             }),
             &["content"],
         ),
     );
-    let report = example(
+    let mut report = example(
         report,
-        "Produce an expense summary report for Q4 2024 as PDF",
+        "Produce an expense summary report",
         json!({"format": "pdf"}),
     );
+    report.effect = Effect::Write;
+    let report = example(
+        report,
+        "Write the summary as an HTML page titled \"Our spending\"",
+        json!({"format": "html", "title": "Our spending"}),
+    );
+    let report = example(
+        report,
+        "Export this as a Markdown document",
+        json!({"format": "markdown"}),
+    );
     produces(
-        consumes(report, "content", &["expense.analysis", "text"]),
+        consumes(
+            report,
+            "content",
+            &["expense.summary", "text.summary", "expense.rows"],
+        ),
         "document.file",
-        "/path",
+        "",
     )
 }
 
@@ -194,34 +242,49 @@ fn weather() -> Capability {
 fn stocks() -> Capability {
     let stocks = capability(
         "stocks.get",
-        "Tells the latest price of a share by its ticker symbol.",
-        &["stock", "share", "price", "ticker", "quote", "shares"],
+        "The stock price of a company: latest close, change and 52-week range (sample data).",
+        &[
+            "stock", "stocks", "share", "shares", "price", "quote", "ticker", "market", "trading",
+            "nasdaq",
+        ],
         object(
-            json!({"ticker": {"type": "string", "pattern": "^[A-Z]{1,5}$", "x-kind": "ticker"}}),
+            json!({
+                "ticker": {
+                    "type": "string", "minLength": 1, "maxLength": 60, "x-kind": "ticker",
+                    "examples": ["AAPL", "Apple", "MSFT", "Microsoft", "AMZN", "Amazon", "JPM", "JPMorgan Chase", "Google"],
+                },
+            }),
             &["ticker"],
         ),
     );
     let stocks = example(
         stocks,
-        "What is the stock price of AAPL?",
-        json!({"ticker": "AAPL"}),
+        "What is the stock price of Amazon?",
+        json!({"ticker": "AMZN"}),
     );
-    example(
-        stocks,
-        "How do shares of Microsoft trade?",
-        json!({"ticker": "MSFT"}),
-    )
+    example(stocks, "How is MSFT trading?", json!({"ticker": "MSFT"}))
 }
 
 fn joke() -> Capability {
     let joke = capability(
         "joke.get",
-        "Tells a joke.",
-        &["joke", "funny", "laugh", "pun"],
+        "Tells a joke, on a topic if one is wished.",
+        &[
+            "joke",
+            "jokes",
+            "funny",
+            "laugh",
+            "humor",
+            "humour",
+            "pun",
+            "cheer me up",
+        ],
         object(
             json!({
-                "category": {"type": "string", "enum": ["programming", "general", "animals", "office"]},
-                "topic": {"type": "string", "x-kind": "topic"},
+                "topic": {
+                    "type": "string", "maxLength": 200, "x-kind": "topic",
+                    "examples": ["programming", "math", "science", "animals", "office", "food", "general"],
+                },
             }),
             &[],
         ),
@@ -229,9 +292,14 @@ fn joke() -> Capability {
     let joke = example(
         joke,
         "Tell me a programming joke",
-        json!({"category": "programming"}),
+        json!({"topic": "programming"}),
     );
-    example(joke, "Tell me a joke about cats", json!({"topic": "cats"}))
+    let joke = example(joke, "Make me laugh", json!({}));
+    example(
+        joke,
+        "Do you know a joke about animals?",
+        json!({"topic": "animals"}),
+    )
 }
 
 fn math() -> Capability {
@@ -273,7 +341,11 @@ fn summarize() -> Capability {
         "Summarize: the quick brown fox jumps over the dog",
         json!({"text": "the quick brown fox jumps over the dog"}),
     );
-    consumes(summarize, "text", &["text"])
+    produces(
+        consumes(summarize, "text", &["text"]),
+        "text.summary",
+        "/text",
+    )
 }
 
 /// Nothing of the demo, no annotations: mail, calendar, translation, lamps, tickets, trains, music.
