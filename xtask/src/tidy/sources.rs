@@ -42,7 +42,8 @@ const RULES: &[Rule] = &[
         needles: &["std::env", "env::var", "env::args", "env::current_"],
         within: &[
             "protocol/src/",
-            "orchestrator/",
+            "orchestrator/src/",
+            "orchestrator/plan/src/",
             "registry/src/",
             "specialists/src/",
             "gateway/src/",
