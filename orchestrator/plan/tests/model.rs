@@ -2,7 +2,7 @@
 //! foreign, timers that fire after they were cleared, planners and writers that never come back.
 //!
 //! Does not sample: what holds here holds on every path of the model. `AMCP_MODEL=large` explores the larger ones too,
-//! which take minutes.
+//! which takes about a minute.
 
 mod support {
     pub(crate) mod ledger;
@@ -476,6 +476,44 @@ fn a_second_round_that_would_do_again_what_must_not_be_done_twice() {
         reaches: &[Reach::SecondRound, Reach::Composed],
     };
     request.explore(900);
+}
+
+#[test]
+fn a_second_round_that_reaches_for_an_effect_that_was_not_planned_before() {
+    let request = Request {
+        policy: two_rounds(),
+        plans: vec![
+            vec![task("t1", LOOK, &[])],
+            vec![task("t1", LOOK, &[]), task("t2", WRITE, &[])],
+        ],
+        faults: Faults {
+            streamed: 1,
+            ..FAULTS
+        },
+        reaches: &[Reach::Composed],
+    };
+    request.explore(6_000);
+}
+
+#[test]
+fn tasks_that_are_cut_off_in_a_backoff_so_that_the_answer_can_be_written() {
+    let policy = Policy {
+        composes: true,
+        refusals: 1,
+        ..policy()
+    };
+    let request = Request {
+        policy,
+        plans: vec![vec![task("t1", LOOK, &[]), task("t2", LOOK, &[])]],
+        faults: Faults {
+            duplicates: 0,
+            foreign: 0,
+            stale_timers: 1,
+            streamed: 0,
+        },
+        reaches: &[Reach::RetryThenSuccess, Reach::Composed, Reach::Partial],
+    };
+    request.explore(20_000);
 }
 
 /// Whether the larger models are explored too.

@@ -74,14 +74,18 @@ fn kind() -> impl Strategy<Value = Kind> {
 
 /// An acyclic plan in any order: the compiler appends the tasks that it adds, so edges point forward too.
 fn tasks() -> impl Strategy<Value = Vec<PlanTask>> {
-    let one = (
-        kind(),
-        prop::bool::weighted(0.2),
-        vec(any::<prop::sample::Index>(), 0..3),
-        prop::bool::weighted(0.3),
-        any::<u16>(),
-    );
-    vec(one, 0..=12).prop_map(|drawn| {
+    let one = || {
+        (
+            kind(),
+            prop::bool::weighted(0.2),
+            vec(any::<prop::sample::Index>(), 0..3),
+            prop::bool::weighted(0.3),
+            any::<u16>(),
+        )
+    };
+    // Mostly small ones: a run is long enough to end their round and begin the next.
+    let drawn = prop_oneof![2 => vec(one(), 0..4), 1 => vec(one(), 4..=12)];
+    drawn.prop_map(|drawn| {
         let mut places: Vec<usize> = (0..drawn.len()).collect();
         places.sort_by_key(|&i| drawn.get(i).map(|one| one.4));
         let mut tasks: Vec<(usize, PlanTask)> = drawn
@@ -110,7 +114,7 @@ fn tasks() -> impl Strategy<Value = Vec<PlanTask>> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    let limits = (1..4_u32, 1..4_u32, 1..4_u32, 0..5_u32, 1..4_u32);
+    let limits = (1..4_u32, 1..4_u32, 1..4_u32, 0..7_u32, 1..4_u32);
     let rest = (
         any::<bool>(),
         any::<bool>(),
@@ -159,7 +163,7 @@ impl ReferenceStateMachine for Request {
         let pick = any::<usize>;
         prop_oneof![
             4 => (1..4_usize).prop_map(Step::Stream),
-            4 => (0..3_u32, prop::bool::weighted(0.2))
+            12 => (0..3_u32, prop::bool::weighted(0.2))
                 .prop_map(|(llm_calls, unplaced)| Step::PlanArrives { llm_calls, unplaced }),
             1 => Just(Step::OtherPlanArrives),
             1 => Just(Step::PlanFails),
@@ -167,7 +171,7 @@ impl ReferenceStateMachine for Request {
             30 => (pick(), outcome()).prop_map(|(pick, outcome)| Step::Answer(pick, outcome)),
             4 => (pick(), outcome()).prop_map(|(pick, outcome)| Step::AnswerAgain(pick, outcome)),
             2 => (0..14_usize, 0..9_u32).prop_map(|(task, attempt)| Step::Foreign(task, attempt)),
-            12 => Just(Step::NextTimer),
+            8 => Just(Step::NextTimer),
             2 => pick().prop_map(Step::AnyTimer),
             4 => pick().prop_map(Step::ClearedTimer),
             4 => (0..200_u64).prop_map(Step::Wait),
