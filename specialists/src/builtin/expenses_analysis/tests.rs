@@ -1,0 +1,137 @@
+//! Analyses of what the query finds in the sample ledger.
+
+use proptest::prelude::*;
+
+use super::super::expenses_query::ExpensesQuery;
+use super::super::tests::{ask, context};
+use super::*;
+
+async fn analysis(params: Value) -> Result<Value, Failure> {
+    ask(&ExpensesAnalysis, params, &context(1)).await
+}
+
+async fn ledger(params: Value) -> Value {
+    let dir = tempfile::tempdir().unwrap();
+    ask(&ExpensesQuery::new(dir.path()), params, &context(1))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_quarter_is_summed_and_compared_with_the_one_before() {
+    let rows = ledger(json!({"quarter": "Q4 2024"})).await;
+    let result = analysis(json!({"rows": rows, "metric": "summary by department"}))
+        .await
+        .unwrap();
+    assert_eq!(result["total"], 1_052_584.85);
+    assert_eq!(result["previous_period"], "Q3 2024");
+    // (105,258,485 - 75,051,422) / 75,051,422
+    assert_eq!(
+        (&result["change"], &result["change_percent"]),
+        (&json!(302_070.63), &json!(40.2))
+    );
+    assert_eq!(result["groups"].as_array().unwrap().len(), 6);
+    assert_eq!(
+        result["groups"][0],
+        json!({"name": "Engineering", "total": 292_594.39, "count": 47, "share": 27.8, "previous": 172_094.4, "change": 120_499.99, "change_percent": 70.0})
+    );
+    assert_eq!(
+        result["text"],
+        "Total expenses for Q4 2024 were $1,052,584.85: Engineering $292,594.39 (27.8 %), Operations $266,464.44 (25.3 %), Marketing \
+         $190,342.73 (18.1 %), Finance $147,266.40 (14.0 %), and 2 more; +40.2 % on Q3 2024."
+    );
+    assert_eq!(result["largest"].as_array().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn bare_rows_give_the_same_sums_without_the_comparison() {
+    let query = ledger(json!({"quarter": "Q4 2024"})).await;
+    for by in ["department", "category", "month"] {
+        let whole = analysis(json!({"rows": query, "group_by": by}))
+            .await
+            .unwrap();
+        let bare = analysis(json!({"rows": query["rows"], "group_by": by}))
+            .await
+            .unwrap();
+        assert_eq!(whole["total"], bare["total"]);
+        assert_eq!(whole["groups"][0]["total"], bare["groups"][0]["total"]);
+        assert!(bare.get("change").is_none());
+        assert_eq!(bare["group_by"], by);
+    }
+}
+
+#[tokio::test]
+async fn rows_that_were_cut_do_not_cut_the_totals() {
+    let whole = analysis(json!({"rows": ledger(json!({"year": 2024})).await}))
+        .await
+        .unwrap();
+    let cut = analysis(json!({"rows": ledger(json!({"year": 2024, "limit": 3})).await}))
+        .await
+        .unwrap();
+    assert_eq!(whole["groups"], cut["groups"]);
+    assert_eq!(whole["total"], 3_395_370.09);
+    assert_eq!(
+        (
+            cut["largest"].as_array().unwrap().len(),
+            cut["notes"].as_array().unwrap().len()
+        ),
+        (0, 1)
+    );
+}
+
+#[tokio::test]
+async fn rows_of_a_select_work_if_they_say_enough() {
+    let rows = ledger(json!({"sql": "SELECT department, sum(amount) AS total FROM expenses WHERE year = 2024 GROUP BY 1"})).await;
+    assert_eq!(
+        analysis(json!({"rows": rows})).await.unwrap()["total"],
+        3_395_370.09
+    );
+    for (sql, problem) in [
+        ("SELECT vendor FROM expenses", "no amount; it has vendor"),
+        ("SELECT amount FROM expenses", "no department"),
+    ] {
+        let failure = analysis(json!({"rows": ledger(json!({"sql": sql})).await}))
+            .await
+            .unwrap_err();
+        assert!(failure.message.contains(problem), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_came_or_went_is_compared_with_nothing() {
+    let sums = |name: &str, total: f64| json!({"period": "Q1", "by_department": [{"name": name, "total": total, "count": 1}]});
+    let rows = json!({"rows": [{"department": "New", "amount": 30}], "period": "Q2", "previous": sums("Old", 20.0)});
+    let result = analysis(json!({"rows": rows})).await.unwrap();
+    assert_eq!(
+        result["groups"],
+        json!([
+            {"name": "New", "total": 30.0, "count": 1, "share": 100.0, "previous": 0.0, "change": 30.0},
+            {"name": "Old", "total": 0.0, "count": 0, "share": 0.0, "previous": 20.0, "change": -20.0, "change_percent": -100.0},
+        ])
+    );
+    assert_eq!(result["headline"], "Expenses for Q2: $30.00; +50.0 % on Q1");
+}
+
+#[tokio::test]
+async fn no_expenses_are_no_fault() {
+    let result = analysis(json!({"rows": ledger(json!({"year": 1999})).await}))
+        .await
+        .unwrap();
+    assert_eq!(
+        (&result["total"], &result["text"]),
+        (&json!(0.0), &json!("There are no expenses for 1999."))
+    );
+    assert_eq!(analysis(json!({"rows": []})).await.unwrap()["count"], 0);
+}
+
+proptest! {
+    #[test]
+    fn invariant_groups_add_up_to_the_total(cents in prop::collection::vec((-1_000_000_000i64..1_000_000_000, 0..4usize), 0..60)) {
+        let rows: Vec<_> = cents.iter().map(|(cents, d)| json!({"department": format!("d{d}"), "amount": amount(*cents)})).collect();
+        let result = analyse(&rows.into(), GroupBy::Department).unwrap();
+        let sum = |key: &str| result["groups"].as_array().unwrap().iter().map(|g| cents_of(&g[key]).unwrap()).sum::<i64>();
+        let expected: i64 = cents.iter().map(|(cents, _)| cents).sum();
+        prop_assert_eq!(cents_of(&result["total"]), Some(expected));
+        prop_assert_eq!(sum("total"), expected);
+    }
+}

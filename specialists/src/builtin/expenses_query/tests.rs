@@ -1,0 +1,174 @@
+//! Queries of the sample ledger, their sums computed by other means.
+
+use super::super::tests::{ask, context};
+use super::*;
+
+async fn query(params: Value) -> Result<Value, Failure> {
+    // One ledger for all tests of a process.
+    static DIR: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    let dir = DIR.get_or_init(|| tempfile::tempdir().unwrap());
+    ask(&ExpensesQuery::new(dir.path()), params, &context(1)).await
+}
+
+#[tokio::test]
+async fn the_sums_are_those_of_the_sample() {
+    // Computed from the sample file by other means.
+    for (params, count, total) in [
+        (json!({"quarter": "Q4 2024"}), 219, 1_052_584.85),
+        (json!({"quarter": "q1-2021"}), 179, 588_852.56),
+        (json!({"quarter": "Q3"}), 192, 830_120.65),
+        (
+            json!({"quarter": "Q4 2024", "department": "Sales"}),
+            41,
+            104_521.08,
+        ),
+        (
+            json!({"from": "2024-10-01", "to": "2024-12-31"}),
+            219,
+            1_052_584.85,
+        ),
+        (
+            json!({"year": 2023, "department": "Sales", "category": "Travel"}),
+            26,
+            38655.63,
+        ),
+        (
+            json!({"month": "2024-10", "department": "Marketing"}),
+            14,
+            76420.32,
+        ),
+        (json!({}), 3679, 14326035.13),
+    ] {
+        let result = query(params.clone()).await.unwrap();
+        assert_eq!(
+            (result["count"].as_i64(), result["total"].as_f64()),
+            (Some(count), Some(total)),
+            "{params}"
+        );
+        assert_eq!(result["rows"].as_array().unwrap().len() as i64, count);
+    }
+}
+
+#[tokio::test]
+async fn the_period_before_comes_along_where_there_is_one() {
+    let result = query(json!({"quarter": "Q4 2024"})).await.unwrap();
+    assert_eq!(result["previous"]["period"], "Q3 2024");
+    assert_eq!(result["previous"]["total"], 750_514.22);
+    assert_eq!(
+        result["totals"]["by_department"][0],
+        json!({"name": "Engineering", "total": 292_594.39, "count": 47})
+    );
+    assert_eq!(
+        result["text"],
+        "219 expenses for Q4 2024 add up to $1,052,584.85, most of it in Engineering ($292,594.39)."
+    );
+    assert!(
+        query(json!({"quarter": "Q1 2021"}))
+            .await
+            .unwrap()
+            .get("previous")
+            .is_none()
+    );
+    assert!(query(json!({})).await.unwrap().get("previous").is_none());
+}
+
+#[tokio::test]
+async fn nothing_found_says_what_there_is() {
+    let result = query(json!({"year": 2019})).await.unwrap();
+    assert_eq!(result["count"], 0);
+    assert!(
+        result["text"]
+            .as_str()
+            .unwrap()
+            .contains("covers 2021-01-01 to 2025-09-30")
+    );
+}
+
+#[tokio::test]
+async fn too_many_rows_are_cut_but_counted() {
+    let result = query(json!({"year": 2024, "limit": 10})).await.unwrap();
+    assert_eq!(
+        (
+            result["rows"].as_array().unwrap().len(),
+            &result["truncated"]
+        ),
+        (10, &json!(true))
+    );
+    assert_eq!(result["count"], 799);
+}
+
+#[tokio::test]
+async fn a_select_of_ones_own_works_and_nothing_else_does() {
+    let result =
+        query(json!({"sql": "SELECT * FROM Expenses WHERE quarter='Q4' AND year = 2024;"}))
+            .await
+            .unwrap();
+    assert_eq!(result["count"], 219);
+    assert!(result["rows"][0]["amount"].is_f64());
+    let result = query(json!({"sql": "SELECT sum(amount) AS total FROM expenses WHERE department = 'Sales' AND quarter = 'Q4' AND year = 2024"})).await.unwrap();
+    assert_eq!(
+        result["text"],
+        "The query found one row: total is 104521.08."
+    );
+    let result = query(json!({"sql": "SELECT id, id FROM expenses", "limit": 3}))
+        .await
+        .unwrap();
+    assert_eq!(result["rows"][2], json!({"id": 3, "id_2": 3}));
+    assert_eq!(result["truncated"], true);
+    for (sql, problem) in [
+        ("DROP TABLE expenses", "only be read"),
+        ("PRAGMA table_info(expenses)", "only be read"),
+        ("SELECT 1; SELECT 2", "Multiple statements"),
+        ("SELEKT", "syntax"),
+        ("SELECT nothing FROM expenses", "nothing"),
+        ("SELECT length(zeroblob(100000000))", "too big"),
+    ] {
+        let failure = query(json!({"sql": sql})).await.unwrap_err();
+        assert!(
+            failure.message.contains(problem) && failure.hint.is_some(),
+            "{sql}: {failure}"
+        );
+    }
+    let failure = query(json!({"sql": "SELECT 1", "year": 2024}))
+        .await
+        .unwrap_err();
+    assert_eq!(failure.code, ErrorCode::InvalidParams);
+}
+
+#[tokio::test]
+async fn a_dropped_task_frees_its_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let hour = Duration::from_secs(3600);
+    let specialist = ExpensesQuery {
+        max_time: hour,
+        ..ExpensesQuery::new(dir.path())
+    };
+    let ctx = Context::detached(context(1).request_id(), hour);
+    let endless =
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n";
+    let params = json!({"sql": endless});
+    let task = Task {
+        capability: specialist.card().capabilities[0].name.clone(),
+        params,
+    };
+    let running = tokio::spawn(async move { specialist.handle(task, &ctx).await });
+    // The runtime's end waits for its blocking threads: it comes only because the statement was interrupted.
+    while !dir.path().join("ledger.sqlite").exists() {
+        tokio::task::yield_now().await;
+    }
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+}
+
+#[test]
+fn only_the_sample_has_known_departments() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = || {
+        ExpensesQuery::new(dir.path()).params_schema()["properties"]["department"]
+            .get("enum")
+            .is_some()
+    };
+    assert!(schema());
+    std::fs::write(dir.path().join("ledger.sqlite"), [0; 100]).unwrap();
+    assert!(!schema());
+}

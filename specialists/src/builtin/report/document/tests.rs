@@ -1,0 +1,79 @@
+//! Documents out of content of any shape.
+
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn rows_become_a_table_with_numbers_on_the_right_and_their_sum() {
+    let document = Document::new(
+        "",
+        &json!([{"date": "2024-10-01", "amount": 1200.5}, {"date": "2024-10-02", "amount": 3}]),
+    );
+    let [Block::Table(table)] = document.blocks.as_slice() else {
+        panic!("{document:?}")
+    };
+    assert_eq!(
+        table.columns.iter().map(|c| c.right).collect::<Vec<_>>(),
+        [false, true]
+    );
+    assert_eq!(
+        table.rows,
+        [["2024-10-01", "$1,200.50"], ["2024-10-02", "$3.00"]]
+    );
+    assert_eq!(
+        table.total,
+        Some(vec!["Total".to_owned(), "$1,203.50".to_owned()])
+    );
+    assert_eq!(document.title, "Report");
+}
+
+#[test]
+fn any_content_becomes_something_and_is_bounded() {
+    let mut deep = json!("bottom");
+    for _ in 0..50 {
+        deep = json!({"down": deep, "n": [1, [2]]});
+    }
+    for content in [
+        deep,
+        json!(null),
+        json!([]),
+        json!(3),
+        json!([[], {}, "x", 4]),
+        json!({"rows": "no rows"}),
+        json!({"groups": [1], "total": "x"}),
+    ] {
+        assert!(Document::new("T", &content).blocks.len() <= MAX_BLOCKS);
+    }
+    let many: Vec<_> = (0..9_000).map(|n| json!({"n": n})).collect();
+    let document = Document::new("", &json!({"a": many, "b": many}));
+    assert_eq!(document.rows, MAX_ROWS);
+    assert!(
+        document
+            .notes
+            .iter()
+            .any(|note| note.contains("5,000 of 9,000"))
+    );
+    let wide: Map<_, _> = (0..20).map(|n| (format!("c{n}"), json!(n))).collect();
+    assert!(Document::new("", &json!([wide])).notes[0].contains("12 are left out"));
+    assert_eq!(
+        Document::new(&"x\n ".repeat(1_000), &json!("y"))
+            .title
+            .chars()
+            .count(),
+        151
+    );
+}
+
+#[test]
+fn results_that_are_not_known_show_their_text_and_their_values() {
+    let document = Document::new(
+        "",
+        &json!({"text": "It rains.\n\nStill.", "wind_speed": 12345, "note": "sample", "days": [{"day": 1}]}),
+    );
+    assert!(
+        matches!(document.blocks.as_slice(), [Block::Paragraph(_), Block::Paragraph(_), Block::Table(values), Block::Heading(days), Block::Table(_)]
+        if values.rows == [["Wind speed", "12,345"]] && days == "Days")
+    );
+    assert_eq!(document.notes, ["sample"]);
+}
