@@ -390,7 +390,7 @@ fn text(
     totals: &Totals,
     source: &str,
 ) -> rusqlite::Result<String> {
-    let which: String = [(" of ", &filter.department), (" for ", &filter.category)]
+    let which: String = [(" of ", &filter.department), (" on ", &filter.category)]
         .iter()
         .filter_map(|(word, name)| Some(format!("{word}{}", name.as_ref()?)))
         .collect();
