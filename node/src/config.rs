@@ -87,7 +87,7 @@ settings! {
     /// A file that holds the key of the OpenAI-style server.
     openai_key_file: Option<PathBuf> = "",
     /// Whether the embedded planner takes over when the LLM fails; the answer says so.
-    llm_fallback: bool = "true",
+    llm_fallback: bool = "false",
     /// How long one call of the LLM may take.
     llm_timeout: Duration = "120s",
     /// Most calls of the LLM at a time.
