@@ -3,9 +3,12 @@
 //! Knows no capability by name, calls nobody, and says which parts of a query it could not place. Answers are composed
 //! by [`super::plain`].
 
+mod assign;
+mod calendar;
 mod chain;
 mod choose;
 mod clause;
+mod draft;
 mod expression;
 mod facts;
 mod fill;
@@ -13,8 +16,10 @@ mod index;
 mod kind;
 mod learn;
 mod lexicon;
+mod names;
 mod phrase;
 mod propose;
+mod query;
 mod rank;
 mod spec;
 #[cfg(test)]
@@ -32,8 +37,9 @@ use amcp_protocol::{Capability, CapabilityName, Contract, ErrorCode, Failure, Pr
 use jiff::civil::Date;
 use serde_json::{Map, Value};
 
-use fill::{Query, Reach, fill};
+use fill::{Reach, fill};
 use index::Index;
+use query::Query;
 use rank::Reading;
 use spec::Spec;
 

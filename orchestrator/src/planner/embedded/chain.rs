@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use super::choose::supplier;
 use super::clause::Clause;
+use super::draft::Draft;
 use super::fill::{Reach, fill};
-use super::propose::{Draft, Drafts};
+use super::propose::Drafts;
 use super::rank::Reading;
 use super::wiring::{feeds, wires};
 
@@ -22,6 +23,7 @@ pub(super) fn with_suppliers(
     reading: &Reading<'_>,
     range: &Range<usize>,
     mut chosen: Vec<usize>,
+    earlier: &[Draft],
 ) -> Vec<usize> {
     let mut next = 0;
     while let Some(&entry) = chosen.get(next).filter(|_| next < MAX_CHAIN) {
@@ -32,9 +34,9 @@ pub(super) fn with_suppliers(
             chosen.extend(chain);
         }
         for param in needed_inputs(reading, range, entry) {
-            let provided = chosen
-                .iter()
-                .any(|&other| feeds_param(reading, other, entry, &param));
+            let earlier = earlier.iter().map(|draft| draft.entry);
+            let mut there = chosen.iter().copied().chain(earlier);
+            let provided = there.any(|other| feeds_param(reading, other, entry, &param));
             let preferred = supplier(reading, range, entry, &param);
             if let Some(preferred) = preferred.filter(|s| !provided && s.has_rivals) {
                 chosen.push(preferred.entry);

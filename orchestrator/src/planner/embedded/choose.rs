@@ -23,35 +23,44 @@ const TOLD: f32 = 0.5;
 /// Longest chain of missing inputs that is followed: as deep as plans may be.
 const MAX_CHAIN: usize = 16;
 
-/// The capabilities that a clause asks for, the best one first; none when nothing is meant.
-///
-/// # Errors
-/// What the query does not say, when it asks for something but leaves out what that needs.
-pub(super) fn choose(
-    reading: &Reading<'_>,
-    clause: &Range<usize>,
-) -> Result<Vec<usize>, Vec<String>> {
+/// What a clause asks for.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    /// The best one first.
+    pub(super) chosen: Vec<usize>,
+    /// What the query does not say of one that it asks for, and that is left out therefore.
+    pub(super) missing: Vec<String>,
+}
+
+/// Chooses the capabilities that a clause asks for.
+pub(super) fn choose(reading: &Reading<'_>, clause: &Range<usize>) -> Choice {
     let ranked = reading.rank(clause.clone());
+    let mut choice = Choice::default();
     let Some(best) = ranked.iter().find(|r| r.strength >= PLACED) else {
-        return Ok(Vec::new());
+        return choice;
     };
-    // The second best may be as good, and the query may say all that it needs.
-    let close = ranked
-        .iter()
-        .filter(|r| r.strength >= PLACED && r.gain >= 0.8 * best.gain);
-    let mut lacking = Vec::new();
-    for candidate in close {
-        match missing(reading, candidate.entry, clause, &mut Vec::new()) {
-            missing if missing.is_empty() => {
-                let mut chosen = vec![candidate.entry];
-                add_further(reading, clause, &ranked, &mut chosen);
-                return Ok(chosen);
+    // The second best may be as good, and the query may say all that it needs. A further one is named by its own words.
+    let nothing = vec![false; reading.query.tokens.len()];
+    let meant = |r: &&Ranked| {
+        let exactly = || remaining(reading, clause, &nothing, r.entry, &[]).1;
+        r.strength >= PLACED && (r.gain >= 0.8 * best.gain || exactly() >= PLACED)
+    };
+    for candidate in ranked.iter().filter(meant) {
+        let missing = missing(reading, candidate.entry, clause, &mut Vec::new());
+        if missing.is_empty() {
+            // As good as the one that lacks something: then that was not meant.
+            if candidate.gain >= 0.8 * best.gain {
+                choice.missing.clear();
             }
-            missing if lacking.is_empty() => lacking = missing,
-            _ => {}
+            choice.chosen.push(candidate.entry);
+            add_further(reading, clause, &ranked, &mut choice.chosen);
+            return choice;
+        }
+        if choice.missing.is_empty() {
+            choice.missing = missing;
         }
     }
-    Err(lacking)
+    choice
 }
 
 /// Adds what the clause names besides: capabilities that feed those chosen, and those that can use them.
@@ -233,6 +242,7 @@ fn supplier_below(
         return None;
     }
     let mut able: Vec<(usize, f32, usize)> = Vec::new();
+    let unsayable = param.kind == Kind::Opaque && reading.is_named(consumer, clause);
     for (rank, producer) in producers(reading, consumer, &param.name) {
         let read_only = reading
             .index
@@ -240,7 +250,7 @@ fn supplier_below(
             .is_some_and(|e| e.capability().effect == Effect::Read);
         let evidence = evidence(reading, producer, &mut vec![consumer]);
         if read_only
-            && (evidence > 0.0 || param.kind == Kind::Opaque)
+            && (evidence > 0.0 || unsayable)
             && missing(reading, producer, clause, above).is_empty()
         {
             able.push((rank, evidence, producer));
@@ -250,9 +260,12 @@ fn supplier_below(
         let better = next.0 < best.0 || (next.0 == best.0 && next.1 > best.1);
         if better { next } else { best }
     })?;
+    // The compiler, which knows no words, would take any other of the same or a better type.
+    let rival = |&(rank, other): &(usize, usize)| rank <= best.0 && other != best.2;
+    let all = producers(reading, consumer, &param.name);
     Some(Supplier {
         entry: best.2,
-        has_rivals: able.iter().filter(|other| other.0 == best.0).count() > 1,
+        has_rivals: all.iter().any(rival),
     })
 }
 

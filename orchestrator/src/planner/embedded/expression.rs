@@ -4,6 +4,9 @@
 
 use super::text::{Token, TokenKind};
 
+/// How "% of" is calculated.
+pub(super) const PERCENT_OF: &str = " / 100 * ";
+
 const FUNCTIONS: [&str; 14] = [
     "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "abs", "round", "floor", "ceil", "min", "max",
     "pow",
@@ -117,7 +120,7 @@ impl Parse<'_> {
             }
             "squared" => return self.suffix("^2"),
             "cubed" => return self.suffix("^3"),
-            "%" | "percent" if self.lower(1) == "of" => (" / 100 * ", 2),
+            "%" | "percent" if self.lower(1) == "of" => (PERCENT_OF, 2),
             "%" => return None,
             "*" if self.lower(1) == "*" => ("^", 2),
             "*" | "×" | "·" | "x" | "times" => (" * ", 1),

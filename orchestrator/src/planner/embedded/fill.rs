@@ -5,83 +5,15 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use jiff::civil::Date;
 use serde_json::{Map, Value};
 
-use super::facts::{Fact, Meaning, facts};
 use super::kind::Kind;
+use super::names;
 use super::phrase;
+use super::query::{Query, mark};
 use super::spec::{Choice, Param, Spec};
-use super::text::{Token, TokenKind, tokens};
 use super::values;
 use super::words::{is_article, is_generic, is_joint, is_stop};
-
-/// Facts of one clause that are looked at: more are not typed by people, and each is tried with each param.
-const MAX_FACTS: usize = 64;
-
-/// A query, read once.
-#[derive(Debug)]
-pub(super) struct Query<'q> {
-    pub(super) text: &'q str,
-    pub(super) tokens: Vec<Token<'q>>,
-    pub(super) facts: Vec<Fact>,
-    /// Which token belongs to a fact.
-    pub(super) in_fact: Vec<bool>,
-    pub(super) today: Date,
-}
-
-impl<'q> Query<'q> {
-    pub(super) fn new(text: &'q str, today: Date) -> Self {
-        let tokens = tokens(text);
-        let facts = facts(text, &tokens, today);
-        let mut in_fact = vec![false; tokens.len()];
-        for fact in &facts {
-            mark(&mut in_fact, fact.tokens.clone());
-        }
-        Self {
-            text,
-            tokens,
-            facts,
-            in_fact,
-            today,
-        }
-    }
-
-    pub(super) fn token(&self, at: usize) -> Option<&Token<'q>> {
-        self.tokens.get(at)
-    }
-
-    pub(super) fn lower(&self, at: usize) -> &str {
-        self.tokens.get(at).map_or("", |t| t.lower.as_str())
-    }
-
-    /// The text that some tokens stand for, as written.
-    pub(super) fn slice(&self, range: Range<usize>) -> &'q str {
-        let tokens = self.tokens.get(range).unwrap_or_default();
-        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
-            return "";
-        };
-        self.text
-            .get(first.start..last.end)
-            .unwrap_or_default()
-            .trim()
-    }
-
-    /// A word that says something by itself: neither grammar nor a general verb.
-    pub(super) fn is_content(&self, at: usize) -> bool {
-        self.token(at).is_some_and(|t| match t.kind {
-            TokenKind::Word => !is_stop(&t.lower) && !is_generic(&t.lower),
-            TokenKind::Number | TokenKind::Quoted | TokenKind::Link => true,
-            TokenKind::Mark | TokenKind::Line => false,
-        })
-    }
-}
-
-pub(super) fn mark(flags: &mut [bool], range: Range<usize>) {
-    for flag in flags.iter_mut().take(range.end).skip(range.start) {
-        *flag = true;
-    }
-}
 
 /// What a part of a query says about a capability's params.
 #[derive(Debug, Default, Clone)]
@@ -137,16 +69,18 @@ pub(super) fn fill(
     };
     filler.date_times();
     filler.facts();
-    filler.choices();
+    filler.choices(&[Kind::Choice]);
     filler.flags();
     filler.tickers();
     phrase::cued(&mut filler);
+    // After what was announced: "in Paris and Rome" lists two cities, of which the card knows one.
+    filler.choices(&[Kind::Name, Kind::Topic]);
     if reach != Reach::Elsewhere {
         phrase::quoted(&mut filler);
-        phrase::modifiers(&mut filler);
+        names::modifiers(&mut filler);
     }
     if reach == Reach::Clause {
-        phrase::names(&mut filler);
+        names::names(&mut filler);
         phrase::texts(&mut filler);
     }
     filler.finish()
@@ -157,7 +91,7 @@ pub(super) struct Filler<'a> {
     pub(super) spec: &'a Spec,
     pub(super) range: Range<usize>,
     pub(super) reach: Reach,
-    values: Vec<Vec<Value>>,
+    pub(super) values: Vec<Vec<Value>>,
     used: Vec<bool>,
     bound: &'a [String],
 }
@@ -220,193 +154,13 @@ impl<'a> Filler<'a> {
         joint
     }
 
-    fn facts_in_range(&self) -> Vec<&'a Fact> {
-        let (query, range) = (self.query, &self.range);
-        let inside = |f: &&Fact| f.tokens.start >= range.start && f.tokens.end <= range.end;
-        query.facts.iter().filter(inside).take(MAX_FACTS).collect()
-    }
-
-    fn date_times(&mut self) {
-        let found = self.facts_in_range();
-        let Some((index, param)) = self
-            .open()
-            .into_iter()
-            .find(|(_, p)| p.kind == Kind::DateTime)
-        else {
-            return;
-        };
-        let date = found.iter().find_map(|f| {
-            let Meaning::Date(date) = f.meaning else {
-                return None;
-            };
-            Some((date, f.tokens.clone()))
-        });
-        let time = found.iter().find_map(|f| {
-            let Meaning::Time(time) = f.meaning else {
-                return None;
-            };
-            Some((time, f.tokens.clone()))
-        });
-        if date.is_none() && time.is_none() {
-            return;
-        }
-        let day = date.as_ref().map_or(self.query.today, |d| d.0);
-        let at = day.to_datetime(
-            time.as_ref()
-                .map_or_else(jiff::civil::Time::midnight, |t| t.0),
-        );
-        let text = at.to_string();
-        if let Some(value) = param.accepted_text(&[&text, &format!("{text}Z")]) {
-            for tokens in [date.map(|d| d.1), time.map(|t| t.1)].into_iter().flatten() {
-                self.put(index, value.clone(), tokens);
-            }
-        }
-    }
-
-    /// Gives each fact to the param that it fits best.
-    fn facts(&mut self) {
-        let found = self.facts_in_range();
-        let mut pairs = Vec::new();
-        for (index, param) in self.open() {
-            for &fact in &found {
-                let Some(value) = values::of_fact(param, fact) else {
-                    continue;
-                };
-                let score = self.fit(param, fact);
-                if score >= 1.0 && self.are_free(fact.tokens.clone()) {
-                    pairs.push((score, index, fact, value));
-                }
-            }
-        }
-        // Stable: of equal ones the first param takes the first fact; a whole meaning goes before a part of one.
-        pairs.sort_by(|a, b| {
-            let parts = self.is_part(a.1, a.2).cmp(&self.is_part(b.1, b.2));
-            parts.then(b.0.total_cmp(&a.0))
-        });
-        let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
-        // Once a param took a period with its whole meaning no other gets a part of one.
-        let mut took_whole = false;
-        for (_, index, fact, value) in pairs.iter().cloned() {
-            let open = self.values.get(index).is_some_and(Vec::is_empty);
-            let shared = self.is_part(index, fact);
-            if shared && took_whole {
-                continue;
-            }
-            if open && (shared || self.are_free(fact.tokens.clone())) {
-                took_whole |= !shared && values::is_period(fact);
-                self.put(index, value, fact.tokens.clone());
-                ends.insert(index, fact.tokens.end);
-            }
-        }
-        self.whole_day(&ends);
-        pairs.sort_by_key(|(_, _, fact, _)| fact.tokens.start);
-        for (_, index, fact, value) in pairs {
-            let several = self
-                .spec
-                .params
-                .get(index)
-                .is_some_and(|p| p.list || p.kind != Kind::Number);
-            if let Some(end) = ends.get_mut(&index)
-                && several
-                && self.are_free(fact.tokens.clone())
-                && self.are_listed(*end, fact.tokens.start)
-            {
-                self.put(index, value, fact.tokens.clone());
-                *end = fact.tokens.end;
-            }
-        }
-    }
-
-    /// Whether the param would take only a part of what the fact means, such as the year of a quarter.
-    fn is_part(&self, param: usize, fact: &Fact) -> bool {
-        values::is_derived(self.spec.params.get(param), fact)
-    }
-
-    /// A single day for a range from one day to another is the range of that day.
-    fn whole_day(&mut self, given: &BTreeMap<usize, usize>) {
-        let role =
-            |param: &Param, word| param.kind == Kind::Date && values::role(param, word) > 0.0;
-        let params = &self.spec.params;
-        let begins: Vec<usize> = (0..params.len())
-            .filter(|&i| params.get(i).is_some_and(|p| role(p, "from")))
-            .collect();
-        let ends: Vec<usize> = (0..params.len())
-            .filter(|&i| params.get(i).is_some_and(|p| role(p, "to")))
-            .collect();
-        let ([begin], [end]) = (begins.as_slice(), ends.as_slice()) else {
-            return;
-        };
-        let (from, to) = match (given.get(begin), given.get(end)) {
-            (Some(_), None) => (*begin, *end),
-            (None, Some(_)) => (*end, *begin),
-            _ => return,
-        };
-        let (Some(given), Some(param)) = (given.get(&from), params.get(from)) else {
-            return;
-        };
-        let fact = self.query.facts.iter().find(|f| f.tokens.end == *given);
-        let directed =
-            fact.is_none_or(|f| values::role(param, self.word_before(f.tokens.start)) > 0.0);
-        if let Some(value) = self
-            .values
-            .get(from)
-            .and_then(|v| v.first())
-            .cloned()
-            .filter(|_| !directed)
-        {
-            self.put(to, value, 0..0);
-        }
-    }
-
-    /// How well a fact fits a param that could take it; below 1 it does not.
-    fn fit(&self, param: &Param, fact: &Fact) -> f32 {
-        let before = self.word_before(fact.tokens.start);
-        let after = self.query.token(fact.tokens.end);
-        let near = (fact.tokens.start.saturating_sub(3)..fact.tokens.start)
-            .chain(fact.tokens.end..fact.tokens.end + 2)
-            .filter_map(|i| self.query.token(i))
-            .any(|t| param.words.contains(&t.stem));
-        let counted = param.kind == Kind::Number && self.reach == Reach::Elsewhere;
-        let mut score = if param.kind != Kind::Number || (param.required && !counted) {
-            1.0
-        } else {
-            0.0
-        };
-        if param.cues.contains(before) {
-            score += if param.kind == Kind::Number && !param.required {
-                0.5
-            } else {
-                2.0
-            };
-        }
-        score += values::role(param, before);
-        if after.is_some_and(|t| param.words.contains(&t.stem)) {
-            score += 1.0;
-        }
-        if near || values::counts(param, before) {
-            score += 1.0;
-        }
-        if let Meaning::Number {
-            unit_seconds: Some(_),
-            ..
-        } = fact.meaning
-        {
-            score += if param.unit_seconds.is_some() {
-                2.0
-            } else {
-                -0.5
-            };
-        }
-        score
-    }
-
     /// Finds known values by their words.
-    fn choices(&mut self) {
+    fn choices(&mut self, kinds: &[Kind]) {
         let mut matches = Vec::new();
         let open: Vec<(usize, &Param)> = self
             .open()
             .into_iter()
-            .filter(|(_, p)| !p.choices.is_empty() && p.kind != Kind::Ticker)
+            .filter(|(_, p)| !p.choices.is_empty() && kinds.contains(&p.kind))
             .collect();
         if open.is_empty() {
             return;

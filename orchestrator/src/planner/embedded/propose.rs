@@ -6,40 +6,21 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use amcp_protocol::{ProposedPlan, ProposedTask};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::chain;
-use super::choose::{choose, lacks_in, supplier};
+use super::choose::{Choice, choose, lacks_in};
 use super::clause::{Clause, clauses};
-use super::fill::{Filled, Reach, fill};
-use super::index::Entry;
+use super::draft::{Draft, copies, draft, nth};
+use super::fill::{Reach, fill};
 use super::rank::Reading;
-use super::wiring::wires;
 
-/// Most tasks that a list of values makes of one clause.
-const MAX_COPIES: usize = 8;
 /// Longest text of a clause that is repeated to the user, in characters.
 const MAX_UNPLACED_CHARS: usize = 200;
 /// Most parts that are reported as unplaced; more are counted.
 const MAX_UNPLACED: usize = 8;
 /// Longest reasoning, in characters: as long as a model's.
 const MAX_REASONING: usize = 300;
-
-/// A task before it has an id.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Draft {
-    pub(super) entry: usize,
-    pub(super) params: Map<String, Value>,
-    /// Params that other drafts' results fill: whose, and which part of it.
-    pub(super) inputs: Vec<(String, usize, String)>,
-    pub(super) clause: usize,
-}
-
-impl Draft {
-    pub(super) fn has(&self, param: &str) -> bool {
-        self.params.contains_key(param) || self.inputs.iter().any(|(name, ..)| name == param)
-    }
-}
 
 #[derive(Debug)]
 struct Unplaced {
@@ -54,9 +35,9 @@ pub(super) struct Drafts {
     unplaced: Vec<Unplaced>,
     reasons: Vec<String>,
     /// The tasks of the clause before, for "and in London?".
-    last: Vec<usize>,
+    pub(super) last: Vec<usize>,
     /// The tokens that became values, for whichever clause.
-    used: BTreeSet<usize>,
+    pub(super) used: BTreeSet<usize>,
 }
 
 /// Proposes a plan of at most `most` tasks. It has tasks or unplaced parts, or both.
@@ -142,24 +123,24 @@ fn place(reading: &Reading<'_>, clause: &Clause, number: usize, drafts: &mut Dra
     if !reading.has_content(range.clone()) && !reading.opens(range.clone()) {
         return;
     }
-    match choose(reading, range) {
-        // "… and set the brightness to 60": what the clause lacks, the one before said.
-        Ok(chosen)
-            if chosen.iter().all(|&entry| lacks_in(reading, entry, range))
-                && continues(reading, range, number, drafts) => {}
-        Ok(chosen) if !chosen.is_empty() => {
-            explain(reading, range, &chosen, drafts);
-            let used = draft(reading, range, number, chosen.clone(), drafts);
-            untouched(reading, clause, &chosen, &used, drafts);
-        }
+    let Choice { chosen, missing } = choose(reading, range);
+    // "… and set the brightness to 60": what the clause lacks, the one before said.
+    let lacks = chosen.iter().all(|&entry| lacks_in(reading, entry, range));
+    if missing.is_empty() && lacks && continues(reading, range, number, drafts) {
+        return;
+    }
+    if !missing.is_empty() {
+        let verb = if missing.len() == 1 { "is" } else { "are" };
+        let note = format!(" ({} {verb} missing)", missing.join(" and "));
+        unplaced(reading, range, &note, drafts);
+    }
+    if !chosen.is_empty() {
+        explain(reading, range, &chosen, drafts);
+        let used = draft(reading, range, number, chosen.clone(), drafts);
+        untouched(reading, clause, &chosen, &used, drafts);
+    } else if missing.is_empty() && reading.has_content(range.clone()) {
         // "Could you help me?" asks for nothing that could be named.
-        Ok(_) if !reading.has_content(range.clone()) => {}
-        Ok(_) => unplaced(reading, range, "", drafts),
-        Err(lacking) => {
-            let verb = if lacking.len() == 1 { "is" } else { "are" };
-            let note = format!(" ({} {verb} missing)", lacking.join(" and "));
-            unplaced(reading, range, &note, drafts);
-        }
+        unplaced(reading, range, "", drafts);
     }
 }
 
@@ -227,175 +208,6 @@ fn explain(reading: &Reading<'_>, range: &Range<usize>, chosen: &[usize], drafts
 
 /// Words that count less are not worth telling.
 const WORTH_SAYING: f32 = 0.5;
-
-/// Makes the tasks of a clause, one set for each combination of listed values; says which tokens became values.
-fn draft(
-    reading: &Reading<'_>,
-    range: &Range<usize>,
-    number: usize,
-    chosen: Vec<usize>,
-    drafts: &mut Drafts,
-) -> Vec<bool> {
-    let chosen = chain::in_order(reading, chain::with_suppliers(reading, range, chosen));
-    let mut used = vec![false; reading.query.tokens.len()];
-    let mut filled = Vec::new();
-    for &entry in &chosen {
-        let Some(card) = reading.index.entry(entry) else {
-            continue;
-        };
-        let inputs = inputs_of(reading, range, &chosen, entry);
-        let values = fill_entry(reading, card, entry, range, &inputs);
-        used.iter_mut().zip(&values.used).for_each(|(a, b)| *a |= b);
-        filled.push((entry, values));
-    }
-    drafts.used.extend(
-        used.iter()
-            .enumerate()
-            .filter_map(|(at, used)| used.then_some(at)),
-    );
-    drafts.last.clear();
-    for copy in 0..copies(&filled) {
-        let mut made: Vec<(usize, usize)> = Vec::new();
-        let mut stride = 1;
-        for (entry, values) in &filled {
-            let params = nth(values, copy, &mut stride);
-            let inputs = match copies(&filled) {
-                1 => Vec::new(),
-                _ => explicit_inputs(reading, *entry, &params, &made),
-            };
-            let task = Draft {
-                entry: *entry,
-                params,
-                inputs,
-                clause: number,
-            };
-            let at = drafts
-                .tasks
-                .iter()
-                .position(|known| *known == task)
-                .unwrap_or_else(|| {
-                    drafts.tasks.push(task);
-                    drafts.tasks.len() - 1
-                });
-            made.push((*entry, at));
-        }
-        drafts.last.extend(made.iter().map(|(_, at)| *at));
-    }
-    used
-}
-
-/// What the clause says, then what the rest of the query says about required params, then the schema's defaults.
-fn fill_entry(
-    reading: &Reading<'_>,
-    card: &Entry,
-    entry: usize,
-    range: &Range<usize>,
-    inputs: &[String],
-) -> Filled {
-    let mut values = fill(
-        reading.query,
-        &card.spec,
-        range.clone(),
-        Reach::Clause,
-        inputs,
-    );
-    let open = |p: &&super::spec::Param, values: &Filled| {
-        p.required && !values.values.contains_key(&p.name) && !inputs.contains(&p.name)
-    };
-    if card.spec.params.iter().any(|p| open(&p, &values)) {
-        let rest = reading.elsewhere(entry);
-        values
-            .used
-            .iter_mut()
-            .zip(&rest.used)
-            .for_each(|(a, b)| *a |= b);
-        for param in card.spec.params.iter() {
-            if !open(&param, &values) {
-                continue;
-            }
-            let said = rest
-                .values
-                .get(&param.name)
-                .and_then(|v| v.first())
-                .or(param.default.as_ref());
-            if let Some(value) = said {
-                values
-                    .values
-                    .insert(param.name.clone(), vec![value.clone()]);
-            }
-        }
-    }
-    values
-}
-
-/// The params that other tasks will fill, because the clause does not say them itself.
-fn inputs_of(
-    reading: &Reading<'_>,
-    range: &Range<usize>,
-    chosen: &[usize],
-    entry: usize,
-) -> Vec<String> {
-    let Some(card) = reading.index.entry(entry) else {
-        return Vec::new();
-    };
-    let unsaid = chain::unsaid_inputs(reading, range, entry);
-    let fed = |param: &&String| {
-        let from = |other: usize| chain::path_of(reading, other, entry, param).is_some();
-        chosen.iter().any(|&other| other != entry && from(other))
-    };
-    let required = |param: &&String| card.capability().required_params().any(|p| p == *param);
-    let supplied =
-        |param: &&String| required(param) && supplier(reading, range, entry, param).is_some();
-    let inputs = unsaid.iter().filter(|param| fed(param) || supplied(param));
-    inputs.cloned().collect()
-}
-
-fn explicit_inputs(
-    reading: &Reading<'_>,
-    entry: usize,
-    params: &Map<String, Value>,
-    made: &[(usize, usize)],
-) -> Vec<(String, usize, String)> {
-    let mut inputs: Vec<(String, usize, String)> = Vec::new();
-    let Some(card) = reading.index.entry(entry) else {
-        return inputs;
-    };
-    for &(other, at) in made.iter().rev() {
-        let Some(producer) = reading.index.entry(other) else {
-            continue;
-        };
-        for wire in wires(producer.capability(), card.capability()) {
-            if !params.contains_key(&wire.param) && !inputs.iter().any(|(p, ..)| *p == wire.param) {
-                inputs.push((wire.param, at, wire.path));
-            }
-        }
-    }
-    inputs
-}
-
-/// How many combinations of listed values there are.
-fn copies(filled: &[(usize, Filled)]) -> usize {
-    let lengths = filled
-        .iter()
-        .flat_map(|(_, f)| f.values.values())
-        .map(|values| values.len().max(1));
-    lengths
-        .fold(1_usize, |all, n| all.saturating_mul(n))
-        .min(MAX_COPIES)
-}
-
-/// The params of the `copy`th combination; `stride` counts the combinations of the values seen before.
-fn nth(filled: &Filled, copy: usize, stride: &mut usize) -> Map<String, Value> {
-    let mut params = Map::new();
-    for (name, values) in &filled.values {
-        let count = values.len().max(1);
-        if let Some(value) = values.get(copy / *stride % count) {
-            params.insert(name.clone(), value.clone());
-        }
-        *stride *= count;
-    }
-    params
-}
 
 /// "And in London?": the clause before, with other values; or more values for it.
 fn continues(

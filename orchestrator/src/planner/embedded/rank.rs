@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::facts::Meaning;
-use super::fill::{Filled, Query, Reach, fill};
+use super::fill::{Filled, Reach, fill};
 use super::index::{Hit, Index};
 use super::kind::Kind;
+use super::query::Query;
 use super::text::TokenKind;
 use super::words::{is_command, is_generic, is_preface, is_question, is_stop};
 
@@ -120,6 +121,17 @@ impl<'a> Reading<'a> {
         let hits = self.hits.iter().flatten().filter(|h| h.entry == entry);
         let best = hits.map(|h| h.strength).fold(0.0, f32::max);
         if best < MENTION { 0.0 } else { best }
+    }
+
+    /// Whether the words of `range` name the capability otherwise than by a command: "summarize" names no expenses.
+    pub(super) fn is_named(&self, entry: usize, range: &Range<usize>) -> bool {
+        range.clone().any(|at| {
+            let hits = self.hits.get(at).map_or(&[][..], Vec::as_slice);
+            let named = hits
+                .iter()
+                .any(|h| h.entry == entry && h.strength >= MENTION);
+            named && !is_command(self.query.lower(at))
+        })
     }
 
     /// The capabilities that the words of `range` speak of, the best one first.

@@ -38,8 +38,8 @@ pub(super) struct Param {
     pub(super) heads: BTreeSet<String>,
     /// Stems of the words after a number, and of the param's name.
     pub(super) words: Vec<String>,
-    /// A value as the card shows it; its spelling is kept.
-    pub(super) sample: Option<String>,
+    /// Values as the card shows them; their spelling is kept.
+    pub(super) samples: Vec<String>,
     /// The unit of time that a number counts, in seconds.
     pub(super) unit_seconds: Option<f64>,
     /// Judges one value; none when the schema needs its surroundings.
@@ -147,7 +147,7 @@ fn param(capability: &Capability, name: &str, declared: &Value) -> Param {
         cues: BTreeSet::new(),
         heads: BTreeSet::new(),
         words: words.iter().map(|w| stem(w)).collect(),
-        sample: samples.first().map(|&s| s.to_owned()),
+        samples: samples.iter().map(|&s| s.to_owned()).collect(),
         unit_seconds: unit_of(declared, &words),
         schema: judge,
     }

@@ -4,6 +4,7 @@
 
 use serde_json::{Number, Value};
 
+use super::expression::PERCENT_OF;
 use super::facts::{Fact, Meaning};
 use super::kind::Kind;
 use super::spec::Param;
@@ -38,8 +39,8 @@ pub(super) fn of_fact(param: &Param, fact: &Fact) -> Option<Value> {
         }
         (Kind::Number, &Meaning::Number { value, unit_seconds }) => number(param, value, unit_seconds),
         (Kind::Number, &Meaning::Year(year)) => number(param, f64::from(year), None),
-        (Kind::Expression, Meaning::Expression(text))
-        | (Kind::Email, Meaning::Email(text))
+        (Kind::Expression, Meaning::Expression(text)) => expression(param, text),
+        (Kind::Email, Meaning::Email(text))
         | (Kind::Url, Meaning::Url(text))
         | (Kind::Sql, Meaning::Sql(text))
         // An address is as good a name as any, where the schema takes it.
@@ -70,6 +71,13 @@ pub(super) const fn is_period(fact: &Fact) -> bool {
 
 fn accepted(param: &Param, values: &[Value]) -> Option<Value> {
     values.iter().find(|v| param.accepts(v)).cloned()
+}
+
+/// Per cents stay as they are where the card shows that they are understood.
+fn expression(param: &Param, text: &str) -> Option<Value> {
+    let plain = text.replace(PERCENT_OF, "% of ");
+    let understood = param.samples.iter().any(|s| s.contains("% of "));
+    param.accepted_text(&[if understood { plain.as_str() } else { text }, text])
 }
 
 fn number(param: &Param, value: f64, unit_seconds: Option<f64>) -> Option<Value> {
@@ -119,10 +127,8 @@ fn in_style(param: &Param, spellings: &[String]) -> Option<Value> {
             })
             .collect()
     };
-    let wanted = param.sample.as_deref().map(shape);
-    let alike = spellings
-        .iter()
-        .find(|s| wanted.as_ref() == Some(&shape(s)));
+    let wanted: Vec<String> = param.samples.iter().map(|s| shape(s)).collect();
+    let alike = spellings.iter().find(|s| wanted.contains(&shape(s)));
     let order: Vec<&str> = alike
         .into_iter()
         .chain(spellings)

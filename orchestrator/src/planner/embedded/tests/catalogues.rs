@@ -62,7 +62,7 @@ pub(super) fn mesh() -> Arc<Catalogue> {
         text(stocks()),
         text(joke()),
         text(math()),
-        text(summarize()),
+        summarize(),
     ])
 }
 
@@ -209,20 +209,29 @@ fn report() -> Capability {
 fn weather() -> Capability {
     let weather = capability(
         "weather.get",
-        "Tells the current weather and the forecast of a city.",
+        "The weather of a city: now and today, or on a given day.",
         &[
             "weather",
             "forecast",
             "temperature",
             "rain",
-            "sunny",
-            "umbrella",
+            "raining",
             "snow",
+            "sunny",
+            "cloudy",
+            "wind",
+            "hot",
+            "cold",
+            "warm",
+            "umbrella",
+            "climate",
+            "degrees",
         ],
         object(
             json!({
-                "city": {"type": "string", "minLength": 1, "x-kind": "city"},
-                "days": {"type": "integer", "minimum": 1, "maximum": 7},
+                "city": {"type": "string", "minLength": 1, "maxLength": 100, "x-kind": "city", "examples": ["Paris", "New York", "Tokyo"]},
+                "date": {"type": "string", "format": "date", "x-kind": "date", "description": "The day; today without it."},
+                "units": {"type": "string", "enum": ["metric", "imperial", "celsius", "fahrenheit"], "default": "metric", "x-kind": "units"},
             }),
             &["city"],
         ),
@@ -232,10 +241,11 @@ fn weather() -> Capability {
         "What's the weather in Paris?",
         json!({"city": "Paris"}),
     );
+    let weather = example(weather, "Will it rain in Tokyo?", json!({"city": "Tokyo"}));
     example(
         weather,
-        "Give me a 3 day forecast for Oslo",
-        json!({"city": "Oslo", "days": 3}),
+        "How warm is it in New York in Fahrenheit?",
+        json!({"city": "New York", "units": "fahrenheit"}),
     )
 }
 
@@ -321,30 +331,45 @@ fn math() -> Capability {
     );
     example(
         math,
-        "What is 12 * (3 + 4)?",
-        json!({"expression": "12 * (3 + 4)"}),
+        "What is 15% of 80?",
+        json!({"expression": "15% of 80"}),
     )
 }
 
 fn summarize() -> Capability {
     let summarize = capability(
         "text.summarize",
-        "Shortens a text to its main points.",
-        &["summarize", "shorten", "condense", "tldr"],
+        "Summarises a text in a few sentences.",
+        &[
+            "summarize",
+            "summarise",
+            "summary",
+            "shorten",
+            "condense",
+            "tldr",
+            "gist",
+            "key points",
+            "abstract",
+            "text",
+        ],
         object(
-            json!({"text": {"type": "string", "minLength": 1, "x-kind": "text"}, "sentences": {"type": "integer", "minimum": 1}}),
+            json!({
+                "text": {"anyOf": [{"type": "string", "minLength": 1}, {"type": "object"}], "x-kind": "text"},
+                "sentences": {"type": "integer", "minimum": 1, "maximum": 20, "default": 3},
+            }),
             &["text"],
         ),
     );
     let summarize = example(
         summarize,
-        "Summarize: the quick brown fox jumps over the dog",
-        json!({"text": "the quick brown fox jumps over the dog"}),
+        "Summarize this text in two sentences",
+        json!({"sentences": 2}),
     );
+    let summarize = example(summarize, "Give me the gist of it", json!({}));
     produces(
-        consumes(summarize, "text", &["text"]),
+        consumes(summarize, "text", &["document.text", "text"]),
         "text.summary",
-        "/text",
+        "",
     )
 }
 
