@@ -103,12 +103,18 @@ impl<'a> Filler<'a> {
             if let Some(end) = ends.get_mut(&index)
                 && several
                 && self.are_free(fact.tokens.clone())
-                && self.are_listed(*end, fact.tokens.start)
+                && (self.are_listed(*end, fact.tokens.start) || self.is_span(*end, fact))
             {
                 self.put(index, value, fact.tokens.clone());
                 *end = fact.tokens.end;
             }
         }
+    }
+
+    /// "From Q3 to Q4": both quarters are meant.
+    fn is_span(&self, end: usize, fact: &Fact) -> bool {
+        let to = ["to", "-", "–", "through", "with"].contains(&self.query.lower(end));
+        to && fact.tokens.start == end + 1 && matches!(fact.meaning, Meaning::Quarter { .. })
     }
 
     /// Whether the param would take only a part of what the fact means, such as the year of a quarter.

@@ -26,7 +26,9 @@ impl Reader<'_> {
                 return None;
             }
             let (length, year) = self.year_after(at + 1);
-            let year = year.unwrap_or_else(|| self.latest_year_of(quarter));
+            let year = year
+                .or_else(|| self.year_of_next(at + 1, 4))
+                .unwrap_or_else(|| self.latest_year_of(quarter));
             return found(1 + length, Meaning::Quarter { year, quarter });
         }
         // 2024-Q4, 2024Q4, 2024 Q4
@@ -71,6 +73,27 @@ impl Reader<'_> {
             return (skip + 2, Some(self.today.year() + offset));
         }
         (0, None)
+    }
+
+    /// "Q3 and Q4 2024", "from Q3 to Q4 2024": the year of the quarter that follows.
+    fn year_of_next(&self, at: usize, most: usize) -> Option<i16> {
+        // A year has four quarters.
+        if most == 0
+            || !matches!(
+                self.lower(at),
+                "and" | "to" | "," | "-" | "–" | "vs" | "versus" | "or" | "through" | "with"
+            )
+        {
+            return None;
+        }
+        let is_quarter = |at: &usize| {
+            let number = self.lower(*at).strip_prefix('q');
+            number.is_some_and(|number| quarter_number(number).is_some())
+        };
+        let next = (at + 1..at + 3).find(is_quarter)?;
+        self.year_after(next + 1)
+            .1
+            .or_else(|| self.year_of_next(next + 1, most - 1))
     }
 
     /// Without a year the latest such quarter that has begun is meant: money is looked back upon.

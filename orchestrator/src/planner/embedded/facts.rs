@@ -254,6 +254,15 @@ mod tests {
         ] {
             assert_eq!(read(text), quarter(2024, 4), "{text}");
         }
+        let both = [quarter(2023, 3), quarter(2023, 4)].concat();
+        for text in [
+            "Q3 and Q4 2023",
+            "from Q3 to Q4 2023",
+            "Q3, Q4 2023",
+            "Q3 2023 vs Q4 2023",
+        ] {
+            assert_eq!(read(text), both, "{text}");
+        }
         assert_eq!(read("this quarter"), quarter(2025, 1));
         assert_eq!(read("next quarter"), quarter(2025, 2));
         assert_eq!(read("Q1"), quarter(2025, 1));

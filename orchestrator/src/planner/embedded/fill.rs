@@ -265,13 +265,14 @@ impl<'a> Filler<'a> {
             let mut end = None;
             for at in self.range.clone() {
                 let known = self.longest_choice(param, at);
+                let listed = end.is_some_and(|end| self.are_listed(end, at));
                 let found = known
                     .map(|choice| (choice.value.clone(), choice.stems.len()))
-                    .or_else(|| Some((self.ticker(param, at)?, 1)));
+                    .or_else(|| Some((self.ticker(param, at, listed)?, 1)));
                 let Some((value, length)) = found else {
                     continue;
                 };
-                if end.is_none_or(|end| self.are_listed(end, at)) {
+                if end.is_none() || listed {
                     self.put(index, value, at..at + length);
                     end = Some(at + length);
                 }
@@ -279,7 +280,8 @@ impl<'a> Filler<'a> {
         }
     }
 
-    fn ticker(&self, param: &Param, at: usize) -> Option<Value> {
+    /// A symbol that the card does not list; `listed` after another one any name will do.
+    fn ticker(&self, param: &Param, at: usize, listed: bool) -> Option<Value> {
         let token = self
             .query
             .token(at)
@@ -288,7 +290,8 @@ impl<'a> Filler<'a> {
         let marked = at > 0 && self.query.lower(at - 1) == "$";
         let upper = (2..=5).contains(&name.len())
             && name.chars().all(|c| c.is_ascii_uppercase() || c == '.');
-        if !(marked || upper) || values::is_acronym(name) || self.is_known_word(at) {
+        let named = listed && token.is_capitalised() && self.query.in_fact.get(at) == Some(&false);
+        if !(marked || upper || named) || values::is_acronym(name) || self.is_known_word(at) {
             return None;
         }
         param.accepted_text(&[name, &name.to_uppercase()])

@@ -34,6 +34,7 @@ const GENERIC: f32 = 0.3;
 const SYNONYM: f32 = 0.8;
 const RELATIVE: f32 = 0.6;
 const MISSPELT: f32 = 0.85;
+const COMPARED: f32 = 0.9;
 
 /// A capability as the planner sees it.
 #[derive(Debug)]
@@ -148,6 +149,9 @@ impl Index {
             .collect();
         found.extend(synonyms(lower).filter_map(|s| Some((self.term(&stem(s))?, SYNONYM))));
         if found.is_empty() && guess {
+            found.extend(self.compared(lower));
+        }
+        if found.is_empty() && guess {
             found.extend(self.alike(stem_of_word));
         }
         let mut hits: Vec<Hit> = Vec::new();
@@ -179,6 +183,15 @@ impl Index {
             }
         }
         hits
+    }
+
+    /// "colder", "warmest".
+    fn compared(&self, lower: &str) -> Option<(usize, f32)> {
+        let plain = ["er", "est"]
+            .iter()
+            .find_map(|ending| lower.strip_suffix(ending))?;
+        let known = self.term(plain).filter(|_| plain.len() >= 4)?;
+        Some((known, COMPARED))
     }
 
     fn alike(&self, word: &str) -> Option<(usize, f32)> {

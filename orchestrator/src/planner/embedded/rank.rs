@@ -210,7 +210,9 @@ impl<'a> Reading<'a> {
                 Meaning::Expression(_) => {
                     let others = range
                         .clone()
-                        .filter(|at| !fact.tokens.contains(at) && self.query.is_content(*at))
+                        .filter(|&at| {
+                            self.query.in_fact.get(at) == Some(&false) && self.query.is_content(at)
+                        })
                         .count();
                     (
                         Kind::Expression,

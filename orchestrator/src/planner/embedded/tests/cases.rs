@@ -424,6 +424,37 @@ pub(super) const MESH: &[Case] = &[
         ],
         &[],
     ),
+    (
+        "What's 12 divided by 7, and the square root of 2?",
+        &[
+            "math.eval expression=12 / 7",
+            "math.eval expression=sqrt(2)",
+        ],
+        &[],
+    ),
+    (
+        "How did our expenses change from Q3 to Q4 2024?",
+        &[
+            "finance.db.query quarter=Q3 2024",
+            "finance.db.query quarter=Q4 2024",
+        ],
+        &[],
+    ),
+    (
+        "Is it colder in Oslo or in Helsinki?",
+        &["weather.get city=Oslo", "weather.get city=Helsinki"],
+        &[],
+    ),
+    (
+        "What is the price of Amazon and NVIDIA?",
+        &["stocks.get ticker=Amazon", "stocks.get ticker=NVIDIA"],
+        &[],
+    ),
+    (
+        "Tell me a joke about the weather forecast in Berlin",
+        &["joke.get topic=weather forecast in Berlin"],
+        &[],
+    ),
 ];
 
 pub(super) const OFFICE: &[Case] = &[
