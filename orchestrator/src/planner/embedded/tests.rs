@@ -188,6 +188,26 @@ fn what_a_user_may_not_use_is_not_planned() {
 }
 
 #[test]
+fn a_task_that_the_compiler_refuses_costs_only_itself() {
+    let picky = catalogues::mesh();
+    let picky = picky.iter().map(|contract| {
+        let mut capability = contract.capability.clone();
+        if capability.name.as_str() == "joke.get" {
+            capability.params["maxProperties"] = 0.into();
+        }
+        Arc::new(Contract::new(capability).unwrap())
+    });
+    let picky: Arc<Catalogue> = Arc::new(picky.collect());
+    let plan = plan(&picky, "Tell me a programming joke and the weather in Rome");
+    assert_eq!(lines(&plan), ["weather.get city=Rome"]);
+    assert!(
+        plan.unplaced[0].starts_with("joke.get ("),
+        "{:?}",
+        plan.unplaced
+    );
+}
+
+#[test]
 fn one_index_serves_all_queries_of_a_catalogue() {
     let planner = EmbeddedPlanner::new();
     let (mesh, office) = (catalogues::mesh(), catalogues::office());
