@@ -1,5 +1,9 @@
 //! The `amcp` binary: parse, validate, trace, start, await a signal, drain.
 
+/// Messages are allocated on one thread and freed on another, which glibc serialises (ADR-0007).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod cli;
 mod client;
 mod commands;

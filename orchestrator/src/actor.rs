@@ -160,7 +160,7 @@ impl Orchestrator {
         .hint("ask again; the node's log says more");
         if self
             .shared
-            .finish(record, Shared::failed(record.id, failure))
+            .finish(record, Shared::failed(record.id, failure), 0)
         {
             tracing::error!(request = %record.id, reason, "a request's actor died");
             self.shared.counters.crashed.fetch_add(1, Ordering::Relaxed);

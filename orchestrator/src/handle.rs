@@ -9,10 +9,13 @@ use std::time::Duration;
 use amcp_plan::PlanLimits;
 use amcp_protocol::plan::PlannedTaskView;
 use amcp_protocol::{ErrorCode, Failure, RequestId, UserRequest};
+use amcp_registry::bus::unix_ms;
 use amcp_registry::{EventBus, RegistryHandle};
 use ractor::concurrency::JoinHandle;
 use ractor::{ActorCell, SpawnErr};
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::actor::{Orchestrator, OrchestratorMsg};
@@ -90,6 +93,9 @@ pub struct Drained {
     pub cut_off: Vec<RequestId>,
 }
 
+/// How long requests that are cut off may take to answer with what they have: they only have to be told.
+const CUT_OFF: Duration = Duration::from_millis(500);
+
 /// A handle on an orchestrator; clones share it. It outlives the actors behind it: what was accepted stays known when
 /// one of them is restarted.
 #[derive(Debug, Clone)]
@@ -166,18 +172,19 @@ impl OrchestratorHandle {
         let failure = Failure::new(ErrorCode::Overloaded, "the orchestrator is being restarted")
             .retry_after_ms(1_000);
         // A racing post with the same idempotency key may hold the record already: it gets its answer from here.
-        self.0
-            .finish(record, Shared::failed(record.id, failure.clone()));
+        record.commit(unix_ms(), Shared::failed(record.id, failure.clone()));
         self.0.requests.forget(record.id);
         Err(failure)
     }
 
-    fn admit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let admitted = self.0.admission.clone().try_acquire_owned();
+        // Looked at after the place was taken: a drain that begins now waits for that place.
         if self.is_draining() {
             let failure = Failure::new(ErrorCode::ShuttingDown, "the node is shutting down");
             return Err(failure.hint("ask another node, or this one when it is back"));
         }
-        self.0.admission.clone().try_acquire_owned().map_err(|_| {
+        admitted.map_err(|_| {
             let message = format!(
                 "the node works on {} requests and takes no more",
                 self.0.settings.max_requests
@@ -196,10 +203,17 @@ impl OrchestratorHandle {
         let _admitted = self.admit()?;
         let time = self.0.deadline_of(&request);
         let input = self.0.planning_input(&request, self.0.catalogue(), time);
-        let planned = tokio::time::timeout(time, self.0.planner.plan(input)).await;
-        let planned = planned
-            .map_err(|_| Failure::new(ErrorCode::DeadlineExceeded, "planning took too long"))?;
-        let planned = planned.map_err(|error| error.failure)?;
+        let planner = self.0.planner.clone();
+        // In a task of its own: a planner is code of others, and its panic must not be the caller's.
+        let planning =
+            AbortOnDropHandle::new(tokio::spawn(async move { planner.plan(input).await }));
+        let planned = tokio::time::timeout(time, planning)
+            .await
+            .map_err(|_| Failure::new(ErrorCode::DeadlineExceeded, "planning took too long"))?
+            .map_err(|_| {
+                Failure::internal("the planner died before it had answered").hint("ask again")
+            })?
+            .map_err(|error| error.failure)?;
         Ok(PlanView {
             planner: planned.planner,
             tasks: planned.plan.view(),
@@ -262,7 +276,7 @@ impl OrchestratorHandle {
     /// Whether a drain has begun.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.0.draining.load(Ordering::Acquire)
+        self.0.draining.load(Ordering::SeqCst)
     }
 
     /// What happened since the start.
@@ -273,20 +287,44 @@ impl OrchestratorHandle {
 
     /// Takes nothing new, waits for what is under way, and answers what is left after `within` as failed.
     pub async fn drain(&self, within: Duration) -> Drained {
-        self.0.draining.store(true, Ordering::Release);
+        self.0.draining.store(true, Ordering::SeqCst);
         let before = self.counts().answered;
         // Every place is free again when every request has been answered.
         let all = u32::try_from(self.0.settings.max_requests).unwrap_or(u32::MAX);
         let idle = tokio::time::timeout(within, self.0.admission.acquire_many(all))
             .await
             .is_ok();
-        let cut_off = if idle {
+        let open = if idle {
             Vec::new()
         } else {
-            self.0.cut_off_open()
+            self.0.requests.open()
         };
-        let answered =
-            usize::try_from(self.counts().answered - before).unwrap_or(usize::MAX) - cut_off.len();
-        Drained { answered, cut_off }
+        let answered = self.counts().answered.saturating_sub(before);
+        let failure = Failure::new(
+            ErrorCode::ShuttingDown,
+            "the node was stopped before the request was done",
+        );
+        let failure = failure.hint("ask again");
+        self.0
+            .orchestrator
+            .send(OrchestratorMsg::CutOff(failure.clone()));
+        let last_moment = tokio::time::Instant::now() + CUT_OFF;
+        for record in &open {
+            let ticket = Ticket {
+                record: record.clone(),
+                replayed: true,
+            };
+            if tokio::time::timeout_at(last_moment, ticket.answer())
+                .await
+                .is_err()
+            {
+                self.0
+                    .finish(record, Shared::failed(record.id, failure.clone()), 0);
+            }
+        }
+        Drained {
+            answered: usize::try_from(answered).unwrap_or(usize::MAX),
+            cut_off: open.iter().map(|record| record.id).collect(),
+        }
     }
 }

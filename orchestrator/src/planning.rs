@@ -1,72 +1,100 @@
-//! The planner's actor: runs planning and composing beside the requests, and owes each exactly one message back.
+//! The planner's actor: runs the planning and composing that take time beside the requests, and owes each exactly one
+//! message back.
 //!
-//! Does not bound or retry calls; the guard before an LLM client does.
+//! Does not bound or retry calls (the guard before an LLM client does), and sees none of a planner that answers at once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use amcp_protocol::Failure;
+use amcp_protocol::llm::PortFuture;
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::planner::{ComposeInput, Composed, Planned, PlanningError, PlanningInput};
 use crate::request::RequestMsg;
 use crate::shared::Shared;
 
-/// What the planner's actor understands.
-#[derive(Debug)]
-pub(crate) enum PlannerMsg {
-    /// From a request: make a plan. Answered once through the reply, whatever happens.
-    Plan(Box<PlanningInput>, Reply<Result<Planned, PlanningError>>),
-    /// From a request: write the answer. Answered once through the reply, whatever happens.
-    Compose(Box<ComposeInput>, Reply<Result<Composed, Failure>>),
+/// A planner's work for a request, as the message that it ends in.
+pub(crate) type Call = PortFuture<'static, RequestMsg>;
+
+/// What the planner's actor understands: from a request, go on with this call. Answered once through the reply, whatever
+/// happens.
+pub(crate) struct PlannerMsg {
+    call: Call,
+    reply: Reply,
+    unwanted: CancellationToken,
 }
 
 impl ractor::Message for PlannerMsg {}
 
-/// An owed message to a request's actor. Dropped unsent (a panic, a kill, a dead mailbox) it sends word of that.
-pub(crate) struct Reply<T> {
-    owed: Option<(ActorRef<RequestMsg>, Wrap<T>)>,
-    lost: fn() -> T,
-}
-
-type Wrap<T> = Box<dyn FnOnce(T) -> RequestMsg + Send + Sync>;
-
-impl<T> Reply<T> {
-    pub(crate) fn new(
-        to: ActorRef<RequestMsg>,
-        wrap: impl FnOnce(T) -> RequestMsg + Send + Sync + 'static,
-        lost: fn() -> T,
-    ) -> Self {
-        Self {
-            owed: Some((to, Box::new(wrap))),
-            lost,
-        }
-    }
-
-    fn send(mut self, value: T) {
-        self.pay(value);
-    }
-
-    fn pay(&mut self, value: T) {
-        if let Some((to, wrap)) = self.owed.take() {
-            // A request that has been answered meanwhile needs it no more.
-            let _ = to.cast(wrap(value));
-        }
-    }
-}
-
-impl<T> Drop for Reply<T> {
-    fn drop(&mut self) {
-        if self.owed.is_some() {
-            self.pay((self.lost)());
-        }
-    }
-}
-
-impl<T> std::fmt::Debug for Reply<T> {
+impl std::fmt::Debug for PlannerMsg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reply")
+        f.write_str("PlannerMsg")
+    }
+}
+
+/// An owed message to a request's actor. Dropped unsent (a panic, a kill, a dead mailbox) it sends `lost`.
+struct Reply {
+    to: ActorRef<RequestMsg>,
+    lost: Option<RequestMsg>,
+}
+
+impl Reply {
+    fn send(mut self, message: RequestMsg) {
+        self.lost = None;
+        // A request that has been answered meanwhile needs it no more.
+        let _ = self.to.cast(message);
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(lost) = self.lost.take() {
+            let _ = self.to.cast(lost);
+        }
+    }
+}
+
+/// How far a call came at once.
+pub(crate) enum Begun {
+    /// To its end.
+    Ended(RequestMsg),
+    /// The planner's actor goes on with it and one message follows, unless this is dropped before.
+    GoesOn(DropGuard),
+}
+
+/// Begins a call; one that needs no waiting never leaves the request's actor.
+pub(crate) fn begin(
+    shared: &Shared,
+    to: &ActorRef<RequestMsg>,
+    mut call: Call,
+    lost: RequestMsg,
+) -> Begun {
+    let mut nobody = Context::from_waker(Waker::noop());
+    // A planner is code of others: its panic costs this call, not the request.
+    match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut nobody))) {
+        Ok(Poll::Ready(message)) => Begun::Ended(message),
+        Ok(Poll::Pending) => {
+            let unwanted = CancellationToken::new();
+            let reply = Reply {
+                to: to.clone(),
+                lost: Some(lost),
+            };
+            let message = PlannerMsg {
+                call,
+                reply,
+                unwanted: unwanted.clone(),
+            };
+            // A message that is not sent is dropped, and its reply says so.
+            shared.planning.send(message);
+            Begun::GoesOn(unwanted.drop_guard())
+        }
+        Err(_) => {
+            tracing::error!("a planner's call died");
+            Begun::Ended(lost)
+        }
     }
 }
 
@@ -113,15 +141,17 @@ impl Actor for PlannerActor {
                 tracing::error!(%error, "a planner's call died");
             }
         }
-        let planner = self.shared.planner.clone();
-        match message {
-            PlannerMsg::Plan(input, reply) => {
-                calls.spawn(async move { reply.send(planner.plan(*input).await) })
+        let PlannerMsg {
+            call,
+            reply,
+            unwanted,
+        } = message;
+        calls.spawn(async move {
+            // An LLM must not work for a request that was cancelled or answered.
+            if let Some(message) = unwanted.run_until_cancelled(call).await {
+                reply.send(message);
             }
-            PlannerMsg::Compose(input, reply) => {
-                calls.spawn(async move { reply.send(planner.compose(*input).await) })
-            }
-        };
+        });
         Ok(())
     }
 }

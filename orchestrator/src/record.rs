@@ -67,7 +67,10 @@ pub(crate) struct RequestRecord {
     pub(crate) request: Arc<UserRequest>,
     accepted: Instant,
     state: Mutex<State>,
+    /// Anything was recorded.
     changed: Notify,
+    /// The answer was committed. Apart, so that who waits for the answer is not woken by each step.
+    answered: Notify,
 }
 
 #[derive(Debug)]
@@ -87,7 +90,8 @@ impl RequestRecord {
     ) -> Self {
         let state = State {
             phase: Phase::Planning,
-            progress: Vec::new(),
+            // A plan of three tasks records ten events.
+            progress: Vec::with_capacity(12),
             answer: None,
             admitted: Some(admitted),
         };
@@ -97,6 +101,7 @@ impl RequestRecord {
             accepted: Instant::now(),
             state: Mutex::new(state),
             changed: Notify::new(),
+            answered: Notify::new(),
         }
     }
 
@@ -134,11 +139,11 @@ impl RequestRecord {
                     state: answer.state,
                 },
             ));
-            state.progress.shrink_to_fit();
             state.answer = Some(Arc::new(answer));
             state.admitted = None;
         }
         self.changed.notify_waiters();
+        self.answered.notify_waiters();
         true
     }
 
@@ -234,14 +239,14 @@ impl Ticket {
     /// Waits for the one final response.
     pub async fn answer(&self) -> Arc<Answer> {
         loop {
-            let changed = self.record.changed.notified();
-            tokio::pin!(changed);
+            let answered = self.record.answered.notified();
+            tokio::pin!(answered);
             // Registered before the look, so that a commit in between is not missed.
-            changed.as_mut().enable();
+            answered.as_mut().enable();
             if let Some(answer) = self.record.answer() {
                 return answer;
             }
-            changed.await;
+            answered.await;
         }
     }
 }

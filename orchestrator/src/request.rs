@@ -5,20 +5,21 @@
 
 mod dispatch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
-use amcp_protocol::{Answer, CapabilityName, ErrorCode, Failure, Grant, Progress};
+use amcp_protocol::{Answer, CapabilityName, ErrorCode, Failure, Grant, Progress, TaskReport};
 use amcp_registry::bus::unix_ms;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::Value;
 use tokio::task::AbortHandle;
+use tokio_util::sync::DropGuard;
 
 use crate::planner::plain::compose_plainly;
 use crate::planner::{ComposeInput, Composed, Feedback, Planned, PlanningError};
-use crate::planning::{PlannerMsg, Reply};
+use crate::planning::{self, Begun, Call};
 use crate::record::{Phase, RequestRecord};
 use crate::shared::{Clock, Shared};
 use dispatch::Sent;
@@ -62,10 +63,13 @@ pub(crate) struct RequestState {
     /// What there was to plan with when the request was accepted.
     catalogue: Arc<Catalogue>,
     grant: Arc<Grant>,
-    timers: BTreeMap<TimerKey, Time>,
+    /// A few: one for each task under way and two for the request.
+    timers: Vec<(TimerKey, Time)>,
     /// The one sleep, until the earliest timer or earlier.
     armed: Option<(Time, AbortHandle)>,
     sent: Vec<Sent>,
+    /// What the planner's actor works on for this request; it ends with it.
+    planner_call: Option<DropGuard>,
 }
 
 impl Actor for RequestActor {
@@ -88,9 +92,10 @@ impl Actor for RequestActor {
             }),
             clock: Clock::start(),
             phase: Phase::Planning,
-            timers: BTreeMap::new(),
+            timers: Vec::with_capacity(8),
             armed: None,
-            sent: Vec::new(),
+            sent: Vec::with_capacity(4),
+            planner_call: None,
             shared,
             record,
             machine,
@@ -109,27 +114,22 @@ impl Actor for RequestActor {
         message: RequestMsg,
         state: &mut RequestState,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            RequestMsg::Planned { round, result } => state.feed(&myself, planned(round, result)),
-            RequestMsg::Composed(result) => state.feed(&myself, composed(result)),
-            RequestMsg::Responded {
-                task,
-                attempt,
-                outcome,
-            } => {
-                state.sent.retain(|sent| !sent.is(task, attempt));
-                state.feed(
-                    &myself,
-                    Event::Responded {
-                        task,
-                        attempt,
-                        outcome,
-                    },
-                );
+        if let RequestMsg::Responded {
+            task,
+            attempt,
+            outcome,
+        } = &message
+        {
+            let before = state.sent.len();
+            state.sent.retain(|sent| !sent.is(*task, *attempt));
+            // An agent's word that it gave up what was abandoned is no answer.
+            if before == state.sent.len() && is_given_up(outcome) {
+                return Ok(());
             }
-            RequestMsg::TimerDue => state.timers_due(&myself),
-            RequestMsg::Cancel => state.feed(&myself, Event::CancelRequested),
-            RequestMsg::CutOff(failure) => state.feed(&myself, Event::CutOff(failure)),
+        }
+        match event_of(message) {
+            Some(event) => state.feed(&myself, event),
+            None => state.timers_due(&myself),
         }
         Ok(())
     }
@@ -161,6 +161,32 @@ fn policy(shared: &Shared, record: &RequestRecord) -> Policy {
         // The low half of a version 7 UUID is random.
         seed: record.id.uuid().as_u64_pair().1,
         ..Policy::default()
+    }
+}
+
+fn is_given_up(outcome: &Result<Value, Failure>) -> bool {
+    outcome
+        .as_ref()
+        .is_err_and(|failure| failure.code == ErrorCode::Cancelled)
+}
+
+/// What a message tells the machine; nothing for a timer, whose name is in the state.
+fn event_of(message: RequestMsg) -> Option<Event> {
+    match message {
+        RequestMsg::Planned { round, result } => Some(planned(round, result)),
+        RequestMsg::Composed(result) => Some(composed(result)),
+        RequestMsg::Responded {
+            task,
+            attempt,
+            outcome,
+        } => Some(Event::Responded {
+            task,
+            attempt,
+            outcome,
+        }),
+        RequestMsg::Cancel => Some(Event::CancelRequested),
+        RequestMsg::CutOff(failure) => Some(Event::CutOff(failure)),
+        RequestMsg::TimerDue => None,
     }
 }
 
@@ -240,7 +266,7 @@ impl RequestState {
     fn carry_out(&mut self, myself: &ActorRef<RequestMsg>, actions: Vec<Action>) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
-            for event in self.perform(myself, action) {
+            if let Some(event) = self.perform(myself, action) {
                 actions.extend(self.machine.step(self.clock.now(), event));
             }
         }
@@ -248,7 +274,7 @@ impl RequestState {
     }
 
     /// Returns what happened at once.
-    fn perform(&mut self, myself: &ActorRef<RequestMsg>, action: Action) -> Vec<Event> {
+    fn perform(&mut self, myself: &ActorRef<RequestMsg>, action: Action) -> Option<Event> {
         match action {
             Action::Plan {
                 round,
@@ -265,15 +291,18 @@ impl RequestState {
                     tasks,
                     authorised: self.authorised(),
                 });
-                let reply = Reply::new(
-                    myself.clone(),
-                    move |result| RequestMsg::Planned { round, result },
-                    || Err(planner_lost()),
-                );
-                // A message that is not sent is dropped, and its reply says so.
-                self.shared
-                    .planning
-                    .send(PlannerMsg::Plan(Box::new(input), reply));
+                let planner = self.shared.planner.clone();
+                let call = async move {
+                    RequestMsg::Planned {
+                        round,
+                        result: planner.plan(input).await,
+                    }
+                };
+                let lost = RequestMsg::Planned {
+                    round,
+                    result: Err(planner_lost()),
+                };
+                return self.begin_call(myself, Box::pin(call), lost);
             }
             Action::Compose {
                 tasks,
@@ -284,12 +313,10 @@ impl RequestState {
                 self.phase = Phase::Synthesizing;
                 let mut input = self.compose_input(tasks, unplaced);
                 (input.time, input.llm_calls) = (time, llm_calls);
-                let reply = Reply::new(myself.clone(), RequestMsg::Composed, || {
-                    Err(planner_lost().failure)
-                });
-                self.shared
-                    .planning
-                    .send(PlannerMsg::Compose(Box::new(input), reply));
+                let planner = self.shared.planner.clone();
+                let call = async move { RequestMsg::Composed(planner.compose(input).await) };
+                let lost = RequestMsg::Composed(Err(planner_lost().failure));
+                return self.begin_call(myself, Box::pin(call), lost);
             }
             Action::Dispatch {
                 task,
@@ -301,27 +328,34 @@ impl RequestState {
                 return self.dispatch(myself, (task, attempt), params, (time, &avoid));
             }
             Action::Abandon { task, attempt } => self.abandon(task, attempt),
-            Action::SetTimer { key, at } => {
-                self.timers.insert(key, at);
-            }
-            Action::ClearTimer(key) => {
-                self.timers.remove(&key);
-            }
+            Action::SetTimer { key, at } => self.timers.push((key, at)),
+            Action::ClearTimer(key) => self.timers.retain(|(other, _)| *other != key),
             Action::Report(progress) => self.report(progress),
             Action::Respond(conclusion) => self.respond(myself, *conclusion),
         }
-        Vec::new()
+        None
+    }
+
+    fn begin_call(
+        &mut self,
+        myself: &ActorRef<RequestMsg>,
+        call: Call,
+        lost: RequestMsg,
+    ) -> Option<Event> {
+        match planning::begin(&self.shared, myself, call, lost) {
+            Begun::Ended(message) => event_of(message),
+            Begun::GoesOn(guard) => {
+                self.planner_call = Some(guard);
+                None
+            }
+        }
     }
 
     fn authorised(&self) -> Vec<CapabilityName> {
         self.machine.authorised(&self.catalogue)
     }
 
-    fn compose_input(
-        &self,
-        tasks: Vec<amcp_protocol::TaskReport>,
-        unplaced: Vec<String>,
-    ) -> ComposeInput {
+    fn compose_input(&self, tasks: Vec<TaskReport>, unplaced: Vec<String>) -> ComposeInput {
         ComposeInput {
             query: self.record.request.query.clone(),
             tasks,
@@ -360,16 +394,29 @@ impl RequestState {
             state,
             text,
             planner,
-            tasks,
+            mut tasks,
             unplaced,
             error,
             mut notes,
+            replaced,
         } = conclusion;
         let answer = match (text, tasks.is_empty(), &error) {
             (Some(text), _, _) => text,
             (None, true, Some(error)) => sentence(error),
             (None, _, _) => {
-                let composed = compose_plainly(&self.compose_input(tasks.clone(), unplaced));
+                let wanted = |task: &TaskReport| !replaced.contains(&task.id);
+                let input = if replaced.is_empty() {
+                    self.compose_input(std::mem::take(&mut tasks), unplaced)
+                } else {
+                    self.compose_input(
+                        tasks.iter().filter(|task| wanted(task)).cloned().collect(),
+                        unplaced,
+                    )
+                };
+                let composed = compose_plainly(&input);
+                if replaced.is_empty() {
+                    tasks = input.tasks;
+                }
                 notes.extend(composed.notes);
                 composed.text
             }
@@ -383,7 +430,8 @@ impl RequestState {
             error,
             notes,
         };
-        self.shared.finish(&self.record, answer);
+        self.shared
+            .finish(&self.record, answer, self.machine.result_bytes());
         let (dropped, counters) = (self.machine.dropped(), &self.shared.counters);
         counters
             .duplicate
@@ -400,17 +448,14 @@ impl RequestState {
     fn timers_due(&mut self, myself: &ActorRef<RequestMsg>) {
         self.armed = None;
         let now = self.clock.now();
-        let due: Vec<_> = self
-            .timers
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(key, at)| (*at, *key))
-            .collect();
-        for (_, key) in due {
-            // An earlier one may have cleared it.
-            if self.timers.remove(&key).is_some() {
-                self.feed(myself, Event::TimerFired(key));
-            }
+        let earliest = |timers: &[(TimerKey, Time)]| {
+            let due = timers.iter().enumerate().filter(|(_, (_, at))| *at <= now);
+            due.min_by_key(|(_, timer)| (timer.1, timer.0))
+                .map(|(index, _)| index)
+        };
+        while let Some(due) = earliest(&self.timers) {
+            let (key, _) = self.timers.swap_remove(due);
+            self.feed(myself, Event::TimerFired(key));
         }
         self.arm(myself);
     }
@@ -418,7 +463,7 @@ impl RequestState {
     /// Sleeps until the earliest timer. A sleep that ends too early, because its timer was cleared, is cheaper than
     /// a new one for each change.
     fn arm(&mut self, myself: &ActorRef<RequestMsg>) {
-        let Some(&earliest) = self.timers.values().min() else {
+        let Some(earliest) = self.timers.iter().map(|(_, at)| *at).min() else {
             return;
         };
         if self.machine.is_done() || self.armed.as_ref().is_some_and(|(at, _)| *at <= earliest) {

@@ -27,6 +27,9 @@ use crate::planner::{PlanningInput, SharedPlanner};
 use crate::planning::PlannerMsg;
 use crate::record::RequestRecord;
 
+/// Most bytes of results, estimated as JSON, that answered requests keep: some times that in memory.
+const RETAINED_BYTES: usize = 128 * 1024 * 1024;
+
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) planner: SharedPlanner,
@@ -123,14 +126,15 @@ impl Shared {
         }
     }
 
-    /// Commits a final response and tells everybody; false when there was one before.
-    pub(crate) fn finish(&self, record: &Arc<RequestRecord>, answer: Answer) -> bool {
+    /// Commits a final response, whose results have about so many bytes, and tells everybody; false when there was one
+    /// before.
+    pub(crate) fn finish(&self, record: &Arc<RequestRecord>, answer: Answer, bytes: usize) -> bool {
         let (state, now) = (answer.state, unix_ms());
         if !record.commit(now, answer) {
             return false;
         }
         self.counters.answered(state, record.age());
-        self.requests.finished(record.id);
+        self.requests.finished(record.id, bytes);
         self.bus.publish("user.response", || {
             let data = record
                 .answer()
@@ -160,22 +164,6 @@ impl Shared {
             error: Some(failure),
             notes: Vec::new(),
         }
-    }
-
-    /// Answers every open request as failed, because the node must stop.
-    pub(crate) fn cut_off_open(&self) -> Vec<RequestId> {
-        let failure = Failure::new(
-            ErrorCode::ShuttingDown,
-            "the node was stopped before the request was done",
-        )
-        .hint("ask again");
-        let open = self.requests.open();
-        self.orchestrator
-            .send(OrchestratorMsg::CutOff(failure.clone()));
-        open.iter().for_each(|record| {
-            self.finish(record, Self::failed(record.id, failure.clone()));
-        });
-        open.iter().map(|record| record.id).collect()
     }
 
     /// When a refused asker should come back: after the time that a request takes on average.
@@ -229,7 +217,10 @@ pub(crate) struct Requests {
 #[derive(Debug, Default)]
 struct Table {
     records: HashMap<RequestId, Arc<RequestRecord>>,
-    answered: VecDeque<RequestId>,
+    /// The oldest first, each with the bytes of its results.
+    answered: VecDeque<(RequestId, usize)>,
+    /// Bytes of all results in `answered`.
+    bytes: usize,
     /// By user and key.
     keys: HashMap<(Option<String>, String), RequestId>,
     keys_of: HashMap<RequestId, (Option<String>, String)>,
@@ -293,14 +284,16 @@ impl Requests {
             .collect()
     }
 
-    /// Keeps an answered request until enough later ones were answered.
-    fn finished(&self, id: RequestId) {
+    /// Keeps an answered request until enough later ones were answered, or their results have become too large.
+    fn finished(&self, id: RequestId, bytes: usize) {
         let mut table = self.table();
-        table.answered.push_back(id);
-        while table.answered.len() > self.retained {
-            let Some(oldest) = table.answered.pop_front() else {
+        table.answered.push_back((id, bytes));
+        table.bytes += bytes;
+        while table.answered.len() > self.retained || table.bytes > RETAINED_BYTES {
+            let Some((oldest, bytes)) = table.answered.pop_front() else {
                 break;
             };
+            table.bytes -= bytes;
             table.forget(oldest);
         }
     }

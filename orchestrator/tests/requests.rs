@@ -21,6 +21,17 @@ use serde_json::{Value, json};
 /// Plans what the query says: it is the plan's JSON. `panic` panics, `hang` never answers, `down` fails.
 struct Told;
 
+static ENDED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts planner calls that were given up.
+struct Ended;
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        ENDED.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 impl Planner for Told {
     fn name(&self) -> String {
         "told".into()
@@ -36,7 +47,10 @@ impl Planner for Told {
             };
             match input.query.as_str() {
                 "panic" => panic!("as told"),
-                "hang" => std::future::pending().await,
+                "hang" => {
+                    let _ended = Ended;
+                    std::future::pending().await
+                }
                 "down" => Err(failed(Failure::new(
                     ErrorCode::LlmUnavailable,
                     "no LLM answers",
@@ -614,4 +628,44 @@ async fn a_deadline_answers_with_what_is_there() {
         failed += usize::from(matches!(recorded.progress, Progress::Failed { .. }));
     }
     assert_eq!(failed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_request_ends_its_planners_call() {
+    let mesh = Mesh::start("ends-call").await;
+    let before = ENDED.load(Ordering::SeqCst);
+    let ticket = mesh.handle.ask(UserRequest::new("hang"), None).unwrap();
+    let mut feed = mesh.handle.progress(ticket.request_id(), 0).unwrap();
+    feed.next().await;
+    mesh.handle.cancel(ticket.request_id()).unwrap();
+    assert_eq!(ticket.answer().await.state, AnswerState::Cancelled);
+    let ended = async {
+        while ENDED.load(Ordering::SeqCst) == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(5), ended).await;
+    in_time.expect("the planner went on for a request that nobody wants");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_off_answers_with_what_it_has() {
+    let mesh = Mesh::start("cut-off").await;
+    let tasks = [
+        task("t1", json!({"x": 1})),
+        task("t2", json!({"hold": true})),
+    ];
+    let ticket = mesh
+        .handle
+        .ask(UserRequest::new(plan(&tasks)), None)
+        .unwrap();
+    mesh.until_held(1).await;
+    let drained = mesh.handle.drain(Duration::from_secs(1)).await;
+    assert_eq!((drained.answered, drained.cut_off.len()), (0, 1));
+    let answer = ticket.answer().await;
+    assert_eq!(
+        (answer.state, answer.error.as_ref().unwrap().code),
+        (AnswerState::Partial, ErrorCode::ShuttingDown)
+    );
+    assert_eq!(answer.tasks[0].state, TaskState::Completed);
 }

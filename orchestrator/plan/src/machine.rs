@@ -243,6 +243,8 @@ pub struct Conclusion {
     pub error: Option<Failure>,
     /// What the reader should know.
     pub notes: Vec<String>,
+    /// Tasks that did not complete and that a later plan replaced: their failures are no longer missing.
+    pub replaced: Vec<TaskId>,
 }
 
 /// Responses that were not for the current attempt.
@@ -380,6 +382,12 @@ impl Machine {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.stage == Stage::Done
+    }
+
+    /// Bytes of results that were gathered so far, estimated.
+    #[must_use]
+    pub const fn result_bytes(&self) -> usize {
+        self.policy.result_bytes - self.result_bytes_left
     }
 
     /// Responses that were dropped so far.
@@ -528,7 +536,12 @@ impl Machine {
             .collect();
         rename(&mut view, &renamed);
         self.answer_directly = plan.answer_directly.filter(|text| !text.trim().is_empty());
-        self.unplaced = plan.unplaced;
+        // A later plan repairs what failed; what nobody could do before, nobody can do now.
+        for part in plan.unplaced {
+            if !self.unplaced.contains(&part) {
+                self.unplaced.push(part);
+            }
+        }
         out.push(Action::Report(Progress::Planned {
             planner: self.planner.clone(),
             round: self.round,

@@ -16,7 +16,7 @@ use ractor::ActorRef;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::{RequestMsg, RequestState};
+use super::{RequestMsg, RequestState, is_given_up};
 use crate::SOURCE;
 use crate::shared::Shared;
 
@@ -47,17 +47,15 @@ impl RequestState {
         (task, attempt): (usize, u32),
         params: Value,
         (time, avoid): (Duration, &[AgentId]),
-    ) -> Vec<Event> {
+    ) -> Option<Event> {
         let refused = |code, message: String| {
-            vec![Event::Responded {
+            Some(Event::Responded {
                 task,
                 attempt,
                 outcome: Err(Failure::new(code, message)),
-            }]
+            })
         };
-        let Some(request) = self.task_request(task, attempt, params, time) else {
-            return Vec::new();
-        };
+        let request = self.task_request(task, attempt, params, time)?;
         let directory = self.shared.registry.load();
         let Some(choice) = directory.choose(&request.capability, avoid, fastrand::u64(..)) else {
             return refused(
@@ -95,22 +93,21 @@ impl RequestState {
         tokio::spawn(async move {
             let outcome = awaited.read(answered.await.ok(), &shared);
             drop(in_flight);
-            if to
-                .cast(RequestMsg::Responded {
-                    task,
-                    attempt,
-                    outcome,
-                })
-                .is_err()
-            {
+            let given_up = is_given_up(&outcome);
+            let message = RequestMsg::Responded {
+                task,
+                attempt,
+                outcome,
+            };
+            if to.cast(message).is_err() && !given_up {
                 shared.counters.late.fetch_add(1, Ordering::Relaxed);
             }
         });
-        vec![Event::Sent {
+        Some(Event::Sent {
             task,
             attempt,
             agent,
-        }]
+        })
     }
 
     fn task_request(

@@ -18,6 +18,10 @@ mod node;
 mod ours;
 mod report;
 
+/// As in the `amcp` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::error::Error;
 use std::process::{Command, Stdio};
 use std::sync::Arc;

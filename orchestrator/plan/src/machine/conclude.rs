@@ -21,8 +21,14 @@ impl Machine {
         }
         self.stage = Stage::Composing;
         out.push(Action::ClearTimer(TimerKey::Closing));
+        let current = |run: &&TaskRun| !run.superseded;
         out.push(Action::Compose {
-            tasks: self.reports(now),
+            tasks: self
+                .tasks
+                .iter()
+                .filter(current)
+                .map(|run| report(run, now))
+                .collect(),
             unplaced: self.unplaced.clone(),
             time: self.policy.deadline.saturating_sub(now),
             llm_calls: self.llm_calls_left,
@@ -60,6 +66,12 @@ impl Machine {
             unplaced: std::mem::take(&mut self.unplaced),
             error,
             notes: std::mem::take(&mut self.notes),
+            replaced: self
+                .tasks
+                .iter()
+                .filter(|run| run.superseded)
+                .map(|run| run.plan.id.clone())
+                .collect(),
         })));
     }
 

@@ -815,3 +815,50 @@ fn a_chain_of_ten_thousand_that_nobody_may_run_ends_without_a_deep_stack() {
     let run = Run::planned((0..10_000).map(link).collect());
     assert!(run.states().iter().all(|&state| state == TaskState::Failed));
 }
+
+#[test]
+fn a_second_plan_replaces_failures_but_not_what_nobody_can_do() {
+    let mut run = Run::start(llm_policy());
+    let first = Plan {
+        tasks: vec![task("t1", &[])],
+        unplaced: vec!["fly me".into()],
+        ..Plan::default()
+    };
+    run.plan(1, Ok(first)).failed(0, 1, ErrorCode::TaskFailed);
+    run.plan(
+        2,
+        Ok(Plan {
+            tasks: vec![task("t1", &[])],
+            ..Plan::default()
+        }),
+    );
+    run.done(1, 1, json!("ok"));
+    let written_from = run.last.iter().find_map(|action| match action {
+        Action::Compose {
+            tasks, unplaced, ..
+        } => Some((tasks.len(), unplaced.len())),
+        Action::Plan { .. }
+        | Action::Dispatch { .. }
+        | Action::Abandon { .. }
+        | Action::SetTimer { .. }
+        | Action::ClearTimer(_)
+        | Action::Report(_)
+        | Action::Respond(_) => None,
+    });
+    assert_eq!(
+        written_from,
+        Some((1, 1)),
+        "the failure that was repaired is no longer told"
+    );
+    run.step(Event::Composed {
+        result: Ok("Nearly all.".into()),
+        llm_calls: 1,
+        notes: vec![],
+    });
+    let conclusion = run.conclusion();
+    assert_eq!(
+        (conclusion.state, conclusion.unplaced.len()),
+        (AnswerState::Partial, 1)
+    );
+    assert_eq!((conclusion.tasks.len(), conclusion.replaced.len()), (2, 1));
+}

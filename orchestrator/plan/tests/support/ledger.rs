@@ -233,7 +233,7 @@ impl Ledger {
                         *round == self.rounds + 1 && *round <= policy.rounds,
                     );
                     self.check_llm_calls(policy, *llm_calls);
-                    self.check_quiet(machine, tasks);
+                    self.check_quiet(machine, tasks, 0);
                     (self.rounds, self.planning, self.accepted) = (*round, true, false);
                     self.round_start = count(machine);
                 }
@@ -245,7 +245,7 @@ impl Ledger {
                 } => {
                     self.keep(Rule::DeadlineKept, now + *time <= policy.deadline.max(now));
                     self.check_llm_calls(policy, *llm_calls);
-                    self.check_quiet(machine, tasks);
+                    self.check_quiet(machine, tasks, self.replaced_before);
                     self.composing = true;
                 }
                 Action::Dispatch {
@@ -274,7 +274,7 @@ impl Ledger {
                 Action::ClearTimer(_) => {}
                 Action::Report(progress) => self.take_progress(policy, machine, progress),
                 Action::Respond(conclusion) => {
-                    self.check_quiet(machine, &conclusion.tasks);
+                    self.check_quiet(machine, &conclusion.tasks, 0);
                     self.check_conclusion(machine, conclusion);
                     self.done = true;
                 }
@@ -388,13 +388,17 @@ impl Ledger {
         );
     }
 
-    /// A point at which everything has ended.
-    fn check_quiet(&mut self, machine: &Machine, reports: &[TaskReport]) {
+    /// A point at which everything has ended. Of the tasks before `replaced` only the completed ones are reported.
+    fn check_quiet(&mut self, machine: &Machine, reports: &[TaskReport], replaced: usize) {
         let quiet = self.retries.is_empty() && self.rows.values().all(|row| !row.current);
         self.keep(Rule::NothingLeftRunning, quiet);
+        let row = |index: usize| self.rows.get(&index).cloned().unwrap_or_default();
+        let reported: Vec<usize> = (0..count(machine))
+            .filter(|&index| index >= replaced || row(index).end == Some(TaskState::Completed))
+            .collect();
         let mut ids = BTreeSet::new();
-        let whole = reports.iter().enumerate().all(|(index, report)| {
-            let row = self.rows.get(&index).cloned().unwrap_or_default();
+        let whole = reported.iter().zip(reports).all(|(&index, report)| {
+            let row = row(index);
             let (task, done) = (machine.task(index), report.state == TaskState::Completed);
             let result = report.result.as_ref().map(ToString::to_string);
             ids.insert(&report.id)
@@ -406,7 +410,7 @@ impl Ledger {
         });
         self.keep(
             Rule::ReportsAreWhole,
-            whole && reports.len() == count(machine),
+            whole && reports.len() == reported.len(),
         );
     }
 
