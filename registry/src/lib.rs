@@ -17,5 +17,5 @@ pub use agent::{AgentLoad, AgentState, AgentStatus, Entry, InFlight, Registratio
 pub use bus::{EventBus, Subscription};
 pub use directory::{Choice, Directory, RegisterError};
 pub use mailbox::{AgentMsg, AgentPort, TaskKey};
-pub use restart::{Decision, Exit, Restart, RestartBudget, RestartPolicy, RestartStrategy};
+pub use restart::{Decision, Exit, Restart, RestartBudget, RestartPolicy};
 pub use wire::{Wire, WireError};

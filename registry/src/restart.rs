@@ -17,14 +17,6 @@ pub enum Restart {
     Temporary,
 }
 
-/// Which children are started again when one ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum RestartStrategy {
-    /// That one only.
-    #[default]
-    OneForOne,
-}
-
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exit {
@@ -32,6 +24,18 @@ pub enum Exit {
     Normal,
     /// It panicked, returned an error, was killed or could not start.
     Abnormal,
+}
+
+impl Exit {
+    /// How an actor ended that ractor calls terminated, by the reason it gives: nobody inside the actor had a say in a kill,
+    /// or in the end of its tokio task.
+    #[must_use]
+    pub fn of_termination(reason: Option<&str>) -> Self {
+        match reason {
+            Some("killed" | "actor_task_cancelled") => Self::Abnormal,
+            Some(_) | None => Self::Normal,
+        }
+    }
 }
 
 /// How often and how fast a child is started again.
@@ -142,6 +146,18 @@ mod tests {
             restart,
             ..RestartPolicy::default()
         })
+    }
+
+    #[test]
+    fn what_an_actor_had_no_say_in_is_abnormal() {
+        for (reason, exit) in [
+            (None, Exit::Normal),
+            (Some("it could not be registered"), Exit::Normal),
+            (Some("killed"), Exit::Abnormal),
+            (Some("actor_task_cancelled"), Exit::Abnormal),
+        ] {
+            assert_eq!(Exit::of_termination(reason), exit, "{reason:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::AgentId;
-use amcp_registry::{AgentState, AgentStatus, RegistryHandle, RestartPolicy, RestartStrategy};
+use amcp_registry::{AgentState, AgentStatus, RegistryHandle, RestartPolicy};
 use ractor::{Actor, ActorCell, ActorRef, RpcReplyPort, SpawnErr};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -79,8 +79,6 @@ pub struct SupervisorConfig {
     pub registry: RegistryHandle,
     /// Who is kept alive; ids are distinct.
     pub children: Vec<ChildSpec>,
-    /// Who is started again when one ends.
-    pub strategy: RestartStrategy,
     /// Whether the supervisor itself fails when it gives a child up.
     pub escalate: bool,
 }
@@ -92,7 +90,6 @@ impl SupervisorConfig {
         Self {
             registry,
             children,
-            strategy: RestartStrategy::OneForOne,
             escalate: false,
         }
     }

@@ -149,11 +149,7 @@ impl Actor for SupervisorActor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(actor, _, reason) => {
-                // ractor's words for an end that nobody inside the actor had a say in.
-                let exit = match reason.as_deref() {
-                    Some("killed" | "actor_task_cancelled") => Exit::Abnormal,
-                    _ => Exit::Normal,
-                };
+                let exit = Exit::of_termination(reason.as_deref());
                 let reason = reason.unwrap_or_else(|| "it stopped".to_owned());
                 state.actor_ended(&myself, &actor, exit, &reason)
             }

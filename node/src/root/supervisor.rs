@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use amcp_registry::restart::{Decision, Exit, RestartBudget, RestartPolicy};
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -110,7 +110,7 @@ impl Actor for RootSupervisor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RootMsg::Restart(index) => state.restart(&myself, index),
-            RootMsg::Started(index, Ok(cell)) => state.started(index, cell),
+            RootMsg::Started(index, Ok(cell)) => state.started(&myself, index, cell),
             RootMsg::Started(index, Err(reason)) => {
                 tracing::error!(%reason, "a part of the node does not start");
                 state.ended(&myself, index, Exit::Abnormal);
@@ -128,11 +128,7 @@ impl Actor for RootSupervisor {
     ) -> Result<(), ActorProcessingErr> {
         let (cell, exit, reason) = match event {
             SupervisionEvent::ActorTerminated(cell, _, reason) => {
-                // ractor reports a kill as a termination with this reason.
-                let exit = match reason.as_deref() {
-                    Some("killed") => Exit::Abnormal,
-                    Some(_) | None => Exit::Normal,
-                };
+                let exit = Exit::of_termination(reason.as_deref());
                 (cell, exit, reason.unwrap_or_default())
             }
             SupervisionEvent::ActorFailed(cell, error) => (cell, Exit::Abnormal, error.to_string()),
@@ -170,10 +166,16 @@ impl RootState {
         });
     }
 
-    fn started(&mut self, index: usize, cell: ActorCell) {
+    fn started(&mut self, myself: &ActorRef<RootMsg>, index: usize, cell: ActorCell) {
         let Some(child) = self.children.get_mut(index) else {
             return;
         };
+        // Events overtake messages: that of a part that is dead already came before its cell was known, or finds none.
+        if cell.get_status() >= ActorStatus::Stopping {
+            tracing::warn!(part = child.spec.name, "a part of the node ended at once");
+            self.ended(myself, index, Exit::Abnormal);
+            return;
+        }
         if self.stopping {
             cell.stop(None);
         }
@@ -317,11 +319,41 @@ mod tests {
         root.send_message(RootMsg::Stop).unwrap();
         ended.await.unwrap();
         let (_, last) = started(3).unwrap();
-        assert_eq!(last.get_status(), ractor::ActorStatus::Stopped);
+        assert_eq!(last.get_status(), ActorStatus::Stopped);
         assert!(
             started(4).is_none(),
             "what is stopped with the node is not started again"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_dies_before_its_start_is_known_is_started_again() {
+        let log = Log::default();
+        let (steady, seen) = (spec("part", &log), log.clone());
+        let start = steady.start;
+        let dies_once = ChildSpec {
+            start: Arc::new(move |supervisor| {
+                let (started, seen) = (start(supervisor), seen.clone());
+                Box::pin(async move {
+                    let cell = started.await?;
+                    if seen.lock().unwrap().len() == 2 {
+                        cell.kill_and_wait(None).await.unwrap();
+                    }
+                    Ok(cell)
+                })
+            }),
+            ..spec("part", &log)
+        };
+        let (fate, _) = watch::channel(None);
+        let (root, ended) = Actor::spawn(None, RootSupervisor, (vec![dies_once], fate))
+            .await
+            .unwrap();
+        let started = |n: usize| log.lock().unwrap().get(n).cloned();
+        started(0).unwrap().1.kill();
+        let (_, third) = until(|| started(2)).await;
+        assert_eq!(third.get_status(), ActorStatus::Running);
+        root.send_message(RootMsg::Stop).unwrap();
+        ended.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -360,7 +392,7 @@ mod tests {
             .count();
         assert_eq!(starts, intensity + 1);
         let (_, steady) = log.lock().unwrap().first().cloned().unwrap();
-        assert_eq!(steady.get_status(), ractor::ActorStatus::Stopped);
+        assert_eq!(steady.get_status(), ActorStatus::Stopped);
     }
 
     #[tokio::test]
