@@ -56,8 +56,6 @@ pub enum RegisterError {
 pub struct Choice<'a, P> {
     /// The agent.
     pub entry: &'a Arc<Entry<P>>,
-    /// Whether it is one that should have been avoided: nobody else is ready.
-    pub avoided: bool,
 }
 
 /// One capability and those who offer it.
@@ -103,13 +101,11 @@ impl<P> Directory<P> {
         if !avoid.is_empty() {
             let others = ready.iter().filter(|entry| !avoid.contains(entry.id()));
             if let Some(entry) = lighter_of_two(others.clone().count(), others, random) {
-                let avoided = false;
-                return Some(Choice { entry, avoided });
+                return Some(Choice { entry });
             }
         }
         let entry = lighter_of_two(ready.len(), ready.iter(), random)?;
-        let avoided = !avoid.is_empty();
-        Some(Choice { entry, avoided })
+        Some(Choice { entry })
     }
 
     /// Every agent that can take a task for the capability now.
