@@ -16,7 +16,7 @@ use crate::planner::{
 /// The reserve plans within milliseconds; so much is kept for it of a time that is short.
 const RESERVED: Duration = Duration::from_secs(1);
 
-/// Plans with `primary`, and with `fallback` when the LLM behind `primary` fails.
+/// Plans with `primary`, and with `fallback` when the LLM behind `primary` fails in the first round.
 #[expect(missing_debug_implementations, reason = "planners are trait objects")]
 pub struct WithFallback {
     /// Asked first.
@@ -27,6 +27,10 @@ pub struct WithFallback {
 
 impl WithFallback {
     async fn make(&self, input: PlanningInput) -> Result<Planned, PlanningError> {
+        if input.feedback.is_some() {
+            // The reserve reads the query alone: in a second round it would plan again what the first one did.
+            return self.primary.plan(input).await;
+        }
         let reserved = RESERVED.min(input.time / 10);
         let first = PlanningInput {
             time: input.time.saturating_sub(reserved),
@@ -103,5 +107,92 @@ impl Planner for WithFallback {
 
     fn compose(&self, input: ComposeInput) -> PortFuture<'_, Result<Composed, Failure>> {
         self.primary.compose(input)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use amcp_plan::{Catalogue, Plan, PlanLimits};
+    use jiff::civil::date;
+
+    use super::*;
+    use crate::planner::Feedback;
+
+    struct NoLlm;
+
+    impl Planner for NoLlm {
+        fn name(&self) -> String {
+            "llm".to_owned()
+        }
+
+        fn replans(&self) -> bool {
+            true
+        }
+
+        fn plan(&self, _: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
+            let error = PlanningError {
+                failure: Failure::new(ErrorCode::LlmUnavailable, "it is down"),
+                planner: self.name(),
+                llm_calls: 1,
+                proposal: None,
+            };
+            Box::pin(async { Err(error) })
+        }
+    }
+
+    #[derive(Default)]
+    struct Reserve(AtomicU32);
+
+    impl Planner for Reserve {
+        fn name(&self) -> String {
+            "reserve".to_owned()
+        }
+
+        fn plan(&self, _: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let planned = Planned {
+                plan: Plan::default(),
+                planner: self.name(),
+                llm_calls: 0,
+                notes: Vec::new(),
+            };
+            Box::pin(async { Ok(planned) })
+        }
+    }
+
+    #[tokio::test]
+    async fn the_reserve_plans_a_first_round_and_never_a_second() {
+        let reserve = Arc::new(Reserve::default());
+        let planner = WithFallback {
+            primary: Arc::new(NoLlm),
+            fallback: Arc::clone(&reserve) as SharedPlanner,
+        };
+        let first = PlanningInput {
+            query: "weather?".to_owned(),
+            catalogue: Arc::new(Catalogue::default()),
+            roles: Vec::new(),
+            limits: PlanLimits::default(),
+            time: Duration::from_secs(10),
+            llm_calls: 3,
+            today: date(2025, 2, 14),
+            feedback: None,
+        };
+        let second = PlanningInput {
+            feedback: Some(Feedback {
+                tasks: Vec::new(),
+                authorised: Vec::new(),
+            }),
+            ..first.clone()
+        };
+        assert_eq!(planner.plan(first).await.unwrap().planner, "reserve");
+        let error = planner.plan(second).await.unwrap_err();
+        assert_eq!(
+            (error.failure.code, error.planner.as_str()),
+            (ErrorCode::LlmUnavailable, "llm")
+        );
+        assert_eq!(reserve.0.load(Ordering::Relaxed), 1);
     }
 }
