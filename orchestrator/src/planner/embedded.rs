@@ -29,7 +29,7 @@ mod values;
 mod wiring;
 mod words;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amcp_plan::{Catalogue, Fill, Plan, PlanError, Rules, compile};
 use amcp_protocol::llm::PortFuture;
@@ -115,23 +115,24 @@ impl EmbeddedPlanner {
     }
 
     fn index(&self, catalogue: &Catalogue) -> Arc<Index> {
-        let is_same = |kept: &Kept| {
-            kept.contracts.len() == catalogue.len()
-                && kept
-                    .contracts
-                    .iter()
-                    .zip(catalogue.iter())
-                    .all(|(a, b)| Arc::ptr_eq(a, b))
-        };
-        // A panic while the lock was held left the list whole: it is only pushed to and truncated.
-        let mut indices = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = indices.iter().position(is_same) {
-            let kept = indices.remove(at);
-            let index = Arc::clone(&kept.index);
-            indices.push(kept);
+        self.index_by(catalogue, Index::new)
+    }
+
+    /// Builds without the lock: who has an index does not wait for one that is being made. Two who build the same one
+    /// at once agree on the first.
+    fn index_by(
+        &self,
+        catalogue: &Catalogue,
+        build: impl FnOnce(&Catalogue) -> Index,
+    ) -> Arc<Index> {
+        if let Some(index) = known(&mut self.indices(), catalogue) {
             return index;
         }
-        let index = Arc::new(Index::new(catalogue));
+        let index = Arc::new(build(catalogue));
+        let mut indices = self.indices();
+        if let Some(index) = known(&mut indices, catalogue) {
+            return index;
+        }
         indices.push(Kept {
             contracts: catalogue.iter().cloned().collect(),
             index: Arc::clone(&index),
@@ -141,6 +142,27 @@ impl EmbeddedPlanner {
         }
         index
     }
+
+    fn indices(&self) -> MutexGuard<'_, Vec<Kept>> {
+        // A panic while the lock was held left the list whole: it is only pushed to and truncated.
+        self.indices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The index of a catalogue, if it is kept; from then on it is the last to be forgotten.
+fn known(indices: &mut Vec<Kept>, catalogue: &Catalogue) -> Option<Arc<Index>> {
+    let at = indices.iter().position(|kept| {
+        kept.contracts.len() == catalogue.len()
+            && kept
+                .contracts
+                .iter()
+                .zip(catalogue.iter())
+                .all(|(a, b)| Arc::ptr_eq(a, b))
+    })?;
+    let kept = indices.remove(at);
+    let index = Arc::clone(&kept.index);
+    indices.push(kept);
+    Some(index)
 }
 
 impl Planner for EmbeddedPlanner {

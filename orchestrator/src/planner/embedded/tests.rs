@@ -360,3 +360,17 @@ fn office() -> &'static Arc<Catalogue> {
     static OFFICE: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogues::office);
     &OFFICE
 }
+
+#[test]
+fn an_index_is_built_once_and_nobody_waits_for_another_one_to_be_built() {
+    let planner = EmbeddedPlanner::new();
+    let built = planner.index_by(mesh(), |catalogue| {
+        assert!(planner.indices.try_lock().is_ok(), "the lock is held");
+        planner.index(office());
+        Index::new(catalogue)
+    });
+    for (catalogue, index) in [(mesh(), &built), (office(), &planner.index(office()))] {
+        let again = planner.index_by(catalogue, |_| panic!("it is known"));
+        assert!(Arc::ptr_eq(&again, index));
+    }
+}
