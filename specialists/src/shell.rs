@@ -1,7 +1,7 @@
 //! The actor shell around a specialist: takes tasks, refuses what may not or cannot be done, and answers each one once.
 //!
 //! Does not do the work (each job has a tokio task of its own, so that the shell always hears) and does not restart: after a
-//! panic it ends what runs and fails, for its supervisor to see.
+//! panic it lets what runs end for a moment and fails, for its supervisor to see.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -28,6 +28,9 @@ use crate::specialist::{Specialist, Task};
 
 /// How long a drained agent stays: a remotely callable actor that stops right after an answer takes the answer with it.
 const LINGER: Duration = Duration::from_millis(100);
+/// How long what runs beside a panic may take to end: most tasks end sooner, and whoever needs the agent meanwhile is refused
+/// and tries again for some four seconds.
+const LAST_JOBS: Duration = Duration::from_secs(1);
 /// When to come back to an agent whose queue is full: about what a short task takes.
 const RETRY_BUSY_MS: u64 = 50;
 
@@ -185,6 +188,7 @@ impl Actor for SpecialistActor {
             }
             ShellMsg::Agent(AgentMsg::Drain) => state.drain(&myself),
             ShellMsg::JobEnded { key, panic } => return state.job_ended(&myself, &key, panic),
+            ShellMsg::FailNow => return state.fail_now(),
         }
         Ok(())
     }
@@ -364,7 +368,7 @@ impl ShellState {
         Ok(())
     }
 
-    /// The specialist's value may be broken: nothing new is started with it, and what runs may end.
+    /// The specialist's value may be broken: nothing new is started with it, and what runs has a moment to end.
     fn fail(&mut self, myself: &ActorRef<ShellMsg>, text: String) {
         if matches!(self.phase, Phase::Failing(_)) {
             return;
@@ -382,6 +386,15 @@ impl ShellState {
             self.desk.answer(job.attempt, Err(failure));
         }
         self.desk.load.queued.store(0, Relaxed);
+        myself.send_after(LAST_JOBS, || ShellMsg::FailNow);
+    }
+
+    /// What still runs ends unanswered with the shell; whoever asked learns that nobody will answer.
+    fn fail_now(&self) -> Result<(), ActorProcessingErr> {
+        match &self.phase {
+            Phase::Failing(text) => Err(text.clone().into()),
+            Phase::Open | Phase::Draining => Ok(()),
+        }
     }
 
     fn start_queued(&mut self, myself: &ActorRef<ShellMsg>) {

@@ -18,6 +18,8 @@ pub enum ShellMsg {
         /// What the specialist's panic said.
         panic: Option<String>,
     },
+    /// From its timer: what still runs after a panic had its time. Never from another node.
+    FailNow,
 }
 
 impl Message for ShellMsg {
@@ -48,7 +50,7 @@ impl TryFrom<ShellMsg> for AgentMsg {
     fn try_from(message: ShellMsg) -> Result<Self, ShellMsg> {
         match message {
             ShellMsg::Agent(message) => Ok(message),
-            local @ ShellMsg::JobEnded { .. } => Err(local),
+            local @ (ShellMsg::JobEnded { .. } | ShellMsg::FailNow) => Err(local),
         }
     }
 }

@@ -371,6 +371,23 @@ async fn a_panic_costs_its_task_and_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_panicked_is_back_soon_whatever_still_runs() {
+    let mesh = mesh(|spec| spec).await;
+    let begin = tokio::time::Instant::now();
+    let slow = mesh.send(request("t1", "hang"));
+    mesh.begun(1).await;
+    let panics = mesh.send(request("t2", "panic"));
+    assert_eq!(code(panics).await, Some(ErrorCode::AgentPanicked));
+    assert!(soon(slow).await.is_err(), "it is lost, not answered");
+    mesh.restarted(1).await;
+    assert!(
+        begin.elapsed() < Duration::from_secs(2),
+        "long before the slow task's time is over"
+    );
+    assert_eq!(mesh.ask(request("t3", "echo")).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_that_hangs_ends_when_its_time_is_over() {
     let mesh = mesh(|spec| spec).await;
     let begin = tokio::time::Instant::now();
