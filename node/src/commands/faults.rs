@@ -2,12 +2,12 @@
 //!
 //! Counts what the running node says: no figure is written here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use amcp_gateway::codes;
 use amcp_orchestrator::Counts;
-use amcp_protocol::{AnswerState, ErrorCode, Progress, RequestId, UserRequest};
+use amcp_protocol::{AnswerState, ErrorCode, Progress, UserRequest};
 use amcp_registry::{AgentState, AgentStatus};
 use futures_util::{StreamExt, stream};
 
@@ -39,16 +39,14 @@ struct Tally {
     requests: u32,
     refused: u32,
     lost: u32,
-    answered: u32,
-    /// Requests with more or fewer than one final event, or an id that another had.
-    not_once: u32,
+    /// Answers that whoever asked got into his hands.
+    received: u32,
     completed: u32,
     partial: u32,
     failed: u32,
     cancelled: u32,
     dispatched: u32,
     retried: u32,
-    ids: BTreeSet<RequestId>,
     /// Why requests failed.
     reasons: BTreeMap<&'static str, u64>,
 }
@@ -82,11 +80,12 @@ pub(super) async fn run(mesh: &Mesh, requests: u32) -> Result<u8, Trouble> {
     drop(outcomes);
     let took = began.elapsed();
     let all_back = wait_until_back(mesh, restarts_before + u64::from(kills)).await;
+    let counts = mesh.orchestrator.counts();
     let restarts = restarts(mesh).saturating_sub(restarts_before);
     output::print(format_args!("\n{}\n", fared(mesh)))?;
-    output::print(tally.report(&mesh.orchestrator.counts(), kills, restarts, took))?;
+    output::print(tally.report(&counts, kills, restarts, took))?;
     let style = Style::for_stdout();
-    let good = tally.lost == 0 && tally.not_once == 0 && tally.refused == 0 && all_back;
+    let good = tally.refused == 0 && tally.answered_once(&counts) && all_back;
     let verdict = if good {
         style.green("Every request was answered exactly once, and every specialist is back.")
     } else {
@@ -105,10 +104,8 @@ enum Outcome {
     Refused,
     Lost,
     Answered {
-        id: RequestId,
         state: AnswerState,
         error: Option<ErrorCode>,
-        finals: u32,
         dispatched: u32,
         retried: u32,
     },
@@ -130,14 +127,14 @@ async fn one(mesh: &Mesh, number: u32) -> Outcome {
     let Ok(answer) = tokio::time::timeout(DEADLINE + SLACK, ticket.answer()).await else {
         return Outcome::Lost;
     };
-    let (mut finals, mut dispatched, mut retried) = (0, 0, 0);
+    let (mut dispatched, mut retried) = (0, 0);
     if let Some(mut feed) = mesh.orchestrator.progress(id, 0) {
         while let Some(recorded) = feed.next().await {
             match recorded.progress {
-                Progress::Answered { .. } => finals += 1,
                 Progress::Dispatched { .. } => dispatched += 1,
                 Progress::Retried { .. } => retried += 1,
                 Progress::Accepted { .. }
+                | Progress::Answered { .. }
                 | Progress::Planned { .. }
                 | Progress::Completed { .. }
                 | Progress::Failed { .. } => {}
@@ -145,10 +142,8 @@ async fn one(mesh: &Mesh, number: u32) -> Outcome {
         }
     }
     Outcome::Answered {
-        id,
         state: answer.state,
         error: answer.error.as_ref().map(|error| error.code),
-        finals,
         dispatched,
         retried,
     }
@@ -161,19 +156,14 @@ impl Tally {
             Outcome::Refused => self.refused += 1,
             Outcome::Lost => self.lost += 1,
             Outcome::Answered {
-                id,
                 state,
                 error,
-                finals,
                 dispatched,
                 retried,
             } => {
-                self.answered += 1;
+                self.received += 1;
                 self.dispatched += dispatched;
                 self.retried += retried;
-                if finals != 1 || !self.ids.insert(id) {
-                    self.not_once += 1;
-                }
                 match state {
                     AnswerState::Completed => self.completed += 1,
                     AnswerState::Partial => self.partial += 1,
@@ -188,17 +178,40 @@ impl Tally {
         }
     }
 
+    /// Whether those who asked got as many answers as the orchestrator committed, as many as it had accepted, each in the
+    /// state in which it was committed.
+    fn answered_once(&self, counts: &Counts) -> bool {
+        let received = [
+            self.requests - self.refused,
+            self.received,
+            self.completed,
+            self.partial,
+            self.failed,
+            self.cancelled,
+        ];
+        let committed = [
+            counts.accepted,
+            counts.answered,
+            counts.completed,
+            counts.partial,
+            counts.failed,
+            counts.cancelled,
+        ];
+        self.lost == 0 && counts.accepted == counts.answered && received.map(u64::from) == committed
+    }
+
     fn report(&self, counts: &Counts, kills: u32, restarts: u64, took: Duration) -> String {
         let rows = [
             ("requests", u64::from(self.requests)),
-            ("answered", u64::from(self.answered)),
+            ("refused", u64::from(self.refused)),
+            ("accepted", counts.accepted),
+            ("answered", counts.answered),
             ("  completed", u64::from(self.completed)),
             ("  partial", u64::from(self.partial)),
             ("  failed", u64::from(self.failed)),
             ("  cancelled", u64::from(self.cancelled)),
-            ("refused", u64::from(self.refused)),
+            ("answers received", u64::from(self.received)),
             ("lost", u64::from(self.lost)),
-            ("not answered exactly once", u64::from(self.not_once)),
             ("tasks dispatched", u64::from(self.dispatched)),
             ("tasks retried", u64::from(self.retried)),
             ("late responses dropped", counts.dropped_late),
@@ -256,7 +269,7 @@ fn restarts(mesh: &Mesh) -> u64 {
     agents.iter().map(|agent| agent.restarts).sum()
 }
 
-/// Waits until every kill was followed by a restart and every agent takes tasks; says whether that came about.
+/// Waits until every kill was followed by a restart, every agent takes tasks and every answer is counted; says whether that came about.
 async fn wait_until_back(mesh: &Mesh, restarts_wanted: u64) -> bool {
     let all_back = async {
         // Restarts are counted without a word to those who wait, so they are looked at again and again.
@@ -265,7 +278,9 @@ async fn wait_until_back(mesh: &Mesh, restarts_wanted: u64) -> bool {
             look.tick().await;
             let agents = mesh.registry.directory().agents();
             let ready = agents.iter().all(|agent| agent.state == AgentState::Ready);
-            if ready && restarts(mesh) >= restarts_wanted {
+            let counts = mesh.orchestrator.counts();
+            let quiet = counts.answered >= counts.accepted;
+            if ready && quiet && restarts(mesh) >= restarts_wanted {
                 break;
             }
         }
@@ -289,4 +304,56 @@ fn fared(mesh: &Mesh) -> String {
         ]);
     }
     show::table(&rows, Style::for_stdout())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_are_missing_too_many_or_others_are_noticed() {
+        let mut tally = Tally::default();
+        for state in [AnswerState::Completed, AnswerState::Failed] {
+            tally.count(Outcome::Answered {
+                state,
+                error: None,
+                dispatched: 1,
+                retried: 0,
+            });
+        }
+        tally.count(Outcome::Refused);
+        let good = Counts {
+            accepted: 2,
+            answered: 2,
+            completed: 1,
+            failed: 1,
+            ..Counts::default()
+        };
+        assert!(tally.answered_once(&good));
+        for bad in [
+            Counts {
+                answered: 3,
+                completed: 2,
+                ..good
+            },
+            Counts {
+                answered: 1,
+                failed: 0,
+                ..good
+            },
+            Counts {
+                accepted: 3,
+                ..good
+            },
+            Counts {
+                completed: 2,
+                failed: 0,
+                ..good
+            },
+        ] {
+            assert!(!tally.answered_once(&bad), "{bad:?}");
+        }
+        tally.count(Outcome::Lost);
+        assert!(!tally.answered_once(&good));
+    }
 }
