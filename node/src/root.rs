@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_gateway::{GatewayState, Limits, router};
+use amcp_orchestrator::llm::{Guarded, SharedLlm};
 use amcp_orchestrator::{Drained, OrchestratorHandle};
 use amcp_protocol::{AgentId, ErrorCode, Failure};
 use amcp_registry::{EventBus, RegistryHandle, Restart, RestartPolicy};
@@ -86,7 +87,8 @@ impl Mesh {
     /// The configuration contradicts itself, the data folder or the address cannot be used, or a part does not start.
     pub(crate) async fn start(config: &Config, purpose: Purpose) -> Result<Self, Trouble> {
         // What can be refused without a trace is refused first.
-        let llm = parts::llm(config)?;
+        let guarded = parts::llm(config)?;
+        let llm = guarded.clone().map(|llm| llm as SharedLlm);
         let settings = parts::orchestrator_settings(config)?;
         if purpose != Purpose::Look {
             usable_data(&config.data)?;
@@ -118,7 +120,16 @@ impl Mesh {
             parts::orchestrator_part(orchestrator.clone()),
         ];
         let http = listener.zip(address).map(|(listener, address)| {
-            let (part, close, closed) = http_part(config, listener, &orchestrator, &registry);
+            // With a reserve the node answers without its LLM.
+            let needed = guarded.filter(|_| !config.llm_fallback);
+            let readiness = readiness(orchestrator.clone(), registry.clone(), needed);
+            let state = GatewayState {
+                orchestrator: orchestrator.clone(),
+                registry: registry.clone(),
+                reports: config.data.join(REPORTS),
+                readiness,
+            };
+            let (part, close, closed) = http_part(config, listener, state);
             specs.push(part);
             Listener {
                 address,
@@ -206,16 +217,9 @@ impl Mesh {
 fn http_part(
     config: &Config,
     listener: TcpListener,
-    orchestrator: &OrchestratorHandle,
-    registry: &RegistryHandle,
+    state: GatewayState,
 ) -> (ChildSpec, CancellationToken, CancellationToken) {
     let (close, closed) = (CancellationToken::new(), CancellationToken::new());
-    let state = GatewayState {
-        orchestrator: orchestrator.clone(),
-        registry: registry.clone(),
-        reports: config.data.join(REPORTS),
-        readiness: readiness(orchestrator.clone(), registry.clone()),
-    };
     let http = http::Http {
         listener,
         router: router(state),
@@ -232,6 +236,7 @@ fn http_part(
 fn readiness(
     orchestrator: OrchestratorHandle,
     registry: RegistryHandle,
+    llm: Option<Arc<Guarded>>,
 ) -> amcp_gateway::Readiness {
     Arc::new(move || {
         let mut reasons = Vec::new();
@@ -243,6 +248,7 @@ fn readiness(
         if !registry.load().agents().iter().any(ready) {
             reasons.push("no agent is ready".to_owned());
         }
+        reasons.extend(llm.as_deref().and_then(parts::llm_trouble));
         reasons
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! Does not start anything; the root supervisor does.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use amcp_orchestrator::llm::{
@@ -78,7 +78,7 @@ fn key(config: &Config) -> Result<Option<ApiKey>, Trouble> {
 ///
 /// # Errors
 /// Those of [`llm_settings`].
-pub(super) fn llm(config: &Config) -> Result<Option<SharedLlm>, Trouble> {
+pub(super) fn llm(config: &Config) -> Result<Option<Arc<Guarded>>, Trouble> {
     let Some(settings) = llm_settings(config)? else {
         return Ok(None);
     };
@@ -88,6 +88,21 @@ pub(super) fn llm(config: &Config) -> Result<Option<SharedLlm>, Trouble> {
         ..GuardSettings::default()
     };
     Ok(Some(Guarded::new(settings.client()?, guard)))
+}
+
+/// Why a node whose requests need this LLM should be sent none: it is left alone after failures. Once it may be tried
+/// again, so should the node, or nobody would try.
+pub(super) fn llm_trouble(llm: &Guarded) -> Option<String> {
+    let health = llm.health();
+    let why = health.last_failure.map(|failure| failure.message);
+    (health.breaker == "open").then(|| {
+        format!(
+            "the LLM {} is left alone after {} failures: {}",
+            health.name,
+            health.failures,
+            why.unwrap_or_default()
+        )
+    })
 }
 
 /// Who plans. The embedded planner helps the LLM with what it is good at, and takes over where that is allowed.
@@ -145,7 +160,7 @@ pub(crate) fn specialist_settings(
     let text = |url: &Option<crate::config::value::HttpUrl>| {
         url.as_ref().map(|url| url.as_str().to_owned())
     };
-    let public = text(&config.public_url).or_else(|| address.map(|a| format!("http://{a}")));
+    let public = text(&config.public_url).or_else(|| address.map(guessed_url));
     builtin::Settings {
         offline: config.offline,
         weather_url: text(&config.weather_url),
@@ -154,6 +169,16 @@ pub(crate) fn specialist_settings(
         llm,
         ..builtin::Settings::new(&config.data)
     }
+}
+
+/// Where clients may reach a node that was not told. One that listens everywhere can only know its own machine.
+fn guessed_url(mut address: SocketAddr) -> String {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    format!("http://{address}")
 }
 
 fn part<F, C>(name: &'static str, start: F) -> ChildSpec
@@ -234,4 +259,60 @@ pub(super) fn http_part(http: Arc<Http>) -> ChildSpec {
     // It stops by itself when the node closes it.
     spec.policy.restart = Restart::Transient;
     spec
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use amcp_orchestrator::llm::{ChatReply, ChatRequest, LlmClient};
+    use amcp_protocol::llm::PortFuture;
+    use amcp_protocol::{ErrorCode, Failure};
+
+    use super::*;
+
+    #[test]
+    fn links_name_an_address_that_can_be_reached() {
+        for (address, url) in [
+            ("0.0.0.0:8080", "http://127.0.0.1:8080"),
+            ("[::]:8080", "http://[::1]:8080"),
+            ("192.0.2.7:80", "http://192.0.2.7:80"),
+        ] {
+            assert_eq!(guessed_url(address.parse().unwrap()), url);
+        }
+    }
+
+    struct Down;
+
+    impl LlmClient for Down {
+        fn name(&self) -> String {
+            "ollama/none".to_owned()
+        }
+
+        fn chat(&self, _: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
+            Box::pin(async { Err(Failure::new(ErrorCode::LlmTimeout, "it hangs")) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_llm_that_is_left_alone_is_named_until_it_may_be_tried_again() {
+        let settings = GuardSettings::default();
+        let (failures, open) = (settings.breaker.failures, settings.breaker.open);
+        let llm = Guarded::new(Arc::new(Down), settings);
+        for _ in 0..failures {
+            assert_eq!(llm_trouble(&llm), None);
+            let request = ChatRequest {
+                system: String::new(),
+                turns: Vec::new(),
+                format: None,
+                max_tokens: 1,
+            };
+            llm.chat(request).await.unwrap_err();
+        }
+        let trouble = llm_trouble(&llm).unwrap();
+        assert!(trouble.contains("ollama/none"), "{trouble}");
+        assert!(trouble.contains("it hangs"), "{trouble}");
+        tokio::time::advance(open + Duration::from_millis(1)).await;
+        assert_eq!(llm_trouble(&llm), None);
+    }
 }

@@ -52,12 +52,13 @@ impl Default for GuardSettings {
     }
 }
 
-/// How a guarded client fares, for readiness and `amcp doctor`.
+/// How a guarded client fares, for a node's readiness.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LlmHealth {
     /// Provider and model.
     pub name: String,
-    /// Whether calls are let through: `closed` (they are), `open` (they are not), `half_open` (one is on trial).
+    /// Whether calls are let through: `closed` (they are), `open` (they are not), `half_open` (one is on trial, or the next
+    /// one will be).
     pub breaker: &'static str,
     /// Failures in a row.
     pub failures: u32,
@@ -111,8 +112,12 @@ impl Guarded {
         };
         let (breaker, failures) = match state {
             BreakerState::Closed(failures) => ("closed", failures),
-            BreakerState::Open(_) => ("open", self.settings.breaker.failures),
-            BreakerState::HalfOpen => ("half_open", self.settings.breaker.failures),
+            BreakerState::Open(until) if self.began.elapsed() < until => {
+                ("open", self.settings.breaker.failures)
+            }
+            BreakerState::Open(_) | BreakerState::HalfOpen => {
+                ("half_open", self.settings.breaker.failures)
+            }
         };
         LlmHealth {
             name: self.client.name(),
