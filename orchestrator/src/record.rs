@@ -90,8 +90,8 @@ impl RequestRecord {
     ) -> Self {
         let state = State {
             phase: Phase::Planning,
-            // A plan of three tasks records ten events.
-            progress: Vec::with_capacity(12),
+            // What a plan of one task records; a larger one grows it.
+            progress: Vec::with_capacity(6),
             answer: None,
             admitted: Some(admitted),
         };
