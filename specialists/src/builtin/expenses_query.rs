@@ -11,6 +11,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement, named_params};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
 use super::ledger::{Ledger, Reader};
 use super::money::{CURRENCY, amount, dollars, thousands};
@@ -26,6 +27,12 @@ const MAX_ROWS: usize = 5_000;
 const MAX_ROW_BYTES: usize = 1_000_000;
 /// How long a statement may take: the sample needs milliseconds.
 const MAX_TIME: Duration = Duration::from_secs(10);
+
+/// Places of queries, which block a thread each. The process has one set of them: a query that was given up keeps its
+/// place until it has really ended, also when the agent was started anew meanwhile.
+static PLACES: Semaphore = Semaphore::const_new(MAX_QUERIES);
+/// Twice the tasks that the agent takes at a time: those that were given up end soon.
+const MAX_QUERIES: usize = 8;
 
 const DEPARTMENTS: &[&str] = &[
     "Engineering",
@@ -80,6 +87,7 @@ const MATCHING: &str = "date BETWEEN :from AND :to
 pub(super) struct ExpensesQuery {
     ledger: Ledger,
     max_time: Duration,
+    places: &'static Semaphore,
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,6 +113,7 @@ impl ExpensesQuery {
         Self {
             ledger: Ledger::new(data_dir),
             max_time: MAX_TIME,
+            places: &PLACES,
         }
     }
 
@@ -220,13 +229,20 @@ impl Specialist for ExpensesQuery {
     async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
         let params: Params = task.params()?;
         let ledger = self.ledger.clone();
+        let place = self
+            .places
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         let time = ctx.time_left().min(self.max_time);
         // A thread that blocks outlives a dropped future unless it is told.
         let stop = ctx.cancelled().child_token();
         let stopper = stop.clone().drop_guard();
-        let result =
-            tokio::task::spawn_blocking(move || answer(&ledger, &ledger.open(stop, time)?, params))
-                .await;
+        let result = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            answer(&ledger, &ledger.open(stop, time)?, params)
+        })
+        .await;
         drop(stopper);
         result.map_err(|error| Failure::internal(format!("the query broke off: {error}")))?
     }
@@ -243,8 +259,7 @@ fn answer(ledger: &Ledger, reader: &Reader, params: Params) -> Result<Value, Fai
             )
             .hint("write the conditions into the statement"));
         }
-        return run_sql(reader, sql, limit, &ledger.source())
-            .map_err(|error| reader.failure(&error));
+        return run_sql(reader, sql, limit, &ledger.source());
     }
     let failure = |error: rusqlite::Error| reader.failure(&error);
     let period = params
@@ -286,12 +301,20 @@ fn run_filter(reader: &Reader, filter: &Filter, source: &str) -> rusqlite::Resul
         "SELECT date, department, category, vendor, {description}, amount_cents FROM expenses WHERE {MATCHING}
          ORDER BY date, rowid LIMIT :limit"
     ))?;
-    let rows = statement.query_map(
+    let found = statement.query_map(
         named_params! {":from": from, ":to": to, ":department": filter.department, ":category": filter.category,
             ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX)},
         entry,
     )?;
-    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let (mut rows, mut room) = (Vec::new(), MAX_ROW_BYTES);
+    for row in found {
+        let (row, size) = row?;
+        let Some(left) = room.checked_sub(size) else {
+            break;
+        };
+        room = left;
+        rows.push(row);
+    }
     let mut result = json!({
         "text": text(reader, filter, &totals, source)?,
         "period": filter.period.to_string(),
@@ -312,20 +335,21 @@ fn run_filter(reader: &Reader, filter: &Filter, source: &str) -> rusqlite::Resul
     Ok(result)
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Value> {
-    let mut entry = json!({
-        "date": row.get::<_, String>(0)?,
-        "department": row.get::<_, String>(1)?,
-        "category": row.get::<_, String>(2)?,
-        "vendor": row.get::<_, String>(3)?,
-    });
-    if let Some(entry) = entry.as_object_mut() {
-        if let Some(description) = row.get::<_, Option<String>>(4)? {
-            entry.insert("description".to_owned(), description.into());
-        }
-        entry.insert("amount".to_owned(), amount(row.get(5)?));
+/// An expense, and how many bytes its texts have.
+fn entry(row: &Row<'_>) -> rusqlite::Result<(Value, usize)> {
+    let mut entry = Map::new();
+    for (at, name) in ["date", "department", "category", "vendor"]
+        .iter()
+        .enumerate()
+    {
+        entry.insert((*name).to_owned(), row.get::<_, String>(at)?.into());
     }
-    Ok(entry)
+    if let Some(description) = row.get::<_, Option<String>>(4)? {
+        entry.insert("description".to_owned(), description.into());
+    }
+    let size = entry.values().filter_map(Value::as_str).map(str::len).sum();
+    entry.insert("amount".to_owned(), amount(row.get(5)?));
+    Ok((entry.into(), size))
 }
 
 /// Name, cents and number of entries of a group.
@@ -431,23 +455,29 @@ fn text(
     ))
 }
 
-fn run_sql(reader: &Reader, sql: &str, limit: usize, source: &str) -> rusqlite::Result<Value> {
-    let mut statement = reader.connection.prepare(sql)?;
+fn run_sql(reader: &Reader, sql: &str, limit: usize, source: &str) -> Result<Value, Failure> {
+    let failure = |error: rusqlite::Error| reader.failure(&error);
+    let mut statement = reader.connection.prepare(sql).map_err(failure)?;
     let columns = columns(&statement);
-    let mut rows = statement.query([])?;
-    let (mut found, mut bytes, mut truncated) = (Vec::new(), 0, false);
-    while let Some(row) = rows.next()? {
-        if found.len() == limit || bytes > MAX_ROW_BYTES {
+    let mut rows = statement.query([]).map_err(failure)?;
+    let (mut found, mut room, mut truncated) = (Vec::new(), MAX_ROW_BYTES, false);
+    while let Some(row) = rows.next().map_err(failure)? {
+        let next = if found.len() == limit {
+            None
+        } else {
+            fields(row, &columns, &mut room).map_err(failure)?
+        };
+        let Some(fields) = next else {
             truncated = true;
             break;
-        }
-        let mut entry = Map::new();
-        for (at, column) in columns.iter().enumerate() {
-            let (value, size) = cell(row.get_ref(at)?);
-            bytes += size + column.len();
-            entry.insert(column.clone(), value);
-        }
-        found.push(Value::from(entry));
+        };
+        found.push(Value::from(fields));
+    }
+    if truncated && found.is_empty() {
+        return Err(Failure::task(format!(
+            "a single row of the result has more than {MAX_ROW_BYTES} bytes"
+        ))
+        .hint("select fewer columns, or shorten them with substr"));
     }
     let text = match found.as_slice() {
         [Value::Object(only)] if only.len() <= 4 && !truncated => {
@@ -468,16 +498,34 @@ fn run_sql(reader: &Reader, sql: &str, limit: usize, source: &str) -> rusqlite::
     }))
 }
 
+/// A row, unless it takes more than the room that is left.
+fn fields(
+    row: &Row<'_>,
+    columns: &[String],
+    room: &mut usize,
+) -> rusqlite::Result<Option<Map<String, Value>>> {
+    let mut fields = Map::new();
+    for (at, column) in columns.iter().enumerate() {
+        let (value, size) = cell(row.get_ref(at)?);
+        let Some(left) = room.checked_sub(size + column.len()) else {
+            return Ok(None);
+        };
+        *room = left;
+        fields.insert(column.clone(), value);
+    }
+    Ok(Some(fields))
+}
+
 /// Column names, made distinct.
 fn columns(statement: &Statement<'_>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for name in statement.column_names() {
-        let count = names.iter().filter(|n| n.as_str() == name).count();
-        names.push(if count == 0 {
-            name.to_owned()
-        } else {
-            format!("{name}_{}", count + 1)
-        });
+        let (mut distinct, mut count) = (name.to_owned(), 1);
+        while names.contains(&distinct) {
+            count += 1;
+            distinct = format!("{name}_{count}");
+        }
+        names.push(distinct);
     }
     names
 }

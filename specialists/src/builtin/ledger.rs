@@ -33,8 +33,15 @@ CREATE TABLE expenses (
 CREATE INDEX expenses_by_date ON expenses (date);
 ";
 
-/// How many steps of SQLite's machine pass between two looks at the clock: well under a millisecond.
-const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+/// How many steps of SQLite's machine pass between two looks at the clock. Plain steps are far below a microsecond, but
+/// one that compares texts as long as [`MAX_VALUE_BYTES`] takes milliseconds, and no step can be broken off.
+const STEPS_BETWEEN_LOOKS: i32 = 1_000;
+/// Longest value and longest row: far more than an expense has; with [`MAX_PATTERN_BYTES`] it bounds a single step.
+const MAX_VALUE_BYTES: i32 = 64 * 1024;
+/// Longest pattern of LIKE and GLOB, whose time is the text's length times the pattern's.
+const MAX_PATTERN_BYTES: i32 = 200;
+/// Most columns of a result: more than people read, and few enough for a row to stay small.
+const MAX_COLUMNS: i32 = 64;
 
 /// Where the ledger is.
 #[derive(Debug, Clone)]
@@ -81,18 +88,8 @@ impl Ledger {
             })?;
         }
         let until = Instant::now() + time;
-        let reader = self
-            .open_read_only(&stop, until)
-            .map_err(|error| self.unusable(&error))?;
-        reader
-            .connection
-            .prepare("SELECT date, department, category, vendor, amount_cents FROM expenses")
-            .map_err(|error| self.unusable(&error))?;
-        Ok(Reader {
-            stop,
-            until,
-            ..reader
-        })
+        self.open_read_only(stop, until)
+            .map_err(|error| self.unusable(&error))
     }
 
     fn unusable(&self, error: &rusqlite::Error) -> Failure {
@@ -102,18 +99,27 @@ impl Ledger {
         )
     }
 
-    fn open_read_only(&self, stop: &CancellationToken, until: Instant) -> rusqlite::Result<Reader> {
+    fn open_read_only(&self, stop: CancellationToken, until: Instant) -> rusqlite::Result<Reader> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
-        // What a statement may hold in memory: a value of 1 MB, an SQL text of 16 KB, expressions as deep as people write.
-        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, 1_000_000)?;
-        connection.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, 16_384)?;
-        connection.set_limit(Limit::SQLITE_LIMIT_EXPR_DEPTH, 100)?;
-        connection.set_limit(Limit::SQLITE_LIMIT_COMPOUND_SELECT, 20)?;
-        connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
         connection.authorizer(Some(only_reading))?;
+        // Reads the schema too, before the limits: tables of a ledger of one's own may be wide.
+        connection
+            .prepare("SELECT date, department, category, vendor, amount_cents FROM expenses")?;
+        for (limit, most) in [
+            (Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES),
+            (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES),
+            (Limit::SQLITE_LIMIT_COLUMN, MAX_COLUMNS),
+            // As much as people write.
+            (Limit::SQLITE_LIMIT_SQL_LENGTH, 16_384),
+            (Limit::SQLITE_LIMIT_EXPR_DEPTH, 100),
+            (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 20),
+            (Limit::SQLITE_LIMIT_ATTACHED, 0),
+        ] {
+            connection.set_limit(limit, most)?;
+        }
         let token = stop.clone();
         connection.progress_handler(
             STEPS_BETWEEN_LOOKS,
@@ -121,7 +127,7 @@ impl Ledger {
         )?;
         Ok(Reader {
             connection,
-            stop: stop.clone(),
+            stop,
             until,
         })
     }
@@ -322,6 +328,56 @@ mod tests {
             assert!(outcome.is_err(), "{statement}");
         }
         assert_eq!(std::fs::read(&ledger.path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_single_step_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let reader = open(&Ledger::new(dir.path())).unwrap();
+        let outcome = |sql: &str| {
+            let outcome = reader.connection.query_row(sql, [], |_| Ok(()));
+            outcome.map_err(|error| error.to_string())
+        };
+        let pattern = |length: usize| {
+            format!(
+                "SELECT vendor LIKE '{}' FROM expenses",
+                "%a".repeat(length / 2)
+            )
+        };
+        assert!(outcome(&pattern(200)).is_ok());
+        assert!(
+            outcome(&pattern(202))
+                .unwrap_err()
+                .contains("pattern too complex")
+        );
+        assert!(outcome("SELECT printf('%.*c', 65000, 'x') FROM expenses").is_ok());
+        assert!(
+            outcome("SELECT printf('%.*c', 66000, 'x') FROM expenses")
+                .unwrap_err()
+                .contains("too big")
+        );
+        let columns =
+            |count: usize| format!("SELECT {} FROM expenses", vec!["id"; count].join(","));
+        assert!(outcome(&columns(64)).is_ok());
+        assert!(
+            outcome(&columns(65))
+                .unwrap_err()
+                .contains("too many columns")
+        );
+    }
+
+    #[test]
+    fn the_limits_do_not_keep_a_wide_ledger_of_ones_own_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(dir.path());
+        let more: String = (0..100).map(|n| format!(", more_{n} TEXT")).collect();
+        let own = Connection::open(&ledger.path).unwrap();
+        own.execute_batch(&format!(
+            "CREATE TABLE expenses (date TEXT, department TEXT, category TEXT, vendor TEXT, amount_cents INTEGER{more});
+             INSERT INTO expenses (date, amount_cents) VALUES ('2024-01-01', 1);"
+        ))
+        .unwrap();
+        assert_eq!(count(&open(&ledger).unwrap()), 1);
     }
 
     #[test]

@@ -115,6 +115,13 @@ async fn a_select_of_ones_own_works_and_nothing_else_does() {
         .unwrap();
     assert_eq!(result["rows"][2], json!({"id": 3, "id_2": 3}));
     assert_eq!(result["truncated"], true);
+    let result = query(json!({"sql": "SELECT id, id, id, id AS id_2 FROM expenses LIMIT 1"}))
+        .await
+        .unwrap();
+    assert_eq!(
+        result["rows"][0],
+        json!({"id": 1, "id_2": 1, "id_3": 1, "id_2_2": 1})
+    );
     for (sql, problem) in [
         ("DROP TABLE expenses", "only be read"),
         ("PRAGMA table_info(expenses)", "only be read"),
@@ -171,4 +178,66 @@ fn only_the_sample_has_known_departments() {
     assert!(schema());
     std::fs::write(dir.path().join("ledger.sqlite"), [0; 100]).unwrap();
     assert!(!schema());
+}
+
+#[tokio::test]
+async fn wide_rows_are_cut_within_the_budget() {
+    let columns = |count: usize| vec!["printf('%.*c', 60000, 'x')"; count].join(",");
+    // Ten times 60,000 bytes: one row fits, two do not.
+    let sql = format!("SELECT {} FROM expenses", columns(10));
+    let result = query(json!({"sql": sql})).await.unwrap();
+    assert_eq!(
+        (&result["count"], &result["truncated"]),
+        (&json!(1), &json!(true))
+    );
+    let sql = format!("SELECT {} FROM expenses", columns(20));
+    let failure = query(json!({"sql": sql})).await.unwrap_err();
+    assert!(failure.message.contains("single row"), "{failure}");
+}
+
+#[tokio::test]
+async fn wide_expenses_of_ones_own_are_cut_within_the_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = rusqlite::Connection::open(dir.path().join("ledger.sqlite")).unwrap();
+    own.execute_batch("CREATE TABLE expenses (date TEXT, department TEXT, category TEXT, vendor TEXT, description TEXT, amount_cents INTEGER);
+        WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 50)
+        INSERT INTO expenses SELECT '2024-01-01', 'R&D', 'Tea', 'Leaf', printf('%.*c', 50000, 'x'), x FROM n;").unwrap();
+    let result = ask(&ExpensesQuery::new(dir.path()), json!({}), &context(1))
+        .await
+        .unwrap();
+    assert_eq!(
+        (&result["count"], &result["truncated"]),
+        (&json!(50), &json!(true))
+    );
+    assert_eq!(result["rows"].as_array().unwrap().len(), 19);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_query_that_was_given_up_keeps_its_place_until_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let places: &'static Semaphore = Box::leak(Box::new(Semaphore::new(1)));
+    let specialist = ExpensesQuery {
+        places,
+        ..ExpensesQuery::new(dir.path())
+    };
+    let task = Task {
+        capability: specialist.card().capabilities[0].name.clone(),
+        params: json!({}),
+    };
+    // A ledger whose opening waits, whatever it is told, until somebody writes.
+    let pipe = dir.path().join("ledger.sqlite");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let ctx = context(1);
+    let running = tokio::spawn(async move { specialist.handle(task, &ctx).await });
+    while places.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    assert_eq!(places.available_permits(), 0);
+    let writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    drop(places.acquire().await.unwrap());
+    drop(writer);
 }
