@@ -26,8 +26,6 @@ const KEYWORDS: &[&str] = &[
     "analyse",
     "analysis",
     "summary",
-    "summarize",
-    "summarise",
     "expense",
     "expenses",
     "spending",

@@ -2,7 +2,7 @@
 //!
 //! Does not invent jokes.
 
-use amcp_protocol::{AgentCard, Capability, Failure};
+use amcp_protocol::{AgentCard, Capability, Failure, Produces};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
@@ -120,6 +120,10 @@ impl Specialist for Jokes {
             },
             "required": ["text", "joke", "topic"],
         });
+        capability.produces = vec![Produces {
+            value_type: "text".into(),
+            path: "/text".into(),
+        }];
         capability.keywords = words(KEYWORDS);
         capability.examples = vec![
             example(

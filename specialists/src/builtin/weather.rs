@@ -5,7 +5,7 @@
 mod climate;
 mod open_meteo;
 
-use amcp_protocol::{AgentCard, Capability, ErrorCode, Failure};
+use amcp_protocol::{AgentCard, Capability, ErrorCode, Failure, Produces};
 use async_trait::async_trait;
 use jiff::civil::Date;
 use serde_json::{Value, json};
@@ -151,6 +151,10 @@ impl Specialist for Weather {
             },
             "required": ["text", "city", "date", "condition", "high", "low", "units", "source"],
         });
+        capability.produces = vec![Produces {
+            value_type: "text".into(),
+            path: "/text".into(),
+        }];
         capability.keywords = words(KEYWORDS);
         capability.examples = vec![
             example("What's the weather in Paris?", json!({"city": "Paris"})),
