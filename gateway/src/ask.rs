@@ -6,19 +6,19 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use amcp_orchestrator::{PlanView, Ticket};
-use amcp_protocol::{ErrorCode, Failure, UserRequest};
+use amcp_orchestrator::{OrchestratorHandle, Phase, PlanView, RequestView, Ticket};
+use amcp_protocol::{Answer, AnswerState, ErrorCode, Failure, UserRequest};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::codes;
-use crate::problem::Problem;
+use crate::problem::{Problem, retry_after};
 use crate::router::GatewayState;
 
 /// Four times the longest query: room for JSON's escapes.
@@ -45,10 +45,9 @@ pub(crate) async fn ask(
     let request = user_request(&parts.headers, peer, body).await?;
     let ticket = state.orchestrator.ask(request, key)?;
     let mut response = if prefers_async(&parts.headers) {
-        accepted(&ticket)
+        accepted(&state.orchestrator, &ticket)
     } else {
-        let answer = ticket.answer().await;
-        (codes::of_answer(&answer).0, Json(&*answer)).into_response()
+        answered(&*ticket.answer().await)
     };
     if ticket.replayed() {
         response
@@ -72,25 +71,35 @@ pub(crate) async fn plan(
 /// A page on the web can make its visitor's browser post here, and would then act as this machine's user.
 ///
 /// # Errors
-/// `not_permitted` when the request comes from a page that this machine did not serve.
+/// `not_permitted` when the request comes from a page that this address did not serve.
 pub(crate) fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return Ok(());
     };
-    let origin = origin.to_str().unwrap_or_default();
-    let uri = origin.parse::<Uri>().ok();
-    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-    let address = host
-        .trim_matches(['[', ']'])
-        .parse::<IpAddr>()
-        .is_ok_and(|ip| ip.is_loopback());
-    if address || host == "localhost" {
+    if is_own(origin, headers.get(header::HOST)) {
         return Ok(());
     }
     let message = "requests from web pages of other origins are refused";
     Err(Failure::new(ErrorCode::NotPermitted, message)
         .hint("send the request without an Origin header, from a program")
         .into())
+}
+
+/// Whether the page came from where the request goes to: any other port or address is another's. Only of an address is
+/// that certain: a name can be made to lead here by whoever owns it, after its page was loaded from elsewhere.
+fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+    let Some((origin, host)) = text(origin).zip(host.and_then(text)) else {
+        return false;
+    };
+    let uri = origin.parse::<Uri>().ok();
+    let Some(authority) = uri.as_ref().and_then(Uri::authority) else {
+        return false;
+    };
+    let name = authority.host();
+    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    (is_address || name.eq_ignore_ascii_case("localhost"))
+        && authority.as_str().eq_ignore_ascii_case(&host)
 }
 
 fn peer(extensions: &axum::http::Extensions) -> Option<IpAddr> {
@@ -121,18 +130,41 @@ fn prefers_async(headers: &HeaderMap) -> bool {
         .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-fn accepted(ticket: &Ticket) -> Response {
+fn answered(answer: &Answer) -> Response {
+    let mut response = (codes::of_answer(answer).0, Json(answer)).into_response();
+    let failure = answer
+        .error
+        .as_ref()
+        .filter(|_| answer.state == AnswerState::Failed);
+    retry_after(&mut response, failure.and_then(|e| e.retry_after_ms));
+    response
+}
+
+fn accepted(orchestrator: &OrchestratorHandle, ticket: &Ticket) -> Response {
     let id = ticket.request_id();
     let mut response = (
         StatusCode::ACCEPTED,
         [(PREFERENCE_APPLIED, "respond-async")],
-        Json(json!({"request_id": id, "state": "planning"})),
+        Json(json!({"request_id": id, "state": state(orchestrator.request(id))})),
     )
         .into_response();
     if let Ok(location) = HeaderValue::try_from(format!("/requests/{id}")) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
+}
+
+/// As GET /requests/{id} would say now: a repeated request may be under way or answered. One that is not known any more
+/// was answered too, but only its address can say what.
+fn state(view: Option<RequestView>) -> Value {
+    match view {
+        Some(RequestView {
+            answer: Some(answer),
+            ..
+        }) => json!(answer.state),
+        Some(view) => json!(view.phase),
+        None => json!(Phase::Done),
+    }
 }
 
 async fn user_request(
@@ -214,4 +246,79 @@ fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
             r#"send {"query":"…"}; "user", "roles" and "deadline_ms" may be added"#,
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn failed(retry_after_ms: Option<u64>) -> Answer {
+        let error = Failure {
+            retry_after_ms,
+            ..Failure::new(ErrorCode::AgentBusy, "no place")
+        };
+        serde_json::from_value(json!({
+            "request_id": "123e4567-e89b-12d3-a456-426614174999", "state": "failed", "answer": "", "error": error,
+            "planner": "test", "tasks": [],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_failed_answer_says_when_to_come_back() {
+        let response = answered(&failed(Some(1_200)));
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        let response = answered(&failed(None));
+        assert!(!response.headers().contains_key(header::RETRY_AFTER));
+    }
+
+    #[test]
+    fn a_repeated_request_is_said_to_be_where_it_is() {
+        let view = |phase, answer: Option<Answer>| RequestView {
+            request_id: failed(None).request_id,
+            phase,
+            query: String::new(),
+            user: None,
+            answer: answer.map(Arc::new),
+        };
+        assert_eq!(state(Some(view(Phase::Planning, None))), "planning");
+        assert_eq!(state(Some(view(Phase::Executing, None))), "executing");
+        let answered = view(Phase::Done, Some(failed(None)));
+        assert_eq!(state(Some(answered)), json!(AnswerState::Failed));
+    }
+
+    #[test]
+    fn only_pages_of_the_address_itself_may_ask() {
+        let refused = |origin: &str, host: &str| {
+            let headers = [(header::ORIGIN, origin), (header::HOST, host)]
+                .into_iter()
+                .map(|(name, value)| (name, HeaderValue::try_from(value).unwrap()));
+            refuse_web_pages(&headers.collect()).is_err()
+        };
+        for (origin, host) in [
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("https://LOCALHOST:8080", "localhost:8080"),
+            ("http://[::1]:8080", "[::1]:8080"),
+            ("http://192.0.2.7", "192.0.2.7"),
+        ] {
+            assert!(!refused(origin, host), "{origin} at {host}");
+        }
+        for (origin, host) in [
+            ("http://127.0.0.1:3000", "127.0.0.1:8080"),
+            ("http://localhost:8080", "127.0.0.1:8080"),
+            ("http://localhost", "localhost:8080"),
+            ("http://127.0.0.1:8080.evil.example", "127.0.0.1:8080"),
+            ("https://evil.example", "127.0.0.1:8080"),
+            // A name that was made to lead here.
+            ("http://evil.example:8080", "evil.example:8080"),
+            ("null", "127.0.0.1:8080"),
+            ("", ""),
+        ] {
+            assert!(refused(origin, host), "{origin} at {host}");
+        }
+        assert!(refuse_web_pages(&HeaderMap::new()).is_ok());
+    }
 }

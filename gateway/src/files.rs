@@ -3,12 +3,15 @@
 //! Serves plain files of one folder only: no folders, no links, no hidden files, and nothing that a browser could run
 //! with the rights of this origin.
 
+use std::path::Path;
+
 use amcp_protocol::{ErrorCode, Failure};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use tokio::fs;
+use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use crate::problem::Problem;
@@ -25,18 +28,31 @@ pub(crate) async fn file(
     if !is_plain(&name) {
         return Err(missing(&name));
     }
-    let path = state.reports.join(&name);
-    let about = fs::symlink_metadata(&path)
+    let file = open(&state.reports.join(&name))
         .await
-        .map_err(|_| missing(&name))?;
+        .ok_or_else(|| missing(&name))?;
+    response(&name, file).await.ok_or_else(|| missing(&name))
+}
+
+/// Looked at before it is opened: opening follows links, and waits at pipes.
+async fn open(path: &Path) -> Option<fs::File> {
+    let about = fs::symlink_metadata(path).await.ok()?;
     if !about.is_file() {
-        return Err(missing(&name));
+        return None;
     }
-    let file = fs::File::open(&path).await.map_err(|_| missing(&name))?;
+    fs::File::open(path).await.ok()
+}
+
+/// The length is that of the opened file, which another may have taken the place of since, and no more of it is sent.
+async fn response(name: &str, file: fs::File) -> Option<Response> {
+    let about = file.metadata().await.ok()?;
+    if !about.is_file() {
+        return None;
+    }
     let headers = [
         (
             header::CONTENT_TYPE,
-            HeaderValue::from_static(content_type(&name)),
+            HeaderValue::from_static(content_type(name)),
         ),
         (header::CONTENT_LENGTH, HeaderValue::from(about.len())),
         (
@@ -51,7 +67,8 @@ pub(crate) async fn file(
             ),
         ),
     ];
-    Ok((headers, Body::from_stream(ReaderStream::new(file))).into_response())
+    let body = Body::from_stream(ReaderStream::new(file.take(about.len())));
+    Some((headers, body).into_response())
 }
 
 fn is_plain(name: &str) -> bool {
@@ -94,5 +111,31 @@ mod tests {
         ] {
             assert!(!is_plain(name), "{name:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_is_sent_as_it_was_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, "old").unwrap();
+        let file = open(&path).await.unwrap();
+        // As reports are written: whole, in the place of the one before.
+        std::fs::write(folder.path().join("new"), "a longer one").unwrap();
+        std::fs::rename(folder.path().join("new"), &path).unwrap();
+        let response = response("a.txt", file).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_LENGTH], "3");
+        let body = axum::body::to_bytes(response.into_body(), 100)
+            .await
+            .unwrap();
+        assert_eq!(body, "old");
+
+        let file = open(&path).await.unwrap();
+        let response = super::response("a.txt", file).await.unwrap();
+        let grown = std::fs::OpenOptions::new().append(true).open(&path);
+        std::io::Write::write_all(&mut grown.unwrap(), b" and more").unwrap();
+        let body = axum::body::to_bytes(response.into_body(), 100)
+            .await
+            .unwrap();
+        assert_eq!(body, "a longer one");
     }
 }

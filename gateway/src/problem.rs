@@ -51,13 +51,16 @@ impl IntoResponse for Problem {
             }),
         )
             .into_response();
-        if let Some(ms) = retry_after_ms {
-            // The header counts whole seconds; rounded up, so that nobody comes back too early.
-            response.headers_mut().insert(
-                header::RETRY_AFTER,
-                HeaderValue::from(ms.div_ceil(1_000).max(1)),
-            );
-        }
+        retry_after(&mut response, retry_after_ms);
         response
+    }
+}
+
+/// Says when to come back, where that is known.
+pub(crate) fn retry_after(response: &mut Response, ms: Option<u64>) {
+    if let Some(ms) = ms {
+        // The header counts whole seconds; rounded up, so that nobody comes back too early.
+        let seconds = HeaderValue::from(ms.div_ceil(1_000).max(1));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
 }

@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use amcp_orchestrator::{OrchestratorHandle, Phase, RequestView};
+use amcp_orchestrator::{OrchestratorHandle, RequestView};
 use amcp_protocol::{ErrorCode, Failure, RequestId};
 use axum::Json;
 use axum::extract::State;
@@ -106,16 +106,6 @@ fn unknown(id: &str) -> Problem {
 fn body(view: &RequestView) -> Response {
     match &view.answer {
         Some(answer) => Json(&**answer).into_response(),
-        None => {
-            Json(json!({"request_id": view.request_id, "state": state(view.phase)})).into_response()
-        }
-    }
-}
-
-/// A request is `done` only together with its answer, so this is never shown as such.
-fn state(phase: Phase) -> Phase {
-    match phase {
-        Phase::Planning | Phase::Executing | Phase::Synthesizing => phase,
-        Phase::Done => Phase::Synthesizing,
+        None => Json(json!({"request_id": view.request_id, "state": view.phase})).into_response(),
     }
 }

@@ -47,7 +47,7 @@ impl Default for Limits {
     }
 }
 
-/// After this, accepting is tried again when the system is out of file descriptors.
+/// After this, accepting is tried again when the system cannot for now, as when it is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `shutdown` is cancelled; then takes no new connection, lets requests under way end, and returns when all
@@ -105,12 +105,12 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<O
     match listener.accept().await {
         Ok((stream, peer)) => Ok(Some((stream, peer, place))),
         Err(error) if is_of_one_connection(&error) => Ok(None),
-        Err(error) if is_out_of_descriptors(&error) => {
+        Err(error) if is_of_the_listener(&error) => Err(error),
+        Err(error) => {
             tracing::warn!(%error, "no connection can be accepted for now");
             sleep(ACCEPT_PAUSE).await;
             Ok(None)
         }
-        Err(error) => Err(error),
     }
 }
 
@@ -124,9 +124,17 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    // EMFILE and ENFILE, which std has no kind for.
-    matches!(error.raw_os_error(), Some(23 | 24)) || error.kind() == io::ErrorKind::OutOfMemory
+/// Whether the listener will never accept again. Everything else passes: a full table of descriptors, memory, a network
+/// that is down for a moment, a firewall that refuses one client.
+fn is_of_the_listener(error: &io::Error) -> bool {
+    const EBADF: i32 = 9;
+    const EINVAL: i32 = 22;
+    const ENOTSOCK: i32 = if cfg!(target_os = "linux") { 88 } else { 38 };
+    const EOPNOTSUPP: i32 = if cfg!(target_os = "linux") { 95 } else { 102 };
+    matches!(
+        error.raw_os_error(),
+        Some(EBADF | EINVAL | ENOTSOCK | EOPNOTSUPP)
+    )
 }
 
 fn connection(
@@ -231,5 +239,34 @@ impl AsyncWrite for Stallable {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_broken_listener_ends_serving() {
+        // By the names of errno(3); the rest is what accept(2) lists.
+        let fatal = [9, 22, 88, 95];
+        let (emfile, enfile, enomem, enobufs) = (24, 23, 12, 105);
+        let (eperm, eproto, enetdown, ehostunreach) = (1, 71, 100, 113);
+        for code in fatal {
+            assert!(is_of_the_listener(&io::Error::from_raw_os_error(code)));
+        }
+        for code in [
+            emfile,
+            enfile,
+            enomem,
+            enobufs,
+            eperm,
+            eproto,
+            enetdown,
+            ehostunreach,
+        ] {
+            let error = io::Error::from_raw_os_error(code);
+            assert!(!is_of_the_listener(&error), "{error}");
+        }
     }
 }
