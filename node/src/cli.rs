@@ -49,6 +49,9 @@ struct Flags {
     /// The model that the LLM server is asked for
     #[arg(long, global = true, value_name = "NAME")]
     model: Option<String>,
+    /// When the LLM fails, the embedded planner takes over, and the answer says so
+    #[arg(long, global = true)]
+    llm_fallback: bool,
     /// Where Ollama listens [default: http://127.0.0.1:11434]
     #[arg(long, global = true, value_name = "URL")]
     ollama_url: Option<String>,
@@ -76,11 +79,12 @@ impl Cli {
     /// What the configuration is read from.
     pub(crate) fn inputs(&self) -> Inputs {
         let flags = &self.flags;
-        let offline = flags.offline.then(|| "true".to_owned());
+        let switch = |on: bool| on.then(|| "true".to_owned());
         let given = [
             ("data", flags.data.clone()),
-            ("offline", offline),
+            ("offline", switch(flags.offline)),
             ("llm", flags.llm.clone()),
+            ("llm_fallback", switch(flags.llm_fallback)),
             ("model", flags.model.clone()),
             ("ollama_url", flags.ollama_url.clone()),
             ("openai_url", flags.openai_url.clone()),
@@ -220,6 +224,7 @@ mod tests {
             "--offline",
             "--llm",
             "ollama",
+            "--llm-fallback",
             "--model",
             "m",
             "--ollama-url",
@@ -239,7 +244,7 @@ mod tests {
             "node",
         ]);
         let inputs = cli.inputs();
-        assert_eq!(inputs.flags.len(), 11);
+        assert_eq!(inputs.flags.len(), 12);
         for (key, _) in inputs.flags {
             assert!(SETTINGS.iter().any(|setting| setting.key == key), "{key}");
         }

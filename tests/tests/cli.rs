@@ -622,7 +622,7 @@ async fn a_dead_model_is_replaced_if_that_is_allowed_and_the_answer_says_so() {
     ];
     let sandbox = Sandbox::new();
     let mut command = sandbox.amcp(args);
-    command.env("AMCP_LLM_FALLBACK", "true");
+    command.arg("--llm-fallback");
     let ran = finish(command).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stdout.contains("391"), "{ran:?}");

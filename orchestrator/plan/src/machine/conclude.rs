@@ -109,7 +109,9 @@ impl Machine {
                 ErrorCode::NothingPlanned,
                 format!("no agent can do {}", parts.join(", ")),
             )
-            .hint("`amcp agents` lists what can be asked for")
+            .hint(
+                "add what is missing, or ask for something else: `amcp agents` lists what there is",
+            )
         });
         let error = self.stopped.clone().or(task_failure).or(unplaced);
         match (error, any_done) {
