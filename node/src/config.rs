@@ -102,7 +102,7 @@ settings! {
     geocoding_url: Option<HttpUrl> = "",
     /// Where the node listens for HTTP. There are no accounts yet: whoever reaches it may use it.
     http: SocketAddr = "127.0.0.1:8080",
-    /// Where clients reach the node, for links to reports; by default the address it listens on.
+    /// Where clients reach the node, for links to reports; by default the address it listens on, or loopback where that is every address.
     public_url: Option<HttpUrl> = "",
     /// Most HTTP connections at a time.
     connections: u32 = "2048",
