@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
-use amcp_protocol::{Answer, CapabilityName, ErrorCode, Failure, Grant, Progress, TaskReport};
+use amcp_protocol::{Answer, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress, TaskReport};
 use amcp_registry::bus::unix_ms;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::Value;
@@ -63,6 +63,7 @@ pub(crate) struct RequestState {
     /// What there was to plan with when the request was accepted.
     catalogue: Arc<Catalogue>,
     grant: Arc<Grant>,
+    lineage: Arc<Lineage>,
     /// A few: one for each task under way and two for the request.
     timers: Vec<(TimerKey, Time)>,
     /// The one sleep, until the earliest timer or earlier.
@@ -90,6 +91,7 @@ impl Actor for RequestActor {
                 user: request.user.clone(),
                 roles: request.roles.clone(),
             }),
+            lineage: Arc::default(),
             clock: Clock::start(),
             phase: Phase::Planning,
             timers: Vec::with_capacity(8),

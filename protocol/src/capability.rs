@@ -225,6 +225,19 @@ impl AgentCard {
     /// # Errors
     /// [`CardError`] names the capability and the rule it breaks.
     pub fn contracts(&self) -> Result<Vec<Arc<Contract>>, CardError> {
+        self.check()?;
+        self.capabilities
+            .iter()
+            .cloned()
+            .map(|c| Contract::new(c).map(Arc::new))
+            .collect()
+    }
+
+    /// Checks what can be said without its contracts: that it lists something, and nothing twice.
+    ///
+    /// # Errors
+    /// [`CardError`] names the capability.
+    pub fn check(&self) -> Result<(), CardError> {
         if self.capabilities.is_empty() {
             return Err(CardError::Empty);
         }
@@ -234,11 +247,7 @@ impl AgentCard {
                 return Err(CardError::Twice(capability.name.clone()));
             }
         }
-        self.capabilities
-            .iter()
-            .cloned()
-            .map(|c| Contract::new(c).map(Arc::new))
-            .collect()
+        Ok(())
     }
 }
 

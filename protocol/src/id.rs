@@ -126,6 +126,18 @@ macro_rules! text_id {
 }
 
 text_id!(
+    /// A node of the mesh, such as `finance-1`: a DNS label, so that a certificate can name it.
+    NodeName, "node name", |text| match text {
+        "" => Err("it is empty"),
+        t if t.len() > 63 => Err("it has more than 63 characters"),
+        t if t.starts_with('-') || t.ends_with('-') => Err("it begins or ends with '-'"),
+        t if !t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') =>
+            Err("only small letters, digits and '-' are allowed"),
+        _ => Ok(()),
+    }
+);
+
+text_id!(
     /// A task within one plan, such as `t1`: letters, digits, `_` and `-`, at most 64. No dot, so that `$t1.rows` reads
     /// one way only.
     TaskId, "task id", |text| match text {

@@ -21,9 +21,9 @@ pub use capability::{
 };
 pub use error::{ErrorCode, Failure};
 pub use event::{CloudEvent, EventError};
-pub use id::{AgentId, CapabilityName, IdError, RequestId, TaskId};
+pub use id::{AgentId, CapabilityName, IdError, NodeName, RequestId, TaskId};
 pub use plan::{PlannedTaskView, ProposedPlan, ProposedTask};
 pub use request::{Answer, AnswerState, Progress, TaskReport, TaskState, UserRequest};
 pub use schema::{Schema, SchemaError, Violation};
-pub use task::{Grant, TaskRequest, TaskResponse};
+pub use task::{CallReport, Grant, Lineage, TaskRequest, TaskResponse};
 pub use topic::{Topic, TopicError, TopicPattern};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::Failure;
+use crate::error::{ErrorCode, Failure};
 use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
 use crate::payload;
 
@@ -21,6 +21,50 @@ pub struct Grant {
     pub user: Option<String>,
     /// The user's roles.
     pub roles: Vec<String>,
+}
+
+/// How a task came about. It bounds what the task may cause: agents may call agents, and orchestrators delegate to
+/// orchestrators, without end otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// The domains of the orchestrators that work on it, the first first. None is asked twice.
+    pub domains: Vec<String>,
+    /// How many calls and delegations led here; at most [`Lineage::MAX_DEPTH`].
+    pub depth: u8,
+    /// How many calls the task may cause, those that its callees make included.
+    pub calls: u32,
+}
+
+impl Lineage {
+    /// Deepest nesting: a chain of more is a loop, or a plan that nobody can follow.
+    pub const MAX_DEPTH: u8 = 8;
+    /// Calls that one task of a plan may cause: as many as a plan may have tasks by default.
+    pub const CALLS: u32 = 32;
+}
+
+impl Default for Lineage {
+    fn default() -> Self {
+        Self {
+            domains: Vec::new(),
+            depth: 0,
+            calls: Self::CALLS,
+        }
+    }
+}
+
+/// One call that a task made of another agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallReport {
+    /// How deep it is below the task: 1 for the task's own calls. A call follows the one that made it.
+    pub depth: u8,
+    /// What was called.
+    pub capability: CapabilityName,
+    /// Who did it last; none when nobody was found.
+    pub agent: Option<AgentId>,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+    /// Why there is no result.
+    pub error: Option<ErrorCode>,
 }
 
 /// One attempt at one task, addressed to one agent.
@@ -40,6 +84,8 @@ pub struct TaskRequest {
     pub traceparent: Option<String>,
     /// Whom it is done for.
     pub grant: Arc<Grant>,
+    /// How it came about.
+    pub lineage: Arc<Lineage>,
     /// What to do.
     pub capability: CapabilityName,
     /// With what; references are already replaced by values.
@@ -60,6 +106,8 @@ pub struct TaskResponse {
     pub attempt: u32,
     /// Who worked on it.
     pub agent: AgentId,
+    /// The calls of other agents that it took.
+    pub calls: Vec<CallReport>,
     /// The result, or why there is none.
     pub outcome: TaskOutcome,
 }

@@ -1,5 +1,5 @@
 //! The [`RegistryActor`] keeps the node's [`Directory`] true to who is alive: agents register, process groups say who
-//! left or joined on other nodes.
+//! died, links to other nodes say who is there.
 //!
 //! Does not answer look-ups: readers take the snapshot that it publishes. Does not start or restart agents.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::event::{AGENT_DEREGISTER, AGENT_REGISTER};
-use amcp_protocol::{AgentCard, AgentId, CloudEvent};
+use amcp_protocol::{AgentCard, AgentId, CloudEvent, NodeName};
 use arc_swap::{ArcSwap, Guard};
 use ractor::concurrency::JoinHandle;
 use ractor::pg::{self, GroupChangeMessage};
@@ -20,18 +20,16 @@ use serde_json::json;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::agent::{AgentState, Registration};
+use crate::agent::{AgentState, Entry, Registration};
 use crate::bus::{EventBus, unix_ms};
 use crate::directory::{Directory, RegisterError};
 use crate::group;
-use crate::mailbox::{AgentMsg, AgentPort};
+use crate::mailbox::AgentPort;
 
 /// What events of the registry say as their source.
 const SOURCE: &str = "/registry";
 /// How often is looked for agents to forget: often enough that the grace period is kept within a sixth.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
-/// How long an unknown member may take to describe itself: a remote call takes 0.1 ms, a busy node some hundred.
-const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for a registry that is being restarted.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -50,13 +48,28 @@ pub enum RegistryMsg {
     Deregister(AgentId, RpcReplyPort<bool>),
     /// From a supervisor or an agent's shell: how the agent fares. Not answered.
     Report(AgentId, AgentState),
-    /// From itself: what an unknown member of a group says about itself.
-    Described(ActorCell, Result<AgentCard, String>),
+    /// From the link to another node: what changed there. Answered when the directory shows it.
+    Roster(Box<RosterChange>, RpcReplyPort<()>),
+    /// From itself: show readers what changed.
+    Publish,
     /// From its timer: forget who has been gone for long.
     Forget,
 }
 
 impl ractor::Message for RegistryMsg {}
+
+/// What changed among the agents of another node.
+#[derive(Debug, Default)]
+pub struct RosterChange {
+    /// Who joined; those that cannot be used are left out with a warning.
+    pub joined: Vec<Registration<AgentPort>>,
+    /// How an agent fares now.
+    pub fares: Vec<(AgentId, AgentState)>,
+    /// Who left, and which incarnation of it.
+    pub left: Vec<(AgentId, u64)>,
+    /// Nodes whose agents all left before anything else is looked at.
+    pub lost: Option<NodeName>,
+}
 
 /// The way to the registry and its directory. It outlives the actor: a restarted registry takes it up again, with
 /// everybody who is still alive.
@@ -150,6 +163,29 @@ impl RegistryHandle {
             .unwrap_or_default()
     }
 
+    /// Says what changed on another node; the directory shows it when this returns. A registry that is being restarted
+    /// drops by itself who cannot be reached any more.
+    pub async fn roster(&self, change: RosterChange) {
+        let mut change = Some(Box::new(change));
+        // Not said twice: what is lost with a registry that dies is in the roster's next full account.
+        let (reply, done) = oneshot::channel();
+        let sent = self.0.actor.borrow().as_ref().is_some_and(|actor| {
+            let change = change.take().unwrap_or_default();
+            actor
+                .send_message(RegistryMsg::Roster(change, reply.into()))
+                .is_ok()
+        });
+        if sent {
+            let _ = tokio::time::timeout(ANSWER_TIMEOUT, done).await;
+        }
+    }
+
+    /// Completes at the next change of the directory.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
     /// Says how an agent fares.
     pub fn report(&self, agent: &AgentId, state: AgentState) {
         if let Some(actor) = self.0.actor.borrow().as_ref() {
@@ -204,8 +240,9 @@ pub struct RegistryState {
     directory: Agents,
     /// Which agent an actor is.
     members: HashMap<ActorId, (AgentId, u64)>,
-    /// Who was asked for its card and has not answered yet.
-    asked: HashSet<ActorId>,
+    /// Who is told when readers see what changed; a [`RegistryMsg::Publish`] is on its way when there is a change.
+    waiting: Vec<Waiting>,
+    dirty: bool,
     forget_timer: JoinHandle<()>,
 }
 
@@ -224,40 +261,49 @@ impl Actor for RegistryActor {
         let mut state = RegistryState {
             directory: handle.directory().as_ref().clone(),
             members: HashMap::new(),
-            asked: HashSet::new(),
+            waiting: Vec::new(),
+            dirty: false,
             forget_timer: myself.send_interval(FORGET_EVERY, || RegistryMsg::Forget),
             handle,
         };
-        state.recover(&myself);
+        state.recover();
+        state.publish();
         state.handle.0.actor.send_replace(Some(myself));
         Ok(state)
     }
 
     async fn handle(
         &self,
-        _myself: ActorRef<RegistryMsg>,
+        myself: ActorRef<RegistryMsg>,
         message: RegistryMsg,
         state: &mut RegistryState,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
+        let now = state.handle.now();
+        let changed = match message {
             RegistryMsg::Register(registration, reply) => {
-                // Whoever gave up waiting asks again or has left.
-                let _ = reply.send(state.register(*registration));
+                let outcome = state.register(*registration);
+                state.waiting.push(Waiting::Register(reply, outcome));
+                true
             }
             RegistryMsg::Deregister(agent, reply) => {
-                let _ = reply.send(state.deregister(&agent));
+                let there = state.deregister(&agent);
+                state.waiting.push(Waiting::Deregister(reply, there));
+                true
             }
-            RegistryMsg::Report(agent, fares) => {
-                if state.directory.report(&agent, fares, state.handle.now()) {
-                    state.publish();
-                }
+            RegistryMsg::Roster(change, reply) => {
+                state.roster(*change);
+                state.waiting.push(Waiting::Roster(reply));
+                true
             }
-            RegistryMsg::Described(actor, card) => state.described(actor, card),
-            RegistryMsg::Forget => {
-                if state.directory.forget(state.handle.now()) {
-                    state.publish();
-                }
+            RegistryMsg::Report(agent, fares) => state.directory.report(&agent, fares, now),
+            RegistryMsg::Forget => state.directory.forget(now),
+            RegistryMsg::Publish => {
+                state.publish();
+                false
             }
+        };
+        if changed {
+            state.publish_soon(&myself);
         }
         Ok(())
     }
@@ -270,17 +316,12 @@ impl Actor for RegistryActor {
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ProcessGroupChanged(change) = event
             && group::is_ours(&change.get_group())
+            && let GroupChangeMessage::Leave(_, _, actors) = change
         {
-            match change {
-                GroupChangeMessage::Join(_, _, actors) => {
-                    actors
-                        .into_iter()
-                        .for_each(|actor| state.joined(&myself, actor));
-                }
-                GroupChangeMessage::Leave(_, _, actors) => {
-                    actors.iter().for_each(|actor| state.left(actor));
-                }
+            for actor in actors {
+                state.left(&actor);
             }
+            state.publish_soon(&myself);
         }
         Ok(())
     }
@@ -295,15 +336,37 @@ impl Actor for RegistryActor {
     }
 }
 
+/// Whom to tell that readers see what it asked for.
+#[derive(Debug)]
+enum Waiting {
+    Register(
+        RpcReplyPort<Result<(), RegisterError>>,
+        Result<(), RegisterError>,
+    ),
+    Deregister(RpcReplyPort<bool>, bool),
+    Roster(RpcReplyPort<()>),
+}
+
+impl Waiting {
+    fn tell(self) {
+        // Whoever gave up waiting asks again or has left.
+        let _ = match self {
+            Self::Register(reply, outcome) => reply.send(outcome).is_ok(),
+            Self::Deregister(reply, there) => reply.send(there).is_ok(),
+            Self::Roster(reply) => reply.send(()).is_ok(),
+        };
+    }
+}
+
 impl RegistryState {
-    /// Takes over from the registry before: keeps who is alive, lets go of who is not, asks who is new.
-    fn recover(&mut self, myself: &ActorRef<RegistryMsg>) {
+    /// Takes over from the registry before: keeps who is alive, lets go of who is not.
+    fn recover(&mut self) {
         let scope = self.handle.0.scope.clone();
-        let alive: HashMap<ActorId, ActorCell> = pg::which_scoped_groups(&scope)
+        let alive: HashSet<ActorId> = pg::which_scoped_groups(&scope)
             .iter()
             .filter(|group| group::is_ours(group))
             .flat_map(|group| pg::get_scoped_members(&scope, group))
-            .map(|actor| (actor.get_id(), actor))
+            .map(|actor| actor.get_id())
             .collect();
         let known: Vec<_> = self
             .directory
@@ -312,31 +375,34 @@ impl RegistryState {
             .cloned()
             .collect();
         for entry in known {
-            let actor = entry.port.get_id();
-            self.members
-                .insert(actor, (entry.id().clone(), entry.incarnation));
-            if !alive.contains_key(&actor) {
-                self.left(&entry.port);
+            let member = (entry.id().clone(), entry.incarnation);
+            match entry.port.actor() {
+                Some(actor) => {
+                    self.members.insert(actor.get_id(), member);
+                    if !alive.contains(&actor.get_id()) {
+                        self.left(&actor);
+                    }
+                }
+                None if entry.port.is_open() => {}
+                None => self.leave(&member.0, member.1),
             }
-        }
-        for actor in alive.into_values() {
-            self.joined(myself, actor);
         }
     }
 
     fn register(&mut self, registration: Registration<AgentPort>) -> Result<(), RegisterError> {
-        let actor = registration.port.get_cell();
+        let actor = registration.port.actor();
         let card = registration.card.clone();
         let incarnation = registration.incarnation;
         self.directory.register(registration, self.handle.now())?;
+        let Some(actor) = actor else {
+            self.announce(AGENT_REGISTER, &card, incarnation);
+            return Ok(());
+        };
         let member = (card.id.clone(), incarnation);
         if self.members.insert(actor.get_id(), member).is_some() {
             return Ok(());
         }
-        if actor.get_id().is_local() {
-            group::join(&self.handle.0.scope, &card, &actor);
-        }
-        self.publish();
+        group::join(&self.handle.0.scope, &card, &actor);
         self.announce(AGENT_REGISTER, &card, incarnation);
         if actor.get_status() >= ActorStatus::Stopping {
             // It may have died before it could join, and then no group says that it left.
@@ -346,67 +412,75 @@ impl RegistryState {
     }
 
     fn deregister(&mut self, agent: &AgentId) -> bool {
-        let Some(entry) = self
-            .directory
-            .agent(agent)
-            .filter(|entry| entry.is_present())
-        else {
+        let there = |entry: &&Arc<Entry<AgentPort>>| entry.is_present();
+        let Some(entry) = self.directory.agent(agent).filter(there).cloned() else {
             return false;
         };
-        let actor = entry.port.get_cell();
-        self.left(&actor);
+        match entry.port.actor() {
+            Some(actor) => self.left(&actor),
+            None => self.leave(agent, entry.incarnation),
+        }
         true
     }
 
-    /// Somebody joined a group: an agent that registered here, or one of another node that nobody here knows yet.
-    fn joined(&mut self, myself: &ActorRef<RegistryMsg>, actor: ActorCell) {
-        let id = actor.get_id();
-        // A local agent has a mailbox of its own and registers itself.
-        let asks = actor.is_message_type_of::<AgentMsg>() != Some(false);
-        if !asks || self.members.contains_key(&id) || !self.asked.insert(id) {
-            return;
-        }
-        let myself = myself.clone();
-        tokio::spawn(async move {
-            let card = describe(&actor).await;
-            // A registry that died meanwhile has a successor that asks again.
-            let _ = myself.send_message(RegistryMsg::Described(actor, card));
-        });
-    }
-
-    fn described(&mut self, actor: ActorCell, card: Result<AgentCard, String>) {
-        self.asked.remove(&actor.get_id());
-        let refused = match card {
-            Ok(card) => {
-                let port = ActorRef::<AgentMsg>::from(actor.clone()).get_derived();
-                let registration = Registration::new(card, fastrand::u64(..), port);
-                self.register(registration).err().map(|e| e.to_string())
+    fn roster(&mut self, change: RosterChange) {
+        if let Some(node) = change.lost {
+            let of_node = |entry: &&Arc<Entry<AgentPort>>| {
+                entry.is_present() && entry.node.as_ref() == Some(&node)
+            };
+            let gone = self.directory.entries().filter(of_node);
+            let gone: Vec<_> = gone.map(|e| (e.id().clone(), e.incarnation)).collect();
+            for (agent, incarnation) in gone {
+                self.leave(&agent, incarnation);
             }
-            Err(reason) => Some(reason),
-        };
-        if let Some(reason) = refused {
-            tracing::warn!(actor = %actor.get_id(), %reason, "a member of a capability's group is no agent that can be used");
+        }
+        for (agent, incarnation) in change.left {
+            self.leave(&agent, incarnation);
+        }
+        for registration in change.joined {
+            let node = registration.node.clone();
+            if let Err(error) = self.register(registration) {
+                tracing::warn!(node = ?node.as_ref().map(NodeName::as_str), %error, "an agent of another node cannot be used");
+            }
+        }
+        for (agent, fares) in change.fares {
+            self.directory.report(&agent, fares, self.handle.now());
         }
     }
 
-    /// An agent left one of its groups, or died: it leaves all of them and the directory.
+    /// An agent of this node left one of its groups, or died: it leaves all of them and the directory.
     fn left(&mut self, actor: &ActorCell) {
         let Some((agent, incarnation)) = self.members.remove(&actor.get_id()) else {
             return;
         };
-        if self.directory.leave(&agent, incarnation, self.handle.now())
-            && let Some(card) = self.directory.agent(&agent).map(|e| Arc::clone(&e.card))
-        {
+        if let Some(card) = self.directory.agent(&agent).map(|e| Arc::clone(&e.card)) {
             group::leave(&self.handle.0.scope, &card, actor);
+        }
+        self.leave(&agent, incarnation);
+    }
+
+    fn leave(&mut self, agent: &AgentId, incarnation: u64) {
+        if self.directory.leave(agent, incarnation, self.handle.now())
+            && let Some(card) = self.directory.agent(agent).map(|e| Arc::clone(&e.card))
+        {
             self.announce(AGENT_DEREGISTER, &card, incarnation);
-            self.publish();
         }
     }
 
-    fn publish(&self) {
+    /// Publishing costs a copy of the directory's tables: what arrives together is shown together.
+    fn publish_soon(&mut self, myself: &ActorRef<RegistryMsg>) {
+        if !std::mem::replace(&mut self.dirty, true) {
+            // An actor that is stopping publishes nothing; its successor does.
+            let _ = myself.send_message(RegistryMsg::Publish);
+        }
+    }
+
+    fn publish(&mut self) {
+        self.dirty = false;
         let shared = &self.handle.0;
         shared.directory.store(Arc::new(self.directory.clone()));
         shared.changed.send_replace(());
+        self.waiting.drain(..).for_each(Waiting::tell);
     }
 
     fn announce(&self, event_type: &'static str, card: &AgentCard, incarnation: u64) {
@@ -420,19 +494,6 @@ impl RegistryState {
                 .about(card.id.to_string())
                 .at_unix_ms(unix_ms())
         });
-    }
-}
-
-async fn describe(actor: &ActorCell) -> Result<AgentCard, String> {
-    let agent = ActorRef::<AgentMsg>::from(actor.clone());
-    let (reply, answer) = oneshot::channel();
-    agent
-        .send_message(AgentMsg::Describe((reply, DESCRIBE_TIMEOUT).into()))
-        .map_err(|error| error.to_string())?;
-    match tokio::time::timeout(DESCRIBE_TIMEOUT, answer).await {
-        Err(_) => Err("it did not describe itself in time".to_owned()),
-        Ok(Err(_)) => Err("it went away without describing itself".to_owned()),
-        Ok(Ok(card)) => card.open().map_err(|error| error.to_string()),
     }
 }
 

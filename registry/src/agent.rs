@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use amcp_protocol::{AgentCard, AgentId, CapabilityName};
+use amcp_protocol::{AgentCard, AgentId, CapabilityName, NodeName};
 use serde::{Deserialize, Serialize};
 
 /// How an agent fares.
@@ -73,17 +73,27 @@ pub struct Registration<P> {
     pub port: P,
     /// Its counters.
     pub load: Arc<AgentLoad>,
+    /// Where it runs; none for this node.
+    pub node: Option<NodeName>,
 }
 
 impl<P> Registration<P> {
-    /// An agent that joins, with counters of its own.
-    pub fn new(card: AgentCard, incarnation: u64, port: P) -> Self {
+    /// An agent of this node that joins, with counters of its own.
+    pub fn new(card: AgentCard, incarnation: u64, port: impl Into<P>) -> Self {
         Self {
             card,
             incarnation,
-            port,
+            port: port.into(),
             load: Arc::default(),
+            node: None,
         }
+    }
+
+    /// The same, of another node.
+    #[must_use]
+    pub fn on(mut self, node: NodeName) -> Self {
+        self.node = Some(node);
+        self
     }
 }
 
@@ -98,6 +108,8 @@ pub struct Entry<P> {
     pub port: P,
     /// Its counters.
     pub load: Arc<AgentLoad>,
+    /// Where it runs; none for this node.
+    pub node: Option<NodeName>,
     /// How it fares.
     pub state: AgentState,
     pub(crate) gone_at: Option<Duration>,
@@ -126,6 +138,7 @@ impl<P> Entry<P> {
             incarnation: self.incarnation,
             port: self.port.clone(),
             load: Arc::clone(&self.load),
+            node: self.node.clone(),
             state,
             gone_at,
         }
@@ -144,6 +157,9 @@ impl<P> Entry<P> {
 pub struct AgentStatus {
     /// Who it is.
     pub agent: AgentId,
+    /// Where it runs; none for the node that was asked. Of an agent elsewhere only what this node sent it is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
     /// What it can do; empty for one that never got as far as registering.
     pub capabilities: Vec<CapabilityName>,
     /// How it fares.
@@ -162,13 +178,14 @@ pub struct AgentStatus {
 
 impl AgentStatus {
     pub(crate) fn new(
-        agent: &AgentId,
+        (agent, node): (&AgentId, Option<&NodeName>),
         capabilities: Vec<CapabilityName>,
         state: AgentState,
         load: &AgentLoad,
     ) -> Self {
         Self {
             agent: agent.clone(),
+            node: node.cloned(),
             capabilities,
             state,
             in_flight: load.in_flight.load(Relaxed),

@@ -51,21 +51,47 @@ pub enum RegisterError {
     Unavailable,
 }
 
-/// Who should get a task.
-#[derive(Debug)]
-pub struct Choice<'a, P> {
-    /// The agent.
-    pub entry: &'a Arc<Entry<P>>,
-}
-
 /// One capability and those who offer it.
 #[derive(Debug, Clone)]
 struct Offer<P> {
     contract: Arc<Contract>,
     /// How many agents that have not left offer it.
     present: usize,
-    ready: Vec<Arc<Entry<P>>>,
+    ready: Ready<P>,
     vacant_since: Option<Duration>,
+}
+
+/// Who can take a task now, on this node and on others.
+#[derive(Debug, Clone)]
+struct Ready<P> {
+    here: Vec<Arc<Entry<P>>>,
+    elsewhere: Vec<Arc<Entry<P>>>,
+}
+
+impl<P> Ready<P> {
+    const fn new() -> Self {
+        Self {
+            here: Vec::new(),
+            elsewhere: Vec::new(),
+        }
+    }
+
+    fn of(&mut self, entry: &Entry<P>) -> &mut Vec<Arc<Entry<P>>> {
+        match entry.node {
+            None => &mut self.here,
+            Some(_) => &mut self.elsewhere,
+        }
+    }
+
+    /// The lighter of two random ones of each place; the one of this node when they are as light.
+    fn lightest(&self, avoid: &[AgentId], random: u64) -> Option<&Arc<Entry<P>>> {
+        let here = lighter_of_two(&self.here, avoid, random);
+        let there = lighter_of_two(&self.elsewhere, avoid, random.rotate_left(16));
+        match (here, there) {
+            (Some(here), Some(there)) if in_flight(there) < in_flight(here) => Some(there),
+            (here, there) => here.or(there),
+        }
+    }
 }
 
 /// Who is there and what they can do. Cloning shares all entries.
@@ -88,24 +114,21 @@ impl<P> Default for Directory<P> {
 }
 
 impl<P> Directory<P> {
-    /// Who should get the next task for a capability: of two random ready agents the one with less in flight; those to
-    /// avoid only when nobody else is ready.
+    /// Who should get the next task for a capability: the lighter of two random ready agents of this node, or of two of
+    /// other nodes where that one has less in flight; those to avoid only when nobody else is ready.
     #[must_use]
     pub fn choose(
         &self,
         capability: &CapabilityName,
         avoid: &[AgentId],
         random: u64,
-    ) -> Option<Choice<'_, P>> {
+    ) -> Option<&Arc<Entry<P>>> {
         let ready = &self.offers.get(capability)?.ready;
-        if !avoid.is_empty() {
-            let others = ready.iter().filter(|entry| !avoid.contains(entry.id()));
-            if let Some(entry) = lighter_of_two(others.clone().count(), others, random) {
-                return Some(Choice { entry });
-            }
-        }
-        let entry = lighter_of_two(ready.len(), ready.iter(), random)?;
-        Some(Choice { entry })
+        let other = match avoid {
+            [] => None,
+            avoid => ready.lightest(avoid, random),
+        };
+        other.or_else(|| ready.lightest(&[], random))
     }
 
     /// Every agent that can take a task for the capability now.
@@ -116,7 +139,7 @@ impl<P> Directory<P> {
         self.offers
             .get(capability)
             .into_iter()
-            .flat_map(|offer| &offer.ready)
+            .flat_map(|offer| offer.ready.here.iter().chain(&offer.ready.elsewhere))
     }
 
     /// The contract of each known capability, by name; those whose last agent left within [`GRACE`] included.
@@ -146,10 +169,11 @@ impl<P> Directory<P> {
     pub fn agents(&self) -> Vec<AgentStatus> {
         let seen = self.agents.values().map(|entry| {
             let names = entry.card.capabilities.iter().map(|c| c.name.clone());
-            AgentStatus::new(entry.id(), names.collect(), entry.state, &entry.load)
+            let who = (entry.id(), entry.node.as_ref());
+            AgentStatus::new(who, names.collect(), entry.state, &entry.load)
         });
         let unseen = self.unseen.iter().map(|(agent, &state)| {
-            AgentStatus::new(agent, Vec::new(), state, &AgentLoad::default())
+            AgentStatus::new((agent, None), Vec::new(), state, &AgentLoad::default())
         });
         let mut all: Vec<_> = seen.chain(unseen).collect();
         all.sort_by(|a, b| a.agent.cmp(&b.agent));
@@ -176,14 +200,15 @@ impl<P: Clone> Directory<P> {
                 Err(RegisterError::AlreadyRegistered(agent))
             };
         }
-        let contracts = match registration.card.contracts() {
-            Ok(contracts) => contracts,
-            Err(source) => return Err(RegisterError::Card { agent, source }),
+        let refused = |source| RegisterError::Card {
+            agent: agent.clone(),
+            source,
         };
-        for contract in &contracts {
-            let capability = &contract.capability;
-            if let Some(offer) = self.offers.get(&capability.name)
-                && offer.present > 0
+        registration.card.check().map_err(refused)?;
+        let mut contracts = Vec::with_capacity(registration.card.capabilities.len());
+        for capability in &registration.card.capabilities {
+            let there = self.offers.get(&capability.name);
+            if let Some(offer) = there.filter(|offer| offer.present > 0)
                 && let Some(differs) = difference(&offer.contract.capability, capability)
             {
                 return Err(RegisterError::NameClash {
@@ -192,6 +217,13 @@ impl<P: Clone> Directory<P> {
                     differs,
                 });
             }
+            // Compiling schemas is most of what a join costs, and most agents are one of several of their kind.
+            contracts.push(match there {
+                Some(offer) if offer.contract.capability == *capability => {
+                    Arc::clone(&offer.contract)
+                }
+                _ => Arc::new(Contract::new(capability.clone()).map_err(refused)?),
+            });
         }
         for contract in contracts {
             self.offer(contract);
@@ -202,6 +234,7 @@ impl<P: Clone> Directory<P> {
             incarnation: registration.incarnation,
             port: registration.port,
             load: registration.load,
+            node: registration.node,
             state: AgentState::Ready,
             gone_at: None,
         };
@@ -263,7 +296,7 @@ impl<P: Clone> Directory<P> {
             let offer = Offer {
                 contract,
                 present: 0,
-                ready: Vec::new(),
+                ready: Ready::new(),
                 vacant_since: None,
             };
             self.offers.insert(name, Arc::new(offer));
@@ -277,14 +310,16 @@ impl<P: Clone> Directory<P> {
         let old = before.iter().flat_map(|before| &before.card.capabilities);
         for capability in old {
             self.change_offer(&capability.name, now, |offer| {
-                offer.ready.retain(|other| other.id() != entry.id());
+                for place in [&mut offer.ready.here, &mut offer.ready.elsewhere] {
+                    place.retain(|other| other.id() != entry.id());
+                }
                 offer.present -= usize::from(before.as_ref().is_some_and(|b| b.is_present()));
             });
         }
         for capability in &entry.card.capabilities {
             self.change_offer(&capability.name, now, |offer| {
                 if entry.is_present() && entry.state == AgentState::Ready {
-                    offer.ready.push(Arc::clone(&entry));
+                    offer.ready.of(&entry).push(Arc::clone(&entry));
                 }
                 offer.present += usize::from(entry.is_present());
             });
@@ -327,24 +362,39 @@ fn difference(a: &Capability, b: &Capability) -> Option<&'static str> {
     .find_map(|(same, what)| (!same).then_some(what))
 }
 
+fn in_flight<P>(entry: &Entry<P>) -> u32 {
+    entry.load.in_flight.load(Relaxed)
+}
+
 /// Power of two choices: nearly as even as asking everybody, without everybody choosing the same idle agent at once.
-fn lighter_of_two<'a, P: 'a>(
+fn lighter_of_two<'a, P>(
+    among: &'a [Arc<Entry<P>>],
+    avoid: &[AgentId],
+    random: u64,
+) -> Option<&'a Arc<Entry<P>>> {
+    if avoid.is_empty() {
+        return lighter_at(among.len(), |at| among.get(at), random);
+    }
+    let free = |entry: &&Arc<Entry<P>>| !avoid.contains(entry.id());
+    let others: Vec<_> = among.iter().filter(free).collect();
+    lighter_at(others.len(), |at| others.get(at).copied(), random)
+}
+
+fn lighter_at<'a, P>(
     count: usize,
-    among: impl Iterator<Item = &'a Arc<Entry<P>>> + Clone,
+    at: impl Fn(usize) -> Option<&'a Arc<Entry<P>>>,
     random: u64,
 ) -> Option<&'a Arc<Entry<P>>> {
     let below = |random: u64, count: usize| {
         usize::try_from(((random & 0xffff_ffff) * count as u64) >> 32).unwrap_or_default()
     };
     let one = below(random, count);
-    let first = among.clone().nth(one)?;
+    let first = at(one)?;
     if count < 2 {
         return Some(first);
     }
-    let other = (one + 1 + below(random >> 32, count - 1)) % count;
-    let second = among.clone().nth(other)?;
-    let load = |entry: &Entry<P>| entry.load.in_flight.load(Relaxed);
-    Some(if load(second) < load(first) {
+    let second = at((one + 1 + below(random >> 32, count - 1)) % count)?;
+    Some(if in_flight(second) < in_flight(first) {
         second
     } else {
         first

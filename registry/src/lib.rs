@@ -10,12 +10,10 @@ pub mod directory;
 pub mod group;
 pub mod mailbox;
 pub mod restart;
-pub mod wire;
 
-pub use actor::{Agents, RegistryActor, RegistryHandle, RegistryMsg};
+pub use actor::{Agents, RegistryActor, RegistryHandle, RegistryMsg, RosterChange};
 pub use agent::{AgentLoad, AgentState, AgentStatus, Entry, InFlight, Registration};
 pub use bus::{EventBus, Subscription};
-pub use directory::{Choice, Directory, RegisterError};
-pub use mailbox::{AgentMsg, AgentPort, TaskKey};
+pub use directory::{Directory, RegisterError};
+pub use mailbox::{AgentMsg, AgentPort, AnswerPort, Carrier, TaskKey};
 pub use restart::{Decision, Exit, Restart, RestartBudget, RestartPolicy};
-pub use wire::{Wire, WireError};

@@ -1,13 +1,15 @@
-//! The mailbox that every agent has: what orchestrators and the registry may send it, here or from another node.
+//! The way to an agent: the mailbox that every agent has, the port through which tasks go to it here or to another node,
+//! and the port through which its answer comes back.
 //!
-//! A variant crosses nodes by its name: never rename one, add.
+//! Does not cross nodes: a [`Carrier`] does, and whoever links nodes brings one.
 
-use amcp_protocol::{AgentCard, RequestId, TaskId, TaskRequest, TaskResponse};
-use ractor::{DerivedActorRef, RpcReplyPort};
-use ractor_cluster_derive::RactorClusterMessage;
+use std::fmt;
+use std::sync::Arc;
+
+use amcp_protocol::{AgentId, ErrorCode, Failure, RequestId, TaskId, TaskRequest, TaskResponse};
+use ractor::{ActorCell, DerivedActorRef, MessagingErr};
 use serde::{Deserialize, Serialize};
-
-use crate::wire::Wire;
+use tokio::sync::oneshot;
 
 /// Names one attempt at one task.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,20 +22,170 @@ pub struct TaskKey {
     pub attempt: u32,
 }
 
+impl TaskKey {
+    /// The attempt that a task's request begins.
+    #[must_use]
+    pub fn of(request: &TaskRequest) -> Self {
+        Self {
+            request_id: request.request_id,
+            task_id: request.task_id.clone(),
+            attempt: request.attempt,
+        }
+    }
+}
+
 /// What an agent understands.
-#[derive(Debug, RactorClusterMessage)]
+#[derive(Debug)]
 pub enum AgentMsg {
-    /// From a request: do this. Answered once; a port that is dropped unanswered means that the agent died with it.
-    #[rpc]
-    Execute(Wire<TaskRequest>, RpcReplyPort<Wire<TaskResponse>>),
+    /// From a request, here or on another node: do this. Answered once.
+    Execute(TaskRequest, AnswerPort),
     /// From a request: the result is no longer wanted. Never answered.
-    Cancel(Wire<TaskKey>),
-    /// From a registry: who are you? Answered with the card.
-    #[rpc]
-    Describe(RpcReplyPort<Wire<AgentCard>>),
+    Cancel(TaskKey),
     /// From its supervisor: take nothing new, end what you have, stop. Never answered.
     Drain,
 }
 
-/// An agent that can be sent [`AgentMsg`]s: a specialist's shell here, later also its shim for another node.
-pub type AgentPort = DerivedActorRef<AgentMsg>;
+impl ractor::Message for AgentMsg {}
+
+/// Where an attempt's answer goes. Used once; one that is dropped unused says that the agent went away with the task.
+pub struct AnswerPort(Option<Box<dyn FnOnce(Option<TaskResponse>) + Send>>);
+
+impl AnswerPort {
+    /// A port that hands over the answer, or nothing when the agent went away. `take` runs where the agent answers: it must
+    /// neither block nor panic.
+    pub fn new(take: impl FnOnce(Option<TaskResponse>) + Send + 'static) -> Self {
+        Self(Some(Box::new(take)))
+    }
+
+    /// A port and the wait for its answer, which fails when the agent went away.
+    #[must_use]
+    pub fn channel() -> (Self, oneshot::Receiver<TaskResponse>) {
+        let (answer, answered) = oneshot::channel();
+        let port = Self::new(move |response| {
+            if let Some(response) = response {
+                // Whoever asked may have given up waiting.
+                let _ = answer.send(response);
+            }
+        });
+        (port, answered)
+    }
+
+    /// Answers.
+    pub fn answer(mut self, response: TaskResponse) {
+        if let Some(take) = self.0.take() {
+            take(Some(response));
+        }
+    }
+
+    /// Lets go of the port without a word: the task was never sent.
+    pub fn discard(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for AnswerPort {
+    fn drop(&mut self) {
+        if let Some(take) = self.0.take() {
+            take(None);
+        }
+    }
+}
+
+impl fmt::Debug for AnswerPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerPort")
+    }
+}
+
+/// Carries tasks to the agents of another node for as long as the link to it lasts.
+pub trait Carrier: Send + Sync + fmt::Debug {
+    /// Sends a task to an agent of that node. The port is used, or dropped when the link is lost.
+    ///
+    /// # Errors
+    /// Why the task was certainly not sent, in a code for which [`ErrorCode::is_before_start`]; the port was discarded.
+    fn execute(
+        &self,
+        agent: &AgentId,
+        task: TaskRequest,
+        answer: AnswerPort,
+    ) -> Result<(), Failure>;
+
+    /// Says that the result of an attempt is no longer wanted.
+    fn cancel(&self, agent: &AgentId, key: TaskKey);
+
+    /// Whether the link still stands.
+    fn is_open(&self) -> bool;
+}
+
+/// An agent that can be sent tasks: its mailbox here, or the link to its node.
+#[derive(Clone)]
+pub enum AgentPort {
+    /// It runs in this process.
+    Local(DerivedActorRef<AgentMsg>),
+    /// It runs on another node.
+    Remote(AgentId, Arc<dyn Carrier>),
+}
+
+impl AgentPort {
+    /// Sends a task.
+    ///
+    /// # Errors
+    /// Why it was certainly not sent; nothing comes through `answer` then.
+    pub fn execute(&self, task: TaskRequest, answer: AnswerPort) -> Result<(), Failure> {
+        match self {
+            Self::Local(agent) => match agent.send_message(AgentMsg::Execute(task, answer)) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    if let MessagingErr::SendErr(AgentMsg::Execute(_, answer)) = error {
+                        answer.discard();
+                    }
+                    let message = "the agent has just stopped";
+                    Err(Failure::new(ErrorCode::AgentUnavailable, message))
+                }
+            },
+            Self::Remote(agent, carrier) => carrier.execute(agent, task, answer),
+        }
+    }
+
+    /// Says that the result of an attempt is no longer wanted.
+    pub fn cancel(&self, key: TaskKey) {
+        match self {
+            // An agent that is gone works on nothing.
+            Self::Local(agent) => drop(agent.send_message(AgentMsg::Cancel(key))),
+            Self::Remote(agent, carrier) => carrier.cancel(agent, key),
+        }
+    }
+
+    /// The agent's actor, when it runs in this process.
+    #[must_use]
+    pub fn actor(&self) -> Option<ActorCell> {
+        match self {
+            Self::Local(agent) => Some(agent.get_cell()),
+            Self::Remote(..) => None,
+        }
+    }
+
+    /// Whether a task could be sent.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Local(agent) => agent.get_status() < ractor::ActorStatus::Stopping,
+            Self::Remote(_, carrier) => carrier.is_open(),
+        }
+    }
+}
+
+impl From<DerivedActorRef<AgentMsg>> for AgentPort {
+    fn from(agent: DerivedActorRef<AgentMsg>) -> Self {
+        Self::Local(agent)
+    }
+}
+
+impl fmt::Debug for AgentPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(agent) => f.debug_tuple("Local").field(&agent.get_id()).finish(),
+            Self::Remote(agent, _) => f.debug_tuple("Remote").field(agent).finish(),
+        }
+    }
+}

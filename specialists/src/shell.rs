@@ -10,13 +10,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use amcp_protocol::task::WIRE_VERSION;
-use amcp_protocol::{
-    AgentCard, CapabilityName, Contract, ErrorCode, Failure, TaskRequest, TaskResponse,
-};
+use amcp_protocol::{AgentCard, CapabilityName, Contract, ErrorCode, Failure, TaskRequest};
 use amcp_registry::{
-    AgentLoad, AgentMsg, AgentState, RegistryHandle, TaskKey, Wire, WireError, group,
+    AgentLoad, AgentMsg, AgentState, AnswerPort, RegistryHandle, TaskKey, group,
 };
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -180,12 +178,8 @@ impl Actor for SpecialistActor {
         state: &mut ShellState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ShellMsg::Agent(AgentMsg::Execute(task, reply)) => state.execute(&myself, task, reply),
-            ShellMsg::Agent(AgentMsg::Cancel(key)) => state.cancel(key),
-            ShellMsg::Agent(AgentMsg::Describe(reply)) => {
-                // Who does not wait any more needs no card.
-                let _ = reply.send(Wire::new(state.card.clone()));
-            }
+            ShellMsg::Agent(AgentMsg::Execute(task, answer)) => state.execute(&myself, task, answer),
+            ShellMsg::Agent(AgentMsg::Cancel(key)) => state.cancel(&key),
             ShellMsg::Agent(AgentMsg::Drain) => state.drain(&myself),
             ShellMsg::JobEnded { key, panic } => return state.job_ended(&myself, &key, panic),
             ShellMsg::FailNow => return state.fail_now(),
@@ -198,24 +192,12 @@ impl ShellState {
     fn execute(
         &mut self,
         myself: &ActorRef<ShellMsg>,
-        task: Wire<TaskRequest>,
-        reply: RpcReplyPort<Wire<TaskResponse>>,
+        request: TaskRequest,
+        answer: AnswerPort,
     ) {
-        let request = match task.open() {
-            Ok(request) => request,
-            Err(error) => {
-                // Which task it was cannot be read; whoever asked knows, and meets an error when it opens this.
-                unreadable(&self.card, reply, error);
-                return;
-            }
-        };
         let attempt = Attempt {
-            key: TaskKey {
-                request_id: request.request_id,
-                task_id: request.task_id.clone(),
-                attempt: request.attempt,
-            },
-            reply,
+            key: TaskKey::of(&request),
+            answer,
         };
         let deadline = Instant::now() + Duration::from_millis(request.deadline_ms);
         match self.admit(&request, &attempt.key) {
@@ -229,6 +211,8 @@ impl ShellState {
                         params: request.params,
                     },
                     grant: request.grant,
+                    lineage: request.lineage,
+                    traceparent: request.traceparent,
                     deadline,
                 },
             ),
@@ -311,14 +295,13 @@ impl ShellState {
         self.desk.answer(job.attempt, Err(failure));
     }
 
-    fn cancel(&mut self, key: Wire<TaskKey>) {
-        let Ok(key) = key.open() else { return };
-        if let Some(running) = self.running.get(&key) {
+    fn cancel(&mut self, key: &TaskKey) {
+        if let Some(running) = self.running.get(key) {
             running.cancelled.cancel();
             return;
         }
         for lane in self.lanes.values_mut() {
-            let place = lane.queue.iter().position(|job| job.attempt.key == key);
+            let place = lane.queue.iter().position(|job| job.attempt.key == *key);
             if let Some(job) = place.and_then(|place| lane.queue.remove(place)) {
                 self.desk.load.queued.fetch_sub(1, Relaxed);
                 self.desk.answer(job.attempt, Err(cancelled()));
@@ -454,10 +437,4 @@ fn expired(capability: &CapabilityName) -> Failure {
         ErrorCode::DeadlineExceeded,
         format!("the deadline passed before {capability} was started"),
     )
-}
-
-fn unreadable(card: &AgentCard, reply: RpcReplyPort<Wire<TaskResponse>>, error: WireError) {
-    tracing::warn!(agent = %card.id, %error, "a task request cannot be read");
-    // Whoever asked may have given up waiting.
-    let _ = reply.send(Wire::unreadable(error));
 }

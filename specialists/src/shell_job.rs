@@ -9,10 +9,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use amcp_protocol::task::WIRE_VERSION;
-use amcp_protocol::{AgentId, Contract, ErrorCode, Failure, Grant, TaskResponse, Violation};
-use amcp_registry::{AgentLoad, TaskKey, Wire};
+use amcp_protocol::{
+    AgentId, CallReport, Contract, ErrorCode, Failure, Grant, Lineage, TaskResponse, Violation,
+};
+use amcp_registry::{AgentLoad, AnswerPort, TaskKey};
 use futures_util::FutureExt;
-use ractor::{ActorRef, RpcReplyPort};
+use ractor::ActorRef;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +37,7 @@ pub(crate) struct Desk {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) key: TaskKey,
-    pub(crate) reply: RpcReplyPort<Wire<TaskResponse>>,
+    pub(crate) answer: AnswerPort,
 }
 
 /// A task that may start as soon as there is a place.
@@ -43,6 +45,8 @@ pub(crate) struct Job {
     pub(crate) attempt: Attempt,
     pub(crate) task: Task,
     pub(crate) grant: Arc<Grant>,
+    pub(crate) lineage: Arc<Lineage>,
+    pub(crate) traceparent: Option<String>,
     pub(crate) deadline: Instant,
 }
 
@@ -72,6 +76,16 @@ impl Drop for Place {
 impl Desk {
     /// Answers an attempt.
     pub(crate) fn answer(&self, attempt: Attempt, outcome: Result<Value, Failure>) {
+        self.answer_with(attempt, outcome, Vec::new());
+    }
+
+    /// Answers an attempt that may have called other agents.
+    fn answer_with(
+        &self,
+        attempt: Attempt,
+        outcome: Result<Value, Failure>,
+        calls: Vec<CallReport>,
+    ) {
         let counter = match &outcome {
             Ok(_) => &self.load.done,
             Err(_) => &self.load.failed,
@@ -82,15 +96,15 @@ impl Desk {
             task_id,
             attempt: number,
         } = attempt.key;
-        // Whoever asked may have given up waiting.
-        let _ = attempt.reply.send(Wire::new(TaskResponse {
+        attempt.answer.answer(TaskResponse {
             version: WIRE_VERSION,
             request_id,
             task_id,
             attempt: number,
             agent: self.agent.clone(),
+            calls,
             outcome: outcome.into(),
-        }));
+        });
     }
 
     /// Does a job and answers it.
@@ -108,11 +122,15 @@ impl Desk {
             task_id: attempt.key.task_id.clone(),
             attempt: attempt.key.attempt,
             grant: job.grant,
+            lineage: job.lineage,
+            traceparent: job.traceparent,
+            calls: Arc::default(),
             deadline: job
                 .deadline
                 .min(Instant::now() + contract.capability.timeout()),
             cancelled,
         };
+        let calls = Arc::clone(&context.calls);
         let outcome = match self.check_params(&contract, &task, &suspect) {
             Ok(()) => self.work(task, &context, &contract).await,
             Err(failure) => Ok(Err(failure)),
@@ -124,7 +142,7 @@ impl Desk {
                 (Err(self.panicked(&panic)), Some(panic))
             }
         };
-        self.answer(attempt, outcome);
+        self.answer_with(attempt, outcome, calls.take());
         place.panic = panic;
     }
 

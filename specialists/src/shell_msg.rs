@@ -1,42 +1,24 @@
 //! The shell's mailbox: what every agent understands, and what only its own jobs may say.
-//!
-//! Does not let another node say the latter: only [`AgentMsg`]s are read from the wire.
 
 use amcp_registry::{AgentMsg, TaskKey};
-use ractor::Message;
-use ractor::message::{BoxedDowncastErr, SerializedMessage};
 
 /// What a shell understands.
 #[derive(Debug)]
 pub enum ShellMsg {
-    /// What every agent understands; from anybody, here or on another node.
+    /// What every agent understands; from anybody.
     Agent(AgentMsg),
-    /// From a job: its place is free. Never from another node.
+    /// From a job: its place is free.
     JobEnded {
         /// Which attempt.
         key: TaskKey,
         /// What the specialist's panic said.
         panic: Option<String>,
     },
-    /// From its timer: what still runs after a panic had its time. Never from another node.
+    /// From its timer: what still runs after a panic had its time.
     FailNow,
 }
 
-impl Message for ShellMsg {
-    fn serializable() -> bool {
-        true
-    }
-
-    fn serialize(self) -> Result<SerializedMessage, BoxedDowncastErr> {
-        AgentMsg::try_from(self)
-            .map_err(|_| BoxedDowncastErr)
-            .and_then(Message::serialize)
-    }
-
-    fn deserialize(bytes: SerializedMessage) -> Result<Self, BoxedDowncastErr> {
-        AgentMsg::deserialize(bytes).map(Self::Agent)
-    }
-}
+impl ractor::Message for ShellMsg {}
 
 impl From<AgentMsg> for ShellMsg {
     fn from(message: AgentMsg) -> Self {
@@ -50,7 +32,7 @@ impl TryFrom<ShellMsg> for AgentMsg {
     fn try_from(message: ShellMsg) -> Result<Self, ShellMsg> {
         match message {
             ShellMsg::Agent(message) => Ok(message),
-            local @ (ShellMsg::JobEnded { .. } | ShellMsg::FailNow) => Err(local),
+            own @ (ShellMsg::JobEnded { .. } | ShellMsg::FailNow) => Err(own),
         }
     }
 }

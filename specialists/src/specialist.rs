@@ -2,10 +2,12 @@
 //!
 //! Does not deal with mailboxes, queues, time-outs, retries or restarts; the shell and the supervisor do.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use amcp_protocol::{AgentCard, CapabilityName, ErrorCode, Failure, Grant, RequestId, TaskId};
+use amcp_protocol::{
+    AgentCard, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, RequestId, TaskId,
+};
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -45,6 +47,16 @@ impl Task {
     }
 }
 
+/// The calls that a task made so far.
+#[derive(Debug, Default)]
+pub(crate) struct Calls(Mutex<Vec<CallReport>>);
+
+impl Calls {
+    pub(crate) fn take(&self) -> Vec<CallReport> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// What a handler may know about the task's surroundings. It grows with the mesh (calling other agents, asking the user);
 /// get everything through its methods.
 #[derive(Debug, Clone)]
@@ -53,6 +65,9 @@ pub struct Context {
     pub(crate) task_id: TaskId,
     pub(crate) attempt: u32,
     pub(crate) grant: Arc<Grant>,
+    pub(crate) lineage: Arc<Lineage>,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) calls: Arc<Calls>,
     pub(crate) deadline: Instant,
     pub(crate) cancelled: CancellationToken,
 }
@@ -66,6 +81,9 @@ impl Context {
             task_id: TaskId::new("t1").expect("a valid task id"),
             attempt: 1,
             grant: Arc::default(),
+            lineage: Arc::default(),
+            traceparent: None,
+            calls: Arc::default(),
             deadline: Instant::now() + time_left,
             cancelled: CancellationToken::new(),
         }

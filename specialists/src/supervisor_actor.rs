@@ -427,7 +427,8 @@ impl Start {
         let registered = self.registry.register(Registration {
             card,
             incarnation,
-            port: shell.get_derived(),
+            port: shell.get_derived().into(),
+            node: None,
             load: self.load,
         });
         match registered.await {

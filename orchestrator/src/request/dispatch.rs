@@ -2,6 +2,7 @@
 //!
 //! Does not retry; a task that finds no agent is told to the machine like any other failure.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,10 +12,9 @@ use amcp_protocol::{
     AgentId, CapabilityName, CloudEvent, ErrorCode, Failure, TaskRequest, TaskResponse, event,
 };
 use amcp_registry::bus::unix_ms;
-use amcp_registry::{AgentMsg, AgentPort, TaskKey, Wire};
+use amcp_registry::{AgentPort, AnswerPort, InFlight, TaskKey};
 use ractor::ActorRef;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use super::{RequestMsg, RequestState, is_given_up};
 use crate::SOURCE;
@@ -57,51 +57,32 @@ impl RequestState {
         };
         let request = self.task_request(task, attempt, params, time)?;
         let directory = self.shared.registry.load();
-        let Some(choice) = directory.choose(&request.capability, avoid, fastrand::u64(..)) else {
+        let Some(entry) = directory.choose(&request.capability, avoid, fastrand::u64(..)) else {
             return refused(
                 ErrorCode::NoAgent,
                 format!("no agent offers {} at the moment", request.capability),
             );
         };
-        let (agent, port, in_flight) = (
-            choice.entry.id().clone(),
-            choice.entry.port.clone(),
-            choice.entry.begin(),
-        );
+        let agent = entry.id().clone();
         self.task_request_event(&request, &agent);
+        let key = TaskKey::of(&request);
         let awaited = Awaited {
-            key: key_of(&request),
+            key: key.clone(),
             capability: request.capability.clone(),
             agent: agent.clone(),
+            task,
+            to: myself.clone(),
+            shared: self.shared.clone(),
+            _in_flight: entry.begin(),
         };
+        let answer = AnswerPort::new(move |response| awaited.arrived(response));
+        if let Err(failure) = entry.port.execute(request, answer) {
+            return refused(failure.code, format!("{agent}: {failure}"));
+        }
         self.sent.push(Sent {
             task,
-            key: awaited.key.clone(),
-            port: port.clone(),
-        });
-        let (answer, answered) = oneshot::channel();
-        if port
-            .send_message(AgentMsg::Execute(Wire::new(request), answer.into()))
-            .is_err()
-        {
-            return refused(
-                ErrorCode::AgentUnavailable,
-                format!("{agent} has just stopped"),
-            );
-        }
-        let (to, shared) = (myself.clone(), self.shared.clone());
-        tokio::spawn(async move {
-            let outcome = awaited.read(answered.await.ok(), &shared);
-            drop(in_flight);
-            let given_up = is_given_up(&outcome);
-            let message = RequestMsg::Responded {
-                task,
-                attempt,
-                outcome,
-            };
-            if to.cast(message).is_err() && !given_up {
-                shared.counters.late.fetch_add(1, Ordering::Relaxed);
-            }
+            key,
+            port: entry.port.clone(),
         });
         Some(Event::Sent {
             task,
@@ -126,6 +107,7 @@ impl RequestState {
             deadline_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1),
             traceparent: self.record.request.traceparent.clone(),
             grant: self.grant.clone(),
+            lineage: self.lineage.clone(),
             capability: planned.capability().clone(),
             params,
         })
@@ -134,24 +116,15 @@ impl RequestState {
     pub(super) fn abandon(&mut self, task: usize, attempt: u32) {
         if let Some(at) = self.sent.iter().position(|sent| sent.is(task, attempt)) {
             let Sent { key, port, .. } = self.sent.swap_remove(at);
-            // An agent that is gone works on nothing.
-            let _ = port.send_message(AgentMsg::Cancel(Wire::new(key)));
+            port.cancel(key);
         }
     }
 
     fn task_request_event(&self, request: &TaskRequest, agent: &AgentId) {
         self.shared.bus.publish(format_args!("task.request.{}", request.capability), || {
             let data = json!({"task": request.task_id, "attempt": request.attempt, "agent": agent, "params": request.params});
-            task_event(event::TASK_REQUEST, SOURCE.to_owned(), &key_of(request), data).about(request.capability.as_str())
+            task_event(event::TASK_REQUEST, SOURCE.to_owned(), &TaskKey::of(request), data).about(request.capability.as_str())
         });
-    }
-}
-
-fn key_of(request: &TaskRequest) -> TaskKey {
-    TaskKey {
-        request_id: request.request_id,
-        task_id: request.task_id.clone(),
-        attempt: request.attempt,
     }
 }
 
@@ -173,36 +146,49 @@ fn task_event(kind: &str, source: String, key: &TaskKey, data: Value) -> CloudEv
         .at_unix_ms(unix_ms())
 }
 
-/// Whose answer is waited for, to what.
+/// Whose answer is waited for, to what, by whom.
 struct Awaited {
     key: TaskKey,
     capability: CapabilityName,
     agent: AgentId,
+    task: usize,
+    to: ActorRef<RequestMsg>,
+    shared: Arc<Shared>,
+    _in_flight: InFlight,
 }
 
 impl Awaited {
-    /// What an answer means; none came when the agent dropped the port.
-    fn read(&self, answer: Option<Wire<TaskResponse>>, shared: &Shared) -> Result<Value, Failure> {
+    /// Hands an answer to the request; none came when the agent went away.
+    fn arrived(self, response: Option<TaskResponse>) {
+        let outcome = self.read(response);
+        let given_up = is_given_up(&outcome);
+        let message = RequestMsg::Responded {
+            task: self.task,
+            attempt: self.key.attempt,
+            outcome,
+        };
+        if self.to.cast(message).is_err() && !given_up {
+            self.shared.counters.late.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self, response: Option<TaskResponse>) -> Result<Value, Failure> {
         let Self { key, agent, .. } = self;
         let lost = |what: &str| Failure::new(ErrorCode::AgentLost, format!("{agent} {what}"));
-        let outcome = match answer.map(Wire::open) {
+        let outcome = match response {
             None => Err(lost("went away with the task")),
-            Some(Err(error)) => Err(Failure::new(
-                ErrorCode::UpstreamFailed,
-                format!("the answer of {agent}: {error}"),
-            )),
-            Some(Ok(response))
+            Some(response)
                 if response.task_id == key.task_id && response.attempt == key.attempt =>
             {
                 response.outcome.into()
             }
             // It has spent its one answer on another task: for this one it is lost.
-            Some(Ok(_)) => {
-                shared.counters.foreign.fetch_add(1, Ordering::Relaxed);
+            Some(_) => {
+                self.shared.counters.foreign.fetch_add(1, Ordering::Relaxed);
                 Err(lost("answered for another task"))
             }
         };
-        shared
+        self.shared
             .bus
             .publish(format_args!("task.response.{}", self.capability), || {
                 let data = match &outcome {

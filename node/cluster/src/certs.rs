@@ -1,0 +1,1 @@
+//! A private certificate authority, so that mutual TLS is one command away.

@@ -1,0 +1,21 @@
+//! The links between nodes: who is a member, who is lost, how tasks and answers cross.
+//!
+//! [`membership`] decides (pure); [`actor`] carries its decisions out; [`transport`] makes and secures connections;
+//! [`link`] carries tasks, answers and cards over a connection that stands. Does not choose agents (the directory does) and
+//! does not retry (requests do).
+
+pub mod actor;
+pub mod certs;
+pub mod info;
+pub mod link;
+pub mod membership;
+pub mod settings;
+pub mod transport;
+pub mod view;
+pub mod wire;
+
+pub use actor::{Cluster, ClusterError};
+pub use info::{NodeInfo, Role};
+pub use link::{Desk, Links};
+pub use settings::{AllowList, ClusterSettings, Seed};
+pub use view::{ClusterView, MemberState, MemberView};
