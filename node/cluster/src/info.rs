@@ -1,6 +1,7 @@
 //! What a node says about itself when it is met.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use amcp_protocol::NodeName;
 use serde::{Deserialize, Serialize};
@@ -44,4 +45,88 @@ pub struct NodeInfo {
     pub roles: Vec<Role>,
     /// The domain that its orchestrator is restricted to.
     pub domain: Option<String>,
+}
+
+impl NodeInfo {
+    /// The same, as it is to a node that met it from `remote`: with the host of its address filled in if it lacks one.
+    ///
+    /// # Errors
+    /// It says something that cannot be shown or dialled.
+    pub(crate) fn met_from(mut self, remote: IpAddr) -> Result<Self, String> {
+        let texts = [Some(&self.build), self.http.as_ref(), self.domain.as_ref()];
+        let unprintable = |text: &&String| text.chars().any(char::is_control);
+        if texts.iter().flatten().any(unprintable) {
+            return Err("it describes itself with control characters".to_owned());
+        }
+        let port = self.address.strip_prefix(':').map(str::to_owned);
+        if let Some(port) = port {
+            // IPv4 that came in through a socket for both is IPv4.
+            self.address = match remote.to_canonical() {
+                IpAddr::V4(ip) => format!("{ip}:{port}"),
+                IpAddr::V6(ip) => format!("[{ip}]:{port}"),
+            };
+        }
+        split_host_port(&self.address).map_err(|reason| format!("its address: {reason}"))?;
+        Ok(self)
+    }
+}
+
+/// The host, without the brackets of IPv6, and the port of `host:port`.
+pub(crate) fn split_host_port(text: &str) -> Result<(&str, u16), String> {
+    let wrong = |reason: &str| Err(format!("{text:?} is not host:port: {reason}"));
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return wrong("it has no port");
+    };
+    let Some(port) = port.parse().ok().filter(|port| *port != 0) else {
+        return wrong("its port is not a number from 1 to 65535");
+    };
+    let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match bracketed {
+        Some(ip) if ip.parse::<std::net::Ipv6Addr>().is_ok() => Ok((ip, port)),
+        Some(_) => wrong("there is no IPv6 address between the brackets"),
+        None if host.is_empty() => wrong("it has no host"),
+        None if host.contains(':') => wrong("an IPv6 address needs brackets, as in [::1]:7000"),
+        None if host.len() <= 253 && host.chars().all(in_names) => Ok((host, port)),
+        None => wrong("its host is neither a name nor an address"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn met(address: &str, remote: &str) -> Result<String, String> {
+        let info = NodeInfo {
+            name: NodeName::new("a").unwrap(),
+            incarnation: 1,
+            build: "0.1.0".into(),
+            address: address.into(),
+            http: None,
+            roles: vec![],
+            domain: None,
+        };
+        info.met_from(remote.parse().unwrap()).map(|i| i.address)
+    }
+
+    #[test]
+    fn an_address_without_a_host_is_completed() {
+        assert_eq!(met(":7000", "10.0.0.7").unwrap(), "10.0.0.7:7000");
+        assert_eq!(met(":7000", "::ffff:10.0.0.7").unwrap(), "10.0.0.7:7000");
+        assert_eq!(met(":7000", "fe80::1").unwrap(), "[fe80::1]:7000");
+        assert_eq!(met("host-a:7000", "10.0.0.7").unwrap(), "host-a:7000");
+        for wrong in [
+            "",
+            ":",
+            ":0",
+            "host",
+            "a b:7000",
+            "a\u{1b}:7000",
+            "::1:7000",
+            "[x]:7000",
+            "a:70000",
+        ] {
+            assert!(met(wrong, "10.0.0.7").is_err(), "{wrong}");
+        }
+    }
 }

@@ -7,11 +7,57 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use futures_util::future::BoxFuture;
 use ractor_cluster::ClusterBidiStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::info::NodeInfo;
+
+mod acceptor;
+mod cookie;
+mod dial;
+mod greeting;
+mod handshake;
+mod socket;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use acceptor::Acceptor;
+pub use cookie::{CookieError, check_cookie, load_or_make_cookie, session_cookie};
+pub use dial::{DialError, dial};
+pub use greeting::{PROTOCOL_VERSION, Refusal};
+pub use tls::{COMMON_NAME, Tls, TlsError, never_tls};
+
+pub(crate) use cookie::random_bytes;
+
+/// Asked before a connection is used: may this peer come in? The flag says whether this node dialled. Between the answer and
+/// the connection's arrival the other side may still vanish, so nothing may be reserved by asking.
+pub type Admit =
+    Arc<dyn Fn(NodeInfo, bool) -> BoxFuture<'static, Result<(), Refusal>> + Send + Sync>;
+
+/// This side of every connection.
+pub struct Local {
+    /// What this node says about itself. Its address may lack the host, not the port.
+    pub info: NodeInfo,
+    /// What all nodes of the mesh know.
+    pub cookie: String,
+    /// Mutual TLS; none means plain TCP.
+    pub tls: Option<Tls>,
+    /// Who may come in.
+    pub admit: Admit,
+}
+
+impl std::fmt::Debug for Local {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Local")
+            .field("info", &self.info)
+            .field("tls", &self.tls.is_some())
+            .finish_non_exhaustive()
+    }
+}
 
 /// What a connection's stream counts as bytes pass, and the way to cut it.
 #[derive(Debug)]
@@ -53,6 +99,13 @@ impl Meter {
     #[must_use]
     pub fn written(&self) -> u64 {
         self.written.load(Relaxed)
+    }
+
+    fn heard(&self, bytes: usize) {
+        // Saturated after 584 million years.
+        let ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard_ms.store(ms, Relaxed);
+        self.received.fetch_add(bytes as u64, Relaxed);
     }
 
     /// Ends the connection: both directions fail from now on.

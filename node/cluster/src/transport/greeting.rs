@@ -1,0 +1,242 @@
+//! What the two sides of a new connection say to each other, and how they prove that they know the cookie: pure.
+//!
+//! Every frame: `AMCP`, the protocol's version (u16), the body's length (u32, at most 4 KiB), the body, a JSON object.
+//! Magic, version and length are the same in all versions, and unknown fields are ignored, so that a version can at least
+//! tell another that it does not speak it. Reads and writes nothing.
+
+use amcp_protocol::NodeName;
+use hmac::Mac;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::cookie::mac;
+use super::random_bytes;
+use crate::info::{NodeInfo, Role};
+
+/// The version of the greeting and of what follows it.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+const MAGIC: [u8; 4] = *b"AMCP";
+
+/// Bytes of magic, version and length.
+pub(super) const HEADER: usize = 10;
+
+/// A greeting has some 400 bytes; this leaves room for long host names and for later versions, and a flood of sockets that
+/// all claim this much costs nothing.
+const MAX_BODY: usize = 4 * 1024;
+
+/// What people are shown of a message that came from outside: one line of a terminal or two.
+const MAX_MESSAGE: usize = 300;
+
+/// Why a connection is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Refusal {
+    /// The other side does not know the cookie.
+    #[error("the cookies differ: give both nodes the same --cookie-file or AMCP_COOKIE")]
+    WrongCookie,
+    /// The other side speaks another version.
+    #[error(
+        "protocol versions differ: {refused} is refused by a node that speaks {spoken}; run builds that speak the same"
+    )]
+    ProtocolVersion {
+        /// What the refusing node speaks.
+        spoken: u16,
+        /// What the refused node speaks.
+        refused: u16,
+    },
+    /// The node met itself, through an address that turned out to be its own.
+    #[error("this is the node itself")]
+    SelfDial,
+    /// A connection with this peer stands already.
+    #[error("the two nodes are linked already")]
+    Duplicate,
+    /// Another node has this name.
+    #[error(
+        "the name {name} belongs to the node at {holder}: give this one another --name, or stop the other first"
+    )]
+    NameTaken {
+        /// The name.
+        name: NodeName,
+        /// Where its holder is reached.
+        holder: String,
+    },
+    /// The certificate is not one of a node of this name.
+    #[error(
+        "the certificate does not name the node {name}: issue one with `amcp cluster certs issue {name}`"
+    )]
+    WrongCertificate {
+        /// The name that was greeted with.
+        name: NodeName,
+    },
+    /// The refusing node is about to end.
+    #[error("the node is leaving the mesh")]
+    Leaving,
+    /// The refusing node has as many links as it takes.
+    #[error("the node has as many links as it takes")]
+    TooMany,
+    /// A reason of another build.
+    #[error("{message}")]
+    Other {
+        /// In its words.
+        message: String,
+    },
+}
+
+impl Refusal {
+    /// Whether it may be said before the cookie is proven. The others are believed only from a node of the mesh.
+    pub(super) const fn is_early(&self) -> bool {
+        match self {
+            Self::WrongCookie
+            | Self::ProtocolVersion { .. }
+            | Self::SelfDial
+            | Self::WrongCertificate { .. }
+            | Self::TooMany
+            | Self::Other { .. } => true,
+            Self::Duplicate | Self::NameTaken { .. } | Self::Leaving => false,
+        }
+    }
+}
+
+/// One frame's body.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub(super) enum Greeting {
+    /// From both sides, the dialler first.
+    Hello(Hello),
+    /// From both sides, the acceptor first.
+    Proof { proof: [u8; 32] },
+    /// From the acceptor: come in.
+    Accept,
+    /// From either side: no.
+    Refuse { refusal: Value, message: String },
+}
+
+/// Who is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) info: NodeInfo,
+    /// Never the same, so that an old proof proves nothing.
+    pub(super) nonce: [u8; 32],
+    /// What frames to the sender must carry.
+    pub(super) token: u64,
+}
+
+impl Hello {
+    pub(super) fn new(info: NodeInfo) -> Self {
+        Self {
+            info,
+            nonce: random_bytes(),
+            token: u64::from_le_bytes(random_bytes()),
+        }
+    }
+}
+
+/// The bytes are not a greeting.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it does not greet like an AMCP node: {0}")]
+pub(super) struct Garbled(pub(super) String);
+
+impl Greeting {
+    pub(super) fn refuse(refusal: &Refusal) -> Self {
+        Self::Refuse {
+            refusal: serde_json::to_value(refusal).unwrap_or_default(),
+            message: refusal.to_string(),
+        }
+    }
+
+    /// The body of its frame.
+    pub(super) fn body(&self) -> Vec<u8> {
+        serde_json::to_vec(self)
+            .expect("a greeting has only string keys and cannot fail to serialise")
+    }
+
+    /// Reads a body.
+    pub(super) fn read(body: &[u8]) -> Result<Self, Garbled> {
+        let garbled = |e: serde_json::Error| Garbled(e.to_string());
+        let mut value: Value = serde_json::from_slice(body).map_err(garbled)?;
+        // Roles that only a newer build knows must not keep it out.
+        if let Some(roles) = value
+            .pointer_mut("/info/roles")
+            .and_then(Value::as_array_mut)
+        {
+            roles.retain(|role| Role::deserialize(role).is_ok());
+        }
+        serde_json::from_value(value).map_err(garbled)
+    }
+}
+
+/// The refusal in a [`Greeting::Refuse`], also one that this build does not know.
+pub(super) fn refusal(value: Value, message: &str) -> Refusal {
+    serde_json::from_value(value).unwrap_or_else(|_| Refusal::Other {
+        message: message
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(MAX_MESSAGE)
+            .collect(),
+    })
+}
+
+/// Magic, version and length of a frame, and its body.
+pub(super) fn frame(body: &[u8]) -> Result<Vec<u8>, Garbled> {
+    let length = u32::try_from(body.len())
+        .ok()
+        .filter(|_| body.len() <= MAX_BODY)
+        .ok_or_else(|| Garbled(format!("{} bytes are too many for a greeting", body.len())))?;
+    let version = PROTOCOL_VERSION.to_be_bytes();
+    Ok([&MAGIC[..], &version, &length.to_be_bytes(), body].concat())
+}
+
+/// The version of a frame and the length of its body.
+pub(super) fn header(bytes: [u8; HEADER]) -> Result<(u16, usize), Garbled> {
+    let [a, b, c, d, v1, v0, length @ ..] = bytes;
+    if [a, b, c, d] != MAGIC {
+        return Err(Garbled("it does not begin with AMCP".to_owned()));
+    }
+    let length = u32::from_be_bytes(length);
+    usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= MAX_BODY)
+        .map(|length| (u16::from_be_bytes([v1, v0]), length))
+        .ok_or_else(|| Garbled(format!("a greeting of {length} bytes is announced")))
+}
+
+/// Which side proves. Each has its own label, so that a proof sent back proves nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Dialler,
+    Acceptor,
+}
+
+/// The bodies of both hellos, byte for byte: names, incarnations, nonces, tokens and whatever else they say.
+#[derive(Debug)]
+pub(super) struct Transcript<'a> {
+    pub(super) dialler: &'a [u8],
+    pub(super) acceptor: &'a [u8],
+}
+
+impl Transcript<'_> {
+    /// What `side` sends to prove that it knows the cookie.
+    pub(super) fn proof(&self, cookie: &str, side: Side) -> [u8; 32] {
+        self.mac(cookie, side).finalize().into_bytes().into()
+    }
+
+    /// Whether `side` knows the cookie; takes as long for a wrong proof as for a right one.
+    pub(super) fn proves(&self, cookie: &str, side: Side, proof: &[u8; 32]) -> bool {
+        self.mac(cookie, side).verify_slice(proof).is_ok()
+    }
+
+    fn mac(&self, cookie: &str, side: Side) -> impl Mac<OutputSize = sha2::digest::consts::U32> {
+        let label: &[u8] = match side {
+            Side::Dialler => b"amcp greeting: dialler\0",
+            Side::Acceptor => b"amcp greeting: acceptor\0",
+        };
+        // Lengths, so that no byte can move from one hello to the other.
+        mac(cookie)
+            .chain_update(label)
+            .chain_update((self.dialler.len() as u64).to_be_bytes())
+            .chain_update(self.dialler)
+            .chain_update((self.acceptor.len() as u64).to_be_bytes())
+            .chain_update(self.acceptor)
+    }
+}

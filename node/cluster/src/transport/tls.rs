@@ -1,0 +1,298 @@
+//! Mutual TLS between nodes: only TLS 1.3, only certificates of the mesh's own authority, each naming its node.
+//!
+//! Nodes are dialled by address, so every node's certificate carries [`COMMON_NAME`], which the dialler asks for, and the
+//! node's own name, which both sides compare with the greeting. Issues no certificates, and revokes none: a lost key means
+//! a new authority.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use amcp_protocol::NodeName;
+use amcp_registry::bus::unix_ms;
+use ractor_cluster::IncomingEncryptionMode;
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, DnsName, PrivateKeyDer, ServerName, UnixTime,
+};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::version::TLS13;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+use crate::settings::TlsFiles;
+
+/// What the certificate of every node is valid for, whatever its address. No node may have this name.
+pub const COMMON_NAME: &str = "amcp-node";
+
+/// Why mutual TLS cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is missing or not PEM.
+    #[error("the {what} {} cannot be read: {reason}", path.display())]
+    File {
+        /// `certificate`, `key of the certificate`, `certificate of the authority`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The key belongs to another certificate.
+    #[error("the key {} does not belong to the certificate {}", key.display(), cert.display())]
+    KeyMismatch {
+        /// The key.
+        key: PathBuf,
+        /// The certificate.
+        cert: PathBuf,
+    },
+    /// The certificate is another node's, or no node's.
+    #[error("the certificate {} is not for the node {name}, but for {}", cert.display(), names.join(", "))]
+    NotThisNode {
+        /// The certificate.
+        cert: PathBuf,
+        /// This node.
+        name: NodeName,
+        /// What it is for.
+        names: Vec<String>,
+    },
+    /// Its time is over.
+    #[error("the certificate {} or the authority's has expired", cert.display())]
+    Expired {
+        /// The certificate.
+        cert: PathBuf,
+    },
+    /// It is not of this authority, or otherwise of no use.
+    #[error("the certificate {} is not accepted by the authority {}: {reason}", cert.display(), ca.display())]
+    NotAccepted {
+        /// The certificate.
+        cert: PathBuf,
+        /// The authority.
+        ca: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl TlsError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::File { .. } => {
+                "make an authority with `amcp cluster certs init --out DIR`, then a certificate with `amcp cluster certs issue NAME`"
+                    .to_owned()
+            }
+            Self::KeyMismatch { .. } => {
+                "give the certificate and the key of the same `amcp cluster certs issue`".to_owned()
+            }
+            Self::NotThisNode { name, .. } => {
+                format!("issue one with `amcp cluster certs issue {name}`")
+            }
+            Self::Expired { .. } => {
+                "issue a new one with `amcp cluster certs issue`; check the machine's clock".to_owned()
+            }
+            Self::NotAccepted { .. } => {
+                "all nodes need certificates of the same authority, made by `amcp cluster certs issue`"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// A node's side of mutual TLS.
+#[derive(Clone)]
+pub struct Tls {
+    pub(super) acceptor: TlsAcceptor,
+    pub(super) connector: TlsConnector,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads the files and checks that the other nodes will accept them.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the certificate is not one of `name`, of this authority and of today.
+    pub fn load(files: &TlsFiles, name: &NodeName) -> Result<Self, TlsError> {
+        let authority = certificates("certificate of the authority", &files.ca)?;
+        let chain = certificates("certificate", &files.cert)?;
+        let key = PrivateKeyDer::from_pem_file(&files.key)
+            .map_err(unreadable("key of the certificate", &files.key))?;
+        check(files, name, &authority, &chain)?;
+
+        let refused = |reason: String| TlsError::NotAccepted {
+            cert: files.cert.clone(),
+            ca: files.ca.clone(),
+            reason,
+        };
+        // The only reason left for which a certificate is not taken together with a key.
+        let mismatch = |_| TlsError::KeyMismatch {
+            key: files.key.clone(),
+            cert: files.cert.clone(),
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in authority {
+            roots.add(certificate).map_err(|e| refused(e.to_string()))?;
+        }
+        let roots = Arc::new(roots);
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
+            .build()
+            .map_err(|e| refused(e.to_string()))?;
+        let mut server = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])
+            .expect("the provider has suites for TLS 1.3")
+            .with_client_cert_verifier(clients)
+            .with_single_cert(chain.clone(), key.clone_key())
+            .map_err(mismatch)?;
+        // Links are few and long: each checks both certificates anew instead of resuming an older check.
+        server.send_tls13_tickets = 0;
+        let mut client = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])
+            .expect("the provider has suites for TLS 1.3")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(mismatch)?;
+        client.resumption = Resumption::disabled();
+        Ok(Self {
+            acceptor: Arc::new(server).into(),
+            connector: Arc::new(client).into(),
+        })
+    }
+}
+
+/// What the dialler asks for.
+pub(super) fn common_name() -> ServerName<'static> {
+    ServerName::try_from(COMMON_NAME).expect("it is a DNS name")
+}
+
+/// Whether a certificate is for the node `name`.
+pub(super) fn names(certificate: &CertificateDer<'_>, name: &NodeName) -> bool {
+    // Every certificate is for the common name, which is why it can be nobody's.
+    name.as_str() != COMMON_NAME
+        && DnsName::try_from(name.as_str()).is_ok_and(|name| {
+            EndEntityCert::try_from(certificate).is_ok_and(|certificate| {
+                certificate
+                    .verify_is_valid_for_subject_name(&ServerName::DnsName(name))
+                    .is_ok()
+            })
+        })
+}
+
+/// Checks a node's certificate as both kinds of peers will.
+pub(crate) fn check(
+    files: &TlsFiles,
+    name: &NodeName,
+    authority: &[CertificateDer<'_>],
+    chain: &[CertificateDer<'_>],
+) -> Result<(), TlsError> {
+    let cert = &files.cert;
+    let refused = |error: webpki::Error| match error {
+        webpki::Error::CertExpired { .. } => TlsError::Expired { cert: cert.clone() },
+        error => TlsError::NotAccepted {
+            cert: cert.clone(),
+            ca: files.ca.clone(),
+            reason: match error {
+                webpki::Error::UnknownIssuer => "another authority has signed it".to_owned(),
+                error => error.to_string(),
+            },
+        },
+    };
+    let (first, intermediates) = chain.split_first().ok_or_else(|| TlsError::File {
+        what: "certificate",
+        path: cert.clone(),
+        reason: "it holds no certificate".to_owned(),
+    })?;
+    let own = EndEntityCert::try_from(first).map_err(refused)?;
+    let anchors = authority
+        .iter()
+        .map(anchor_from_trusted_cert)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(refused)?;
+    let now = UnixTime::since_unix_epoch(Duration::from_millis(
+        u64::try_from(unix_ms()).unwrap_or_default(),
+    ));
+    for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+        own.verify_for_usage(
+            provider().signature_verification_algorithms.all,
+            &anchors,
+            intermediates,
+            now,
+            usage,
+            None,
+            None,
+        )
+        .map_err(refused)?;
+    }
+    let common = own.verify_is_valid_for_subject_name(&common_name()).is_ok();
+    if common && names(first, name) {
+        return Ok(());
+    }
+    Err(TlsError::NotThisNode {
+        cert: cert.clone(),
+        name: name.clone(),
+        names: own.valid_dns_names().map(ToOwned::to_owned).collect(),
+    })
+}
+
+/// Reads every certificate of a file.
+pub(crate) fn certificates(
+    what: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = unreadable(what, path);
+    let found = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(&unreadable)?;
+    if found.is_empty() {
+        return Err(unreadable(pem::Error::NoItemsFound));
+    }
+    Ok(found)
+}
+
+fn unreadable(what: &'static str, path: &Path) -> impl Fn(pem::Error) -> TlsError {
+    move |error| TlsError::File {
+        what,
+        path: path.to_owned(),
+        reason: match error {
+            pem::Error::Io(error) => error.to_string(),
+            pem::Error::NoItemsFound => format!("it holds no {what} in PEM"),
+            error => error.to_string(),
+        },
+    }
+}
+
+/// Named, because another part of the process brings another provider, and rustls would refuse to choose.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// For ractor_cluster's own listener, which cannot be switched off: TLS that no client can complete, so that whatever connects
+/// there never reaches a session.
+#[must_use]
+pub fn never_tls() -> IncomingEncryptionMode {
+    let server = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has suites for TLS 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(NoCertificate));
+    IncomingEncryptionMode::Tls(Arc::new(server).into())
+}
+
+/// Has no certificate for anybody.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesServerCert for NoCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+}
