@@ -5,11 +5,14 @@
 mod ask;
 pub mod codes;
 mod files;
+mod peers;
 mod problem;
 mod requests;
 mod router;
 mod serve;
 
 pub use axum::Router;
+pub use peers::Peers;
+pub use requests::body as request_body;
 pub use router::{GatewayState, Readiness, router};
 pub use serve::{Limits, serve};

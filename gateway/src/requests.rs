@@ -5,15 +5,15 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use amcp_orchestrator::{OrchestratorHandle, RequestView};
-use amcp_protocol::{ErrorCode, Failure, RequestId};
+use amcp_orchestrator::RequestView;
+use amcp_protocol::{ErrorCode, Failure, NodeName, RequestId};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::ask::refuse_web_pages;
 use crate::problem::Problem;
@@ -22,12 +22,15 @@ use crate::router::{GatewayState, InPath};
 /// Half of what proxies commonly allow a silent connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The answer, or how far the request is.
+/// The answer, or how far the request is; of this node's requests and those of others.
 pub(crate) async fn show(
     State(state): State<GatewayState>,
     InPath(id): InPath,
-) -> Result<Response, Problem> {
-    Ok(body(&look_up(&state.orchestrator, &id)?))
+) -> Result<Json<Value>, Problem> {
+    match look_up(&state, &id).await? {
+        Found::Here(view) => Ok(Json(own(&state, &view))),
+        Found::There(_, body) => Ok(Json(body)),
+    }
 }
 
 /// Cancels; a request that was answered before keeps its answer.
@@ -37,16 +40,28 @@ pub(crate) async fn cancel(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     refuse_web_pages(&headers)?;
-    let view = look_up(&state.orchestrator, &id)?;
-    if view.answer.is_some() {
-        return Ok(body(&view));
+    match look_up(&state, &id).await? {
+        Found::Here(view) if view.answer.is_some() => {
+            return Ok(Json(own(&state, &view)).into_response());
+        }
+        Found::Here(view) => state.orchestrator.cancel(view.request_id)?,
+        Found::There(_, body) if body.get("answer").is_some() => {
+            return Ok(Json(body).into_response());
+        }
+        Found::There(..) => cancel_there(&state, &id).await?,
     }
-    state.orchestrator.cancel(view.request_id)?;
-    Ok((
-        StatusCode::ACCEPTED,
-        body(&look_up(&state.orchestrator, &id)?),
-    )
-        .into_response())
+    let now = show(State(state), InPath(id)).await?;
+    Ok((StatusCode::ACCEPTED, now).into_response())
+}
+
+async fn cancel_there(state: &GatewayState, id: &str) -> Result<(), Problem> {
+    let request = parse(id)?;
+    let cancelled = match &state.peers {
+        Some(peers) => peers.cancel(request).await,
+        None => false,
+    };
+    // Its node was lost in the meantime, or has forgotten it.
+    cancelled.then_some(()).ok_or_else(|| unknown(id))
 }
 
 /// The progress from the start, or from after `Last-Event-ID`, up to and including the answer's event.
@@ -55,7 +70,10 @@ pub(crate) async fn events(
     InPath(id): InPath,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let request = look_up(&state.orchestrator, &id)?.request_id;
+    let request = match look_up(&state, &id).await? {
+        Found::Here(view) => view.request_id,
+        Found::There(owner, _) => return Err(elsewhere(&state, &id, &owner)),
+    };
     let from = match headers.get("last-event-id") {
         None => 0,
         Some(value) => value
@@ -88,9 +106,27 @@ pub(crate) async fn events(
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-fn look_up(orchestrator: &OrchestratorHandle, id: &str) -> Result<RequestView, Problem> {
-    let request: RequestId = id.parse().map_err(|_| unknown(id))?;
-    orchestrator.request(request).ok_or_else(|| unknown(id))
+/// Whose a request is, and what is known of it.
+enum Found {
+    Here(RequestView),
+    There(NodeName, Value),
+}
+
+async fn look_up(state: &GatewayState, id: &str) -> Result<Found, Problem> {
+    let request = parse(id)?;
+    if let Some(view) = state.orchestrator.request(request) {
+        return Ok(Found::Here(view));
+    }
+    let found = match &state.peers {
+        Some(peers) => peers.find(request).await,
+        None => None,
+    };
+    let (owner, body) = found.ok_or_else(|| unknown(id))?;
+    Ok(Found::There(owner, body))
+}
+
+fn parse(id: &str) -> Result<RequestId, Problem> {
+    id.parse().map_err(|_| unknown(id))
 }
 
 fn unknown(id: &str) -> Problem {
@@ -99,13 +135,35 @@ fn unknown(id: &str) -> Problem {
         ErrorCode::NotFound,
         format!("there is no request '{shown}'"),
     )
-    .hint("answered requests are forgotten after a while; ids are those that POST /ask gave")
+    .hint("answered requests are forgotten after a while, and a lost node's with it; ids are those that POST /ask gave")
     .into()
 }
 
-fn body(view: &RequestView) -> Response {
-    match &view.answer {
-        Some(answer) => Json(&**answer).into_response(),
-        None => Json(json!({"request_id": view.request_id, "state": view.phase})).into_response(),
+/// Events are not passed on: they stay where the request is.
+fn elsewhere(state: &GatewayState, id: &str, owner: &NodeName) -> Problem {
+    let http = state.peers.as_ref().and_then(|peers| peers.http_of(owner));
+    let hint = match http {
+        Some(http) => format!("ask node {owner}: {http}/requests/{id}/events"),
+        None => format!("ask node {owner}; GET /requests/{id} has the answer here too"),
+    };
+    let message = format!("the events of request {id} are on node {owner} only");
+    let failure = Failure::new(ErrorCode::NotFound, message).hint(hint);
+    Problem::with_status(StatusCode::MISDIRECTED_REQUEST, failure)
+}
+
+fn own(state: &GatewayState, view: &RequestView) -> Value {
+    body(view, state.peers.as_ref().map(|peers| peers.node()))
+}
+
+/// A request as GET /requests/{id} shows it: its answer, or how far it is; and which node of a mesh it belongs to.
+#[must_use]
+pub fn body(view: &RequestView, owner: Option<&NodeName>) -> Value {
+    let mut body = match &view.answer {
+        Some(answer) => serde_json::to_value(&**answer).expect("an answer has string keys only"),
+        None => json!({"request_id": view.request_id, "state": view.phase}),
+    };
+    if let (Some(owner), Some(fields)) = (owner, body.as_object_mut()) {
+        fields.insert("owner".to_owned(), json!(owner));
     }
+    body
 }

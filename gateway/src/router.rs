@@ -17,6 +17,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
+use crate::peers::{Peers, cluster};
 use crate::problem::Problem;
 use crate::{ask, files, requests};
 
@@ -34,6 +35,8 @@ pub struct GatewayState {
     pub reports: PathBuf,
     /// Asked by /readyz.
     pub readiness: Readiness,
+    /// The other nodes; none for a node that is alone.
+    pub peers: Option<Arc<dyn Peers>>,
 }
 
 impl fmt::Debug for GatewayState {
@@ -57,6 +60,7 @@ pub fn router(state: GatewayState) -> Router {
         .route("/requests/{id}/events", get(requests::events))
         .route("/files/{name}", get(files::file))
         .route("/agents", get(agents))
+        .route("/cluster", get(cluster))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .fallback(no_route)
@@ -104,7 +108,7 @@ async fn no_route(uri: Uri) -> Problem {
         ErrorCode::NotFound,
         format!("there is nothing at {}", uri.path()),
     )
-    .hint("POST /ask, POST /plan, GET /requests/{id}, GET /agents, GET /livez, GET /readyz")
+    .hint("POST /ask, POST /plan, GET /requests/{id}, GET /agents, GET /cluster, GET /livez, GET /readyz")
     .into()
 }
 

@@ -94,9 +94,20 @@ impl Cli {
             ("log_format", flags.log_format.clone()),
             ("deadline", flags.deadline.clone()),
         ];
+        let of_node = match &self.command {
+            Command::Node(node) => node.given(),
+            Command::Ask(_)
+            | Command::Plan(_)
+            | Command::Agents(_)
+            | Command::Doctor { .. }
+            | Command::Cluster(_)
+            | Command::Demo(_)
+            | Command::Config { .. } => Vec::new(),
+        };
         Inputs {
             flags: given
                 .into_iter()
+                .chain(of_node)
                 .filter_map(|(key, text)| Some((key, text?)))
                 .collect(),
             file: flags.config.clone(),
@@ -120,8 +131,10 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Serve over HTTP until told to stop
-    Node,
+    /// Serve until told to stop: over HTTP, and together with other nodes
+    Node(Box<Node>),
+    /// Show the nodes: how each fares, its agents, what is under way; make certificates and a cookie for them
+    Cluster(Cluster),
     /// Show a whole mesh at work; needs neither an LLM nor a network
     Demo(Demo),
     /// Show the settings and where each came from
@@ -129,6 +142,98 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Config,
     },
+}
+
+/// `amcp node`: the settings of a node among others.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct Node {
+    /// The node's name, unique among the nodes [default: the machine's]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Where the node listens for other nodes; without it, it is alone
+    #[arg(long, value_name = "ADDRESS")]
+    cluster: Option<String>,
+    /// Where other nodes are looked for: host:port, or dns:host:port for every address that the host has; may be repeated
+    #[arg(long, value_name = "WHERE")]
+    join: Vec<String>,
+    /// Where other nodes reach this one [default: the address that it is met from]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// What the node is there for [default: orchestrator,gateway,specialists]
+    #[arg(long, value_name = "LIST")]
+    roles: Vec<String>,
+    /// Which built-in specialists run here, by agent, capability or first word [default: all]
+    #[arg(long, value_name = "LIST")]
+    specialists: Vec<String>,
+    /// Its orchestrator uses capabilities that begin with this word only
+    #[arg(long, value_name = "WORD")]
+    domain: Option<String>,
+    /// A file that holds the cookie of the cluster
+    #[arg(long, value_name = "FILE")]
+    cookie_file: Option<String>,
+    /// The folder that `amcp cluster certs` filled
+    #[arg(long, value_name = "DIR")]
+    cluster_certs: Option<String>,
+    /// Certificate of the authority that all nodes trust, in place of --cluster-certs
+    #[arg(long, value_name = "FILE")]
+    cluster_ca: Option<String>,
+    /// This node's certificate, in place of --cluster-certs
+    #[arg(long, value_name = "FILE")]
+    cluster_cert: Option<String>,
+    /// The key of this node's certificate, in place of --cluster-certs
+    #[arg(long, value_name = "FILE")]
+    cluster_key: Option<String>,
+    /// Allows links without encryption beyond loopback addresses
+    #[arg(long)]
+    insecure: bool,
+    /// Which capabilities the agents of a node may offer here, such as b=finance.*,report.*;c=weather.get
+    #[arg(long, value_name = "LIST")]
+    cluster_allow: Vec<String>,
+}
+
+impl Node {
+    fn given(&self) -> Vec<(&'static str, Option<String>)> {
+        let joined =
+            |items: &[String], separator| (!items.is_empty()).then(|| items.join(separator));
+        vec![
+            ("name", self.name.clone()),
+            ("cluster", self.cluster.clone()),
+            ("join", joined(&self.join, ",")),
+            ("advertise", self.advertise.clone()),
+            ("roles", joined(&self.roles, ",")),
+            ("specialists", joined(&self.specialists, ",")),
+            ("domain", self.domain.clone()),
+            ("cookie_file", self.cookie_file.clone()),
+            ("cluster_certs", self.cluster_certs.clone()),
+            ("cluster_ca", self.cluster_ca.clone()),
+            ("cluster_cert", self.cluster_cert.clone()),
+            ("cluster_key", self.cluster_key.clone()),
+            ("insecure", self.insecure.then(|| "true".to_owned())),
+            ("cluster_allow", joined(&self.cluster_allow, ";")),
+        ]
+    }
+}
+
+/// `amcp cluster`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Cluster {
+    /// The running node to ask [default: the one that `http` in the settings names]
+    #[arg(long, visible_alias = "url", value_name = "URL")]
+    pub(crate) node: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) what: Option<ClusterTool>,
+}
+
+/// What a cluster needs before it runs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterTool {
+    /// Print a new cookie: 64 random hexadecimal digits
+    Cookie,
 }
 
 /// What is asked, by whom, and of which node.
@@ -242,9 +347,37 @@ mod tests {
             "--deadline",
             "1s",
             "node",
+            "--name=a",
+            "--cluster=c",
+            "--join=j:1",
+            "--join=k:1,l:1",
+            "--advertise=a",
+            "--roles=orchestrator",
+            "--roles=gateway",
+            "--specialists=s",
+            "--domain=d",
+            "--cookie-file=f",
+            "--cluster-certs=f",
+            "--cluster-ca=f",
+            "--cluster-cert=f",
+            "--cluster-key=f",
+            "--insecure",
+            "--cluster-allow=b=x.*",
+            "--cluster-allow=c=y.*",
         ]);
         let inputs = cli.inputs();
-        assert_eq!(inputs.flags.len(), 12);
+        assert_eq!(inputs.flags.len(), 12 + 14);
+        let given = |key: &str| {
+            inputs
+                .flags
+                .iter()
+                .find(|(k, _)| *k == key)
+                .map(|(_, text)| text.as_str())
+        };
+        assert_eq!(given("join"), Some("j:1,k:1,l:1"));
+        assert_eq!(given("roles"), Some("orchestrator,gateway"));
+        assert_eq!(given("cluster_allow"), Some("b=x.*;c=y.*"));
+        assert_eq!(given("insecure"), Some("true"));
         for (key, _) in inputs.flags {
             assert!(SETTINGS.iter().any(|setting| setting.key == key), "{key}");
         }

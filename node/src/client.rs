@@ -169,7 +169,17 @@ impl Client {
     /// # Errors
     /// The node's refusal, or that it cannot be reached.
     pub(crate) async fn agents<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
-        let response = self.send(self.request(Method::GET, "agents")?).await?;
+        self.get("agents").await
+    }
+
+    /// # Errors
+    /// The node's refusal (it may be alone), or that it cannot be reached.
+    pub(crate) async fn cluster<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
+        self.get("cluster").await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
+        let response = self.send(self.request(Method::GET, path)?).await?;
         self.read(response).await
     }
 }

@@ -4,12 +4,16 @@
 //! Does not read files or the environment; that is [`layers`].
 
 pub(crate) mod layers;
+pub(crate) mod lists;
 pub(crate) mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use amcp_cluster::AllowList;
+use amcp_protocol::NodeName;
+use lists::{Domain, HostPort, Roles, Seeds, Words};
 use value::{HttpUrl, LlmKind, LogFormat, Secret, SettingValue};
 
 /// One row of the table.
@@ -126,6 +130,36 @@ settings! {
     log: Option<String> = "",
     /// How it is logged.
     log_format: LogFormat = "human",
+    /// The node's name, unique among the nodes; by default the machine's, or `amcp` where that is no name for a node.
+    name: Option<NodeName> = "",
+    /// Where the node listens for other nodes; without it, it is alone.
+    cluster: Option<SocketAddr> = "",
+    /// Where other nodes are looked for; `dns:` takes every address that the host has.
+    join: Seeds = "",
+    /// Where other nodes reach this one; by default the address that it is met from and the port that it listens on.
+    advertise: Option<HostPort> = "",
+    /// What the node is there for; a gateway needs the orchestrator beside it.
+    roles: Roles = "orchestrator,gateway,specialists",
+    /// Which built-in specialists run here, by agent, capability or first word (`finance,weather`); by default all.
+    specialists: Words = "",
+    /// Plans of this node's orchestrator use capabilities that begin with this word only, and other orchestrators may hand it whole requests.
+    domain: Option<Domain> = "",
+    /// What all nodes of the cluster know: 128 bits or more; `amcp cluster cookie` makes one. Better kept in a file: see cookie_file.
+    cookie: Option<Secret> = "",
+    /// A file that holds the cookie. Without a cookie, nodes on loopback addresses share a generated one (`~/.local/state/amcp/cookie`).
+    cookie_file: Option<PathBuf> = "",
+    /// A folder that `amcp cluster certs` filled: `ca.pem`, `NAME.pem` and `NAME.key` are used.
+    cluster_certs: Option<PathBuf> = "",
+    /// In place of cluster_certs: the certificate of the authority that all nodes trust.
+    cluster_ca: Option<PathBuf> = "",
+    /// In place of cluster_certs: this node's certificate.
+    cluster_cert: Option<PathBuf> = "",
+    /// In place of cluster_certs: the key of this node's certificate.
+    cluster_key: Option<PathBuf> = "",
+    /// Allows links without encryption beyond loopback addresses.
+    insecure: bool = "false",
+    /// Which capabilities the agents of a node may offer here; one that is not named may offer all (`b=finance.*,report.*;c=weather.get`).
+    cluster_allow: AllowList = "",
 }
 
 #[cfg(test)]

@@ -46,7 +46,8 @@ fn run(cli: Cli) -> Result<u8, output::Trouble> {
             Command::Plan(args) => commands::plan::run(&loaded, args).await,
             Command::Agents(args) => commands::agents::run(&loaded, args).await,
             Command::Doctor { json } => commands::doctor::run(&loaded, json).await,
-            Command::Node => commands::node::run(&loaded).await,
+            Command::Node(_) => commands::node::run(&loaded).await,
+            Command::Cluster(args) => commands::cluster::run(&loaded, args).await,
             Command::Demo(args) => commands::demo::run(&loaded, args).await,
             Command::Config { .. } => unreachable!("served above, without a runtime"),
         }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
+use amcp_cluster::ClusterError;
 use amcp_gateway::codes;
 use amcp_protocol::{ErrorCode, Failure};
 use serde::Serialize;
@@ -80,6 +81,15 @@ impl From<Failure> for Trouble {
             message,
             hint: failure.hint,
             exit: codes::outcome(failure.code).1,
+        }
+    }
+}
+
+impl From<ClusterError> for Trouble {
+    fn from(error: ClusterError) -> Self {
+        Self {
+            hint: error.hint,
+            ..Self::failed(error.message)
         }
     }
 }

@@ -1,10 +1,13 @@
-//! A node's parts, put together: registry, specialists, planner, orchestrator, and the HTTP listener where it serves.
+//! A node's parts, put together: registry, specialists, planner, orchestrator, the links to other nodes, the HTTP listener;
+//! each where the node is there for it.
 //!
 //! Does not decide when to start or stop; the commands do. The parts' order is that of their needs, and the reverse is
 //! the order of their end.
 
 mod http;
+mod links;
 mod parts;
+mod peers;
 mod supervisor;
 
 use std::net::{SocketAddr, TcpListener};
@@ -12,17 +15,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amcp_gateway::{GatewayState, Limits, router};
+use amcp_cluster::{Cluster, ClusterSettings, Role};
+use amcp_gateway::{GatewayState, Limits, Peers, router};
 use amcp_orchestrator::llm::{Guarded, SharedLlm};
 use amcp_orchestrator::{Drained, OrchestratorHandle};
-use amcp_protocol::{AgentId, ErrorCode, Failure};
+use amcp_protocol::{AgentId, ErrorCode, Failure, NodeName};
 use amcp_registry::{EventBus, RegistryHandle, Restart, RestartPolicy};
 use amcp_specialists::{Leftover, SupervisorHandle};
 use ractor::{Actor, ActorRef};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use parts::{llm_settings, specialist_settings};
+pub(crate) use parts::{guessed_url, llm_settings, specialist_settings};
 use supervisor::{ChildSpec, RootMsg, RootSupervisor};
 
 use crate::config::Config;
@@ -67,10 +71,31 @@ const UNDER_FAULTS: RestartPolicy = RestartPolicy {
 pub(crate) struct Mesh {
     pub(crate) orchestrator: OrchestratorHandle,
     pub(crate) registry: RegistryHandle,
-    supervisors: Arc<Supervisors>,
+    /// Where the node runs specialists.
+    supervisors: Option<Arc<Supervisors>>,
     root: ActorRef<RootMsg>,
     fate: watch::Receiver<Option<String>>,
+    place: Option<Place>,
     http: Option<Listener>,
+}
+
+/// A node's place among others.
+pub(crate) struct Place {
+    pub(crate) name: NodeName,
+    pub(crate) cluster: Cluster,
+    /// Whether its links are encrypted and both ends prove who they are.
+    pub(crate) secured: bool,
+}
+
+/// What became of a node that drained.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The requests.
+    pub(crate) requests: Drained,
+    /// Tasks that other nodes still waited for.
+    pub(crate) tasks_of_others: usize,
+    /// Tasks that specialists had to leave.
+    pub(crate) leftover: Vec<Leftover>,
 }
 
 /// The listener of a node that serves.
@@ -84,58 +109,73 @@ impl Mesh {
     /// Starts a node.
     ///
     /// # Errors
-    /// The configuration contradicts itself, the data folder or the address cannot be used, or a part does not start.
+    /// The configuration contradicts itself, the data folder or an address cannot be used, or a part does not start.
     pub(crate) async fn start(config: &Config, purpose: Purpose) -> Result<Self, Trouble> {
+        let serves = purpose == Purpose::Serve;
+        // A command that answers in its own process is a whole node, whatever the one that serves is there for.
+        let has = |role| !serves || config.roles.has(role);
         // What can be refused without a trace is refused first.
         let guarded = parts::llm(config)?;
         let llm = guarded.clone().map(|llm| llm as SharedLlm);
         let settings = parts::orchestrator_settings(config)?;
-        if purpose != Purpose::Look {
-            usable_data(&config.data)?;
-        }
-        let listener = match purpose {
-            Purpose::Serve => Some(bind(config.http)?),
-            Purpose::Look | Purpose::Work | Purpose::WorkUnderFaults => None,
+        let joins = if serves {
+            links::settings(config)?
+        } else {
+            None
         };
-        let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        let specialists = match purpose {
+        let name = joins.as_ref().map(|joins| joins.name.clone());
+        let policy = match purpose {
             Purpose::WorkUnderFaults => UNDER_FAULTS,
             Purpose::Look | Purpose::Work | Purpose::Serve => RestartPolicy::default(),
         };
+        let agents = |address| {
+            let settings = specialist_settings(config, llm.clone(), address);
+            parts::agents(config, &settings, policy, name.as_ref())
+        };
+        agents(None)?;
+        if purpose != Purpose::Look {
+            usable_data(&config.data)?;
+        }
+        let listens = serves && has(Role::Gateway);
+        let listener = listens.then(|| bind(config.http)).transpose()?;
+        let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let bus = EventBus::new();
         let registry = RegistryHandle::new("amcp", bus.clone());
         let planner = parts::planner(config, llm.clone());
         let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
-        let supervisors = Arc::new(Supervisors::new(None));
-        let specialist_settings = specialist_settings(config, llm, address);
-        let mut specs = vec![
-            parts::registry_part(registry.clone()),
-            parts::specialists_part(
-                registry.clone(),
-                &specialist_settings,
-                specialists,
-                supervisors.clone(),
-            ),
-            parts::planner_part(orchestrator.clone()),
-            parts::orchestrator_part(orchestrator.clone()),
-        ];
+        let place = match joins {
+            Some(mut joins) => {
+                joins.http = address.and_then(|http| links::reached_at(config, http));
+                Some(Place::take(joins, &registry, &orchestrator).await?)
+            }
+            None => None,
+        };
+        let mut specs = vec![parts::registry_part(registry.clone())];
+        let supervisors = has(Role::Specialists).then(|| Arc::new(Supervisors::new(None)));
+        if let Some(current) = supervisors.clone() {
+            let agents = agents(address)?;
+            specs.push(parts::specialists_part(registry.clone(), agents, current));
+        }
+        if has(Role::Orchestrator) {
+            specs.push(parts::planner_part(orchestrator.clone()));
+            specs.push(parts::orchestrator_part(orchestrator.clone()));
+        }
+        if let Some(place) = &place {
+            specs.push(parts::cluster_part(place.cluster.clone()));
+        }
         let http = listener.zip(address).map(|(listener, address)| {
             // With a reserve the node answers without its LLM.
             let needed = guarded.filter(|_| !config.llm_fallback);
-            let readiness = readiness(orchestrator.clone(), registry.clone(), needed);
             let state = GatewayState {
                 orchestrator: orchestrator.clone(),
                 registry: registry.clone(),
                 reports: config.data.join(REPORTS),
-                readiness,
+                readiness: readiness(orchestrator.clone(), registry.clone(), needed),
+                peers: place.as_ref().map(Place::peers),
             };
-            let (part, close, closed) = http_part(config, listener, state);
+            let (part, http) = http_part(config, (listener, address), state);
             specs.push(part);
-            Listener {
-                address,
-                close,
-                closed,
-            }
+            http
         });
         let (fate, fate_seen) = watch::channel(None);
         let (root, _) = Actor::spawn(None, RootSupervisor, (specs, fate))
@@ -147,6 +187,7 @@ impl Mesh {
             supervisors,
             root,
             fate: fate_seen,
+            place,
             http,
         };
         mesh.settle().await?;
@@ -154,6 +195,9 @@ impl Mesh {
     }
 
     async fn settle(&self) -> Result<(), Trouble> {
+        if self.supervisors.is_none() {
+            return Ok(());
+        }
         let Some(supervisor) = self.supervisor() else {
             return Err(Trouble::failed(
                 "the specialists' supervisor ended while it started",
@@ -168,7 +212,12 @@ impl Mesh {
     }
 
     fn supervisor(&self) -> Option<SupervisorHandle> {
-        self.supervisors.borrow().clone()
+        self.supervisors.as_ref()?.borrow().clone()
+    }
+
+    /// Its place among other nodes; none when it is alone.
+    pub(crate) const fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
     }
 
     /// Where it listens.
@@ -193,16 +242,25 @@ impl Mesh {
         }
     }
 
-    /// Takes nothing new, lets what is under way end within this time, and stops every part. Returns what became of the
-    /// requests, and the tasks that specialists had to leave.
-    pub(crate) async fn drain(&self, within: Duration) -> (Drained, Vec<Leftover>) {
-        // The listener still serves: /readyz says that the node drains, and answers can be fetched.
-        let drained = self.orchestrator.drain(within).await;
+    /// Takes nothing new, lets what is under way end within this time, and stops every part.
+    pub(crate) async fn drain(&self, within: Duration) -> Ended {
+        // The listener still serves: /readyz says that the node drains, and answers can be fetched. Other nodes send its
+        // agents nothing from now on; its own requests go on with them.
+        let others = async {
+            match &self.place {
+                Some(place) => place.cluster.drain(within).await,
+                None => 0,
+            }
+        };
+        let (requests, tasks_of_others) = tokio::join!(self.orchestrator.drain(within), others);
         let leftover = match self.supervisor() {
             // Without requests there are no tasks but those that were cut off a moment ago.
             Some(supervisor) => supervisor.drain(PART_STOP).await,
             None => Vec::new(),
         };
+        if let Some(place) = &self.place {
+            place.cluster.leave().await;
+        }
         if let Some(listener) = &self.http {
             listener.close.cancel();
             let _ = tokio::time::timeout(LAST_WORDS, listener.closed.cancelled()).await;
@@ -210,15 +268,48 @@ impl Mesh {
         // A root that ended before has stopped its parts.
         let _ = self.root.send_message(RootMsg::Stop);
         let _ = self.root.wait(Some(PART_STOP)).await;
-        (drained, leftover)
+        Ended {
+            requests,
+            tasks_of_others,
+            leftover,
+        }
+    }
+}
+
+impl Place {
+    /// Listens for other nodes; they are met when the part is started.
+    async fn take(
+        settings: ClusterSettings,
+        registry: &RegistryHandle,
+        orchestrator: &OrchestratorHandle,
+    ) -> Result<Self, Trouble> {
+        let (name, secured) = (settings.name.clone(), settings.tls.is_some());
+        let desk = peers::OwnRequests {
+            node: name.clone(),
+            orchestrator: orchestrator.clone(),
+        };
+        let cluster = Cluster::bind(settings, registry.clone(), Arc::new(desk)).await?;
+        Ok(Self {
+            name,
+            cluster,
+            secured,
+        })
+    }
+
+    /// What the gateway asks other nodes with.
+    fn peers(&self) -> Arc<dyn Peers> {
+        Arc::new(peers::OtherNodes {
+            node: self.name.clone(),
+            cluster: self.cluster.clone(),
+        })
     }
 }
 
 fn http_part(
     config: &Config,
-    listener: TcpListener,
+    (listener, address): (TcpListener, SocketAddr),
     state: GatewayState,
-) -> (ChildSpec, CancellationToken, CancellationToken) {
+) -> (ChildSpec, Listener) {
     let (close, closed) = (CancellationToken::new(), CancellationToken::new());
     let http = http::Http {
         listener,
@@ -230,7 +321,12 @@ fn http_part(
         close: close.clone(),
         closed: closed.clone(),
     };
-    (parts::http_part(Arc::new(http)), close, closed)
+    let listener = Listener {
+        address,
+        close,
+        closed,
+    };
+    (parts::http_part(Arc::new(http)), listener)
 }
 
 fn readiness(

@@ -180,6 +180,11 @@ pub(crate) const fn task_state(state: TaskState) -> &'static str {
 
 /// How an agent fares, as its JSON says it.
 pub(crate) fn agent_state(state: AgentState) -> String {
+    word(&state)
+}
+
+/// A state as JSON writes it.
+pub(crate) fn word(state: &impl serde::Serialize) -> String {
     let json = serde_json::to_value(state).unwrap_or_default();
     json.as_str().unwrap_or("unknown").to_owned()
 }

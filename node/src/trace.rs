@@ -21,7 +21,7 @@ const QUIET: &str = "ractor=warn,hyper=info,hyper_util=info,reqwest=info,rustls=
 pub(crate) fn start(config: &Config, command: &Command) -> Result<(), Trouble> {
     let wanted = match (&config.log, command) {
         (Some(filter), _) => filter.as_str(),
-        (None, Command::Node) => "info",
+        (None, Command::Node(_)) => "info",
         // It shows what it kills itself.
         (None, Command::Demo(_)) => "error",
         (None, _) => "warn",

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
-use amcp_protocol::{Answer, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress, TaskReport};
+use amcp_protocol::{
+    Answer, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress, TaskReport,
+};
 use amcp_registry::bus::unix_ms;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::Value;

@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use amcp_protocol::task::WIRE_VERSION;
 use amcp_protocol::{AgentCard, CapabilityName, Contract, ErrorCode, Failure, TaskRequest};
-use amcp_registry::{
-    AgentLoad, AgentMsg, AgentState, AnswerPort, RegistryHandle, TaskKey, group,
-};
+use amcp_registry::{AgentLoad, AgentMsg, AgentState, AnswerPort, RegistryHandle, TaskKey, group};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -178,7 +176,9 @@ impl Actor for SpecialistActor {
         state: &mut ShellState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ShellMsg::Agent(AgentMsg::Execute(task, answer)) => state.execute(&myself, task, answer),
+            ShellMsg::Agent(AgentMsg::Execute(task, answer)) => {
+                state.execute(&myself, task, answer)
+            }
             ShellMsg::Agent(AgentMsg::Cancel(key)) => state.cancel(&key),
             ShellMsg::Agent(AgentMsg::Drain) => state.drain(&myself),
             ShellMsg::JobEnded { key, panic } => return state.job_ended(&myself, &key, panic),
@@ -189,12 +189,7 @@ impl Actor for SpecialistActor {
 }
 
 impl ShellState {
-    fn execute(
-        &mut self,
-        myself: &ActorRef<ShellMsg>,
-        request: TaskRequest,
-        answer: AnswerPort,
-    ) {
+    fn execute(&mut self, myself: &ActorRef<ShellMsg>, request: TaskRequest, answer: AnswerPort) {
         let attempt = Attempt {
             key: TaskKey::of(&request),
             answer,

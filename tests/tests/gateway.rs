@@ -8,6 +8,7 @@
 
 mod gateway {
     pub(crate) mod mesh;
+    mod peers;
 }
 
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! `amcp node`: serves over HTTP until told to stop, then drains.
+//! `amcp node`: serves over HTTP and for other nodes until told to stop, then drains.
 //!
 //! Does not serve or supervise by itself; the root supervisor's parts do.
 
@@ -32,9 +32,24 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
                 "links to reports name this machine only (127.0.0.1): set public_url to where clients reach the node"
             );
         }
-        tracing::info!(%address, data = %config.data.display(), agents = mesh.registry.directory().agents().len(), "ready");
         output::print(format_args!("listening on http://{address}"))?;
     }
+    if let Some(place) = mesh.place() {
+        let address = place.cluster.address();
+        if !place.secured && !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "LINKS TO OTHER NODES ARE NOT ENCRYPTED: whoever can read or change the traffic sees and can forge tasks and \
+                 answers; `amcp cluster certs` makes certificates for --cluster-certs"
+            );
+        }
+        let security = if place.secured { "mtls" } else { "plain" };
+        output::print(format_args!(
+            "cluster on {address} as {} ({security})",
+            place.name
+        ))?;
+    }
+    tracing::info!(data = %config.data.display(), agents = mesh.registry.directory().agents().len(), "ready");
     tokio::select! {
         () = signals.next() => {}
         reason = mesh.failed() => {
@@ -47,12 +62,15 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
         config.drain.as_secs_f64()
     ));
     tokio::select! {
-        (drained, leftover) = mesh.drain(config.drain) => {
-            output::say(summary(&drained, config.drain));
-            for left in leftover {
+        ended = mesh.drain(config.drain) => {
+            output::say(summary(&ended.requests, config.drain));
+            for left in ended.leftover {
                 output::say(format_args!("{} left {} tasks", left.agent, left.tasks));
             }
-            Ok(if drained.cut_off.is_empty() { codes::EXIT_ANSWERED } else { codes::EXIT_FAILED })
+            if ended.tasks_of_others > 0 {
+                output::say(format_args!("{} tasks of other nodes were left: those nodes try them again elsewhere", ended.tasks_of_others));
+            }
+            Ok(if ended.requests.cut_off.is_empty() { codes::EXIT_ANSWERED } else { codes::EXIT_FAILED })
         }
         () = signals.next() => Ok(EXIT_INTERRUPTED),
     }

@@ -7,15 +7,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::lists::closest;
 use super::value::{HttpUrl, SettingValue};
 use super::{Config, SETTINGS, Setting};
 use crate::output::Trouble;
 
 /// Variables that begin with `AMCP_` and are no settings: the configuration file, and the binary that tests run.
 const OTHER_VARIABLES: &[&str] = &["AMCP_CONFIG", "AMCP_BIN"];
-
-/// Closer than this a name was probably meant.
-const SIMILAR: f64 = 0.75;
 
 /// Who set a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,12 +233,8 @@ fn from_file(path: &Path) -> Result<Layer, Trouble> {
 }
 
 fn unknown(what: &str, name: &str, known: impl Iterator<Item = String>) -> Trouble {
-    let closest = known
-        .map(|candidate| (strsim::jaro_winkler(name, &candidate), candidate))
-        .filter(|(similarity, _)| *similarity > SIMILAR)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    let hint = match closest {
-        Some((_, candidate)) => format!("did you mean {candidate}?"),
+    let hint = match closest(name, known) {
+        Some(candidate) => format!("did you mean {candidate}?"),
         None => "`amcp config show` lists what there is".to_owned(),
     };
     Trouble::usage(format!("{what} '{name}' is unknown")).hint(hint)

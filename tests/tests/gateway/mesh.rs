@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amcp_gateway::{GatewayState, Limits, router, serve};
+use amcp_gateway::{GatewayState, Limits, Peers, router, serve};
 use amcp_orchestrator::{
     OrchestratorHandle, Planned, Planner, PlanningError, PlanningInput, Settings,
 };
@@ -104,6 +104,7 @@ impl Specialist for Tester {
 pub(crate) struct Setup {
     pub(crate) max_requests: usize,
     pub(crate) limits: Limits,
+    pub(crate) peers: Option<Arc<dyn Peers>>,
 }
 
 impl Default for Setup {
@@ -111,6 +112,7 @@ impl Default for Setup {
         Self {
             max_requests: 1_000,
             limits: Limits::default(),
+            peers: None,
         }
     }
 }
@@ -156,6 +158,7 @@ impl TestMesh {
             registry,
             reports: reports.path().to_owned(),
             readiness: Arc::new(move || readiness.lock().unwrap().clone()),
+            peers: setup.peers,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -28,9 +28,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "amcp-orchestrator",
         ],
     ),
+    // The gateway does not know it: what it asks other nodes goes through a port that the node implements.
+    ("amcp-cluster", &["amcp-protocol", "amcp-registry"]),
     (
         "amcp",
         &[
+            "amcp-cluster",
             "amcp-protocol",
             "amcp-plan",
             "amcp-registry",
@@ -42,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "amcp-tests",
         &[
+            "amcp-cluster",
             "amcp-protocol",
             "amcp-plan",
             "amcp-registry",

@@ -1,0 +1,40 @@
+//! The port to the other nodes of a mesh, and GET /cluster.
+//!
+//! Does not know how nodes are linked: the node brings an implementation.
+
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{ErrorCode, Failure, NodeName, RequestId};
+use axum::Json;
+use axum::extract::State;
+use serde_json::Value;
+
+use crate::problem::Problem;
+use crate::router::GatewayState;
+
+/// The other nodes of a mesh.
+pub trait Peers: Send + Sync + std::fmt::Debug {
+    /// Which node this one is.
+    fn node(&self) -> &NodeName;
+
+    /// The members as this node sees them, for GET /cluster.
+    fn view(&self) -> Value;
+
+    /// Where clients reach a node's gateway, if that is known.
+    fn http_of(&self, node: &NodeName) -> Option<String>;
+
+    /// Asks the other nodes for a request: whose it is, and its [`crate::request_body`].
+    fn find(&self, id: RequestId) -> PortFuture<'_, Option<(NodeName, Value)>>;
+
+    /// Has the node cancel it whose request it is; says whether there is one.
+    fn cancel(&self, id: RequestId) -> PortFuture<'_, bool>;
+}
+
+/// The members.
+pub(crate) async fn cluster(State(state): State<GatewayState>) -> Result<Json<Value>, Problem> {
+    match &state.peers {
+        Some(peers) => Ok(Json(peers.view())),
+        None => Err(Failure::new(ErrorCode::NotFound, "this node is alone")
+            .hint("`amcp node --cluster ADDRESS` joins others, see docs/CLUSTER.md")
+            .into()),
+    }
+}

@@ -1,0 +1,61 @@
+//! The two desks between a node and the others: what they may ask of it, and what its gateway may ask of them.
+//!
+//! Does not carry anything itself; the cluster's links do.
+
+use amcp_cluster::{Cluster, Desk};
+use amcp_gateway::{Peers, request_body};
+use amcp_orchestrator::OrchestratorHandle;
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{NodeName, RequestId};
+use serde_json::Value;
+
+/// Answers for this node's requests.
+#[derive(Debug)]
+pub(super) struct OwnRequests {
+    pub(super) node: NodeName,
+    pub(super) orchestrator: OrchestratorHandle,
+}
+
+impl Desk for OwnRequests {
+    fn request(&self, id: RequestId) -> Option<Value> {
+        let view = self.orchestrator.request(id)?;
+        Some(request_body(&view, Some(&self.node)))
+    }
+
+    fn cancel(&self, id: RequestId) -> bool {
+        self.orchestrator.cancel(id).is_ok()
+    }
+}
+
+/// Asks the other nodes.
+#[derive(Debug)]
+pub(super) struct OtherNodes {
+    pub(super) node: NodeName,
+    pub(super) cluster: Cluster,
+}
+
+impl Peers for OtherNodes {
+    fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    fn view(&self) -> Value {
+        serde_json::to_value(self.cluster.view()).expect("a view has string keys only")
+    }
+
+    fn http_of(&self, node: &NodeName) -> Option<String> {
+        let members = self.cluster.view().members;
+        members
+            .into_iter()
+            .find(|member| member.name == *node)?
+            .http
+    }
+
+    fn find(&self, id: RequestId) -> PortFuture<'_, Option<(NodeName, Value)>> {
+        Box::pin(self.cluster.find_request(id))
+    }
+
+    fn cancel(&self, id: RequestId) -> PortFuture<'_, bool> {
+        Box::pin(self.cluster.cancel_request(id))
+    }
+}

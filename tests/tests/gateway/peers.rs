@@ -1,0 +1,156 @@
+//! A gateway among others: requests that are not its own, with the other nodes played by a fake.
+
+use std::sync::{Arc, Mutex};
+
+use amcp_gateway::Peers;
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{NodeName, RequestId};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::mesh::{Setup, TestMesh};
+
+const OPEN: &str = "00000000-0000-7000-8000-000000000001";
+const ANSWERED: &str = "00000000-0000-7000-8000-000000000002";
+const NOBODYS: &str = "00000000-0000-7000-8000-000000000003";
+
+/// Node `b` has an open and an answered request; which were cancelled there is kept.
+#[derive(Debug)]
+struct OneOther {
+    node: NodeName,
+    cancelled: Mutex<Vec<RequestId>>,
+}
+
+impl Peers for OneOther {
+    fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    fn view(&self) -> Value {
+        json!({"node": "a", "members": [{"name": "a"}, {"name": "b"}]})
+    }
+
+    fn http_of(&self, node: &NodeName) -> Option<String> {
+        (node.as_str() == "b").then(|| "http://b:8080".to_owned())
+    }
+
+    fn find(&self, id: RequestId) -> PortFuture<'_, Option<(NodeName, Value)>> {
+        let body = match id.to_string().as_str() {
+            OPEN => Some(json!({"request_id": id, "state": "executing", "owner": "b"})),
+            ANSWERED => {
+                Some(json!({"request_id": id, "state": "completed", "answer": "42.", "owner": "b"}))
+            }
+            _ => None,
+        };
+        Box::pin(async move { Some(("b".parse().unwrap(), body?)) })
+    }
+
+    fn cancel(&self, id: RequestId) -> PortFuture<'_, bool> {
+        self.cancelled.lock().unwrap().push(id);
+        Box::pin(async { true })
+    }
+}
+
+async fn among_others() -> (TestMesh, Arc<OneOther>) {
+    let other = Arc::new(OneOther {
+        node: "a".parse().unwrap(),
+        cancelled: Mutex::default(),
+    });
+    let peers: Arc<dyn Peers> = other.clone();
+    let setup = Setup {
+        peers: Some(peers),
+        ..Setup::default()
+    };
+    (TestMesh::start(setup).await, other)
+}
+
+#[tokio::test]
+async fn every_gateway_shows_every_request_and_whose_it_is() {
+    let (mesh, _) = among_others().await;
+    let there: Value = mesh
+        .get(&format!("/requests/{OPEN}"))
+        .await
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(
+        there,
+        json!({"request_id": OPEN, "state": "executing", "owner": "b"})
+    );
+
+    let location = mesh.accept("wait").await;
+    mesh.started().await;
+    let here: Value = mesh.get(&location).await.json().await.unwrap();
+    assert_eq!(
+        (&here["state"], &here["owner"]),
+        (&json!("executing"), &json!("a"))
+    );
+    mesh.open_gate();
+    mesh.get(&format!("{location}/events"))
+        .await
+        .text()
+        .await
+        .unwrap();
+    let here: Value = mesh.get(&location).await.json().await.unwrap();
+    assert_eq!(
+        (&here["state"], &here["owner"]),
+        (&json!("completed"), &json!("a"))
+    );
+
+    let nobodys = mesh.get(&format!("/requests/{NOBODYS}")).await;
+    assert_eq!(nobodys.status(), 404);
+}
+
+#[tokio::test]
+async fn a_request_of_another_node_is_cancelled_there_unless_it_was_answered() {
+    let (mesh, other) = among_others().await;
+    let cancel = |id: &str| mesh.post(&format!("/requests/{id}/cancel")).send();
+    let open = cancel(OPEN).await.unwrap();
+    assert_eq!(open.status(), StatusCode::ACCEPTED);
+    assert_eq!(open.json::<Value>().await.unwrap()["owner"], "b");
+    let answered = cancel(ANSWERED).await.unwrap();
+    assert_eq!(answered.status(), StatusCode::OK);
+    assert_eq!(answered.json::<Value>().await.unwrap()["answer"], "42.");
+    assert_eq!(
+        cancel(NOBODYS).await.unwrap().status(),
+        StatusCode::NOT_FOUND
+    );
+    let cancelled: Vec<String> = other
+        .cancelled
+        .lock()
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(cancelled, [OPEN]);
+}
+
+#[tokio::test]
+async fn events_of_another_node_are_refused_with_where_they_are() {
+    let (mesh, _) = among_others().await;
+    let refused = mesh.get(&format!("/requests/{OPEN}/events")).await;
+    assert_eq!(refused.status(), StatusCode::MISDIRECTED_REQUEST);
+    let body: Value = refused.json().await.unwrap();
+    assert_eq!(body["error"]["code"], "not_found");
+    let hint = body["error"]["hint"].as_str().unwrap();
+    let address = format!("http://b:8080/requests/{OPEN}/events");
+    assert!(hint.contains(&address), "{hint}");
+}
+
+#[tokio::test]
+async fn the_members_are_shown_and_a_node_that_is_alone_says_so() {
+    let (mesh, other) = among_others().await;
+    let view: Value = mesh.get("/cluster").await.json().await.unwrap();
+    assert_eq!(view, other.view());
+    let alone = TestMesh::start(Setup::default()).await;
+    let refused = alone.get("/cluster").await;
+    assert_eq!(refused.status(), 404);
+    let body: Value = refused.json().await.unwrap();
+    assert_eq!(body["error"]["code"], "not_found");
+    assert!(
+        body["error"]["hint"]
+            .as_str()
+            .unwrap()
+            .contains("--cluster")
+    );
+}
