@@ -48,8 +48,8 @@ pub enum RegistryMsg {
     Deregister(AgentId, RpcReplyPort<bool>),
     /// From a supervisor or an agent's shell: how the agent fares. Not answered.
     Report(AgentId, AgentState),
-    /// From the link to another node: what changed there. Answered when the directory shows it.
-    Roster(Box<RosterChange>, RpcReplyPort<()>),
+    /// From the link to another node: what changed there. Not answered.
+    Roster(Box<RosterChange>),
     /// From itself: show readers what changed.
     Publish,
     /// From its timer: forget who has been gone for long.
@@ -163,21 +163,18 @@ impl RegistryHandle {
             .unwrap_or_default()
     }
 
-    /// Says what changed on another node; the directory shows it when this returns. A registry that is being restarted
-    /// drops by itself who cannot be reached any more.
-    pub async fn roster(&self, change: RosterChange) {
-        let mut change = Some(Box::new(change));
-        // Not said twice: what is lost with a registry that dies is in the roster's next full account.
-        let (reply, done) = oneshot::channel();
-        let sent = self.0.actor.borrow().as_ref().is_some_and(|actor| {
-            let change = change.take().unwrap_or_default();
-            actor
-                .send_message(RegistryMsg::Roster(change, reply.into()))
-                .is_ok()
-        });
-        if sent {
-            let _ = tokio::time::timeout(ANSWER_TIMEOUT, done).await;
+    /// Says what changed on another node. A registry that is being restarted misses it: [`Self::incumbents`] tells when to
+    /// give a full account.
+    pub fn tell_roster(&self, change: RosterChange) {
+        if let Some(actor) = self.0.actor.borrow().as_ref() {
+            let _ = actor.send_message(RegistryMsg::Roster(Box::new(change)));
         }
+    }
+
+    /// Changes whenever a registry actor takes up its work.
+    #[must_use]
+    pub fn incumbents(&self) -> watch::Receiver<Option<ActorRef<RegistryMsg>>> {
+        self.0.actor.subscribe()
     }
 
     /// Completes at the next change of the directory.
@@ -290,9 +287,8 @@ impl Actor for RegistryActor {
                 state.waiting.push(Waiting::Deregister(reply, there));
                 true
             }
-            RegistryMsg::Roster(change, reply) => {
+            RegistryMsg::Roster(change) => {
                 state.roster(*change);
-                state.waiting.push(Waiting::Roster(reply));
                 true
             }
             RegistryMsg::Report(agent, fares) => state.directory.report(&agent, fares, now),
@@ -344,7 +340,6 @@ enum Waiting {
         Result<(), RegisterError>,
     ),
     Deregister(RpcReplyPort<bool>, bool),
-    Roster(RpcReplyPort<()>),
 }
 
 impl Waiting {
@@ -353,7 +348,6 @@ impl Waiting {
         let _ = match self {
             Self::Register(reply, outcome) => reply.send(outcome).is_ok(),
             Self::Deregister(reply, there) => reply.send(there).is_ok(),
-            Self::Roster(reply) => reply.send(()).is_ok(),
         };
     }
 }

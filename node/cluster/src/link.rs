@@ -1,23 +1,51 @@
 //! What crosses a link: tasks, answers, cards, questions; in frames, so that what goes the same way at the same time goes
 //! together.
+//!
+//! Does not decide which links there are: the members' actor opens and closes them. A link that is closed loses its token,
+//! so that whatever still arrives from there is dropped and counted.
 
-use std::sync::Arc;
+mod counters;
+pub mod frame;
+mod inbox;
+mod outbox;
+mod peer;
+mod port;
+mod roster;
+mod serve;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use amcp_protocol::{NodeName, RequestId};
-use amcp_registry::RegistryHandle;
-use ractor::{ActorCell, SpawnErr};
+use amcp_registry::{RegistryHandle, RosterChange};
+use futures_util::future::join_all;
+use ractor::{ActorCell, ActorRef, SpawnErr};
 use ractor_cluster::NodeId;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::info::NodeInfo;
+use crate::info::{NodeInfo, Role};
 use crate::settings::AllowList;
 use crate::transport::Meter;
 use crate::view::ClusterCounts;
+use crate::wire;
+use counters::Counters;
+use frame::Kind;
+use inbox::Inbox;
+use peer::{Link, lock};
+use roster::Roster;
+
+/// How long a peer may take to answer a question about a request: a slow link takes a second, a lost one is found in five.
+const QUESTION: Duration = Duration::from_secs(3);
+/// How often is looked whether everything was answered or written.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What other nodes may ask this one.
-pub trait Desk: Send + Sync + std::fmt::Debug {
+pub trait Desk: Send + Sync + fmt::Debug {
     /// The view of a request that this node has, as `GET /requests/{id}` shows it.
     fn request(&self, id: RequestId) -> Option<Value>;
 
@@ -66,21 +94,63 @@ pub struct LinkStatus {
     pub queued_bytes: u64,
 }
 
+/// What is asked about a request.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum Question {
+    Request(RequestId),
+    Cancel(RequestId),
+}
+
 /// All links of a node. Cloning shares them.
-#[derive(Debug, Clone)]
-pub struct Links;
+#[derive(Clone)]
+pub struct Links(Arc<Shared>);
+
+struct Shared {
+    name: NodeName,
+    registry: RegistryHandle,
+    desk: Arc<dyn Desk>,
+    allow: AllowList,
+    events: mpsc::UnboundedSender<LinkEvent>,
+    /// By the token that frames carry.
+    links: RwLock<HashMap<u64, Arc<Link>>>,
+    /// Also held while a link is opened, so that it gets the whole roster and then each change of it.
+    roster: Mutex<Roster>,
+    inbox: Mutex<Inbox<Link>>,
+    draining: AtomicBool,
+    counters: Arc<Counters>,
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Links").field(&self.0.name).finish()
+    }
+}
 
 impl Links {
-    /// No links yet. `events` hears what peers say about members.
+    /// No links yet. `events` hears what peers say about members. Must be called inside a runtime: a task tells peers what
+    /// changes in the registry, as long as there are links to tell.
     #[must_use]
     pub fn new(
-        _name: NodeName,
-        _registry: RegistryHandle,
-        _desk: Arc<dyn Desk>,
-        _allow: AllowList,
-        _events: mpsc::UnboundedSender<LinkEvent>,
+        name: NodeName,
+        registry: RegistryHandle,
+        desk: Arc<dyn Desk>,
+        allow: AllowList,
+        events: mpsc::UnboundedSender<LinkEvent>,
     ) -> Self {
-        unimplemented!()
+        let shared = Arc::new(Shared {
+            name,
+            registry,
+            desk,
+            allow,
+            events,
+            links: RwLock::default(),
+            roster: Mutex::default(),
+            inbox: Mutex::default(),
+            draining: AtomicBool::new(false),
+            counters: Arc::default(),
+        });
+        tokio::spawn(follow(Arc::downgrade(&shared), shared.registry.clone()));
+        Self(shared)
     }
 
     /// Starts the one actor that peers reach, linked to `supervisor`; it is in the process group of all nodes' ports when
@@ -88,76 +158,238 @@ impl Links {
     ///
     /// # Errors
     /// [`SpawnErr`] when the supervisor is stopping.
-    pub async fn spawn_port(&self, _supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
-        unimplemented!()
+    pub async fn spawn_port(&self, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
+        port::spawn(self.clone(), supervisor).await
     }
 
     /// The port of the peer behind a session of ractor_cluster, once the session is ready.
     #[must_use]
-    pub fn port_of(_session: NodeId) -> Option<ActorCell> {
-        unimplemented!()
+    pub fn port_of(session: NodeId) -> Option<ActorCell> {
+        port::of_session(session)
     }
 
     /// Uses a link from now on: this node's cards go to the peer. `port` is the peer's.
-    pub fn open(&self, _link: LinkInfo, _port: ActorCell) {
-        unimplemented!()
+    pub fn open(&self, link: LinkInfo, port: ActorCell) {
+        let token = link.token_in;
+        let link = Link::start(link, ActorRef::from(port), Arc::clone(&self.0.counters));
+        let mut roster = lock(&self.0.roster);
+        // What changed since the last look is told with the rest.
+        self.0.tell(&roster.update(&self.0.registry.load()));
+        self.0.send_roster(&roster, &link);
+        self.0.write_links().insert(token, link);
     }
 
     /// Uses a link no more: the peer's agents leave the directory at once, and what was in flight is lost. Harmless for a
     /// link that is not open. Neither cuts the connection nor stops its session.
-    pub fn close(&self, _token_in: u64) {
-        unimplemented!()
+    pub fn close(&self, token_in: u64) {
+        let shared = &self.0;
+        let Some(link) = shared.write_links().remove(&token_in) else {
+            return;
+        };
+        let again = shared
+            .links()
+            .iter()
+            .any(|other| other.peer() == link.peer());
+        if !again {
+            shared.registry.tell_roster(RosterChange {
+                lost: Some(link.peer().clone()),
+                ..RosterChange::default()
+            });
+        }
+        link.close();
+        lock(&shared.inbox).closed(token_in);
     }
 
     /// Sends a heartbeat over every link.
     pub fn beat(&self) {
-        unimplemented!()
+        self.0.say_all(Kind::Beat);
     }
 
     /// Tells every peer which members there are.
-    pub fn gossip(&self, _members: Vec<NodeInfo>) {
-        unimplemented!()
+    pub fn gossip(&self, members: Vec<NodeInfo>) {
+        let body = wire::encode(&members).expect("a few hundred members are small");
+        for link in self.0.links() {
+            link.say(Kind::Members, 0, &body);
+        }
     }
 
     /// Withdraws this node's agents from every peer, and tells them that it drains. New tasks are refused from then on.
     pub fn withdraw(&self) {
-        unimplemented!()
+        self.0.draining.store(true, Relaxed);
+        self.0.say_all(Kind::Draining);
+        let mut roster = lock(&self.0.roster);
+        roster.withdraw();
+        self.0.tell(&roster.update(&self.0.registry.load()));
     }
 
     /// Says good-bye over every link.
     pub fn goodbye(&self) {
-        unimplemented!()
+        self.0.say_all(Kind::Goodbye);
     }
 
     /// Waits until every task of other nodes is answered; returns how many were not after `within`.
-    pub async fn idle(&self, _within: Duration) -> usize {
-        unimplemented!()
+    pub async fn idle(&self, within: Duration) -> usize {
+        self.wait(within, |shared| lock(&shared.inbox).serving())
+            .await
     }
 
     /// Waits until nothing waits to be written, at most `within`.
-    pub async fn flushed(&self, _within: Duration) {
-        unimplemented!()
+    pub async fn flushed(&self, within: Duration) {
+        let waiting = |shared: &Shared| {
+            let links = shared.links();
+            links.iter().filter(|link| link.queued_bytes() > 0).count()
+        };
+        self.wait(within, waiting).await;
+    }
+
+    async fn wait(&self, within: Duration, left: impl Fn(&Shared) -> usize) -> usize {
+        let end = tokio::time::Instant::now() + within;
+        loop {
+            let left = left(&self.0);
+            if left == 0 || tokio::time::Instant::now() >= end {
+                return left;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// How each open link fares, by peer.
     #[must_use]
     pub fn statuses(&self) -> Vec<LinkStatus> {
-        unimplemented!()
+        let directory = self.0.registry.load();
+        let mut agents: HashMap<&NodeName, usize> = HashMap::new();
+        for entry in directory.entries().filter(|entry| entry.is_present()) {
+            if let Some(node) = &entry.node {
+                *agents.entry(node).or_default() += 1;
+            }
+        }
+        let links = self.0.links();
+        let inbox = lock(&self.0.inbox);
+        let mut all: Vec<_> = links
+            .iter()
+            .map(|link| LinkStatus {
+                peer: link.peer().clone(),
+                token_in: link.info.token_in,
+                agents: agents.get(link.peer()).copied().unwrap_or_default(),
+                in_flight: link.in_flight(),
+                serving: inbox.serving_for(link.info.token_in),
+                queued_bytes: link.queued_bytes(),
+            })
+            .collect();
+        all.sort_by(|a, b| a.peer.cmp(&b.peer));
+        all
     }
 
     /// What links counted; `links`, `evicted` and `refused` are not theirs and stay 0.
     #[must_use]
     pub fn counts(&self) -> ClusterCounts {
-        unimplemented!()
+        self.0.counters.read()
     }
 
     /// Asks every peer that has an orchestrator for a request.
-    pub async fn find_request(&self, _id: RequestId) -> Option<(NodeName, Value)> {
-        unimplemented!()
+    pub async fn find_request(&self, id: RequestId) -> Option<(NodeName, Value)> {
+        let replies = self.ask_all::<Option<Vec<u8>>>(Question::Request(id)).await;
+        let (owner, view) = replies
+            .into_iter()
+            .find_map(|(owner, view)| Some((owner, view?)))?;
+        Some((owner, serde_json::from_slice(&view).ok()?))
     }
 
     /// Asks every peer that has an orchestrator to cancel a request; says whether one has it.
-    pub async fn cancel_request(&self, _id: RequestId) -> bool {
-        unimplemented!()
+    pub async fn cancel_request(&self, id: RequestId) -> bool {
+        let replies = self.ask_all::<bool>(Question::Cancel(id)).await;
+        replies.into_iter().any(|(_, has)| has)
+    }
+
+    async fn ask_all<T: serde::de::DeserializeOwned>(
+        &self,
+        question: Question,
+    ) -> Vec<(NodeName, T)> {
+        let question = wire::encode(&question).expect("an id can be encoded");
+        let orchestrates = |link: &Arc<Link>| link.info.peer.roles.contains(&Role::Orchestrator);
+        let links = self.0.links();
+        let asked = links.into_iter().filter(orchestrates).map(|link| {
+            let reply = link.ask(&question);
+            async move {
+                let reply = tokio::time::timeout(QUESTION, reply).await.ok()?.ok()?;
+                Some((link.peer().clone(), wire::decode(&reply).ok()?))
+            }
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+}
+
+impl Shared {
+    fn write_links(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<u64, Arc<Link>>> {
+        self.links
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn link(&self, token: u64) -> Option<Arc<Link>> {
+        let links = self.links.read();
+        let links = links.unwrap_or_else(std::sync::PoisonError::into_inner);
+        links.get(&token).cloned()
+    }
+
+    fn links(&self) -> Vec<Arc<Link>> {
+        let links = self.links.read();
+        let links = links.unwrap_or_else(std::sync::PoisonError::into_inner);
+        links.values().cloned().collect()
+    }
+
+    fn say_all(&self, kind: Kind) {
+        for link in self.links() {
+            link.say(kind, 0, &[]);
+        }
+    }
+
+    /// Sends the whole roster to one peer.
+    fn send_roster(&self, roster: &Roster, link: &Link) {
+        link.say(Kind::Anew, 0, &[]);
+        for joined in roster.whole() {
+            if let Err(failure) = link.send(Kind::Joined, 0, &joined) {
+                tracing::warn!(peer = %link.peer(), %failure, "agents cannot be announced");
+            }
+        }
+    }
+
+    /// Tells every peer what changed here.
+    fn tell(&self, change: &roster::Change) {
+        if *change == roster::Change::default() {
+            return;
+        }
+        for link in self.links() {
+            let fares =
+                (!change.fares.is_empty()).then(|| link.send(Kind::Fares, 0, &change.fares));
+            let left = (!change.left.is_empty()).then(|| link.send(Kind::Left, 0, &change.left));
+            let joined = change.joined.iter().map(|j| link.send(Kind::Joined, 0, j));
+            let said: Result<Vec<()>, _> = fares.into_iter().chain(left).chain(joined).collect();
+            if let Err(failure) = said {
+                tracing::warn!(peer = %link.peer(), %failure, "a change of agents cannot be told");
+            }
+        }
+    }
+}
+
+/// Tells peers what changes among this node's agents, and asks them anew when the registry began anew.
+async fn follow(shared: std::sync::Weak<Shared>, registry: RegistryHandle) {
+    let (mut changes, mut incumbents) = (registry.changes(), registry.incumbents());
+    // The registry that is there now knows what it was told.
+    incumbents.mark_unchanged();
+    loop {
+        let anew = tokio::select! {
+            changed = changes.changed() => changed.map(|()| false),
+            changed = incumbents.changed() => changed.map(|()| true),
+        };
+        let (Ok(anew), Some(shared)) = (anew, shared.upgrade()) else {
+            return;
+        };
+        if anew {
+            shared.say_all(Kind::Resync);
+        }
+        let mut roster = lock(&shared.roster);
+        let change = roster.update(&shared.registry.load());
+        shared.tell(&change);
     }
 }

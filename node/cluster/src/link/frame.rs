@@ -1,0 +1,265 @@
+//! Frames and entries: the envelope of everything that crosses a link. Pure.
+//!
+//! A frame is one version byte, the link's token (8 bytes) and any number of entries; an entry is its kind (1 byte), an id
+//! (8 bytes), a length (4 bytes) and so many bytes of body; numbers are big-endian. This envelope never changes, so that
+//! builds of different ages can refuse by name what they do not know. What a kind's body holds never changes either: a new
+//! shape gets a new kind.
+
+/// The version of the envelope that this build writes and reads.
+pub const VERSION: u8 = 1;
+/// Bytes before the first entry.
+pub const HEADER: usize = 9;
+const ENTRY_HEADER: usize = 13;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// What an entry is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Kind {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Kind {
+            /// The kind with a number; none for one of a newer build.
+            #[must_use]
+            pub const fn of(number: u8) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// I live. No body.
+    Beat = 1,
+    /// Do this: an agent's id and a task's request. The id names it in answers.
+    Task = 2,
+    /// The result of the task by that id is no longer wanted. No body.
+    Cancel = 3,
+    /// How the task by that id ended: its attempt (4 bytes) and the response.
+    Outcome = 4,
+    /// The agent went away with the task by that id. No body.
+    Lost = 5,
+    /// The entry by that id, or with id 0 a whole frame, is not understood: why, as text.
+    Refused = 6,
+    /// Agents that joined, with their cards.
+    Joined = 7,
+    /// How agents fare now.
+    Fares = 8,
+    /// Agents that left.
+    Left = 9,
+    /// Send the whole roster again. No body.
+    Resync = 10,
+    /// The whole roster follows: forget what you know. No body.
+    Anew = 11,
+    /// The members that I know to be alive.
+    Members = 12,
+    /// I drain. No body.
+    Draining = 13,
+    /// I am about to go. No body.
+    Goodbye = 14,
+    /// A question about a request; the id names it in the reply.
+    Question = 15,
+    /// The reply to the question by that id.
+    Reply = 16,
+    /// An entry whose body is too large for a frame: its kind, a parcel's number and length. The id is the entry's.
+    Parcel = 17,
+    /// Send a piece of the parcel by that id: from which byte on.
+    Fetch = 18,
+    /// A piece of the parcel by that id: from which byte on, and the bytes.
+    Piece = 19,
+    /// The parcel by that id is not wanted. No body.
+    Drop = 20,
+}
+
+/// Why a frame cannot be read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// It is written by a newer build.
+    #[error("frames of version {0} are not understood here, only those of version {VERSION}")]
+    Version(u8),
+    /// It ends too early.
+    #[error("the frame ends in the middle of an entry")]
+    Truncated,
+}
+
+/// One entry of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The number of its [`Kind`].
+    pub kind: u8,
+    /// Which.
+    pub id: u64,
+    /// The rest.
+    pub body: &'a [u8],
+}
+
+/// A frame's beginning.
+#[must_use]
+pub fn begin(token: u64) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(512);
+    frame.push(VERSION);
+    frame.extend(token.to_be_bytes());
+    frame
+}
+
+/// Puts an entry behind what is there; `body` writes its body.
+///
+/// # Errors
+/// Those of `body`; the frame is as it was.
+pub fn push_with<E>(
+    frame: &mut Vec<u8>,
+    kind: Kind,
+    id: u64,
+    body: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    let start = frame.len();
+    frame.push(kind as u8);
+    frame.extend(id.to_be_bytes());
+    frame.extend([0; 4]);
+    if let Err(error) = body(frame) {
+        frame.truncate(start);
+        return Err(error);
+    }
+    let length = u32::try_from(frame.len() - start - ENTRY_HEADER).unwrap_or(u32::MAX);
+    if let Some(place) = frame.get_mut(start + 9..start + ENTRY_HEADER) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
+    Ok(())
+}
+
+/// Puts an entry behind what is there.
+pub fn push(frame: &mut Vec<u8>, kind: Kind, id: u64, body: &[u8]) {
+    let Ok(()) = push_with(frame, kind, id, |frame| {
+        frame.extend_from_slice(body);
+        Ok::<(), std::convert::Infallible>(())
+    });
+}
+
+/// The token of a frame and its entries, read one by one.
+///
+/// # Errors
+/// [`FrameError`].
+pub fn open(frame: &[u8]) -> Result<(u64, Entries<'_>), FrameError> {
+    let (&version, rest) = frame.split_first().ok_or(FrameError::Truncated)?;
+    let (token, entries) = rest.split_first_chunk().ok_or(FrameError::Truncated)?;
+    if version == VERSION {
+        Ok((u64::from_be_bytes(*token), Entries(entries)))
+    } else {
+        Err(FrameError::Version(version))
+    }
+}
+
+/// The token of any build's frame: where it is never changes.
+#[must_use]
+pub fn token(frame: &[u8]) -> Option<u64> {
+    let token = frame.get(1..)?.first_chunk()?;
+    Some(u64::from_be_bytes(*token))
+}
+
+/// The entries of a frame.
+#[derive(Debug, Clone)]
+pub struct Entries<'a>(&'a [u8]);
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Result<Entry<'a>, FrameError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        match split(self.0) {
+            Some((entry, rest)) => {
+                self.0 = rest;
+                Some(Ok(entry))
+            }
+            None => {
+                self.0 = &[];
+                Some(Err(FrameError::Truncated))
+            }
+        }
+    }
+}
+
+fn split(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+    let (&kind, rest) = bytes.split_first()?;
+    let (id, rest) = rest.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (body, rest) = rest.split_at_checked(length)?;
+    let id = u64::from_be_bytes(*id);
+    Some((Entry { kind, id, body }, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn entries_come_out_as_they_went_in() {
+        let mut frame = begin(7);
+        push(&mut frame, Kind::Beat, 0, &[]);
+        push(&mut frame, Kind::Task, u64::MAX, b"body");
+        let failed = push_with(&mut frame, Kind::Outcome, 3, |frame| {
+            frame.push(1);
+            Err("no")
+        });
+        assert_eq!(failed, Err("no"));
+        let (token, entries) = open(&frame).unwrap();
+        let entries: Vec<_> = entries.map(|e| e.map(|e| (e.kind, e.id, e.body))).collect();
+        assert_eq!(token, 7);
+        assert_eq!(
+            entries,
+            [Ok((1, 0, &b""[..])), Ok((2, u64::MAX, &b"body"[..]))]
+        );
+    }
+
+    #[test]
+    fn a_frame_of_a_newer_build_still_says_whose_it_is() {
+        let mut frame = begin(7);
+        frame[0] = 9;
+        assert_eq!(open(&frame).unwrap_err(), FrameError::Version(9));
+        assert_eq!(token(&frame), Some(7));
+    }
+
+    #[test]
+    fn every_number_is_its_kind() {
+        for number in 0..=u8::MAX {
+            assert!(Kind::of(number).is_none_or(|kind| kind as u8 == number));
+        }
+        assert_eq!(Kind::of(20), Some(Kind::Drop));
+        assert_eq!(Kind::of(21), None);
+    }
+
+    proptest! {
+        #[test]
+        fn invariant_a_cut_frame_gives_whole_entries_and_an_error(
+            bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut frame = begin(1);
+            for body in &bodies {
+                push(&mut frame, Kind::Task, 1, body);
+            }
+            let at = HEADER + cut.index(frame.len() - HEADER);
+            let entries: Vec<_> = open(&frame[..at]).unwrap().1.collect();
+            for (entry, body) in entries.iter().zip(&bodies) {
+                prop_assert!(entry.is_err() || entry.unwrap().body == body.as_slice());
+            }
+            prop_assert!(entries.iter().filter(|entry| entry.is_ok()).count() < bodies.len());
+        }
+
+        #[test]
+        fn invariant_garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            if let Ok((_, entries)) = open(&bytes) {
+                prop_assert!(entries.count() <= bytes.len());
+            }
+        }
+    }
+}

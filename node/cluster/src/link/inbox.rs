@@ -1,0 +1,327 @@
+//! Tasks of other nodes in this node's hands: each is executed once, however often it is asked for. Pure but for its locks.
+//!
+//! Keyed by request, task and what is to be done (a call that an agent makes anew may differ under the same name). A second attempt at a task that is under way waits with the first; one at a task that was done
+//! is answered from what is kept. Failures are not kept: another attempt may end otherwise.
+
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use amcp_protocol::{RequestId, TaskId, TaskRequest};
+use amcp_registry::{AgentPort, TaskKey};
+use tokio::time::Instant;
+
+/// How long a result is kept: longer than a peer is lost before its tasks are tried again, with all their pauses.
+const KEPT: Duration = Duration::from_secs(120);
+/// Most results kept: at ten thousand tasks a second still more than a second of them.
+const MOST: usize = 16_384;
+/// Most bytes of results kept.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+type Key = (RequestId, TaskId, u64);
+
+/// Who waits for a task's end: which link, under which entry's id, and which attempt it is to that peer.
+#[derive(Debug)]
+pub(crate) struct Waiter<L> {
+    pub(crate) link: Arc<L>,
+    pub(crate) token: u64,
+    pub(crate) id: u64,
+    pub(crate) attempt: u32,
+}
+
+#[derive(Debug)]
+enum Seen<L> {
+    Running(Running<L>),
+    Done(Arc<[u8]>),
+}
+
+#[derive(Debug)]
+struct Running<L> {
+    /// The attempt that is executed, and by whom.
+    executed: TaskKey,
+    port: Option<AgentPort>,
+    waiters: Vec<Waiter<L>>,
+}
+
+/// What to do with a task.
+#[derive(Debug)]
+pub(crate) enum Admitted<L> {
+    /// Execute it; its end goes to [`Inbox::ended`] under this name.
+    Execute(Name),
+    /// It is under way; its end is also this attempt's.
+    Joined,
+    /// It was done before: answer with this.
+    Known(Waiter<L>, Arc<[u8]>),
+}
+
+/// Names a task in an [`Inbox`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Name(Key);
+
+/// The tasks. `L` is a link.
+#[derive(Debug)]
+pub(crate) struct Inbox<L> {
+    tasks: HashMap<Key, Seen<L>>,
+    /// By token and entry id.
+    waiters: HashMap<(u64, u64), Key>,
+    kept: VecDeque<(Instant, Key, usize)>,
+    bytes: usize,
+}
+
+impl<L> Default for Inbox<L> {
+    fn default() -> Self {
+        Self {
+            tasks: HashMap::new(),
+            waiters: HashMap::new(),
+            kept: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+fn digest(task: &TaskRequest) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    task.capability.hash(&mut hasher);
+    task.params.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl<L> Inbox<L> {
+    /// A task came.
+    pub(crate) fn admit(
+        &mut self,
+        task: &TaskRequest,
+        waiter: Waiter<L>,
+        now: Instant,
+    ) -> Admitted<L> {
+        self.forget_old(now);
+        let key = (task.request_id, task.task_id.clone(), digest(task));
+        match self.tasks.entry(key.clone()) {
+            Entry::Vacant(vacant) => {
+                let name = Name(key.clone());
+                self.waiters.insert((waiter.token, waiter.id), key);
+                vacant.insert(Seen::Running(Running {
+                    executed: TaskKey::of(task),
+                    port: None,
+                    waiters: vec![waiter],
+                }));
+                Admitted::Execute(name)
+            }
+            Entry::Occupied(mut seen) => match seen.get_mut() {
+                Seen::Running(running) => {
+                    self.waiters.insert((waiter.token, waiter.id), key);
+                    running.waiters.push(waiter);
+                    Admitted::Joined
+                }
+                Seen::Done(response) => Admitted::Known(waiter, Arc::clone(response)),
+            },
+        }
+    }
+
+    /// Who executes a task, to be told when it is cancelled.
+    pub(crate) fn placed(&mut self, name: &Name, port: AgentPort) {
+        if let Some(Seen::Running(running)) = self.tasks.get_mut(&name.0) {
+            running.port = Some(port);
+        }
+    }
+
+    /// A task ended. Returns who waits. `response` is what later attempts get; none when they are to execute it again.
+    pub(crate) fn ended(
+        &mut self,
+        name: Name,
+        response: Option<Arc<[u8]>>,
+        now: Instant,
+    ) -> Vec<Waiter<L>> {
+        let Some(Seen::Running(running)) = self.tasks.remove(&name.0) else {
+            return Vec::new();
+        };
+        for waiter in &running.waiters {
+            self.waiters.remove(&(waiter.token, waiter.id));
+        }
+        if let Some(response) = response {
+            self.bytes += response.len();
+            self.kept.push_back((now, name.0.clone(), response.len()));
+            self.tasks.insert(name.0, Seen::Done(response));
+            self.forget_old(now);
+        }
+        running.waiters
+    }
+
+    /// An attempt is no longer wanted. Returns who waited; and, when nobody else waits, whom to tell.
+    pub(crate) fn cancel(
+        &mut self,
+        token: u64,
+        id: u64,
+    ) -> Option<(Waiter<L>, Option<(AgentPort, TaskKey)>)> {
+        let key = self.waiters.remove(&(token, id))?;
+        let Some(Seen::Running(running)) = self.tasks.get_mut(&key) else {
+            return None;
+        };
+        let at = running
+            .waiters
+            .iter()
+            .position(|w| (w.token, w.id) == (token, id))?;
+        let waiter = running.waiters.swap_remove(at);
+        let alone = running.waiters.is_empty();
+        let executed = running.port.clone().filter(|_| alone);
+        Some((
+            waiter,
+            executed.map(|port| (port, running.executed.clone())),
+        ))
+    }
+
+    /// How many tasks are under way for somebody.
+    pub(crate) fn serving(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// How many of a link's tasks are under way.
+    pub(crate) fn serving_for(&self, token: u64) -> usize {
+        self.waiters.keys().filter(|(t, _)| *t == token).count()
+    }
+
+    /// A link is closed: nobody waits there any more. What is under way goes on, for the next attempt to find.
+    pub(crate) fn closed(&mut self, token: u64) -> usize {
+        let mut gone = 0;
+        let waiters = &mut self.waiters;
+        let tasks = &mut self.tasks;
+        waiters.retain(|(of, id), key| {
+            if *of != token {
+                return true;
+            }
+            gone += 1;
+            if let Some(Seen::Running(running)) = tasks.get_mut(key) {
+                running.waiters.retain(|w| (w.token, w.id) != (token, *id));
+            }
+            false
+        });
+        gone
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while let Some((at, _, _)) = self.kept.front() {
+            let old = now.saturating_duration_since(*at) > KEPT;
+            if !old && self.kept.len() <= MOST && self.bytes <= MOST_BYTES {
+                return;
+            }
+            if let Some((_, key, bytes)) = self.kept.pop_front() {
+                self.bytes -= bytes;
+                self.tasks.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amcp_protocol::CapabilityName;
+    use serde_json::json;
+
+    use super::*;
+
+    fn task(name: &str, attempt: u32) -> TaskRequest {
+        TaskRequest {
+            version: 1,
+            request_id: "123e4567-e89b-12d3-a456-426614174999".parse().unwrap(),
+            task_id: TaskId::new(name).unwrap(),
+            attempt,
+            deadline_ms: 1_000,
+            traceparent: None,
+            grant: Arc::default(),
+            lineage: Arc::default(),
+            capability: CapabilityName::new("a.x").unwrap(),
+            params: json!({}),
+        }
+    }
+
+    fn waiter(token: u64, id: u64, attempt: u32) -> Waiter<()> {
+        Waiter {
+            link: Arc::new(()),
+            token,
+            id,
+            attempt,
+        }
+    }
+
+    fn ids(waiters: &[Waiter<()>]) -> Vec<(u64, u64, u32)> {
+        waiters.iter().map(|w| (w.token, w.id, w.attempt)).collect()
+    }
+
+    fn executes(inbox: &mut Inbox<()>, task: &TaskRequest, waiter: Waiter<()>) -> Name {
+        match inbox.admit(task, waiter, Instant::now()) {
+            Admitted::Execute(name) => name,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_is_executed_once_and_answered_again() {
+        let mut inbox = Inbox::default();
+        let now = Instant::now();
+        let (first, again) = (task("t1", 1), task("t1", 2));
+        let name = executes(&mut inbox, &first, waiter(1, 1, 1));
+        assert!(matches!(
+            inbox.admit(&again, waiter(2, 1, 2), now),
+            Admitted::Joined
+        ));
+        assert_eq!(inbox.serving(), 2);
+        let body: Arc<[u8]> = Arc::from(&b"done"[..]);
+        let told = inbox.ended(name, Some(body), now);
+        assert_eq!(ids(&told), [(1, 1, 1), (2, 1, 2)]);
+        assert_eq!(inbox.serving(), 0);
+        match inbox.admit(&task("t1", 3), waiter(2, 2, 3), now) {
+            Admitted::Known(waiter, response) => {
+                assert_eq!((waiter.attempt, &*response), (3, &b"done"[..]));
+            }
+            other => panic!("{other:?}"),
+        }
+        tokio::time::advance(KEPT + Duration::from_secs(1)).await;
+        executes(&mut inbox, &task("t1", 4), waiter(2, 3, 4));
+    }
+
+    #[test]
+    fn a_failed_task_is_executed_again_and_another_of_the_same_name_is_no_repetition() {
+        let mut inbox = Inbox::default();
+        let first = task("t1", 1);
+        let name = executes(&mut inbox, &first, waiter(1, 1, 1));
+        let other = TaskRequest {
+            params: json!({"x": 1}),
+            ..task("t1", 2)
+        };
+        executes(&mut inbox, &other, waiter(1, 2, 2));
+        assert_eq!(inbox.ended(name, None, Instant::now()).len(), 1);
+        executes(&mut inbox, &task("t1", 2), waiter(1, 3, 2));
+    }
+
+    #[test]
+    fn only_the_last_who_waits_cancels() {
+        let mut inbox = Inbox::default();
+        executes(&mut inbox, &task("t1", 1), waiter(1, 1, 1));
+        let joined = inbox.admit(&task("t1", 2), waiter(2, 1, 2), Instant::now());
+        assert!(matches!(joined, Admitted::Joined));
+        let (who, whom) = inbox.cancel(1, 1).unwrap();
+        assert_eq!((who.id, whom.is_none()), (1, true));
+        assert!(inbox.cancel(1, 1).is_none());
+        assert_eq!(inbox.closed(2), 1);
+        assert_eq!(inbox.serving(), 0);
+        // It goes on; whoever asks next joins it.
+        let third = inbox.admit(&task("t1", 3), waiter(3, 1, 3), Instant::now());
+        assert!(matches!(third, Admitted::Joined));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut inbox = Inbox::default();
+        for n in 0..10 {
+            let task = task(&format!("t{n}"), 1);
+            let name = executes(&mut inbox, &task, waiter(1, n, 1));
+            let body: Arc<[u8]> = Arc::from(vec![0; MOST_BYTES / 4]);
+            inbox.ended(name, Some(body), Instant::now());
+        }
+        assert!(inbox.bytes <= MOST_BYTES);
+        assert_eq!(inbox.kept.len(), 4);
+        assert_eq!(inbox.tasks.len(), 4);
+    }
+}

@@ -1,0 +1,323 @@
+//! What waits to be written to one peer: frames being filled, and parcels too large for a frame.
+//!
+//! Does not write: the link's writer takes whole frames. What the same moment wants to send goes into one frame.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::frame::{self, Kind};
+
+/// A frame that holds so many bytes is closed: far below the 256 KiB at which one message stalls all others of a session.
+const FULL: usize = 64 * 1024;
+/// Largest body inside a frame; with [`FULL`] a frame stays below 256 KiB.
+pub(crate) const INLINE: usize = 128 * 1024;
+/// How much of a parcel goes at a time: other entries pass between two pieces.
+pub(crate) const PIECE: usize = 64 * 1024;
+/// Most bytes of parcels that wait for one peer to fetch them: its whole credit in large results.
+const PARCELS: usize = 256 * 1024 * 1024;
+
+/// Why something cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{PARCELS} bytes of large bodies wait for the peer already")]
+pub(crate) struct Full;
+
+/// A body too large for a frame, as it is announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parcel {
+    /// The number of the entry's kind.
+    pub(crate) kind: u8,
+    /// The parcel's number.
+    pub(crate) number: u64,
+    /// Its bytes.
+    pub(crate) length: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    token: u64,
+    full: VecDeque<Vec<u8>>,
+    current: Vec<u8>,
+    bytes: usize,
+    parcels: HashMap<u64, Arc<[u8]>>,
+    parcel_bytes: usize,
+    next_parcel: u64,
+}
+
+impl Outbox {
+    pub(crate) fn new(token: u64) -> Self {
+        Self {
+            token,
+            full: VecDeque::new(),
+            current: Vec::new(),
+            bytes: 0,
+            parcels: HashMap::new(),
+            parcel_bytes: 0,
+            next_parcel: 0,
+        }
+    }
+
+    /// Bytes that wait, parcels included.
+    pub(crate) fn waiting(&self) -> usize {
+        self.bytes + self.parcel_bytes
+    }
+
+    /// Lets an entry wait, as a parcel when it is large.
+    pub(crate) fn put(&mut self, kind: Kind, id: u64, body: &[u8]) -> Result<(), Full> {
+        if body.len() <= INLINE {
+            self.push(kind, id, body);
+            return Ok(());
+        }
+        if self.parcel_bytes + body.len() > PARCELS {
+            return Err(Full);
+        }
+        self.parcel_bytes += body.len();
+        self.next_parcel += 1;
+        let parcel = Parcel {
+            kind: kind as u8,
+            number: self.next_parcel,
+            length: body.len() as u64,
+        };
+        self.parcels.insert(parcel.number, Arc::from(body));
+        let announced = crate::wire::encode(&parcel).expect("three numbers can be encoded");
+        self.push(Kind::Parcel, id, &announced);
+        Ok(())
+    }
+
+    fn push(&mut self, kind: Kind, id: u64, body: &[u8]) {
+        if self.current.is_empty() {
+            self.current = frame::begin(self.token);
+            self.bytes += self.current.len();
+        }
+        let before = self.current.len();
+        frame::push(&mut self.current, kind, id, body);
+        self.bytes += self.current.len() - before;
+        if self.current.len() >= FULL {
+            self.full.push_back(std::mem::take(&mut self.current));
+        }
+    }
+
+    /// The next frame to write; nothing when nothing waits.
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        let frame = self.full.pop_front().or_else(|| {
+            let current = std::mem::take(&mut self.current);
+            (!current.is_empty()).then_some(current)
+        })?;
+        self.bytes -= frame.len();
+        Some(frame)
+    }
+
+    /// Lets a piece of a parcel wait; the last piece ends the parcel. Says whether it is there.
+    pub(crate) fn piece(&mut self, number: u64, from: u64) -> bool {
+        let Some(parcel) = self.parcels.get(&number).cloned() else {
+            return false;
+        };
+        let start = usize::try_from(from)
+            .unwrap_or(usize::MAX)
+            .min(parcel.len());
+        let end = (start + PIECE).min(parcel.len());
+        let mut body = from.to_be_bytes().to_vec();
+        body.extend_from_slice(parcel.get(start..end).unwrap_or_default());
+        self.push(Kind::Piece, number, &body);
+        if end == parcel.len() {
+            self.drop_parcel(number);
+        }
+        true
+    }
+
+    pub(crate) fn drop_parcel(&mut self, number: u64) {
+        if let Some(parcel) = self.parcels.remove(&number) {
+            self.parcel_bytes -= parcel.len();
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.token);
+    }
+}
+
+/// Parcels of the peer on their way here.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    parcels: HashMap<u64, Arrival>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Arrival {
+    kind: u8,
+    id: u64,
+    length: usize,
+    bytes: Vec<u8>,
+    asked: usize,
+}
+
+/// Pieces of one parcel under way at a time: enough to keep a fast link busy, little enough to let others pass.
+const WINDOW: usize = 4;
+
+/// What a piece leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Arrived {
+    /// Ask for what begins at these bytes.
+    Ask(Vec<u64>),
+    /// The body is whole: its kind's number, its entry's id, itself.
+    Whole(u8, u64, Vec<u8>),
+    /// It is of no parcel, or not the next piece of it.
+    Stray,
+}
+
+impl Arrivals {
+    /// A parcel is announced. Returns from which bytes on to ask for it; nothing when it is too large to be taken.
+    pub(crate) fn announced(&mut self, id: u64, parcel: Parcel) -> Option<Vec<u64>> {
+        let length = usize::try_from(parcel.length).ok()?;
+        if length > crate::wire::MAX_BYTES || self.bytes + length > PARCELS {
+            return None;
+        }
+        self.bytes += length;
+        let mut arrival = Arrival {
+            kind: parcel.kind,
+            id,
+            length,
+            // Grows as pieces come: an announced length costs nothing.
+            bytes: Vec::new(),
+            asked: 0,
+        };
+        let asks = arrival.ask(WINDOW);
+        self.parcels.insert(parcel.number, arrival);
+        Some(asks)
+    }
+
+    pub(crate) fn piece(&mut self, number: u64, from: u64, bytes: &[u8]) -> Arrived {
+        let Some(arrival) = self.parcels.get_mut(&number) else {
+            return Arrived::Stray;
+        };
+        let fits = from == arrival.bytes.len() as u64
+            && !bytes.is_empty()
+            && arrival.bytes.len() + bytes.len() <= arrival.length;
+        if !fits {
+            self.forget(number);
+            return Arrived::Stray;
+        }
+        arrival.bytes.extend_from_slice(bytes);
+        if arrival.bytes.len() < arrival.length {
+            return Arrived::Ask(arrival.ask(1));
+        }
+        match self.forget(number) {
+            Some(whole) => Arrived::Whole(whole.kind, whole.id, whole.bytes),
+            None => Arrived::Stray,
+        }
+    }
+
+    fn forget(&mut self, number: u64) -> Option<Arrival> {
+        let arrival = self.parcels.remove(&number)?;
+        self.bytes -= arrival.length;
+        Some(arrival)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Arrival {
+    fn ask(&mut self, pieces: usize) -> Vec<u64> {
+        let mut from = Vec::with_capacity(pieces);
+        while from.len() < pieces && self.asked < self.length {
+            from.push(self.asked as u64);
+            self.asked += PIECE;
+        }
+        from
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(outbox: &mut Outbox) -> Vec<(u8, u64, Vec<u8>)> {
+        let mut all = Vec::new();
+        while let Some(frame) = outbox.take() {
+            let (token, entries) = frame::open(&frame).unwrap();
+            assert_eq!(token, 5);
+            assert!(frame.len() <= 256 * 1024, "{}", frame.len());
+            all.extend(entries.map(|entry| {
+                let entry = entry.unwrap();
+                (entry.kind, entry.id, entry.body.to_vec())
+            }));
+        }
+        all
+    }
+
+    #[test]
+    fn what_waits_together_goes_together() {
+        let mut outbox = Outbox::new(5);
+        assert_eq!(outbox.take(), None);
+        for id in 0..100 {
+            outbox.put(Kind::Cancel, id, &[]).unwrap();
+        }
+        let frame = outbox.take().unwrap();
+        assert_eq!(frame::open(&frame).unwrap().1.count(), 100);
+        assert_eq!((outbox.take(), outbox.waiting()), (None, 0));
+        for id in 0..5 {
+            outbox.put(Kind::Task, id, &vec![0; INLINE]).unwrap();
+        }
+        assert_eq!(entries(&mut outbox).len(), 5);
+    }
+
+    #[test]
+    fn a_large_body_is_fetched_in_pieces_and_comes_whole() {
+        let body: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
+        let (mut sender, mut receiver) = (Outbox::new(5), Arrivals::default());
+        sender.put(Kind::Outcome, 9, &body).unwrap();
+        assert!(sender.waiting() > body.len());
+        let announced = entries(&mut sender).pop().unwrap();
+        assert_eq!((announced.0, announced.1), (Kind::Parcel as u8, 9));
+        let parcel: Parcel = crate::wire::decode(&announced.2).unwrap();
+        let mut asks = receiver.announced(9, parcel).unwrap();
+        assert_eq!(asks.len(), WINDOW);
+        let mut whole = None;
+        while !asks.is_empty() {
+            for from in std::mem::take(&mut asks) {
+                assert!(sender.piece(parcel.number, from));
+            }
+            for (kind, number, piece) in entries(&mut sender) {
+                assert_eq!(kind, Kind::Piece as u8);
+                let (from, bytes) = piece.split_first_chunk().unwrap();
+                match receiver.piece(number, u64::from_be_bytes(*from), bytes) {
+                    Arrived::Ask(from) => asks.extend(from),
+                    Arrived::Whole(kind, id, bytes) => whole = Some((kind, id, bytes)),
+                    Arrived::Stray => panic!("stray"),
+                }
+            }
+        }
+        assert_eq!(whole, Some((Kind::Outcome as u8, 9, body)));
+        assert_eq!((sender.waiting(), receiver.bytes), (0, 0));
+        assert!(
+            !sender.piece(parcel.number, 0),
+            "what was sent is forgotten"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_costs_nothing() {
+        let mut receiver = Arrivals::default();
+        let parcel = |length| Parcel {
+            kind: 4,
+            number: 1,
+            length,
+        };
+        assert_eq!(receiver.announced(1, parcel(u64::MAX)), None);
+        assert_eq!(receiver.announced(1, parcel(33 * 1024 * 1024)), None);
+        assert!(receiver.announced(1, parcel(200_000)).is_some());
+        assert_eq!(receiver.piece(1, 5, &[0; 9]), Arrived::Stray);
+        assert_eq!((receiver.bytes, receiver.parcels.len()), (0, 0));
+        let mut sender = Outbox::new(5);
+        let large = vec![0; 64 * 1024 * 1024];
+        for _ in 0..4 {
+            sender.put(Kind::Outcome, 1, &large).unwrap();
+        }
+        assert_eq!(sender.put(Kind::Outcome, 1, &large), Err(Full));
+    }
+}

@@ -1,0 +1,280 @@
+//! One link: what waits to be written to the peer, whose answers are awaited from it, and its writer.
+//!
+//! Does not read frames: the port does.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use amcp_protocol::{AgentId, ErrorCode, Failure, NodeName, TaskRequest};
+use amcp_registry::{AnswerPort, Carrier, TaskKey};
+use ractor::ActorRef;
+use serde::Serialize;
+use tokio::sync::{Notify, oneshot};
+
+use super::LinkInfo;
+use super::counters::{Counters, count};
+use super::frame::Kind;
+use super::outbox::{Arrivals, Outbox};
+use super::port::{Frame, PortMsg};
+use crate::wire;
+
+/// Tasks that one peer may have at a time: more wait better at an orchestrator, where they can still go elsewhere.
+pub(crate) const CREDIT: usize = 256;
+/// When to come back to a peer whose credit is used up: about what a short task takes.
+const RETRY_BUSY_MS: u64 = 50;
+/// Most bytes that wait for one peer before tasks go elsewhere: a second of a fast link, a minute of a slow one.
+const OUTBOX: usize = 16 * 1024 * 1024;
+/// Bytes that may be in ractor_cluster's own queue, which has no bound: enough to keep a fast link busy.
+const SESSION: u64 = 1024 * 1024;
+/// How often is looked whether a full session has room again: a fast link writes [`SESSION`] in less.
+const SESSION_LOOK: Duration = Duration::from_millis(2);
+
+pub(crate) struct Link {
+    pub(crate) info: LinkInfo,
+    port: ActorRef<PortMsg>,
+    open: AtomicBool,
+    outbox: Mutex<Outbox>,
+    wake: Notify,
+    pub(crate) arrivals: Mutex<Arrivals>,
+    awaited: Mutex<Awaited>,
+    next_id: AtomicU64,
+    /// How far the connection must have been written for everything handed over to be written.
+    written_when_done: AtomicU64,
+    counters: Arc<Counters>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Link").field(&self.info.peer.name).finish()
+    }
+}
+
+/// Whose answers are awaited, by the id of the entry that asked.
+#[derive(Default)]
+struct Awaited {
+    tasks: HashMap<u64, (TaskKey, AnswerPort)>,
+    replies: HashMap<u64, oneshot::Sender<Vec<u8>>>,
+}
+
+/// Locks what only short, panic-free pieces of code hold.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Link {
+    /// A link and its writer, which ends with it.
+    pub(crate) fn start(
+        info: LinkInfo,
+        port: ActorRef<PortMsg>,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        let link = Arc::new(Self {
+            outbox: Mutex::new(Outbox::new(info.token_out)),
+            written_when_done: AtomicU64::new(info.meter.written()),
+            info,
+            port,
+            open: AtomicBool::new(true),
+            wake: Notify::new(),
+            arrivals: Mutex::default(),
+            awaited: Mutex::default(),
+            next_id: AtomicU64::new(1),
+            counters,
+        });
+        tokio::spawn(Arc::clone(&link).write());
+        link
+    }
+
+    pub(crate) fn peer(&self) -> &NodeName {
+        &self.info.peer.name
+    }
+
+    /// Lets a value wait to be written.
+    pub(crate) fn send<T: Serialize>(&self, kind: Kind, id: u64, value: &T) -> Result<(), Failure> {
+        let body = wire::encode(value)
+            .map_err(|error| Failure::new(ErrorCode::ResultTooLarge, error.to_string()))?;
+        self.send_bytes(kind, id, &body)
+    }
+
+    /// Lets an entry wait to be written.
+    pub(crate) fn send_bytes(&self, kind: Kind, id: u64, body: &[u8]) -> Result<(), Failure> {
+        let put = lock(&self.outbox).put(kind, id, body);
+        put.map_err(|full| Failure::new(ErrorCode::AgentBusy, full.to_string()))?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Lets an entry wait that is no parcel and cannot be refused.
+    pub(crate) fn say(&self, kind: Kind, id: u64, body: &[u8]) {
+        if let Err(full) = self.send_bytes(kind, id, body) {
+            tracing::warn!(peer = %self.peer(), ?kind, %full, "nothing more can wait for a peer");
+        }
+    }
+
+    /// Sends what is asked for of a parcel.
+    pub(crate) fn send_piece(&self, number: u64, from: u64) {
+        let there = lock(&self.outbox).piece(number, from);
+        if there {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(crate) fn drop_parcel(&self, number: u64) {
+        lock(&self.outbox).drop_parcel(number);
+    }
+
+    /// Asks a question; the reply comes later, or never.
+    pub(crate) fn ask(&self, question: &[u8]) -> oneshot::Receiver<Vec<u8>> {
+        let (reply, replied) = oneshot::channel();
+        let id = self.next_id.fetch_add(1, Relaxed);
+        lock(&self.awaited).replies.insert(id, reply);
+        self.say(Kind::Question, id, question);
+        replied
+    }
+
+    /// Who awaits the answer to a task; nobody when it was given up.
+    pub(crate) fn awaited(&self, id: u64) -> Option<AnswerPort> {
+        self.awaited_task(id).map(|(_, port)| port)
+    }
+
+    /// The same, with the attempt that is awaited.
+    pub(crate) fn awaited_task(&self, id: u64) -> Option<(TaskKey, AnswerPort)> {
+        let found = lock(&self.awaited).tasks.remove(&id);
+        if found.is_none() {
+            count(&self.counters.dropped_late);
+        }
+        found
+    }
+
+    /// Everybody who awaits the answer to a task.
+    pub(crate) fn all_awaited(&self) -> Vec<(TaskKey, AnswerPort)> {
+        let mut awaited = lock(&self.awaited);
+        awaited.tasks.drain().map(|(_, task)| task).collect()
+    }
+
+    pub(crate) fn replied(&self, id: u64, reply: Vec<u8>) {
+        if let Some(asker) = lock(&self.awaited).replies.remove(&id) {
+            // Whoever asked may have given up waiting.
+            let _ = asker.send(reply);
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        lock(&self.awaited).tasks.len()
+    }
+
+    /// Bytes that wait to be written to the socket, here and in the session.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        lock(&self.outbox).waiting() as u64 + self.in_session()
+    }
+
+    fn in_session(&self) -> u64 {
+        let due = self.written_when_done.load(Relaxed);
+        due.saturating_sub(self.info.meter.written())
+    }
+
+    /// Ends the link: what is awaited is lost, what waits is forgotten.
+    pub(crate) fn close(&self) {
+        self.open.store(false, Relaxed);
+        self.wake.notify_one();
+        lock(&self.outbox).clear();
+        lock(&self.arrivals).clear();
+        let awaited = std::mem::take(&mut *lock(&self.awaited));
+        // Outside the lock: a dropped port tells its request.
+        drop(awaited);
+    }
+
+    async fn write(self: Arc<Self>) {
+        while self.open.load(Relaxed) {
+            let Some(frame) = lock(&self.outbox).take() else {
+                self.wake.notified().await;
+                // Others that are ready to send may do so first: their entries share the frame.
+                tokio::task::yield_now().await;
+                continue;
+            };
+            while self.in_session() > SESSION && self.open.load(Relaxed) {
+                tokio::time::sleep(SESSION_LOOK).await;
+            }
+            // What ractor_cluster adds is small beside a backlog, and without a backlog the count begins anew.
+            let from = self
+                .written_when_done
+                .load(Relaxed)
+                .max(self.info.meter.written());
+            self.written_when_done
+                .store(from + frame.len() as u64, Relaxed);
+            if self.port.cast(PortMsg::Carry(Frame(frame))).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Carrier for Link {
+    fn execute(
+        &self,
+        agent: &AgentId,
+        task: TaskRequest,
+        answer: AnswerPort,
+    ) -> Result<(), Failure> {
+        let refused = |answer: AnswerPort, code, message: String| {
+            answer.discard();
+            Err(Failure::new(code, message))
+        };
+        let lost = || format!("the link to {} is lost", self.peer());
+        if !self.is_open() {
+            return refused(answer, ErrorCode::AgentUnavailable, lost());
+        }
+        let waiting = lock(&self.outbox).waiting();
+        let id = self.next_id.fetch_add(1, Relaxed);
+        {
+            let mut awaited = lock(&self.awaited);
+            if awaited.tasks.len() >= CREDIT || waiting > OUTBOX {
+                drop(awaited);
+                answer.discard();
+                let message = format!("{} has as much in flight as it may have", self.peer());
+                let busy = Failure::new(ErrorCode::AgentBusy, message);
+                return Err(busy.retry_after_ms(RETRY_BUSY_MS));
+            }
+            awaited.tasks.insert(id, (TaskKey::of(&task), answer));
+        }
+        let sent = self.send(Kind::Task, id, &(agent, &task));
+        let sent = match sent {
+            // It may have been closed before the answer was awaited; then nobody will ever take the port.
+            Ok(()) if !self.is_open() => Err(Failure::new(ErrorCode::AgentUnavailable, lost())),
+            sent => sent,
+        };
+        match sent {
+            Ok(()) => {
+                count(&self.counters.tasks_out);
+                Ok(())
+            }
+            Err(failure) => {
+                let taken = lock(&self.awaited).tasks.remove(&id);
+                match taken {
+                    Some((_, answer)) => {
+                        answer.discard();
+                        Err(failure)
+                    }
+                    // The link's end has taken it: the request learns of it through the port.
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn cancel(&self, _agent: &AgentId, key: TaskKey) {
+        let id = {
+            let awaited = lock(&self.awaited);
+            let found = awaited.tasks.iter().find(|(_, (other, _))| *other == key);
+            found.map(|(id, _)| *id)
+        };
+        if let Some(id) = id {
+            self.say(Kind::Cancel, id, &[]);
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.load(Relaxed)
+    }
+}

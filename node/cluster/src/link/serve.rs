@@ -1,0 +1,395 @@
+//! What is done with each entry that arrives.
+//!
+//! Does not wait: it answers, starts or hands over, and whatever takes longer answers later.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
+use amcp_protocol::{AgentCard, AgentId, ErrorCode, Failure, NodeName, TaskRequest, TaskResponse};
+use amcp_registry::{AgentPort, AgentState, AnswerPort, Registration, RosterChange, TaskKey};
+use tokio::time::Instant;
+
+use super::counters::count;
+use super::frame::{self, Entry, Kind};
+use super::inbox::{Admitted, Name, Waiter};
+use super::outbox::{Arrived, Parcel};
+use super::peer::{Link, lock};
+use super::roster::Joined;
+use super::{LinkEvent, Links, Question, Shared};
+use crate::wire::{self, WireError};
+
+/// Most tasks of other nodes at a time: sixteen peers' whole credit.
+const SERVING: usize = 4_096;
+
+impl Links {
+    /// A frame arrived at the port.
+    pub(super) fn arrived(&self, bytes: &[u8]) {
+        let shared = &self.0;
+        let Some(link) = frame::token(bytes).and_then(|token| shared.link(token)) else {
+            // Its link does not stand any more, or never did.
+            count(&shared.counters.dropped_late);
+            return;
+        };
+        let entries = match frame::open(bytes) {
+            Ok((_, entries)) => entries,
+            Err(error) => {
+                count(&shared.counters.unknown);
+                link.say(Kind::Refused, 0, error.to_string().as_bytes());
+                return;
+            }
+        };
+        for entry in entries {
+            match entry {
+                Ok(entry) => shared.entry(&link, entry),
+                Err(error) => {
+                    count(&shared.counters.unknown);
+                    link.say(Kind::Refused, 0, error.to_string().as_bytes());
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn entry(self: &Arc<Self>, link: &Arc<Link>, entry: Entry<'_>) {
+        let Some(kind) = Kind::of(entry.kind) else {
+            let why = format!("entries of kind {} are not understood here", entry.kind);
+            self.refuse(link, entry.id, &why);
+            return;
+        };
+        if let Err(error) = self.known_entry(link, kind, entry.id, entry.body) {
+            self.refuse(link, entry.id, &format!("{kind:?}: {error}"));
+        }
+    }
+
+    fn refuse(&self, link: &Link, id: u64, why: &str) {
+        count(&self.counters.unknown);
+        tracing::warn!(peer = %link.peer(), why, "a peer sent what cannot be read; it may run another version");
+        link.say(Kind::Refused, id, why.as_bytes());
+    }
+
+    fn known_entry(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        kind: Kind,
+        id: u64,
+        body: &[u8],
+    ) -> Result<(), WireError> {
+        match kind {
+            Kind::Beat => {}
+            Kind::Task => self.task(link, id, wire::decode(body)?),
+            Kind::Cancel => self.cancelled(link, id),
+            Kind::Outcome => outcome(link, id, body)?,
+            Kind::Lost => drop(link.awaited(id)),
+            Kind::Refused => refused(link, id, &String::from_utf8_lossy(body)),
+            Kind::Joined => self.joined(link, wire::decode(body)?),
+            Kind::Fares => self.registry.tell_roster(RosterChange {
+                fares: wire::decode::<Vec<(AgentId, AgentState)>>(body)?,
+                ..RosterChange::default()
+            }),
+            Kind::Left => self.registry.tell_roster(RosterChange {
+                left: wire::decode::<Vec<(AgentId, u64)>>(body)?,
+                ..RosterChange::default()
+            }),
+            Kind::Resync => self.send_roster(&lock(&self.roster), link),
+            Kind::Anew => self.registry.tell_roster(RosterChange {
+                lost: Some(link.peer().clone()),
+                ..RosterChange::default()
+            }),
+            Kind::Members => {
+                self.event(LinkEvent::Members(link.peer().clone(), wire::decode(body)?))
+            }
+            Kind::Draining => self.event(LinkEvent::Draining(link.peer().clone())),
+            Kind::Goodbye => self.event(LinkEvent::Goodbye(link.peer().clone())),
+            Kind::Question => self.question(link, id, wire::decode(body)?),
+            Kind::Reply => link.replied(id, body.to_vec()),
+            Kind::Parcel => self.parcel(link, id, wire::decode(body)?),
+            Kind::Fetch => link.send_piece(id, number(body)?),
+            Kind::Piece => self.piece(link, id, body)?,
+            Kind::Drop => link.drop_parcel(id),
+        }
+        Ok(())
+    }
+
+    fn event(&self, event: LinkEvent) {
+        // Nobody listens only while the node ends.
+        let _ = self.events.send(event);
+    }
+
+    /// A peer wants a task done.
+    fn task(self: &Arc<Self>, link: &Arc<Link>, id: u64, (agent, task): (AgentId, TaskRequest)) {
+        let waiter = Waiter {
+            link: Arc::clone(link),
+            token: link.info.token_in,
+            id,
+            attempt: task.attempt,
+        };
+        let mut inbox = lock(&self.inbox);
+        let no = if self.draining.load(Relaxed) {
+            Some((ErrorCode::AgentUnavailable, "is draining"))
+        } else if inbox.serving() >= SERVING {
+            Some((
+                ErrorCode::AgentBusy,
+                "has as much to do for others as it takes",
+            ))
+        } else {
+            None
+        };
+        if let Some((code, why)) = no {
+            drop(inbox);
+            let failure = Failure::new(code, format!("{} {why}", self.name));
+            answer(&waiter, &encoded(&response(&task, agent, failure)));
+            return;
+        }
+        let admitted = inbox.admit(&task, waiter, Instant::now());
+        drop(inbox);
+        count(&self.counters.tasks_in);
+        match admitted {
+            Admitted::Execute(name) => self.execute(name, agent, task),
+            Admitted::Joined => count(&self.counters.deduplicated),
+            Admitted::Known(waiter, response) => {
+                count(&self.counters.deduplicated);
+                answer(&waiter, &response);
+            }
+        }
+    }
+
+    fn execute(self: &Arc<Self>, name: Name, agent: AgentId, task: TaskRequest) {
+        let refusal = Refusal {
+            key: TaskKey::of(&task),
+            agent: agent.clone(),
+        };
+        let directory = self.registry.load();
+        let entry = directory
+            .agent(&agent)
+            .filter(|entry| entry.is_present() && entry.node.is_none());
+        let Some(entry) = entry else {
+            let message = format!("{agent} is not there any more");
+            let failure = Failure::new(ErrorCode::AgentUnavailable, message);
+            self.ended(name, Some(refusal.response(failure)));
+            return;
+        };
+        let (shared, done) = (Arc::clone(self), name.clone());
+        let port = AnswerPort::new(move |response| shared.ended(done, response));
+        lock(&self.inbox).placed(&name, entry.port.clone());
+        if let Err(failure) = entry.port.execute(task, port) {
+            self.ended(name, Some(refusal.response(failure)));
+        }
+    }
+
+    /// A task ended, or its agent did.
+    fn ended(&self, name: Name, response: Option<TaskResponse>) {
+        let done = matches!(&response, Some(r) if matches!(r.outcome, TaskOutcome::Done(_)));
+        let body: Option<Arc<[u8]>> = response.map(|response| Arc::from(encoded(&response)));
+        let kept = body.clone().filter(|_| done);
+        let waiters = lock(&self.inbox).ended(name, kept, Instant::now());
+        if waiters.is_empty() {
+            // Whoever asked is gone; its next attempt finds what is kept.
+            count(&self.counters.dropped_late);
+        }
+        for waiter in waiters {
+            match &body {
+                Some(body) => answer(&waiter, body),
+                None => waiter.link.say(Kind::Lost, waiter.id, &[]),
+            }
+        }
+    }
+
+    fn cancelled(&self, link: &Link, id: u64) {
+        let cancelled = lock(&self.inbox).cancel(link.info.token_in, id);
+        let Some((waiter, executed)) = cancelled else {
+            return;
+        };
+        waiter.link.say(Kind::Lost, waiter.id, &[]);
+        if let Some((port, key)) = executed {
+            port.cancel(key);
+        }
+    }
+
+    fn joined(&self, link: &Arc<Link>, joined: Joined) {
+        let Joined { cards, agents } = joined;
+        let registrations = agents.into_iter().filter_map(|(id, incarnation, state, card)| {
+            let body = cards.get(usize::try_from(card).ok()?)?;
+            let card = AgentCard {
+                id: id.clone(),
+                description: body.description.clone(),
+                capabilities: body.capabilities.clone(),
+            };
+            if let Some(capability) = self.allow.refuses(link.peer(), &card) {
+                count(&self.counters.not_allowed);
+                tracing::warn!(agent = %id, node = %link.peer(), capability, "the node may not offer this here; see cluster_allow");
+                return None;
+            }
+            let port = AgentPort::Remote(id.clone(), Arc::clone(link) as _);
+            let registration = Registration::new(card, incarnation, port);
+            Some((registration.on(link.peer().clone()), (id, state)))
+        });
+        let (joined, fares): (Vec<_>, Vec<_>) = registrations.unzip();
+        self.registry.tell_roster(RosterChange {
+            joined,
+            fares,
+            ..RosterChange::default()
+        });
+    }
+
+    fn question(self: &Arc<Self>, link: &Arc<Link>, id: u64, question: Question) {
+        let reply = match question {
+            Question::Request(request) => {
+                let view = self.desk.request(request);
+                wire::encode(&view.and_then(|view| serde_json::to_vec(&view).ok()))
+            }
+            Question::Cancel(request) => wire::encode(&self.desk.cancel(request)),
+        };
+        if let Ok(reply) = reply {
+            link.say(Kind::Reply, id, &reply);
+        }
+    }
+
+    fn parcel(&self, link: &Link, id: u64, parcel: Parcel) {
+        let asks = lock(&link.arrivals).announced(id, parcel);
+        match asks {
+            Some(asks) => fetch(link, parcel.number, &asks),
+            None => {
+                link.say(Kind::Drop, parcel.number, &[]);
+                self.refuse(link, id, "the body is larger than is taken");
+                if parcel.kind == Kind::Outcome as u8 {
+                    too_large(link, id);
+                }
+            }
+        }
+    }
+
+    fn piece(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        parcel: u64,
+        body: &[u8],
+    ) -> Result<(), WireError> {
+        let from = number(body)?;
+        let bytes = body.get(8..).unwrap_or_default();
+        let arrived = lock(&link.arrivals).piece(parcel, from, bytes);
+        match arrived {
+            Arrived::Ask(asks) => fetch(link, parcel, &asks),
+            Arrived::Whole(kind, id, body) => {
+                let body = &body;
+                self.entry(link, Entry { kind, id, body });
+            }
+            Arrived::Stray => count(&self.counters.dropped_late),
+        }
+        Ok(())
+    }
+}
+
+/// Whom a refusal is about.
+struct Refusal {
+    key: TaskKey,
+    agent: AgentId,
+}
+
+impl Refusal {
+    fn response(self, failure: Failure) -> TaskResponse {
+        TaskResponse {
+            version: WIRE_VERSION,
+            request_id: self.key.request_id,
+            task_id: self.key.task_id,
+            attempt: self.key.attempt,
+            agent: self.agent,
+            calls: Vec::new(),
+            outcome: TaskOutcome::Failed(failure),
+        }
+    }
+}
+
+fn response(task: &TaskRequest, agent: AgentId, failure: Failure) -> TaskResponse {
+    let key = TaskKey::of(task);
+    Refusal { key, agent }.response(failure)
+}
+
+/// A response as it travels; one that cannot is replaced by why.
+fn encoded(response: &TaskResponse) -> Vec<u8> {
+    wire::encode(response).unwrap_or_else(|error| {
+        let refusal = Refusal {
+            key: TaskKey {
+                request_id: response.request_id,
+                task_id: response.task_id.clone(),
+                attempt: response.attempt,
+            },
+            agent: response.agent.clone(),
+        };
+        let failure = Failure::new(ErrorCode::ResultTooLarge, error.to_string());
+        wire::encode(&refusal.response(failure)).unwrap_or_default()
+    })
+}
+
+/// Answers one who waits: its own attempt, and the response that all share.
+fn answer(waiter: &Waiter<Link>, response: &[u8]) {
+    let mut body = Vec::with_capacity(4 + response.len());
+    body.extend(waiter.attempt.to_be_bytes());
+    body.extend_from_slice(response);
+    if let Err(failure) = waiter.link.send_bytes(Kind::Outcome, waiter.id, &body) {
+        tracing::warn!(peer = %waiter.link.peer(), %failure, "a result cannot be sent");
+        waiter.link.say(Kind::Lost, waiter.id, &[]);
+    }
+}
+
+fn outcome(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
+    let Some((attempt, response)) = body.split_first_chunk() else {
+        return Err(WireError::Malformed("it has no attempt".to_owned()));
+    };
+    let Some(port) = link.awaited(id) else {
+        return Ok(());
+    };
+    // A response that cannot be read drops the port: for the request the task is lost.
+    let mut response: TaskResponse = wire::decode(response)?;
+    response.attempt = u32::from_be_bytes(*attempt);
+    port.answer(response);
+    Ok(())
+}
+
+/// The peer does not understand an entry, or a whole frame: no task in it was begun.
+fn refused(link: &Link, id: u64, why: &str) {
+    tracing::warn!(peer = %link.peer(), why, "a peer does not understand this node; it may run another version");
+    let failure = || {
+        let message = format!("{} does not understand this node: {why}", link.peer());
+        Failure::new(ErrorCode::UnsupportedWire, message)
+    };
+    let tell = |(key, port): (TaskKey, AnswerPort)| {
+        let agent = node_as_agent(link.peer());
+        port.answer(Refusal { key, agent }.response(failure()));
+    };
+    if id == 0 {
+        link.all_awaited().into_iter().for_each(tell);
+    } else if let Some(task) = link.awaited_task(id) {
+        tell(task);
+    }
+}
+
+fn too_large(link: &Link, id: u64) {
+    if let Some((key, port)) = link.awaited_task(id) {
+        let message = format!(
+            "the result of {} is larger than is taken from it",
+            link.peer()
+        );
+        let agent = node_as_agent(link.peer());
+        let failure = Failure::new(ErrorCode::ResultTooLarge, message);
+        port.answer(Refusal { key, agent }.response(failure));
+    }
+}
+
+/// Where an answer needs an agent and only the node is known.
+fn node_as_agent(node: &NodeName) -> AgentId {
+    AgentId::new(node.as_str()).expect("a node's name is an agent's too")
+}
+
+fn fetch(link: &Link, parcel: u64, asks: &[u64]) {
+    for from in asks {
+        link.say(Kind::Fetch, parcel, &from.to_be_bytes());
+    }
+}
+
+fn number(body: &[u8]) -> Result<u64, WireError> {
+    let number = body.first_chunk();
+    let number = number.ok_or_else(|| WireError::Malformed("a number is missing".to_owned()))?;
+    Ok(u64::from_be_bytes(*number))
+}
