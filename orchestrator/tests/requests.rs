@@ -12,9 +12,9 @@ use amcp_plan::{NoFill, Rules, compile};
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{
     AgentCard, AgentId, AnswerState, Capability, ErrorCode, Failure, Progress, ProposedPlan,
-    TaskResponse, TaskState, UserRequest,
+    TaskRequest, TaskResponse, TaskState, UserRequest,
 };
-use amcp_registry::{AgentMsg, EventBus, Registration, RegistryHandle, Wire};
+use amcp_registry::{AgentMsg, AnswerPort, EventBus, Registration, RegistryHandle};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use serde_json::{Value, json};
 
@@ -84,10 +84,7 @@ struct Worker {
     held: Arc<AtomicUsize>,
 }
 
-type Held = Vec<(
-    amcp_protocol::TaskRequest,
-    ractor::RpcReplyPort<Wire<TaskResponse>>,
-)>;
+type Held = Vec<(TaskRequest, AnswerPort)>;
 
 impl Actor for Worker {
     type Msg = AgentMsg;
@@ -104,38 +101,35 @@ impl Actor for Worker {
         message: AgentMsg,
         held: &mut Held,
     ) -> Result<(), ActorProcessingErr> {
-        let answer = |task: &amcp_protocol::TaskRequest, result: Result<Value, Failure>| {
-            Wire::new(TaskResponse {
-                version: 1,
-                request_id: task.request_id,
-                task_id: task.task_id.clone(),
-                attempt: task.attempt,
-                agent: self.id.clone(),
-                outcome: result.into(),
-            })
+        let answer = |task: &TaskRequest, result: Result<Value, Failure>| TaskResponse {
+            version: 1,
+            request_id: task.request_id,
+            task_id: task.task_id.clone(),
+            attempt: task.attempt,
+            agent: self.id.clone(),
+            calls: Vec::new(),
+            outcome: result.into(),
         };
         match message {
             AgentMsg::Execute(task, port) => {
-                let task = task.open().expect("a local message");
                 let params = task.params.clone();
                 if let Some(code) = params.get("fail") {
                     let code = serde_json::from_value(code.clone()).unwrap();
-                    let _ = port.send(answer(&task, Err(Failure::new(code, "as told"))));
+                    port.answer(answer(&task, Err(Failure::new(code, "as told"))));
                 } else if params.get("hold").is_some() {
                     held.push((task, port));
                     self.held.fetch_add(1, Ordering::SeqCst);
                 } else if params.get("drop").is_none() {
-                    let _ = port.send(answer(&task, Ok(params)));
+                    port.answer(answer(&task, Ok(params)));
                 }
             }
             AgentMsg::Cancel(key) => {
-                let key = key.open().expect("a local message");
                 held.retain(|(task, _)| {
                     task.request_id != key.request_id || task.task_id != key.task_id
                 });
                 self.held.store(held.len(), Ordering::SeqCst);
             }
-            AgentMsg::Describe(_) | AgentMsg::Drain => {}
+            AgentMsg::Drain => {}
         }
         Ok(())
     }
@@ -335,7 +329,8 @@ async fn when_an_agent_is_killed_another_takes_over() {
         .agent(&AgentId::new("worker-1").unwrap())
         .unwrap()
         .port
-        .get_cell();
+        .actor()
+        .unwrap();
     mesh.join("worker-2", "test.do").await;
     first.kill();
     mesh.until_held(2).await;

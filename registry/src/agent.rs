@@ -128,6 +128,27 @@ impl<P> Entry<P> {
         self.gone_at.is_none()
     }
 
+    /// How it shows.
+    pub(crate) fn status(&self) -> AgentStatus {
+        let load = &self.load;
+        AgentStatus {
+            agent: self.id().clone(),
+            node: self.node.clone(),
+            capabilities: self
+                .card
+                .capabilities
+                .iter()
+                .map(|c| c.name.clone())
+                .collect(),
+            state: self.state,
+            in_flight: load.in_flight.load(Relaxed),
+            queued: load.queued.load(Relaxed),
+            restarts: load.restarts.load(Relaxed),
+            done: load.done.load(Relaxed),
+            failed: load.failed.load(Relaxed),
+        }
+    }
+
     /// The same agent, faring otherwise.
     pub(crate) fn changed(&self, state: AgentState, gone_at: Option<Duration>) -> Self
     where
@@ -177,22 +198,18 @@ pub struct AgentStatus {
 }
 
 impl AgentStatus {
-    pub(crate) fn new(
-        (agent, node): (&AgentId, Option<&NodeName>),
-        capabilities: Vec<CapabilityName>,
-        state: AgentState,
-        load: &AgentLoad,
-    ) -> Self {
+    /// An agent that somebody reported on and that never registered.
+    pub(crate) fn unseen(agent: &AgentId, state: AgentState) -> Self {
         Self {
             agent: agent.clone(),
-            node: node.cloned(),
-            capabilities,
+            node: None,
+            capabilities: Vec::new(),
             state,
-            in_flight: load.in_flight.load(Relaxed),
-            queued: load.queued.load(Relaxed),
-            restarts: load.restarts.load(Relaxed),
-            done: load.done.load(Relaxed),
-            failed: load.failed.load(Relaxed),
+            in_flight: 0,
+            queued: 0,
+            restarts: 0,
+            done: 0,
+            failed: 0,
         }
     }
 }

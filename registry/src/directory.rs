@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use amcp_protocol::{AgentId, Capability, CapabilityName, CardError, Contract};
 
-use crate::agent::{AgentLoad, AgentState, AgentStatus, Entry, Registration};
+use crate::agent::{AgentState, AgentStatus, Entry, Registration};
 
 /// How long a capability stays known after its last agent left: the longest back-off of a restart twice over, so that a
 /// plan made meanwhile still compiles.
@@ -167,17 +167,27 @@ impl<P> Directory<P> {
     /// All agents as `amcp agents` shows them, by id.
     #[must_use]
     pub fn agents(&self) -> Vec<AgentStatus> {
-        let seen = self.agents.values().map(|entry| {
-            let names = entry.card.capabilities.iter().map(|c| c.name.clone());
-            let who = (entry.id(), entry.node.as_ref());
-            AgentStatus::new(who, names.collect(), entry.state, &entry.load)
-        });
-        let unseen = self.unseen.iter().map(|(agent, &state)| {
-            AgentStatus::new((agent, None), Vec::new(), state, &AgentLoad::default())
-        });
+        let seen = self.agents.values().map(|entry| entry.status());
+        let unseen = self.unseen.iter();
+        let unseen = unseen.map(|(agent, &state)| AgentStatus::unseen(agent, state));
         let mut all: Vec<_> = seen.chain(unseen).collect();
         all.sort_by(|a, b| a.agent.cmp(&b.agent));
         all
+    }
+
+    /// How an agent fares, if anybody knows.
+    #[must_use]
+    pub fn state(&self, agent: &AgentId) -> Option<AgentState> {
+        let seen = self.agents.get(agent).map(|entry| entry.state);
+        seen.or_else(|| self.unseen.get(agent).copied())
+    }
+
+    /// One agent as `amcp agents` shows it.
+    #[must_use]
+    pub fn status(&self, agent: &AgentId) -> Option<AgentStatus> {
+        let unseen = || Some(AgentStatus::unseen(agent, *self.unseen.get(agent)?));
+        let seen = self.agents.get(agent).map(|entry| entry.status());
+        seen.or_else(unseen)
     }
 }
 

@@ -189,3 +189,61 @@ impl fmt::Debug for AgentPort {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
+    use serde_json::json;
+
+    use super::*;
+
+    type Heard = Arc<Mutex<Vec<Option<TaskResponse>>>>;
+
+    fn port() -> (AnswerPort, Heard) {
+        let heard = Heard::default();
+        let hears = Arc::clone(&heard);
+        (
+            AnswerPort::new(move |r| hears.lock().unwrap().push(r)),
+            heard,
+        )
+    }
+
+    fn response() -> TaskResponse {
+        TaskResponse {
+            version: WIRE_VERSION,
+            request_id: "123e4567-e89b-12d3-a456-426614174999".parse().unwrap(),
+            task_id: TaskId::new("t1").unwrap(),
+            attempt: 1,
+            agent: AgentId::new("one").unwrap(),
+            calls: Vec::new(),
+            outcome: TaskOutcome::Done(json!(1)),
+        }
+    }
+
+    #[test]
+    fn a_port_says_one_thing_whatever_becomes_of_it() {
+        let (answered, heard) = port();
+        answered.answer(response());
+        assert_eq!(*heard.lock().unwrap(), [Some(response())]);
+
+        let (dropped, heard) = port();
+        drop(dropped);
+        assert_eq!(*heard.lock().unwrap(), [None]);
+
+        let (discarded, heard) = port();
+        discarded.discard();
+        assert_eq!(*heard.lock().unwrap(), [], "it was never sent");
+    }
+
+    #[tokio::test]
+    async fn the_wait_for_an_answer_fails_when_the_agent_went_away() {
+        let (port, answered) = AnswerPort::channel();
+        port.answer(response());
+        assert_eq!(answered.await.unwrap(), response());
+        let (port, answered) = AnswerPort::channel();
+        drop(port);
+        assert!(answered.await.is_err());
+    }
+}

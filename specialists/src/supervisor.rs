@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::AgentId;
-use amcp_registry::{AgentState, AgentStatus, RegistryHandle, RestartPolicy};
+use amcp_registry::{AgentState, AgentStatus, Agents, RegistryHandle, RestartPolicy};
 use ractor::{Actor, ActorCell, ActorRef, RpcReplyPort, SpawnErr};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -100,7 +100,8 @@ impl SupervisorConfig {
     /// [`SpawnErr`] when the parent is stopping.
     pub async fn start(self, parent: Option<ActorCell>) -> Result<SupervisorHandle, SpawnErr> {
         let registry = self.registry.clone();
-        let agents = self.children.iter().map(|child| child.id.clone()).collect();
+        let mut agents: Vec<_> = self.children.iter().map(|child| child.id.clone()).collect();
+        agents.sort_unstable();
         let (actor, _) = match parent {
             Some(parent) => Actor::spawn_linked(None, SupervisorActor, self, parent).await?,
             None => Actor::spawn(None, SupervisorActor, self).await?,
@@ -108,7 +109,7 @@ impl SupervisorConfig {
         Ok(SupervisorHandle {
             actor,
             registry,
-            agents,
+            agents: agents.into(),
         })
     }
 }
@@ -139,22 +140,30 @@ impl SupervisorHandle {
 
     /// Waits until every agent is ready or was given up.
     pub async fn settled(&self) {
-        let settled = |status: &AgentStatus| {
-            matches!(status.state, AgentState::Ready | AgentState::GivenUp)
-                && self.agents.contains(&status.agent)
+        // Who was seen to be settled is not looked at again at each of thousands of changes; whoever fails meanwhile is.
+        let mut waited_for = 0;
+        let settled = |directory: &Agents, agent: &AgentId| {
+            let state = directory.state(agent);
+            matches!(state, Some(AgentState::Ready | AgentState::GivenUp))
         };
-        let all = self.agents.len();
         self.registry
-            .wait_for(|directory| directory.agents().iter().filter(|s| settled(s)).count() == all)
+            .wait_for(|directory| {
+                let rest = self.agents.get(waited_for..).unwrap_or_default();
+                waited_for += rest.iter().take_while(|a| settled(directory, a)).count();
+                waited_for == self.agents.len() && self.agents.iter().all(|a| settled(directory, a))
+            })
             .await;
     }
 
-    /// How the supervisor's agents fare.
+    /// How the supervisor's agents fare, by id.
     #[must_use]
     pub fn agents(&self) -> Vec<AgentStatus> {
-        let mut agents = self.registry.load().agents();
-        agents.retain(|status| self.agents.contains(&status.agent));
-        agents
+        let directory = self.registry.load();
+        let statuses = self
+            .agents
+            .iter()
+            .filter_map(|agent| directory.status(agent));
+        statuses.collect()
     }
 
     /// Kills an agent in the middle of whatever it does; it is restarted like one that failed by itself. Says whether it

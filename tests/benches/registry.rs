@@ -19,7 +19,7 @@ fn mesh(agents: usize) -> Directory<()> {
             capabilities().to_vec(),
         );
         directory
-            .register(Registration::new(card, 1, ()), Duration::ZERO)
+            .register(Registration::<()>::new(card, 1, ()), Duration::ZERO)
             .expect("it may join");
     }
     directory
@@ -41,13 +41,13 @@ fn choose(criterion: &mut Criterion) {
         group.bench_function(format!("choose of {agents}"), |bencher| {
             bencher.iter(|| {
                 let choice = directory.choose(&capability.name, &[], next());
-                black_box(choice.map(|choice| choice.entry.begin()))
+                black_box(choice.map(|choice| choice.begin()))
             });
         });
         group.bench_function(format!("choose of {agents}, avoiding one"), |bencher| {
             bencher.iter(|| {
                 let choice = directory.choose(&capability.name, &avoid, next());
-                black_box(choice.map(|choice| choice.entry.begin()))
+                black_box(choice.map(|choice| choice.begin()))
             });
         });
     }

@@ -1,11 +1,13 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use amcp_protocol::{Capability, CapabilityName};
+use amcp_protocol::task::WIRE_VERSION;
+use amcp_protocol::{Capability, CapabilityName, Failure, RequestId, TaskId, TaskRequest};
 
 use super::*;
+use crate::mailbox::{AgentMsg, AnswerPort, Carrier, TaskKey};
 
-/// An agent that can say who it is.
-struct Bare(AgentCard);
+/// An agent that dies of its first task.
+struct Bare;
 
 impl Actor for Bare {
     type Msg = AgentMsg;
@@ -23,12 +25,15 @@ impl Actor for Bare {
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            AgentMsg::Describe(reply) => reply.send(crate::Wire::new(self.0.clone()))?,
             AgentMsg::Execute(..) => panic!("as the test wants"),
             AgentMsg::Cancel(_) | AgentMsg::Drain => (),
         }
         Ok(())
     }
+}
+
+fn id(agent: &str) -> AgentId {
+    AgentId::new(agent).unwrap()
 }
 
 fn registry() -> RegistryHandle {
@@ -42,16 +47,33 @@ fn card(agent: &str, capabilities: &[&str]) -> AgentCard {
     AgentCard::new(agent, "An agent.", capabilities.collect())
 }
 
-async fn bare(card: &AgentCard) -> ActorRef<AgentMsg> {
-    Actor::spawn(None, Bare(card.clone()), ()).await.unwrap().0
+async fn bare() -> ActorRef<AgentMsg> {
+    Actor::spawn(None, Bare, ()).await.unwrap().0
 }
 
 async fn join(registry: &RegistryHandle, agent: &str, incarnation: u64) -> ActorRef<AgentMsg> {
     let card = card(agent, &["a.x", "a.y"]);
-    let actor = bare(&card).await;
+    let actor = bare().await;
     let joins = Registration::new(card, incarnation, actor.get_derived());
     registry.register(joins).await.unwrap();
     actor
+}
+
+fn task() -> TaskRequest {
+    TaskRequest {
+        version: WIRE_VERSION,
+        request_id: "123e4567-e89b-12d3-a456-426614174999"
+            .parse::<RequestId>()
+            .unwrap(),
+        task_id: TaskId::new("t1").unwrap(),
+        attempt: 1,
+        deadline_ms: 1_000,
+        traceparent: None,
+        grant: Arc::default(),
+        lineage: Arc::default(),
+        capability: CapabilityName::new("a.x").unwrap(),
+        params: json!({}),
+    }
 }
 
 /// Time is paused: it passes only when nobody can do anything, so that a wait that fails fails at once.
@@ -75,9 +97,9 @@ async fn an_agent_is_found_from_the_moment_it_registered_until_it_dies() {
         |agent| agent.stop(None),
         |agent| agent.kill(),
         |agent| {
-            let task = crate::Wire::unreadable(crate::WireError::Version(9));
+            let (answer, _) = AnswerPort::channel();
             agent
-                .send_message(AgentMsg::Execute(task, oneshot::channel().0.into()))
+                .send_message(AgentMsg::Execute(task(), answer))
                 .unwrap();
         },
     ];
@@ -134,7 +156,7 @@ async fn an_agent_that_is_dead_already_does_not_stay() {
     let registry = registry();
     registry.spawn(None).await.unwrap();
     let card = card("one", &["a.x"]);
-    let agent = bare(&card).await;
+    let agent = bare().await;
     agent.stop_and_wait(None, None).await.unwrap();
     let joins = Registration::new(card, 1, agent.get_derived());
     registry.register(joins).await.unwrap();
@@ -142,27 +164,6 @@ async fn an_agent_that_is_dead_already_does_not_stay() {
     let again = join(&registry, "one", 2).await;
     assert_eq!(ready(&registry.load(), "a.x"), 1);
     drop(again);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_member_that_never_registered_is_asked_who_it_is() {
-    let registry = registry();
-    let early = card("early", &["a.x"]);
-    let early_actor = bare(&early).await;
-    group::join(registry.scope(), &early, &early_actor.get_cell());
-    registry.spawn(None).await.unwrap();
-    until(&registry, |agents| ready(agents, "a.x") == 1).await;
-    let late = card("late", &["a.x"]);
-    let late_actor = bare(&late).await;
-    group::join(registry.scope(), &late, &late_actor.get_cell());
-    until(&registry, |agents| ready(agents, "a.x") == 2).await;
-    group::leave(registry.scope(), &late, &late_actor.get_cell());
-    let left = until(&registry, |agents| ready(agents, "a.x") == 1).await;
-    let who = left
-        .candidates(&CapabilityName::new("a.x").unwrap())
-        .next()
-        .unwrap();
-    assert_eq!(who.id().as_str(), "early");
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,7 +181,7 @@ async fn a_registry_that_was_killed_comes_back_with_all_who_are_alive() {
     );
     two.stop_and_wait(None, None).await.unwrap();
     let three = card("three", &["a.x"]);
-    let three_actor = bare(&three).await;
+    let three_actor = bare().await;
     let waits = tokio::spawn({
         let joins = Registration::new(three, 3, three_actor.get_derived());
         let registry = registry.clone();
@@ -203,7 +204,7 @@ async fn a_registry_that_was_killed_comes_back_with_all_who_are_alive() {
 async fn without_a_registry_an_agent_waits_and_is_told() {
     let registry = registry();
     let card = card("one", &["a.x"]);
-    let joins = Registration::new(card.clone(), 1, bare(&card).await.get_derived());
+    let joins = Registration::new(card.clone(), 1, bare().await.get_derived());
     assert_eq!(
         registry.register(joins).await,
         Err(RegisterError::Unavailable)
@@ -222,4 +223,152 @@ async fn who_is_gone_for_long_is_forgotten() {
     assert!(
         waited > crate::directory::GRACE && waited <= crate::directory::GRACE + 2 * FORGET_EVERY
     );
+}
+
+/// A link to another node.
+#[derive(Debug)]
+struct Link(AtomicBool);
+
+impl Carrier for Link {
+    fn execute(&self, _: &AgentId, _: TaskRequest, answer: AnswerPort) -> Result<(), Failure> {
+        drop(answer);
+        Ok(())
+    }
+
+    fn cancel(&self, _: &AgentId, _: TaskKey) {}
+
+    fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn link() -> Arc<Link> {
+    Arc::new(Link(AtomicBool::new(true)))
+}
+
+fn remote(agent: &str, node: &str, link: &Arc<Link>) -> Registration<AgentPort> {
+    let card = card(agent, &["a.x"]);
+    let port = AgentPort::Remote(card.id.clone(), Arc::clone(link) as Arc<dyn Carrier>);
+    Registration::new(card, 1, port).on(NodeName::new(node).unwrap())
+}
+
+fn listed(registry: &RegistryHandle) -> Vec<(String, AgentState)> {
+    let agents = registry.load().agents().into_iter();
+    agents.map(|a| (a.agent.to_string(), a.state)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_roster_shows_when_it_returns_who_joined_fares_and_left() {
+    let registry = registry();
+    registry.spawn(None).await.unwrap();
+    let _here = join(&registry, "here", 1).await;
+    let (b, c) = (link(), link());
+    let taken = remote("here", "b", &b);
+    let joined = vec![
+        remote("b-1", "b", &b),
+        taken,
+        remote("b-2", "b", &b),
+        remote("c-1", "c", &c),
+    ];
+    let joins = RosterChange {
+        joined,
+        ..RosterChange::default()
+    };
+    registry.roster(joins).await;
+    let ready_ones = |names: &[&str]| -> Vec<_> {
+        names
+            .iter()
+            .map(|n| ((*n).to_owned(), AgentState::Ready))
+            .collect()
+    };
+    assert_eq!(
+        listed(&registry),
+        ready_ones(&["b-1", "b-2", "c-1", "here"]),
+        "an id in use costs the others nothing"
+    );
+    assert_eq!(registry.load().agent(&id("here")).unwrap().node, None);
+
+    let changes = RosterChange {
+        fares: vec![(id("b-1"), AgentState::Draining)],
+        left: vec![(id("b-2"), 7), (id("c-1"), 1)],
+        ..RosterChange::default()
+    };
+    registry.roster(changes).await;
+    let state = |agent: &str| registry.load().agent(&id(agent)).unwrap().state;
+    assert_eq!(
+        [state("b-1"), state("b-2"), state("c-1")],
+        [AgentState::Draining, AgentState::Ready, AgentState::Left],
+        "what another incarnation did is not this one's"
+    );
+
+    // A node that comes back says so with what it lost, in one change.
+    let back = RosterChange {
+        joined: vec![remote("b-2", "b", &b)],
+        lost: Some(NodeName::new("b").unwrap()),
+        ..RosterChange::default()
+    };
+    registry.roster(back).await;
+    let there: Vec<_> = registry
+        .load()
+        .candidates(&CapabilityName::new("a.x").unwrap())
+        .map(|entry| entry.id().to_string())
+        .collect();
+    assert_eq!(there, ["here", "b-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_registry_drops_whom_no_link_reaches() {
+    let registry = registry();
+    let (first, ended) = registry.spawn(None).await.unwrap();
+    let (b, c) = (link(), link());
+    let joins = RosterChange {
+        joined: vec![remote("b-1", "b", &b), remote("c-1", "c", &c)],
+        ..RosterChange::default()
+    };
+    registry.roster(joins).await;
+    first.kill();
+    ended.await.unwrap();
+    b.0.store(false, Ordering::Relaxed);
+    registry.spawn(None).await.unwrap();
+    let expected = [("b-1", AgentState::Left), ("c-1", AgentState::Ready)];
+    assert_eq!(
+        listed(&registry),
+        expected.map(|(agent, state)| (agent.to_owned(), state))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_together_is_shown_together_and_before_it_is_told() {
+    const AGENTS: usize = 100;
+    let registry = registry();
+    registry.spawn(None).await.unwrap();
+    let published = tokio::spawn({
+        let mut changes = registry.changes();
+        let registry = registry.clone();
+        async move {
+            let mut times = 0;
+            while ready(&registry.load(), "a.x") < AGENTS {
+                changes.changed().await.unwrap();
+                times += 1;
+            }
+            times
+        }
+    });
+    tokio::task::yield_now().await;
+    let joins = (0..AGENTS).map(|n| {
+        let registry = registry.clone();
+        async move {
+            let card = card(&format!("agent-{n}"), &["a.x"]);
+            let (agent, actor) = (card.id.clone(), bare().await);
+            let joins = Registration::new(card, 1, actor.get_derived());
+            registry.register(joins).await.unwrap();
+            assert!(registry.load().agent(&agent).is_some());
+        }
+    });
+    let mut all: tokio::task::JoinSet<()> = joins.collect();
+    while let Some(joined) = all.join_next().await {
+        joined.unwrap();
+    }
+    let times = published.await.unwrap();
+    assert!(times < AGENTS / 2, "published {times} times");
 }

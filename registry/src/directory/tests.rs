@@ -1,12 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use amcp_protocol::{AgentCard, Effect};
+use amcp_protocol::{AgentCard, Effect, NodeName};
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use serde_json::json;
 
 use super::*;
-use crate::agent::InFlight;
+use crate::agent::{AgentLoad, InFlight};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -37,15 +37,15 @@ fn a_refusal_says_what_to_change_and_changes_nothing() {
     let mut directory = directory(&["one"]);
     let register = |directory: &mut Directory<u64>, card| {
         let before = directory.agents();
-        let refused = directory.register(Registration::new(card, 9, 9), NOW);
+        let refused = directory.register(Registration::new(card, 9, 9_u64), NOW);
         assert_eq!(directory.agents(), before);
         refused.unwrap_err().to_string()
     };
     assert!(register(&mut directory, card("one", &["a.x"])).contains("another id"));
     assert!(register(&mut directory, card("two", &[])).contains("no capability"));
-    let mut unsound = card("two", &["a.x"]);
+    let mut unsound = card("two", &["b.y"]);
     unsound.capabilities[0].result = json!({"type": "strnig"});
-    assert!(register(&mut directory, unsound).contains("result schema of 'a.x'"));
+    assert!(register(&mut directory, unsound).contains("result schema of 'b.y'"));
 
     type Change = fn(&mut Capability);
     let clashes: [(Change, &str); 8] = [
@@ -94,14 +94,14 @@ fn a_refusal_says_what_to_change_and_changes_nothing() {
     let mut wordy = card("two", &["a.x"]);
     wordy.capabilities[0].description = "Other words for the same thing.".into();
     directory
-        .register(Registration::new(wordy, 2, 2), NOW)
+        .register(Registration::new(wordy, 2, 2_u64), NOW)
         .unwrap();
 }
 
 #[test]
 fn asking_twice_to_join_is_joining_once() {
     let mut directory = directory(&["one"]);
-    let again = Registration::new(card("one", &["a.x"]), 1, 1);
+    let again = Registration::new(card("one", &["a.x"]), 1, 1_u64);
     directory.register(again, NOW).unwrap();
     assert_eq!(directory.candidates(&name("a.x")).count(), 1);
     assert!(
@@ -132,7 +132,7 @@ fn an_agent_that_comes_back_may_bring_a_new_contract_when_nobody_else_holds_the_
     let mut directory = directory(&["one", "two"]);
     let mut newer = card("one", &["a.x"]);
     newer.capabilities[0].version = "2.0".into();
-    let newer = Registration::new(newer, 7, 7);
+    let newer = Registration::new(newer, 7, 7_u64);
     directory.leave(&id("one"), 1, NOW);
     assert!(directory.register(newer.clone(), NOW).is_err());
     directory.leave(&id("two"), 2, NOW);
@@ -160,7 +160,7 @@ fn what_a_supervisor_says_stays_when_the_agent_goes() {
     directory.forget(GRACE * 10);
     assert_eq!(state(&directory), AgentState::GivenUp);
     directory
-        .register(Registration::new(card("one", &["a.x"]), 3, 3), NOW)
+        .register(Registration::new(card("one", &["a.x"]), 3, 3_u64), NOW)
         .unwrap();
     assert_eq!(state(&directory), AgentState::Ready);
 }
@@ -174,7 +174,7 @@ fn an_agent_that_never_came_up_is_listed_all_the_same() {
     let json = serde_json::to_value(&agents[0]).unwrap();
     assert_eq!(json["state"], "given_up");
     directory
-        .register(Registration::new(card("broken", &["a.x"]), 1, 1), NOW)
+        .register(Registration::new(card("broken", &["a.x"]), 1, 1_u64), NOW)
         .unwrap();
     assert_eq!(directory.agents().len(), 1);
 }
@@ -191,7 +191,6 @@ fn work_goes_to_the_less_loaded_of_two() {
         directory
             .choose(&name("a.x"), &[], random)
             .unwrap()
-            .entry
             .id()
             .clone()
     };
@@ -218,10 +217,42 @@ fn an_agent_to_avoid_is_chosen_only_when_it_is_the_last() {
         let choice = directory
             .choose(&name("a.x"), &[id("one")], random)
             .unwrap();
-        assert_eq!(choice.entry.id(), &id("two"));
+        assert_eq!(choice.id(), &id("two"));
         let last = directory.choose(&name("a.x"), &[id("one"), id("two")], random);
         assert!(last.is_some());
     }
+}
+
+#[test]
+fn an_agent_of_this_node_is_preferred_until_one_elsewhere_has_less_to_do() {
+    let mut directory = directory(&["here-1", "here-2"]);
+    for (port, agent) in [(11, "there-1"), (12, "there-2")] {
+        let joins = Registration::new(card(agent, &["a.x"]), port, port);
+        let node = NodeName::new("b").unwrap();
+        directory.register(joins.on(node), NOW).unwrap();
+    }
+    let chosen = |directory: &Directory<u64>| -> BTreeSet<String> {
+        let all = (0..200_u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let chosen = all.filter_map(|random| directory.choose(&name("a.x"), &[], random));
+        chosen.map(|entry| entry.id().to_string()).collect()
+    };
+    let set = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    assert_eq!(chosen(&directory), set(&["here-1", "here-2"]));
+
+    let agent = |id_: &str| Arc::clone(directory.agent(&id(id_)).unwrap());
+    let busy = [agent("here-1"), agent("here-2")].map(|entry| entry.begin());
+    assert_eq!(chosen(&directory), set(&["there-1", "there-2"]));
+    let _even = [agent("there-1"), agent("there-2")].map(|entry| entry.begin());
+    assert_eq!(chosen(&directory), set(&["here-1", "here-2"]));
+
+    let _busier = agent("here-1").begin();
+    let all_here = [id("here-1"), id("here-2")];
+    let elsewhere = directory.choose(&name("a.x"), &all_here, 7).unwrap();
+    assert!(
+        elsewhere.node.is_some(),
+        "whoever failed is avoided here too"
+    );
+    drop(busy);
 }
 
 /// The directory, defined by looking at everything each time.
@@ -397,7 +428,7 @@ impl Sut {
             assert!(ready.is_empty(), "nobody was chosen of {ready:?}");
             return;
         };
-        let port = choice.entry.port;
+        let port = choice.port;
         let others: BTreeSet<_> = ready.difference(avoid).copied().collect();
         let eligible = if others.is_empty() { &ready } else { &others };
         assert!(
@@ -410,7 +441,7 @@ impl Sut {
             eligible.len() < 2 || !heaviest,
             "the one with most to do was chosen"
         );
-        self.in_flight.push(choice.entry.begin());
+        self.in_flight.push(choice.begin());
     }
 }
 

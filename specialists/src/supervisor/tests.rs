@@ -8,14 +8,12 @@ use amcp_protocol::{
     AgentCard, Capability, CapabilityName, ErrorCode, Failure, Grant, RequestId, TaskId,
     TaskRequest, TaskResponse,
 };
-use amcp_registry::{AgentMsg, AgentPort, Agents, EventBus, Restart, TaskKey, Wire};
-use ractor::message::SerializedMessage;
-use ractor::{ActorStatus, BytesConvertable, Message};
+use amcp_registry::{AgentPort, Agents, AnswerPort, EventBus, Restart, TaskKey};
+use ractor::ActorStatus;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::shell::ShellMsg;
 use crate::specialist::{Context, Task};
 
 /// What a probe's handlers share with the test.
@@ -155,6 +153,7 @@ fn request(task: &str, act: &str) -> TaskRequest {
         deadline_ms: 600_000,
         traceparent: None,
         grant: Arc::default(),
+        lineage: Arc::default(),
         capability: CapabilityName::new("probe.do").unwrap(),
         params: json!({"act": act}),
     }
@@ -174,7 +173,7 @@ fn key(task: &str) -> TaskKey {
     }
 }
 
-type Answer = oneshot::Receiver<Wire<TaskResponse>>;
+type Answer = oneshot::Receiver<TaskResponse>;
 
 /// The code of a failure; `None` for a result.
 async fn code(answer: Answer) -> Option<ErrorCode> {
@@ -182,13 +181,7 @@ async fn code(answer: Answer) -> Option<ErrorCode> {
 }
 
 async fn failure(answer: Answer) -> Option<Failure> {
-    match soon(answer)
-        .await
-        .expect("an answer")
-        .open()
-        .unwrap()
-        .outcome
-    {
+    match soon(answer).await.expect("an answer").outcome {
         TaskOutcome::Done(_) => None,
         TaskOutcome::Failed(failure) => Some(failure),
     }
@@ -200,9 +193,8 @@ impl Mesh {
     }
 
     fn send(&self, task: TaskRequest) -> Answer {
-        let (reply, answer) = oneshot::channel();
-        let execute = AgentMsg::Execute(Wire::new(task), reply.into());
-        self.port().send_message(execute).unwrap();
+        let (port, answer) = AnswerPort::channel();
+        self.port().execute(task, port).unwrap();
         answer
     }
 
@@ -231,9 +223,7 @@ impl Mesh {
     }
 
     fn cancel(&self, task: &str) {
-        self.port()
-            .send_message(AgentMsg::Cancel(Wire::new(key(task))))
-            .unwrap();
+        self.port().cancel(key(task));
     }
 
     fn status(&self) -> AgentStatus {
@@ -258,12 +248,7 @@ impl Mesh {
 #[tokio::test(start_paused = true)]
 async fn a_task_is_done_and_its_answer_says_which() {
     let mesh = mesh(|spec| spec).await;
-    let response = mesh
-        .send(request("t1", "echo"))
-        .await
-        .unwrap()
-        .open()
-        .unwrap();
+    let response = mesh.send(request("t1", "echo")).await.unwrap();
     assert_eq!(response.outcome, TaskOutcome::Done(json!({"value": 1})));
     assert_eq!((response.agent, response.attempt), (agent(), 1));
     assert_eq!(response.task_id, TaskId::new("t1").unwrap());
@@ -356,12 +341,7 @@ async fn a_panic_costs_its_task_and_nobody_else() {
     mesh.release(1);
     assert_eq!(code(other).await, None);
     mesh.restarted(1).await;
-    let response = mesh
-        .send(request("t4", "echo"))
-        .await
-        .unwrap()
-        .open()
-        .unwrap();
+    let response = mesh.send(request("t4", "echo")).await.unwrap();
     assert_eq!(
         response.outcome,
         TaskOutcome::Done(json!({"value": 2})),
@@ -626,9 +606,9 @@ async fn restart_types_are_kept() {
             };
             let mesh = mesh(|spec| spec.policy(policy)).await;
             if kill {
-                mesh.port().kill();
+                mesh.port().actor().unwrap().kill();
             } else {
-                mesh.port().stop(None);
+                mesh.port().actor().unwrap().stop(None);
             }
             until(&mesh.registry, |agents| {
                 !agents.entries().all(|e| e.is_present())
@@ -737,9 +717,8 @@ async fn a_drain_lets_tasks_end_and_starts_nothing() {
     })
     .await;
     mesh.until(AgentState::Draining).await;
-    let (reply, answer) = oneshot::channel();
-    let late = AgentMsg::Execute(Wire::new(request("t2", "echo")), reply.into());
-    port.send_message(late).unwrap();
+    let (late, answer) = AnswerPort::channel();
+    port.execute(request("t2", "echo"), late).unwrap();
     assert_eq!(code(answer).await, Some(ErrorCode::AgentUnavailable));
     mesh.release(2);
     for answer in running.into_iter().chain([queued]) {
@@ -747,7 +726,7 @@ async fn a_drain_lets_tasks_end_and_starts_nothing() {
     }
     assert_eq!(drained.await.unwrap(), []);
     mesh.until(AgentState::Left).await;
-    assert_eq!(port.get_status(), ActorStatus::Stopped);
+    assert_eq!(port.actor().unwrap().get_status(), ActorStatus::Stopped);
     assert_eq!(mesh.world.made.load(Ordering::Relaxed), 1);
 }
 
@@ -810,48 +789,16 @@ async fn a_drain_ends_who_is_just_starting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_node_can_send_tasks_and_nothing_else() {
-    let mesh = mesh(|spec| spec).await;
-    let cast = |variant: &str, args| SerializedMessage::Cast {
-        variant: variant.into(),
-        args,
-        metadata: None,
-    };
-    for local in ["JobEnded", "Agent", "Started"] {
-        assert!(
-            ShellMsg::deserialize(cast(local, vec![])).is_err(),
-            "{local}"
-        );
-    }
-    assert!(
-        ShellMsg::JobEnded {
-            key: key("t1"),
-            panic: None
-        }
-        .serialize()
-        .is_err()
-    );
-
-    let call = |args| {
-        let (reply, answer) = oneshot::channel();
-        let variant = "Execute".to_owned();
-        let message = SerializedMessage::Call {
-            variant,
-            args,
-            reply: reply.into(),
-            metadata: None,
-        };
-        mesh.port().send_serialized(message).map_err(drop).unwrap();
-        async { Wire::<TaskResponse>::from_bytes(answer.await.unwrap()).open() }
-    };
-    // What the macro writes: each field's length before its bytes.
-    let field = |bytes: Vec<u8>| [(bytes.len() as u64).to_be_bytes().to_vec(), bytes].concat();
-    let response = call(field(Wire::new(request("t1", "echo")).into_bytes()))
-        .await
-        .unwrap();
-    assert_eq!(response.outcome, TaskOutcome::Done(json!({"value": 1})));
-    assert!(
-        call(field(vec![9, 9, 9])).await.is_err(),
-        "a typed refusal, not silence"
-    );
+async fn thousands_of_agents_settle_under_one_supervisor() {
+    const AGENTS: usize = 5_000;
+    let world = Arc::new(World::default());
+    let registry = registry();
+    registry.spawn(None).await.unwrap();
+    let children = (0..AGENTS).map(|n| probe(&format!("probe-{n}"), &world));
+    let config = SupervisorConfig::new(registry.clone(), children.collect());
+    let supervisor = config.start(None).await.unwrap();
+    soon(supervisor.settled()).await;
+    let agents = supervisor.agents();
+    assert_eq!(agents.len(), AGENTS);
+    assert!(agents.iter().all(|a| a.state == AgentState::Ready));
 }
