@@ -1,0 +1,312 @@
+//! Whom to dial, where, and when again.
+
+use std::time::Duration;
+
+use amcp_protocol::NodeName;
+
+use super::{Action, DialFailure, DialId, Membership, Standing, Veto};
+use crate::settings::Seed;
+
+/// First wait before dialling again: a restarted process needs about that.
+const WAIT: Duration = Duration::from_millis(200);
+/// Longest wait: a node that comes back should be found within seconds.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often a name whose nodes are all linked is looked up again: it may stand for more nodes by now.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How long the higher of two names waits for the lower one's dial.
+pub(super) const LET_THE_OTHER_DIAL: Duration = Duration::from_secs(1);
+/// How much longer the higher name waits after a link was lost, which both notice at once.
+const AFTER_YOU: Duration = Duration::from_millis(300);
+
+/// When to try again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Retry {
+    tries: u32,
+    at: Duration,
+}
+
+impl Retry {
+    pub(super) const fn begin(&mut self, at: Duration) {
+        self.tries = 0;
+        self.at = at;
+    }
+
+    /// `chance` is in 0..1. Waits between half and all of a time that doubles.
+    fn again(&mut self, now: Duration, chance: f64) {
+        let wait = WAIT.saturating_mul(1 << self.tries.min(16)).min(WAIT_MAX);
+        self.tries = self.tries.saturating_add(1);
+        self.at = now + wait.mul_f64(0.5 + chance / 2.0);
+    }
+
+    pub(super) fn after_loss(&mut self, now: Duration, proven: bool, first: bool, chance: f64) {
+        if proven {
+            self.tries = 0;
+        }
+        self.again(now, chance);
+        if !first {
+            self.at += AFTER_YOU;
+        }
+    }
+}
+
+/// An attempt under way.
+#[derive(Debug, Clone)]
+pub(super) struct Dial {
+    address: String,
+    whom: Whom,
+    pub(super) began: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Whom {
+    Seed(usize),
+    Member(NodeName),
+}
+
+/// Who was met at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Leads {
+    Here,
+    To(NodeName),
+}
+
+/// A seed and what is known of it.
+#[derive(Debug, Clone)]
+pub(super) struct SeedState {
+    pub(super) seed: Seed,
+    pub(super) addresses: Vec<String>,
+    pub(super) trouble: Option<String>,
+    looking: bool,
+    retry: Retry,
+}
+
+impl SeedState {
+    pub(super) fn new(seed: Seed) -> Self {
+        Self {
+            seed,
+            addresses: Vec::new(),
+            trouble: None,
+            looking: false,
+            retry: Retry::default(),
+        }
+    }
+}
+
+impl Membership {
+    pub(super) fn look_and_dial(&mut self, now: Duration, todo: &mut Vec<Action>) {
+        for index in 0..self.seeds.len() {
+            let Some(seed) = self.seeds.get(index) else {
+                continue;
+            };
+            let met = !seed.addresses.is_empty()
+                && seed.addresses.iter().all(|address| self.is_linked(address));
+            let may_stand_for_more = matches!(seed.seed, Seed::Dns(_));
+            let due = !seed.looking && now >= seed.retry.at && (!met || may_stand_for_more);
+            if let Some(seed) = self.seeds.get_mut(index).filter(|_| due) {
+                seed.looking = true;
+                todo.push(Action::Look(index));
+            }
+        }
+        let due = |member: &super::Member| {
+            member.standing == Standing::Apart && member.dial.is_none() && now >= member.retry.at
+        };
+        let due = self.members.values().filter(|member| due(member));
+        let due: Vec<_> = due.map(|member| member.info.name.clone()).collect();
+        for name in due {
+            self.dial_member(now, &name, todo);
+        }
+    }
+
+    pub(super) fn found(
+        &mut self,
+        now: Duration,
+        index: usize,
+        addresses: Result<Vec<String>, String>,
+        todo: &mut Vec<Action>,
+    ) {
+        let chance = self.rng.f64();
+        let Some(seed) = self.seeds.get_mut(index) else {
+            return;
+        };
+        seed.looking = false;
+        match addresses {
+            Ok(addresses) => seed.addresses = addresses,
+            // What it stood for before still stands.
+            Err(why) => seed.trouble = Some(why),
+        }
+        let addresses = seed.addresses.clone();
+        let met = !addresses.is_empty() && addresses.iter().all(|address| self.is_linked(address));
+        if let Some(seed) = self.seeds.get_mut(index) {
+            if met {
+                seed.trouble = None;
+                seed.retry.begin(now + LOOK_EVERY);
+            } else {
+                seed.retry.again(now, chance);
+            }
+        }
+        for address in addresses {
+            if !self.is_linked(&address)
+                && !self.is_redialled(&address)
+                && self.mode == super::Mode::In
+            {
+                self.dial(now, address, Whom::Seed(index), todo);
+            }
+        }
+    }
+
+    /// Dials where it says that it is, or where it was met as a seed: the one may be reachable when the other is not.
+    fn dial_member(&mut self, now: Duration, name: &NodeName, todo: &mut Vec<Action>) {
+        let chance = self.rng.f64();
+        let to_it = |(_, leads): &(&String, &Leads)| **leads == Leads::To(name.clone());
+        let met_at = self.leads.iter().filter(to_it).map(|(at, _)| at.clone());
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        let mut addresses = vec![member.info.address.clone()];
+        addresses.extend(met_at.filter(|address| *address != member.info.address));
+        let turn = member.retry.tries as usize % addresses.len();
+        let address = addresses.swap_remove(turn);
+        member.retry.again(now, chance);
+        if let Some(other) = self.answers_at(&address, name) {
+            let trouble = format!("{other} answers at its address {address}");
+            if let Some(member) = self.members.get_mut(name) {
+                member.trouble = Some(trouble);
+            }
+        } else {
+            self.dial(now, address, Whom::Member(name.clone()), todo);
+        }
+    }
+
+    fn dial(&mut self, now: Duration, address: String, whom: Whom, todo: &mut Vec<Action>) {
+        if self.dials.values().any(|dial| dial.address == address) {
+            return;
+        }
+        self.next_dial += 1;
+        let id = self.next_dial;
+        if let Whom::Member(name) = &whom
+            && let Some(member) = self.members.get_mut(name)
+        {
+            member.dial = Some(id);
+        }
+        let dial = Dial {
+            address: address.clone(),
+            whom,
+            began: now,
+        };
+        self.dials.insert(id, dial);
+        todo.push(Action::Dial(id, address));
+    }
+
+    /// Whether whoever was met at an address is linked with us, or is us.
+    fn is_linked(&self, address: &str) -> bool {
+        match self.leads.get(address) {
+            None => self.linked_at(address).is_some(),
+            Some(Leads::Here) => true,
+            Some(Leads::To(name)) => self.members.get(name).is_some_and(|m| m.link().is_some()),
+        }
+    }
+
+    /// Whether whoever was met at an address is dialled there anyway, as a member.
+    fn is_redialled(&self, address: &str) -> bool {
+        let Some(Leads::To(name)) = self.leads.get(address) else {
+            return false;
+        };
+        let member = self.members.get(name);
+        member.is_some_and(|member| member.standing == Standing::Apart)
+    }
+
+    fn linked_at(&self, address: &str) -> Option<&NodeName> {
+        let mut linked = self.members.values().filter(|m| m.link().is_some());
+        let there = linked.find(|member| member.info.address == address)?;
+        Some(&there.info.name)
+    }
+
+    /// Who is linked with us from an address that another member had: dialling it would only shake that link.
+    fn answers_at(&self, address: &str, name: &NodeName) -> Option<NodeName> {
+        match self.leads.get(address) {
+            Some(Leads::Here) => Some(self.name.clone()),
+            Some(Leads::To(other)) if other != name && self.is_linked(address) => {
+                Some(other.clone())
+            }
+            Some(Leads::To(_)) | None => self.linked_at(address).cloned(),
+        }
+    }
+
+    /// An attempt found out whom it reached.
+    pub(super) fn learn(&mut self, dial: DialId, name: &NodeName) {
+        let leads = if *name == self.name {
+            Leads::Here
+        } else {
+            Leads::To(name.clone())
+        };
+        if let Some(dial) = self.dials.get(&dial) {
+            self.leads.insert(dial.address.clone(), leads);
+        }
+    }
+
+    /// An attempt reached somebody.
+    pub(super) fn reached(&mut self, now: Duration, id: DialId, name: &NodeName) {
+        self.learn(id, name);
+        let Some(dial) = self.end_dial(id) else {
+            return;
+        };
+        match dial.whom {
+            Whom::Seed(index) => {
+                if let Some(seed) = self.seeds.get_mut(index) {
+                    seed.trouble = None;
+                    seed.retry.begin(now);
+                }
+            }
+            Whom::Member(wanted) if wanted != *name => {
+                self.in_trouble(
+                    &wanted,
+                    format!("{name} answers at its address {}", dial.address),
+                );
+            }
+            Whom::Member(_) => {}
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, id: DialId, failure: DialFailure) {
+        if let Some(by) = &failure.by {
+            self.learn(id, by);
+        }
+        let Some(dial) = self.end_dial(id) else {
+            return;
+        };
+        if failure.veto == Some(Veto::Itself) {
+            self.leads.insert(dial.address, Leads::Here);
+            return;
+        }
+        // That the other side dials too is no trouble.
+        if failure.veto == Some(Veto::Duplicate) {
+            return;
+        }
+        match dial.whom {
+            Whom::Seed(index) => {
+                if let Some(seed) = self.seeds.get_mut(index) {
+                    seed.trouble = Some(failure.text);
+                }
+            }
+            Whom::Member(name) => self.in_trouble(&name, failure.text),
+        }
+    }
+
+    fn end_dial(&mut self, id: DialId) -> Option<Dial> {
+        let dial = self.dials.remove(&id)?;
+        if let Whom::Member(name) = &dial.whom
+            && let Some(member) = self.members.get_mut(name)
+        {
+            member.dial = None;
+        }
+        Some(dial)
+    }
+
+    fn in_trouble(&mut self, name: &NodeName, trouble: String) {
+        if let Some(member) = self.members.get_mut(name)
+            && member.link().is_none()
+        {
+            member.trouble = Some(trouble);
+        }
+    }
+}

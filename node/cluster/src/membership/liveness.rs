@@ -1,0 +1,74 @@
+//! Who has been silent for too long.
+
+use std::time::Duration;
+
+use super::{Action, Cause, LinkId, Membership, News, Phase, READY_TIMEOUT};
+
+/// Three heartbeats of 1 s missed.
+pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
+/// A pause of 3 s and the rest of the second that the last heartbeat was old by then must not evict (4 s), and what is
+/// dead must be found out within 5 s, a tick included.
+pub const EVICT_AFTER: Duration = Duration::from_millis(4500);
+/// Ticks come every 200 ms. One that comes this late shows that we were frozen or starved.
+const LATE: Duration = Duration::from_secs(1);
+
+impl Membership {
+    /// Suspects and evicts the silent, and gives up what does not become usable.
+    ///
+    /// After a late tick the silence that we slept through is forgiven: what was sent to us meanwhile still waits to be read.
+    pub(super) fn listen(
+        &mut self,
+        now: Duration,
+        silences: &[(LinkId, Duration)],
+        todo: &mut Vec<Action>,
+    ) {
+        let gap = now.saturating_sub(self.ticked.unwrap_or(now));
+        let slept = if gap > LATE { gap } else { Duration::ZERO };
+        self.ticked = Some(now);
+        let mut given_up = Vec::new();
+        for member in self.members.values_mut() {
+            let info = &member.info;
+            let Some(link) = member.standing.link_mut() else {
+                continue;
+            };
+            link.forgiven += slept;
+            if link.phase == Phase::Opening {
+                let waited = now.saturating_sub(link.admitted + link.forgiven);
+                if waited >= READY_TIMEOUT {
+                    given_up.push((link.id, Cause::NotReady));
+                }
+                continue;
+            }
+            let Some((_, silence)) = silences.iter().find(|(id, _)| *id == link.id) else {
+                continue;
+            };
+            let heard = now.saturating_sub(*silence);
+            if heard > link.heard + PRECISION {
+                link.heard = heard;
+                // What was heard after the sleep began anew.
+                link.forgiven = slept.min(*silence);
+            }
+            let silence = silence.saturating_sub(link.forgiven);
+            let news = match link.phase {
+                Phase::Suspect if silence < SUSPECT_AFTER => (Phase::Alive, News::Recovered),
+                Phase::Alive if silence >= SUSPECT_AFTER => (Phase::Suspect, News::Suspected),
+                phase @ (Phase::Opening | Phase::Alive | Phase::Suspect) => {
+                    if silence >= EVICT_AFTER {
+                        given_up.push((link.id, Cause::Silent));
+                    }
+                    link.phase = phase;
+                    continue;
+                }
+            };
+            link.phase = news.0;
+            member.since = now;
+            todo.push(Action::Announce(info.clone(), news.1));
+        }
+        for (id, cause) in given_up {
+            self.part(now, id, cause, todo);
+        }
+    }
+}
+
+/// Silences are counted in whole milliseconds: what differs by less is the same byte.
+const PRECISION: Duration = Duration::from_millis(5);
