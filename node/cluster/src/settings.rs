@@ -1,11 +1,24 @@
-//! What a node's links are configured with.
+//! What a node's links are configured with, and whether that is safe. Opens no file and no socket, but looks up hosts.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use amcp_protocol::{AgentCard, NodeName};
 
-use crate::info::Role;
+use crate::ClusterError;
+use crate::info::{Role, split_host_port};
+use crate::transport::check_cookie;
+
+/// A name server that does not answer within this must not hold up a round of dialling: the next round asks again.
+const LOOKUP: Duration = Duration::from_secs(3);
+
+fn wrong(message: String, hint: &str) -> ClusterError {
+    ClusterError {
+        message,
+        hint: Some(hint.to_owned()),
+    }
+}
 
 /// Where other nodes are looked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -16,11 +29,113 @@ pub enum Seed {
     Dns(String),
 }
 
+impl Seed {
+    /// Reads `host:port` or `dns:host:port`.
+    ///
+    /// # Errors
+    /// It says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, ClusterError> {
+        let (seed, address): (fn(String) -> Self, _) = match text.strip_prefix("dns:") {
+            Some(address) => (Self::Dns, address),
+            None => (Self::Host, text),
+        };
+        split_host_port(address).map_err(|reason| {
+            wrong(
+                format!("no node can be joined at {text:?}: {reason}"),
+                "write --join HOST:PORT for one node, --join dns:HOST:PORT for every address of a name",
+            )
+        })?;
+        Ok(seed(address.to_owned()))
+    }
+
+    /// `host:port`.
+    fn address(&self) -> &str {
+        match self {
+            Self::Host(address) | Self::Dns(address) => address,
+        }
+    }
+
+    /// Whether it is surely on this machine.
+    fn is_loopback(&self) -> bool {
+        let host = split_host_port(self.address()).map(|(host, _)| host);
+        host.is_ok_and(|host| match host.parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical().is_loopback(),
+            Err(_) => host == "localhost",
+        })
+    }
+}
+
+/// Looks up the addresses of a seed: all that it has, each once. Those of a [`Seed::Host`] are ways to one node, best first
+/// (`localhost` is often `[::1]`, then `127.0.0.1`, and the node listens on one of them).
+///
+/// # Errors
+/// The host is not known, or the name server does not answer.
+pub async fn resolve(seed: &Seed) -> Result<Vec<SocketAddr>, ClusterError> {
+    let address = seed.address();
+    let unknown = |reason: String| {
+        wrong(
+            format!("the host of {address} cannot be looked up: {reason}"),
+            "check the name; it is looked up again before each round",
+        )
+    };
+    let found = tokio::time::timeout(LOOKUP, tokio::net::lookup_host(address))
+        .await
+        .map_err(|_| unknown(format!("no answer within {} s", LOOKUP.as_secs())))?
+        .map_err(|error| unknown(error.to_string()))?;
+    let mut addresses = Vec::new();
+    for address in found {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(unknown("it has no address".to_owned()));
+    }
+    Ok(addresses)
+}
+
 /// Which capabilities the agents of which node may offer here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowList(pub Vec<(NodeName, Vec<String>)>);
 
 impl AllowList {
+    /// Reads entries such as `finance-1=finance.*,sql.query`: a node's name and what its agents may offer, where `*` at the
+    /// end stands for anything. `finance-1=` allows nothing.
+    ///
+    /// # Errors
+    /// It says which entry is wrong.
+    pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, ClusterError> {
+        let mut list: Vec<(NodeName, Vec<String>)> = Vec::new();
+        for entry in entries {
+            let unclear = |reason: &str| {
+                wrong(
+                    format!("the allow-list entry {entry:?} is wrong: {reason}"),
+                    "write NODE=CAPABILITY,CAPABILITY, such as finance-1=finance.*",
+                )
+            };
+            let (node, globs) = entry
+                .split_once('=')
+                .ok_or_else(|| unclear("it has no '='"))?;
+            let node = NodeName::new(node.trim()).map_err(|error| unclear(&error.to_string()))?;
+            if list.iter().any(|(name, _)| *name == node) {
+                return Err(unclear("there is another entry for this node"));
+            }
+            let globs: Vec<String> = globs
+                .split(',')
+                .map(|glob| glob.trim().to_owned())
+                .collect();
+            let globs: Vec<String> = globs.into_iter().filter(|glob| !glob.is_empty()).collect();
+            let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            for glob in &globs {
+                if !glob.strip_suffix('*').unwrap_or(glob).chars().all(fits) {
+                    return Err(unclear("'*' may only be at the end of a capability's name"));
+                }
+            }
+            list.push((node, globs));
+        }
+        Ok(Self(list))
+    }
+
     /// The first capability of a card that the node may not offer. A node that the list does not name may offer anything; an
     /// empty list names nobody.
     #[must_use]
@@ -73,4 +188,183 @@ pub struct ClusterSettings {
     pub insecure: bool,
     /// Which capabilities the agents of which node may offer here.
     pub allow: AllowList,
+}
+
+impl ClusterSettings {
+    /// Says whether it is safe to run with them: a cookie that cannot be guessed, and encryption wherever the way leads
+    /// beyond this machine. Whether the files are any good is seen when they are loaded.
+    ///
+    /// # Errors
+    /// What is not safe, and what to do about it.
+    pub fn check(&self) -> Result<(), ClusterError> {
+        check_cookie(&self.cookie).map_err(|error| {
+            wrong(
+                error.to_string(),
+                "put it into a file and give every node --cookie-file FILE, or set AMCP_COOKIE",
+            )
+        })?;
+        if let Some(advertise) = &self.advertise {
+            split_host_port(advertise).map_err(|reason| {
+                wrong(
+                    format!("other nodes cannot dial {reason}"),
+                    "give the address as others reach it, HOST:PORT",
+                )
+            })?;
+        }
+        if self.tls.is_some() || self.insecure {
+            return Ok(());
+        }
+        let hint = "set up mutual TLS with `amcp cluster certs init` and `issue`; --insecure allows plain TCP, \
+                    readable and forgeable by whoever is on the way";
+        if !self.bind.ip().to_canonical().is_loopback() {
+            let message = format!(
+                "{} is reachable from other machines, and there is no TLS",
+                self.bind
+            );
+            return Err(wrong(message, hint));
+        }
+        match self.seeds.iter().find(|seed| !seed.is_loopback()) {
+            Some(seed) => Err(wrong(
+                format!(
+                    "{} is not on this machine, and there is no TLS",
+                    seed.address()
+                ),
+                hint,
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::load_or_make_cookie;
+
+    #[test]
+    fn seeds_are_read_or_the_mistake_is_named() {
+        assert_eq!(Seed::parse("a:7000").unwrap(), Seed::Host("a:7000".into()));
+        assert_eq!(
+            Seed::parse("dns:a.b:7000").unwrap(),
+            Seed::Dns("a.b:7000".into())
+        );
+        assert_eq!(
+            Seed::parse("[::1]:7000").unwrap(),
+            Seed::Host("[::1]:7000".into())
+        );
+        for (text, says) in [
+            ("a", "no port"),
+            (":7000", "no host"),
+            ("dns:a:x", "port is not a number"),
+            ("::1:7000", "brackets"),
+            ("http://a:7000", "brackets"),
+        ] {
+            let error = Seed::parse(text).unwrap_err();
+            assert!(error.message.contains(says), "{error}");
+            assert!(error.hint.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn seeds_are_looked_up() {
+        let found = resolve(&Seed::Host("127.0.0.1:7000".into())).await.unwrap();
+        assert_eq!(found, ["127.0.0.1:7000".parse().unwrap()]);
+        let error = resolve(&Seed::Dns("no.such.host.invalid:7000".into()))
+            .await
+            .unwrap_err();
+        assert!(error.message.contains("no.such.host.invalid"), "{error}");
+    }
+
+    #[test]
+    fn allow_lists_are_read_or_the_mistake_is_named() {
+        let list = AllowList::parse(["a=x.y,z.*", "b="]).unwrap();
+        let node = |name| NodeName::new(name).unwrap();
+        let globs = vec!["x.y".to_owned(), "z.*".to_owned()];
+        assert_eq!(list.0, [(node("a"), globs), (node("b"), vec![])]);
+        for entry in ["a", "A=x", "=x", "a=*.x", "a=x y"] {
+            let error = AllowList::parse([entry]).unwrap_err();
+            assert!(error.message.contains(entry), "{error}");
+        }
+        assert!(AllowList::parse(["a=x", "a=y"]).is_err());
+    }
+
+    fn settings() -> ClusterSettings {
+        let dir = tempfile::tempdir().unwrap();
+        ClusterSettings {
+            name: NodeName::new("a").unwrap(),
+            roles: vec![],
+            domain: None,
+            bind: "127.0.0.1:0".parse().unwrap(),
+            advertise: None,
+            http: None,
+            seeds: vec![],
+            cookie: load_or_make_cookie(&dir.path().join("cookie")).unwrap(),
+            tls: None,
+            insecure: false,
+            allow: AllowList::default(),
+        }
+    }
+
+    #[test]
+    fn plain_tcp_stays_on_this_machine_unless_insecure() {
+        let local = [
+            "127.0.0.1:1",
+            "[::1]:1",
+            "localhost:1",
+            "[::ffff:127.0.0.1]:1",
+        ];
+        let seeds = local.map(|seed| Seed::parse(seed).unwrap()).to_vec();
+        ClusterSettings {
+            seeds,
+            ..settings()
+        }
+        .check()
+        .unwrap();
+        let far = [
+            ClusterSettings {
+                bind: "0.0.0.0:0".parse().unwrap(),
+                ..settings()
+            },
+            ClusterSettings {
+                bind: "[::]:0".parse().unwrap(),
+                ..settings()
+            },
+            ClusterSettings {
+                seeds: vec![Seed::Host("10.0.0.7:1".into())],
+                ..settings()
+            },
+            ClusterSettings {
+                seeds: vec![Seed::Dns("host-a:1".into())],
+                ..settings()
+            },
+        ];
+        for settings in far {
+            let error = settings.check().unwrap_err();
+            assert!(error.message.contains("no TLS"), "{error}");
+            ClusterSettings {
+                insecure: true,
+                ..settings.clone()
+            }
+            .check()
+            .unwrap();
+            let files = TlsFiles {
+                ca: "".into(),
+                cert: "".into(),
+                key: "".into(),
+            };
+            ClusterSettings {
+                tls: Some(files),
+                ..settings
+            }
+            .check()
+            .unwrap();
+        }
+        let cookie = "secret".to_owned();
+        let weak = ClusterSettings {
+            cookie,
+            insecure: true,
+            ..settings()
+        };
+        assert!(weak.check().unwrap_err().message.contains("too weak"));
+    }
 }

@@ -31,7 +31,8 @@ pub use dial::{DialError, dial};
 pub use greeting::{PROTOCOL_VERSION, Refusal};
 pub use tls::{COMMON_NAME, Tls, TlsError, never_tls};
 
-pub(crate) use cookie::random_bytes;
+pub(crate) use cookie::{random_bytes, write_secret};
+pub(crate) use tls::{certificates, check};
 
 /// Asked before a connection is used: may this peer come in? The flag says whether this node dialled. Between the answer and
 /// the connection's arrival the other side may still vanish, so nothing may be reserved by asking.
