@@ -1,6 +1,8 @@
-//! The work that every bench measures: three capabilities, and plans of known shapes over them.
-//!
-//! Measures nothing itself.
+//! What benches share: the work (three capabilities, and plans of known shapes over them), the load, the report.
+
+pub mod load;
+pub mod memory;
+pub mod report;
 
 use std::sync::Arc;
 

@@ -23,6 +23,7 @@ Maintainers' commands of AMCP
   cargo xtask test             formatting, tidy, licences, clippy, doctests, tests: all that CI runs
   cargo xtask tidy             the rules of the house that can be checked by reading the sources
   cargo xtask bench [--quick]  the mesh beside bare ractor, over HTTP, under overload, from a cold start (release build)
+  cargo xtask bench --cluster  the links between nodes beside bare ractor_cluster; many agents
 ";
 
 fn main() -> ExitCode {

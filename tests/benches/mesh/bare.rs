@@ -6,12 +6,11 @@
 
 use std::sync::Arc;
 
+use amcp_tests::bench::load::{Fate, Mesh};
 use amcp_tests::bench::{LONG, Shape};
 use futures_util::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent, call};
 use tokio::sync::{Semaphore, oneshot};
-
-use crate::load::{Fate, Mesh};
 
 pub(crate) struct Bare {
     root: ActorRef<Nothing>,
@@ -155,6 +154,8 @@ impl Bare {
 }
 
 impl Mesh for Bare {
+    type Question = Shape;
+
     async fn ask(&self, shape: Shape) -> Fate {
         let (reply, answer) = oneshot::channel();
         let running = Running {

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::load::{Fate, Open, Sample};
+use amcp_tests::bench::load::{Fate, Open, Sample};
 
 /// One request and its response.
 struct Connection {

@@ -12,11 +12,8 @@
 
 mod bare;
 mod http;
-mod load;
-mod memory;
 mod node;
 mod ours;
-mod report;
 
 /// As in the `amcp` binary.
 #[global_allocator]
@@ -30,11 +27,11 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use amcp_tests::bench::Shape;
+use amcp_tests::bench::load::{self, Fate, Mesh, Open, Sample, median};
+use amcp_tests::bench::report::{Goal, Report};
+use amcp_tests::bench::{Shape, memory};
 use bare::Bare;
-use load::{Fate, Mesh, Open, Sample, median};
 use ours::Ours;
-use report::{Goal, Report};
 
 /// How long and how often is measured.
 #[derive(Debug, Clone, Copy)]
@@ -99,8 +96,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let runs = |section: &str| wanted.is_empty() || wanted.iter().any(|word| *word == section);
 
-    let mut report = Report::default();
-    report.note(machine());
+    let mut report = Report::new("mesh", "bare ractor");
+    report.note(load::machine());
     // What is cold first: it needs a quiet machine.
     if runs("cold") {
         let outcome = cold(&mut report, effort);
@@ -130,20 +127,6 @@ fn measured(report: &mut Report, what: &str, outcome: Result<(), Box<dyn Error>>
         eprintln!("error: {what}: {error}");
         report.note(format!("**{what} was not measured to its end**: {error}"));
     }
-}
-
-/// What the figures were measured on.
-fn machine() -> String {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let cpus = read("/proc/cpuinfo");
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown processor", |(_, model)| model);
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let load = read("/proc/loadavg");
-    let load = load.split(' ').next().unwrap_or_default();
-    format!("{cores} cores of {model}; load average at the start {load}")
 }
 
 fn cold(report: &mut Report, effort: Effort) -> Result<(), Box<dyn Error>> {
@@ -234,17 +217,15 @@ async fn spin(who: &str, in_flight: usize) {
         let bare = Arc::new(Bare::start(gate).await);
         load::closed(&bare, shape, in_flight, duration).await
     };
-    println!(
-        "{} requests, {:.0}/s, p50 {:.1} µs, {:.1} µs of processor time each",
-        sample.answered(),
-        sample.rate(),
-        sample.percentile_us(0.5),
-        sample.processor_us()
-    );
+    println!("{}", sample.summary());
 }
 
 /// Resident bytes per request while `count` of them wait for a gate.
-async fn held<M: Mesh>(mesh: Arc<M>, gate: Arc<Semaphore>, count: usize) -> Option<f64> {
+async fn held<M: Mesh<Question = Shape>>(
+    mesh: Arc<M>,
+    gate: Arc<Semaphore>,
+    count: usize,
+) -> Option<f64> {
     // Through everything once, so that what is set up once is not counted per request.
     mesh.ask(Shape::Diamond).await;
     gate.forget_permits(1);

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{http, memory};
+use amcp_tests::bench::memory;
+
+use crate::http;
 
 /// A query that the embedded planner places at once and whose specialist only computes.
 pub(crate) const QUERY: &str = "What is 17 * 23?";

@@ -17,11 +17,10 @@ use amcp_registry::{EventBus, RegistryHandle};
 use amcp_specialists::{
     ChildSpec, Context, Specialist, SupervisorConfig, SupervisorHandle, Task, async_trait,
 };
+use amcp_tests::bench::load::{Fate, Mesh};
 use amcp_tests::bench::{Shape, capabilities, catalogue, limits, plan};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
-
-use crate::load::{Fate, Mesh};
 
 pub(crate) struct Ours {
     orchestrator: OrchestratorHandle,
@@ -72,6 +71,8 @@ impl Ours {
 }
 
 impl Mesh for Ours {
+    type Question = Shape;
+
     async fn ask(&self, shape: Shape) -> Fate {
         match self.orchestrator.ask(UserRequest::new(shape.name()), None) {
             Ok(ticket) => {

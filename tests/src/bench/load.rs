@@ -6,20 +6,19 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use amcp_tests::bench::Shape;
 use tokio::task::JoinSet;
 
-use crate::memory;
+use super::memory;
 
 /// What a run of load showed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sample {
+pub struct Sample {
     /// How long each accepted request took, ascending.
     latencies: Vec<Duration>,
     /// How many requests were refused.
-    pub(crate) refused: usize,
+    pub refused: usize,
     /// How many requests the generator could not even send, because all its connections were in use.
-    pub(crate) unsent: usize,
+    pub unsent: usize,
     elapsed: Duration,
     /// The processor time that it took, of the generator too.
     processor: Option<Duration>,
@@ -27,33 +26,39 @@ pub(crate) struct Sample {
 
 /// What became of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
+    /// It was answered.
     Answered,
+    /// It was refused at the entrance.
     Refused,
 }
 
 /// Whoever can be asked: ours, or bare ractor.
-pub(crate) trait Mesh: Send + Sync + 'static {
+pub trait Mesh: Send + Sync + 'static {
+    /// What can be asked.
+    type Question: Copy + Send + 'static;
+
     /// Asks and waits for the answer.
-    fn ask(&self, shape: Shape) -> impl Future<Output = Fate> + Send;
+    fn ask(&self, question: Self::Question) -> impl Future<Output = Fate> + Send;
+
+    /// The processor time that it has used so far, whichever processes it runs in.
+    fn processor(&self) -> Option<Duration> {
+        memory::processor()
+    }
 }
 
 /// What open-loop load showed, with two clocks: the generator shares the cores with what it drives, and comes late itself.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub struct Open {
     /// From when a request was really sent.
-    pub(crate) sent: Sample,
+    pub sent: Sample,
     /// From when it was due.
-    pub(crate) due: Sample,
+    pub due: Sample,
 }
 
 impl Open {
     /// From what became of each request, and how long that took from when it was sent and from when it was due.
-    pub(crate) fn new(
-        fates: Vec<(Fate, Duration, Duration)>,
-        unsent: usize,
-        elapsed: Duration,
-    ) -> Self {
+    pub fn new(fates: Vec<(Fate, Duration, Duration)>, unsent: usize, elapsed: Duration) -> Self {
         let (sent, due) = fates
             .into_iter()
             .map(|(fate, sent, due)| ((fate, sent), (fate, due)))
@@ -66,7 +71,9 @@ impl Open {
 }
 
 impl Sample {
-    pub(crate) fn new(fates: Vec<(Fate, Duration)>, unsent: usize, elapsed: Duration) -> Self {
+    /// From what became of each request and how long it took.
+    #[must_use]
+    pub fn new(fates: Vec<(Fate, Duration)>, unsent: usize, elapsed: Duration) -> Self {
         let refused = fates.iter().filter(|(fate, _)| *fate == Fate::Refused);
         let refused = refused.count();
         let answered = fates
@@ -84,24 +91,37 @@ impl Sample {
     }
 
     /// Answered requests.
-    pub(crate) fn answered(&self) -> usize {
+    pub fn answered(&self) -> usize {
         self.latencies.len()
     }
 
     /// Answered requests per second.
-    pub(crate) fn rate(&self) -> f64 {
+    pub fn rate(&self) -> f64 {
         self.answered() as f64 / self.elapsed.as_secs_f64()
     }
 
     /// Processor time per answered request, in microseconds.
-    pub(crate) fn processor_us(&self) -> f64 {
+    pub fn processor_us(&self) -> f64 {
         self.processor.map_or(f64::NAN, |processor| {
             processor.as_secs_f64() * 1e6 / self.answered() as f64
         })
     }
 
+    /// All of it in one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        format!(
+            "{} requests, {:.0}/s, p50 {:.1} µs, p99 {:.1} µs, {:.1} µs of processor time each",
+            self.answered(),
+            self.rate(),
+            self.percentile_us(0.5),
+            self.percentile_us(0.99),
+            self.processor_us()
+        )
+    }
+
     /// The latency that a share of the answered requests stayed within, in microseconds.
-    pub(crate) fn percentile_us(&self, share: f64) -> f64 {
+    pub fn percentile_us(&self, share: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
         let index = (last as f64 * share).round() as usize;
         let latency = self.latencies.get(index).copied().unwrap_or_default();
@@ -110,19 +130,19 @@ impl Sample {
 }
 
 /// The middle value.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Closed loop: `in_flight` askers, each of which asks again as soon as it has its answer.
-pub(crate) async fn closed<M: Mesh>(
+pub async fn closed<M: Mesh>(
     mesh: &Arc<M>,
-    shape: Shape,
+    question: M::Question,
     in_flight: usize,
     duration: Duration,
 ) -> Sample {
-    let (start, used) = (Instant::now(), memory::processor());
+    let (start, used) = (Instant::now(), mesh.processor());
     let mut askers = JoinSet::new();
     for _ in 0..in_flight {
         let mesh = mesh.clone();
@@ -130,14 +150,15 @@ pub(crate) async fn closed<M: Mesh>(
             let mut fates = Vec::new();
             while start.elapsed() < duration {
                 let asked = Instant::now();
-                let fate = mesh.ask(shape).await;
+                let fate = mesh.ask(question).await;
                 fates.push((fate, asked.elapsed()));
             }
             fates
         });
     }
     let fates = askers.join_all().await.concat();
-    let used = memory::processor()
+    let used = mesh
+        .processor()
         .zip(used)
         .map(|(after, before)| after.saturating_sub(before));
     Sample {
@@ -147,9 +168,9 @@ pub(crate) async fn closed<M: Mesh>(
 }
 
 /// Open loop: `rate` requests a second, whether or not earlier ones were answered.
-pub(crate) async fn open<M: Mesh>(
+pub async fn open<M: Mesh>(
     mesh: &Arc<M>,
-    shape: Shape,
+    question: M::Question,
     rate: f64,
     duration: Duration,
 ) -> Open {
@@ -163,7 +184,7 @@ pub(crate) async fn open<M: Mesh>(
             let mesh = mesh.clone();
             asked.spawn(async move {
                 let sent = Instant::now();
-                (mesh.ask(shape).await, sent.elapsed(), due.elapsed())
+                (mesh.ask(question).await, sent.elapsed(), due.elapsed())
             });
             sent += 1;
             due = start + Duration::from_secs_f64(f64::from(sent) / rate);
@@ -177,4 +198,19 @@ pub(crate) async fn open<M: Mesh>(
     let elapsed = start.elapsed();
     fates.extend(asked.join_all().await);
     Open::new(fates, 0, elapsed)
+}
+
+/// What the figures were measured on.
+#[must_use]
+pub fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown processor", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("{cores} cores of {model}; load average at the start {load}")
 }

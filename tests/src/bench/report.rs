@@ -2,6 +2,11 @@
 //!
 //! Judges against a goal and goes on; nothing here fails a run.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "a bench shows its figures as they come"
+)]
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -9,8 +14,10 @@ use serde_json::{Value, json};
 
 /// What a figure should be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Goal {
+pub enum Goal {
+    /// So much or more.
     AtLeast(f64),
+    /// So much or less.
     AtMost(f64),
     /// Shown for comparison.
     None,
@@ -35,8 +42,10 @@ impl Goal {
 }
 
 /// All figures of a run, in the order in which they were measured.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
+#[derive(Debug)]
+pub struct Report {
+    bench: &'static str,
+    yardstick: &'static str,
     rows: Vec<Row>,
     notes: Vec<String>,
 }
@@ -51,8 +60,19 @@ struct Row {
 }
 
 impl Report {
-    /// Adds a figure of ours and, where it was measured, that of bare ractor.
-    pub(crate) fn add(
+    /// Nothing measured yet by the bench of this name, beside the figures of a yardstick.
+    #[must_use]
+    pub fn new(bench: &'static str, yardstick: &'static str) -> Self {
+        Self {
+            bench,
+            yardstick,
+            rows: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Adds a figure of ours and, where it was measured, that of the yardstick.
+    pub fn add(
         &mut self,
         what: impl Into<String>,
         unit: &'static str,
@@ -71,13 +91,16 @@ impl Report {
     }
 
     /// Adds what a reader needs to know about a figure.
-    pub(crate) fn note(&mut self, note: impl Into<String>) {
+    pub fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
-    pub(crate) fn markdown(&self) -> String {
-        let mut text = String::from(
-            "| what | ours | bare ractor | ours ÷ bare | goal | |\n|---|--:|--:|--:|--:|---|\n",
+    /// The table and the notes, for people.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let mut text = format!(
+            "| what | ours | {} | ours ÷ bare | goal | |\n|---|--:|--:|--:|--:|---|\n",
+            self.yardstick
         );
         for row in &self.rows {
             let (bare, ratio) = row.bare.map_or_else(Default::default, |bare| {
@@ -114,11 +137,14 @@ impl Report {
     }
 
     /// Writes the JSON and says where.
-    pub(crate) fn save(&self) -> std::io::Result<PathBuf> {
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn save(&self) -> std::io::Result<PathBuf> {
         // Beside the build: benches are run with the package's folder as the current one.
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
         std::fs::create_dir_all(&folder)?;
-        let file = folder.canonicalize()?.join("mesh.json");
+        let file = folder.canonicalize()?.join(format!("{}.json", self.bench));
         std::fs::write(&file, format!("{:#}\n", self.json()))?;
         Ok(file)
     }

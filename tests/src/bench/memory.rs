@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 /// Resident bytes of this process.
-pub(crate) fn resident() -> Option<u64> {
+#[must_use]
+pub fn resident() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     // The page size of x86-64; where pages are larger this understates.
@@ -13,7 +14,8 @@ pub(crate) fn resident() -> Option<u64> {
 }
 
 /// A line of /proc/PID/status in bytes, such as `VmHWM` (most ever resident).
-pub(crate) fn status(pid: u32, key: &str) -> Option<u64> {
+#[must_use]
+pub fn status(pid: u32, key: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with(key))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
@@ -22,8 +24,15 @@ pub(crate) fn status(pid: u32, key: &str) -> Option<u64> {
 
 /// The processor time that this process has used, in steps of 10 ms. Unlike the time on the clock it does not grow when
 /// something else keeps the machine busy.
-pub(crate) fn processor() -> Option<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+#[must_use]
+pub fn processor() -> Option<Duration> {
+    processor_of("self")
+}
+
+/// The same of another process, by its id.
+#[must_use]
+pub fn processor_of(pid: &str) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold spaces; user and system time are the 12th and 13th field after it.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut ticks = fields

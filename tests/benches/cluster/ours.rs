@@ -1,0 +1,249 @@
+//! The mesh as nodes run it: an orchestrator here, its three specialists in another process, linked.
+//!
+//! Deadlines, policy checks, schemas of params and results, progress events, retries, deduplication and the composed
+//! answer are all there; only the plans are compiled beforehand.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use amcp_cluster::{AllowList, Cluster, ClusterSettings, Desk, Role, Seed};
+use amcp_orchestrator::{
+    OrchestratorHandle, Planned, Planner, PlanningError, PlanningInput, Settings,
+};
+use amcp_plan::{NoFill, Plan, Rules, compile};
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{
+    AgentCard, AnswerState, Capability, Contract, Failure, NodeName, RequestId, UserRequest,
+};
+use amcp_registry::{AgentState, EventBus, RegistryHandle};
+use amcp_specialists::{
+    ChildSpec, Context, Specialist, SupervisorConfig, SupervisorHandle, Task, async_trait,
+};
+use amcp_tests::bench::load::{Fate, Mesh};
+use amcp_tests::bench::{Shape, capabilities, limits, memory, proposal};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::PAYLOADS;
+use crate::worker::{self, Worker};
+
+/// What all nodes know.
+const COOKIE: &str = "90bd5e3c7f1a4286b1c8d2e4f6a7359b";
+/// How long the nodes may take to know each other.
+const MEET: Duration = Duration::from_secs(10);
+
+pub(crate) struct Ours {
+    orchestrator: OrchestratorHandle,
+    _cluster: Cluster,
+    worker: Worker,
+}
+
+/// A node without orchestrators to ask.
+#[derive(Debug)]
+struct NoDesk;
+
+impl Desk for NoDesk {
+    fn request(&self, _: RequestId) -> Option<Value> {
+        None
+    }
+
+    fn cancel(&self, _: RequestId) -> bool {
+        false
+    }
+}
+
+/// Links this process to others.
+pub(crate) async fn link(
+    name: &str,
+    role: Role,
+    seed: Option<&str>,
+    registry: &RegistryHandle,
+) -> Result<Cluster, Box<dyn Error>> {
+    let settings = ClusterSettings {
+        name: NodeName::new(name)?,
+        roles: vec![role],
+        domain: None,
+        bind: (Ipv4Addr::LOCALHOST, 0).into(),
+        advertise: None,
+        http: None,
+        seeds: seed
+            .map(|seed| Seed::Host(seed.to_owned()))
+            .into_iter()
+            .collect(),
+        cookie: COOKIE.to_owned(),
+        tls: None,
+        insecure: false,
+        allow: AllowList::default(),
+    };
+    let cluster = Cluster::bind(settings, registry.clone(), Arc::new(NoDesk)).await?;
+    cluster.spawn(None).await?;
+    Ok(cluster)
+}
+
+/// A registry and these specialists, started and settled.
+pub(crate) async fn specialists(
+    children: Vec<ChildSpec>,
+) -> Result<(RegistryHandle, SupervisorHandle), Box<dyn Error>> {
+    let registry = registry().await?;
+    let config = SupervisorConfig::new(registry.clone(), children);
+    let supervisor = config.start(None).await?;
+    supervisor.settled().await;
+    Ok((registry, supervisor))
+}
+
+async fn registry() -> Result<RegistryHandle, Box<dyn Error>> {
+    let registry = RegistryHandle::new("bench", EventBus::new());
+    registry.spawn(None).await?;
+    Ok(registry)
+}
+
+/// The worker process.
+pub(crate) async fn work(seed: &str) -> Result<(), Box<dyn Error>> {
+    let children = with_data().map(|capability| {
+        let id = capability.name.as_str().replace('.', "-");
+        ChildSpec::new(&id, move || Counter(capability.clone()))
+    });
+    let (registry, _specialists) = specialists(children.into()).await?;
+    let _cluster = link("specialists", Role::Specialists, Some(seed), &registry).await?;
+    worker::say("ready");
+    worker::until_alone().await
+}
+
+impl Ours {
+    pub(crate) async fn start() -> Result<Self, Box<dyn Error>> {
+        let registry = registry().await?;
+        let settings = Settings {
+            limits: limits(),
+            ..Settings::default()
+        };
+        let planner = Arc::new(Precompiled::new());
+        let orchestrator =
+            OrchestratorHandle::new(settings, planner, registry.clone(), EventBus::new());
+        orchestrator.spawn_planner(None).await?;
+        orchestrator.spawn(None).await?;
+        let cluster = link("requests", Role::Orchestrator, None, &registry).await?;
+        let mut worker = Worker::start(&format!("ours {}", cluster.address()))?;
+        worker.hears().await?;
+        let met = registry.wait_for(|agents| {
+            let ready = agents.entries().filter(|e| e.state == AgentState::Ready);
+            ready.count() == 3
+        });
+        timeout(MEET, met)
+            .await
+            .map_err(|_| "our nodes do not meet")?;
+        Ok(Self {
+            orchestrator,
+            _cluster: cluster,
+            worker,
+        })
+    }
+}
+
+impl Mesh for Ours {
+    /// Bytes in each param and each result.
+    type Question = usize;
+
+    async fn ask(&self, payload: usize) -> Fate {
+        let request = UserRequest::new(payload.to_string());
+        let ticket = self.orchestrator.ask(request, None);
+        let ticket = ticket.expect("fewer are asked than are admitted");
+        let answer = ticket.answer().await;
+        assert_eq!(answer.state, AnswerState::Completed, "{answer:?}");
+        Fate::Answered
+    }
+
+    fn processor(&self) -> Option<Duration> {
+        Some(memory::processor()? + self.worker.processor()?)
+    }
+}
+
+/// The capabilities of every bench, with room for a payload.
+fn with_data() -> [Capability; 3] {
+    capabilities().map(|mut capability| {
+        for schema in [&mut capability.params, &mut capability.result] {
+            if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+                properties.insert("data".to_owned(), json!({"type": "string"}));
+            }
+        }
+        capability
+    })
+}
+
+/// The diamond with so many bytes in each param; the third task takes the first one's.
+fn plan(payload: usize) -> Plan {
+    let catalogue = with_data().map(|c| Arc::new(Contract::new(c).expect("a sound capability")));
+    let catalogue = catalogue.into_iter().collect();
+    let mut proposal = proposal(Shape::Diamond);
+    if payload > 0 {
+        let datas = [
+            json!("x".repeat(payload)),
+            json!("x".repeat(payload)),
+            json!({"$ref": "t1", "path": "/data"}),
+        ];
+        for (task, data) in proposal.tasks.iter_mut().zip(datas) {
+            if let Value::Object(params) = &mut task.params {
+                params.insert("data".to_owned(), data);
+            }
+        }
+    }
+    let rules = Rules {
+        catalogue: &catalogue,
+        roles: &[],
+        limits: &limits(),
+        fill: &NoFill,
+    };
+    compile(&proposal, &rules).expect("a sound plan")
+}
+
+/// Knows one plan for each payload; the query names its bytes.
+struct Precompiled(HashMap<String, Plan>);
+
+impl Precompiled {
+    fn new() -> Self {
+        let plans = PAYLOADS.map(|(payload, _)| (payload.to_string(), plan(payload)));
+        Self(plans.into())
+    }
+}
+
+impl Planner for Precompiled {
+    fn name(&self) -> String {
+        "precompiled".to_owned()
+    }
+
+    fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
+        let plan = self.0.get(input.query.as_str()).cloned();
+        Box::pin(async move {
+            Ok(Planned {
+                plan: plan.expect("only known queries are asked"),
+                planner: "precompiled".to_owned(),
+                llm_calls: 0,
+                notes: Vec::new(),
+            })
+        })
+    }
+}
+
+/// Answers at once, with the payload that it was sent.
+pub(crate) struct Counter(pub(crate) Capability);
+
+#[async_trait]
+impl Specialist for Counter {
+    fn card(&self) -> AgentCard {
+        AgentCard::new("bench", "Counts.", vec![self.0.clone()])
+    }
+
+    async fn handle(&self, mut task: Task, _: &Context) -> Result<Value, Failure> {
+        let number = |param| {
+            let number = task.params.get(param).and_then(Value::as_u64);
+            number.unwrap_or_default()
+        };
+        let n = number("n") + number("a") + number("b") + 1;
+        Ok(match task.params.get_mut("data") {
+            Some(data) => json!({"n": n, "text": "Counted.", "data": data.take()}),
+            None => json!({"n": n}),
+        })
+    }
+}
