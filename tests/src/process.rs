@@ -72,7 +72,16 @@ impl Sandbox {
 
     /// `amcp` with these arguments, ready to be changed and run.
     pub fn amcp<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
-        let mut command = Command::new(binary());
+        self.command(binary(), args)
+    }
+
+    /// Another program that is to start `amcp`.
+    pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        &self,
+        program: impl AsRef<OsStr>,
+        args: I,
+    ) -> Command {
+        let mut command = Command::new(program);
         command
             .args(args)
             .current_dir(self.path())

@@ -178,7 +178,8 @@ pub(crate) async fn work(port: u16) -> Result<(), Box<dyn Error>> {
         pg::join(group.to_owned(), vec![counter.get_cell()]);
     }
     worker::say("ready");
-    worker::until_alone().await
+    worker::until_alone().await;
+    Ok(())
 }
 
 impl Bare {

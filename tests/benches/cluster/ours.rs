@@ -109,7 +109,8 @@ pub(crate) async fn work(seed: &str) -> Result<(), Box<dyn Error>> {
     let (registry, _specialists) = specialists(children.into()).await?;
     let _cluster = link("specialists", Role::Specialists, Some(seed), &registry).await?;
     worker::say("ready");
-    worker::until_alone().await
+    worker::until_alone().await;
+    Ok(())
 }
 
 impl Ours {
@@ -184,9 +185,7 @@ fn plan(payload: usize) -> Plan {
             json!({"$ref": "t1", "path": "/data"}),
         ];
         for (task, data) in proposal.tasks.iter_mut().zip(datas) {
-            if let Value::Object(params) = &mut task.params {
-                params.insert("data".to_owned(), data);
-            }
+            task.params.insert("data".to_owned(), data);
         }
     }
     let rules = Rules {

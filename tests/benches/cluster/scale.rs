@@ -31,7 +31,7 @@ pub(crate) async fn work(name: &str, agents: usize) -> Result<(), Box<dyn Error>
     worker::say("ready");
     let mut cluster = None;
     let mut orders = worker::orders();
-    while let Some(order) = orders.next_line().await? {
+    while let Some(order) = orders.recv().await {
         match order.split_once(' ') {
             Some(("join", seed)) => {
                 let seed = (seed != "-").then_some(seed);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use amcp_tests::bench::memory;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::{bare, ours, scale};
@@ -35,9 +36,18 @@ pub(crate) async fn run(task: &str) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// What this process is told, line by line.
-pub(crate) fn orders() -> Lines<BufReader<tokio::io::Stdin>> {
-    BufReader::new(tokio::io::stdin()).lines()
+/// What this process is told, line by line; ends with whoever started it.
+pub(crate) fn orders() -> mpsc::UnboundedReceiver<String> {
+    let (order, orders) = mpsc::unbounded_channel();
+    // A thread of its own: a read of stdin cannot be given up.
+    std::thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            if order.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    orders
 }
 
 /// Says a line to whoever started this process.
@@ -46,10 +56,9 @@ pub(crate) fn say(line: &str) {
 }
 
 /// Waits until whoever started this process is gone.
-pub(crate) async fn until_alone() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn until_alone() {
     let mut orders = orders();
-    while orders.next_line().await?.is_some() {}
-    Ok(())
+    while orders.recv().await.is_some() {}
 }
 
 /// A worker, ended when dropped.

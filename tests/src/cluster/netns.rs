@@ -1,0 +1,215 @@
+//! A network of its own on this machine: a bridge, and one network namespace for each node, whose links can be cut one way
+//! or both ways, and slowed down.
+//!
+//! Needs root, iproute2 and nftables; without them a test is skipped and says so.
+
+use std::net::Ipv4Addr;
+use std::process::{Command, Output};
+
+/// Names of what is made here begin so, followed by the process that made it: what a killed test left is told apart by it.
+const PREFIX: &str = "amcp";
+
+/// The network; taken down when dropped.
+#[derive(Debug)]
+pub struct Network {
+    pid: u32,
+    nodes: u8,
+}
+
+impl Network {
+    /// A network of so many nodes, or why this machine allows none.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn new(nodes: u8) -> Result<Self, String> {
+        for tool in ["ip", "nft", "tc"] {
+            let found = Command::new(tool).arg("-V").output();
+            found.map_err(|error| format!("`{tool}` cannot be run: {error}"))?;
+        }
+        remove_leftovers();
+        // From here on it is taken down even if it is not finished.
+        let network = Self {
+            pid: std::process::id(),
+            nodes,
+        };
+        let bridge = network.bridge();
+        run("ip", &format!("link add {bridge} type bridge"))?;
+        let host = network.host();
+        run("ip", &format!("addr add {host}/24 dev {bridge}"))?;
+        run("ip", &format!("link set {bridge} up"))?;
+        for node in 0..nodes {
+            network.add(node)?;
+        }
+        Ok(network)
+    }
+
+    /// The same, for a test: says that it is skipped where there is none.
+    #[must_use]
+    pub fn or_skip(nodes: u8) -> Option<Self> {
+        match Self::new(nodes) {
+            Ok(network) => Some(network),
+            Err(why) => {
+                skipped(&why);
+                None
+            }
+        }
+    }
+
+    fn add(&self, node: u8) -> Result<(), String> {
+        let (namespace, bridge) = (self.namespace(node), self.bridge());
+        let outer = format!("{PREFIX}{}v{node}", self.pid);
+        let address = self.address(node);
+        run("ip", &format!("netns add {namespace}"))?;
+        let pair = format!("link add {outer} type veth peer name eth0 netns {namespace}");
+        run("ip", &pair)?;
+        run("ip", &format!("link set {outer} master {bridge} up"))?;
+        self.within(node, &format!("ip addr add {address}/24 dev eth0"))?;
+        self.within(node, "ip link set eth0 up")?;
+        self.within(node, "ip link set lo up")
+    }
+
+    /// A node's namespace.
+    #[must_use]
+    pub fn namespace(&self, node: u8) -> String {
+        format!("{PREFIX}-{}-{node}", self.pid)
+    }
+
+    /// A node's address.
+    #[must_use]
+    pub const fn address(&self, node: u8) -> Ipv4Addr {
+        let [_, high, low, _] = self.host().octets();
+        Ipv4Addr::new(10, high, low, node + 10)
+    }
+
+    /// This machine's address in the network; tests that run at the same time have different ones.
+    const fn host(&self) -> Ipv4Addr {
+        let [_, _, high, low] = self.pid.to_be_bytes();
+        Ipv4Addr::new(10, 100 + high % 100, low, 1)
+    }
+
+    fn bridge(&self) -> String {
+        format!("{PREFIX}{}br", self.pid)
+    }
+
+    /// From now on nothing passes between two nodes, and neither is told.
+    ///
+    /// # Errors
+    /// The rules cannot be set.
+    pub fn cut(&self, node: u8, other: u8) -> Result<(), String> {
+        self.drops(node, &[("input", "saddr"), ("output", "daddr")], other)
+    }
+
+    /// From now on a node hears nothing of another, which still hears it.
+    ///
+    /// # Errors
+    /// The rules cannot be set.
+    pub fn deafen(&self, node: u8, other: u8) -> Result<(), String> {
+        self.drops(node, &[("input", "saddr")], other)
+    }
+
+    fn drops(&self, node: u8, hooks: &[(&str, &str)], other: u8) -> Result<(), String> {
+        let address = self.address(other);
+        self.within(node, "nft add table ip cut")?;
+        for (hook, end) in hooks {
+            let chain = format!("type filter hook {hook} priority 0 ;");
+            self.within(node, &format!("nft add chain ip cut {hook} {{ {chain} }}"))?;
+            self.within(
+                node,
+                &format!("nft add rule ip cut {hook} ip {end} {address} drop"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Everything passes again.
+    ///
+    /// # Errors
+    /// Nothing was cut.
+    pub fn heal(&self, node: u8) -> Result<(), String> {
+        self.within(node, "nft delete table ip cut")
+    }
+
+    /// From now on a node sends no faster than this, such as `256kbit`.
+    ///
+    /// # Errors
+    /// The limit cannot be set.
+    pub fn slow(&self, node: u8, rate: &str) -> Result<(), String> {
+        // As much queue as a home router has: seconds of it at these rates.
+        let limit = format!("rate {rate} burst 16kb limit 128kb");
+        self.within(node, &format!("tc qdisc add dev eth0 root tbf {limit}"))
+    }
+
+    fn within(&self, node: u8, command: &str) -> Result<(), String> {
+        run(
+            "ip",
+            &format!("netns exec {} {command}", self.namespace(node)),
+        )
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for node in 0..self.nodes {
+            remove_namespace(&self.namespace(node));
+        }
+        // It may not have got as far as having one.
+        let _ = run("ip", &format!("link del {}", self.bridge()));
+    }
+}
+
+/// Says why a test does not run here.
+#[expect(clippy::print_stderr, reason = "a test that does not run says so")]
+fn skipped(why: &str) {
+    eprintln!("skipped: this machine gives no network namespaces ({why})");
+}
+
+/// A namespace with a process in it does not go away.
+fn remove_namespace(name: &str) {
+    if let Ok(pids) = output("ip", &format!("netns pids {name}")) {
+        for pid in pids.split_whitespace() {
+            let _ = run("kill", &format!("-9 {pid}"));
+        }
+    }
+    let _ = run("ip", &format!("netns del {name}"));
+}
+
+/// Takes down what tests left that were killed.
+fn remove_leftovers() {
+    let gone =
+        |pid: &str| pid.parse::<u32>().is_ok() && !std::path::Path::new("/proc").join(pid).exists();
+    for line in output("ip", "netns list").unwrap_or_default().lines() {
+        let name = line.split(' ').next().unwrap_or_default();
+        let mut words = name.split('-');
+        if words.next() == Some(PREFIX) && words.next().is_some_and(gone) {
+            remove_namespace(name);
+        }
+    }
+    let bridges = output("ip", "-brief link show type bridge").unwrap_or_default();
+    for line in bridges.lines() {
+        let name = line.split(' ').next().unwrap_or_default();
+        let pid = name
+            .strip_prefix(PREFIX)
+            .and_then(|name| name.strip_suffix("br"));
+        if pid.is_some_and(gone) {
+            let _ = run("ip", &format!("link del {name}"));
+        }
+    }
+}
+
+fn run(program: &str, args: &str) -> Result<(), String> {
+    output(program, args).map(drop)
+}
+
+fn output(program: &str, args: &str) -> Result<String, String> {
+    let output = Command::new(program).args(args.split_whitespace()).output();
+    let failed = |why: &str| format!("`{program} {args}`: {}", why.trim());
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output.map_err(|error| failed(&error.to_string()))?;
+    if !status.success() {
+        return Err(failed(&String::from_utf8_lossy(&stderr)));
+    }
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
+}
