@@ -232,8 +232,36 @@ pub(crate) struct Cluster {
 /// What a cluster needs before it runs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterTool {
+    /// A private authority and the certificates of nodes, for mutual TLS
+    Certs {
+        #[command(subcommand)]
+        what: Certs,
+    },
     /// Print a new cookie: 64 random hexadecimal digits
     Cookie,
+}
+
+/// `amcp cluster certs`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Certs {
+    /// Make an authority: ca.pem, which every node needs, and ca.key, which signs and belongs on no node
+    Init {
+        /// The folder that they are written to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Make NAME.pem and NAME.key with the authority in the folder
+    Issue {
+        /// The node's name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The folder of the authority
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// A further name or address of the node's machine; may be repeated
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<String>,
+    },
 }
 
 /// What is asked, by whom, and of which node.

@@ -85,6 +85,8 @@ impl Sandbox {
         command
             .args(args)
             .current_dir(self.path())
+            // Where nodes that are told no cookie find one.
+            .env("XDG_STATE_HOME", self.path().join("state"))
             .stdin(Stdio::null())
             .kill_on_drop(true);
         for (name, _) in std::env::vars_os() {

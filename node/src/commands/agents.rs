@@ -39,29 +39,67 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Agents) -> Result<u8, Troubl
     Ok(0)
 }
 
-/// One row for each capability of each agent, by capability.
+/// One row for each capability of each agent, by capability. Nodes are shown where there are several.
 fn rows(agents: &[AgentStatus]) -> Vec<Vec<String>> {
+    let several = agents.iter().any(|agent| agent.node.is_some());
     let mut rows: Vec<Vec<String>> = agents
         .iter()
         .flat_map(|agent| {
             let state = show::agent_state(agent.state);
+            let node = agent.node.as_ref().map_or("here", |node| node.as_str());
             let capabilities: Vec<String> = match agent.capabilities.as_slice() {
                 [] => vec!["–".to_owned()],
                 some => some.iter().map(ToString::to_string).collect(),
             };
             capabilities.into_iter().map(move |capability| {
-                vec![
+                let mut row = vec![
                     capability,
                     agent.agent.to_string(),
                     state.clone(),
                     agent.in_flight.to_string(),
                     agent.restarts.to_string(),
-                ]
+                ];
+                if several {
+                    row.insert(2, node.to_owned());
+                }
+                row
             })
         })
         .collect();
     rows.sort();
-    let heading = ["CAPABILITY", "AGENT", "STATE", "IN FLIGHT", "RESTARTS"];
-    rows.insert(0, heading.map(str::to_owned).to_vec());
+    let mut heading = vec!["CAPABILITY", "AGENT", "STATE", "IN FLIGHT", "RESTARTS"];
+    if several {
+        heading.insert(2, "NODE");
+    }
+    rows.insert(0, heading.into_iter().map(str::to_owned).collect());
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use amcp_registry::AgentState;
+
+    use super::*;
+
+    #[test]
+    fn nodes_are_shown_where_there_are_several() {
+        let agent = |id: &str, node: Option<&str>| AgentStatus {
+            agent: id.parse().unwrap(),
+            node: node.map(|node| node.parse().unwrap()),
+            capabilities: vec!["math.eval".parse().unwrap()],
+            state: AgentState::Ready,
+            in_flight: 0,
+            queued: 0,
+            restarts: 0,
+            done: 0,
+            failed: 0,
+        };
+        let alone = rows(&[agent("math-1", None)]);
+        assert_eq!(alone[0].len(), 5);
+        assert_eq!(alone[1][..2], ["math.eval", "math-1"]);
+        let among = rows(&[agent("math-1@b", Some("b")), agent("math-1@a", None)]);
+        assert_eq!(among[0][2], "NODE");
+        assert_eq!(among[1][1..3], ["math-1@a", "here"]);
+        assert_eq!(among[2][1..3], ["math-1@b", "b"]);
+    }
 }

@@ -2,7 +2,9 @@
 //!
 //! Changes nothing on a running node.
 
+use amcp_cluster::certs::{self, CertError};
 use amcp_cluster::{ClusterView, MemberView};
+use amcp_protocol::NodeName;
 use jiff::Timestamp;
 
 use crate::cli;
@@ -19,6 +21,7 @@ use crate::show;
 pub(crate) async fn run(loaded: &Loaded, args: cli::Cluster) -> Result<u8, Trouble> {
     match args.what {
         None => show(loaded, args.node.as_deref(), args.json).await,
+        Some(cli::ClusterTool::Certs { what }) => certs(what),
         Some(cli::ClusterTool::Cookie) => {
             // 122 of its 128 bits are random in each.
             let half = || uuid::Uuid::new_v4().simple();
@@ -26,6 +29,29 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Cluster) -> Result<u8, Troub
             Ok(0)
         }
     }
+}
+
+fn certs(what: cli::Certs) -> Result<u8, Trouble> {
+    let trouble = |error: CertError| Trouble::failed(error.to_string()).hint(error.hint());
+    match what {
+        cli::Certs::Init { out } => {
+            let made = certs::init(&out).map_err(trouble)?;
+            let (cert, key) = (made.cert.display(), made.key.display());
+            output::print(format_args!("{cert}  every node needs it"))?;
+            output::print(format_args!(
+                "{key}  signs certificates: keep it off the nodes"
+            ))?;
+        }
+        cli::Certs::Issue { name, out, hosts } => {
+            let name = NodeName::new(&name).map_err(|error| {
+                Trouble::usage(error.to_string()).hint("it is what `amcp node --name` is given")
+            })?;
+            let made = certs::issue(&out, &name, &hosts).map_err(trouble)?;
+            let (cert, key) = (made.cert.display(), made.key.display());
+            output::print(format_args!("{cert}  {key}  for node {name}, with ca.pem"))?;
+        }
+    }
+    Ok(0)
 }
 
 async fn show(loaded: &Loaded, node: Option<&str>, json: bool) -> Result<u8, Trouble> {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use amcp_cluster::settings::TlsFiles;
+use amcp_cluster::transport::load_or_make_cookie;
 use amcp_cluster::{ClusterSettings, Role, Seed};
 use amcp_protocol::{AgentId, NodeName};
 
@@ -137,12 +138,7 @@ fn cookie(config: &Config, local: bool) -> Result<String, Trouble> {
         )
         .hint("make one with `amcp cluster cookie > FILE` and add --cookie-file FILE")
     })?;
-    let text = std::fs::read_to_string(&path);
-    text.map(|text| text.trim().to_owned()).map_err(|error| {
-        let shown = path.display();
-        Trouble::failed(format!("the shared cookie {shown} cannot be read: {error}"))
-            .hint("make one with `amcp cluster cookie > FILE` and add --cookie-file FILE")
-    })
+    load_or_make_cookie(&path).map_err(|error| Trouble::failed(error.to_string()))
 }
 
 /// Not in the data folder: two nodes of one machine have two, and must find the same cookie without being told.

@@ -1,0 +1,221 @@
+//! The command line of a cluster as a user meets it: what is refused and with which hint, keys, what a node that is alone says.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use amcp_tests::process::{Node, Sandbox};
+
+fn deploy() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy"))
+}
+
+#[tokio::test]
+async fn what_does_not_fit_together_is_refused_with_what_to_do() {
+    let sandbox = Sandbox::new();
+    for (args, said) in [
+        (
+            &["node", "--roles", "gateway,specialists"][..],
+            "add orchestrator",
+        ),
+        (
+            &["node", "--roles", "specialist"],
+            "did you mean specialists?",
+        ),
+        (&["node", "--roles", "specialists"], "--cluster"),
+        (
+            &["node", "--specialists", "wether"],
+            "did you mean weather?",
+        ),
+        (&["node", "--join", "a:7000"], "--cluster"),
+        (&["node", "--join", "a"], "host:port"),
+        (&["node", "--cluster", "nowhere"], "127.0.0.1:8080"),
+        (&["node", "--cluster", "0.0.0.0:0"], "amcp cluster cookie"),
+        (
+            &["node", "--cluster", "127.0.0.1:0", "--join", "b:1"],
+            "amcp cluster cookie",
+        ),
+        (
+            &["node", "--cluster", "127.0.0.1:0", "--cookie-file", "none"],
+            "none",
+        ),
+        (&["node", "--name", "A_1"], "small letters"),
+        (&["node", "--cluster-allow", "b"], "node=finance.*"),
+        (
+            &["node", "--cluster", "127.0.0.1:0", "--cluster-ca", "c"],
+            "cluster_cert and cluster_key",
+        ),
+        (&["cluster", "--node", "not a url"], "not a url"),
+        (&["cluster", "cokie"], "cookie"),
+        (&["cluster", "certs", "init"], "--out"),
+        (
+            &["cluster", "certs", "issue", "A_1", "--out", "d"],
+            "small letters",
+        ),
+        (&["cluster", "cookie", "--json"], "--json"),
+    ] {
+        let ran = sandbox.run(args).await;
+        assert_eq!(ran.code, 2, "{args:?}: {ran:?}");
+        assert!(ran.stderr.contains(said), "{args:?}: {ran:?}");
+        assert!(ran.stdout.is_empty(), "{args:?}: {ran:?}");
+    }
+    // Nothing of this may have begun to work.
+    assert_eq!(std::fs::read_dir(sandbox.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn each_cookie_is_another() {
+    let sandbox = Sandbox::new();
+    let mut cookies = BTreeSet::new();
+    for _ in 0..2 {
+        let ran = sandbox.run(["cluster", "cookie"]).await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let cookie = ran.stdout.trim().to_owned();
+        assert_eq!(cookie.len(), 64, "{cookie}");
+        assert!(cookie.bytes().all(|b| b.is_ascii_hexdigit()), "{cookie}");
+        cookies.insert(cookie);
+    }
+    assert_eq!(cookies.len(), 2);
+}
+
+fn mode(file: &Path) -> u32 {
+    std::fs::metadata(file).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn keys_are_for_their_owner_and_nothing_is_overwritten() {
+    let sandbox = Sandbox::new();
+    let keys = sandbox.path().join("keys");
+    let issue = ["cluster", "certs", "issue", "a", "--out", "keys"];
+    let early = sandbox.run(issue).await;
+    assert_eq!(early.code, 1, "{early:?}");
+    assert!(
+        early.stderr.contains("amcp cluster certs init"),
+        "{early:?}"
+    );
+    let init = ["cluster", "certs", "init", "--out", "keys"];
+    for args in [&init[..], &issue] {
+        let made = sandbox.run(args).await;
+        assert_eq!(made.code, 0, "{made:?}");
+    }
+    let made: BTreeSet<String> = std::fs::read_dir(&keys)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(
+        made,
+        ["a.key", "a.pem", "ca.key", "ca.pem"]
+            .map(str::to_owned)
+            .into()
+    );
+    for secret in ["a.key", "ca.key"] {
+        assert_eq!(mode(&keys.join(secret)), 0o600, "{secret}");
+    }
+    let before = std::fs::read(keys.join("ca.pem")).unwrap();
+    for args in [&init[..], &issue] {
+        let again = sandbox.run(args).await;
+        assert_eq!(again.code, 1, "{again:?}");
+        assert!(again.stderr.contains("hint: "), "{again:?}");
+    }
+    assert_eq!(std::fs::read(keys.join("ca.pem")).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_node_that_is_alone_has_no_members_and_one_that_is_not_there_is_named() {
+    let sandbox = Sandbox::new();
+    let node = Node::start(&sandbox, &["--offline"], &[]).await;
+    let ran = sandbox.run(["cluster", "--node", &node.url("")]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("alone [not_found]"), "{ran:?}");
+    assert!(ran.stderr.contains("hint: "), "{ran:?}");
+    let address = node.address.to_string();
+    drop(node);
+    // Without --node it is the one of the settings.
+    let ran = sandbox.run(["cluster", "--http", &address]).await;
+    assert!([1, 5].contains(&ran.code), "{ran:?}");
+    assert!(
+        ran.stderr.contains(&address) || ran.stderr.contains("alone"),
+        "{ran:?}"
+    );
+}
+
+/// Names of settings that a text mentions as variables.
+fn variables(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+    words
+        .filter(|word| word.starts_with("AMCP_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn what_is_deployed_sets_only_settings_that_there_are() {
+    let shown = Sandbox::new()
+        .run(["config", "show", "--json"])
+        .await
+        .json();
+    let settings: BTreeSet<String> = shown["settings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|setting| format!("AMCP_{}", setting["key"].as_str().unwrap().to_uppercase()))
+        .collect();
+    for file in [
+        "Dockerfile",
+        "compose.yaml",
+        "systemd/amcp@.service",
+        "systemd/node.env.example",
+    ] {
+        let text = std::fs::read_to_string(deploy().join(file)).unwrap();
+        let used = variables(&text);
+        assert!(!used.is_empty(), "{file}");
+        assert_eq!(used.difference(&settings).count(), 0, "{file}: {used:?}");
+    }
+}
+
+/// Runs a checker that a machine may lack; says whether it is there, and what it complained about.
+fn checked(program: &str, args: &[&str]) -> Option<String> {
+    match Command::new(program).args(args).output() {
+        Ok(output) => Some(
+            String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr),
+        ),
+        Err(_) => {
+            eprintln!("skipped: {program} is not installed");
+            None
+        }
+    }
+}
+
+#[test]
+fn the_unit_is_one_that_systemd_understands() {
+    let unit = deploy().join("systemd/amcp@.service");
+    let Some(said) = checked("systemd-analyze", &["verify", unit.to_str().unwrap()]) else {
+        return;
+    };
+    let complaints: Vec<&str> = said
+        .lines()
+        // The binary is not installed where tests run.
+        .filter(|line| !line.contains("/usr/local/bin/amcp is not executable"))
+        .filter(|line| line.contains("amcp@"))
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[test]
+fn the_compose_file_is_one_that_docker_understands() {
+    let file = deploy().join("compose.yaml");
+    let has_compose = Command::new("docker").args(["compose", "version"]).output();
+    if !has_compose.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: docker compose is not installed");
+        return;
+    }
+    let said = checked(
+        "docker",
+        &["compose", "-f", file.to_str().unwrap(), "config", "--quiet"],
+    );
+    assert_eq!(said.unwrap_or_default(), "");
+}
