@@ -2,9 +2,13 @@
 //!
 //! Does not judge the values of settings: their texts go to [`crate::config::layers`] beside those of the other sources.
 
+mod cluster;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use cluster::{Certs, Cluster, ClusterTool, Node};
 
 use crate::config::layers::Inputs;
 
@@ -141,126 +145,6 @@ pub(crate) enum Command {
     Config {
         #[command(subcommand)]
         what: Config,
-    },
-}
-
-/// `amcp node`: the settings of a node among others.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Cluster")]
-pub(crate) struct Node {
-    /// The node's name, unique among the nodes [default: the machine's]
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// Where the node listens for other nodes; without it, it is alone
-    #[arg(long, value_name = "ADDRESS")]
-    cluster: Option<String>,
-    /// Where other nodes are looked for: host:port, or dns:host:port for every address that the host has; may be repeated
-    #[arg(long, value_name = "WHERE")]
-    join: Vec<String>,
-    /// Where other nodes reach this one [default: the address that it is met from]
-    #[arg(long, value_name = "HOST:PORT")]
-    advertise: Option<String>,
-    /// What the node is there for [default: orchestrator,gateway,specialists]
-    #[arg(long, value_name = "LIST")]
-    roles: Vec<String>,
-    /// Which built-in specialists run here, by agent, capability or first word [default: all]
-    #[arg(long, value_name = "LIST")]
-    specialists: Vec<String>,
-    /// Its orchestrator uses capabilities that begin with this word only
-    #[arg(long, value_name = "WORD")]
-    domain: Option<String>,
-    /// A file that holds the cookie of the cluster
-    #[arg(long, value_name = "FILE")]
-    cookie_file: Option<String>,
-    /// The folder that `amcp cluster certs` filled
-    #[arg(long, value_name = "DIR")]
-    cluster_certs: Option<String>,
-    /// Certificate of the authority that all nodes trust, in place of --cluster-certs
-    #[arg(long, value_name = "FILE")]
-    cluster_ca: Option<String>,
-    /// This node's certificate, in place of --cluster-certs
-    #[arg(long, value_name = "FILE")]
-    cluster_cert: Option<String>,
-    /// The key of this node's certificate, in place of --cluster-certs
-    #[arg(long, value_name = "FILE")]
-    cluster_key: Option<String>,
-    /// Allows links without encryption beyond loopback addresses
-    #[arg(long)]
-    insecure: bool,
-    /// Which capabilities the agents of a node may offer here, such as b=finance.*,report.*;c=weather.get
-    #[arg(long, value_name = "LIST")]
-    cluster_allow: Vec<String>,
-}
-
-impl Node {
-    fn given(&self) -> Vec<(&'static str, Option<String>)> {
-        let joined =
-            |items: &[String], separator| (!items.is_empty()).then(|| items.join(separator));
-        vec![
-            ("name", self.name.clone()),
-            ("cluster", self.cluster.clone()),
-            ("join", joined(&self.join, ",")),
-            ("advertise", self.advertise.clone()),
-            ("roles", joined(&self.roles, ",")),
-            ("specialists", joined(&self.specialists, ",")),
-            ("domain", self.domain.clone()),
-            ("cookie_file", self.cookie_file.clone()),
-            ("cluster_certs", self.cluster_certs.clone()),
-            ("cluster_ca", self.cluster_ca.clone()),
-            ("cluster_cert", self.cluster_cert.clone()),
-            ("cluster_key", self.cluster_key.clone()),
-            ("insecure", self.insecure.then(|| "true".to_owned())),
-            ("cluster_allow", joined(&self.cluster_allow, ";")),
-        ]
-    }
-}
-
-/// `amcp cluster`.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct Cluster {
-    /// The running node to ask [default: the one that `http` in the settings names]
-    #[arg(long, visible_alias = "url", value_name = "URL")]
-    pub(crate) node: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(subcommand)]
-    pub(crate) what: Option<ClusterTool>,
-}
-
-/// What a cluster needs before it runs.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ClusterTool {
-    /// A private authority and the certificates of nodes, for mutual TLS
-    Certs {
-        #[command(subcommand)]
-        what: Certs,
-    },
-    /// Print a new cookie: 64 random hexadecimal digits
-    Cookie,
-}
-
-/// `amcp cluster certs`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Certs {
-    /// Make an authority: ca.pem, which every node needs, and ca.key, which signs and belongs on no node
-    Init {
-        /// The folder that they are written to
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-    },
-    /// Make NAME.pem and NAME.key with the authority in the folder
-    Issue {
-        /// The node's name
-        #[arg(value_name = "NAME")]
-        name: String,
-        /// The folder of the authority
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-        /// A further name or address of the node's machine; may be repeated
-        #[arg(long = "host", value_name = "HOST")]
-        hosts: Vec<String>,
     },
 }
 

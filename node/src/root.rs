@@ -4,6 +4,7 @@
 //! Does not decide when to start or stop; the commands do. The parts' order is that of their needs, and the reverse is
 //! the order of their end.
 
+mod chosen;
 mod http;
 mod links;
 mod parts;
@@ -67,6 +68,15 @@ const UNDER_FAULTS: RestartPolicy = RestartPolicy {
     backoff_max: Duration::from_millis(50),
 };
 
+impl Purpose {
+    fn restarts(self) -> RestartPolicy {
+        match self {
+            Self::WorkUnderFaults => UNDER_FAULTS,
+            Self::Look | Self::Work | Self::Serve => RestartPolicy::default(),
+        }
+    }
+}
+
 /// A running node.
 pub(crate) struct Mesh {
     pub(crate) orchestrator: OrchestratorHandle,
@@ -118,19 +128,12 @@ impl Mesh {
         let guarded = parts::llm(config)?;
         let llm = guarded.clone().map(|llm| llm as SharedLlm);
         let settings = parts::orchestrator_settings(config)?;
-        let joins = if serves {
-            links::settings(config)?
-        } else {
-            None
-        };
+        let joins = serves.then(|| links::settings(config)).transpose()?;
+        let joins = joins.flatten();
         let name = joins.as_ref().map(|joins| joins.name.clone());
-        let policy = match purpose {
-            Purpose::WorkUnderFaults => UNDER_FAULTS,
-            Purpose::Look | Purpose::Work | Purpose::Serve => RestartPolicy::default(),
-        };
         let agents = |address| {
             let settings = specialist_settings(config, llm.clone(), address);
-            parts::agents(config, &settings, policy, name.as_ref())
+            chosen::agents(config, &settings, purpose.restarts(), name.as_ref())
         };
         agents(None)?;
         if purpose != Purpose::Look {
@@ -163,17 +166,17 @@ impl Mesh {
         if let Some(place) = &place {
             specs.push(parts::cluster_part(place.cluster.clone()));
         }
-        let http = listener.zip(address).map(|(listener, address)| {
-            // With a reserve the node answers without its LLM.
-            let needed = guarded.filter(|_| !config.llm_fallback);
-            let state = GatewayState {
-                orchestrator: orchestrator.clone(),
-                registry: registry.clone(),
-                reports: config.data.join(REPORTS),
-                readiness: readiness(orchestrator.clone(), registry.clone(), needed),
-                peers: place.as_ref().map(Place::peers),
-            };
-            let (part, http) = http_part(config, (listener, address), state);
+        // With a reserve the node answers without its LLM.
+        let needed = guarded.filter(|_| !config.llm_fallback);
+        let state = GatewayState {
+            orchestrator: orchestrator.clone(),
+            registry: registry.clone(),
+            reports: config.data.join(REPORTS),
+            readiness: readiness(orchestrator.clone(), registry.clone(), needed),
+            peers: place.as_ref().map(Place::peers),
+        };
+        let http = listener.zip(address).map(|listener| {
+            let (part, http) = http_part(config, listener, state);
             specs.push(part);
             http
         });

@@ -40,7 +40,7 @@ async fn what_does_not_fit_together_is_refused_with_what_to_do() {
         ),
         (
             &["node", "--cluster", "127.0.0.1:0", "--cookie-file", "none"],
-            "none",
+            "cookie file none",
         ),
         (&["node", "--name", "A_1"], "small letters"),
         (&["node", "--cluster-allow", "b"], "node=finance.*"),

@@ -56,6 +56,8 @@ pub(super) fn settings(config: &Config) -> Result<Option<ClusterSettings>, Troub
     };
     let name = name(config);
     let seeds = config.join.0.clone();
+    // Before the cookie, which may be made.
+    let tls = tls(config, &name)?;
     let local = bind.ip().is_loopback() && seeds.iter().all(is_here);
     Ok(Some(ClusterSettings {
         roles: config.roles.as_slice().to_vec(),
@@ -66,7 +68,7 @@ pub(super) fn settings(config: &Config) -> Result<Option<ClusterSettings>, Troub
         http: None,
         seeds,
         cookie: cookie(config, local)?,
-        tls: tls(config, &name)?,
+        tls,
         insecure: config.insecure,
         allow: config.cluster_allow.clone(),
         name,
