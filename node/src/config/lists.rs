@@ -2,7 +2,7 @@
 //!
 //! Does not read files and resolves no name; that a setting fits the others is judged where they are used.
 
-use amcp_cluster::{AllowList, Role, Seed};
+use amcp_cluster::{AllowList, ClusterError, Role, Seed};
 use amcp_protocol::{CapabilityName, NodeName};
 
 use super::value::SettingValue;
@@ -78,14 +78,8 @@ impl SettingValue for Seeds {
     const KIND: &'static str = "list of `host:port` and `dns:host:port`";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let seed = |item: String| match item.strip_prefix("dns:") {
-            Some(host) => HostPort::parse(host).map(|HostPort(host)| Seed::Dns(host)),
-            None => HostPort::parse(&item).map(|HostPort(host)| Seed::Host(host)),
-        };
-        items(text, ',')
-            .map(seed)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let seeds = items(text, ',').map(|item| Seed::parse(&item).map_err(said));
+        seeds.collect::<Result<_, _>>().map(Self)
     }
 
     fn show(&self) -> String {
@@ -180,27 +174,8 @@ impl SettingValue for AllowList {
     const KIND: &'static str = "`node=capability,…;node=…`";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let mut list: Vec<(NodeName, Vec<String>)> = Vec::new();
-        for entry in items(text, ';') {
-            let (node, globs) = entry.split_once('=').ok_or_else(|| {
-                format!("'{entry}' names no capabilities: write node=finance.*,report.*;node2=weather.get")
-            })?;
-            let node = NodeName::new(node.trim()).map_err(|error| error.to_string())?;
-            if list.iter().any(|(other, _)| *other == node) {
-                return Err(format!(
-                    "'{node}' is there twice: write all of its capabilities at once"
-                ));
-            }
-            let globs: Vec<String> = items(globs, ',').collect();
-            if let Some(glob) = globs
-                .iter()
-                .find(|glob| glob.find('*').is_some_and(|at| at + 1 < glob.len()))
-            {
-                return Err(format!("'{glob}': a * may only stand at the end"));
-            }
-            list.push((node, globs));
-        }
-        Ok(Self(list))
+        let entries: Vec<String> = items(text, ';').collect();
+        Self::parse(entries.iter().map(String::as_str)).map_err(said)
     }
 
     fn show(&self) -> String {
@@ -210,6 +185,13 @@ impl SettingValue for AllowList {
             .map(|(node, globs)| format!("{node}={}", globs.join(",")))
             .collect();
         shown.join(";")
+    }
+}
+
+fn said(error: ClusterError) -> String {
+    match error.hint {
+        Some(hint) => format!("{}: {hint}", error.message),
+        None => error.message,
     }
 }
 
@@ -281,7 +263,7 @@ mod tests {
     #[test]
     fn an_allow_list_reads_back_as_it_is_written() {
         let text = "b=finance.*,report.*;c=weather.get;d=";
-        let list = AllowList::parse(text).unwrap();
+        let list = <AllowList as SettingValue>::parse(text).unwrap();
         assert_eq!(list.0.len(), 3);
         assert!(
             list.0
@@ -290,7 +272,7 @@ mod tests {
         );
         assert_eq!(list.show(), text);
         for bad in ["b", "B=x.y", "b=x.*;b=y.*", "b=*.query"] {
-            assert!(AllowList::parse(bad).is_err(), "{bad:?}");
+            assert!(<AllowList as SettingValue>::parse(bad).is_err(), "{bad:?}");
         }
     }
 
