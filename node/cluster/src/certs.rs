@@ -330,10 +330,10 @@ mod tests {
             ..a.clone()
         };
         assert!(matches!(load(crossed), TlsError::KeyMismatch { .. }));
-        match load(b) {
-            TlsError::NotThisNode { names, .. } => assert_eq!(names, [COMMON_NAME, "b"]),
-            other => panic!("{other}"),
-        }
+        let TlsError::NotThisNode { names, .. } = load(b) else {
+            panic!("it is another node's");
+        };
+        assert_eq!(names, [COMMON_NAME, "b"]);
         let missing = TlsFiles {
             key: dir.path().join("none.key"),
             ..a.clone()

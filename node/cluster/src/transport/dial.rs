@@ -106,10 +106,8 @@ async fn secure(local: &Local, stream: TcpStream, address: SocketAddr) -> Result
     let failed = |reason| DialError::Tls { address, reason };
     match timeout(TLS_HANDSHAKE, tls.connector.connect(common_name(), stream)).await {
         Ok(Ok(stream)) => Ok(Bytes::Tls(Box::new(stream.into()))),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(failed("it broke off; does it use TLS at all?".to_owned()))
-        }
-        Ok(Err(error)) => Err(failed(error.to_string())),
+        Ok(Err(error)) if is_tls(&error) => Err(failed(error.to_string())),
+        Ok(Err(error)) => Err(failed(format!("{error}; does it use TLS at all?"))),
         Err(_) => Err(failed(format!(
             "no handshake within {} s; does it use TLS at all?",
             TLS_HANDSHAKE.as_secs()
@@ -126,7 +124,7 @@ fn explain(address: SocketAddr, trouble: Trouble, secured: bool) -> DialError {
             reason: garbled.to_string(),
         },
         // In TLS 1.3 the acceptor judges our certificate after our handshake is over: its verdict arrives here.
-        Trouble::Io(error) if error.get_ref().is_some_and(|e| e.is::<rustls::Error>()) => {
+        Trouble::Io(error) if is_tls(&error) => {
             let reason = error.to_string();
             DialError::Tls { address, reason }
         }
@@ -139,4 +137,9 @@ fn explain(address: SocketAddr, trouble: Trouble, secured: bool) -> DialError {
             },
         },
     }
+}
+
+/// Whether the trouble is between the two sides' TLS rather than on the way.
+fn is_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|e| e.is::<rustls::Error>())
 }

@@ -619,10 +619,10 @@ async fn hear(stream: &mut TcpStream) -> Greeting {
 }
 
 async fn hear_refusal(stream: &mut TcpStream) -> Refusal {
-    match hear(stream).await {
-        Greeting::Refuse { refusal, message } => super::greeting::refusal(refusal, &message),
-        other => panic!("{other:?}"),
-    }
+    let Greeting::Refuse { refusal, message } = hear(stream).await else {
+        panic!("it is not refused");
+    };
+    super::greeting::refusal(refusal, &message)
 }
 
 /// Waits until the other side has closed.

@@ -195,16 +195,19 @@ pub(crate) fn check(
     chain: &[CertificateDer<'_>],
 ) -> Result<(), TlsError> {
     let cert = &files.cert;
-    let refused = |error: webpki::Error| match error {
-        webpki::Error::CertExpired { .. } => TlsError::Expired { cert: cert.clone() },
-        error => TlsError::NotAccepted {
+    let refused = |error: webpki::Error| {
+        if matches!(error, webpki::Error::CertExpired { .. }) {
+            return TlsError::Expired { cert: cert.clone() };
+        }
+        TlsError::NotAccepted {
             cert: cert.clone(),
             ca: files.ca.clone(),
-            reason: match error {
-                webpki::Error::UnknownIssuer => "another authority has signed it".to_owned(),
-                error => error.to_string(),
+            reason: if matches!(error, webpki::Error::UnknownIssuer) {
+                "another authority has signed it".to_owned()
+            } else {
+                error.to_string()
             },
-        },
+        }
     };
     let (first, intermediates) = chain.split_first().ok_or_else(|| TlsError::File {
         what: "certificate",
@@ -262,10 +265,12 @@ fn unreadable(what: &'static str, path: &Path) -> impl Fn(pem::Error) -> TlsErro
     move |error| TlsError::File {
         what,
         path: path.to_owned(),
-        reason: match error {
-            pem::Error::Io(error) => error.to_string(),
-            pem::Error::NoItemsFound => format!("it holds no {what} in PEM"),
-            error => error.to_string(),
+        reason: if let pem::Error::Io(error) = &error {
+            error.to_string()
+        } else if matches!(error, pem::Error::NoItemsFound) {
+            format!("it holds no {what} in PEM")
+        } else {
+            error.to_string()
         },
     }
 }
