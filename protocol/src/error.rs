@@ -4,15 +4,16 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// Every kind of failure that leaves a component. The serialised form (`snake_case`) is part of the protocol.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
-            $($(#[$doc])* #[serde(rename = $text)] $name,)*
+            $($(#[$doc])* $name,)*
         }
 
         impl ErrorCode {
@@ -110,6 +111,30 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+/// As its text, in every format: codes are added, and a number would mean another code to another build.
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A code that only a newer build knows is read as [`ErrorCode::Internal`] between nodes (binary formats), and refused in
+/// texts, which people write.
+impl<'de> Deserialize<'de> for ErrorCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let binary = !deserializer.is_human_readable();
+        let text = String::deserialize(deserializer)?;
+        let known = Self::ALL.iter().find(|code| code.as_str() == text);
+        match known {
+            Some(code) => Ok(*code),
+            None if binary => Ok(Self::Internal),
+            None => Err(de::Error::custom(format_args!(
+                "unknown error code '{text}'"
+            ))),
+        }
+    }
+}
+
 impl ErrorCode {
     /// Whether the work had certainly not begun, so that doing it again cannot do it twice.
     #[must_use]
@@ -145,7 +170,7 @@ impl ErrorCode {
 }
 
 /// A failure as it travels and as people read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     /// What kind it is.
@@ -153,11 +178,30 @@ pub struct Failure {
     /// What is wrong and where, in a sentence without a full stop.
     pub message: String,
     /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub hint: Option<String>,
     /// When trying again makes sense, in milliseconds from now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub retry_after_ms: Option<u64>,
+}
+
+/// Texts leave out what is not there; binary formats, which read fields by their place, cannot.
+impl Serialize for Failure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let all = !serializer.is_human_readable();
+        let optional = usize::from(all || self.hint.is_some())
+            + usize::from(all || self.retry_after_ms.is_some());
+        let mut fields = serializer.serialize_struct("Failure", 2 + optional)?;
+        fields.serialize_field("code", &self.code)?;
+        fields.serialize_field("message", &self.message)?;
+        if all || self.hint.is_some() {
+            fields.serialize_field("hint", &self.hint)?;
+        }
+        if all || self.retry_after_ms.is_some() {
+            fields.serialize_field("retry_after_ms", &self.retry_after_ms)?;
+        }
+        fields.end()
+    }
 }
 
 impl Failure {

@@ -393,3 +393,6 @@ async fn follow(shared: std::sync::Weak<Shared>, registry: RegistryHandle) {
         shared.tell(&change);
     }
 }
+
+#[cfg(test)]
+mod tests;

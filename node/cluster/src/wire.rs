@@ -72,7 +72,8 @@ mod tests {
     use std::sync::Arc;
 
     use amcp_protocol::{
-        AgentCard, Capability, CapabilityName, Grant, Lineage, TaskId, TaskRequest,
+        AgentCard, Capability, CapabilityName, ErrorCode, Failure, Grant, Lineage, TaskId,
+        TaskRequest,
     };
     use proptest::prelude::*;
     use serde_json::json;
@@ -112,6 +113,19 @@ mod tests {
             vec![Capability::new("weather.get", "The weather.")],
         );
         assert_eq!(decode::<AgentCard>(&encode(&card).unwrap()).unwrap(), card);
+    }
+
+    #[test]
+    fn every_failure_crosses_whole() {
+        for &code in ErrorCode::ALL {
+            let plain = Failure::new(code, "x");
+            let full = plain.clone().hint("y").retry_after_ms(7);
+            for failure in [plain, full] {
+                assert_eq!(decode::<Failure>(&encode(&failure).unwrap()), Ok(failure));
+            }
+        }
+        let newer = encode(&("a_code_of_tomorrow", "x", None::<String>, None::<u64>)).unwrap();
+        assert_eq!(decode::<Failure>(&newer), Ok(Failure::internal("x")));
     }
 
     #[test]

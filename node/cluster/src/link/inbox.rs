@@ -56,6 +56,15 @@ pub(crate) enum Admitted<L> {
     Known(Waiter<L>, Arc<[u8]>),
 }
 
+/// An attempt that is no longer wanted.
+#[derive(Debug)]
+pub(crate) struct Cancelled<L> {
+    /// Who waited for it.
+    pub(crate) waiter: Waiter<L>,
+    /// Whom to tell: nobody while others wait.
+    pub(crate) executed: Option<(AgentPort, TaskKey)>,
+}
+
 /// Names a task in an [`Inbox`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Name(Key);
@@ -150,11 +159,7 @@ impl<L> Inbox<L> {
     }
 
     /// An attempt is no longer wanted. Returns who waited; and, when nobody else waits, whom to tell.
-    pub(crate) fn cancel(
-        &mut self,
-        token: u64,
-        id: u64,
-    ) -> Option<(Waiter<L>, Option<(AgentPort, TaskKey)>)> {
+    pub(crate) fn cancel(&mut self, token: u64, id: u64) -> Option<Cancelled<L>> {
         let key = self.waiters.remove(&(token, id))?;
         let Some(Seen::Running(running)) = self.tasks.get_mut(&key) else {
             return None;
@@ -165,11 +170,9 @@ impl<L> Inbox<L> {
             .position(|w| (w.token, w.id) == (token, id))?;
         let waiter = running.waiters.swap_remove(at);
         let alone = running.waiters.is_empty();
-        let executed = running.port.clone().filter(|_| alone);
-        Some((
-            waiter,
-            executed.map(|port| (port, running.executed.clone())),
-        ))
+        let port = running.port.clone().filter(|_| alone);
+        let executed = port.map(|port| (port, running.executed.clone()));
+        Some(Cancelled { waiter, executed })
     }
 
     /// How many tasks are under way for somebody.
@@ -252,7 +255,7 @@ mod tests {
     fn executes(inbox: &mut Inbox<()>, task: &TaskRequest, waiter: Waiter<()>) -> Name {
         match inbox.admit(task, waiter, Instant::now()) {
             Admitted::Execute(name) => name,
-            other => panic!("{other:?}"),
+            other @ (Admitted::Joined | Admitted::Known(..)) => panic!("{other:?}"),
         }
     }
 
@@ -275,7 +278,7 @@ mod tests {
             Admitted::Known(waiter, response) => {
                 assert_eq!((waiter.attempt, &*response), (3, &b"done"[..]));
             }
-            other => panic!("{other:?}"),
+            other @ (Admitted::Execute(_) | Admitted::Joined) => panic!("{other:?}"),
         }
         tokio::time::advance(KEPT + Duration::from_secs(1)).await;
         executes(&mut inbox, &task("t1", 4), waiter(2, 3, 4));
@@ -301,8 +304,11 @@ mod tests {
         executes(&mut inbox, &task("t1", 1), waiter(1, 1, 1));
         let joined = inbox.admit(&task("t1", 2), waiter(2, 1, 2), Instant::now());
         assert!(matches!(joined, Admitted::Joined));
-        let (who, whom) = inbox.cancel(1, 1).unwrap();
-        assert_eq!((who.id, whom.is_none()), (1, true));
+        let cancelled = inbox.cancel(1, 1).unwrap();
+        assert_eq!(
+            (cancelled.waiter.id, cancelled.executed.is_none()),
+            (1, true)
+        );
         assert!(inbox.cancel(1, 1).is_none());
         assert_eq!(inbox.closed(2), 1);
         assert_eq!(inbox.serving(), 0);

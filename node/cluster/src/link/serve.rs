@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::counters::count;
 use super::frame::{self, Entry, Kind};
-use super::inbox::{Admitted, Name, Waiter};
+use super::inbox::{Admitted, Cancelled, Name, Waiter};
 use super::outbox::{Arrived, Parcel};
 use super::peer::{Link, lock};
 use super::roster::Joined;
@@ -198,7 +198,7 @@ impl Shared {
 
     fn cancelled(&self, link: &Link, id: u64) {
         let cancelled = lock(&self.inbox).cancel(link.info.token_in, id);
-        let Some((waiter, executed)) = cancelled else {
+        let Some(Cancelled { waiter, executed }) = cancelled else {
             return;
         };
         waiter.link.say(Kind::Lost, waiter.id, &[]);

@@ -1,0 +1,478 @@
+//! Two nodes' links in one process: their ports are local actors, everything else is as it is between machines.
+
+use std::sync::Mutex as StdMutex;
+
+use amcp_protocol::task::TaskOutcome;
+use amcp_protocol::{
+    AgentCard, AgentId, Capability, CapabilityName, ErrorCode, TaskId, TaskRequest, TaskResponse,
+};
+use amcp_registry::{AgentMsg, AgentPort, AgentState, AnswerPort, EventBus, Registration, TaskKey};
+use ractor::{Actor, ActorProcessingErr};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::*;
+
+const REQUEST: &str = "123e4567-e89b-12d3-a456-426614174999";
+
+/// Keeps what it was asked to do until the test answers it.
+struct Hand;
+
+type Held = Arc<StdMutex<Vec<(TaskRequest, AnswerPort)>>>;
+
+impl Actor for Hand {
+    type Msg = AgentMsg;
+    type State = Held;
+    type Arguments = Held;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<AgentMsg>,
+        held: Held,
+    ) -> Result<Held, ActorProcessingErr> {
+        Ok(held)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<AgentMsg>,
+        message: AgentMsg,
+        held: &mut Held,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            AgentMsg::Execute(task, port) => held.lock().unwrap().push((task, port)),
+            AgentMsg::Cancel(key) => {
+                // Dropping the port says that nothing comes any more.
+                held.lock().unwrap().retain(|(t, _)| TaskKey::of(t) != key);
+            }
+            AgentMsg::Drain => {}
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct OneRequest(Option<RequestId>);
+
+impl Desk for OneRequest {
+    fn request(&self, id: RequestId) -> Option<Value> {
+        (self.0 == Some(id)).then(|| json!({"request_id": id}))
+    }
+
+    fn cancel(&self, id: RequestId) -> bool {
+        self.0 == Some(id)
+    }
+}
+
+struct Node {
+    name: NodeName,
+    registry: RegistryHandle,
+    links: Links,
+    port: ActorCell,
+    held: Held,
+    events: mpsc::UnboundedReceiver<LinkEvent>,
+}
+
+struct Silent;
+
+impl Actor for Silent {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl Node {
+    async fn start(name: &str, allow: AllowList, request: Option<RequestId>) -> Self {
+        let name = NodeName::new(name).unwrap();
+        let scope = format!("{name}-{}", fastrand::u64(..));
+        let registry = RegistryHandle::new(scope, EventBus::new());
+        registry.spawn(None).await.unwrap();
+        let (said, events) = mpsc::unbounded_channel();
+        let desk = Arc::new(OneRequest(request));
+        let links = Links::new(name.clone(), registry.clone(), desk, allow, said);
+        let (supervisor, _) = Actor::spawn(None, Silent, ()).await.unwrap();
+        let port = links.spawn_port(supervisor.get_cell()).await.unwrap();
+        let held = Held::default();
+        Self {
+            name,
+            registry,
+            links,
+            port,
+            held,
+            events,
+        }
+    }
+
+    fn info(&self) -> NodeInfo {
+        NodeInfo {
+            name: self.name.clone(),
+            incarnation: 1,
+            build: "0.1.0".into(),
+            address: "127.0.0.1:7000".into(),
+            http: None,
+            roles: vec![Role::Orchestrator],
+            domain: None,
+        }
+    }
+
+    async fn agent(&self, id: &str, capability: &str) -> ActorRef<AgentMsg> {
+        let (actor, _) = Actor::spawn(None, Hand, self.held.clone()).await.unwrap();
+        let card = AgentCard::new(id, "x", vec![Capability::new(capability, "Does x.")]);
+        let joins = Registration::new(card, fastrand::u64(..), actor.get_derived());
+        self.registry.register(joins).await.unwrap();
+        actor
+    }
+
+    /// What its agents were asked to do, once there is so much of it.
+    async fn tasks(&self, count: usize) -> Vec<(TaskRequest, AnswerPort)> {
+        until(|| {
+            let mut held = self.held.lock().unwrap();
+            (held.len() == count).then(|| std::mem::take(&mut *held))
+        })
+        .await
+    }
+
+    async fn sees(&self, agent: &str) -> AgentPort {
+        let id = AgentId::new(agent).unwrap();
+        until(|| {
+            let directory = self.registry.load();
+            let entry = directory.agent(&id).filter(|entry| entry.is_present());
+            entry.map(|entry| entry.port.clone())
+        })
+        .await
+    }
+
+    async fn does_not_see(&self, agent: &str) {
+        let id = AgentId::new(agent).unwrap();
+        until(|| {
+            let directory = self.registry.load();
+            let there = directory.agent(&id).is_some_and(|e| e.is_present());
+            (!there).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3_600), found)
+        .await
+        .unwrap()
+}
+
+/// Links two nodes under tokens derived from a number.
+fn link(a: &Node, b: &Node, number: u64) {
+    let (to_a, to_b) = (number * 2, number * 2 + 1);
+    let info = |peer: &Node, token_in, token_out| LinkInfo {
+        peer: peer.info(),
+        token_in,
+        token_out,
+        meter: Arc::default(),
+    };
+    a.links.open(info(b, to_a, to_b), b.port.clone());
+    b.links.open(info(a, to_b, to_a), a.port.clone());
+}
+
+async fn two() -> (Node, Node) {
+    let a = Node::start("a", AllowList::default(), None).await;
+    let b = Node::start("b", AllowList::default(), None).await;
+    (a, b)
+}
+
+fn task(name: &str, attempt: u32) -> TaskRequest {
+    TaskRequest {
+        version: 1,
+        request_id: REQUEST.parse().unwrap(),
+        task_id: TaskId::new(name).unwrap(),
+        attempt,
+        deadline_ms: 1_000,
+        traceparent: None,
+        grant: Arc::default(),
+        lineage: Arc::default(),
+        capability: CapabilityName::new("a.x").unwrap(),
+        params: json!({"n": 1}),
+    }
+}
+
+fn send(port: &AgentPort, task: TaskRequest) -> oneshot::Receiver<TaskResponse> {
+    let (answer, answered) = AnswerPort::channel();
+    port.execute(task, answer).unwrap();
+    answered
+}
+
+fn done(task: &TaskRequest, value: Value) -> TaskResponse {
+    TaskResponse {
+        version: 1,
+        request_id: task.request_id,
+        task_id: task.task_id.clone(),
+        attempt: task.attempt,
+        agent: AgentId::new("worker@b").unwrap(),
+        calls: Vec::new(),
+        outcome: TaskOutcome::Done(value),
+    }
+}
+
+fn code(response: TaskResponse) -> ErrorCode {
+    match response.outcome {
+        TaskOutcome::Failed(failure) => failure.code,
+        TaskOutcome::Done(value) => panic!("done: {value}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_goes_to_an_agent_elsewhere_and_its_answer_comes_back() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    let port = a.sees("worker@b").await;
+    let node = a.registry.load().agents()[0].node.clone();
+    assert_eq!(node.as_ref().map(NodeName::as_str), Some("b"));
+    let answered = send(&port, task("t1", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    assert_eq!(asked, task("t1", 1));
+    assert_eq!(a.links.statuses()[0].in_flight, 1);
+    assert_eq!(b.links.statuses()[0].serving, 1);
+    answer.answer(done(&asked, json!({"x": 1})));
+    assert_eq!(answered.await.unwrap(), done(&asked, json!({"x": 1})));
+    assert_eq!(a.links.statuses()[0].in_flight, 0);
+    assert_eq!(b.links.idle(Duration::ZERO).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn agents_come_and_go_elsewhere_too() {
+    let (a, b) = two().await;
+    link(&a, &b, 1);
+    let worker = b.agent("worker@b", "a.x").await;
+    a.sees("worker@b").await;
+    let id = AgentId::new("worker@b").unwrap();
+    b.registry.report(&id, AgentState::Restarting);
+    worker.kill();
+    a.does_not_see("worker@b").await;
+    assert_eq!(
+        a.registry.load().agents()[0].state,
+        AgentState::Restarting,
+        "who restarts is not gone for good"
+    );
+    b.agent("worker@b", "a.x").await;
+    a.sees("worker@b").await;
+    a.agent("own@a", "a.x").await;
+    b.sees("own@a").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_link_loses_its_agents_and_what_was_in_flight() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    let port = a.sees("worker@b").await;
+    let lost = send(&port, task("t1", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    a.links.close(2);
+    assert!(lost.await.is_err(), "the agent went away with the task");
+    a.does_not_see("worker@b").await;
+    assert!(!port.is_open());
+    let (again, _) = AnswerPort::channel();
+    let refused = port.execute(task("t1", 2), again).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::AgentUnavailable);
+    // The other side has not noticed yet: what it sends is nobody's any more.
+    answer.answer(done(&asked, json!(1)));
+    until(|| (a.links.counts().dropped_late == 1).then_some(())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_task_is_answered_from_what_is_kept_or_joins_what_is_under_way() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    let first = send(&a.sees("worker@b").await, task("t1", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    a.links.close(2);
+    b.links.close(3);
+    assert!(first.await.is_err());
+    a.does_not_see("worker@b").await;
+
+    link(&a, &b, 2);
+    let port = a.sees("worker@b").await;
+    let second = send(&port, task("t1", 2));
+    until(|| (b.links.counts().deduplicated == 1).then_some(())).await;
+    answer.answer(done(&asked, json!("once")));
+    let second = second.await.unwrap();
+    assert_eq!(
+        (second.attempt, second.outcome),
+        (2, TaskOutcome::Done(json!("once")))
+    );
+
+    let third = send(&port, task("t1", 3)).await.unwrap();
+    assert_eq!(
+        (third.attempt, third.outcome),
+        (3, TaskOutcome::Done(json!("once")))
+    );
+    assert_eq!(b.links.counts().deduplicated, 2);
+    assert!(b.held.lock().unwrap().is_empty(), "it was executed once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_wanted_any_more_is_cancelled() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    let port = a.sees("worker@b").await;
+    let answered = send(&port, task("t1", 1));
+    until(|| (b.held.lock().unwrap().len() == 1).then_some(())).await;
+    port.cancel(TaskKey::of(&task("t1", 1)));
+    assert!(answered.await.is_err());
+    until(|| b.held.lock().unwrap().is_empty().then_some(())).await;
+    assert_eq!(b.links.idle(Duration::ZERO).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_of_megabytes_comes_whole() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    let answered = send(&a.sees("worker@b").await, task("t1", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    let text = "x".repeat(900 * 1024);
+    answer.answer(done(&asked, json!(text)));
+    let response = answered.await.unwrap();
+    assert!(response.outcome == TaskOutcome::Done(json!(text)));
+    assert_eq!(b.links.statuses()[0].in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_has_its_credit_and_not_more() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    let port = a.sees("worker@b").await;
+    let all: Vec<_> = (0..peer::CREDIT)
+        .map(|n| send(&port, task(&format!("t{n}"), 1)))
+        .collect();
+    let (answer, answered) = AnswerPort::channel();
+    let refused = port.execute(task("more", 1), answer).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::AgentBusy);
+    assert!(answered.await.is_err());
+    for (asked, answer) in b.tasks(peer::CREDIT).await {
+        answer.answer(done(&asked, json!(1)));
+    }
+    for answered in all {
+        answered.await.unwrap();
+    }
+    send(&port, task("more", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_build_is_refused_by_name_and_the_link_stays_usable() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    let port = a.sees("worker@b").await;
+    // An entry of a kind that only a newer build knows, about a task that is awaited.
+    let awaited = send(&port, task("t1", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    let mut newer = frame::begin(3);
+    frame::push(&mut newer, Kind::Task, 1, b"not a task");
+    b.links.arrived(&newer);
+    assert_eq!(code(awaited.await.unwrap()), ErrorCode::UnsupportedWire);
+    newer.truncate(frame::HEADER);
+    newer.push(200);
+    newer.extend([0; 12]);
+    b.links.arrived(&newer);
+    // A whole frame of a newer version.
+    let awaited = send(&port, task("t2", 1));
+    b.tasks(1).await;
+    newer[0] = 9;
+    b.links.arrived(&newer);
+    assert_eq!(code(awaited.await.unwrap()), ErrorCode::UnsupportedWire);
+    assert_eq!(b.links.counts().unknown, 3);
+
+    drop(answer);
+    assert_eq!(asked.attempt, 1);
+    let answered = send(&port, task("t3", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    answer.answer(done(&asked, json!(3)));
+    answered.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_may_offer_here_what_the_list_says() {
+    let allow = AllowList(vec![(
+        NodeName::new("b").unwrap(),
+        vec!["weather.*".into()],
+    )]);
+    let a = Node::start("a", allow, None).await;
+    let b = Node::start("b", AllowList::default(), None).await;
+    b.agent("sky@b", "weather.get").await;
+    b.agent("bank@b", "finance.pay").await;
+    link(&a, &b, 1);
+    a.sees("sky@b").await;
+    a.does_not_see("bank@b").await;
+    assert_eq!(a.links.counts().not_allowed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_drains_withdraws_its_agents_and_ends_what_it_has() {
+    let (mut a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    let port = a.sees("worker@b").await;
+    let answered = send(&port, task("t1", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    b.links.withdraw();
+    a.does_not_see("worker@b").await;
+    assert!(matches!(a.events.recv().await, Some(LinkEvent::Draining(node)) if node == b.name));
+    let late = send(&port, task("t2", 1));
+    assert_eq!(code(late.await.unwrap()), ErrorCode::AgentUnavailable);
+    assert_eq!(b.links.idle(Duration::from_millis(20)).await, 1);
+    answer.answer(done(&asked, json!(1)));
+    answered.await.unwrap();
+    assert_eq!(b.links.idle(Duration::from_secs(1)).await, 0);
+    b.agent("new@b", "a.x").await;
+    b.links.goodbye();
+    assert!(matches!(a.events.recv().await, Some(LinkEvent::Goodbye(_))));
+    a.does_not_see("new@b").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_began_anew_is_told_everything_again() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    a.sees("worker@b").await;
+    let id = AgentId::new("worker@b").unwrap();
+    assert!(a.registry.deregister(&id).await);
+    a.does_not_see("worker@b").await;
+    a.registry.spawn(None).await.unwrap();
+    a.sees("worker@b").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_are_asked_about_requests() {
+    let id: RequestId = REQUEST.parse().unwrap();
+    let a = Node::start("a", AllowList::default(), None).await;
+    let b = Node::start("b", AllowList::default(), None).await;
+    let c = Node::start("c", AllowList::default(), Some(id)).await;
+    link(&a, &b, 1);
+    link(&a, &c, 2);
+    let (owner, view) = a.links.find_request(id).await.unwrap();
+    assert_eq!((owner.as_str(), view), ("c", json!({"request_id": id})));
+    assert!(a.links.cancel_request(id).await);
+    let other: RequestId = "00000000-0000-0000-0000-000000000001".parse().unwrap();
+    assert!(a.links.find_request(other).await.is_none());
+    assert!(!a.links.cancel_request(other).await);
+    assert!(
+        b.links.find_request(id).await.is_none(),
+        "who is not linked is not asked"
+    );
+}
