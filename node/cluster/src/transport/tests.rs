@@ -560,6 +560,28 @@ fn cookies_are_strong_and_made_once() {
 }
 
 #[test]
+fn a_body_is_only_read_if_it_is_small() {
+    let announced = |length: u32| {
+        header(
+            [b"AMCP\0\x01", &length.to_be_bytes()[..]]
+                .concat()
+                .try_into()
+                .unwrap(),
+        )
+    };
+    assert_eq!(announced(4_096).unwrap(), (1, 4_096));
+    for length in [4_097, 1 << 31, u32::MAX] {
+        assert!(
+            announced(length)
+                .unwrap_err()
+                .to_string()
+                .contains(&length.to_string())
+        );
+    }
+    assert!(frame(&[0; 4_097]).is_err());
+}
+
+#[test]
 fn later_versions_are_understood_as_far_as_possible() {
     let hello = Hello::new(local("a").info);
     let mut value = serde_json::to_value(Greeting::Hello(hello.clone())).unwrap();
