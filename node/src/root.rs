@@ -5,6 +5,11 @@
 //! the order of their end.
 
 mod chosen;
+#[expect(
+    dead_code,
+    reason = "started as soon as a node starts what its orchestrator offers"
+)]
+mod delegate;
 mod http;
 mod links;
 mod parts;

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use amcp_orchestrator::PlanView;
-use amcp_protocol::{PlannedTaskView, Progress, TaskId, TaskState};
+use amcp_protocol::{AgentId, CallReport, PlannedTaskView, Progress, TaskId, TaskState};
 use amcp_registry::AgentState;
 use serde_json::Value;
 
@@ -13,6 +13,8 @@ use crate::output::{Style, printable};
 
 /// Longest value of a param that is shown, in characters.
 const MAX_VALUE: usize = 80;
+/// Deepest indentation of a call: an agent elsewhere may name any depth.
+const MAX_INDENT: usize = 8;
 
 /// A plan: numbered tasks with their params, each edge with its reason.
 pub(crate) fn plan(view: &PlanView, style: Style) -> String {
@@ -151,10 +153,17 @@ pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
             task,
             agent,
             duration_ms,
-        } => format!(
-            "{} {task} done by {agent} in {duration_ms} ms",
-            style.green("✓")
-        ),
+            calls,
+        } => {
+            let mut text = format!(
+                "{} {task} done by {agent} in {duration_ms} ms",
+                style.green("✓")
+            );
+            for call in calls {
+                text.push_str(&called(call, style));
+            }
+            text
+        }
         Progress::Failed { task, state, error } => format!(
             "{} {task} {}: {}",
             style.red("✗"),
@@ -166,6 +175,18 @@ pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
         }
     };
     Some(line)
+}
+
+/// A call that a task made, on a line of its own below the task.
+fn called(call: &CallReport, style: Style) -> String {
+    let indent = "  ".repeat(usize::from(call.depth).min(MAX_INDENT));
+    let agent = call.agent.as_ref().map_or("nobody", AgentId::as_str);
+    let end = match call.error {
+        None => format!("in {} ms", call.elapsed_ms),
+        Some(error) => style.red(error.as_str()),
+    };
+    let name = style.cyan(call.capability.as_str());
+    format!("\n  {indent}↳ {name} by {agent} {end}")
 }
 
 /// A task's end, as its JSON says it.

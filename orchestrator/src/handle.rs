@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use amcp_plan::PlanLimits;
+use amcp_plan::{Catalogue, PlanLimits};
 use amcp_protocol::plan::PlannedTaskView;
 use amcp_protocol::{ErrorCode, Failure, RequestId, UserRequest};
 use amcp_registry::bus::unix_ms;
@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::actor::{Orchestrator, OrchestratorMsg};
+use crate::domain::{self, Domain};
 use crate::planner::SharedPlanner;
 use crate::planning;
 use crate::record::{ProgressFeed, RequestRecord, RequestView, Ticket};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub result_bytes: usize,
     /// How many answered requests stay readable.
     pub retained: usize,
+    /// What it plans with; everything when it has no domain.
+    pub domain: Option<Domain>,
 }
 
 impl Default for Settings {
@@ -60,6 +63,7 @@ impl Default for Settings {
             llm_calls: 6,
             result_bytes: 32 * 1024 * 1024,
             retained: 1_000,
+            domain: None,
         }
     }
 }
@@ -262,6 +266,18 @@ impl OrchestratorHandle {
             record: self.0.requests.get(id)?,
             next: from,
         })
+    }
+
+    pub(crate) fn domain(&self) -> Option<&Domain> {
+        self.0.settings.domain.as_ref()
+    }
+
+    pub(crate) fn domain_name(&self) -> &str {
+        self.domain().map_or(domain::ANY, Domain::name)
+    }
+
+    pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
+        self.0.catalogue()
     }
 
     /// How many requests are being worked on.

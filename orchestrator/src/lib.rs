@@ -4,6 +4,8 @@
 //! know any specialist: agents are found at run time, in the registry's directory.
 
 mod actor;
+pub mod delegate;
+pub mod domain;
 pub mod handle;
 pub mod llm;
 pub mod planner;
@@ -12,6 +14,8 @@ pub mod record;
 mod request;
 mod shared;
 
+pub use delegate::Delegation;
+pub use domain::{Domain, DomainError};
 pub use handle::{Drained, OrchestratorHandle, PlanView, Settings};
 pub use planner::{
     ComposeInput, Composed, Feedback, Planned, Planner, PlanningError, PlanningInput,

@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 
 use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
 use amcp_protocol::{
-    Answer, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress, TaskReport,
+    Answer, CallBudget, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress,
+    TaskReport,
 };
 use amcp_registry::bus::unix_ms;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -41,6 +42,7 @@ pub(crate) enum RequestMsg {
         task: usize,
         attempt: u32,
         outcome: Result<Value, Failure>,
+        calls: Vec<CallReport>,
     },
     /// From the timer: something is due.
     TimerDue,
@@ -66,6 +68,8 @@ pub(crate) struct RequestState {
     catalogue: Arc<Catalogue>,
     grant: Arc<Grant>,
     lineage: Arc<Lineage>,
+    /// What the tasks of a delegated request may cause together.
+    budget: Option<CallBudget>,
     /// A few: one for each task under way and two for the request.
     timers: Vec<(TimerKey, Time)>,
     /// The one sleep, until the earliest timer or earlier.
@@ -93,7 +97,8 @@ impl Actor for RequestActor {
                 user: request.user.clone(),
                 roles: request.roles.clone(),
             }),
-            lineage: Arc::default(),
+            lineage: shared.lineage(&request),
+            budget: (request.lineage.depth > 0).then(|| CallBudget::new(request.lineage.calls)),
             clock: Clock::start(),
             phase: Phase::Planning,
             timers: Vec::with_capacity(8),
@@ -122,10 +127,11 @@ impl Actor for RequestActor {
             task,
             attempt,
             outcome,
+            calls,
         } = &message
         {
             let before = state.sent.len();
-            state.sent.retain(|sent| !sent.is(*task, *attempt));
+            state.settle((*task, *attempt), outcome, calls);
             // An agent's word that it gave up what was abandoned is no answer.
             if before == state.sent.len() && is_given_up(outcome) {
                 return Ok(());
@@ -183,10 +189,12 @@ fn event_of(message: RequestMsg) -> Option<Event> {
             task,
             attempt,
             outcome,
+            calls,
         } => Some(Event::Responded {
             task,
             attempt,
             outcome,
+            calls,
         }),
         RequestMsg::Cancel => Some(Event::CancelRequested),
         RequestMsg::CutOff(failure) => Some(Event::CutOff(failure)),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use amcp_plan::Catalogue;
 use amcp_protocol::{
-    Answer, AnswerState, CloudEvent, ErrorCode, Failure, RequestId, UserRequest, event,
+    Answer, AnswerState, CloudEvent, ErrorCode, Failure, Lineage, RequestId, UserRequest, event,
 };
 use amcp_registry::actor::Agents;
 use amcp_registry::bus::unix_ms;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::SOURCE;
 use crate::actor::OrchestratorMsg;
+use crate::domain::{self, Domain};
 use crate::handle::Settings;
 use crate::planner::{PlanningInput, SharedPlanner};
 use crate::planning::PlannerMsg;
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) orchestrator: ActorSlot<OrchestratorMsg>,
     pub(crate) planning: ActorSlot<PlannerMsg>,
+    /// Of the requests that users ask: the same for all.
+    lineage: Arc<Lineage>,
     /// The catalogue of the directory that it was made from: the directory changes far less often than requests come.
     catalogue: Mutex<Option<(Arc<Agents>, Arc<Catalogue>)>>,
 }
@@ -68,6 +71,16 @@ impl Shared {
             orchestrator: ActorSlot::default(),
             planning: ActorSlot::default(),
             catalogue: Mutex::new(None),
+            lineage: Arc::new(Lineage {
+                domains: vec![
+                    settings
+                        .domain
+                        .as_ref()
+                        .map_or(domain::ANY, Domain::name)
+                        .to_owned(),
+                ],
+                ..Lineage::default()
+            }),
             settings,
             planner,
             registry,
@@ -86,7 +99,18 @@ impl Shared {
         {
             return catalogue.clone();
         }
-        let mut fresh: Arc<Catalogue> = Arc::new(directory.contracts().cloned().collect());
+        let mut fresh: Arc<Catalogue> = Arc::new(
+            directory
+                .contracts()
+                .filter(|contract| {
+                    domain::holds(
+                        self.settings.domain.as_ref(),
+                        contract.capability.name.as_str(),
+                    )
+                })
+                .cloned()
+                .collect(),
+        );
         // Planners cache by the catalogue's identity, so one that says the same stays the same.
         if let Some((_, last)) = cached.as_ref()
             && last.len() == fresh.len()
@@ -99,6 +123,16 @@ impl Shared {
         }
         *cached = Some((directory, fresh.clone()));
         fresh
+    }
+
+    /// How the tasks of a request come about.
+    pub(crate) fn lineage(&self, request: &UserRequest) -> Arc<Lineage> {
+        if request.lineage.domains.is_empty() {
+            return Arc::clone(&self.lineage);
+        }
+        let mut lineage = request.lineage.clone();
+        lineage.domains.extend(self.lineage.domains.iter().cloned());
+        Arc::new(lineage)
     }
 
     pub(crate) fn deadline_of(&self, request: &UserRequest) -> Duration {
@@ -310,7 +344,9 @@ fn is_same(first: &UserRequest, again: &UserRequest) -> bool {
         user,
         roles,
         deadline_ms,
+        // The same key with another lineage is the same question.
         traceparent: _,
+        lineage: _,
     } = first;
     (query, user, roles, deadline_ms)
         == (&again.query, &again.user, &again.roles, &again.deadline_ms)

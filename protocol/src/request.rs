@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::error::{ErrorCode, Failure};
 use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
 use crate::plan::PlannedTaskView;
+use crate::task::{CallReport, Lineage};
 
 /// Longest query, in bytes: a page of text; more belongs into a document that a task reads.
 pub const MAX_QUERY_BYTES: usize = 16 * 1024;
@@ -32,6 +33,9 @@ pub struct UserRequest {
     /// W3C trace context of the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// How it came about, when another orchestrator delegated it. Never taken from outside: a body cannot name it.
+    #[serde(skip)]
+    pub lineage: Lineage,
 }
 
 impl UserRequest {
@@ -139,6 +143,9 @@ pub struct TaskReport {
     /// Why a task was not completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+    /// The calls of other agents that its last attempt made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<CallReport>,
 }
 
 /// The one final response to a request: the body of POST /ask and of `amcp ask --json`.
@@ -212,6 +219,9 @@ pub enum Progress {
         agent: AgentId,
         /// From the first dispatch, in milliseconds.
         duration_ms: u64,
+        /// The calls of other agents that it made.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<CallReport>,
     },
     /// A task failed for good, was skipped or was cancelled.
     Failed {

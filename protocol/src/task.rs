@@ -52,6 +52,39 @@ impl Default for Lineage {
     }
 }
 
+/// The calls that something may still cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallBudget(u32);
+
+impl CallBudget {
+    /// So many.
+    #[must_use]
+    pub const fn new(calls: u32) -> Self {
+        Self(calls)
+    }
+
+    /// Takes one call and, for what it may cause in turn, half of what is left then. None when nothing is left.
+    ///
+    /// Half: whoever calls keeps something for the calls after this one, and a chain of calls ends by itself.
+    pub fn take(&mut self) -> Option<u32> {
+        let rest = self.0.checked_sub(1)?;
+        let given = rest / 2;
+        self.0 = rest - given;
+        Some(given)
+    }
+
+    /// Takes back what a call did not cause.
+    pub const fn give_back(&mut self, calls: u32) {
+        self.0 = self.0.saturating_add(calls);
+    }
+}
+
+/// What a task with this many reported calls has used of what it was given.
+#[must_use]
+pub fn calls_used(given: u32, calls: &[CallReport]) -> u32 {
+    u32::try_from(calls.len()).unwrap_or(u32::MAX).min(given)
+}
+
 /// One call that a task made of another agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallReport {

@@ -40,6 +40,7 @@
 //! ```
 
 pub mod builtin;
+mod call;
 pub mod quarantine;
 pub mod shell;
 mod shell_job;

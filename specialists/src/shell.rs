@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::call::Caller;
 use crate::quarantine::SharedQuarantine;
 use crate::shell_job::{Attempt, Desk, Job, Place, cancelled};
 pub use crate::shell_msg::ShellMsg;
@@ -160,6 +161,10 @@ impl Actor for SpecialistActor {
                 quarantine: args.quarantine,
                 load: args.load,
                 max_result_bytes: args.limits.max_result_bytes,
+                caller: Arc::new(Caller {
+                    registry: args.registry.clone(),
+                    agent: Some(args.card.id.clone()),
+                }),
             }),
             card: args.card,
             registry: args.registry,

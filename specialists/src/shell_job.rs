@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::call::{Caller, Calls};
 use crate::quarantine::{SharedQuarantine, Suspect};
 use crate::shell::ShellMsg;
 use crate::specialist::{Context, Specialist, Task};
@@ -31,6 +32,8 @@ pub(crate) struct Desk {
     pub(crate) quarantine: Arc<SharedQuarantine>,
     pub(crate) load: Arc<AgentLoad>,
     pub(crate) max_result_bytes: usize,
+    /// Who its jobs are when they call others.
+    pub(crate) caller: Arc<Caller>,
 }
 
 /// Whom to answer, about what.
@@ -122,15 +125,15 @@ impl Desk {
             task_id: attempt.key.task_id.clone(),
             attempt: attempt.key.attempt,
             grant: job.grant,
+            calls: Calls::new(&job.lineage),
+            caller: Some(Arc::clone(&self.caller)),
             lineage: job.lineage,
             traceparent: job.traceparent,
-            calls: Arc::default(),
             deadline: job
                 .deadline
                 .min(Instant::now() + contract.capability.timeout()),
             cancelled,
         };
-        let calls = Arc::clone(&context.calls);
         let outcome = match self.check_params(&contract, &task, &suspect) {
             Ok(()) => self.work(task, &context, &contract).await,
             Err(failure) => Ok(Err(failure)),
@@ -142,7 +145,7 @@ impl Desk {
                 (Err(self.panicked(&panic)), Some(panic))
             }
         };
-        self.answer_with(attempt, outcome, calls.take());
+        self.answer_with(attempt, outcome, context.calls.take());
         place.panic = panic;
     }
 

@@ -2,17 +2,20 @@
 //!
 //! Does not deal with mailboxes, queues, time-outs, retries or restarts; the shell and the supervisor do.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::{
-    AgentCard, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, RequestId, TaskId,
+    AgentCard, CapabilityName, ErrorCode, Failure, Grant, Lineage, RequestId, TaskId,
 };
+use amcp_registry::RegistryHandle;
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::call::{Caller, Calls};
 
 /// A task to do. Its params keep the capability's schema.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,19 +50,9 @@ impl Task {
     }
 }
 
-/// The calls that a task made so far.
-#[derive(Debug, Default)]
-pub(crate) struct Calls(Mutex<Vec<CallReport>>);
-
-impl Calls {
-    pub(crate) fn take(&self) -> Vec<CallReport> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// What a handler may know about the task's surroundings. It grows with the mesh (calling other agents, asking the user);
-/// get everything through its methods.
-#[derive(Debug, Clone)]
+/// What a handler may know about the task's surroundings, and its way to other agents ([`Context::call`]). It grows with the
+/// mesh; get everything through its methods.
+#[derive(Debug)]
 pub struct Context {
     pub(crate) request_id: RequestId,
     pub(crate) task_id: TaskId,
@@ -67,13 +60,14 @@ pub struct Context {
     pub(crate) grant: Arc<Grant>,
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) traceparent: Option<String>,
-    pub(crate) calls: Arc<Calls>,
+    pub(crate) calls: Calls,
+    pub(crate) caller: Option<Arc<Caller>>,
     pub(crate) deadline: Instant,
     pub(crate) cancelled: CancellationToken,
 }
 
 impl Context {
-    /// A context outside of any request: for testing a specialist by itself.
+    /// A context outside of any request: for testing a specialist by itself. It can call nobody.
     #[must_use]
     pub fn detached(request_id: RequestId, time_left: Duration) -> Self {
         Self {
@@ -83,10 +77,19 @@ impl Context {
             grant: Arc::default(),
             lineage: Arc::default(),
             traceparent: None,
-            calls: Arc::default(),
+            calls: Calls::new(&Lineage::default()),
+            caller: None,
             deadline: Instant::now() + time_left,
             cancelled: CancellationToken::new(),
         }
+    }
+
+    /// The same, with agents that can be called.
+    #[must_use]
+    pub fn with_registry(mut self, registry: RegistryHandle) -> Self {
+        let agent = None;
+        self.caller = Some(Arc::new(Caller { registry, agent }));
+        self
     }
 
     /// The request that the task belongs to.
@@ -111,6 +114,18 @@ impl Context {
     #[must_use]
     pub fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// How the task came about, and what it may still cause.
+    #[must_use]
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// W3C trace context of the request.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
     }
 
     /// What is left of the deadline.

@@ -432,6 +432,7 @@ async fn an_answer_without_agents_says_so() {
 
 fn report(capability: &str, result: Result<Value, Failure>) -> TaskReport {
     TaskReport {
+        calls: Vec::new(),
         id: TaskId::new("t1").unwrap(),
         capability: CapabilityName::new(capability).unwrap(),
         agent: None,

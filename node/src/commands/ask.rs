@@ -58,6 +58,7 @@ pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRe
         roles: query.roles.clone(),
         deadline_ms: named.then(|| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)),
         traceparent: None,
+        lineage: amcp_protocol::Lineage::default(),
     };
     request.check()?;
     Ok(request)

@@ -64,6 +64,7 @@ fn live(plan: Plan, agent: &AgentId) -> u64 {
             }));
             let outcome = Ok(json!({"rows": [1, 2, 3]}));
             actions.extend(step(Event::Responded {
+                calls: Vec::new(),
                 task,
                 attempt,
                 outcome,

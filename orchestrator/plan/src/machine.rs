@@ -8,7 +8,6 @@
 //! a task's first accepted result is final; a task that is not idempotent is never tried again after an unknown outcome.
 
 mod conclude;
-mod retry;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -17,9 +16,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use amcp_protocol::plan::PlannedTaskView;
+use amcp_protocol::retry::Patience;
 use amcp_protocol::{
-    AgentId, AnswerState, Capability, CapabilityName, Effect, ErrorCode, Failure, Progress, TaskId,
-    TaskReport,
+    AgentId, AnswerState, CallReport, Capability, CapabilityName, Effect, ErrorCode, Failure,
+    Progress, TaskId, TaskReport,
 };
 use serde_json::Value;
 
@@ -57,17 +57,31 @@ pub struct Policy {
     pub seed: u64,
 }
 
+impl Policy {
+    const fn patience(&self) -> Patience {
+        Patience {
+            attempts: self.attempts,
+            refusals: self.refusals,
+            kills: self.kills,
+        }
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
+        let Patience {
+            attempts,
+            refusals,
+            kills,
+        } = Patience::default();
         Self {
             roles: Vec::new(),
             deadline: Duration::from_secs(60),
             // Half of the deadline, so that a slow plan leaves time to carry it out.
             plan_time: Duration::from_secs(30),
-            attempts: 3,
-            // With the backoff's steps about four seconds: longer than the restart of an agent, shorter than a patience.
-            refusals: 8,
-            kills: 3,
+            attempts,
+            refusals,
+            kills,
             llm_calls: 6,
             result_bytes: 32 * 1024 * 1024,
             // Planning again is worth it only with a planner that learns from what failed.
@@ -148,6 +162,8 @@ pub enum Event {
         attempt: u32,
         /// How.
         outcome: Result<Value, Failure>,
+        /// The calls of other agents that it took.
+        calls: Vec<CallReport>,
     },
     /// A timer expired.
     TimerFired(TimerKey),
@@ -356,7 +372,8 @@ impl Machine {
                 task,
                 attempt,
                 outcome,
-            } => self.responded(now, (task, attempt), outcome, &mut out),
+                calls,
+            } => self.responded(now, (task, attempt), (outcome, calls), &mut out),
             Event::TimerFired(key) => self.timer_fired(now, key, &mut out),
             Event::Composed {
                 result,
@@ -584,7 +601,7 @@ impl Machine {
                 .tasks
                 .iter()
                 .take(self.round_start)
-                .any(|run| tried(run) && run.history.unknown)
+                .any(|run| tried(run) && run.history.is_unknown())
     }
 
     fn sent(&mut self, task: usize, attempt: u32, agent: AgentId, out: &mut Vec<Action>) {
@@ -608,12 +625,12 @@ impl Machine {
         &mut self,
         now: Time,
         (task, attempt): (usize, u32),
-        outcome: Result<Value, Failure>,
+        (outcome, calls): (Result<Value, Failure>, Vec<CallReport>),
         out: &mut Vec<Action>,
     ) {
         let Some(run) = self
             .tasks
-            .get(task)
+            .get_mut(task)
             .filter(|run| (1..=run.attempt).contains(&attempt))
         else {
             self.dropped.foreign += 1;
@@ -628,6 +645,7 @@ impl Machine {
             *counter += 1;
             return;
         }
+        run.calls = calls;
         out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
         match outcome {
             Ok(result) => self.completed(now, task, result, out),

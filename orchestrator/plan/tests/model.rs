@@ -142,6 +142,7 @@ impl Request {
             Step::PlanArrives => planned(Ok(plan(self.plan_of(round)))),
             Step::PlanFails => planned(Err(failure(ErrorCode::LlmUnavailable))),
             Step::Answer(task, attempt, outcome) => Event::Responded {
+                calls: Vec::new(),
                 task: *task,
                 attempt: *attempt,
                 outcome: match outcome {
@@ -153,21 +154,25 @@ impl Request {
                 },
             },
             Step::AnswerAgain(task, attempt, Outcome::Done) => Event::Responded {
+                calls: Vec::new(),
                 task: *task,
                 attempt: *attempt,
                 outcome: Ok(json!("another result")),
             },
             Step::AnswerAgain(task, attempt, _) => Event::Responded {
+                calls: Vec::new(),
                 task: *task,
                 attempt: *attempt,
                 outcome: Err(failure(ErrorCode::AgentLost)),
             },
             Step::ForeignTask => Event::Responded {
+                calls: Vec::new(),
                 task: 9,
                 attempt: 1,
                 outcome: Ok(json!("foreign")),
             },
             Step::ForeignAttempt(task, attempt) => Event::Responded {
+                calls: Vec::new(),
                 task: *task,
                 attempt: attempt + 1,
                 outcome: Ok(json!("foreign")),

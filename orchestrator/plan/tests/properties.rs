@@ -300,6 +300,7 @@ fn pick<T>(from: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>, n: us
 fn responded((task, attempt): (usize, u32), outcome: Result<usize, ErrorCode>) -> Event {
     let result = |n: usize| -> Value { json!("x".repeat(n)) };
     Event::Responded {
+        calls: Vec::new(),
         task,
         attempt,
         outcome: outcome.map(result).map_err(failure),

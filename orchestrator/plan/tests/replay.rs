@@ -38,7 +38,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (1..3_u32).prop_map(|round| Event::TasksAdded { round, tasks: diamond().into_iter().take(2).collect() }),
         4 => (1..3_u32).prop_map(|round| planned(round, 1)),
         4 => place().prop_map(move |(task, attempt)| Event::Sent { task, attempt, agent: agent(attempt) }),
-        8 => (place(), outcome).prop_map(|((task, attempt), outcome)| Event::Responded { task, attempt, outcome }),
+        8 => (place(), outcome).prop_map(|((task, attempt), outcome)| Event::Responded { calls: Vec::new(), task, attempt, outcome }),
         4 => key.prop_map(Event::TimerFired),
         1 => code().prop_map(move |code| Event::Composed { result: Err(failure(code)), llm_calls: 1, notes: vec![] }),
         1 => Just(Event::CancelRequested),
@@ -114,11 +114,13 @@ fn heard(event: &Event) -> String {
             agent,
         } => format!("{agent} gets {task}.{attempt}"),
         Event::Responded {
+            calls: Vec::new(),
             task,
             attempt,
             outcome: Ok(result),
         } => format!("{task}.{attempt} is done: {result}"),
         Event::Responded {
+            calls: Vec::new(),
             task,
             attempt,
             outcome: Err(failure),
@@ -165,11 +167,13 @@ fn a_recorded_request_in_which_an_agent_dies_and_a_payment_hangs() {
         agent: AgentId::new(agent).unwrap(),
     };
     let done = |task, attempt, result| Event::Responded {
+        calls: Vec::new(),
         task,
         attempt,
         outcome: Ok(result),
     };
     let lost = Event::Responded {
+        calls: Vec::new(),
         task: 0,
         attempt: 1,
         outcome: Err(Failure::new(ErrorCode::AgentLost, "it went away")),

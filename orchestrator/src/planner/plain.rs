@@ -190,6 +190,7 @@ mod tests {
             Err(failure) => (None, Some(failure)),
         };
         TaskReport {
+            calls: Vec::new(),
             id: TaskId::new(id).unwrap(),
             capability: CapabilityName::new(capability).unwrap(),
             agent: None,

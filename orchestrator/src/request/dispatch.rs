@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use amcp_plan::Event;
-use amcp_protocol::task::WIRE_VERSION;
+use amcp_protocol::task::{WIRE_VERSION, calls_used};
 use amcp_protocol::{
-    AgentId, CapabilityName, CloudEvent, ErrorCode, Failure, TaskRequest, TaskResponse, event,
+    AgentId, CallBudget, CallReport, CapabilityName, CloudEvent, ErrorCode, Failure, Lineage,
+    TaskRequest, TaskResponse, event,
 };
 use amcp_registry::bus::unix_ms;
 use amcp_registry::{AgentPort, AnswerPort, InFlight, TaskKey};
@@ -20,11 +21,16 @@ use super::{RequestMsg, RequestState, is_given_up};
 use crate::SOURCE;
 use crate::shared::Shared;
 
+/// Most calls of one task that a request keeps and shows: those that its budget allows, and as many refused ones.
+const MAX_CALLS: usize = 2 * Lineage::CALLS as usize;
+
 /// An attempt that an agent has.
 pub(super) struct Sent {
     task: usize,
     key: TaskKey,
     port: AgentPort,
+    /// Calls of the request's budget that it may cause.
+    given: u32,
 }
 
 impl std::fmt::Debug for Sent {
@@ -53,9 +59,10 @@ impl RequestState {
                 task,
                 attempt,
                 outcome: Err(Failure::new(code, message)),
+                calls: Vec::new(),
             })
         };
-        let request = self.task_request(task, attempt, params, time)?;
+        let mut request = self.task_request(task, attempt, params, time)?;
         let directory = self.shared.registry.load();
         let Some(entry) = directory.choose(&request.capability, avoid, fastrand::u64(..)) else {
             return refused(
@@ -64,6 +71,10 @@ impl RequestState {
             );
         };
         let agent = entry.id().clone();
+        let Some(given) = share(&mut self.budget, &mut request) else {
+            let message = format!("no call is left for {}", request.capability);
+            return refused(ErrorCode::BudgetExceeded, message);
+        };
         self.task_request_event(&request, &agent);
         let key = TaskKey::of(&request);
         let awaited = Awaited {
@@ -77,12 +88,16 @@ impl RequestState {
         };
         let answer = AnswerPort::new(move |response| awaited.arrived(response));
         if let Err(failure) = entry.port.execute(request, answer) {
+            if let Some(budget) = &mut self.budget {
+                budget.give_back(given + 1);
+            }
             return refused(failure.code, format!("{agent}: {failure}"));
         }
         self.sent.push(Sent {
             task,
             key,
             port: entry.port.clone(),
+            given,
         });
         Some(Event::Sent {
             task,
@@ -113,6 +128,28 @@ impl RequestState {
         })
     }
 
+    /// An attempt is over: its place is free, and so is what it left of the request's budget.
+    pub(super) fn settle(
+        &mut self,
+        (task, attempt): (usize, u32),
+        outcome: &Result<Value, Failure>,
+        calls: &[CallReport],
+    ) {
+        let Some(at) = self.sent.iter().position(|sent| sent.is(task, attempt)) else {
+            return;
+        };
+        let Sent { given, .. } = self.sent.swap_remove(at);
+        let Some(budget) = &mut self.budget else {
+            return;
+        };
+        match outcome {
+            Err(failure) if failure.code.is_before_start() => budget.give_back(given + 1),
+            // What a lost agent called before nobody knows.
+            Err(failure) if failure.code.is_agent_death() => {}
+            Ok(_) | Err(_) => budget.give_back(given - calls_used(given, calls)),
+        }
+    }
+
     pub(super) fn abandon(&mut self, task: usize, attempt: u32) {
         if let Some(at) = self.sent.iter().position(|sent| sent.is(task, attempt)) {
             let Sent { key, port, .. } = self.sent.swap_remove(at);
@@ -126,6 +163,19 @@ impl RequestState {
             task_event(event::TASK_REQUEST, SOURCE.to_owned(), &TaskKey::of(request), data).about(request.capability.as_str())
         });
     }
+}
+
+/// Gives a task of a delegated request its share of what the request may cause; another's is the same for each task.
+fn share(budget: &mut Option<CallBudget>, request: &mut TaskRequest) -> Option<u32> {
+    let Some(budget) = budget else {
+        return Some(0);
+    };
+    let given = budget.take()?;
+    request.lineage = Arc::new(Lineage {
+        calls: given,
+        ..Lineage::clone(&request.lineage)
+    });
+    Some(given)
 }
 
 fn task_event(kind: &str, source: String, key: &TaskKey, data: Value) -> CloudEvent {
@@ -160,26 +210,31 @@ struct Awaited {
 impl Awaited {
     /// Hands an answer to the request; none came when the agent went away.
     fn arrived(self, response: Option<TaskResponse>) {
-        let outcome = self.read(response);
+        let (outcome, calls) = self.read(response);
         let given_up = is_given_up(&outcome);
         let message = RequestMsg::Responded {
             task: self.task,
             attempt: self.key.attempt,
             outcome,
+            calls,
         };
         if self.to.cast(message).is_err() && !given_up {
             self.shared.counters.late.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn read(&self, response: Option<TaskResponse>) -> Result<Value, Failure> {
+    fn read(&self, response: Option<TaskResponse>) -> (Result<Value, Failure>, Vec<CallReport>) {
         let Self { key, agent, .. } = self;
         let lost = |what: &str| Failure::new(ErrorCode::AgentLost, format!("{agent} {what}"));
+        let mut calls = Vec::new();
         let outcome = match response {
             None => Err(lost("went away with the task")),
             Some(response)
                 if response.task_id == key.task_id && response.attempt == key.attempt =>
             {
+                calls = response.calls;
+                // An agent elsewhere may say anything.
+                calls.truncate(MAX_CALLS);
                 response.outcome.into()
             }
             // It has spent its one answer on another task: for this one it is lost.
@@ -202,6 +257,6 @@ impl Awaited {
                 task_event(event::TASK_RESPONSE, format!("/agent/{agent}"), key, data)
                     .about(self.capability.as_str())
             });
-        outcome
+        (outcome, calls)
     }
 }

@@ -162,5 +162,6 @@ fn report(run: &TaskRun, now: Time) -> TaskReport {
             | Status::Cancelled(_) => None,
         },
         error: run.status.failure().cloned(),
+        calls: run.calls.clone(),
     }
 }

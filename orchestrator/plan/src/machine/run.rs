@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amcp_protocol::{AgentId, ErrorCode, Failure, Progress, TaskId, TaskState};
+use amcp_protocol::retry::{self, Verdict};
+use amcp_protocol::{AgentId, CallReport, ErrorCode, Failure, Progress, TaskId, TaskState};
 use serde_json::Value;
 
-use super::retry::{self, Verdict};
 use super::{Action, Machine, Stage, Time, TimerKey};
 use crate::plan::{PlanTask, Reference};
 
@@ -62,6 +62,8 @@ pub(super) struct TaskRun {
     pub(super) agent: Option<AgentId>,
     pub(super) first_dispatch: Option<Time>,
     pub(super) ended: Option<Time>,
+    /// The calls of other agents that the last answered attempt took.
+    pub(super) calls: Vec<CallReport>,
 }
 
 impl TaskRun {
@@ -79,6 +81,7 @@ impl TaskRun {
             agent: None,
             first_dispatch: None,
             ended: None,
+            calls: Vec::new(),
         }
     }
 
@@ -331,7 +334,7 @@ impl Machine {
         match run.history.judge(
             failure,
             run.plan.contract.capability.idempotent,
-            &self.policy,
+            self.policy.patience(),
             jitter,
         ) {
             Verdict::Retry { after, failure } => {
@@ -463,6 +466,7 @@ impl Machine {
                 task,
                 agent: agent.clone(),
                 duration_ms: millis(duration),
+                calls: run.calls.clone(),
             },
             (status, _) => Progress::Failed {
                 task,

@@ -104,6 +104,7 @@ impl Run {
 
     fn done(&mut self, task: usize, attempt: u32, result: Value) -> &mut Self {
         self.sent(task, attempt, "agent-1").step(Event::Responded {
+            calls: Vec::new(),
             task,
             attempt,
             outcome: Ok(result),
@@ -113,6 +114,7 @@ impl Run {
     fn failed(&mut self, task: usize, attempt: u32, code: ErrorCode) -> &mut Self {
         let outcome = Err(Failure::new(code, "as told"));
         self.sent(task, attempt, "agent-1").step(Event::Responded {
+            calls: Vec::new(),
             task,
             attempt,
             outcome,

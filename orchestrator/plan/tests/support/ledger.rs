@@ -163,6 +163,7 @@ impl Ledger {
                 task,
                 attempt,
                 outcome,
+                ..
             } => self.take_response(*task, *attempt, outcome),
             Event::TimerFired(TimerKey::Attempt { task, attempt }) => {
                 if let Some(row) = self.rows.get_mut(task)

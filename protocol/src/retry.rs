@@ -1,14 +1,38 @@
-//! Whether a failed attempt is followed by another, and when: the one place where retries are decided.
+//! Whether a failed attempt is followed by another, and when: the one place where retries are decided, for the tasks of
+//! a plan as for the calls that agents make.
+//!
+//! Pure: it waits for nothing and draws no random numbers.
 
 use std::time::Duration;
 
-use amcp_protocol::{ErrorCode, Failure};
+use crate::error::{ErrorCode, Failure};
 
-use super::Policy;
+/// How often a task is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Most attempts that may have begun.
+    pub attempts: u32,
+    /// Most refusals by agents that had not begun (busy, restarting, none there).
+    pub refusals: u32,
+    /// After so many agents died with a task, it is given to no other.
+    pub kills: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            // The first, one elsewhere, and one after a restart.
+            attempts: 3,
+            // With the backoff's steps about four seconds: longer than the restart of an agent, shorter than a patience.
+            refusals: 8,
+            kills: 3,
+        }
+    }
+}
 
 /// How a task's attempts failed so far.
 #[derive(Debug, Clone, Default)]
-pub(super) struct History {
+pub struct History {
     /// Attempts that had begun.
     begun: u32,
     /// Attempts that were refused before they began.
@@ -16,12 +40,20 @@ pub(super) struct History {
     /// Agents that died with it.
     kills: u32,
     /// Whether an attempt that failed may have done its work.
-    pub(super) unknown: bool,
+    unknown: bool,
 }
 
+/// What follows a failed attempt.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Verdict {
-    Retry { after: Duration, failure: Failure },
+pub enum Verdict {
+    /// Another attempt.
+    Retry {
+        /// After this pause.
+        after: Duration,
+        /// Why the attempt failed.
+        failure: Failure,
+    },
+    /// Nothing: the task failed with this.
     GiveUp(Failure),
 }
 
@@ -31,18 +63,24 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 impl History {
+    /// Whether an attempt that failed may have done its work.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        self.unknown
+    }
+
     /// Judges one more failed attempt. `jitter` is in 0..1.
-    pub(super) fn judge(
+    pub fn judge(
         &mut self,
         failure: Failure,
         idempotent: bool,
-        policy: &Policy,
+        patience: Patience,
         jitter: f64,
     ) -> Verdict {
         let code = failure.code;
         if code.is_before_start() {
             self.refused += 1;
-            if self.refused >= policy.refusals {
+            if self.refused >= patience.refusals {
                 return Verdict::GiveUp(failure);
             }
             return Verdict::Retry {
@@ -53,14 +91,14 @@ impl History {
         self.begun += 1;
         self.unknown |= code.is_transient();
         self.kills += u32::from(code.is_agent_death());
-        if self.kills >= policy.kills {
+        if self.kills >= patience.kills {
             let message = format!(
                 "the task is not given to another agent: {} died with it ({failure})",
                 self.kills
             );
             return Verdict::GiveUp(Failure::new(ErrorCode::Quarantined, message));
         }
-        if !code.is_transient() || self.begun >= policy.attempts {
+        if !code.is_transient() || self.begun >= patience.attempts {
             return Verdict::GiveUp(failure);
         }
         if !idempotent {
@@ -84,7 +122,8 @@ fn pause(nth: u32, failure: &Failure, jitter: f64) -> Duration {
 }
 
 /// A number in 0..1 that depends on nothing but its arguments (splitmix64).
-pub(super) fn jitter(seed: u64, task: usize, attempt: u32) -> f64 {
+#[must_use]
+pub fn jitter(seed: u64, task: usize, attempt: u32) -> f64 {
     let mut z = seed
         ^ (task as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
         ^ u64::from(attempt).rotate_left(32);
@@ -99,9 +138,9 @@ mod tests {
 
     fn codes(idempotent: bool, codes: &[ErrorCode]) -> Vec<Option<ErrorCode>> {
         let mut history = History::default();
-        let policy = Policy::default();
+        let patience = Patience::default();
         let judged = codes.iter().map(|&code| {
-            match history.judge(Failure::new(code, "x"), idempotent, &policy, 0.5) {
+            match history.judge(Failure::new(code, "x"), idempotent, patience, 0.5) {
                 Verdict::Retry { .. } => None,
                 Verdict::GiveUp(failure) => Some(failure.code),
             }

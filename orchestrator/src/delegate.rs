@@ -1,0 +1,154 @@
+//! Requests that another orchestrator delegates: each becomes a request of its own here, within what its task was given.
+//!
+//! Does not receive tasks; whoever registers the capability hands them over.
+
+use std::time::Duration;
+
+use amcp_protocol::{
+    AnswerState, CallReport, Capability, ErrorCode, Failure, Grant, Lineage, TaskReport,
+    UserRequest,
+};
+use serde_json::{Value, json};
+
+use crate::domain;
+use crate::handle::OrchestratorHandle;
+use crate::record::Ticket;
+
+/// What is delegated, and within which bounds.
+#[derive(Debug, Clone)]
+pub struct Delegation {
+    /// In plain language.
+    pub query: String,
+    /// Whom it is done for.
+    pub grant: Grant,
+    /// How the delegating task came about.
+    pub lineage: Lineage,
+    /// What is left of its deadline.
+    pub time: Duration,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+/// Cancels a delegated request that nobody waits for any more.
+struct Wanted<'a>(&'a OrchestratorHandle, Ticket);
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        // One that was answered stays as it is.
+        let _ = self.0.cancel(self.1.request_id());
+    }
+}
+
+impl OrchestratorHandle {
+    /// What this orchestrator offers to others, described by what it can plan with at the moment.
+    #[must_use]
+    pub fn capability(&self) -> Capability {
+        domain::capability(self.domain(), &self.catalogue())
+    }
+
+    /// Works on a delegated request. Returns its result and its tasks as the calls of the task that delegated it. Dropping
+    /// the future cancels the request.
+    ///
+    /// # Errors
+    /// Within the pair: [`ErrorCode::CyclicPlan`] when this domain works on it already, [`ErrorCode::BudgetExceeded`] past
+    /// the depth limit, refusals to accept it as ones before the start, and the request's own failure.
+    pub async fn delegated(&self, what: Delegation) -> (Result<Value, Failure>, Vec<CallReport>) {
+        let ticket = match self.accept(what) {
+            Ok(ticket) => ticket,
+            Err(failure) => return (Err(failure), Vec::new()),
+        };
+        let wanted = Wanted(self, ticket);
+        let answer = wanted.1.answer().await;
+        let calls = answer.tasks.iter().flat_map(calls_of).collect();
+        let done = matches!(answer.state, AnswerState::Completed | AnswerState::Partial);
+        if !done {
+            let why = answer
+                .error
+                .as_ref()
+                .map_or("no reason is known", |e| e.message.as_str());
+            let code = answer
+                .error
+                .as_ref()
+                .map_or(ErrorCode::Internal, |e| e.code);
+            // To whoever delegated, the task had begun and its agent lives.
+            let code = if code.is_transient() || code == ErrorCode::Cancelled {
+                ErrorCode::DependencyFailed
+            } else {
+                code
+            };
+            let message = format!(
+                "the orchestrator of {} could not answer: {why}",
+                self.domain_name()
+            );
+            return (Err(Failure::new(code, message)), calls);
+        }
+        let tasks: Vec<_> = answer
+            .tasks
+            .iter()
+            .map(|task| json!({"id": task.id, "capability": task.capability, "state": task.state}))
+            .collect();
+        let state = answer.state.as_str();
+        (
+            Ok(json!({"text": answer.answer, "state": state, "tasks": tasks})),
+            calls,
+        )
+    }
+
+    fn accept(&self, what: Delegation) -> Result<Ticket, Failure> {
+        let Delegation {
+            query,
+            grant,
+            mut lineage,
+            time,
+            traceparent,
+        } = what;
+        let own = self.domain_name();
+        if lineage.domains.iter().any(|domain| domain == own) {
+            let path = lineage.domains.join(" > ");
+            let message = format!("{own} works on this request already: {path} > {own}");
+            let failure = Failure::new(ErrorCode::CyclicPlan, message);
+            return Err(failure.hint("no domain of this path can do it: ask for something else"));
+        }
+        if lineage.depth >= Lineage::MAX_DEPTH {
+            let message = format!("{} delegations and calls led here already", lineage.depth);
+            return Err(Failure::new(ErrorCode::BudgetExceeded, message));
+        }
+        lineage.depth += 1;
+        let request = UserRequest {
+            query,
+            user: grant.user,
+            roles: grant.roles,
+            deadline_ms: Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)),
+            traceparent,
+            lineage,
+        };
+        self.ask(request, None)
+            .map_err(|failure| match failure.code {
+                ErrorCode::Overloaded => Failure {
+                    code: ErrorCode::AgentBusy,
+                    ..failure
+                },
+                ErrorCode::ShuttingDown => Failure {
+                    code: ErrorCode::AgentUnavailable,
+                    ..failure
+                },
+                _ => failure,
+            })
+    }
+}
+
+/// A task of the delegated request, and below it what it called.
+fn calls_of(task: &TaskReport) -> impl Iterator<Item = CallReport> + use<'_> {
+    let own = CallReport {
+        depth: 1,
+        capability: task.capability.clone(),
+        agent: task.agent.clone(),
+        elapsed_ms: task.duration_ms,
+        error: task.error.as_ref().map(|failure| failure.code),
+    };
+    let below = task.calls.iter().cloned().map(|mut call| {
+        call.depth = call.depth.saturating_add(1);
+        call
+    });
+    std::iter::once(own).chain(below)
+}

@@ -1,0 +1,377 @@
+//! Calls that agents make of other agents, within what the caller was given: its grant, its deadline, its depth, its
+//! budget.
+//!
+//! Does not decide whether a failed call is tried again ([`amcp_protocol::retry`] does) and does not check params or
+//! results: the callee's shell does.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use amcp_protocol::retry::{History, Patience, Verdict};
+use amcp_protocol::task::{WIRE_VERSION, calls_used};
+use amcp_protocol::{
+    AgentId, CallBudget, CallReport, CapabilityName, Contract, ErrorCode, Failure, Lineage, TaskId,
+    TaskRequest, TaskResponse,
+};
+use amcp_registry::{AgentPort, AnswerPort, InFlight, RegistryHandle, TaskKey};
+use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::specialist::Context;
+
+/// Most calls that a task reports beside those that its budget bounds.
+const MAX_REPORTS: usize = Lineage::CALLS as usize;
+
+/// Who calls, and where it finds others.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) registry: RegistryHandle,
+    /// None for a context outside of any agent.
+    pub(crate) agent: Option<AgentId>,
+}
+
+/// The calls that a task made so far, and what it may still make.
+#[derive(Debug)]
+pub(crate) struct Calls(Mutex<Ledger>);
+
+#[derive(Debug)]
+struct Ledger {
+    budget: CallBudget,
+    made: u32,
+    reports: Vec<CallReport>,
+}
+
+impl Calls {
+    pub(crate) const fn new(lineage: &Lineage) -> Self {
+        Self(Mutex::new(Ledger {
+            budget: CallBudget::new(lineage.calls),
+            made: 0,
+            reports: Vec::new(),
+        }))
+    }
+
+    pub(crate) fn take(&self) -> Vec<CallReport> {
+        std::mem::take(&mut self.ledger().reports)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Every write is a single step, so a poisoned lock still guards a whole ledger.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Context {
+    /// Has another agent do something and waits for its result, at most as long as this task may take. It is done for the
+    /// same user, counts against this task's budget of calls, and shows in the request's trace. Dropping the future
+    /// cancels it.
+    ///
+    /// Attempts that failed are tried again at other agents, as those of a plan's tasks are.
+    ///
+    /// # Errors
+    /// The callee's failure. What would tell whoever asked *this* agent that it had not begun, or had died, comes as
+    /// [`ErrorCode::DependencyFailed`]. [`ErrorCode::UnknownCapability`], [`ErrorCode::NotPermitted`] and
+    /// [`ErrorCode::BudgetExceeded`] without any attempt.
+    pub async fn call(&self, capability: &CapabilityName, params: Value) -> Result<Value, Failure> {
+        let mut call = Call::new(self, capability);
+        let outcome = call.run(params).await;
+        call.error = outcome.as_ref().err().map(|failure| failure.code);
+        outcome.map_err(|failure| as_dependency(capability, failure))
+    }
+
+    /// The same, for a capability whose name is written in the source.
+    ///
+    /// # Errors
+    /// As [`Self::call`]; [`ErrorCode::UnknownCapability`] when `capability` is no capability name.
+    pub async fn call_named(&self, capability: &str, params: Value) -> Result<Value, Failure> {
+        let name = CapabilityName::new(capability)
+            .map_err(|error| Failure::new(ErrorCode::UnknownCapability, error.to_string()))?;
+        self.call(&name, params).await
+    }
+
+    /// Shows work that others did for this task and that [`Self::call`] knows nothing of, below the task in the request's
+    /// trace; so much of it as a task may have.
+    pub fn report_calls(&self, calls: Vec<CallReport>) {
+        let mut ledger = self.calls.ledger();
+        let room = MAX_REPORTS.saturating_sub(ledger.reports.len());
+        ledger.reports.extend(calls.into_iter().take(room));
+    }
+}
+
+/// The call's attempts are over: to whoever asked the caller, its failure is one of the caller's work.
+fn as_dependency(capability: &CapabilityName, failure: Failure) -> Failure {
+    if !failure.code.is_transient() && failure.code != ErrorCode::Cancelled {
+        return failure;
+    }
+    let message = format!("the call of {capability} failed: {failure}");
+    Failure {
+        hint: failure.hint,
+        ..Failure::new(ErrorCode::DependencyFailed, message)
+    }
+}
+
+/// One call, from its first attempt to its report.
+struct Call<'a> {
+    ctx: &'a Context,
+    capability: &'a CapabilityName,
+    task_id: TaskId,
+    attempt: u32,
+    /// Who failed, and the caller itself: it may have no place left for what it waits for.
+    avoid: Vec<AgentId>,
+    agent: Option<AgentId>,
+    began: Instant,
+    /// The attempt under way.
+    sent: Option<(AgentPort, TaskKey)>,
+    /// Whether it took something of the budget for good.
+    counted: bool,
+    /// Why there is no result; a call that is dropped was cancelled.
+    error: Option<ErrorCode>,
+    /// What the callee called.
+    below: Vec<CallReport>,
+}
+
+impl<'a> Call<'a> {
+    fn new(ctx: &'a Context, capability: &'a CapabilityName) -> Self {
+        let number = {
+            let mut ledger = ctx.calls.ledger();
+            ledger.made += 1;
+            ledger.made
+        };
+        let caller = ctx.caller.as_ref();
+        Self {
+            ctx,
+            capability,
+            task_id: task_id(&ctx.task_id, ctx.attempt, number),
+            attempt: 0,
+            avoid: caller.and_then(|c| c.agent.clone()).into_iter().collect(),
+            agent: None,
+            began: Instant::now(),
+            sent: None,
+            counted: false,
+            error: Some(ErrorCode::Cancelled),
+            below: Vec::new(),
+        }
+    }
+
+    async fn run(&mut self, params: Value) -> Result<Value, Failure> {
+        let Some(caller) = &self.ctx.caller else {
+            let message = format!("{} cannot be called outside of a mesh", self.capability);
+            let hint = "give the context a registry: Context::with_registry";
+            return Err(Failure::new(ErrorCode::NoAgent, message).hint(hint));
+        };
+        let contract = self.contract(caller)?;
+        let lineage = self.lineage()?;
+        let mut history = History::default();
+        loop {
+            let attempt = self.attempt(caller, &contract, &lineage, params.clone());
+            let failure = match attempt.await {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            let idempotent = contract.capability.idempotent;
+            match history.judge(failure, idempotent, Patience::default(), fastrand::f64()) {
+                Verdict::GiveUp(failure) => return Err(failure),
+                Verdict::Retry { after, failure } if after >= self.ctx.time_left() => {
+                    return Err(failure);
+                }
+                Verdict::Retry { after, .. } => sleep(after).await,
+            }
+            let failed = self
+                .agent
+                .iter()
+                .filter(|agent| !self.avoid.contains(agent));
+            let failed: Vec<_> = failed.cloned().collect();
+            self.avoid.extend(failed);
+        }
+    }
+
+    /// What is certain to be refused never leaves.
+    fn contract(&self, caller: &Caller) -> Result<Arc<Contract>, Failure> {
+        let name = self.capability;
+        let Some(contract) = caller.registry.load().contract(name).cloned() else {
+            let message = format!("nobody offers {name}");
+            return Err(Failure::new(ErrorCode::UnknownCapability, message));
+        };
+        if !contract.capability.allows(&self.ctx.grant.roles) {
+            let needed = contract.capability.required_roles.join(", ");
+            let message = format!("the user's roles do not allow {name}");
+            let failure = Failure::new(ErrorCode::NotPermitted, message);
+            return Err(failure.hint(format!("it needs all of these roles: {needed}")));
+        }
+        Ok(contract)
+    }
+
+    /// The callee's lineage, all but its budget.
+    fn lineage(&self) -> Result<Lineage, Failure> {
+        let lineage = &self.ctx.lineage;
+        if lineage.depth >= Lineage::MAX_DEPTH {
+            let message = format!(
+                "{} is not called: {} calls led here already",
+                self.capability, lineage.depth
+            );
+            let hint = "agents that call each other in a circle never end";
+            return Err(Failure::new(ErrorCode::BudgetExceeded, message).hint(hint));
+        }
+        Ok(Lineage {
+            domains: lineage.domains.clone(),
+            depth: lineage.depth + 1,
+            calls: 0,
+        })
+    }
+
+    async fn attempt(
+        &mut self,
+        caller: &Caller,
+        contract: &Contract,
+        lineage: &Lineage,
+        params: Value,
+    ) -> Result<Value, Failure> {
+        let now = Instant::now();
+        let until = self.ctx.deadline.min(now + contract.capability.timeout());
+        let Some(given) = self.ctx.calls.ledger().budget.take() else {
+            let message = format!("no call is left for {}", self.capability);
+            let hint = "a task of a plan may cause 32 calls, each callee half of what is left then";
+            return Err(Failure::new(ErrorCode::BudgetExceeded, message).hint(hint));
+        };
+        self.attempt += 1;
+        let lineage = Arc::new(Lineage {
+            calls: given,
+            ..lineage.clone()
+        });
+        let request = self.request(lineage, until.saturating_duration_since(now), params);
+        let outcome = match self.send(caller, request) {
+            Ok((answered, _in_flight)) => match timeout_at(until, answered).await {
+                Ok(Ok(response)) => self.read(response, given),
+                Ok(Err(_)) => Err(self.lost("went away with the call")),
+                Err(_) => Err(self.timed_out()),
+            },
+            Err(failure) => Err(failure),
+        };
+        // Only a lost attempt's time-out leaves something to cancel.
+        self.sent = None;
+        match &outcome {
+            Err(failure) if failure.code.is_before_start() => self.give_back(given + 1),
+            Ok(_) | Err(_) => self.counted = true,
+        }
+        outcome
+    }
+
+    fn request(
+        &self,
+        lineage: Arc<Lineage>,
+        time: std::time::Duration,
+        params: Value,
+    ) -> TaskRequest {
+        let ctx = self.ctx;
+        TaskRequest {
+            version: WIRE_VERSION,
+            request_id: ctx.request_id,
+            task_id: self.task_id.clone(),
+            attempt: self.attempt,
+            deadline_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            traceparent: ctx.traceparent.clone(),
+            grant: Arc::clone(&ctx.grant),
+            lineage,
+            capability: self.capability.clone(),
+            params,
+        }
+    }
+
+    fn send(
+        &mut self,
+        caller: &Caller,
+        request: TaskRequest,
+    ) -> Result<(tokio::sync::oneshot::Receiver<TaskResponse>, InFlight), Failure> {
+        let directory = caller.registry.load();
+        let Some(entry) = directory.choose(self.capability, &self.avoid, fastrand::u64(..)) else {
+            let message = format!("no agent offers {} at the moment", self.capability);
+            return Err(Failure::new(ErrorCode::NoAgent, message));
+        };
+        self.agent = Some(entry.id().clone());
+        let key = TaskKey::of(&request);
+        let (answer, answered) = AnswerPort::channel();
+        let in_flight = entry.begin();
+        entry.port.execute(request, answer)?;
+        self.sent = Some((entry.port.clone(), key));
+        Ok((answered, in_flight))
+    }
+
+    fn read(&mut self, response: TaskResponse, given: u32) -> Result<Value, Failure> {
+        if response.task_id != self.task_id || response.attempt != self.attempt {
+            return Err(self.lost("answered for another task"));
+        }
+        let outcome: Result<Value, Failure> = response.outcome.into();
+        if !matches!(&outcome, Err(failure) if failure.code.is_before_start()) {
+            self.give_back(given - calls_used(given, &response.calls));
+        }
+        self.below = response.calls;
+        outcome
+    }
+
+    fn give_back(&self, calls: u32) {
+        self.ctx.calls.ledger().budget.give_back(calls);
+    }
+
+    fn who(&self) -> &str {
+        self.agent.as_ref().map_or("nobody", AgentId::as_str)
+    }
+
+    fn lost(&self, what: &str) -> Failure {
+        Failure::new(ErrorCode::AgentLost, format!("{} {what}", self.who()))
+    }
+
+    fn timed_out(&self) -> Failure {
+        if let Some((port, key)) = &self.sent {
+            port.cancel(key.clone());
+        }
+        let message = format!("{} did not answer in time", self.who());
+        Failure::new(ErrorCode::TaskTimeout, message)
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let underway = self.sent.take();
+        if let Some((port, key)) = &underway {
+            port.cancel(key.clone());
+        }
+        let mut ledger = self.ctx.calls.ledger();
+        // What took of the budget is bounded by it; what was refused at once is shown while there is room.
+        let bounded = self.counted || underway.is_some();
+        if !bounded && ledger.reports.len() >= MAX_REPORTS {
+            return;
+        }
+        ledger.reports.push(CallReport {
+            depth: 1,
+            capability: self.capability.clone(),
+            agent: self.agent.take(),
+            elapsed_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            error: self.error,
+        });
+        let below = std::mem::take(&mut self.below).into_iter();
+        // An agent elsewhere may say anything.
+        let below = below.take(MAX_REPORTS).map(|mut report| {
+            report.depth = report.depth.saturating_add(1);
+            report
+        });
+        ledger.reports.extend(below);
+    }
+}
+
+/// The id of a task's nth call. It is the same for each attempt at the call, and another one when the caller itself is tried
+/// again: then it may ask for something else.
+fn task_id(caller: &TaskId, attempt: u32, number: u32) -> TaskId {
+    let suffix = match attempt {
+        1 => format!("c{number}"),
+        attempt => format!("{attempt}-c{number}"),
+    };
+    TaskId::new(format!("{caller}-{suffix}")).unwrap_or_else(|_| {
+        // Too long: a deep chain, or a planner's long id.
+        let mut hash = DefaultHasher::new();
+        caller.as_str().hash(&mut hash);
+        TaskId::new(format!("h{:016x}-{suffix}", hash.finish()))
+            .expect("a hash and two numbers are 40 letters and digits at most")
+    })
+}
+
+#[cfg(test)]
+mod tests;

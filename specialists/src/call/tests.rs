@@ -1,0 +1,286 @@
+//! Agents that call agents, on the real shells, supervisor and registry; time is paused.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use amcp_protocol::task::TaskOutcome;
+use amcp_protocol::{AgentCard, Capability, Grant, RequestId};
+use amcp_registry::EventBus;
+use serde_json::json;
+
+use super::*;
+use crate::specialist::{Specialist, Task};
+use crate::supervisor::{ChildSpec, SupervisorConfig, SupervisorHandle};
+
+/// Calls what its params say, with the params that they say, and answers what came of it.
+#[derive(Default)]
+struct World {
+    dropped: AtomicU32,
+    begun: AtomicU32,
+    deaths: AtomicU32,
+}
+
+struct Node(Arc<World>);
+
+struct Dropped<'a>(&'a World);
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.0.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[crate::async_trait]
+impl Specialist for Node {
+    fn card(&self) -> AgentCard {
+        let mut does = Capability::new("mesh.do", "Does what it is told.");
+        does.concurrency = 64;
+        let mut once = Capability::new("mesh.once", "Must not be done twice.");
+        once.idempotent = false;
+        let mut secret = Capability::new("mesh.secret", "Only for some.");
+        secret.required_roles = vec!["staff".into()];
+        AgentCard::new("node", "A node.", vec![does, once, secret])
+    }
+
+    async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        let params = task
+            .params
+            .get("params")
+            .cloned()
+            .unwrap_or_else(|| json!({}));
+        match task.text("act") {
+            "call" => ctx.call_named(task.text("name"), params).await,
+            "again" => {
+                // Each one calls itself at another agent, with the same words.
+                ctx.call_named("mesh.do", json!({"act": "again"})).await
+            }
+            "die once" => {
+                let first = self.0.deaths.fetch_add(1, Ordering::Relaxed) == 0;
+                assert!(!first, "as told");
+                Ok(json!({"left": ctx.time_left().as_millis()}))
+            }
+            "hang" => {
+                let _dropped = Dropped(&self.0);
+                std::future::pending().await
+            }
+            "fail" => Err(Failure::task("it cannot")),
+            _ => Ok(
+                json!({"left": ctx.time_left().as_millis(), "depth": ctx.lineage.depth, "calls": ctx.lineage.calls, "task": ctx.task_id.as_str()}),
+            ),
+        }
+    }
+}
+
+struct Mesh {
+    registry: RegistryHandle,
+    _supervisor: SupervisorHandle,
+    world: Arc<World>,
+}
+
+async fn mesh(agents: usize) -> Mesh {
+    static SCOPES: AtomicU64 = AtomicU64::new(0);
+    let scope = SCOPES.fetch_add(1, Ordering::Relaxed);
+    let registry = RegistryHandle::new(format!("call-test-{scope}"), EventBus::new());
+    registry.spawn(None).await.unwrap();
+    let world = Arc::new(World::default());
+    let children = (0..agents).map(|n| {
+        let world = Arc::clone(&world);
+        ChildSpec::new(&format!("node-{n}"), move || Node(Arc::clone(&world)))
+    });
+    let config = SupervisorConfig::new(registry.clone(), children.collect());
+    let supervisor = config.start(None).await.unwrap();
+    supervisor.settled().await;
+    Mesh {
+        registry,
+        _supervisor: supervisor,
+        world,
+    }
+}
+
+fn request(params: Value) -> TaskRequest {
+    TaskRequest {
+        version: WIRE_VERSION,
+        request_id: id(),
+        task_id: TaskId::new("t1").unwrap(),
+        attempt: 1,
+        deadline_ms: 20_000,
+        traceparent: None,
+        grant: Arc::default(),
+        lineage: Arc::default(),
+        capability: CapabilityName::new("mesh.do").unwrap(),
+        params,
+    }
+}
+
+fn id() -> RequestId {
+    "123e4567-e89b-12d3-a456-426614174999".parse().unwrap()
+}
+
+fn calls(name: &str, params: &Value) -> Value {
+    json!({"act": "call", "name": name, "params": params})
+}
+
+impl Mesh {
+    fn port(&self, agent: &str) -> AgentPort {
+        let directory = self.registry.load();
+        directory
+            .agent(&AgentId::new(agent).unwrap())
+            .unwrap()
+            .port
+            .clone()
+    }
+
+    async fn ask(&self, request: TaskRequest) -> TaskResponse {
+        let (answer, answered) = AnswerPort::channel();
+        self.port("node-0").execute(request, answer).unwrap();
+        answered.await.unwrap()
+    }
+
+    async fn begun(&self, count: u32) {
+        while self.world.begun.load(Ordering::Relaxed) < count {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn code(response: &TaskResponse) -> Option<ErrorCode> {
+    match &response.outcome {
+        TaskOutcome::Done(_) => None,
+        TaskOutcome::Failed(failure) => Some(failure.code),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_done_elsewhere_within_what_the_caller_was_given_and_is_reported() {
+    let mesh = mesh(3).await;
+    let nested = calls("mesh.do", &calls("mesh.do", &json!({})));
+    let mut task = request(nested);
+    task.deadline_ms = 5_000;
+    let response = mesh.ask(task).await;
+    let TaskOutcome::Done(result) = &response.outcome else {
+        panic!("{response:?}");
+    };
+    assert_eq!(
+        *result,
+        json!({"left": 5_000, "depth": 2, "calls": 7, "task": "t1-c1-c1"})
+    );
+    let depths: Vec<_> = response.calls.iter().map(|c| (c.depth, c.error)).collect();
+    assert_eq!(depths, [(1, None), (2, None)]);
+    assert_ne!(response.calls[0].agent.as_ref().unwrap().as_str(), "node-0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runaway_recursion_ends_by_its_budget_and_a_deep_one_by_its_depth() {
+    let mesh = mesh(4).await;
+    let response = mesh.ask(request(json!({"act": "again"}))).await;
+    assert_eq!(code(&response), Some(ErrorCode::BudgetExceeded));
+    assert!(mesh.world.begun.load(Ordering::Relaxed) <= 1 + u32::from(Lineage::MAX_DEPTH));
+    let mut deep = request(json!({"act": "again"}));
+    deep.lineage = Arc::new(Lineage {
+        depth: Lineage::MAX_DEPTH,
+        ..Lineage::default()
+    });
+    let begun = mesh.world.begun.load(Ordering::Relaxed);
+    let response = mesh.ask(deep).await;
+    assert_eq!(code(&response), Some(ErrorCode::BudgetExceeded));
+    assert_eq!(mesh.world.begun.load(Ordering::Relaxed), begun + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forbidden_or_unknown_never_leaves() {
+    let mesh = mesh(2).await;
+    let forbidden = mesh.ask(request(calls("mesh.secret", &json!({})))).await;
+    assert_eq!(code(&forbidden), Some(ErrorCode::NotPermitted));
+    let unknown = mesh.ask(request(calls("mesh.unheard", &json!({})))).await;
+    assert_eq!(code(&unknown), Some(ErrorCode::UnknownCapability));
+    assert_eq!(
+        mesh.world.begun.load(Ordering::Relaxed),
+        2,
+        "the callers only"
+    );
+    assert_eq!(forbidden.calls[0].error, Some(ErrorCode::NotPermitted));
+
+    let mut allowed = request(calls("mesh.secret", &json!({})));
+    let roles = vec!["staff".to_owned()];
+    allowed.grant = Arc::new(Grant { user: None, roles });
+    assert_eq!(code(&mesh.ask(allowed).await), None, "the grant goes along");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_the_caller_cancels_whom_it_called() {
+    let mesh = mesh(2).await;
+    let task = request(calls("mesh.do", &json!({"act": "hang"})));
+    let key = TaskKey::of(&task);
+    let (answer, answered) = AnswerPort::channel();
+    mesh.port("node-0").execute(task, answer).unwrap();
+    mesh.begun(2).await;
+    mesh.port("node-0").cancel(key);
+    let response = answered.await.unwrap();
+    assert_eq!(code(&response), Some(ErrorCode::Cancelled));
+    assert_eq!(response.calls[0].error, Some(ErrorCode::Cancelled));
+    while mesh.world.dropped.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callee_that_dies_is_replaced_unless_the_outcome_must_not_be_unknown() {
+    let mesh = mesh(3).await;
+    let response = mesh
+        .ask(request(calls("mesh.do", &json!({"act": "die once"}))))
+        .await;
+    assert_eq!(code(&response), None, "{response:?}");
+    mesh.world.deaths.store(0, Ordering::Relaxed);
+    let once = mesh
+        .ask(request(calls("mesh.once", &json!({"act": "die once"}))))
+        .await;
+    assert_eq!(
+        code(&once),
+        Some(ErrorCode::DependencyFailed),
+        "the caller itself has not died"
+    );
+    assert_eq!(once.calls[0].error, Some(ErrorCode::AgentPanicked));
+    assert_eq!(mesh.world.deaths.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callee_gets_no_more_time_than_is_left() {
+    let mesh = mesh(2).await;
+    let mut task = request(calls("mesh.do", &json!({"act": "hang"})));
+    task.deadline_ms = 1_000;
+    let begin = Instant::now();
+    let response = mesh.ask(task).await;
+    assert!(code(&response).is_some());
+    assert_eq!(begin.elapsed().as_secs(), 1);
+    while mesh.world.dropped.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_context_calls_only_with_a_registry() {
+    let mesh = mesh(1).await;
+    let detached = || Context::detached(id(), Duration::from_secs(5));
+    let refused = detached()
+        .call_named("mesh.do", json!({}))
+        .await
+        .unwrap_err();
+    assert!(refused.hint.unwrap().contains("with_registry"));
+    let context = detached().with_registry(mesh.registry.clone());
+    let result = context.call_named("mesh.do", json!({})).await.unwrap();
+    assert_eq!(result["task"], "t1-c1");
+    let failed = context.call_named("mesh.do", json!({"act": "fail"})).await;
+    assert_eq!(failed.unwrap_err().code, ErrorCode::TaskFailed);
+}
+
+#[test]
+fn ids_of_calls_are_their_own_and_never_too_long() {
+    let short = TaskId::new("t1").unwrap();
+    assert_eq!(task_id(&short, 1, 2).as_str(), "t1-c2");
+    assert_eq!(task_id(&short, 3, 2).as_str(), "t1-3-c2");
+    let long = TaskId::new("x".repeat(64)).unwrap();
+    let deep = task_id(&long, 1, 1);
+    assert!(deep != task_id(&long, 1, 2) && deep.as_str().len() <= 64);
+    assert_eq!(deep, task_id(&long, 1, 1));
+}
