@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use amcp_orchestrator::planner::{Planned, Planner, PlanningError, PlanningInput};
-use amcp_orchestrator::{OrchestratorHandle, Settings};
+use amcp_orchestrator::{Delegation, OrchestratorHandle, Settings};
 use amcp_plan::{NoFill, Rules, compile};
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{
-    AgentCard, AgentId, AnswerState, Capability, ErrorCode, Failure, Progress, ProposedPlan,
-    TaskRequest, TaskResponse, TaskState, UserRequest,
+    AgentCard, AgentId, AnswerState, CallReport, Capability, ErrorCode, Failure, Grant, Lineage,
+    Progress, ProposedPlan, TaskRequest, TaskResponse, TaskState, UserRequest,
 };
 use amcp_registry::{AgentMsg, AnswerPort, EventBus, Registration, RegistryHandle};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
@@ -663,4 +663,117 @@ async fn what_is_cut_off_answers_with_what_it_has() {
         (AnswerState::Partial, ErrorCode::ShuttingDown)
     );
     assert_eq!(answer.tasks[0].state, TaskState::Completed);
+}
+
+/// The orchestrator of `finance` in a mesh, as an agent that another orchestrator delegates to would ask it.
+async fn finance(name: &str) -> Mesh {
+    let settings = Settings {
+        domain: Some("finance=test.do".parse().unwrap()),
+        ..Settings::default()
+    };
+    let mesh = Mesh::with(name, settings).await;
+    mesh.join("worker-2", "test.other").await;
+    mesh
+}
+
+fn delegation(query: String) -> Delegation {
+    Delegation {
+        query,
+        grant: Grant::default(),
+        lineage: Lineage {
+            domains: vec!["weather".into()],
+            ..Lineage::default()
+        },
+        time: Duration::from_secs(20),
+        traceparent: None,
+    }
+}
+
+fn result_of(outcome: (Result<Value, Failure>, Vec<CallReport>)) -> (Value, Vec<CallReport>) {
+    (outcome.0.unwrap(), outcome.1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delegated_request_is_answered_with_its_tasks_as_calls() {
+    let mesh = finance("delegated").await;
+    let tasks = [
+        task("t1", json!({"x": 1})),
+        task("t2", json!({"fail": "task_failed"})),
+    ];
+    let (result, calls) = result_of(mesh.handle.delegated(delegation(plan(&tasks))).await);
+    assert_eq!(result["state"], "partial");
+    assert!(!result["text"].as_str().unwrap().is_empty());
+    assert_eq!(result["tasks"][0]["state"], "completed");
+    let errors: Vec<_> = calls.iter().map(|call| (call.depth, call.error)).collect();
+    assert_eq!(errors, [(1, None), (1, Some(ErrorCode::TaskFailed))]);
+
+    let other = json!({"id": "t1", "capability": "test.other", "params": {}});
+    let (refused, _) = mesh.handle.delegated(delegation(plan(&[other]))).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(
+        refused.code,
+        ErrorCode::UnknownCapability,
+        "another domain's capability: {refused}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delegation_that_comes_back_or_goes_too_deep_is_refused() {
+    let mesh = finance("loops").await;
+    let ask = |change: fn(&mut Lineage)| {
+        let mut what = delegation(plan(&[task("t1", json!({}))]));
+        change(&mut what.lineage);
+        async { mesh.handle.delegated(what).await.0.unwrap_err() }
+    };
+    let looped = ask(|lineage| lineage.domains = vec!["finance".into(), "weather".into()]).await;
+    assert_eq!(looped.code, ErrorCode::CyclicPlan);
+    assert!(
+        looped.message.contains("finance > weather > finance"),
+        "{looped}"
+    );
+    let deep = ask(|lineage| lineage.depth = Lineage::MAX_DEPTH).await;
+    assert_eq!(deep.code, ErrorCode::BudgetExceeded);
+    let spent = ask(|lineage| lineage.calls = 0).await;
+    assert_eq!(spent.code, ErrorCode::BudgetExceeded, "{spent}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delegated_request_has_the_time_of_its_task_and_ends_with_it() {
+    let mesh = finance("ends").await;
+    let held = || plan(&[task("t1", json!({"hold": true}))]);
+    let begin = tokio::time::Instant::now();
+    let late = mesh.handle.delegated(delegation(held())).await.0;
+    assert!(late.is_err());
+    assert_eq!(begin.elapsed().as_secs(), 20);
+
+    let handle = mesh.handle.clone();
+    let what = delegation(held());
+    let asked = tokio::spawn(async move { handle.delegated(what).await });
+    mesh.until_held(1).await;
+    asked.abort();
+    mesh.until_held(0).await;
+    assert_eq!(mesh.handle.counts().cancelled, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_domains_catalogue_holds_its_own_and_other_orchestrators() {
+    let mesh = finance("domain").await;
+    for other in ["orchestrate.weather", "orchestrate.finance"] {
+        mesh.join(other, other).await;
+    }
+    let may = |capability: &str| {
+        let task = json!({"id": "t1", "capability": capability, "params": {}});
+        let request = UserRequest::new(plan(&[task]));
+        let handle = mesh.handle.clone();
+        async move { handle.plan(request).await.is_ok() }
+    };
+    assert!(may("test.do").await && may("orchestrate.weather").await);
+    assert!(!may("orchestrate.finance").await && !may("test.other").await);
+    let card = mesh.handle.capability();
+    assert_eq!(card.name.as_str(), "orchestrate.finance");
+    assert!(
+        card.description.contains("For tests."),
+        "{}",
+        card.description
+    );
 }

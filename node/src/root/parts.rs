@@ -149,6 +149,10 @@ pub(super) fn orchestrator_settings(config: &Config) -> Result<Settings, Trouble
         llm_calls: config.llm_calls,
         result_bytes: config.result_bytes,
         retained: config.retained as usize,
+        domain: config
+            .domain
+            .as_ref()
+            .and_then(|domain| domain.0.parse().ok()),
     })
 }
 

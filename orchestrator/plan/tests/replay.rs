@@ -114,13 +114,13 @@ fn heard(event: &Event) -> String {
             agent,
         } => format!("{agent} gets {task}.{attempt}"),
         Event::Responded {
-            calls: Vec::new(),
+            calls: _,
             task,
             attempt,
             outcome: Ok(result),
         } => format!("{task}.{attempt} is done: {result}"),
         Event::Responded {
-            calls: Vec::new(),
+            calls: _,
             task,
             attempt,
             outcome: Err(failure),
