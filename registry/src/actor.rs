@@ -136,6 +136,12 @@ impl RegistryHandle {
         self.0.directory.load()
     }
 
+    /// The event bus that it announces agents on.
+    #[must_use]
+    pub fn bus(&self) -> &EventBus {
+        &self.0.bus
+    }
+
     /// The scope of its process groups.
     #[must_use]
     pub fn scope(&self) -> &str {

@@ -1,17 +1,39 @@
-//! The [`Cluster`] and its actor, which owns the peers.
+//! The [`Cluster`], a node's way to the others, and its actor, which owns the links.
+//!
+//! The handle checks, listens and looks; the actor carries out what [`crate::membership`] decides. Neither decides itself.
 
+mod dialling;
+mod news;
+mod shell;
+mod state;
+
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use amcp_protocol::{NodeName, RequestId};
 use amcp_registry::RegistryHandle;
-use ractor::{ActorCell, SpawnErr};
+use amcp_registry::bus::unix_ms;
+use arc_swap::ArcSwap;
+use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout};
 
-use crate::link::Desk;
+use crate::info::NodeInfo;
+use crate::link::{Desk, LinkEvent, Links};
+use crate::membership::{LinkId, Member};
 use crate::settings::ClusterSettings;
-use crate::view::ClusterView;
+use crate::transport::{Acceptor, Meter, Tls};
+use crate::view::{ClusterCounts, ClusterView, MemberView};
+use shell::ClusterActor;
+use state::ClusterMsg;
+
+/// How long leaving waits for what it says to be written, and for the peers to close: they are a round trip away, and a
+/// process that ends has more to do.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why a node cannot take part in a mesh.
 #[derive(Debug, thiserror::Error)]
@@ -24,60 +46,250 @@ pub struct ClusterError {
 }
 
 /// The way to a node's links. It outlives the actor: a restarted one dials again.
+#[derive(Clone)]
+pub struct Cluster(Arc<Shared>);
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Cluster").field(&self.0.info.name).finish()
+    }
+}
+
+struct Shared {
+    settings: ClusterSettings,
+    info: NodeInfo,
+    tls: Option<Tls>,
+    acceptor: Acceptor,
+    registry: RegistryHandle,
+    links: Links,
+    /// What peers say about members; taken by the actor that runs.
+    said: tokio::sync::Mutex<mpsc::UnboundedReceiver<LinkEvent>>,
+    origin: Instant,
+    actor: watch::Sender<Option<ActorRef<ClusterMsg>>>,
+    snapshot: ArcSwap<Snapshot>,
+    /// Every connection that was handed to ractor_cluster and not given up: what a new actor must close first.
+    open: Mutex<HashMap<LinkId, OpenLink>>,
+    joined: AtomicU64,
+    evicted: AtomicU64,
+}
+
 #[derive(Debug, Clone)]
-pub struct Cluster(Arc<()>);
+struct OpenLink {
+    meter: Arc<Meter>,
+    security: &'static str,
+}
+
+/// What readers see of the membership.
+#[derive(Debug, Default)]
+struct Snapshot {
+    members: Vec<Member>,
+    /// Seeds behind which nobody was met, and why.
+    strangers: Vec<(String, String)>,
+}
 
 impl Cluster {
     /// Checks the settings and listens.
     ///
     /// # Errors
     /// The address, the certificates or the cookie cannot be used, or encryption is missing where it is needed.
+    #[expect(
+        clippy::unused_async,
+        reason = "it needs a runtime, which an async function shows"
+    )]
     pub async fn bind(
-        _settings: ClusterSettings,
-        _registry: RegistryHandle,
-        _desk: Arc<dyn Desk>,
+        settings: ClusterSettings,
+        registry: RegistryHandle,
+        desk: Arc<dyn Desk>,
     ) -> Result<Self, ClusterError> {
-        unimplemented!()
+        settings.check()?;
+        let tls = match &settings.tls {
+            Some(files) => {
+                let loaded = Tls::load(files, &settings.name);
+                Some(loaded.map_err(|error| ClusterError {
+                    message: error.to_string(),
+                    hint: Some(error.hint()),
+                })?)
+            }
+            None => None,
+        };
+        let acceptor = Acceptor::bind(settings.bind).map_err(|error| ClusterError {
+            message: format!(
+                "cannot listen for other nodes on {}: {error}",
+                settings.bind
+            ),
+            hint: Some("choose another --cluster address, or stop what listens there".to_owned()),
+        })?;
+        let port = acceptor.address().port();
+        let info = NodeInfo {
+            name: settings.name.clone(),
+            incarnation: u64::try_from(unix_ms()).unwrap_or_default(),
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            address: settings
+                .advertise
+                .clone()
+                .unwrap_or_else(|| format!(":{port}")),
+            http: settings.http.clone(),
+            roles: settings.roles.clone(),
+            domain: settings.domain.clone(),
+        };
+        let (says, said) = mpsc::unbounded_channel();
+        let links = Links::new(
+            settings.name.clone(),
+            registry.clone(),
+            desk,
+            settings.allow.clone(),
+            says,
+        );
+        Ok(Self(Arc::new(Shared {
+            settings,
+            info,
+            tls,
+            acceptor,
+            registry,
+            links,
+            said: tokio::sync::Mutex::new(said),
+            origin: Instant::now(),
+            actor: watch::Sender::new(None),
+            snapshot: ArcSwap::default(),
+            open: Mutex::default(),
+            joined: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
+        })))
     }
 
     /// Starts the actor, for the first time or again, linked to `supervisor`.
     ///
     /// # Errors
     /// [`SpawnErr`] when the supervisor is stopping.
-    pub async fn spawn(&self, _supervisor: Option<ActorCell>) -> Result<ActorCell, SpawnErr> {
-        unimplemented!()
+    pub async fn spawn(&self, supervisor: Option<ActorCell>) -> Result<ActorCell, SpawnErr> {
+        let (actor, _) = match supervisor {
+            Some(supervisor) => {
+                Actor::spawn_linked(None, ClusterActor, self.clone(), supervisor).await?
+            }
+            None => Actor::spawn(None, ClusterActor, self.clone()).await?,
+        };
+        Ok(actor.get_cell())
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        unimplemented!()
+        self.0.acceptor.address()
     }
 
     /// The mesh as this node sees it.
     #[must_use]
     pub fn view(&self) -> ClusterView {
-        unimplemented!()
+        let shared = &self.0;
+        let now = shared.now();
+        let snapshot = shared.snapshot.load();
+        let statuses = shared.links.statuses();
+        let mut members = vec![MemberView::here(
+            &shared.info,
+            shared.address(),
+            now,
+            shared
+                .registry
+                .load()
+                .entries()
+                .filter(|e| e.is_present() && e.node.is_none())
+                .count(),
+        )];
+        members.extend(snapshot.members.iter().map(|member| {
+            let id = member.link().map(|link| link.id);
+            let mut view = MemberView::of(member, now);
+            if let Some(open) = id.and_then(|id| shared.open().get(&id).cloned()) {
+                view.heartbeat_age_ms = Some(crate::view::in_ms(open.meter.silence()));
+                view.security = Some(open.security.to_owned());
+            }
+            if let Some(status) = statuses.iter().find(|s| Some(s.token_in) == id) {
+                view.agents = status.agents;
+                view.in_flight = status.in_flight;
+                view.serving = status.serving;
+                view.queued_bytes = status.queued_bytes;
+            }
+            view
+        }));
+        let strangers = snapshot.strangers.iter();
+        members.extend(strangers.filter_map(|(seed, why)| MemberView::stranger(seed, why, now)));
+        let counts = ClusterCounts {
+            links: shared.joined.load(Relaxed),
+            evicted: shared.evicted.load(Relaxed),
+            refused: shared.acceptor.refused(),
+            ..shared.links.counts()
+        };
+        ClusterView {
+            node: shared.info.name.clone(),
+            members,
+            counts,
+        }
     }
 
     /// Asks all other orchestrators for a request; returns whose it is and its view.
-    pub async fn find_request(&self, _id: RequestId) -> Option<(NodeName, Value)> {
-        unimplemented!()
+    pub async fn find_request(&self, id: RequestId) -> Option<(NodeName, Value)> {
+        self.0.links.find_request(id).await
     }
 
     /// Asks all other orchestrators to cancel a request; says whether one of them has it.
-    pub async fn cancel_request(&self, _id: RequestId) -> bool {
-        unimplemented!()
+    pub async fn cancel_request(&self, id: RequestId) -> bool {
+        self.0.links.cancel_request(id).await
     }
 
     /// Withdraws this node's agents from all other nodes, and waits until what they were given is answered. Returns how many
     /// tasks were still under way after `within`.
-    pub async fn drain(&self, _within: Duration) -> usize {
-        unimplemented!()
+    pub async fn drain(&self, within: Duration) -> usize {
+        self.tell(ClusterMsg::Drain);
+        self.0.links.withdraw();
+        self.0.links.idle(within).await
     }
 
     /// Writes out what waits, says good-bye and closes every link.
     pub async fn leave(&self) {
-        unimplemented!()
+        self.tell(ClusterMsg::Drain);
+        let links = &self.0.links;
+        links.goodbye();
+        links.flushed(FAREWELL).await;
+        // Peers close when they have read it. Closing first, with something of theirs unread, could take it back.
+        let (reply, closed) = oneshot::channel();
+        self.tell(ClusterMsg::Alone(reply));
+        let _ = timeout(FAREWELL, closed).await;
+        let (reply, left) = oneshot::channel();
+        self.tell(ClusterMsg::Leave(reply));
+        // An actor that is not there has no links.
+        let _ = timeout(FAREWELL, left).await;
+    }
+
+    fn tell(&self, message: ClusterMsg) {
+        if let Some(actor) = self.0.actor.borrow().as_ref() {
+            // What a dying actor misses is over: its links are closed by the next one, or by the end of the process.
+            let _ = actor.send_message(message);
+        }
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// Where others reach this node, as far as it knows.
+    fn address(&self) -> String {
+        match &self.settings.advertise {
+            Some(address) => address.clone(),
+            None => self.acceptor.address().to_string(),
+        }
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<LinkId, OpenLink>> {
+        // Nothing that runs under the lock can panic half-way.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a connection up: the peer's agents leave first, so that nobody is sent to where nothing answers.
+    fn close(&self, link: LinkId) {
+        self.links.close(link);
+        if let Some(open) = self.open().remove(&link) {
+            open.meter.cut();
+        }
     }
 }

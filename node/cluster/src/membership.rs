@@ -562,4 +562,6 @@ impl Member {
 }
 
 #[cfg(test)]
+mod mesh;
+#[cfg(test)]
 mod tests;

@@ -1,9 +1,12 @@
 //! The mesh as `amcp cluster` and `GET /cluster` show it.
 
+use std::time::Duration;
+
 use amcp_protocol::NodeName;
 use serde::{Deserialize, Serialize};
 
-use crate::info::Role;
+use crate::info::{NodeInfo, Role};
+use crate::membership::{Member, Phase, Standing};
 
 /// How a member fares, as seen from one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,4 +95,95 @@ pub struct ClusterView {
     pub members: Vec<MemberView>,
     /// What was counted since the start.
     pub counts: ClusterCounts,
+}
+
+/// Whole milliseconds; as many as there are numbers for.
+pub(crate) fn in_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl MemberView {
+    /// The node that is asked.
+    pub(crate) fn here(info: &NodeInfo, address: String, up: Duration, agents: usize) -> Self {
+        Self {
+            state: MemberState::Here,
+            since_ms: in_ms(up),
+            address,
+            agents,
+            trouble: None,
+            ..Self::about(info)
+        }
+    }
+
+    /// Another one, without what its link counts.
+    pub(crate) fn of(member: &Member, now: Duration) -> Self {
+        let state = match &member.standing {
+            Standing::Apart => MemberState::Lost,
+            Standing::Left => MemberState::Left,
+            Standing::Linked(link) => match link.phase {
+                Phase::Opening => MemberState::Lost,
+                Phase::Suspect => MemberState::Suspect,
+                Phase::Alive if link.draining => MemberState::Draining,
+                Phase::Alive => MemberState::Alive,
+            },
+        };
+        Self {
+            state,
+            since_ms: in_ms(now.saturating_sub(member.since)),
+            trouble: member.trouble.clone(),
+            ..Self::about(&member.info)
+        }
+    }
+
+    /// A seed behind which nobody was met: it is called by its address.
+    pub(crate) fn stranger(seed: &str, trouble: &str, up: Duration) -> Option<Self> {
+        let name: String = seed
+            .chars()
+            .map(|c| match c.to_ascii_lowercase() {
+                c if c.is_ascii_alphanumeric() => c,
+                _ => '-',
+            })
+            .take(63)
+            .collect();
+        let name = NodeName::new(name.trim_matches('-')).ok()?;
+        Some(Self {
+            name,
+            state: MemberState::Lost,
+            incarnation: None,
+            since_ms: in_ms(up),
+            heartbeat_age_ms: None,
+            address: seed.to_owned(),
+            http: None,
+            roles: Vec::new(),
+            domain: None,
+            build: None,
+            agents: 0,
+            in_flight: 0,
+            serving: 0,
+            queued_bytes: 0,
+            security: None,
+            trouble: Some(trouble.to_owned()),
+        })
+    }
+
+    fn about(info: &NodeInfo) -> Self {
+        Self {
+            name: info.name.clone(),
+            state: MemberState::Lost,
+            incarnation: Some(info.incarnation),
+            since_ms: 0,
+            heartbeat_age_ms: None,
+            address: info.address.clone(),
+            http: info.http.clone(),
+            roles: info.roles.clone(),
+            domain: info.domain.clone(),
+            build: Some(info.build.clone()),
+            agents: 0,
+            in_flight: 0,
+            serving: 0,
+            queued_bytes: 0,
+            security: None,
+            trouble: None,
+        }
+    }
 }

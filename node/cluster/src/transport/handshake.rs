@@ -131,6 +131,10 @@ where
     (meeting.proven)();
     let token_out = theirs.token;
     let peer = meeting.recognise(theirs.info)?;
+    // Before the other side is asked: its yes may cost it a link with this node, which it takes for lost.
+    (meeting.local.admit)(peer.clone(), true)
+        .await
+        .map_err(Trouble::Refuses)?;
     let proof = transcript.proof(cookie, Side::Dialler);
     write(stream, &Greeting::Proof { proof }).await?;
     match read(stream).await?.0 {
@@ -143,9 +147,6 @@ where
         }
         Greeting::Hello(_) | Greeting::Proof { .. } => return Err(out_of_turn()),
     }
-    (meeting.local.admit)(peer.clone(), true)
-        .await
-        .map_err(Trouble::Refuses)?;
     Ok(Met {
         peer,
         token_in,

@@ -1,0 +1,89 @@
+//! What the actor's tasks do outside it: look names up, dial, ask whether a peer may come in.
+
+use std::sync::Arc;
+
+use ractor::ActorRef;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::Cluster;
+use super::state::ClusterMsg;
+use crate::membership::{DIAL_TIMEOUT, DialFailure, DialId, Veto};
+use crate::settings::{Seed, resolve};
+use crate::transport::{Admit, Connection, Local, Refusal, dial};
+
+/// This side of a connection, which asks the actor who may come in.
+pub(super) fn local(
+    cluster: &Cluster,
+    actor: &ActorRef<ClusterMsg>,
+    dial: Option<DialId>,
+) -> Arc<Local> {
+    let actor = actor.clone();
+    let admit: Admit = Arc::new(move |peer, _dialled| {
+        let actor = actor.clone();
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            // An actor that ends takes what it was asked with it.
+            let _ = actor.send_message(ClusterMsg::Admit(Box::new(peer), dial, reply));
+            answer.await.unwrap_or(Err(Refusal::Leaving))
+        })
+    });
+    Arc::new(Local {
+        info: cluster.0.info.clone(),
+        cookie: cluster.0.settings.cookie.clone(),
+        tls: cluster.0.tls.clone(),
+        admit,
+    })
+}
+
+/// Looks a seed up.
+pub(super) async fn look(seed: &Seed) -> Result<Vec<String>, String> {
+    let found = timeout(DIAL_TIMEOUT, resolve(seed)).await;
+    match found {
+        Ok(Ok(addresses)) => Ok(addresses.iter().map(ToString::to_string).collect()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("it was not looked up within {DIAL_TIMEOUT:?}")),
+    }
+}
+
+/// Connects to an address, which may be a name.
+pub(super) async fn reach(local: &Local, address: String) -> Result<Connection, DialFailure> {
+    let attempt = async {
+        let found = resolve(&Seed::Host(address.clone())).await;
+        let found = found.map_err(|error| plain(error.to_string()))?;
+        let Some(address) = found.first() else {
+            return Err(plain(format!("{address} stands for no address")));
+        };
+        dial(local, *address).await.map_err(|error| DialFailure {
+            veto: error.refusal().and_then(veto),
+            text: error.to_string(),
+            by: None,
+        })
+    };
+    let late = || plain(format!("{address} was not reached within {DIAL_TIMEOUT:?}"));
+    timeout(DIAL_TIMEOUT, attempt)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}
+
+const fn plain(text: String) -> DialFailure {
+    DialFailure {
+        text,
+        veto: None,
+        by: None,
+    }
+}
+
+const fn veto(refusal: &Refusal) -> Option<Veto> {
+    match refusal {
+        Refusal::SelfDial => Some(Veto::Itself),
+        Refusal::Leaving => Some(Veto::Leaving),
+        Refusal::NameTaken { .. } => Some(Veto::NameTaken),
+        Refusal::Duplicate => Some(Veto::Duplicate),
+        Refusal::WrongCookie
+        | Refusal::ProtocolVersion { .. }
+        | Refusal::WrongCertificate { .. }
+        | Refusal::TooMany
+        | Refusal::Other { .. } => None,
+    }
+}
