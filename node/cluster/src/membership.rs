@@ -331,9 +331,7 @@ impl Membership {
             Event::Tick(silences) => self.tick(now, &silences, &mut todo),
             Event::Found(seed, addresses) => self.found(now, seed, addresses, &mut todo),
             Event::DialFailed(dial, failure) => self.dial_failed(dial, failure),
-            Event::Connected { link, peer, dial } => {
-                self.connected(now, link, peer, dial, &mut todo);
-            }
+            Event::Connected { link, peer, dial } => todo = self.connected(now, link, peer, dial),
             Event::Ready(link) => self.ready(now, link, &mut todo),
             Event::Closed(link, why) => self.part(now, link, Cause::Ended(why), &mut todo),
             Event::Members(infos) => infos.into_iter().for_each(|info| self.heard_of(now, info)),
@@ -361,17 +359,17 @@ impl Membership {
         id: LinkId,
         peer: NodeInfo,
         dial: Option<DialId>,
-        todo: &mut Vec<Action>,
-    ) {
+    ) -> Vec<Action> {
         if let Some(dial) = dial {
             self.reached(now, dial, &peer.name);
         }
         let superseded = match self.judge(now, &peer, dial.is_some(), true) {
             Ok(superseded) => superseded,
-            Err(veto) => return todo.push(Action::Close(id, Cause::Refused(veto))),
+            Err(veto) => return vec![Action::Close(id, Cause::Refused(veto))],
         };
+        let mut todo = Vec::new();
         if let Some(old) = superseded {
-            self.part(now, old, Cause::Superseded, todo);
+            self.part(now, old, Cause::Superseded, &mut todo);
         }
         if self.members.len() >= MAX_MEMBERS && !self.members.contains_key(&peer.name) {
             self.forget_oldest();
@@ -393,6 +391,7 @@ impl Membership {
         };
         member.stands(Standing::Linked(link), now);
         todo.push(Action::Open(id));
+        todo
     }
 
     fn ready(&mut self, now: Duration, id: LinkId, todo: &mut Vec<Action>) {

@@ -1,6 +1,11 @@
 //! Two real nodes: one in this process, the other in processes that this test starts from its own binary, because
 //! ractor's registries allow only one node in a process.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +16,7 @@ use amcp_cluster::{
 use amcp_protocol::{NodeName, RequestId, TopicPattern};
 use amcp_registry::RegistryHandle;
 use amcp_registry::bus::EventBus;
+use ractor::ActorCell;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -32,7 +38,7 @@ impl Desk for NoRequests {
     }
 }
 
-async fn node(name: &str, seeds: Vec<Seed>, bus: EventBus) -> Cluster {
+async fn node(name: &str, seeds: Vec<Seed>, bus: EventBus) -> (Cluster, ActorCell) {
     let registry = RegistryHandle::new("two-nodes", bus);
     registry.spawn(None).await.unwrap();
     let settings = ClusterSettings {
@@ -51,8 +57,8 @@ async fn node(name: &str, seeds: Vec<Seed>, bus: EventBus) -> Cluster {
     let cluster = Cluster::bind(settings, registry, Arc::new(NoRequests))
         .await
         .unwrap();
-    cluster.spawn(None).await.unwrap();
-    cluster
+    let actor = cluster.spawn(None).await.unwrap();
+    (cluster, actor)
 }
 
 fn other(join: &str) -> Child {
@@ -87,7 +93,7 @@ async fn the_other_node() {
     let Ok(join) = std::env::var(JOIN) else {
         return;
     };
-    let cluster = node("b", vec![Seed::Host(join)], EventBus::new()).await;
+    let (cluster, _) = node("b", vec![Seed::Host(join)], EventBus::new()).await;
     let ended = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
     ended.await.unwrap().unwrap();
     cluster.drain(PATIENCE).await;
@@ -95,15 +101,24 @@ async fn the_other_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_joins_dies_comes_back_and_leaves() {
+async fn a_node_joins_outlives_an_actor_dies_comes_back_and_leaves() {
     let bus = EventBus::new();
     let mut events = bus.subscribe("node.*".parse::<TopicPattern>().unwrap(), 64);
-    let cluster = node("a", vec![], bus).await;
+    let (cluster, actor) = node("a", vec![], bus).await;
     let join = cluster.address().to_string();
 
     let mut child = other(&join);
     let first = wait_for(&cluster, "alive", |b| b.state == MemberState::Alive).await;
     assert_eq!(first.security.as_deref(), Some("plain"));
+
+    // The actor dies; the one that follows has the link again.
+    actor.kill_and_wait(None).await.unwrap();
+    cluster.spawn(None).await.unwrap();
+    wait_for(&cluster, "alive over another link", |b| {
+        b.state == MemberState::Alive && cluster.view().counts.links == 2
+    })
+    .await;
+
     child.kill().unwrap();
     child.wait().unwrap();
     wait_for(&cluster, "lost", |b| b.state == MemberState::Lost).await;
@@ -116,11 +131,17 @@ async fn a_node_joins_dies_comes_back_and_leaves() {
     child.wait().unwrap();
 
     let mut told = Vec::new();
-    while told.len() < 4 {
+    while told.len() < 5 {
         told.push(events.recv().await.unwrap().event_type.clone());
     }
     assert_eq!(
         told,
-        ["node.joined", "node.lost", "node.joined", "node.left"]
+        [
+            "node.joined",
+            "node.joined",
+            "node.lost",
+            "node.joined",
+            "node.left"
+        ]
     );
 }

@@ -85,11 +85,13 @@ fn dials(actions: &[Action]) -> Vec<(DialId, &str)> {
 }
 
 fn closes(actions: &[Action]) -> Vec<(LinkId, Cause)> {
-    let close = |action: &Action| match action {
-        Action::Close(id, cause) => Some((*id, cause.clone())),
-        _ => None,
-    };
-    actions.iter().filter_map(close).collect()
+    let mut closes = Vec::new();
+    for action in actions {
+        if let Action::Close(id, cause) = action {
+            closes.push((*id, cause.clone()));
+        }
+    }
+    closes
 }
 
 fn failure(veto: Option<Veto>, by: Option<&str>) -> DialFailure {
@@ -105,19 +107,17 @@ fn seeds_are_looked_up_and_dialled_for_ever_with_growing_waits() {
     let mut case = Case::new(&["s:7000"]);
     let mut looked = Vec::new();
     for _ in 0..300 {
-        for action in case.quiet(ms(200)) {
-            match action {
-                Action::Look(0) => {
-                    looked.push(case.now);
-                    let found = case.step(Event::Found(0, Ok(vec!["10.0.0.1:7000".into()])));
-                    let [(dial, "10.0.0.1:7000")] = dials(&found)[..] else {
-                        panic!("dialled {found:?}");
-                    };
-                    case.step(Event::DialFailed(dial, failure(None, None)));
-                }
-                other => panic!("unexpected {other:?}"),
-            }
+        let actions = case.quiet(ms(200));
+        if actions.is_empty() {
+            continue;
         }
+        assert_eq!(actions, [Action::Look(0)]);
+        looked.push(case.now);
+        let found = case.step(Event::Found(0, Ok(vec!["10.0.0.1:7000".into()])));
+        let [(dial, "10.0.0.1:7000")] = dials(&found)[..] else {
+            panic!("dialled {found:?}");
+        };
+        case.step(Event::DialFailed(dial, failure(None, None)));
     }
     let waits: Vec<_> = looked.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(waits[0] <= ms(400), "the first wait is short: {waits:?}");
