@@ -278,14 +278,21 @@ impl Member {
     /// When that does not come about.
     pub async fn has_agents(&self, count: usize) {
         let what = format!("{} knows {count} agents", self.name());
-        let known = until(&what, PATIENCE, async || {
-            let agents = self.get("/agents").await.unwrap_or_default();
-            let agents = agents.get("agents").unwrap_or(&agents).as_array().cloned();
-            let mut agents = agents.unwrap_or_default();
-            agents.retain(|agent| agent.get("state").is_some_and(|state| state == "ready"));
-            agents.len() == count
-        });
-        known.await;
+        let mut seen = Value::Null;
+        let known = async {
+            let mut look = tokio::time::interval(LOOK);
+            loop {
+                look.tick().await;
+                seen = self.get("/agents").await.unwrap_or_default();
+                let agents = seen.get("agents").and_then(Value::as_array);
+                let ready = |agent: &&Value| agent.get("state").is_some_and(|s| s == "ready");
+                if agents.is_some_and(|agents| agents.iter().filter(ready).count() == count) {
+                    break;
+                }
+            }
+        };
+        let known = timeout(PATIENCE, known).await;
+        assert!(known.is_ok(), "not within {PATIENCE:?}: {what}, but {seen}");
     }
 
     /// Sends a signal, such as `STOP`.
@@ -316,6 +323,11 @@ impl Member {
             .expect("the node ends")
             .expect("a child is waited for");
         status.code().unwrap_or(-1)
+    }
+
+    /// When it is started again, it looks there for others, too.
+    pub fn also_joins(&mut self, seed: SocketAddr) {
+        self.spec.joins.push(seed.to_string());
     }
 
     /// Starts it again after its end, under the same name and with the same data, on other ports.

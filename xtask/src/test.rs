@@ -11,6 +11,7 @@ pub(crate) fn run() -> Result<(), Problem> {
     require_c_compiler()?;
     require_component("fmt", "rustfmt")?;
     require_component("clippy", "clippy")?;
+    try_network_tools();
 
     let mut failed = Vec::new();
     let mut check = |name: &'static str, outcome: &dyn Fn() -> Result<(), String>| {
@@ -118,6 +119,40 @@ fn require_component(subcommand: &str, component: &str) -> Result<(), Problem> {
             "run `rustup component add {component}`, or install it with the toolchain's package"
         ),
     ))
+}
+
+/// Tests of partitions make network namespaces; where they cannot, they say that they are skipped.
+fn try_network_tools() {
+    let is_there = |tool: &str| {
+        let mut probe = command(tool);
+        probe.arg(if tool == "apt-get" { "--version" } else { "-V" });
+        succeeds(probe)
+    };
+    if ["ip", "tc", "nft"].into_iter().all(is_there) {
+        return;
+    }
+    let mut who = command("id");
+    who.arg("-u");
+    let is_root = shell::output(who).is_ok_and(|id| id.trim() == "0");
+    let mut install = command("apt-get");
+    install.args([
+        "install",
+        "--yes",
+        "--no-install-recommends",
+        "iproute2",
+        "nftables",
+    ]);
+    if is_root && is_there("apt-get") {
+        eprintln!("── iproute2 and nftables are missing: installing them");
+        let mut update = command("apt-get");
+        update.args(["--quiet", "update"]);
+        if show(update).and_then(|()| show(install)).is_ok() {
+            return;
+        }
+    }
+    eprintln!(
+        "   tests of partitions are skipped: they need root, iproute2 and nftables (Debian, Ubuntu: `apt install iproute2 nftables`)"
+    );
 }
 
 /// SQLite and ring are partly C.

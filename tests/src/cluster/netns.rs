@@ -5,14 +5,16 @@
 
 use std::net::Ipv4Addr;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// Names of what is made here begin so, followed by the process that made it: what a killed test left is told apart by it.
-const PREFIX: &str = "amcp";
+const PREFIX: &str = "am";
 
 /// The network; taken down when dropped.
 #[derive(Debug)]
 pub struct Network {
     pid: u32,
+    number: u8,
     nodes: u8,
 }
 
@@ -28,8 +30,10 @@ impl Network {
         }
         remove_leftovers();
         // From here on it is taken down even if it is not finished.
+        static NEXT: AtomicU8 = AtomicU8::new(0);
         let network = Self {
             pid: std::process::id(),
+            number: NEXT.fetch_add(1, Relaxed),
             nodes,
         };
         let bridge = network.bridge();
@@ -57,7 +61,7 @@ impl Network {
 
     fn add(&self, node: u8) -> Result<(), String> {
         let (namespace, bridge) = (self.namespace(node), self.bridge());
-        let outer = format!("{PREFIX}{}v{node}", self.pid);
+        let outer = self.outer(node);
         let address = self.address(node);
         run("ip", &format!("netns add {namespace}"))?;
         let pair = format!("link add {outer} type veth peer name eth0 netns {namespace}");
@@ -71,7 +75,16 @@ impl Network {
     /// A node's namespace.
     #[must_use]
     pub fn namespace(&self, node: u8) -> String {
-        format!("{PREFIX}-{}-{node}", self.pid)
+        format!("{PREFIX}-{}-{}-{node}", self.pid, self.number)
+    }
+
+    /// This machine's end of a node's cable. Such names have at most 15 letters.
+    fn outer(&self, node: u8) -> String {
+        format!("{PREFIX}{}{}v{node}", self.pid, self.letter())
+    }
+
+    fn letter(&self) -> char {
+        char::from(b'a' + self.number % 26)
     }
 
     /// A node's address.
@@ -83,12 +96,13 @@ impl Network {
 
     /// This machine's address in the network; tests that run at the same time have different ones.
     const fn host(&self) -> Ipv4Addr {
-        let [_, _, high, low] = self.pid.to_be_bytes();
+        let unique = self.pid.wrapping_add(self.number as u32 * 0x1_01);
+        let [_, _, high, low] = unique.to_be_bytes();
         Ipv4Addr::new(10, 100 + high % 100, low, 1)
     }
 
     fn bridge(&self) -> String {
-        format!("{PREFIX}{}br", self.pid)
+        format!("{PREFIX}{}{}", self.pid, self.letter())
     }
 
     /// From now on nothing passes between two nodes, and neither is told.
@@ -150,6 +164,8 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for node in 0..self.nodes {
+            // A namespace takes its end of the cable along some time later; this end goes now.
+            let _ = run("ip", &format!("link del {}", self.outer(node)));
             remove_namespace(&self.namespace(node));
         }
         // It may not have got as far as having one.
