@@ -13,7 +13,7 @@ mod port;
 mod roster;
 mod serve;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
@@ -41,6 +41,8 @@ use roster::Roster;
 
 /// How long a peer may take to answer a question about a request: a slow link takes a second, a lost one is found in five.
 const QUESTION: Duration = Duration::from_secs(3);
+/// Most links that peers open a moment before this node does; a link opens within milliseconds of its other end.
+const EARLY: usize = 256;
 /// How often is looked whether everything was answered or written.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -113,6 +115,8 @@ struct Shared {
     events: mpsc::UnboundedSender<LinkEvent>,
     /// By the token that frames carry.
     links: RwLock<HashMap<u64, Arc<Link>>>,
+    /// Tokens of frames that came before their link was opened here: its peer was quicker, and its roster is lost.
+    early: Mutex<VecDeque<u64>>,
     /// Also held while a link is opened, so that it gets the whole roster and then each change of it.
     roster: Mutex<Roster>,
     inbox: Mutex<Inbox<Link>>,
@@ -144,6 +148,7 @@ impl Links {
             allow,
             events,
             links: RwLock::default(),
+            early: Mutex::default(),
             roster: Mutex::default(),
             inbox: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -176,7 +181,10 @@ impl Links {
         // What changed since the last look is told with the rest.
         self.0.tell(&roster.update(&self.0.registry.load()));
         self.0.send_roster(&roster, &link);
-        self.0.write_links().insert(token, link);
+        self.0.write_links().insert(token, Arc::clone(&link));
+        if lock(&self.0.early).contains(&token) {
+            link.say(Kind::Resync, 0, &[]);
+        }
     }
 
     /// Uses a link no more: the peer's agents leave the directory at once, and what was in flight is lost. Harmless for a
@@ -324,6 +332,19 @@ impl Shared {
         self.links
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The link of a frame; one that is not open yet is remembered, so that it can ask again for what it missed.
+    fn link_of_frame(&self, token: u64) -> Option<Arc<Link>> {
+        self.link(token).or_else(|| {
+            let mut early = lock(&self.early);
+            if !early.contains(&token) {
+                early.truncate(EARLY - 1);
+                early.push_front(token);
+            }
+            // It may have been opened in between, and have looked before this was noted.
+            self.link(token)
+        })
     }
 
     fn link(&self, token: u64) -> Option<Arc<Link>> {

@@ -26,7 +26,7 @@ impl Links {
     /// A frame arrived at the port.
     pub(super) fn arrived(&self, bytes: &[u8]) {
         let shared = &self.0;
-        let Some(link) = frame::token(bytes).and_then(|token| shared.link(token)) else {
+        let Some(link) = frame::token(bytes).and_then(|token| shared.link_of_frame(token)) else {
             // Its link does not stand any more, or never did.
             count(&shared.counters.dropped_late);
             return;
