@@ -272,7 +272,6 @@ impl Links {
             }
         }
         let links = self.0.links();
-        let inbox = lock(&self.0.inbox);
         let mut all: Vec<_> = links
             .iter()
             .map(|link| LinkStatus {
@@ -280,7 +279,7 @@ impl Links {
                 token_in: link.info.token_in,
                 agents: agents.get(link.peer()).copied().unwrap_or_default(),
                 in_flight: link.in_flight(),
-                serving: inbox.serving_for(link.info.token_in),
+                serving: link.serving.load(Relaxed),
                 queued_bytes: link.queued_bytes(),
             })
             .collect();

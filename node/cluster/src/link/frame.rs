@@ -74,6 +74,8 @@ kinds! {
     Piece = 19,
     /// The parcel by that id is not wanted. No body.
     Drop = 20,
+    /// The outcome of the task by that id has come: it need not be kept for another attempt. No body.
+    Settled = 21,
 }
 
 /// Why a frame cannot be read to its end.
@@ -233,8 +235,8 @@ mod tests {
         for number in 0..=u8::MAX {
             assert!(Kind::of(number).is_none_or(|kind| kind as u8 == number));
         }
-        assert_eq!(Kind::of(20), Some(Kind::Drop));
-        assert_eq!(Kind::of(21), None);
+        assert_eq!(Kind::of(21), Some(Kind::Settled));
+        assert_eq!(Kind::of(22), None);
     }
 
     proptest! {

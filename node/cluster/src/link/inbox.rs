@@ -1,7 +1,8 @@
 //! Tasks of other nodes in this node's hands: each is executed once, however often it is asked for. Pure but for its locks.
 //!
 //! Keyed by request, task and what is to be done (a call that an agent makes anew may differ under the same name). A second attempt at a task that is under way waits with the first; one at a task that was done
-//! is answered from what is kept. Failures are not kept: another attempt may end otherwise.
+//! is answered from what is kept. A result is kept until the peer says that it has come, or for a while after its link was
+//! lost. Failures are not kept: another attempt may end otherwise.
 
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{HashMap, VecDeque};
@@ -13,9 +14,10 @@ use amcp_protocol::{RequestId, TaskId, TaskRequest};
 use amcp_registry::{AgentPort, TaskKey};
 use tokio::time::Instant;
 
-/// How long a result is kept: longer than a peer is lost before its tasks are tried again, with all their pauses.
+/// How long a result is kept that nobody confirms: longer than a peer is lost before its tasks are tried again, with all
+/// their pauses.
 const KEPT: Duration = Duration::from_secs(120);
-/// Most results kept: at ten thousand tasks a second still more than a second of them.
+/// Most results kept: the whole credit of sixty-four peers that were lost together.
 const MOST: usize = 16_384;
 /// Most bytes of results kept.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
@@ -75,7 +77,9 @@ pub(crate) struct Inbox<L> {
     tasks: HashMap<Key, Seen<L>>,
     /// By token and entry id.
     waiters: HashMap<(u64, u64), Key>,
-    kept: VecDeque<(Instant, Key, usize)>,
+    /// Results under way to their link, by token and entry id.
+    unsettled: HashMap<(u64, u64), Key>,
+    kept: VecDeque<(Instant, Key)>,
     bytes: usize,
 }
 
@@ -84,6 +88,7 @@ impl<L> Default for Inbox<L> {
         Self {
             tasks: HashMap::new(),
             waiters: HashMap::new(),
+            unsettled: HashMap::new(),
             kept: VecDeque::new(),
             bytes: 0,
         }
@@ -148,14 +153,32 @@ impl<L> Inbox<L> {
         };
         for waiter in &running.waiters {
             self.waiters.remove(&(waiter.token, waiter.id));
+            if response.is_some() {
+                self.unsettled
+                    .insert((waiter.token, waiter.id), name.0.clone());
+            }
         }
         if let Some(response) = response {
             self.bytes += response.len();
-            self.kept.push_back((now, name.0.clone(), response.len()));
+            self.kept.push_back((now, name.0.clone()));
             self.tasks.insert(name.0, Seen::Done(response));
             self.forget_old(now);
         }
         running.waiters
+    }
+
+    /// A result has come to whoever waited there: it need not be kept.
+    pub(crate) fn settled(&mut self, token: u64, id: u64) {
+        let Some(key) = self.unsettled.remove(&(token, id)) else {
+            return;
+        };
+        self.forget(&key);
+        // Results are settled about in the order in which they ended.
+        while let Some((_, key)) = self.kept.front()
+            && !matches!(self.tasks.get(key), Some(Seen::Done(_)))
+        {
+            self.kept.pop_front();
+        }
     }
 
     /// An attempt is no longer wanted. Returns who waited; and, when nobody else waits, whom to tell.
@@ -180,14 +203,10 @@ impl<L> Inbox<L> {
         self.waiters.len()
     }
 
-    /// How many of a link's tasks are under way.
-    pub(crate) fn serving_for(&self, token: u64) -> usize {
-        self.waiters.keys().filter(|(t, _)| *t == token).count()
-    }
-
     /// A link is closed: nobody waits there any more. What is under way goes on, for the next attempt to find.
     pub(crate) fn closed(&mut self, token: u64) -> usize {
         let mut gone = 0;
+        self.unsettled.retain(|(of, _), _| *of != token);
         let waiters = &mut self.waiters;
         let tasks = &mut self.tasks;
         waiters.retain(|(of, id), key| {
@@ -204,15 +223,21 @@ impl<L> Inbox<L> {
     }
 
     fn forget_old(&mut self, now: Instant) {
-        while let Some((at, _, _)) = self.kept.front() {
+        while let Some((at, _)) = self.kept.front() {
             let old = now.saturating_duration_since(*at) > KEPT;
             if !old && self.kept.len() <= MOST && self.bytes <= MOST_BYTES {
                 return;
             }
-            if let Some((_, key, bytes)) = self.kept.pop_front() {
-                self.bytes -= bytes;
-                self.tasks.remove(&key);
+            if let Some((_, key)) = self.kept.pop_front() {
+                self.forget(&key);
             }
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        if let Some(Seen::Done(response)) = self.tasks.get(key) {
+            self.bytes -= response.len();
+            self.tasks.remove(key);
         }
     }
 }
@@ -315,6 +340,32 @@ mod tests {
         // It goes on; whoever asks next joins it.
         let third = inbox.admit(&task("t1", 3), waiter(3, 1, 3), Instant::now());
         assert!(matches!(third, Admitted::Joined));
+    }
+
+    #[test]
+    fn what_has_come_is_not_kept_and_what_may_not_have_come_is() {
+        let mut inbox = Inbox::default();
+        let body: Arc<[u8]> = Arc::from(&b"done"[..]);
+        for (n, token) in [(1, 1), (2, 1), (3, 2)] {
+            let task = task(&format!("t{n}"), 1);
+            let name = executes(&mut inbox, &task, waiter(token, n, 1));
+            inbox.ended(name, Some(Arc::clone(&body)), Instant::now());
+        }
+        inbox.settled(1, 2);
+        inbox.settled(1, 2);
+        inbox.settled(9, 1);
+        executes(&mut inbox, &task("t2", 2), waiter(1, 4, 2));
+        let known = |inbox: &mut Inbox<()>, task: &TaskRequest| {
+            let admitted = inbox.admit(task, waiter(5, u64::from(task.attempt), 2), Instant::now());
+            matches!(admitted, Admitted::Known(..))
+        };
+        assert!(known(&mut inbox, &task("t1", 2)));
+        inbox.closed(2);
+        inbox.settled(2, 3);
+        assert!(known(&mut inbox, &task("t3", 2)), "its link was lost");
+        inbox.settled(1, 1);
+        assert!(!known(&mut inbox, &task("t1", 3)));
+        assert_eq!((inbox.bytes, inbox.kept.len()), (4, 1));
     }
 
     #[test]

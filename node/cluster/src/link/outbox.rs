@@ -43,6 +43,8 @@ pub(crate) struct Outbox {
     parcels: HashMap<u64, Arc<[u8]>>,
     parcel_bytes: usize,
     next_parcel: u64,
+    /// Whether the writer holds a frame that it has not handed over yet.
+    writing: bool,
 }
 
 impl Outbox {
@@ -55,6 +57,7 @@ impl Outbox {
             parcels: HashMap::new(),
             parcel_bytes: 0,
             next_parcel: 0,
+            writing: false,
         }
     }
 
@@ -106,6 +109,22 @@ impl Outbox {
         })?;
         self.bytes -= frame.len();
         Some(frame)
+    }
+
+    /// The same for the writer, who holds the frame until [`Self::handed_over`].
+    pub(crate) fn take_to_write(&mut self) -> Option<Vec<u8>> {
+        let frame = self.take();
+        self.writing = frame.is_some();
+        frame
+    }
+
+    pub(crate) fn handed_over(&mut self) {
+        self.writing = false;
+    }
+
+    /// Whether what is put now may be taken at once: nothing that was there before would be overtaken.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.writing && self.full.is_empty()
     }
 
     /// Lets a piece of a parcel wait; the last piece ends the parcel. Says whether it is there.

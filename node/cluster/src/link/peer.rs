@@ -3,7 +3,7 @@
 //! Does not read frames: the port does.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(crate) const CREDIT: usize = 256;
 const RETRY_BUSY_MS: u64 = 50;
 /// Most bytes that wait for one peer before tasks go elsewhere: a second of a fast link, a minute of a slow one.
 const OUTBOX: usize = 16 * 1024 * 1024;
+/// With so few tasks in flight nothing is gained by waiting for others to send something too.
+const FEW: usize = 3;
 /// Bytes that may be in ractor_cluster's own queue, which has no bound: enough to keep a fast link busy.
 const SESSION: u64 = 1024 * 1024;
 /// How often is looked whether a full session has room again: a fast link writes [`SESSION`] in less.
@@ -40,6 +42,10 @@ pub(crate) struct Link {
     pub(crate) arrivals: Mutex<Arrivals>,
     awaited: Mutex<Awaited>,
     next_id: AtomicU64,
+    /// Tasks sent there and not answered.
+    awaiting: AtomicUsize,
+    /// Tasks of the peer that are worked on here.
+    pub(crate) serving: AtomicUsize,
     /// How far the connection must have been written for everything handed over to be written.
     written_when_done: AtomicU64,
     counters: Arc<Counters>,
@@ -80,6 +86,8 @@ impl Link {
             arrivals: Mutex::default(),
             awaited: Mutex::default(),
             next_id: AtomicU64::new(1),
+            awaiting: AtomicUsize::new(0),
+            serving: AtomicUsize::new(0),
             counters,
         });
         tokio::spawn(Arc::clone(&link).write());
@@ -97,12 +105,43 @@ impl Link {
         self.send_bytes(kind, id, &body)
     }
 
-    /// Lets an entry wait to be written.
+    /// Sends an entry: at once while little is in flight, else together with what others send at the same moment.
     pub(crate) fn send_bytes(&self, kind: Kind, id: u64, body: &[u8]) -> Result<(), Failure> {
-        let put = lock(&self.outbox).put(kind, id, body);
-        put.map_err(|full| Failure::new(ErrorCode::AgentBusy, full.to_string()))?;
+        let mut outbox = lock(&self.outbox);
+        let few = self.awaiting.load(Relaxed) + self.serving.load(Relaxed) <= FEW;
+        let alone = few && outbox.is_idle();
+        outbox
+            .put(kind, id, body)
+            .map_err(|full| Failure::new(ErrorCode::AgentBusy, full.to_string()))?;
+        if alone && self.in_session() < SESSION {
+            // Under the lock, so that frames keep their order.
+            while let Some(frame) = outbox.take() {
+                self.hand_over(frame);
+            }
+            return Ok(());
+        }
+        drop(outbox);
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Says that an outcome has come. Nobody waits for that: it goes with the next frame.
+    pub(crate) fn settle(&self, id: u64) {
+        // A full outbox costs the peer some memory for a while.
+        let _ = lock(&self.outbox).put(Kind::Settled, id, &[]);
+    }
+
+    /// Hands a frame to the session.
+    fn hand_over(&self, frame: Vec<u8>) {
+        // What ractor_cluster adds is small beside a backlog, and without a backlog the count begins anew.
+        let from = self
+            .written_when_done
+            .load(Relaxed)
+            .max(self.info.meter.written());
+        self.written_when_done
+            .store(from + frame.len() as u64, Relaxed);
+        // A session that has ended is found out and the link closed.
+        let _ = self.port.cast(PortMsg::Carry(Frame(frame)));
     }
 
     /// Lets an entry wait that is no parcel and cannot be refused.
@@ -141,16 +180,18 @@ impl Link {
     /// The same, with the attempt that is awaited.
     pub(crate) fn awaited_task(&self, id: u64) -> Option<(TaskKey, AnswerPort)> {
         let found = lock(&self.awaited).tasks.remove(&id);
-        if found.is_none() {
-            count(&self.counters.dropped_late);
+        match found {
+            Some(_) => drop(self.awaiting.fetch_sub(1, Relaxed)),
+            None => count(&self.counters.dropped_late),
         }
         found
     }
 
     /// Everybody who awaits the answer to a task.
     pub(crate) fn all_awaited(&self) -> Vec<(TaskKey, AnswerPort)> {
-        let mut awaited = lock(&self.awaited);
-        awaited.tasks.drain().map(|(_, task)| task).collect()
+        let tasks = std::mem::take(&mut lock(&self.awaited).tasks);
+        self.awaiting.fetch_sub(tasks.len(), Relaxed);
+        tasks.into_values().collect()
     }
 
     pub(crate) fn replied(&self, id: u64, reply: Vec<u8>) {
@@ -161,7 +202,7 @@ impl Link {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        lock(&self.awaited).tasks.len()
+        self.awaiting.load(Relaxed)
     }
 
     /// Bytes that wait to be written to the socket, here and in the session.
@@ -187,7 +228,7 @@ impl Link {
 
     async fn write(self: Arc<Self>) {
         while self.open.load(Relaxed) {
-            let Some(frame) = lock(&self.outbox).take() else {
+            let Some(frame) = lock(&self.outbox).take_to_write() else {
                 self.wake.notified().await;
                 // Others that are ready to send may do so first: their entries share the frame.
                 tokio::task::yield_now().await;
@@ -196,16 +237,8 @@ impl Link {
             while self.in_session() > SESSION && self.open.load(Relaxed) {
                 tokio::time::sleep(SESSION_LOOK).await;
             }
-            // What ractor_cluster adds is small beside a backlog, and without a backlog the count begins anew.
-            let from = self
-                .written_when_done
-                .load(Relaxed)
-                .max(self.info.meter.written());
-            self.written_when_done
-                .store(from + frame.len() as u64, Relaxed);
-            if self.port.cast(PortMsg::Carry(Frame(frame))).is_err() {
-                return;
-            }
+            self.hand_over(frame);
+            lock(&self.outbox).handed_over();
         }
     }
 }
@@ -237,6 +270,7 @@ impl Carrier for Link {
                 return Err(busy.retry_after_ms(RETRY_BUSY_MS));
             }
             awaited.tasks.insert(id, (TaskKey::of(&task), answer));
+            self.awaiting.fetch_add(1, Relaxed);
         }
         let sent = self.send(Kind::Task, id, &(agent, &task));
         let sent = match sent {
@@ -253,6 +287,7 @@ impl Carrier for Link {
                 let taken = lock(&self.awaited).tasks.remove(&id);
                 match taken {
                     Some((_, answer)) => {
+                        self.awaiting.fetch_sub(1, Relaxed);
                         answer.discard();
                         Err(failure)
                     }

@@ -108,6 +108,7 @@ impl Shared {
             Kind::Fetch => link.send_piece(id, number(body)?),
             Kind::Piece => self.piece(link, id, body)?,
             Kind::Drop => link.drop_parcel(id),
+            Kind::Settled => lock(&self.inbox).settled(link.info.token_in, id),
         }
         Ok(())
     }
@@ -125,6 +126,7 @@ impl Shared {
             id,
             attempt: task.attempt,
         };
+        link.serving.fetch_add(1, Relaxed);
         let mut inbox = lock(&self.inbox);
         let no = if self.draining.load(Relaxed) {
             Some((ErrorCode::AgentUnavailable, "is draining"))
@@ -139,7 +141,7 @@ impl Shared {
         if let Some((code, why)) = no {
             drop(inbox);
             let failure = Failure::new(code, format!("{} {why}", self.name));
-            answer(&waiter, &encoded(&response(&task, agent, failure)));
+            tell(&waiter, Some(&encoded(&response(&task, agent, failure))));
             return;
         }
         let admitted = inbox.admit(&task, waiter, Instant::now());
@@ -150,7 +152,7 @@ impl Shared {
             Admitted::Joined => count(&self.counters.deduplicated),
             Admitted::Known(waiter, response) => {
                 count(&self.counters.deduplicated);
-                answer(&waiter, &response);
+                tell(&waiter, Some(&response));
             }
         }
     }
@@ -189,10 +191,7 @@ impl Shared {
             count(&self.counters.dropped_late);
         }
         for waiter in waiters {
-            match &body {
-                Some(body) => answer(&waiter, body),
-                None => waiter.link.say(Kind::Lost, waiter.id, &[]),
-            }
+            tell(&waiter, body.as_deref());
         }
     }
 
@@ -201,7 +200,7 @@ impl Shared {
         let Some(Cancelled { waiter, executed }) = cancelled else {
             return;
         };
-        waiter.link.say(Kind::Lost, waiter.id, &[]);
+        tell(&waiter, None);
         if let Some((port, key)) = executed {
             port.cancel(key);
         }
@@ -322,15 +321,25 @@ fn encoded(response: &TaskResponse) -> Vec<u8> {
     })
 }
 
-/// Answers one who waits: its own attempt, and the response that all share.
-fn answer(waiter: &Waiter<Link>, response: &[u8]) {
-    let mut body = Vec::with_capacity(4 + response.len());
-    body.extend(waiter.attempt.to_be_bytes());
-    body.extend_from_slice(response);
-    if let Err(failure) = waiter.link.send_bytes(Kind::Outcome, waiter.id, &body) {
-        tracing::warn!(peer = %waiter.link.peer(), %failure, "a result cannot be sent");
-        waiter.link.say(Kind::Lost, waiter.id, &[]);
+/// Tells one who waits: its own attempt and the response that all share, or that the agent went away with the task.
+fn tell(waiter: &Waiter<Link>, response: Option<&[u8]>) {
+    let link = &waiter.link;
+    let told = response.map(|response| {
+        let mut body = Vec::with_capacity(4 + response.len());
+        body.extend(waiter.attempt.to_be_bytes());
+        body.extend_from_slice(response);
+        link.send_bytes(Kind::Outcome, waiter.id, &body)
+    });
+    match told {
+        Some(Ok(())) => {}
+        Some(Err(failure)) => {
+            tracing::warn!(peer = %link.peer(), %failure, "a result cannot be sent");
+            link.say(Kind::Lost, waiter.id, &[]);
+        }
+        None => link.say(Kind::Lost, waiter.id, &[]),
     }
+    // Afterwards, so that the last of several finds the others' company.
+    link.serving.fetch_sub(1, Relaxed);
 }
 
 fn outcome(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
@@ -343,6 +352,7 @@ fn outcome(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
     // A response that cannot be read drops the port: for the request the task is lost.
     let mut response: TaskResponse = wire::decode(response)?;
     response.attempt = u32::from_be_bytes(*attempt);
+    link.settle(id);
     port.answer(response);
     Ok(())
 }
