@@ -76,9 +76,12 @@ fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
         | E::UpstreamUnavailable
         | E::UpstreamFailed
         | E::UnsupportedWire => (S::BAD_GATEWAY, EXIT_FAILED),
-        E::Internal | E::AgentLost | E::AgentPanicked | E::InvalidResult | E::Quarantined => {
-            (S::INTERNAL_SERVER_ERROR, EXIT_FAILED)
-        }
+        E::Internal
+        | E::AgentLost
+        | E::NodeLost
+        | E::AgentPanicked
+        | E::InvalidResult
+        | E::Quarantined => (S::INTERNAL_SERVER_ERROR, EXIT_FAILED),
         _ => return None,
     })
 }

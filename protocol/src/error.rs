@@ -81,6 +81,8 @@ error_codes! {
     AgentUnavailable = "agent_unavailable",
     /// The agent went away with the task in its hands: the outcome is unknown.
     AgentLost = "agent_lost",
+    /// The link to the agent's node was lost with the task in its hands: the outcome is unknown.
+    NodeLost = "node_lost",
     /// The agent panicked while it worked on the task.
     AgentPanicked = "agent_panicked",
     /// The attempt took longer than allowed: the outcome is unknown.
@@ -152,6 +154,7 @@ impl ErrorCode {
             || matches!(
                 self,
                 Self::AgentLost
+                    | Self::NodeLost
                     | Self::AgentPanicked
                     | Self::TaskTimeout
                     | Self::UpstreamUnavailable

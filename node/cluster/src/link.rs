@@ -13,22 +13,25 @@ mod port;
 mod roster;
 mod serve;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use amcp_protocol::{NodeName, RequestId};
 use amcp_registry::{RegistryHandle, RosterChange};
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use ractor::{ActorCell, ActorRef, SpawnErr};
 use ractor_cluster::NodeId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::info::{NodeInfo, Role};
+use crate::membership::EVICT_AFTER;
 use crate::settings::AllowList;
 use crate::transport::Meter;
 use crate::view::ClusterCounts;
@@ -41,8 +44,6 @@ use roster::Roster;
 
 /// How long a peer may take to answer a question about a request: a slow link takes a second, a lost one is found in five.
 const QUESTION: Duration = Duration::from_secs(3);
-/// Most links that peers open a moment before this node does; a link opens within milliseconds of its other end.
-const EARLY: usize = 256;
 /// How often is looked whether everything was answered or written.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -72,11 +73,11 @@ pub struct LinkInfo {
 #[derive(Debug)]
 pub enum LinkEvent {
     /// It knows these members, itself not among them.
-    Members(NodeName, Vec<NodeInfo>),
-    /// It drains: it ends what it has and takes nothing new.
-    Draining(NodeName),
-    /// It is about to close its links and does not come back under this incarnation.
-    Goodbye(NodeName),
+    Members(Vec<NodeInfo>),
+    /// Over the link by that token: it drains, ends what it has and takes nothing new.
+    Draining(u64),
+    /// Over the link by that token: it is about to close its links and does not come back under this incarnation.
+    Goodbye(u64),
 }
 
 /// How a link fares.
@@ -115,12 +116,13 @@ struct Shared {
     events: mpsc::UnboundedSender<LinkEvent>,
     /// By the token that frames carry.
     links: RwLock<HashMap<u64, Arc<Link>>>,
-    /// Tokens of frames that came before their link was opened here: its peer was quicker, and its roster is lost.
-    early: Mutex<VecDeque<u64>>,
     /// Also held while a link is opened, so that it gets the whole roster and then each change of it.
     roster: Mutex<Roster>,
     inbox: Mutex<Inbox<Link>>,
     draining: AtomicBool,
+    origin: Instant,
+    /// When this node was last known to be awake, in milliseconds since `origin`.
+    ticked_ms: AtomicU64,
     counters: Arc<Counters>,
 }
 
@@ -148,10 +150,11 @@ impl Links {
             allow,
             events,
             links: RwLock::default(),
-            early: Mutex::default(),
             roster: Mutex::default(),
             inbox: Mutex::default(),
             draining: AtomicBool::new(false),
+            origin: Instant::now(),
+            ticked_ms: AtomicU64::new(0),
             counters: Arc::default(),
         });
         tokio::spawn(follow(Arc::downgrade(&shared), shared.registry.clone()));
@@ -180,11 +183,10 @@ impl Links {
         let mut roster = lock(&self.0.roster);
         // What changed since the last look is told with the rest.
         self.0.tell(&roster.update(&self.0.registry.load()));
-        self.0.send_roster(&roster, &link);
         self.0.write_links().insert(token, Arc::clone(&link));
-        if lock(&self.0.early).contains(&token) {
-            link.say(Kind::Resync, 0, &[]);
-        }
+        self.0.send_roster(&roster, &link);
+        // Which side opens first is chance, and what it says before the other has opened is lost: the later one asks for it.
+        link.say(Kind::Resync, 0, &[]);
     }
 
     /// Uses a link no more: the peer's agents leave the directory at once, and what was in flight is lost. Harmless for a
@@ -194,6 +196,8 @@ impl Links {
         let Some(link) = shared.write_links().remove(&token_in) else {
             return;
         };
+        // In this order: whoever is told that its task is lost must find neither the agents nor an open way to them.
+        link.shut();
         let again = shared
             .links()
             .iter()
@@ -206,6 +210,23 @@ impl Links {
         }
         link.close();
         lock(&shared.inbox).closed(token_in);
+    }
+
+    /// Says that this node is awake; to be said several times a second, and first of all after a sleep. After one that was
+    /// so long that every peer has given this node up, all links are closed: what peers sent before is not begun any more.
+    /// Says whether that was so.
+    pub fn ticked(&self) -> bool {
+        let slept = self.0.overslept();
+        if slept {
+            for link in self.0.links() {
+                self.close(link.info.token_in);
+            }
+        }
+        let now = self.0.origin.elapsed().as_millis();
+        self.0
+            .ticked_ms
+            .store(u64::try_from(now).unwrap_or(u64::MAX), Relaxed);
+        slept
     }
 
     /// Sends a heartbeat over every link.
@@ -235,10 +256,16 @@ impl Links {
         self.0.say_all(Kind::Goodbye);
     }
 
-    /// Waits until every task of other nodes is answered; returns how many were not after `within`.
+    /// Waits until every task of other nodes is answered and its answer written out, large ones fetched; returns how many
+    /// were not after `within`.
     pub async fn idle(&self, within: Duration) -> usize {
-        self.wait(within, |shared| lock(&shared.inbox).serving())
-            .await
+        let left = |shared: &Shared| {
+            let links = shared.links();
+            let unwritten = links.iter().filter(|link| link.queued_bytes() > 0).count();
+            lock(&shared.inbox).serving() + unwritten
+        };
+        self.wait(within, left).await;
+        lock(&self.0.inbox).serving()
     }
 
     /// Waits until nothing waits to be written, at most `within`.
@@ -295,55 +322,53 @@ impl Links {
 
     /// Asks every peer that has an orchestrator for a request.
     pub async fn find_request(&self, id: RequestId) -> Option<(NodeName, Value)> {
-        let replies = self.ask_all::<Option<Vec<u8>>>(Question::Request(id)).await;
-        let (owner, view) = replies
-            .into_iter()
-            .find_map(|(owner, view)| Some((owner, view?)))?;
+        let found = |reply: Vec<u8>| wire::decode::<Option<Vec<u8>>>(&reply).ok()?;
+        let (owner, view) = self.ask_all(Question::Request(id), found).await?;
         Some((owner, serde_json::from_slice(&view).ok()?))
     }
 
     /// Asks every peer that has an orchestrator to cancel a request; says whether one has it.
     pub async fn cancel_request(&self, id: RequestId) -> bool {
-        let replies = self.ask_all::<bool>(Question::Cancel(id)).await;
-        replies.into_iter().any(|(_, has)| has)
+        let has = |reply: Vec<u8>| wire::decode::<bool>(&reply).ok()?.then_some(());
+        self.ask_all(Question::Cancel(id), has).await.is_some()
     }
 
-    async fn ask_all<T: serde::de::DeserializeOwned>(
+    /// The first reply that says something.
+    async fn ask_all<T>(
         &self,
         question: Question,
-    ) -> Vec<(NodeName, T)> {
+        says: impl Fn(Vec<u8>) -> Option<T>,
+    ) -> Option<(NodeName, T)> {
         let question = wire::encode(&question).expect("an id can be encoded");
+        let question = &question;
         let orchestrates = |link: &Arc<Link>| link.info.peer.roles.contains(&Role::Orchestrator);
-        let links = self.0.links();
-        let asked = links.into_iter().filter(orchestrates).map(|link| {
-            let reply = link.ask(&question);
-            async move {
-                let reply = tokio::time::timeout(QUESTION, reply).await.ok()?.ok()?;
-                Some((link.peer().clone(), wire::decode(&reply).ok()?))
+        let links = self.0.links().into_iter().filter(orchestrates);
+        let mut replies: FuturesUnordered<_> = links
+            .map(|link| async move {
+                let reply = link.ask(question, QUESTION).await;
+                (link.peer().clone(), reply)
+            })
+            .collect();
+        while let Some((peer, reply)) = replies.next().await {
+            if let Some(said) = reply.and_then(&says) {
+                return Some((peer, said));
             }
-        });
-        join_all(asked).await.into_iter().flatten().collect()
+        }
+        None
     }
 }
 
 impl Shared {
+    /// Whether this node has just woken from a sleep after which nobody waits for it any more.
+    fn overslept(&self) -> bool {
+        let ticked = Duration::from_millis(self.ticked_ms.load(Relaxed));
+        self.origin.elapsed().saturating_sub(ticked) >= EVICT_AFTER
+    }
+
     fn write_links(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<u64, Arc<Link>>> {
         self.links
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// The link of a frame; one that is not open yet is remembered, so that it can ask again for what it missed.
-    fn link_of_frame(&self, token: u64) -> Option<Arc<Link>> {
-        self.link(token).or_else(|| {
-            let mut early = lock(&self.early);
-            if !early.contains(&token) {
-                early.truncate(EARLY - 1);
-                early.push_front(token);
-            }
-            // It may have been opened in between, and have looked before this was noted.
-            self.link(token)
-        })
     }
 
     fn link(&self, token: u64) -> Option<Arc<Link>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use amcp_protocol::NodeName;
 use ractor::ActorRef;
 use ractor_cluster::{ClusterBidiStream, NodeId, NodeServerMessage, NodeSessionMessage};
 use tokio::sync::oneshot;
@@ -131,9 +132,18 @@ impl ClusterState {
                 self.step(Event::Found(seed, found));
             }
             ClusterMsg::Session(link, what) => self.session(link, what),
-            ClusterMsg::Said(LinkEvent::Members(_, members)) => self.step(Event::Members(members)),
-            ClusterMsg::Said(LinkEvent::Draining(peer)) => self.step(Event::Draining(peer)),
-            ClusterMsg::Said(LinkEvent::Goodbye(peer)) => self.step(Event::Goodbye(peer)),
+            ClusterMsg::Said(LinkEvent::Members(members)) => self.step(Event::Members(members)),
+            // What was said over a link that is gone is old.
+            ClusterMsg::Said(LinkEvent::Draining(link)) => {
+                if let Some(peer) = self.peer(link) {
+                    self.step(Event::Draining(peer));
+                }
+            }
+            ClusterMsg::Said(LinkEvent::Goodbye(link)) => {
+                if let Some(peer) = self.peer(link) {
+                    self.step(Event::Goodbye(peer));
+                }
+            }
             ClusterMsg::Drain => self.step(Event::Drain),
             ClusterMsg::Alone(reply) => self.alone.push(reply),
             ClusterMsg::Leave(reply) => {
@@ -158,6 +168,14 @@ impl ClusterState {
     }
 
     fn tick(&mut self) {
+        // First of all: what peers sent before a long sleep must not be begun.
+        if self.cluster.0.links.ticked() {
+            let why = "this node slept so long that its peers gave it up";
+            let open: Vec<_> = self.cluster.0.open().keys().copied().collect();
+            for link in open {
+                self.step(Event::Closed(link, why.to_owned()));
+            }
+        }
         // Only so that the set does not keep the ended ones.
         while self.tasks.try_join_next().is_some() {}
         let now = self.cluster.0.now();
@@ -226,6 +244,12 @@ impl ClusterState {
             peer,
             dial,
         });
+    }
+
+    /// Whose link it is, while it is used.
+    fn peer(&self, link: LinkId) -> Option<NodeName> {
+        let held = self.held.get(&link).filter(|held| held.given_up.is_none());
+        held.map(|held| held.info.peer.name.clone())
     }
 
     fn session(&mut self, link: LinkId, what: Session) {

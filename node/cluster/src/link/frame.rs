@@ -44,7 +44,7 @@ kinds! {
     Outcome = 4,
     /// The agent went away with the task by that id. No body.
     Lost = 5,
-    /// The entry by that id, or with id 0 a whole frame, is not understood: why, as text.
+    /// The entry by that id is not understood: its kind (1 byte; 0 for every frame of the peer), and why, as text.
     Refused = 6,
     /// Agents that joined, with their cards.
     Joined = 7,
@@ -76,6 +76,14 @@ kinds! {
     Drop = 20,
     /// The outcome of the task by that id has come: it need not be kept for another attempt. No body.
     Settled = 21,
+}
+
+impl Kind {
+    /// Whether whoever sends it waits for an answer under its id.
+    #[must_use]
+    pub const fn asks(self) -> bool {
+        matches!(self, Self::Task | Self::Question)
+    }
 }
 
 /// Why a frame cannot be read to its end.

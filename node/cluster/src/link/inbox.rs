@@ -41,6 +41,7 @@ enum Seen<L> {
 
 #[derive(Debug)]
 struct Running<L> {
+    generation: u64,
     /// The attempt that is executed, and by whom.
     executed: TaskKey,
     port: Option<AgentPort>,
@@ -69,7 +70,11 @@ pub(crate) struct Cancelled<L> {
 
 /// Names a task in an [`Inbox`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Name(Key);
+pub(crate) struct Name {
+    key: Key,
+    /// Tells an execution from a later one, after the first was cancelled.
+    generation: u64,
+}
 
 /// The tasks. `L` is a link.
 #[derive(Debug)]
@@ -81,6 +86,7 @@ pub(crate) struct Inbox<L> {
     unsettled: HashMap<(u64, u64), Key>,
     kept: VecDeque<(Instant, Key)>,
     bytes: usize,
+    generation: u64,
 }
 
 impl<L> Default for Inbox<L> {
@@ -91,6 +97,7 @@ impl<L> Default for Inbox<L> {
             unsettled: HashMap::new(),
             kept: VecDeque::new(),
             bytes: 0,
+            generation: 0,
         }
     }
 }
@@ -114,9 +121,15 @@ impl<L> Inbox<L> {
         let key = (task.request_id, task.task_id.clone(), digest(task));
         match self.tasks.entry(key.clone()) {
             Entry::Vacant(vacant) => {
-                let name = Name(key.clone());
+                self.generation += 1;
+                let generation = self.generation;
+                let name = Name {
+                    key: key.clone(),
+                    generation,
+                };
                 self.waiters.insert((waiter.token, waiter.id), key);
                 vacant.insert(Seen::Running(Running {
+                    generation,
                     executed: TaskKey::of(task),
                     port: None,
                     waiters: vec![waiter],
@@ -136,7 +149,9 @@ impl<L> Inbox<L> {
 
     /// Who executes a task, to be told when it is cancelled.
     pub(crate) fn placed(&mut self, name: &Name, port: AgentPort) {
-        if let Some(Seen::Running(running)) = self.tasks.get_mut(&name.0) {
+        if let Some(Seen::Running(running)) = self.tasks.get_mut(&name.key)
+            && running.generation == name.generation
+        {
             running.port = Some(port);
         }
     }
@@ -148,20 +163,26 @@ impl<L> Inbox<L> {
         response: Option<Arc<[u8]>>,
         now: Instant,
     ) -> Vec<Waiter<L>> {
-        let Some(Seen::Running(running)) = self.tasks.remove(&name.0) else {
+        let Entry::Occupied(seen) = self.tasks.entry(name.key.clone()) else {
+            return Vec::new();
+        };
+        if !matches!(seen.get(), Seen::Running(r) if r.generation == name.generation) {
+            return Vec::new();
+        }
+        let Seen::Running(running) = seen.remove() else {
             return Vec::new();
         };
         for waiter in &running.waiters {
             self.waiters.remove(&(waiter.token, waiter.id));
             if response.is_some() {
                 self.unsettled
-                    .insert((waiter.token, waiter.id), name.0.clone());
+                    .insert((waiter.token, waiter.id), name.key.clone());
             }
         }
         if let Some(response) = response {
             self.bytes += response.len();
-            self.kept.push_back((now, name.0.clone()));
-            self.tasks.insert(name.0, Seen::Done(response));
+            self.kept.push_back((now, name.key.clone()));
+            self.tasks.insert(name.key, Seen::Done(response));
             self.forget_old(now);
         }
         running.waiters
@@ -192,9 +213,14 @@ impl<L> Inbox<L> {
             .iter()
             .position(|w| (w.token, w.id) == (token, id))?;
         let waiter = running.waiters.swap_remove(at);
-        let alone = running.waiters.is_empty();
-        let port = running.port.clone().filter(|_| alone);
+        if !running.waiters.is_empty() {
+            let executed = None;
+            return Some(Cancelled { waiter, executed });
+        }
+        let port = running.port.clone();
         let executed = port.map(|port| (port, running.executed.clone()));
+        // The next attempt is executed anew, and does not share the fate of this one.
+        self.tasks.remove(&key);
         Some(Cancelled { waiter, executed })
     }
 
@@ -326,7 +352,7 @@ mod tests {
     #[test]
     fn only_the_last_who_waits_cancels() {
         let mut inbox = Inbox::default();
-        executes(&mut inbox, &task("t1", 1), waiter(1, 1, 1));
+        let first = executes(&mut inbox, &task("t1", 1), waiter(1, 1, 1));
         let joined = inbox.admit(&task("t1", 2), waiter(2, 1, 2), Instant::now());
         assert!(matches!(joined, Admitted::Joined));
         let cancelled = inbox.cancel(1, 1).unwrap();
@@ -340,6 +366,10 @@ mod tests {
         // It goes on; whoever asks next joins it.
         let third = inbox.admit(&task("t1", 3), waiter(3, 1, 3), Instant::now());
         assert!(matches!(third, Admitted::Joined));
+        assert!(inbox.cancel(3, 1).is_some());
+        let fourth = executes(&mut inbox, &task("t1", 4), waiter(3, 2, 4));
+        assert!(inbox.ended(first, None, Instant::now()).is_empty());
+        assert_eq!(ids(&inbox.ended(fourth, None, Instant::now())), [(3, 2, 4)]);
     }
 
     #[test]

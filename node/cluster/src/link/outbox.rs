@@ -3,7 +3,6 @@
 //! Does not write: the link's writer takes whole frames. What the same moment wants to send goes into one frame.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,12 +34,19 @@ pub(crate) struct Parcel {
 }
 
 #[derive(Debug)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    /// How much of it was asked for: it is asked for from the first byte to the last.
+    sent: usize,
+}
+
+#[derive(Debug)]
 pub(crate) struct Outbox {
     token: u64,
     full: VecDeque<Vec<u8>>,
     current: Vec<u8>,
     bytes: usize,
-    parcels: HashMap<u64, Arc<[u8]>>,
+    parcels: HashMap<u64, Outgoing>,
     parcel_bytes: usize,
     next_parcel: u64,
     /// Whether the writer holds a frame that it has not handed over yet.
@@ -82,7 +88,11 @@ impl Outbox {
             number: self.next_parcel,
             length: body.len() as u64,
         };
-        self.parcels.insert(parcel.number, Arc::from(body));
+        let outgoing = Outgoing {
+            bytes: body.to_vec(),
+            sent: 0,
+        };
+        self.parcels.insert(parcel.number, outgoing);
         let announced = crate::wire::encode(&parcel).expect("three numbers can be encoded");
         self.push(Kind::Parcel, id, &announced);
         Ok(())
@@ -127,19 +137,22 @@ impl Outbox {
         !self.writing && self.full.is_empty()
     }
 
-    /// Lets a piece of a parcel wait; the last piece ends the parcel. Says whether it is there.
+    /// Lets the next piece of a parcel wait; the last piece ends the parcel. Says whether it is there and that piece is due.
     pub(crate) fn piece(&mut self, number: u64, from: u64) -> bool {
-        let Some(parcel) = self.parcels.get(&number).cloned() else {
+        let Some(parcel) = self.parcels.get_mut(&number) else {
             return false;
         };
-        let start = usize::try_from(from)
-            .unwrap_or(usize::MAX)
-            .min(parcel.len());
-        let end = (start + PIECE).min(parcel.len());
+        // Else a peer could let any amount of bytes wait.
+        if parcel.sent as u64 != from {
+            return false;
+        }
+        let end = (parcel.sent + PIECE).min(parcel.bytes.len());
         let mut body = from.to_be_bytes().to_vec();
-        body.extend_from_slice(parcel.get(start..end).unwrap_or_default());
+        body.extend_from_slice(parcel.bytes.get(parcel.sent..end).unwrap_or_default());
+        parcel.sent = end;
+        let last = end == parcel.bytes.len();
         self.push(Kind::Piece, number, &body);
-        if end == parcel.len() {
+        if last {
             self.drop_parcel(number);
         }
         true
@@ -147,14 +160,41 @@ impl Outbox {
 
     pub(crate) fn drop_parcel(&mut self, number: u64) {
         if let Some(parcel) = self.parcels.remove(&number) {
-            self.parcel_bytes -= parcel.len();
+            self.parcel_bytes -= parcel.bytes.len();
         }
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.token);
+    /// Whether no more large bodies should be made for the peer: it has half of what may wait.
+    pub(crate) fn is_stuffed(&self) -> bool {
+        self.parcel_bytes > PARCELS / 2
     }
+
+    /// Forgets everything. Returns the ids of the tasks that were certainly never sent.
+    pub(crate) fn clear(&mut self) -> Vec<u64> {
+        let Self { full, current, .. } = std::mem::replace(self, Self::new(self.token));
+        let task = |entry: &frame::Entry<'_>| entry.kind == Kind::Task as u8;
+        let frames = full.iter().chain([&current]);
+        let entries = frames.filter_map(|frame| frame::open(frame).ok());
+        entries
+            .flat_map(|(_, entries)| entries.flatten())
+            .filter(task)
+            .map(|entry| entry.id)
+            .collect()
+    }
+}
+
+/// What may come as a parcel. A piece of a parcel may not: a parcel of parcels would be taken apart without end.
+fn may_be_large(kind: Kind) -> bool {
+    [
+        Kind::Task,
+        Kind::Outcome,
+        Kind::Joined,
+        Kind::Fares,
+        Kind::Left,
+        Kind::Members,
+        Kind::Reply,
+    ]
+    .contains(&kind)
 }
 
 /// Parcels of the peer on their way here.
@@ -188,10 +228,14 @@ pub(crate) enum Arrived {
 }
 
 impl Arrivals {
-    /// A parcel is announced. Returns from which bytes on to ask for it; nothing when it is too large to be taken.
+    /// A parcel is announced. Returns from which bytes on to ask for it; nothing when it is none or too large to be taken.
     pub(crate) fn announced(&mut self, id: u64, parcel: Parcel) -> Option<Vec<u64>> {
         let length = usize::try_from(parcel.length).ok()?;
-        if length > crate::wire::MAX_BYTES || self.bytes + length > PARCELS {
+        let fits = length > INLINE
+            && length <= crate::wire::MAX_BYTES
+            && self.bytes + length <= PARCELS
+            && !self.parcels.contains_key(&parcel.number);
+        if !fits || !Kind::of(parcel.kind).is_some_and(may_be_large) {
             return None;
         }
         self.bytes += length;
@@ -227,6 +271,15 @@ impl Arrivals {
             Some(whole) => Arrived::Whole(whole.kind, whole.id, whole.bytes),
             None => Arrived::Stray,
         }
+    }
+
+    /// The entry by that id is not wanted any more. Returns the number of its parcel, if it is on its way.
+    pub(crate) fn cancel(&mut self, id: u64) -> Option<u64> {
+        let task = |arrival: &Arrival| arrival.kind == Kind::Task as u8 && arrival.id == id;
+        let found = self.parcels.iter().find(|(_, arrival)| task(arrival));
+        let number = *found?.0;
+        self.forget(number);
+        Some(number)
     }
 
     fn forget(&mut self, number: u64) -> Option<Arrival> {
@@ -320,6 +373,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_never_sent_is_known() {
+        let mut outbox = Outbox::new(5);
+        outbox.put(Kind::Task, 1, b"sent").unwrap();
+        outbox.take();
+        for id in [2, 3] {
+            outbox.put(Kind::Task, id, &vec![0; FULL]).unwrap();
+        }
+        outbox.put(Kind::Outcome, 4, b"").unwrap();
+        outbox.put(Kind::Task, 5, b"").unwrap();
+        assert_eq!(outbox.clear(), [2, 3, 5]);
+        assert_eq!((outbox.take(), outbox.waiting()), (None, 0));
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_and_costs_nothing() {
         let mut receiver = Arrivals::default();
         let parcel = |length| Parcel {
@@ -329,7 +396,14 @@ mod tests {
         };
         assert_eq!(receiver.announced(1, parcel(u64::MAX)), None);
         assert_eq!(receiver.announced(1, parcel(33 * 1024 * 1024)), None);
+        assert_eq!(receiver.announced(1, parcel(10)), None);
+        let nested = Parcel {
+            kind: Kind::Piece as u8,
+            ..parcel(200_000)
+        };
+        assert_eq!(receiver.announced(1, nested), None);
         assert!(receiver.announced(1, parcel(200_000)).is_some());
+        assert_eq!(receiver.announced(2, parcel(200_000)), None);
         assert_eq!(receiver.piece(1, 5, &[0; 9]), Arrived::Stray);
         assert_eq!((receiver.bytes, receiver.parcels.len()), (0, 0));
         let mut sender = Outbox::new(5);

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use amcp_protocol::{AgentId, ErrorCode, Failure, NodeName, TaskRequest};
+use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
+use amcp_protocol::{AgentId, ErrorCode, Failure, NodeName, TaskRequest, TaskResponse};
 use amcp_registry::{AnswerPort, Carrier, TaskKey};
 use ractor::ActorRef;
 use serde::Serialize;
@@ -163,13 +164,24 @@ impl Link {
         lock(&self.outbox).drop_parcel(number);
     }
 
-    /// Asks a question; the reply comes later, or never.
-    pub(crate) fn ask(&self, question: &[u8]) -> oneshot::Receiver<Vec<u8>> {
+    /// Asks a question; nothing is replied when the link is lost meanwhile.
+    pub(crate) async fn ask(&self, question: &[u8], within: Duration) -> Option<Vec<u8>> {
         let (reply, replied) = oneshot::channel();
         let id = self.next_id.fetch_add(1, Relaxed);
         lock(&self.awaited).replies.insert(id, reply);
         self.say(Kind::Question, id, question);
-        replied
+        let replied = if self.is_open() {
+            tokio::time::timeout(within, replied).await.ok()
+        } else {
+            None
+        };
+        lock(&self.awaited).replies.remove(&id);
+        replied?.ok()
+    }
+
+    /// Whether it has so many large bodies to fetch that it should be given no more.
+    pub(crate) fn is_stuffed(&self) -> bool {
+        lock(&self.outbox).is_stuffed()
     }
 
     /// Who awaits the answer to a task; nobody when it was given up.
@@ -187,11 +199,14 @@ impl Link {
         found
     }
 
-    /// Everybody who awaits the answer to a task.
-    pub(crate) fn all_awaited(&self) -> Vec<(TaskKey, AnswerPort)> {
-        let tasks = std::mem::take(&mut lock(&self.awaited).tasks);
-        self.awaiting.fetch_sub(tasks.len(), Relaxed);
-        tasks.into_values().collect()
+    /// The ids of all tasks whose answers are awaited.
+    pub(crate) fn all_awaited(&self) -> Vec<u64> {
+        lock(&self.awaited).tasks.keys().copied().collect()
+    }
+
+    /// Nothing will be replied to a question.
+    pub(crate) fn not_replied(&self, id: u64) {
+        lock(&self.awaited).replies.remove(&id);
     }
 
     pub(crate) fn replied(&self, id: u64, reply: Vec<u8>) {
@@ -215,15 +230,38 @@ impl Link {
         due.saturating_sub(self.info.meter.written())
     }
 
-    /// Ends the link: what is awaited is lost, what waits is forgotten.
-    pub(crate) fn close(&self) {
+    /// Takes nothing more.
+    pub(crate) fn shut(&self) {
         self.open.store(false, Relaxed);
         self.wake.notify_one();
-        lock(&self.outbox).clear();
+    }
+
+    /// Ends the link: what was never sent is refused, what is awaited is lost.
+    pub(crate) fn close(&self) {
+        self.shut();
+        let unsent = lock(&self.outbox).clear();
         lock(&self.arrivals).clear();
-        let awaited = std::mem::take(&mut *lock(&self.awaited));
-        // Outside the lock: a dropped port tells its request.
-        drop(awaited);
+        for id in unsent {
+            self.fail(id, ErrorCode::AgentUnavailable, "before the task was sent");
+        }
+        for id in self.all_awaited() {
+            self.lose(id);
+        }
+        lock(&self.awaited).replies.clear();
+    }
+
+    fn lose(&self, id: u64) {
+        self.fail(id, ErrorCode::NodeLost, "with the task in its hands");
+    }
+
+    /// Tells whoever awaits a task that the link was lost. Not under a lock: what is told may send again.
+    fn fail(&self, id: u64, code: ErrorCode, when: &str) {
+        let awaited = lock(&self.awaited).tasks.remove(&id);
+        if let Some((key, port)) = awaited {
+            self.awaiting.fetch_sub(1, Relaxed);
+            let message = format!("the link to {} was lost {when}", self.peer());
+            port.answer(failed(key, self.peer(), Failure::new(code, message)));
+        }
     }
 
     async fn write(self: Arc<Self>) {
@@ -240,6 +278,20 @@ impl Link {
             self.hand_over(frame);
             lock(&self.outbox).handed_over();
         }
+    }
+}
+
+/// The answer to a task that no agent answered.
+pub(crate) fn failed(key: TaskKey, node: &NodeName, failure: Failure) -> TaskResponse {
+    TaskResponse {
+        version: WIRE_VERSION,
+        request_id: key.request_id,
+        task_id: key.task_id,
+        attempt: key.attempt,
+        // Where an answer needs an agent and only the node is known.
+        agent: AgentId::new(node.as_str()).expect("a node's name is an agent's too"),
+        calls: Vec::new(),
+        outcome: TaskOutcome::Failed(failure),
     }
 }
 
@@ -273,14 +325,13 @@ impl Carrier for Link {
             self.awaiting.fetch_add(1, Relaxed);
         }
         let sent = self.send(Kind::Task, id, &(agent, &task));
-        let sent = match sent {
-            // It may have been closed before the answer was awaited; then nobody will ever take the port.
-            Ok(()) if !self.is_open() => Err(Failure::new(ErrorCode::AgentUnavailable, lost())),
-            sent => sent,
-        };
         match sent {
             Ok(()) => {
                 count(&self.counters.tasks_out);
+                if !self.is_open() {
+                    // It may have been closed before the answer was awaited, and sent before it was closed.
+                    self.lose(id);
+                }
                 Ok(())
             }
             Err(failure) => {

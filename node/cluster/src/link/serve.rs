@@ -5,16 +5,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
+use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{AgentCard, AgentId, ErrorCode, Failure, NodeName, TaskRequest, TaskResponse};
 use amcp_registry::{AgentPort, AgentState, AnswerPort, Registration, RosterChange, TaskKey};
 use tokio::time::Instant;
 
 use super::counters::count;
-use super::frame::{self, Entry, Kind};
+use super::frame::{self, Entry, FrameError, Kind};
 use super::inbox::{Admitted, Cancelled, Name, Waiter};
 use super::outbox::{Arrived, Parcel};
-use super::peer::{Link, lock};
+use super::peer::{Link, failed, lock};
 use super::roster::Joined;
 use super::{LinkEvent, Links, Question, Shared};
 use crate::wire::{self, WireError};
@@ -26,8 +26,9 @@ impl Links {
     /// A frame arrived at the port.
     pub(super) fn arrived(&self, bytes: &[u8]) {
         let shared = &self.0;
-        let Some(link) = frame::token(bytes).and_then(|token| shared.link_of_frame(token)) else {
-            // Its link does not stand any more, or never did.
+        let link = frame::token(bytes).and_then(|token| shared.link(token));
+        let Some(link) = link.filter(|_| !shared.overslept()) else {
+            // Its link does not stand any more; or this node slept so long that everybody has given its work to others.
             count(&shared.counters.dropped_late);
             return;
         };
@@ -35,17 +36,16 @@ impl Links {
             Ok((_, entries)) => entries,
             Err(error) => {
                 count(&shared.counters.unknown);
-                link.say(Kind::Refused, 0, error.to_string().as_bytes());
+                if let FrameError::Version(_) = error {
+                    refuse(&link, WHOLE_FRAME, 0, &error.to_string());
+                }
                 return;
             }
         };
         for entry in entries {
             match entry {
                 Ok(entry) => shared.entry(&link, entry),
-                Err(error) => {
-                    count(&shared.counters.unknown);
-                    link.say(Kind::Refused, 0, error.to_string().as_bytes());
-                }
+                Err(_) => count(&shared.counters.unknown),
             }
         }
     }
@@ -53,20 +53,20 @@ impl Links {
 
 impl Shared {
     fn entry(self: &Arc<Self>, link: &Arc<Link>, entry: Entry<'_>) {
-        let Some(kind) = Kind::of(entry.kind) else {
-            let why = format!("entries of kind {} are not understood here", entry.kind);
-            self.refuse(link, entry.id, &why);
-            return;
+        let why = match Kind::of(entry.kind) {
+            Some(kind) => match self.known_entry(link, kind, entry.id, entry.body) {
+                Ok(()) => return,
+                Err(error) => format!("{kind:?}: {error}"),
+            },
+            None => format!("entries of kind {} are not understood here", entry.kind),
         };
-        if let Err(error) = self.known_entry(link, kind, entry.id, entry.body) {
-            self.refuse(link, entry.id, &format!("{kind:?}: {error}"));
-        }
-    }
-
-    fn refuse(&self, link: &Link, id: u64, why: &str) {
         count(&self.counters.unknown);
         tracing::warn!(peer = %link.peer(), why, "a peer sent what cannot be read; it may run another version");
-        link.say(Kind::Refused, id, why.as_bytes());
+        // Whoever asked for something must learn that it is not done; what only tells something waits for no answer.
+        let told = Kind::of(entry.kind).is_some_and(|kind| !kind.asks());
+        if !told && entry.id != 0 {
+            refuse(link, entry.kind, entry.id, &why);
+        }
     }
 
     fn known_entry(
@@ -82,7 +82,7 @@ impl Shared {
             Kind::Cancel => self.cancelled(link, id),
             Kind::Outcome => outcome(link, id, body)?,
             Kind::Lost => drop(link.awaited(id)),
-            Kind::Refused => refused(link, id, &String::from_utf8_lossy(body)),
+            Kind::Refused => refused(link, id, body)?,
             Kind::Joined => self.joined(link, wire::decode(body)?),
             Kind::Fares => self.registry.tell_roster(RosterChange {
                 fares: wire::decode::<Vec<(AgentId, AgentState)>>(body)?,
@@ -98,10 +98,10 @@ impl Shared {
                 ..RosterChange::default()
             }),
             Kind::Members => {
-                self.event(LinkEvent::Members(link.peer().clone(), wire::decode(body)?))
+                self.event(LinkEvent::Members(wire::decode(body)?));
             }
-            Kind::Draining => self.event(LinkEvent::Draining(link.peer().clone())),
-            Kind::Goodbye => self.event(LinkEvent::Goodbye(link.peer().clone())),
+            Kind::Draining => self.event(LinkEvent::Draining(link.info.token_in)),
+            Kind::Goodbye => self.event(LinkEvent::Goodbye(link.info.token_in)),
             Kind::Question => self.question(link, id, wire::decode(body)?),
             Kind::Reply => link.replied(id, body.to_vec()),
             Kind::Parcel => self.parcel(link, id, wire::decode(body)?),
@@ -130,7 +130,7 @@ impl Shared {
         let mut inbox = lock(&self.inbox);
         let no = if self.draining.load(Relaxed) {
             Some((ErrorCode::AgentUnavailable, "is draining"))
-        } else if inbox.serving() >= SERVING {
+        } else if inbox.serving() >= SERVING || link.is_stuffed() {
             Some((
                 ErrorCode::AgentBusy,
                 "has as much to do for others as it takes",
@@ -141,7 +141,8 @@ impl Shared {
         if let Some((code, why)) = no {
             drop(inbox);
             let failure = Failure::new(code, format!("{} {why}", self.name));
-            tell(&waiter, Some(&encoded(&response(&task, agent, failure))));
+            let key = TaskKey::of(&task);
+            tell(&waiter, Some(&encoded(&failed(key, &self.name, failure))));
             return;
         }
         let admitted = inbox.admit(&task, waiter, Instant::now());
@@ -158,10 +159,7 @@ impl Shared {
     }
 
     fn execute(self: &Arc<Self>, name: Name, agent: AgentId, task: TaskRequest) {
-        let refusal = Refusal {
-            key: TaskKey::of(&task),
-            agent: agent.clone(),
-        };
+        let key = TaskKey::of(&task);
         let directory = self.registry.load();
         let entry = directory
             .agent(&agent)
@@ -169,14 +167,14 @@ impl Shared {
         let Some(entry) = entry else {
             let message = format!("{agent} is not there any more");
             let failure = Failure::new(ErrorCode::AgentUnavailable, message);
-            self.ended(name, Some(refusal.response(failure)));
+            self.ended(name, Some(failed(key, &self.name, failure)));
             return;
         };
         let (shared, done) = (Arc::clone(self), name.clone());
         let port = AnswerPort::new(move |response| shared.ended(done, response));
         lock(&self.inbox).placed(&name, entry.port.clone());
         if let Err(failure) = entry.port.execute(task, port) {
-            self.ended(name, Some(refusal.response(failure)));
+            self.ended(name, Some(failed(key, &self.name, failure)));
         }
     }
 
@@ -197,12 +195,18 @@ impl Shared {
 
     fn cancelled(&self, link: &Link, id: u64) {
         let cancelled = lock(&self.inbox).cancel(link.info.token_in, id);
-        let Some(Cancelled { waiter, executed }) = cancelled else {
+        if let Some(Cancelled { waiter, executed }) = cancelled {
+            tell(&waiter, None);
+            if let Some((port, key)) = executed {
+                port.cancel(key);
+            }
             return;
-        };
-        tell(&waiter, None);
-        if let Some((port, key)) = executed {
-            port.cancel(key);
+        }
+        // It may be so large that it is still on its way.
+        let arriving = lock(&link.arrivals).cancel(id);
+        if let Some(parcel) = arriving {
+            link.say(Kind::Drop, parcel, &[]);
+            link.say(Kind::Lost, id, &[]);
         }
     }
 
@@ -210,6 +214,10 @@ impl Shared {
         let Joined { cards, agents } = joined;
         let registrations = agents.into_iter().filter_map(|(id, incarnation, state, card)| {
             let body = cards.get(usize::try_from(card).ok()?)?;
+            if !is_of(&id, link.peer()) {
+                tracing::warn!(agent = %id, node = %link.peer(), "a node offers an agent under another node's name");
+                return None;
+            }
             let card = AgentCard {
                 id: id.clone(),
                 description: body.description.clone(),
@@ -250,10 +258,13 @@ impl Shared {
         match asks {
             Some(asks) => fetch(link, parcel.number, &asks),
             None => {
+                count(&self.counters.unknown);
                 link.say(Kind::Drop, parcel.number, &[]);
-                self.refuse(link, id, "the body is larger than is taken");
-                if parcel.kind == Kind::Outcome as u8 {
-                    too_large(link, id);
+                let why = format!("a body of {} bytes is not taken", parcel.length);
+                match Kind::of(parcel.kind) {
+                    Some(Kind::Outcome) => give_up(link, id, ErrorCode::ResultTooLarge, &why),
+                    Some(kind) if !kind.asks() => {}
+                    _ => refuse(link, parcel.kind, id, &why),
                 }
             }
         }
@@ -280,44 +291,21 @@ impl Shared {
     }
 }
 
-/// Whom a refusal is about.
-struct Refusal {
-    key: TaskKey,
-    agent: AgentId,
-}
-
-impl Refusal {
-    fn response(self, failure: Failure) -> TaskResponse {
-        TaskResponse {
-            version: WIRE_VERSION,
-            request_id: self.key.request_id,
-            task_id: self.key.task_id,
-            attempt: self.key.attempt,
-            agent: self.agent,
-            calls: Vec::new(),
-            outcome: TaskOutcome::Failed(failure),
-        }
-    }
-}
-
-fn response(task: &TaskRequest, agent: AgentId, failure: Failure) -> TaskResponse {
-    let key = TaskKey::of(task);
-    Refusal { key, agent }.response(failure)
-}
-
 /// A response as it travels; one that cannot is replaced by why.
 fn encoded(response: &TaskResponse) -> Vec<u8> {
     wire::encode(response).unwrap_or_else(|error| {
-        let refusal = Refusal {
-            key: TaskKey {
-                request_id: response.request_id,
-                task_id: response.task_id.clone(),
-                attempt: response.attempt,
-            },
-            agent: response.agent.clone(),
+        let key = TaskKey {
+            request_id: response.request_id,
+            task_id: response.task_id.clone(),
+            attempt: response.attempt,
         };
         let failure = Failure::new(ErrorCode::ResultTooLarge, error.to_string());
-        wire::encode(&refusal.response(failure)).unwrap_or_default()
+        let refused = TaskResponse {
+            outcome: TaskOutcome::Failed(failure),
+            ..response.clone()
+        };
+        tracing::warn!(task = ?key, %error, "a result cannot cross");
+        wire::encode(&refused).unwrap_or_default()
     })
 }
 
@@ -357,39 +345,49 @@ fn outcome(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
     Ok(())
 }
 
-/// The peer does not understand an entry, or a whole frame: no task in it was begun.
-fn refused(link: &Link, id: u64, why: &str) {
-    tracing::warn!(peer = %link.peer(), why, "a peer does not understand this node; it may run another version");
-    let failure = || {
-        let message = format!("{} does not understand this node: {why}", link.peer());
-        Failure::new(ErrorCode::UnsupportedWire, message)
-    };
-    let tell = |(key, port): (TaskKey, AnswerPort)| {
-        let agent = node_as_agent(link.peer());
-        port.answer(Refusal { key, agent }.response(failure()));
-    };
-    if id == 0 {
-        link.all_awaited().into_iter().for_each(tell);
-    } else if let Some(task) = link.awaited_task(id) {
-        tell(task);
-    }
+/// In place of a kind: all that this node sends is not understood.
+const WHOLE_FRAME: u8 = 0;
+
+/// Says that an entry of the peer is not understood: its kind, and why.
+fn refuse(link: &Link, kind: u8, id: u64, why: &str) {
+    link.say(Kind::Refused, id, &[&[kind], why.as_bytes()].concat());
 }
 
-fn too_large(link: &Link, id: u64) {
+/// The peer does not understand an entry of this node, or none of its frames.
+fn refused(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
+    let Some((&kind, why)) = body.split_first() else {
+        return Err(WireError::Malformed("it names no kind".to_owned()));
+    };
+    let why = String::from_utf8_lossy(why);
+    tracing::warn!(peer = %link.peer(), %why, "a peer does not understand this node; it may run another version");
+    let ids = match kind {
+        // It never understood a frame, so that nothing was begun.
+        WHOLE_FRAME => link.all_awaited(),
+        kind if kind == Kind::Task as u8 => vec![id],
+        kind if kind == Kind::Question as u8 => {
+            link.not_replied(id);
+            Vec::new()
+        }
+        _ => Vec::new(),
+    };
+    for id in ids {
+        give_up(link, id, ErrorCode::UnsupportedWire, &why);
+    }
+    Ok(())
+}
+
+/// Answers a task in the peer's place.
+fn give_up(link: &Link, id: u64, code: ErrorCode, why: &str) {
     if let Some((key, port)) = link.awaited_task(id) {
-        let message = format!(
-            "the result of {} is larger than is taken from it",
-            link.peer()
-        );
-        let agent = node_as_agent(link.peer());
-        let failure = Failure::new(ErrorCode::ResultTooLarge, message);
-        port.answer(Refusal { key, agent }.response(failure));
+        let message = format!("between this node and {}: {why}", link.peer());
+        port.answer(failed(key, link.peer(), Failure::new(code, message)));
     }
 }
 
-/// Where an answer needs an agent and only the node is known.
-fn node_as_agent(node: &NodeName) -> AgentId {
-    AgentId::new(node.as_str()).expect("a node's name is an agent's too")
+/// Whether an agent's id says that it runs on a node.
+fn is_of(agent: &AgentId, node: &NodeName) -> bool {
+    let suffix = agent.as_str().rsplit_once('@');
+    suffix.is_some_and(|(_, of)| of == node.as_str())
 }
 
 fn fetch(link: &Link, parcel: u64, asks: &[u64]) {

@@ -279,7 +279,7 @@ async fn a_lost_link_loses_its_agents_and_what_was_in_flight() {
     let lost = send(&port, task("t1", 1));
     let (asked, answer) = b.tasks(1).await.remove(0);
     a.links.close(2);
-    assert!(lost.await.is_err(), "the agent went away with the task");
+    assert_eq!(code(lost.await.unwrap()), ErrorCode::NodeLost);
     a.does_not_see("worker@b").await;
     assert!(!port.is_open());
     let (again, _) = AnswerPort::channel();
@@ -299,7 +299,7 @@ async fn a_repeated_task_is_answered_from_what_is_kept_or_joins_what_is_under_wa
     let (asked, answer) = b.tasks(1).await.remove(0);
     a.links.close(2);
     b.links.close(3);
-    assert!(first.await.is_err());
+    assert_eq!(code(first.await.unwrap()), ErrorCode::NodeLost);
     a.does_not_see("worker@b").await;
 
     link(&a, &b, 2);
@@ -313,10 +313,20 @@ async fn a_repeated_task_is_answered_from_what_is_kept_or_joins_what_is_under_wa
         (2, TaskOutcome::Done(json!("once")))
     );
 
-    let third = send(&port, task("t1", 3)).await.unwrap();
+    // One that was done while nobody was linked.
+    let first = send(&port, task("t2", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    a.links.close(4);
+    b.links.close(5);
+    answer.answer(done(&asked, json!("kept")));
+    assert_eq!(code(first.await.unwrap()), ErrorCode::NodeLost);
+    a.does_not_see("worker@b").await;
+    link(&a, &b, 3);
+    let port = a.sees("worker@b").await;
+    let second = send(&port, task("t2", 2)).await.unwrap();
     assert_eq!(
-        (third.attempt, third.outcome),
-        (3, TaskOutcome::Done(json!("once")))
+        (second.attempt, second.outcome),
+        (2, TaskOutcome::Done(json!("kept")))
     );
     assert_eq!(b.links.counts().deduplicated, 2);
     assert!(b.held.lock().unwrap().is_empty(), "it was executed once");
@@ -373,36 +383,140 @@ async fn a_peer_has_its_credit_and_not_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_newer_build_is_refused_by_name_and_the_link_stays_usable() {
+async fn what_a_newer_build_asks_is_refused_by_name_and_the_link_stays_usable() {
     let (a, b) = two().await;
     b.agent("worker@b", "a.x").await;
     link(&a, &b, 1);
     let port = a.sees("worker@b").await;
-    // An entry of a kind that only a newer build knows, about a task that is awaited.
-    let awaited = send(&port, task("t1", 1));
+    let running = send(&port, task("t1", 1));
     let (asked, answer) = b.tasks(1).await.remove(0);
+    // To b: a task that it cannot read under the id that a uses for its next one, a kind that is not known, nonsense.
     let mut newer = frame::begin(3);
-    frame::push(&mut newer, Kind::Task, 1, b"not a task");
-    b.links.arrived(&newer);
-    assert_eq!(code(awaited.await.unwrap()), ErrorCode::UnsupportedWire);
-    newer.truncate(frame::HEADER);
+    for (kind, id) in [(Kind::Joined, 0), (Kind::Outcome, 77), (Kind::Members, 0)] {
+        frame::push(&mut newer, kind, id, b"\xff nonsense");
+    }
     newer.push(200);
-    newer.extend([0; 12]);
+    newer.extend(0_u64.to_be_bytes());
+    newer.extend(0_u32.to_be_bytes());
     b.links.arrived(&newer);
-    // A whole frame of a newer version.
-    let awaited = send(&port, task("t2", 1));
-    b.tasks(1).await;
-    newer[0] = 9;
-    b.links.arrived(&newer);
-    assert_eq!(code(awaited.await.unwrap()), ErrorCode::UnsupportedWire);
-    assert_eq!(b.links.counts().unknown, 3);
+    assert_eq!(
+        b.links.counts().unknown,
+        3,
+        "an outcome that nobody awaits is late"
+    );
+    assert_eq!(b.links.counts().dropped_late, 1);
+    assert_eq!(a.links.statuses()[0].in_flight, 1, "what runs goes on");
 
-    drop(answer);
-    assert_eq!(asked.attempt, 1);
-    let answered = send(&port, task("t3", 1));
+    // From b: it does not understand the task that a has sent.
+    let mut refusal = frame::begin(2);
+    frame::push(&mut refusal, Kind::Refused, 1, &[Kind::Outcome as u8]);
+    a.links.arrived(&refusal);
+    assert_eq!(
+        a.links.statuses()[0].in_flight,
+        1,
+        "that was about another id"
+    );
+    answer.answer(done(&asked, json!(1)));
+    running.await.unwrap();
+    let refused = send(&port, task("t2", 1));
+    let (_, _second) = b.tasks(1).await.remove(0);
+    refusal.truncate(frame::HEADER);
+    frame::push(&mut refusal, Kind::Refused, 2, &[Kind::Task as u8]);
+    a.links.arrived(&refusal);
+    assert_eq!(code(refused.await.unwrap()), ErrorCode::UnsupportedWire);
+    let third = send(&port, task("t3", 1));
     let (asked, answer) = b.tasks(1).await.remove(0);
     answer.answer(done(&asked, json!(3)));
-    answered.await.unwrap();
+    third.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_understands_no_frame_is_given_no_task() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    let port = a.sees("worker@b").await;
+    let mut older = frame::begin(2);
+    older[0] = 9;
+    a.links.arrived(&older);
+    until(|| (a.links.counts().unknown == 1).then_some(())).await;
+    let mut refusal = frame::begin(2);
+    let awaited = send(&port, task("t1", 1));
+    frame::push(&mut refusal, Kind::Refused, 0, b"\0version");
+    a.links.arrived(&refusal);
+    assert_eq!(code(awaited.await.unwrap()), ErrorCode::UnsupportedWire);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_speaks_for_its_own_agents_only() {
+    let (a, b) = two().await;
+    link(&a, &b, 1);
+    b.agent("worker@c", "a.x").await;
+    b.agent("worker@b", "a.x").await;
+    a.sees("worker@b").await;
+    assert!(
+        a.registry
+            .load()
+            .agent(&AgentId::new("worker@c").unwrap())
+            .is_none()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_opens_first_learns_everything_all_the_same() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    a.agent("own@a", "a.x").await;
+    let info = |peer: &Node, token_in, token_out| LinkInfo {
+        peer: peer.info(),
+        token_in,
+        token_out,
+        meter: Arc::default(),
+    };
+    b.links.open(info(&a, 3, 2), a.port.clone());
+    // Everything that b says now comes before a knows the link.
+    until(|| (a.links.counts().dropped_late > 0).then_some(())).await;
+    a.links.open(info(&b, 2, 3), b.port.clone());
+    a.sees("worker@b").await;
+    b.sees("own@a").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_slept_long_begins_nothing_that_came_before() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    let port = a.sees("worker@b").await;
+    assert!(!b.links.ticked());
+    // Both sleep here; only b is asked.
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let (answer, _answered) = AnswerPort::channel();
+    port.execute(task("t1", 1), answer).unwrap();
+    until(|| (b.links.counts().dropped_late > 0).then_some(())).await;
+    assert!(b.held.lock().unwrap().is_empty());
+    assert!(b.links.ticked());
+    assert_eq!(b.links.statuses(), []);
+    assert!(!b.links.ticked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_task_that_is_cancelled_on_its_way_is_not_begun() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    let port = a.sees("worker@b").await;
+    let large = TaskRequest {
+        params: json!("x".repeat(500 * 1024)),
+        ..task("t1", 1)
+    };
+    let answered = send(&port, large.clone());
+    port.cancel(TaskKey::of(&large));
+    assert!(answered.await.is_err());
+    let next = send(&port, task("t2", 1));
+    let asked = b.tasks(1).await;
+    assert_eq!(asked[0].0.task_id.as_str(), "t2");
+    drop(asked);
+    assert!(next.await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -418,7 +532,7 @@ async fn a_node_may_offer_here_what_the_list_says() {
     link(&a, &b, 1);
     a.sees("sky@b").await;
     a.does_not_see("bank@b").await;
-    assert_eq!(a.links.counts().not_allowed, 1);
+    assert!(a.links.counts().not_allowed > 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -431,7 +545,10 @@ async fn who_drains_withdraws_its_agents_and_ends_what_it_has() {
     let (asked, answer) = b.tasks(1).await.remove(0);
     b.links.withdraw();
     a.does_not_see("worker@b").await;
-    assert!(matches!(a.events.recv().await, Some(LinkEvent::Draining(node)) if node == b.name));
+    assert!(matches!(
+        a.events.recv().await,
+        Some(LinkEvent::Draining(2))
+    ));
     let late = send(&port, task("t2", 1));
     assert_eq!(code(late.await.unwrap()), ErrorCode::AgentUnavailable);
     assert_eq!(b.links.idle(Duration::from_millis(20)).await, 1);
@@ -440,7 +557,7 @@ async fn who_drains_withdraws_its_agents_and_ends_what_it_has() {
     assert_eq!(b.links.idle(Duration::from_secs(1)).await, 0);
     b.agent("new@b", "a.x").await;
     b.links.goodbye();
-    assert!(matches!(a.events.recv().await, Some(LinkEvent::Goodbye(_))));
+    assert!(matches!(a.events.recv().await, Some(LinkEvent::Goodbye(2))));
     a.does_not_see("new@b").await;
 }
 
