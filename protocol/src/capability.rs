@@ -202,8 +202,8 @@ pub struct AgentCard {
     pub id: AgentId,
     /// One line for people.
     pub description: String,
-    /// What it can do: at least one thing.
-    pub capabilities: Vec<Capability>,
+    /// What it can do: at least one thing. Thousands of agents of one kind may share it.
+    pub capabilities: Arc<[Capability]>,
 }
 
 impl AgentCard {
@@ -216,7 +216,7 @@ impl AgentCard {
         Self {
             id: AgentId::new(id).expect("an agent id in the source is valid"),
             description: description.to_owned(),
-            capabilities,
+            capabilities: capabilities.into(),
         }
     }
 
@@ -242,7 +242,7 @@ impl AgentCard {
             return Err(CardError::Empty);
         }
         let mut names = BTreeSet::new();
-        for capability in &self.capabilities {
+        for capability in self.capabilities.iter() {
             if !names.insert(&capability.name) {
                 return Err(CardError::Twice(capability.name.clone()));
             }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::agent::{AgentState, Entry, Registration};
 use crate::bus::{EventBus, unix_ms};
-use crate::directory::{Directory, RegisterError};
+use crate::directory::{Change, Directory, RegisterError};
 use crate::group;
 use crate::mailbox::AgentPort;
 
@@ -58,17 +58,41 @@ pub enum RegistryMsg {
 
 impl ractor::Message for RegistryMsg {}
 
-/// What changed among the agents of another node.
-#[derive(Debug, Default)]
+/// What changed among the agents of another node, in the order in which it is taken over. It concerns nobody else's agents,
+/// whatever their ids.
+#[derive(Debug)]
 pub struct RosterChange {
-    /// Who joined; those that cannot be used are left out with a warning.
-    pub joined: Vec<Registration<AgentPort>>,
-    /// How an agent fares now.
-    pub fares: Vec<(AgentId, AgentState)>,
+    /// Whose agents.
+    pub node: NodeName,
+    /// The node is lost: all of its agents leave.
+    pub lost: bool,
+    /// The node begins a full account, in this change or in several.
+    pub begin_whole: bool,
     /// Who left, and which incarnation of it.
     pub left: Vec<(AgentId, u64)>,
-    /// Nodes whose agents all left before anything else is looked at.
-    pub lost: Option<NodeName>,
+    /// Who is there and how it fares. One that was there keeps its place and takes the new port; one that cannot be used
+    /// is left out with a warning, and waits when somebody else is in its way.
+    pub joined: Vec<(Registration<AgentPort>, AgentState)>,
+    /// How an agent fares now.
+    pub fares: Vec<(AgentId, AgentState)>,
+    /// The full account is complete: whom it did not name is gone.
+    pub end_whole: bool,
+}
+
+impl RosterChange {
+    /// Nothing changed among a node's agents; to be refined with struct update.
+    #[must_use]
+    pub const fn of(node: NodeName) -> Self {
+        Self {
+            node,
+            lost: false,
+            begin_whole: false,
+            left: Vec::new(),
+            joined: Vec::new(),
+            fares: Vec::new(),
+            end_whole: false,
+        }
+    }
 }
 
 /// The way to the registry and its directory. It outlives the actor: a restarted registry takes it up again, with
@@ -305,6 +329,7 @@ impl Actor for RegistryActor {
             }
         };
         if changed {
+            state.settle();
             state.publish_soon(&myself);
         }
         Ok(())
@@ -317,12 +342,13 @@ impl Actor for RegistryActor {
         state: &mut RegistryState,
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ProcessGroupChanged(change) = event
-            && group::is_ours(&change.get_group())
+            && change.get_group() == group::AGENTS
             && let GroupChangeMessage::Leave(_, _, actors) = change
         {
             for actor in actors {
                 state.left(&actor);
             }
+            state.settle();
             state.publish_soon(&myself);
         }
         Ok(())
@@ -362,12 +388,8 @@ impl RegistryState {
     /// Takes over from the registry before: keeps who is alive, lets go of who is not.
     fn recover(&mut self) {
         let scope = self.handle.0.scope.clone();
-        let alive: HashSet<ActorId> = pg::which_scoped_groups(&scope)
-            .iter()
-            .filter(|group| group::is_ours(group))
-            .flat_map(|group| pg::get_scoped_members(&scope, group))
-            .map(|actor| actor.get_id())
-            .collect();
+        let members = pg::get_scoped_members(&scope, &group::AGENTS.to_owned());
+        let alive: HashSet<ActorId> = members.iter().map(ActorCell::get_id).collect();
         let known: Vec<_> = self
             .directory
             .entries()
@@ -384,29 +406,32 @@ impl RegistryState {
                     }
                 }
                 None if entry.port.is_open() => {}
-                None => self.leave(&member.0, member.1),
+                None => {
+                    let now = self.handle.now();
+                    self.directory.leave(&member.0, member.1, now);
+                }
             }
         }
+        self.settle();
     }
 
     fn register(&mut self, registration: Registration<AgentPort>) -> Result<(), RegisterError> {
         let actor = registration.port.actor();
-        let card = registration.card.clone();
-        let incarnation = registration.incarnation;
+        let member = (registration.card.id.clone(), registration.incarnation);
+        let waited = self.directory.waiting();
         self.directory.register(registration, self.handle.now())?;
-        let Some(actor) = actor else {
-            self.announce(AGENT_REGISTER, &card, incarnation);
-            return Ok(());
-        };
-        let member = (card.id.clone(), incarnation);
-        if self.members.insert(actor.get_id(), member).is_some() {
-            return Ok(());
+        if self.directory.waiting() > waited {
+            let agent = &member.0;
+            tracing::warn!(%agent, "agents of other nodes have the same id or another contract; they wait until this one leaves");
         }
-        group::join(&self.handle.0.scope, &card, &actor);
-        self.announce(AGENT_REGISTER, &card, incarnation);
-        if actor.get_status() >= ActorStatus::Stopping {
-            // It may have died before it could join, and then no group says that it left.
-            self.left(&actor);
+        if let Some(actor) = actor
+            && self.members.insert(actor.get_id(), member).is_none()
+        {
+            group::join(&self.handle.0.scope, &actor);
+            if actor.get_status() >= ActorStatus::Stopping {
+                // It may have died before it could join, and then no group says that it left.
+                self.left(&actor);
+            }
         }
         Ok(())
     }
@@ -418,52 +443,63 @@ impl RegistryState {
         };
         match entry.port.actor() {
             Some(actor) => self.left(&actor),
-            None => self.leave(agent, entry.incarnation),
+            None => drop(
+                self.directory
+                    .leave(agent, entry.incarnation, self.handle.now()),
+            ),
         }
         true
     }
 
     fn roster(&mut self, change: RosterChange) {
-        if let Some(node) = change.lost {
-            let of_node = |entry: &&Arc<Entry<AgentPort>>| {
-                entry.is_present() && entry.node.as_ref() == Some(&node)
-            };
-            let gone = self.directory.entries().filter(of_node);
-            let gone: Vec<_> = gone.map(|e| (e.id().clone(), e.incarnation)).collect();
-            for (agent, incarnation) in gone {
-                self.leave(&agent, incarnation);
-            }
+        let (node, now) = (&change.node, self.handle.now());
+        let directory = &mut self.directory;
+        if change.lost {
+            directory.lose(node, now);
+        }
+        if change.begin_whole {
+            directory.begin_whole(node);
         }
         for (agent, incarnation) in change.left {
-            self.leave(&agent, incarnation);
+            directory.leave_from(node, &agent, incarnation, now);
         }
-        for registration in change.joined {
-            let node = registration.node.clone();
-            if let Err(error) = self.register(registration) {
-                tracing::warn!(node = ?node.as_ref().map(NodeName::as_str), %error, "an agent of another node cannot be used");
+        let mut refused = Vec::new();
+        for joins in change.joined {
+            // The link may have closed since; then its agents are gone, whatever was said over it.
+            if joins.0.port.is_open() {
+                refused.extend(directory.join_from(node, joins, now).err());
             }
         }
+        if let Some(first) = refused.first() {
+            // One line for a kind of agent that thousands are of.
+            let agents = refused.len();
+            tracing::warn!(%node, agents, %first, "agents of another node cannot be used");
+        }
         for (agent, fares) in change.fares {
-            self.directory.report(&agent, fares, self.handle.now());
+            directory.report_from(node, &agent, fares, now);
+        }
+        if change.end_whole {
+            directory.end_whole(node, now);
         }
     }
 
-    /// An agent of this node left one of its groups, or died: it leaves all of them and the directory.
+    /// An agent of this node left its group, or died: it leaves the directory.
     fn left(&mut self, actor: &ActorCell) {
-        let Some((agent, incarnation)) = self.members.remove(&actor.get_id()) else {
-            return;
-        };
-        if let Some(card) = self.directory.agent(&agent).map(|e| Arc::clone(&e.card)) {
-            group::leave(&self.handle.0.scope, &card, actor);
+        if let Some((agent, incarnation)) = self.members.remove(&actor.get_id()) {
+            group::leave(&self.handle.0.scope, actor);
+            self.directory.leave(&agent, incarnation, self.handle.now());
         }
-        self.leave(&agent, incarnation);
     }
 
-    fn leave(&mut self, agent: &AgentId, incarnation: u64) {
-        if self.directory.leave(agent, incarnation, self.handle.now())
-            && let Some(card) = self.directory.agent(agent).map(|e| Arc::clone(&e.card))
-        {
-            self.announce(AGENT_DEREGISTER, &card, incarnation);
+    /// Lets those join who have room now, and tells the bus who came and went.
+    fn settle(&mut self) {
+        let now = self.handle.now();
+        for change in self.directory.settle(AgentPort::is_open, now) {
+            let (event_type, entry) = match change {
+                Change::Joined(entry) => (AGENT_REGISTER, entry),
+                Change::Left(entry) => (AGENT_DEREGISTER, entry),
+            };
+            self.announce(event_type, &entry.card, entry.incarnation);
         }
     }
 

@@ -116,6 +116,18 @@ pub struct Entry<P> {
 }
 
 impl<P> Entry<P> {
+    pub(crate) fn joining(registration: Registration<P>, state: AgentState) -> Self {
+        Self {
+            card: Arc::new(registration.card),
+            incarnation: registration.incarnation,
+            port: registration.port,
+            load: registration.load,
+            node: registration.node,
+            state,
+            gone_at: None,
+        }
+    }
+
     /// The agent's id.
     #[must_use]
     pub fn id(&self) -> &AgentId {

@@ -3,14 +3,18 @@
 //! Pure: it sends nothing and reads no clock. Ports are whatever the caller uses to reach an agent; times are durations
 //! since an origin of the caller's choice, and randomness is an argument.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use amcp_protocol::{AgentId, Capability, CapabilityName, CardError, Contract};
+use amcp_protocol::{AgentId, Capability, CapabilityName, CardError, Contract, NodeName};
 
 use crate::agent::{AgentState, AgentStatus, Entry, Registration};
+
+mod choice;
+mod remote;
+
+use choice::Ready;
 
 /// How long a capability stays known after its last agent left: the longest back-off of a restart twice over, so that a
 /// plan made meanwhile still compiles.
@@ -61,46 +65,30 @@ struct Offer<P> {
     vacant_since: Option<Duration>,
 }
 
-/// Who can take a task now, on this node and on others.
-#[derive(Debug, Clone)]
-struct Ready<P> {
-    here: Vec<Arc<Entry<P>>>,
-    elsewhere: Vec<Arc<Entry<P>>>,
-}
-
-impl<P> Ready<P> {
-    const fn new() -> Self {
-        Self {
-            here: Vec::new(),
-            elsewhere: Vec::new(),
-        }
-    }
-
-    fn of(&mut self, entry: &Entry<P>) -> &mut Vec<Arc<Entry<P>>> {
-        match entry.node {
-            None => &mut self.here,
-            Some(_) => &mut self.elsewhere,
-        }
-    }
-
-    /// The lighter of two random ones of each place; the one of this node when they are as light.
-    fn lightest(&self, avoid: &[AgentId], random: u64) -> Option<&Arc<Entry<P>>> {
-        let here = lighter_of_two(&self.here, avoid, random);
-        let there = lighter_of_two(&self.elsewhere, avoid, random.rotate_left(16));
-        match (here, there) {
-            (Some(here), Some(there)) if in_flight(there) < in_flight(here) => Some(there),
-            (here, there) => here.or(there),
-        }
-    }
-}
-
 /// Who is there and what they can do. Cloning shares all entries.
 #[derive(Debug, Clone)]
 pub struct Directory<P> {
     agents: BTreeMap<AgentId, Arc<Entry<P>>>,
     offers: BTreeMap<CapabilityName, Arc<Offer<P>>>,
-    /// Agents that somebody reported on before they ever registered.
+    /// Agents of this node that somebody reported on before they ever registered.
     unseen: BTreeMap<AgentId, AgentState>,
+    /// Agents of other nodes that are in somebody's way, until there is room for them.
+    refused: BTreeMap<NodeName, BTreeMap<AgentId, Arc<Entry<P>>>>,
+    /// Whom a node that gives a full account has not named yet.
+    unnamed: BTreeMap<NodeName, BTreeSet<AgentId>>,
+    /// Whether there may be room for somebody who was refused.
+    room: bool,
+    /// What nobody asked about yet.
+    changes: Vec<Change<P>>,
+}
+
+/// An agent came or went.
+#[derive(Debug, Clone)]
+pub enum Change<P> {
+    /// It is there from now on.
+    Joined(Arc<Entry<P>>),
+    /// It is not there any more.
+    Left(Arc<Entry<P>>),
 }
 
 impl<P> Default for Directory<P> {
@@ -109,6 +97,10 @@ impl<P> Default for Directory<P> {
             agents: BTreeMap::new(),
             offers: BTreeMap::new(),
             unseen: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            unnamed: BTreeMap::new(),
+            room: false,
+            changes: Vec::new(),
         }
     }
 }
@@ -191,9 +183,10 @@ impl<P> Directory<P> {
     }
 }
 
-impl<P: Clone> Directory<P> {
-    /// Lets an agent join. The same incarnation again changes nothing and is no error: whoever lost the answer may ask
-    /// twice.
+impl<P: Clone + PartialEq> Directory<P> {
+    /// Lets an agent join. The same incarnation again is no error, for whoever lost the answer may ask twice; it changes
+    /// nothing but the way to the agent. An agent of this node does not give way to those of others: they leave, and wait
+    /// until there is room for them again.
     ///
     /// # Errors
     /// [`RegisterError`] for an unsound card, an id that is in use and a capability that is offered under another contract.
@@ -202,54 +195,104 @@ impl<P: Clone> Directory<P> {
         registration: Registration<P>,
         now: Duration,
     ) -> Result<(), RegisterError> {
-        let agent = registration.card.id.clone();
-        if let Some(entry) = self.agents.get(&agent).filter(|entry| entry.is_present()) {
-            return if entry.incarnation == registration.incarnation {
-                Ok(())
+        let entry = Entry::joining(registration, AgentState::Ready);
+        self.admit(Arc::new(entry), now)
+    }
+
+    fn admit(&mut self, entry: Arc<Entry<P>>, now: Duration) -> Result<(), RegisterError> {
+        let mut in_the_way = Vec::new();
+        let present = |there: &&Arc<Entry<P>>| there.is_present();
+        if let Some(there) = self.agents.get(entry.id()).filter(present).cloned() {
+            if there.node == entry.node && there.incarnation == entry.incarnation {
+                self.renew(&there, &entry, now);
+                return Ok(());
+            }
+            if there.node.is_some() && there.node == entry.node {
+                // Its node knows which of the two is there.
+                self.leave(there.id(), there.incarnation, now);
+            } else if entry.node.is_none() && there.node.is_some() {
+                in_the_way.push(there);
             } else {
-                Err(RegisterError::AlreadyRegistered(agent))
-            };
+                return Err(RegisterError::AlreadyRegistered(entry.id().clone()));
+            }
         }
-        let refused = |source| RegisterError::Card {
+        let contracts = self.contracts_of(&entry, &mut in_the_way)?;
+        for there in in_the_way {
+            self.leave(there.id(), there.incarnation, now);
+            self.refuse(there);
+        }
+        for contract in contracts {
+            self.offer(contract);
+        }
+        self.unseen.remove(entry.id());
+        self.changes.push(Change::Joined(Arc::clone(&entry)));
+        self.put(entry, now);
+        Ok(())
+    }
+
+    /// An agent that is there joins again: over a new link, or because somebody lost an answer.
+    fn renew(&mut self, there: &Entry<P>, entry: &Entry<P>, now: Duration) {
+        let state = match entry.node {
+            Some(_) => entry.state,
+            None => there.state,
+        };
+        if there.port != entry.port || there.state != state {
+            let renewed = Entry {
+                port: entry.port.clone(),
+                ..there.changed(state, None)
+            };
+            self.put(Arc::new(renewed), now);
+        }
+    }
+
+    /// The contracts of an agent that wants to join. Those of other nodes that an agent of this node cannot share a
+    /// capability with are added to those in its way.
+    fn contracts_of(
+        &self,
+        entry: &Entry<P>,
+        in_the_way: &mut Vec<Arc<Entry<P>>>,
+    ) -> Result<Vec<Arc<Contract>>, RegisterError> {
+        let agent = entry.id();
+        let unsound = |source| RegisterError::Card {
             agent: agent.clone(),
             source,
         };
-        registration.card.check().map_err(refused)?;
-        let mut contracts = Vec::with_capacity(registration.card.capabilities.len());
-        for capability in &registration.card.capabilities {
+        entry.card.check().map_err(unsound)?;
+        let mut contracts = Vec::with_capacity(entry.card.capabilities.len());
+        for capability in entry.card.capabilities.iter() {
             let there = self.offers.get(&capability.name);
             if let Some(offer) = there.filter(|offer| offer.present > 0)
                 && let Some(differs) = difference(&offer.contract.capability, capability)
             {
-                return Err(RegisterError::NameClash {
-                    agent,
+                let theirs = self.give_way(entry, &capability.name);
+                in_the_way.extend(theirs.ok_or_else(|| RegisterError::NameClash {
+                    agent: agent.clone(),
                     capability: capability.name.clone(),
                     differs,
-                });
+                })?);
             }
             // Compiling schemas is most of what a join costs, and most agents are one of several of their kind.
             contracts.push(match there {
                 Some(offer) if offer.contract.capability == *capability => {
                     Arc::clone(&offer.contract)
                 }
-                _ => Arc::new(Contract::new(capability.clone()).map_err(refused)?),
+                _ => Arc::new(Contract::new(capability.clone()).map_err(unsound)?),
             });
         }
-        for contract in contracts {
-            self.offer(contract);
+        Ok(contracts)
+    }
+
+    /// Who offers a capability, if they all give way to an agent that clashes with them.
+    fn give_way(&self, to: &Entry<P>, name: &CapabilityName) -> Option<Vec<Arc<Entry<P>>>> {
+        if to.node.is_some() {
+            return None;
         }
-        self.unseen.remove(&agent);
-        let entry = Entry {
-            card: Arc::new(registration.card),
-            incarnation: registration.incarnation,
-            port: registration.port,
-            load: registration.load,
-            node: registration.node,
-            state: AgentState::Ready,
-            gone_at: None,
-        };
-        self.put(entry, now);
-        Ok(())
+        let offers = |entry: &Entry<P>| entry.card.capabilities.iter().any(|c| c.name == *name);
+        let all = self.agents.values();
+        let theirs = all.filter(|entry| entry.is_present() && offers(entry));
+        theirs
+            .map(|entry| entry.node.is_some().then(|| Arc::clone(entry)))
+            .collect()
     }
 
     /// The agent is gone. Says whether it was there; one of another incarnation was not.
@@ -265,32 +308,49 @@ impl<P: Clone> Directory<P> {
             | AgentState::Draining
             | AgentState::Left) => told,
         };
-        self.put(entry.changed(state, Some(now)), now);
+        let gone = Arc::new(entry.changed(state, Some(now)));
+        self.changes.push(Change::Left(Arc::clone(&gone)));
+        self.put(gone, now);
+        self.make_room(&entry);
         true
     }
 
-    /// Somebody says how an agent fares. Says whether that is news; one that is gone cannot be ready.
+    /// Somebody says how an agent of this node fares. Says whether that is news; one that is gone cannot be ready.
     pub fn report(&mut self, agent: &AgentId, state: AgentState, now: Duration) -> bool {
-        let Some(entry) = self.agents.get(agent).cloned() else {
+        let known = self.agents.get(agent).cloned();
+        if let Some(theirs) = known.as_ref().filter(|entry| entry.node.is_some()) {
+            if theirs.is_present() {
+                return false;
+            }
+            // Another node's that had the same id is gone; it is not the one that is spoken of.
+            self.agents.remove(agent);
+        }
+        let Some(entry) = known.filter(|entry| entry.node.is_none()) else {
             let room = self.unseen.len() < MAX_UNSEEN || self.unseen.contains_key(agent);
             return state != AgentState::Ready
                 && room
                 && self.unseen.insert(agent.clone(), state) != Some(state);
         };
+        self.fares(&entry, state, now)
+    }
+
+    fn fares(&mut self, entry: &Entry<P>, state: AgentState, now: Duration) -> bool {
         if entry.state == state || (state == AgentState::Ready && !entry.is_present()) {
             return false;
         }
-        self.put(entry.changed(state, entry.gone_at), now);
+        self.put(Arc::new(entry.changed(state, entry.gone_at)), now);
         true
     }
 
-    /// Forgets what has been gone for longer than [`GRACE`], except agents that were given up: somebody should look at
-    /// those. Says whether there was any.
+    /// Forgets what has been gone for longer than [`GRACE`], except agents of this node that were given up: somebody should
+    /// look at those. Says whether there was any.
     pub fn forget(&mut self, now: Duration) -> bool {
         let old = |since: Option<Duration>| since.is_some_and(|t| now.saturating_sub(t) > GRACE);
         let before = self.agents.len() + self.offers.len();
+        let given_up =
+            |entry: &Entry<P>| entry.node.is_none() && entry.state == AgentState::GivenUp;
         self.agents
-            .retain(|_, entry| !old(entry.gone_at) || entry.state == AgentState::GivenUp);
+            .retain(|_, entry| !old(entry.gone_at) || given_up(entry));
         self.offers.retain(|_, offer| !old(offer.vacant_since));
         self.agents.len() + self.offers.len() < before
     }
@@ -314,22 +374,20 @@ impl<P: Clone> Directory<P> {
     }
 
     /// Replaces an agent's entry, in the offers too.
-    fn put(&mut self, entry: Entry<P>, now: Duration) {
-        let entry = Arc::new(entry);
+    fn put(&mut self, entry: Arc<Entry<P>>, now: Duration) {
         let before = self.agents.insert(entry.id().clone(), Arc::clone(&entry));
-        let old = before.iter().flat_map(|before| &before.card.capabilities);
-        for capability in old {
-            self.change_offer(&capability.name, now, |offer| {
-                for place in [&mut offer.ready.here, &mut offer.ready.elsewhere] {
-                    place.retain(|other| other.id() != entry.id());
-                }
-                offer.present -= usize::from(before.as_ref().is_some_and(|b| b.is_present()));
-            });
+        if let Some(before) = before.filter(|before| before.is_present()) {
+            for capability in before.card.capabilities.iter() {
+                self.change_offer(&capability.name, now, |offer| {
+                    offer.ready.remove(&before);
+                    offer.present -= 1;
+                });
+            }
         }
-        for capability in &entry.card.capabilities {
+        for capability in entry.card.capabilities.iter() {
             self.change_offer(&capability.name, now, |offer| {
                 if entry.is_present() && entry.state == AgentState::Ready {
-                    offer.ready.of(&entry).push(Arc::clone(&entry));
+                    offer.ready.push(&entry);
                 }
                 offer.present += usize::from(entry.is_present());
             });
@@ -370,45 +428,6 @@ fn difference(a: &Capability, b: &Capability) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(same, what)| (!same).then_some(what))
-}
-
-fn in_flight<P>(entry: &Entry<P>) -> u32 {
-    entry.load.in_flight.load(Relaxed)
-}
-
-/// Power of two choices: nearly as even as asking everybody, without everybody choosing the same idle agent at once.
-fn lighter_of_two<'a, P>(
-    among: &'a [Arc<Entry<P>>],
-    avoid: &[AgentId],
-    random: u64,
-) -> Option<&'a Arc<Entry<P>>> {
-    if avoid.is_empty() {
-        return lighter_at(among.len(), |at| among.get(at), random);
-    }
-    let free = |entry: &&Arc<Entry<P>>| !avoid.contains(entry.id());
-    let others: Vec<_> = among.iter().filter(free).collect();
-    lighter_at(others.len(), |at| others.get(at).copied(), random)
-}
-
-fn lighter_at<'a, P>(
-    count: usize,
-    at: impl Fn(usize) -> Option<&'a Arc<Entry<P>>>,
-    random: u64,
-) -> Option<&'a Arc<Entry<P>>> {
-    let below = |random: u64, count: usize| {
-        usize::try_from(((random & 0xffff_ffff) * count as u64) >> 32).unwrap_or_default()
-    };
-    let one = below(random, count);
-    let first = at(one)?;
-    if count < 2 {
-        return Some(first);
-    }
-    let second = at((one + 1 + below(random >> 32, count - 1)) % count)?;
-    Some(if in_flight(second) < in_flight(first) {
-        second
-    } else {
-        first
-    })
 }
 
 #[cfg(test)]

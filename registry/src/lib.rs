@@ -14,6 +14,6 @@ pub mod restart;
 pub use actor::{Agents, RegistryActor, RegistryHandle, RegistryMsg, RosterChange};
 pub use agent::{AgentLoad, AgentState, AgentStatus, Entry, InFlight, Registration};
 pub use bus::{EventBus, Subscription};
-pub use directory::{Directory, RegisterError};
+pub use directory::{Change, Directory, RegisterError};
 pub use mailbox::{AgentMsg, AgentPort, AnswerPort, Carrier, TaskKey};
 pub use restart::{Decision, Exit, Restart, RestartBudget, RestartPolicy};

@@ -175,6 +175,19 @@ impl AgentPort {
     }
 }
 
+/// The same when they lead to the same agent over the same link.
+impl PartialEq for AgentPort {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Local(one), Self::Local(two)) => one.get_id() == two.get_id(),
+            (Self::Remote(one, over), Self::Remote(two, other)) => {
+                one == two && std::ptr::addr_eq(Arc::as_ptr(over), Arc::as_ptr(other))
+            }
+            (Self::Local(_), Self::Remote(..)) | (Self::Remote(..), Self::Local(_)) => false,
+        }
+    }
+}
+
 impl From<DerivedActorRef<AgentMsg>> for AgentPort {
     fn from(agent: DerivedActorRef<AgentMsg>) -> Self {
         Self::Local(agent)

@@ -173,7 +173,7 @@ mod tests {
         params: Value,
         ctx: &Context,
     ) -> Result<Value, Failure> {
-        let capability = specialist.card().capabilities.remove(0);
+        let capability = specialist.card().capabilities[0].clone();
         let contract = Contract::new(capability).unwrap();
         let violations = contract.params.violations(&params);
         assert!(violations.is_empty(), "{params}: {violations:?}");

@@ -323,7 +323,7 @@ impl ShellState {
     /// Lets no registry offer this agent any more.
     fn step_back(&self, myself: &ActorRef<ShellMsg>, state: AgentState) {
         self.registry.report(&self.card.id, state);
-        group::leave(self.registry.scope(), &self.card, &myself.get_cell());
+        group::leave(self.registry.scope(), &myself.get_cell());
     }
 
     fn job_ended(

@@ -204,8 +204,8 @@ impl Links {
             .any(|other| other.peer() == link.peer());
         if !again {
             shared.registry.tell_roster(RosterChange {
-                lost: Some(link.peer().clone()),
-                ..RosterChange::default()
+                lost: true,
+                ..RosterChange::of(link.peer().clone())
             });
         }
         link.close();

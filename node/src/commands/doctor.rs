@@ -79,13 +79,13 @@ async fn ledger(config: &Config) -> Check {
     let settings = root::specialist_settings(config, None, None);
     let specialists = builtin::all(&settings).into_iter().map(|(_, make)| make());
     for specialist in specialists {
-        for capability in specialist.card().capabilities {
+        for capability in specialist.card().capabilities.iter() {
             if capability.name.as_str() != "finance.db.query" {
                 continue;
             }
             let params = capability.examples.first().map(|e| e.params.clone());
             let task = Task {
-                capability: capability.name,
+                capability: capability.name.clone(),
                 params: params.unwrap_or_else(|| json!({})),
             };
             let context = Context::detached(RequestId::from_uuid(uuid::Uuid::nil()), LEDGER_TIME);

@@ -246,10 +246,22 @@ fn link() -> Arc<Link> {
     Arc::new(Link(AtomicBool::new(true)))
 }
 
-fn remote(agent: &str, node: &str, link: &Arc<Link>) -> Registration<AgentPort> {
+fn node(name: &str) -> NodeName {
+    NodeName::new(name).unwrap()
+}
+
+fn joins(name: &str, joined: Vec<Registration<AgentPort>>) -> RosterChange {
+    let ready = joined.into_iter().map(|joins| (joins, AgentState::Ready));
+    RosterChange {
+        joined: ready.collect(),
+        ..RosterChange::of(node(name))
+    }
+}
+
+fn remote(agent: &str, link: &Arc<Link>) -> Registration<AgentPort> {
     let card = card(agent, &["a.x"]);
     let port = AgentPort::Remote(card.id.clone(), Arc::clone(link) as Arc<dyn Carrier>);
-    Registration::new(card, 1, port).on(NodeName::new(node).unwrap())
+    Registration::new(card, 1, port)
 }
 
 /// Says what changed, and waits until the directory shows it: messages to the registry are worked on in order.
@@ -269,18 +281,10 @@ async fn a_roster_shows_who_joined_fares_and_left() {
     registry.spawn(None).await.unwrap();
     let _here = join(&registry, "here", 1).await;
     let (b, c) = (link(), link());
-    let taken = remote("here", "b", &b);
-    let joined = vec![
-        remote("b-1", "b", &b),
-        taken,
-        remote("b-2", "b", &b),
-        remote("c-1", "c", &c),
-    ];
-    let joins = RosterChange {
-        joined,
-        ..RosterChange::default()
-    };
-    roster(&registry, joins).await;
+    let taken = remote("here", &b);
+    let joined = vec![remote("b-1", &b), taken, remote("b-2", &b)];
+    roster(&registry, joins("b", joined)).await;
+    roster(&registry, joins("c", vec![remote("c-1", &c)])).await;
     let ready_ones = |names: &[&str]| -> Vec<_> {
         names
             .iter()
@@ -295,23 +299,37 @@ async fn a_roster_shows_who_joined_fares_and_left() {
     assert_eq!(registry.load().agent(&id("here")).unwrap().node, None);
 
     let changes = RosterChange {
-        fares: vec![(id("b-1"), AgentState::Draining)],
-        left: vec![(id("b-2"), 7), (id("c-1"), 1)],
-        ..RosterChange::default()
+        fares: vec![
+            (id("b-1"), AgentState::Draining),
+            (id("here"), AgentState::Draining),
+            (id("nobody"), AgentState::Draining),
+        ],
+        left: vec![(id("b-2"), 7), (id("c-1"), 1), (id("here"), 1)],
+        ..RosterChange::of(node("b"))
     };
     roster(&registry, changes).await;
+    assert_eq!(
+        listed(&registry).len(),
+        4,
+        "nobody is listed by what another node says of it"
+    );
     let state = |agent: &str| registry.load().agent(&id(agent)).unwrap().state;
     assert_eq!(
-        [state("b-1"), state("b-2"), state("c-1")],
-        [AgentState::Draining, AgentState::Ready, AgentState::Left],
-        "what another incarnation did is not this one's"
+        ["b-1", "b-2", "c-1", "here"].map(state),
+        [
+            AgentState::Draining,
+            AgentState::Ready,
+            AgentState::Ready,
+            AgentState::Ready
+        ],
+        "what another incarnation did is not this one's, and a node speaks for its own agents"
     );
 
     // A node that comes back says so with what it lost, in one change.
     let back = RosterChange {
-        joined: vec![remote("b-2", "b", &b)],
-        lost: Some(NodeName::new("b").unwrap()),
-        ..RosterChange::default()
+        joined: vec![(remote("b-2", &b), AgentState::Ready)],
+        lost: true,
+        ..RosterChange::of(node("b"))
     };
     roster(&registry, back).await;
     let there: Vec<_> = registry
@@ -319,7 +337,71 @@ async fn a_roster_shows_who_joined_fares_and_left() {
         .candidates(&CapabilityName::new("a.x").unwrap())
         .map(|entry| entry.id().to_string())
         .collect();
-    assert_eq!(there, ["here", "b-2"]);
+    assert_eq!(there, ["here", "c-1", "b-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_over_a_closed_link_is_too_late() {
+    let registry = registry();
+    registry.spawn(None).await.unwrap();
+    let link = link();
+    link.0.store(false, Ordering::Relaxed);
+    roster(&registry, joins("b", vec![remote("b-1", &link)])).await;
+    assert_eq!(listed(&registry), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_of_this_node_takes_the_place_of_another_nodes_while_it_is_there() {
+    let registry = registry();
+    let mut events = registry.0.bus.subscribe("agent.*".parse().unwrap(), 8);
+    registry.spawn(None).await.unwrap();
+    roster(&registry, joins("b", vec![remote("one", &link())])).await;
+    let mine = join(&registry, "one", 7).await;
+    mine.kill();
+    until(&registry, |agents| {
+        agents
+            .agent(&id("one"))
+            .is_some_and(|e| e.is_present() && e.node.is_some())
+    })
+    .await;
+    let mut said = Vec::new();
+    for _ in 0..5 {
+        let event = events.recv().await.unwrap();
+        said.push((
+            event.event_type.clone(),
+            event.data.as_ref().unwrap()["incarnation"].clone(),
+        ));
+    }
+    let expected = [
+        (AGENT_REGISTER, 1),
+        (AGENT_DEREGISTER, 1),
+        (AGENT_REGISTER, 7),
+        (AGENT_DEREGISTER, 7),
+        (AGENT_REGISTER, 1),
+    ];
+    let expected = expected.map(|(event, incarnation)| (event.to_owned(), json!(incarnation)));
+    assert_eq!(said, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_account_over_a_new_link_brings_new_ports_without_a_word() {
+    let registry = registry();
+    registry.spawn(None).await.unwrap();
+    let (old, new) = (link(), link());
+    roster(&registry, joins("b", vec![remote("b-1", &old)])).await;
+    let mut events = registry.0.bus.subscribe("agent.*".parse().unwrap(), 8);
+    old.0.store(false, Ordering::Relaxed);
+    let whole = RosterChange {
+        begin_whole: true,
+        end_whole: true,
+        ..joins("b", vec![remote("b-1", &new)])
+    };
+    roster(&registry, whole).await;
+    assert!(registry.load().agent(&id("b-1")).unwrap().port.is_open());
+    let _mine = join(&registry, "mine", 1).await;
+    let first = events.recv().await.unwrap();
+    let about = &first.data.as_ref().unwrap()["agent"];
+    assert_eq!(about, "mine", "nobody came or went before");
 }
 
 #[tokio::test(start_paused = true)]
@@ -327,11 +409,8 @@ async fn a_restarted_registry_drops_whom_no_link_reaches() {
     let registry = registry();
     let (first, ended) = registry.spawn(None).await.unwrap();
     let (b, c) = (link(), link());
-    let joins = RosterChange {
-        joined: vec![remote("b-1", "b", &b), remote("c-1", "c", &c)],
-        ..RosterChange::default()
-    };
-    roster(&registry, joins).await;
+    roster(&registry, joins("b", vec![remote("b-1", &b)])).await;
+    roster(&registry, joins("c", vec![remote("c-1", &c)])).await;
     first.kill();
     ended.await.unwrap();
     b.0.store(false, Ordering::Relaxed);

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
 
 use amcp_protocol::{AgentCard, Effect, NodeName};
 use proptest::prelude::*;
@@ -44,7 +45,7 @@ fn a_refusal_says_what_to_change_and_changes_nothing() {
     assert!(register(&mut directory, card("one", &["a.x"])).contains("another id"));
     assert!(register(&mut directory, card("two", &[])).contains("no capability"));
     let mut unsound = card("two", &["b.y"]);
-    unsound.capabilities[0].result = json!({"type": "strnig"});
+    Arc::make_mut(&mut unsound.capabilities)[0].result = json!({"type": "strnig"});
     assert!(register(&mut directory, unsound).contains("result schema of 'b.y'"));
 
     type Change = fn(&mut Capability);
@@ -83,7 +84,7 @@ fn a_refusal_says_what_to_change_and_changes_nothing() {
     ];
     for (change, named) in clashes {
         let mut other = card("two", &["b.y", "a.x"]);
-        change(&mut other.capabilities[1]);
+        change(&mut Arc::make_mut(&mut other.capabilities)[1]);
         let refused = register(&mut directory, other);
         assert!(
             refused.contains("'a.x'") && refused.contains(named),
@@ -92,7 +93,8 @@ fn a_refusal_says_what_to_change_and_changes_nothing() {
     }
     assert!(directory.contract(&name("b.y")).is_none());
     let mut wordy = card("two", &["a.x"]);
-    wordy.capabilities[0].description = "Other words for the same thing.".into();
+    Arc::make_mut(&mut wordy.capabilities)[0].description =
+        "Other words for the same thing.".into();
     directory
         .register(Registration::new(wordy, 2, 2_u64), NOW)
         .unwrap();
@@ -131,7 +133,7 @@ fn a_capability_outlives_its_last_agent_for_the_grace_period() {
 fn an_agent_that_comes_back_may_bring_a_new_contract_when_nobody_else_holds_the_old_one() {
     let mut directory = directory(&["one", "two"]);
     let mut newer = card("one", &["a.x"]);
-    newer.capabilities[0].version = "2.0".into();
+    Arc::make_mut(&mut newer.capabilities)[0].version = "2.0".into();
     let newer = Registration::new(newer, 7, 7_u64);
     directory.leave(&id("one"), 1, NOW);
     assert!(directory.register(newer.clone(), NOW).is_err());

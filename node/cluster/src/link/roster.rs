@@ -16,7 +16,7 @@ const BATCH: usize = 512;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CardBody {
     pub(crate) description: String,
-    pub(crate) capabilities: Vec<Capability>,
+    pub(crate) capabilities: Arc<[Capability]>,
 }
 
 /// Agents that joined.

@@ -86,16 +86,16 @@ impl Shared {
             Kind::Joined => self.joined(link, wire::decode(body)?),
             Kind::Fares => self.registry.tell_roster(RosterChange {
                 fares: wire::decode::<Vec<(AgentId, AgentState)>>(body)?,
-                ..RosterChange::default()
+                ..RosterChange::of(link.peer().clone())
             }),
             Kind::Left => self.registry.tell_roster(RosterChange {
                 left: wire::decode::<Vec<(AgentId, u64)>>(body)?,
-                ..RosterChange::default()
+                ..RosterChange::of(link.peer().clone())
             }),
             Kind::Resync => self.send_roster(&lock(&self.roster), link),
             Kind::Anew => self.registry.tell_roster(RosterChange {
-                lost: Some(link.peer().clone()),
-                ..RosterChange::default()
+                lost: true,
+                ..RosterChange::of(link.peer().clone())
             }),
             Kind::Members => {
                 self.event(LinkEvent::Members(wire::decode(body)?));
@@ -229,14 +229,11 @@ impl Shared {
                 return None;
             }
             let port = AgentPort::Remote(id.clone(), Arc::clone(link) as _);
-            let registration = Registration::new(card, incarnation, port);
-            Some((registration.on(link.peer().clone()), (id, state)))
+            Some((Registration::new(card, incarnation, port), state))
         });
-        let (joined, fares): (Vec<_>, Vec<_>) = registrations.unzip();
         self.registry.tell_roster(RosterChange {
-            joined,
-            fares,
-            ..RosterChange::default()
+            joined: registrations.collect(),
+            ..RosterChange::of(link.peer().clone())
         });
     }
 
