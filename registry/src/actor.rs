@@ -1,5 +1,5 @@
-//! The [`RegistryActor`] keeps the node's [`Directory`] true to who is alive: agents register, process groups say who
-//! died, links to other nodes say who is there.
+//! The [`RegistryActor`] keeps the node's [`Directory`] true to who is alive: agents register, their process group says
+//! who died, links to other nodes say who is there.
 //!
 //! Does not answer look-ups: readers take the snapshot that it publishes. Does not start or restart agents.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::event::{AGENT_DEREGISTER, AGENT_REGISTER};
-use amcp_protocol::{AgentCard, AgentId, CloudEvent, NodeName};
+use amcp_protocol::{AgentCard, AgentId, CloudEvent};
 use arc_swap::{ArcSwap, Guard};
 use ractor::concurrency::JoinHandle;
 use ractor::pg::{self, GroupChangeMessage};
@@ -25,6 +25,7 @@ use crate::bus::{EventBus, unix_ms};
 use crate::directory::{Change, Directory, RegisterError};
 use crate::group;
 use crate::mailbox::AgentPort;
+use crate::roster::RosterChange;
 
 /// What events of the registry say as their source.
 const SOURCE: &str = "/registry";
@@ -57,43 +58,6 @@ pub enum RegistryMsg {
 }
 
 impl ractor::Message for RegistryMsg {}
-
-/// What changed among the agents of another node, in the order in which it is taken over. It concerns nobody else's agents,
-/// whatever their ids.
-#[derive(Debug)]
-pub struct RosterChange {
-    /// Whose agents.
-    pub node: NodeName,
-    /// The node is lost: all of its agents leave.
-    pub lost: bool,
-    /// The node begins a full account, in this change or in several.
-    pub begin_whole: bool,
-    /// Who left, and which incarnation of it.
-    pub left: Vec<(AgentId, u64)>,
-    /// Who is there and how it fares. One that was there keeps its place and takes the new port; one that cannot be used
-    /// is left out with a warning, and waits when somebody else is in its way.
-    pub joined: Vec<(Registration<AgentPort>, AgentState)>,
-    /// How an agent fares now.
-    pub fares: Vec<(AgentId, AgentState)>,
-    /// The full account is complete: whom it did not name is gone.
-    pub end_whole: bool,
-}
-
-impl RosterChange {
-    /// Nothing changed among a node's agents; to be refined with struct update.
-    #[must_use]
-    pub const fn of(node: NodeName) -> Self {
-        Self {
-            node,
-            lost: false,
-            begin_whole: false,
-            left: Vec::new(),
-            joined: Vec::new(),
-            fares: Vec::new(),
-            end_whole: false,
-        }
-    }
-}
 
 /// The way to the registry and its directory. It outlives the actor: a restarted registry takes it up again, with
 /// everybody who is still alive.

@@ -10,10 +10,12 @@ pub mod directory;
 pub mod group;
 pub mod mailbox;
 pub mod restart;
+pub mod roster;
 
-pub use actor::{Agents, RegistryActor, RegistryHandle, RegistryMsg, RosterChange};
+pub use actor::{Agents, RegistryActor, RegistryHandle, RegistryMsg};
 pub use agent::{AgentLoad, AgentState, AgentStatus, Entry, InFlight, Registration};
 pub use bus::{EventBus, Subscription};
 pub use directory::{Change, Directory, RegisterError};
 pub use mailbox::{AgentMsg, AgentPort, AnswerPort, Carrier, TaskKey};
 pub use restart::{Decision, Exit, Restart, RestartBudget, RestartPolicy};
+pub use roster::RosterChange;

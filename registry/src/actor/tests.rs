@@ -1,7 +1,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use amcp_protocol::task::WIRE_VERSION;
-use amcp_protocol::{Capability, CapabilityName, Failure, RequestId, TaskId, TaskRequest};
+use amcp_protocol::{
+    Capability, CapabilityName, Failure, NodeName, RequestId, TaskId, TaskRequest,
+};
 
 use super::*;
 use crate::mailbox::{AgentMsg, AnswerPort, Carrier, TaskKey};
