@@ -211,6 +211,9 @@ pub(crate) struct Demo {
     /// How many requests --faults sends
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000), requires = "faults")]
     pub(crate) requests: u32,
+    /// Start so many nodes on this machine (3 to 9); kill one, freeze one and cut one off while requests run
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9), conflicts_with_all = ["faults", "online"])]
+    pub(crate) cluster: Option<u8>,
 }
 
 /// `amcp config`.

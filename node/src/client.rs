@@ -178,6 +178,24 @@ impl Client {
         self.get("cluster").await
     }
 
+    /// What is on record of a request that has been answered.
+    ///
+    /// # Errors
+    /// The node's refusal, or that it cannot be reached.
+    pub(crate) async fn record(&self, id: RequestId) -> Result<Vec<Progress>, Trouble> {
+        let get = self.request(Method::GET, &format!("requests/{id}/events"))?;
+        let response = self.send(get).await?;
+        if !response.status().is_success() {
+            let Refused { error } = self.read(response).await?;
+            return Err(error.into());
+        }
+        let events = response.text().await.map_err(|error| {
+            Trouble::failed(format!("the events of request {id} broke off: {error}"))
+        })?;
+        let data = events.lines().filter_map(|line| line.strip_prefix("data:"));
+        Ok(data.filter_map(progress).collect())
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
         let response = self.send(self.request(Method::GET, path)?).await?;
         self.read(response).await

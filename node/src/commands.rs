@@ -7,6 +7,7 @@ pub(crate) mod ask;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod demo;
+pub(crate) mod demo_cluster;
 pub(crate) mod doctor;
 pub(crate) mod faults;
 pub(crate) mod node;

@@ -28,7 +28,7 @@ mod tls;
 pub use acceptor::Acceptor;
 pub use cookie::{CookieError, check_cookie, load_or_make_cookie, session_cookie};
 pub use dial::{DialError, dial};
-pub use greeting::{PROTOCOL_VERSION, Refusal};
+pub use greeting::{PROTOCOL_VERSION, Refusal, dialler};
 pub use tls::{COMMON_NAME, Tls, TlsError, never_tls};
 
 pub(crate) use cookie::{random_bytes, write_secret};

@@ -9,7 +9,7 @@ use amcp_protocol::{Answer, AnswerState, Progress, TaskReport, UserRequest};
 use serde_json::Value;
 
 use crate::cli;
-use crate::commands::faults;
+use crate::commands::{demo_cluster, faults};
 use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::config::value::LlmKind;
@@ -31,6 +31,9 @@ const MAX_RESULT: usize = 200;
 /// # Errors
 /// The node does not start, or refuses a scenario.
 pub(crate) async fn run(loaded: &Loaded, args: cli::Demo) -> Result<u8, Trouble> {
+    if let Some(nodes) = args.cluster {
+        return demo_cluster::run(nodes).await;
+    }
     let mut config = loaded.config.clone();
     config.offline = !args.online;
     let style = Style::for_stdout();

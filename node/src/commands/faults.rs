@@ -25,7 +25,7 @@ const SLACK: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Single tasks, tasks beside each other, and a chain; none of them leaves files behind.
-const QUERIES: [&str; 5] = [
+pub(super) const QUERIES: [&str; 5] = [
     super::demo::SCENARIOS[0],
     "What is 17 * 23?",
     "Show the expenses by department for Q3 2024",

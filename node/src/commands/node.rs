@@ -12,7 +12,7 @@ use crate::output::{self, Trouble};
 use crate::root::{Mesh, Purpose};
 
 /// Exit code of a process that a signal ended (128 + SIGINT).
-const EXIT_INTERRUPTED: u8 = 130;
+pub(super) const EXIT_INTERRUPTED: u8 = 130;
 
 /// Runs the command.
 ///
@@ -94,13 +94,13 @@ fn summary(drained: &Drained, within: Duration) -> String {
 }
 
 /// What asks the process to end.
-struct Signals {
+pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Trouble> {
+    pub(super) fn listen() -> Result<Self, Trouble> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -108,7 +108,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -201,6 +201,17 @@ pub(super) fn header(bytes: [u8; HEADER]) -> Result<(u16, usize), Garbled> {
         .ok_or_else(|| Garbled(format!("a greeting of {length} bytes is announced")))
 }
 
+/// Who sent these first bytes of a connection without encryption; none as long as they do not say it.
+#[must_use]
+pub fn dialler(first: &[u8]) -> Option<NodeName> {
+    let (head, body) = first.split_first_chunk()?;
+    let (_, length) = header(*head).ok()?;
+    match Greeting::read(body.get(..length)?).ok()? {
+        Greeting::Hello(hello) => Some(hello.info.name),
+        Greeting::Proof { .. } | Greeting::Accept | Greeting::Refuse { .. } => None,
+    }
+}
+
 /// Which side proves. Each has its own label, so that a proof sent back proves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {

@@ -1,0 +1,335 @@
+//! `amcp demo --cluster N`: N nodes as processes on this machine; one is killed, one frozen and one cut off while requests
+//! run, and what becomes of the requests is counted.
+//!
+//! Counts what the running nodes say: no figure is written here. Needs no privileges, and leaves nothing behind.
+
+mod load;
+mod nodes;
+mod wires;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use amcp_cluster::view::ClusterCounts;
+use amcp_cluster::{ClusterView, MemberState, MemberView};
+use amcp_gateway::codes;
+use amcp_protocol::NodeName;
+use futures_util::{StreamExt, stream};
+
+use self::load::{Asked, Load, Tally};
+use self::nodes::Nodes;
+use super::node::{EXIT_INTERRUPTED, Signals};
+use crate::client::Client;
+use crate::output::{self, Style, Trouble};
+use crate::show;
+
+/// How long a node is frozen or cut off: longer than the five seconds within which that is noticed.
+const APART: Duration = Duration::from_secs(8);
+/// Requests run undisturbed for so long before each fault.
+const QUIET: Duration = Duration::from_secs(1);
+/// How often the mesh is looked at, and so how exact the times are.
+const LOOK: Duration = Duration::from_millis(10);
+/// A member that is not lost or back by then never will be; on a quiet machine it takes five seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A node that has no task in its hands by then meets its fault without.
+const BUSY_WITHIN: Duration = Duration::from_secs(2);
+/// Records that are read at a time in the end.
+const READ_AT_ONCE: usize = 16;
+
+/// Runs the command.
+///
+/// # Errors
+/// A node does not start, or a fault is not noticed or not got over.
+pub(super) async fn run(count: u8) -> Result<u8, Trouble> {
+    let mut signals = Signals::listen()?;
+    let mut nodes = Nodes::none_yet()?;
+    let outcome = tokio::select! {
+        outcome = shown(&mut nodes, count) => outcome,
+        () = signals.next() => Ok(EXIT_INTERRUPTED),
+    };
+    nodes.end().await;
+    outcome
+}
+
+async fn shown(nodes: &mut Nodes, count: u8) -> Result<u8, Trouble> {
+    let style = Style::for_stdout();
+    output::print(format_args!(
+        "Starting {count} nodes on this machine: a takes the requests, the others do the work …"
+    ))?;
+    nodes.start(count).await?;
+    let Some(first) = nodes.all().first() else {
+        return Err(Trouble::usage("a cluster has at least one node"));
+    };
+    let mut scene = Scene {
+        a: Arc::new(Client::new(&first.url)?),
+        workers: usize::from(count) - 1,
+        agents: 0,
+    };
+    scene.agents = scene.all_there().await?;
+    output::print(format_args!(
+        "a knows {} agents of each of the others; from now on requests run all the time.",
+        scene.agents
+    ))?;
+    let began = Instant::now();
+    let mut load = Load::start(scene.a.clone());
+    let mut over = Vec::new();
+    for (name, fault) in [("b", Fault::Kill), ("c", Fault::Freeze), ("b", Fault::Cut)] {
+        let name = NodeName::new(name).map_err(|error| Trouble::failed(error.to_string()))?;
+        over.push(scene.strike(nodes, &mut load, &name, fault).await?);
+    }
+    tokio::time::sleep(QUIET).await;
+    let asked = load.stop().await;
+    let took = began.elapsed();
+    let tally = scene.tally(&asked).await?;
+    let counts = counted(nodes).await?;
+    output::print(format_args!("\n{}\n", table(&over, &asked, style)))?;
+    output::print(tally.report(&counts, took))?;
+    let good = tally.good();
+    output::print(if good {
+        style.green("Every request was answered exactly once, and every node is back.")
+    } else {
+        style.red("Something was lost: see the counts.")
+    })?;
+    Ok(if good {
+        codes::EXIT_ANSWERED
+    } else {
+        codes::EXIT_FAILED
+    })
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Kill,
+    Freeze,
+    Cut,
+}
+
+/// A fault that was got over.
+#[derive(Debug)]
+struct Over {
+    what: String,
+    /// From the fault to when `a` had lost the node.
+    noticed: Duration,
+    /// From when the node was started again, woken or connected to when all its agents were back at `a`.
+    back: Duration,
+    from: Instant,
+    to: Instant,
+}
+
+/// What the faults are watched from.
+struct Scene {
+    a: Arc<Client>,
+    /// How many nodes do the work.
+    workers: usize,
+    /// How many agents each of them has.
+    agents: usize,
+}
+
+impl Scene {
+    /// Waits until all others are linked with `a`, with equally many agents; says how many each has.
+    async fn all_there(&self) -> Result<usize, Trouble> {
+        let mut agents = 0;
+        let met = self.wait("the nodes to meet", |view| {
+            let alive = || {
+                view.members
+                    .iter()
+                    .filter(|m| m.state == MemberState::Alive)
+            };
+            agents = alive().map(|member| member.agents).max().unwrap_or(0);
+            agents > 0 && alive().filter(|member| member.agents == agents).count() == self.workers
+        });
+        met.await?;
+        Ok(agents)
+    }
+
+    /// Lets a node with work in its hands meet with a fault, and waits until it is back.
+    async fn strike(
+        &self,
+        nodes: &mut Nodes,
+        load: &mut Load,
+        name: &NodeName,
+        fault: Fault,
+    ) -> Result<Over, Trouble> {
+        let style = Style::for_stdout();
+        tokio::time::sleep(QUIET).await;
+        // So many that the node gets one of them.
+        load.ask_slow(self.workers);
+        let busy = |view: &ClusterView| member(view, name).is_some_and(|m| m.in_flight > 0);
+        let busy = tokio::time::timeout(BUSY_WITHIN, self.wait("a task", busy)).await;
+        let in_flight = match busy {
+            Ok(view) => member(&view?, name).map_or(0, |member| member.in_flight),
+            Err(_) => 0,
+        };
+        let from = Instant::now();
+        fault.begin(nodes, name).await?;
+        let what = fault.what(name);
+        output::print(format_args!(
+            "  {} {what}; tasks in its hands: {in_flight}",
+            style.red("✗")
+        ))?;
+        let lost = |view: &ClusterView| {
+            member(view, name).is_some_and(|member| member.state == MemberState::Lost)
+        };
+        self.wait(&format!("{name} to be lost"), lost).await?;
+        let noticed = from.elapsed();
+        output::print(format_args!("    a has lost it {} later", seconds(noticed)))?;
+        if !matches!(fault, Fault::Kill) {
+            tokio::time::sleep_until((from + APART).into()).await;
+        }
+        let ends = Instant::now();
+        fault.end(nodes, name).await?;
+        let here = |view: &ClusterView| {
+            let alive = |m: &MemberView| m.state == MemberState::Alive && m.agents == self.agents;
+            member(view, name).is_some_and(alive)
+        };
+        self.wait(&format!("{name} to be back"), here).await?;
+        let back = ends.elapsed();
+        output::print(format_args!(
+            "  {} {name} {}, and back with all its agents {} later",
+            style.green("✓"),
+            fault.ended(),
+            seconds(back)
+        ))?;
+        let to = Instant::now();
+        load.slow_answered().await;
+        Ok(Over {
+            what,
+            noticed,
+            back,
+            from,
+            to,
+        })
+    }
+
+    /// Waits until the mesh as `a` sees it is as it should be.
+    async fn wait(
+        &self,
+        what: &str,
+        mut is_so: impl FnMut(&ClusterView) -> bool,
+    ) -> Result<ClusterView, Trouble> {
+        let seen = async {
+            let mut look = tokio::time::interval(LOOK);
+            loop {
+                look.tick().await;
+                let view: ClusterView = self.a.cluster().await?;
+                if is_so(&view) {
+                    return Ok(view);
+                }
+            }
+        };
+        let late = || {
+            let waited = PATIENCE.as_secs();
+            Trouble::failed(format!("waited {waited} s in vain for {what}"))
+                .hint("on a machine that is very busy try again when it is less so")
+        };
+        tokio::time::timeout(PATIENCE, seen)
+            .await
+            .map_err(|_| late())?
+    }
+
+    /// Compares what was received with what is on record at `a`.
+    async fn tally(&self, asked: &[Asked]) -> Result<Tally, Trouble> {
+        let mut tally = Tally::default();
+        let mut records = stream::iter(asked)
+            .map(async |asked| {
+                let record = match &asked.answer {
+                    Some(answer) => self.a.record(answer.request_id).await?,
+                    None => Vec::new(),
+                };
+                Ok::<_, Trouble>((asked, record))
+            })
+            .buffer_unordered(READ_AT_ONCE);
+        while let Some(read) = records.next().await {
+            let (asked, record) = read?;
+            tally.count(asked, &record);
+        }
+        Ok(tally)
+    }
+}
+
+impl Fault {
+    async fn begin(self, nodes: &mut Nodes, name: &NodeName) -> Result<(), Trouble> {
+        match self {
+            Self::Kill => nodes.get(name)?.kill().await,
+            Self::Freeze => nodes.get(name)?.freeze(true),
+            Self::Cut => {
+                nodes.wires.cut_off(name.clone());
+                Ok(())
+            }
+        }
+    }
+
+    async fn end(self, nodes: &mut Nodes, name: &NodeName) -> Result<(), Trouble> {
+        match self {
+            Self::Kill => nodes.start_again(name).await,
+            Self::Freeze => nodes.get(name)?.freeze(false),
+            Self::Cut => {
+                nodes.wires.heal();
+                Ok(())
+            }
+        }
+    }
+
+    fn what(self, name: &NodeName) -> String {
+        match self {
+            Self::Kill => format!("{name} killed (-9)"),
+            Self::Freeze => format!("{name} frozen for {} s", APART.as_secs()),
+            Self::Cut => format!("{name} cut off for {} s", APART.as_secs()),
+        }
+    }
+
+    const fn ended(self) -> &'static str {
+        match self {
+            Self::Kill => "started again",
+            Self::Freeze => "woken",
+            Self::Cut => "connected again",
+        }
+    }
+}
+
+fn member<'a>(view: &'a ClusterView, name: &NodeName) -> Option<&'a MemberView> {
+    view.members.iter().find(|member| member.name == *name)
+}
+
+/// What all nodes counted; what a killed one had counted in its first life went with it.
+async fn counted(nodes: &Nodes) -> Result<ClusterCounts, Trouble> {
+    let mut sum = ClusterCounts::default();
+    for node in nodes.all() {
+        let view: ClusterView = Client::new(&node.url)?.cluster().await?;
+        sum.dropped_late += view.counts.dropped_late;
+        sum.deduplicated += view.counts.deduplicated;
+        sum.evicted += view.counts.evicted;
+    }
+    Ok(sum)
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+/// The longest that anybody waited for an answer whose time overlaps with the fault's.
+fn longest_wait(asked: &[Asked], over: &Over) -> Duration {
+    let during = |asked: &&Asked| asked.began < over.to && asked.ended > over.from;
+    let waits = asked.iter().filter(during);
+    waits
+        .map(|asked| asked.ended.duration_since(asked.began))
+        .max()
+        .unwrap_or_default()
+}
+
+fn table(over: &[Over], asked: &[Asked], style: Style) -> String {
+    let mut rows = vec![
+        ["FAULT", "LOST AFTER", "LONGEST WAIT", "BACK AFTER"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for fault in over {
+        rows.push(vec![
+            fault.what.clone(),
+            seconds(fault.noticed),
+            seconds(longest_wait(asked, fault)),
+            seconds(fault.back),
+        ]);
+    }
+    show::table(&rows, style)
+}

@@ -1,0 +1,256 @@
+//! The nodes of the demo: processes of this binary, each with a folder and an entrance of its own.
+//!
+//! Does not judge what they do; whoever drops them has killed them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use amcp_protocol::NodeName;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::wires::{Entrance, Wires};
+use crate::output::Trouble;
+
+/// A node listens after a fraction of a second; a busy machine may need much longer.
+const START: Duration = Duration::from_secs(30);
+/// The first node, which takes the requests.
+const FIRST: &str = "a";
+
+/// A running node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) name: NodeName,
+    /// Where its gateway listens in this life.
+    pub(super) url: String,
+    entrance: Entrance,
+    process: Child,
+    // Kept, so that what the node prints does not meet a closed pipe.
+    _stdout: Lines<BufReader<ChildStdout>>,
+    args: Vec<String>,
+    folder: PathBuf,
+}
+
+/// All of them, and where they live.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    // Before the folder, so that nobody writes there any more when it is removed.
+    nodes: Vec<Node>,
+    pub(super) wires: Wires,
+    folder: tempfile::TempDir,
+}
+
+impl Nodes {
+    /// None yet; a folder for them and a cookie that they share.
+    ///
+    /// # Errors
+    /// The temporary folder cannot be written.
+    pub(super) fn none_yet() -> Result<Self, Trouble> {
+        let unusable = |error: io::Error| {
+            let place = std::env::temp_dir();
+            Trouble::failed(format!(
+                "the folder {} cannot be used: {error}",
+                place.display()
+            ))
+            .hint("the demo needs a temporary folder: set TMPDIR to one that can be written")
+        };
+        let folder = tempfile::Builder::new().prefix("amcp-demo-").tempdir();
+        let folder = folder.map_err(unusable)?;
+        let secret = || uuid::Uuid::new_v4().simple();
+        let cookie = format!("{}{}\n", secret(), secret());
+        // The folder is its owner's only.
+        std::fs::write(folder.path().join("cookie"), cookie).map_err(unusable)?;
+        Ok(Self {
+            nodes: Vec::new(),
+            wires: Wires::default(),
+            folder,
+        })
+    }
+
+    /// Starts so many, one after the other: `a` takes requests, `b`, `c` and so on do the work.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub(super) async fn start(&mut self, count: u8) -> Result<(), Trouble> {
+        for letter in (b'a'..).take(usize::from(count)) {
+            let name = char::from(letter).to_string();
+            let name = NodeName::new(&name).map_err(|error| Trouble::failed(error.to_string()))?;
+            let entrance = self.wires.entrance(name.clone()).await?;
+            let seed = self.nodes.first().map(|first| first.entrance.address);
+            let args = args(&name, &entrance, seed);
+            let folder = self.folder.path().join(name.as_str());
+            std::fs::create_dir(&folder)?;
+            let node = Node::start(name, entrance, args, folder).await?;
+            self.nodes.push(node);
+        }
+        Ok(())
+    }
+
+    /// All of them, the one that takes requests first.
+    pub(super) fn all(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The one of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn get(&mut self, name: &NodeName) -> Result<&mut Node, Trouble> {
+        let found = self.nodes.iter_mut().find(|node| node.name == *name);
+        found.ok_or_else(|| Trouble::failed(format!("there is no node {name}")))
+    }
+
+    /// Kills the node and starts it again, under the same name, with the same data and at the same entrance.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) async fn start_again(&mut self, name: &NodeName) -> Result<(), Trouble> {
+        let index = self.nodes.iter().position(|node| node.name == *name);
+        let index = index.ok_or_else(|| Trouble::failed(format!("there is no node {name}")))?;
+        let mut old = self.nodes.remove(index);
+        old.process.kill().await?;
+        let again = Node::start(old.name, old.entrance, old.args, old.folder).await?;
+        self.nodes.insert(index, again);
+        Ok(())
+    }
+
+    /// Ends all of them at once, frozen ones too, and removes what they wrote.
+    pub(super) async fn end(mut self) {
+        for node in &mut self.nodes {
+            // One that has ended already is what is wanted.
+            let _ = node.process.kill().await;
+        }
+    }
+}
+
+/// What a node is started with. Every port is a free one.
+fn args(name: &NodeName, entrance: &Entrance, seed: Option<SocketAddr>) -> Vec<String> {
+    let roles = if name.as_str() == FIRST {
+        "orchestrator,gateway"
+    } else {
+        // With a gateway, so that it can be asked what it counted.
+        "orchestrator,gateway,specialists"
+    };
+    let advertised = entrance.address.to_string();
+    let mut args: Vec<String> = [
+        "node",
+        "--offline",
+        "--name",
+        name.as_str(),
+        "--roles",
+        roles,
+        "--http",
+        "127.0.0.1:0",
+        "--cluster",
+        "127.0.0.1:0",
+        "--advertise",
+        &advertised,
+        "--cookie-file",
+        "../cookie",
+    ]
+    .map(str::to_owned)
+    .into();
+    if let Some(seed) = seed {
+        args.extend(["--join".to_owned(), seed.to_string()]);
+    }
+    args
+}
+
+impl Node {
+    async fn start(
+        name: NodeName,
+        entrance: Entrance,
+        args: Vec<String>,
+        folder: PathBuf,
+    ) -> Result<Self, Trouble> {
+        let mut process = command(&args, &folder)?.spawn()?;
+        let stdout = process.stdout.take();
+        let stdout = stdout.ok_or_else(|| Trouble::failed("a node has no stdout"))?;
+        let mut stdout = BufReader::new(stdout).lines();
+        let listening = tokio::time::timeout(START, listening(&mut stdout, &name)).await;
+        let Ok(Some((http, cluster))) = listening else {
+            let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            let last = log.lines().last().unwrap_or("it said nothing");
+            let message = format!("node {name} does not start: {last}");
+            return Err(Trouble::failed(message).hint("try `amcp doctor`"));
+        };
+        entrance.leads_to(cluster);
+        Ok(Self {
+            name,
+            url: format!("http://{http}"),
+            entrance,
+            process,
+            _stdout: stdout,
+            args,
+            folder,
+        })
+    }
+
+    /// Kills it as a power failure would.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub(super) async fn kill(&mut self) -> Result<(), Trouble> {
+        Ok(self.process.kill().await?)
+    }
+
+    /// Stops it where it stands, or lets it go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(super) fn freeze(&self, frozen: bool) -> Result<(), Trouble> {
+        let id = self.process.id().and_then(|id| i32::try_from(id).ok());
+        let process = id.and_then(Pid::from_raw);
+        let process =
+            process.ok_or_else(|| Trouble::failed(format!("node {} has ended", self.name)))?;
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        Ok(kill_process(process, signal).map_err(io::Error::from)?)
+    }
+}
+
+fn command(args: &[String], folder: &Path) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(
+            std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(folder.join("log"))?,
+        )
+        .kill_on_drop(true);
+    // Settings of whoever runs the demo are not meant for its nodes.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("AMCP_") {
+            command.env_remove(name);
+        }
+    }
+    // All requests are looked at again in the end.
+    command.env("AMCP_RETAINED", "100000");
+    Ok(command)
+}
+
+/// Where the node says that it listens, for clients and for other nodes; nothing when it ends before.
+async fn listening(
+    stdout: &mut Lines<BufReader<ChildStdout>>,
+    name: &NodeName,
+) -> Option<(SocketAddr, SocketAddr)> {
+    let mut http = None;
+    let as_name = format!(" as {name} ");
+    while let Ok(Some(line)) = stdout.next_line().await {
+        if let Some(address) = line.strip_prefix("listening on http://") {
+            http = address.parse().ok();
+        } else if let Some(rest) = line.strip_prefix("cluster on ") {
+            let (address, _) = rest.split_once(&as_name)?;
+            return Some((http?, address.parse().ok()?));
+        }
+    }
+    None
+}
