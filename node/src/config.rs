@@ -12,8 +12,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use amcp_cluster::AllowList;
+use amcp_orchestrator::Domain;
 use amcp_protocol::NodeName;
-use lists::{Domain, HostPort, Roles, Seeds, Words};
+use lists::{HostPort, Roles, Seeds, Words};
 use value::{HttpUrl, LlmKind, LogFormat, Secret, SettingValue};
 
 /// One row of the table.
@@ -142,7 +143,7 @@ settings! {
     roles: Roles = "orchestrator,gateway,specialists",
     /// Which built-in specialists run here, by agent, capability or first word (`finance,weather`); by default all.
     specialists: Words = "",
-    /// Plans of this node's orchestrator use capabilities that begin with this word only, and other orchestrators may hand it whole requests.
+    /// What this node's orchestrator plans with: what begins with the word (`finance`), or what is named (`finance=finance.*,document.*`); by default everything. Of what is not its own it hands whole requests to orchestrators of other domains.
     domain: Option<Domain> = "",
     /// What all nodes of the cluster know: 128 bits or more; `amcp cluster cookie` makes one. Better kept in a file: see cookie_file.
     cookie: Option<Secret> = "",

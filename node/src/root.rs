@@ -5,10 +5,6 @@
 //! the order of their end.
 
 mod chosen;
-#[expect(
-    dead_code,
-    reason = "started as soon as a node starts what its orchestrator offers"
-)]
 mod delegate;
 mod http;
 mod links;
@@ -32,6 +28,7 @@ use ractor::{Actor, ActorRef};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use delegate::Delegated;
 pub(crate) use parts::{guessed_url, llm_settings, specialist_settings};
 use supervisor::{ChildSpec, RootMsg, RootSupervisor};
 
@@ -151,13 +148,9 @@ impl Mesh {
         let registry = RegistryHandle::new("amcp", bus.clone());
         let planner = parts::planner(config, llm.clone());
         let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
-        let place = match joins {
-            Some(mut joins) => {
-                joins.http = address.and_then(|http| links::reached_at(config, http));
-                Some(Place::take(joins, &registry, &orchestrator).await?)
-            }
-            None => None,
-        };
+        let http = address.and_then(|http| links::reached_at(config, http));
+        let joins = joins.map(|joins| ClusterSettings { http, ..joins });
+        let place = Place::take(joins, &registry, &orchestrator).await?;
         let mut specs = vec![parts::registry_part(registry.clone())];
         let supervisors = has(Role::Specialists).then(|| Arc::new(Supervisors::new(None)));
         if let Some(current) = supervisors.clone() {
@@ -165,12 +158,12 @@ impl Mesh {
             specs.push(parts::specialists_part(registry.clone(), agents, current));
         }
         if has(Role::Orchestrator) {
-            specs.push(parts::planner_part(orchestrator.clone()));
-            specs.push(parts::orchestrator_part(orchestrator.clone()));
+            let others = place.as_ref();
+            let delegated = others.map(|p| p.delegated(&orchestrator, &registry, &supervisors));
+            specs.extend(parts::planning_parts(&orchestrator, delegated));
         }
-        if let Some(place) = &place {
-            specs.push(parts::cluster_part(place.cluster.clone()));
-        }
+        let links = place.iter().map(|p| p.cluster.clone());
+        specs.extend(links.map(parts::cluster_part));
         // With a reserve the node answers without its LLM.
         let needed = guarded.filter(|_| !config.llm_fallback);
         let state = GatewayState {
@@ -185,16 +178,13 @@ impl Mesh {
             specs.push(part);
             http
         });
-        let (fate, fate_seen) = watch::channel(None);
-        let (root, _) = Actor::spawn(None, RootSupervisor, (specs, fate))
-            .await
-            .map_err(|error| Trouble::failed(format!("the node does not start: {error}")))?;
+        let (root, fate) = started(specs).await?;
         let mesh = Self {
             orchestrator,
             registry,
             supervisors,
             root,
-            fate: fate_seen,
+            fate,
             place,
             http,
         };
@@ -285,23 +275,41 @@ impl Mesh {
 }
 
 impl Place {
-    /// Listens for other nodes; they are met when the part is started.
+    /// Listens for other nodes; they are met when the part is started. A node that is alone has no place.
     async fn take(
-        settings: ClusterSettings,
+        settings: Option<ClusterSettings>,
         registry: &RegistryHandle,
         orchestrator: &OrchestratorHandle,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Option<Self>, Trouble> {
+        let Some(settings) = settings else {
+            return Ok(None);
+        };
         let (name, secured) = (settings.name.clone(), settings.tls.is_some());
         let desk = peers::OwnRequests {
             node: name.clone(),
             orchestrator: orchestrator.clone(),
         };
         let cluster = Cluster::bind(settings, registry.clone(), Arc::new(desk)).await?;
-        Ok(Self {
+        Ok(Some(Self {
             name,
             cluster,
             secured,
-        })
+        }))
+    }
+
+    /// What the orchestrator's agent is made of.
+    fn delegated(
+        &self,
+        orchestrator: &OrchestratorHandle,
+        registry: &RegistryHandle,
+        specialists: &Option<Arc<Supervisors>>,
+    ) -> Delegated {
+        Delegated {
+            orchestrator: orchestrator.clone(),
+            registry: registry.clone(),
+            node: self.name.clone(),
+            specialists: specialists.clone(),
+        }
     }
 
     /// What the gateway asks other nodes with.
@@ -311,6 +319,17 @@ impl Place {
             cluster: self.cluster.clone(),
         })
     }
+}
+
+/// Starts the parts, and says where it will be said that one of them ended too often.
+async fn started(
+    specs: Vec<ChildSpec>,
+) -> Result<(ActorRef<RootMsg>, watch::Receiver<Option<String>>), Trouble> {
+    let (fate, fate_seen) = watch::channel(None);
+    let (root, _) = Actor::spawn(None, RootSupervisor, (specs, fate))
+        .await
+        .map_err(|error| Trouble::failed(format!("the node does not start: {error}")))?;
+    Ok((root, fate_seen))
 }
 
 fn http_part(
@@ -347,8 +366,12 @@ fn readiness(
         if orchestrator.is_draining() {
             reasons.push("the node is draining".to_owned());
         }
-        let ready =
-            |status: &amcp_registry::AgentStatus| status.state == amcp_registry::AgentState::Ready;
+        // The orchestrator's own agent does nothing without others.
+        let ready = |status: &amcp_registry::AgentStatus| {
+            let works = |name| !orchestrator.offers(name);
+            status.state == amcp_registry::AgentState::Ready
+                && status.capabilities.iter().any(works)
+        };
         if !registry.load().agents().iter().any(ready) {
             reasons.push("no agent is ready".to_owned());
         }

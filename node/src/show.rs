@@ -155,26 +155,38 @@ pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
             duration_ms,
             calls,
         } => {
-            let mut text = format!(
+            let done = format!(
                 "{} {task} done by {agent} in {duration_ms} ms",
                 style.green("✓")
             );
-            for call in calls {
-                text.push_str(&called(call, style));
-            }
-            text
+            with_calls(done, calls, style)
         }
-        Progress::Failed { task, state, error } => format!(
-            "{} {task} {}: {}",
-            style.red("✗"),
-            task_state(*state),
-            printable(&error.message)
-        ),
+        Progress::Failed {
+            task,
+            state,
+            error,
+            calls,
+        } => {
+            let ended = format!(
+                "{} {task} {}: {}",
+                style.red("✗"),
+                task_state(*state),
+                printable(&error.message)
+            );
+            with_calls(ended, calls, style)
+        }
         Progress::Accepted { .. } | Progress::Planned { .. } | Progress::Answered { .. } => {
             return None;
         }
     };
     Some(line)
+}
+
+fn with_calls(mut task: String, calls: &[CallReport], style: Style) -> String {
+    for call in calls {
+        task.push_str(&called(call, style));
+    }
+    task
 }
 
 /// A call that a task made, on a line of its own below the task.
@@ -269,5 +281,28 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing from:\n{text}");
         }
+    }
+
+    #[test]
+    fn what_a_task_called_stands_below_it_whether_it_was_done_or_not() {
+        let calls = json!([
+            {"depth": 1, "capability": "finance.db.query", "agent": "finance-db-1@b", "elapsed_ms": 7, "error": null},
+            {"depth": 2, "capability": "math.eval", "agent": null, "elapsed_ms": 1, "error": "no_agent"},
+        ]);
+        let shown = |progress: Value| {
+            let progress = serde_json::from_value(progress).unwrap();
+            event(&progress, Style::none()).unwrap()
+        };
+        let below = "\n    ↳ finance.db.query by finance-db-1@b in 7 ms\n      ↳ math.eval by nobody no_agent";
+        let mut done =
+            json!({"kind": "completed", "task": "t1", "agent": "orchestrator@b", "duration_ms": 9});
+        let mut failed = json!({"kind": "failed", "task": "t1", "state": "failed", "error": {"code": "task_failed", "message": "no"}});
+        done["calls"] = calls.clone();
+        failed["calls"] = calls;
+        assert_eq!(
+            shown(done),
+            format!("✓ t1 done by orchestrator@b in 9 ms{below}")
+        );
+        assert_eq!(shown(failed), format!("✗ t1 failed: no{below}"));
     }
 }

@@ -40,9 +40,10 @@ impl Drop for Wanted<'_> {
 }
 
 impl OrchestratorHandle {
-    /// What this orchestrator offers to others, described by what it can plan with at the moment.
+    /// What this orchestrator offers to others, described by what it can plan with at the moment; nothing while that is
+    /// nothing of its own.
     #[must_use]
-    pub fn capability(&self) -> Capability {
+    pub fn capability(&self) -> Option<Capability> {
         domain::capability(self.domain(), &self.catalogue())
     }
 
@@ -122,18 +123,15 @@ impl OrchestratorHandle {
             traceparent,
             lineage,
         };
-        self.ask(request, None)
-            .map_err(|failure| match failure.code {
-                ErrorCode::Overloaded => Failure {
-                    code: ErrorCode::AgentBusy,
-                    ..failure
-                },
-                ErrorCode::ShuttingDown => Failure {
-                    code: ErrorCode::AgentUnavailable,
-                    ..failure
-                },
-                _ => failure,
-            })
+        // An agent's words for the same: whoever delegated may ask another one, or come back.
+        self.ask(request, None).map_err(|mut failure| {
+            if failure.code == ErrorCode::Overloaded {
+                failure.code = ErrorCode::AgentBusy;
+            } else if failure.code == ErrorCode::ShuttingDown {
+                failure.code = ErrorCode::AgentUnavailable;
+            }
+            failure
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::str::FromStr;
 
 use amcp_plan::Catalogue;
+use amcp_protocol::capability::MAX_DESCRIPTION;
 use amcp_protocol::{Capability, CapabilityName, Effect};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -15,8 +16,10 @@ use serde_json::json;
 const KIND: &str = "orchestrate.";
 /// The domain of an orchestrator that has none.
 pub(crate) const ANY: &str = "any";
-/// Most capabilities that a description names, and words of each: a card is read by models, which pay for each word.
+/// Most capabilities that a card names: it is read by models, which pay for each word.
 const DESCRIBED: usize = 24;
+/// Most words that it is found by: as many as some ten capabilities of the usual sort have.
+const KEYWORDS: usize = 256;
 
 /// The part of the mesh that an orchestrator plans with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +69,11 @@ fn matches(glob: &str, capability: &str) -> bool {
     }
 }
 
+/// What a domain holds that says nothing but its name.
+fn whole(name: &str) -> String {
+    format!("{name}.*")
+}
+
 impl FromStr for Domain {
     type Err = DomainError;
 
@@ -79,7 +87,7 @@ impl FromStr for Domain {
                 name,
                 globs.split(',').map(|g| g.trim().to_owned()).collect(),
             ),
-            None => (text, vec![format!("{}.*", text.trim())]),
+            None => (text, vec![whole(text.trim())]),
         };
         let name = name.trim().to_owned();
         if name == ANY {
@@ -101,6 +109,9 @@ impl FromStr for Domain {
 
 impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.globs == [whole(&self.name)] {
+            return f.write_str(&self.name);
+        }
         write!(f, "{}={}", self.name, self.globs.join(","))
     }
 }
@@ -119,15 +130,31 @@ impl From<Domain> for String {
     }
 }
 
-/// What an orchestrator offers to others. Only the description and the keywords follow its catalogue: the contract is the
-/// same on every node of the domain.
-pub(crate) fn capability(domain: Option<&Domain>, catalogue: &Catalogue) -> Capability {
+/// The name of what an orchestrator of this domain offers.
+pub(crate) fn offered(domain: Option<&Domain>) -> String {
+    format!("{KIND}{}", domain.map_or(ANY, Domain::name))
+}
+
+/// What an orchestrator offers to others; nothing while it can do nothing itself. Only the description and the keywords
+/// follow its catalogue: the contract is the same on every node of the domain.
+pub(crate) fn capability(domain: Option<&Domain>, catalogue: &Catalogue) -> Option<Capability> {
+    let own: Vec<&Capability> = catalogue
+        .iter()
+        .map(|contract| &contract.capability)
+        // What others say of their orchestrators, perhaps by what this one says of itself.
+        .filter(|capability| !capability.name.as_str().starts_with(KIND))
+        .take(DESCRIBED)
+        .collect();
+    if own.is_empty() {
+        return None;
+    }
     let name = domain.map_or(ANY, Domain::name);
-    let mut capability = Capability::new(&format!("{KIND}{name}"), &description(name, catalogue));
+    let mut capability = Capability::new(&offered(domain), &description(name, &own));
     capability.params = json!({
         "type": "object",
         "properties": {"query": {
             "type": "string",
+            "x-kind": "request",
             "description": "What the user wants of this, in plain language, complete in itself.",
         }},
         "required": ["query"],
@@ -142,51 +169,75 @@ pub(crate) fn capability(domain: Option<&Domain>, catalogue: &Catalogue) -> Capa
         },
         "required": ["text", "state", "tasks"],
     });
-    let own = || {
-        catalogue
-            .iter()
-            .map(|contract| &contract.capability)
-            .take(DESCRIBED)
-    };
-    let mut keywords: Vec<String> = own().flat_map(|c| c.keywords.iter().cloned()).collect();
-    keywords.push(name.to_owned());
-    keywords.sort_unstable();
-    keywords.dedup();
-    keywords.truncate(4 * DESCRIBED);
-    capability.keywords = keywords;
+    capability.keywords = keywords(name, &own);
     // A whole request may do anything that its tasks may.
     capability.effect = Effect::Irreversible;
     capability.idempotent = false;
     // As long as a request may take by default, and many at a time: it only waits.
     capability.timeout_ms = 60_000;
     capability.concurrency = 256;
-    capability
+    Some(capability)
 }
 
-fn description(name: &str, catalogue: &Catalogue) -> String {
-    let mut text = match name {
-        ANY => "Answers whole questions in plain language by planning their tasks.".to_owned(),
-        name => format!("Answers whole questions about {name} in plain language."),
-    };
-    let own = catalogue
+/// The words that each of its capabilities is found by: of each as many, so that none is lost to another's many.
+fn keywords(name: &str, own: &[&Capability]) -> Vec<String> {
+    let mut keywords = vec![name.to_owned()];
+    let mut words: Vec<_> = own
         .iter()
-        .filter(|c| !c.capability.name.as_str().starts_with(KIND));
-    for contract in own.take(DESCRIBED) {
-        let first = contract.capability.description.split_inclusive('.').next();
-        let _ = write!(text, " {}", first.unwrap_or_default().trim());
+        .map(|capability| {
+            let named = capability.name.as_str().split(['.', '_', '-']);
+            let keywords = capability.keywords.iter().map(String::as_str);
+            named.chain(keywords)
+        })
+        .collect();
+    let mut left = true;
+    while left && keywords.len() < KEYWORDS {
+        left = false;
+        for word in words.iter_mut().filter_map(Iterator::next) {
+            left = true;
+            if !keywords.iter().any(|known| known == word) {
+                keywords.push(word.to_owned());
+            }
+        }
     }
+    keywords.truncate(KEYWORDS);
+    keywords
+}
+
+/// One line: the names of what it can do, as many as a description has room for.
+fn description(name: &str, own: &[&Capability]) -> String {
+    const MORE: &str = ", …";
+    let mut text = match name {
+        ANY => "Answers whole questions in plain language; can ".to_owned(),
+        name => format!("Answers whole questions about {name} in plain language; can "),
+    };
+    for (number, capability) in own.iter().enumerate() {
+        let name = capability.name.as_str();
+        let room = MAX_DESCRIPTION.saturating_sub(text.chars().count() + MORE.chars().count());
+        let separator = if number == 0 { "" } else { ", " };
+        if separator.len() + name.len() > room {
+            text.push_str(MORE);
+            return text;
+        }
+        let _ = write!(text, "{separator}{name}");
+    }
+    text.push('.');
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use amcp_protocol::Contract;
+
     use super::*;
 
     #[test]
     fn a_domain_is_a_name_or_a_name_and_what_belongs_to_it() {
         let finance: Domain = "finance".parse().unwrap();
-        assert_eq!(finance.to_string(), "finance=finance.*");
+        assert_eq!(finance.to_string(), "finance");
+        assert!(finance.holds("finance.db.query") && !finance.holds("finances.x"));
         let wide: Domain = "finance=finance.*, report.build".parse().unwrap();
+        assert_eq!(wide.to_string(), "finance=finance.*,report.build");
         for (capability, holds) in [
             ("finance.db.query", true),
             ("financed.x", false),
@@ -213,15 +264,34 @@ mod tests {
     #[test]
     fn the_card_is_sound_and_its_contract_does_not_follow_the_catalogue() {
         let finance: Domain = "finance".parse().unwrap();
-        let query = Capability::new("finance.db.query", "Reads expenses. Slowly.");
-        let contract = amcp_protocol::Contract::new(query).unwrap();
-        let catalogue: Catalogue = [std::sync::Arc::new(contract)].into_iter().collect();
-        let (empty, full) = (
-            capability(Some(&finance), &Catalogue::default()),
-            capability(Some(&finance), &catalogue),
+        let card = |all: &[&Capability]| {
+            let contracts = all.iter().map(|&c| Contract::new(c.clone()).unwrap());
+            let catalogue: Catalogue = contracts.map(std::sync::Arc::new).collect();
+            capability(Some(&finance), &catalogue)
+        };
+        let mut query = Capability::new("finance.db.query", "Reads expenses.");
+        query.keywords = vec!["spend".into()];
+        let pay = Capability::new("finance.pay", "Pays.");
+        let one = card(&[&query]).unwrap();
+        let both = card(&[&query, &pay]).unwrap();
+        assert!(one.description.ends_with("; can finance.db.query."));
+        assert!(
+            both.description
+                .ends_with("; can finance.db.query, finance.pay.")
         );
-        assert!(full.description.ends_with("Reads expenses."));
-        assert_eq!((&empty.params, empty.effect), (&full.params, full.effect));
-        assert!(amcp_protocol::Contract::new(full).is_ok());
+        assert_eq!(one.keywords, ["finance", "db", "query", "spend"]);
+        assert!(both.keywords.contains(&"pay".to_owned()));
+        assert_eq!((&one.params, one.effect), (&both.params, both.effect));
+        assert!(Contract::new(both).is_ok());
+        let many: Vec<_> = (0..40)
+            .map(|n| Capability::new(&format!("finance.some.long-name-{n}"), "Does."))
+            .collect();
+        let all = card(&many.iter().collect::<Vec<_>>()).unwrap();
+        assert!(all.description.ends_with(", …"), "{}", all.description);
+        assert!(all.keywords.len() <= KEYWORDS && Contract::new(all).is_ok());
+        // Another orchestrator's words are not its own, and are nothing to offer.
+        let other = Capability::new("orchestrate.weather", "Forecasts.");
+        assert_eq!(card(&[&query, &other]), Some(one));
+        assert_eq!(card(&[&other]), None);
     }
 }

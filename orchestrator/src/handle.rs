@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use amcp_plan::{Catalogue, PlanLimits};
 use amcp_protocol::plan::PlannedTaskView;
-use amcp_protocol::{ErrorCode, Failure, RequestId, UserRequest};
+use amcp_protocol::{CapabilityName, ErrorCode, Failure, RequestId, UserRequest};
 use amcp_registry::bus::unix_ms;
 use amcp_registry::{EventBus, RegistryHandle};
 use ractor::concurrency::JoinHandle;
@@ -266,6 +266,12 @@ impl OrchestratorHandle {
             record: self.0.requests.get(id)?,
             next: from,
         })
+    }
+
+    /// Whether a capability is what this orchestrator offers to others, here or on another node.
+    #[must_use]
+    pub fn offers(&self, capability: &CapabilityName) -> bool {
+        capability.as_str() == domain::offered(self.domain())
     }
 
     pub(crate) fn domain(&self) -> Option<&Domain> {

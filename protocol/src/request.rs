@@ -231,6 +231,9 @@ pub enum Progress {
         state: TaskState,
         /// Why.
         error: Failure,
+        /// The calls of other agents that its last attempt made.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<CallReport>,
     },
     /// The final response was given; nothing follows.
     Answered {

@@ -222,7 +222,7 @@ impl<P: Clone + PartialEq> Directory<P> {
             self.refuse(there);
         }
         for contract in contracts {
-            self.offer(contract);
+            self.offer(contract, entry.node.is_none());
         }
         self.unseen.remove(entry.id());
         self.changes.push(Change::Joined(Arc::clone(&entry)));
@@ -355,14 +355,17 @@ impl<P: Clone + PartialEq> Directory<P> {
         self.agents.len() + self.offers.len() < before
     }
 
-    /// Makes a capability known. The contract of agents that are there stays; nobody's is replaced.
-    fn offer(&mut self, contract: Arc<Contract>) {
+    /// Makes a capability known. Among agents that are there the contract is the same but for its words: those of the last
+    /// to join stand, though nobody elsewhere gives an agent of this node other words.
+    fn offer(&mut self, contract: Arc<Contract>, is_here: bool) {
         let name = contract.capability.name.clone();
-        if self
-            .offers
-            .get(&name)
-            .is_none_or(|offer| offer.present == 0)
-        {
+        let there = self.offers.get_mut(&name).filter(|o| o.present > 0);
+        if let Some(offer) = there {
+            let news = !Arc::ptr_eq(&offer.contract, &contract);
+            if news && (is_here || offer.ready.here.is_empty()) {
+                Arc::make_mut(offer).contract = contract;
+            }
+        } else {
             let offer = Offer {
                 contract,
                 present: 0,

@@ -272,7 +272,7 @@ impl Member {
         seen.await
     }
 
-    /// Waits until its directory has so many agents that take tasks.
+    /// Waits until its directory has so many specialists that take tasks.
     ///
     /// # Panics
     /// When that does not come about.
@@ -285,7 +285,11 @@ impl Member {
                 look.tick().await;
                 seen = self.get("/agents").await.unwrap_or_default();
                 let agents = seen.get("agents").and_then(Value::as_array);
-                let ready = |agent: &&Value| agent.get("state").is_some_and(|s| s == "ready");
+                // What orchestrators offer to each other depends on when they look.
+                let ready = |agent: &&Value| {
+                    let says = |key| agent.get(key).and_then(Value::as_str).unwrap_or_default();
+                    says("state") == "ready" && !says("agent").starts_with("orchestrator")
+                };
                 if agents.is_some_and(|agents| agents.iter().filter(ready).count() == count) {
                     break;
                 }

@@ -28,8 +28,8 @@ pub(crate) struct Node {
     /// Which built-in specialists run here, by agent, capability or first word [default: all]
     #[arg(long, value_name = "LIST")]
     specialists: Vec<String>,
-    /// Its orchestrator uses capabilities that begin with this word only
-    #[arg(long, value_name = "WORD")]
+    /// What its orchestrator plans with, such as finance, or finance=finance.*,document.*; it delegates what is not its own
+    #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
     /// A file that holds the cookie of the cluster
     #[arg(long, value_name = "FILE")]

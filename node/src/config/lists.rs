@@ -3,7 +3,8 @@
 //! Does not read files and resolves no name; that a setting fits the others is judged where they are used.
 
 use amcp_cluster::{AllowList, ClusterError, Role, Seed};
-use amcp_protocol::{CapabilityName, NodeName};
+use amcp_orchestrator::{Domain, DomainError};
+use amcp_protocol::NodeName;
 
 use super::value::SettingValue;
 
@@ -150,23 +151,15 @@ impl SettingValue for Words {
     }
 }
 
-/// The first word of capabilities, such as `finance`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Domain(pub(crate) String);
-
 impl SettingValue for Domain {
-    const KIND: &'static str = "first word of capabilities";
+    const KIND: &'static str = "`word` or `word=capability,…`";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let valid =
-            !text.contains('.') && CapabilityName::new(format!("orchestrate.{text}")).is_ok();
-        valid
-            .then(|| Self(text.to_owned()))
-            .ok_or_else(|| "write one word, such as finance for finance.db.query".to_owned())
+        text.parse().map_err(|error: DomainError| error.to_string())
     }
 
     fn show(&self) -> String {
-        self.0.clone()
+        self.to_string()
     }
 }
 
@@ -277,10 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_is_one_word() {
-        assert_eq!(Domain::parse("finance").unwrap().show(), "finance");
-        for bad in ["finance.db", "Finance!", ""] {
-            assert!(Domain::parse(bad).is_err(), "{bad:?}");
+    fn a_domain_is_a_word_and_perhaps_what_belongs_to_it() {
+        for text in ["finance", "office=finance.*,document.report.generate"] {
+            assert_eq!(<Domain as SettingValue>::parse(text).unwrap().show(), text);
+        }
+        for bad in ["finance.db", "Finance!", "", "any", "a=", "a=b.*.c", "a=*"] {
+            let hint = <Domain as SettingValue>::parse(bad).unwrap_err();
+            assert!(hint.contains("finance=finance.*"), "{bad:?}: {hint}");
         }
     }
 }

@@ -61,7 +61,10 @@ pub(super) fn settings(config: &Config) -> Result<Option<ClusterSettings>, Troub
     let local = bind.ip().is_loopback() && seeds.iter().all(is_here);
     Ok(Some(ClusterSettings {
         roles: config.roles.as_slice().to_vec(),
-        domain: config.domain.as_ref().map(|domain| domain.0.clone()),
+        domain: config
+            .domain
+            .as_ref()
+            .map(|domain| domain.name().to_owned()),
         bind,
         advertise: config.advertise.as_ref().map(|host| host.0.clone()),
         // Known when the gateway listens.

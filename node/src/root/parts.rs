@@ -20,6 +20,7 @@ use amcp_specialists::{ChildSpec as AgentSpec, SupervisorConfig, builtin};
 use ractor::{Actor, ActorCell};
 
 use super::Supervisors;
+use super::delegate::{DelegateActor, Delegated};
 use super::http::{Http, HttpActor};
 use super::supervisor::{ChildSpec, Start};
 use crate::config::Config;
@@ -149,10 +150,7 @@ pub(super) fn orchestrator_settings(config: &Config) -> Result<Settings, Trouble
         llm_calls: config.llm_calls,
         result_bytes: config.result_bytes,
         retained: config.retained as usize,
-        domain: config
-            .domain
-            .as_ref()
-            .and_then(|domain| domain.0.parse().ok()),
+        domain: config.domain.clone(),
     })
 }
 
@@ -212,17 +210,40 @@ pub(super) fn registry_part(registry: RegistryHandle) -> ChildSpec {
     })
 }
 
-pub(super) fn planner_part(orchestrator: OrchestratorHandle) -> ChildSpec {
+/// Who plans and answers; among other nodes the orchestrator is an agent as well.
+pub(super) fn planning_parts(
+    orchestrator: &OrchestratorHandle,
+    delegated: Option<Delegated>,
+) -> Vec<ChildSpec> {
+    let mut specs = vec![
+        planner_part(orchestrator.clone()),
+        orchestrator_part(orchestrator.clone()),
+    ];
+    specs.extend(delegated.map(delegate_part));
+    specs
+}
+
+fn planner_part(orchestrator: OrchestratorHandle) -> ChildSpec {
     part("planner", move |supervisor| {
         let orchestrator = orchestrator.clone();
         async move { Ok(orchestrator.spawn_planner(Some(supervisor)).await?.0) }
     })
 }
 
-pub(super) fn orchestrator_part(orchestrator: OrchestratorHandle) -> ChildSpec {
+fn orchestrator_part(orchestrator: OrchestratorHandle) -> ChildSpec {
     part("orchestrator", move |supervisor| {
         let orchestrator = orchestrator.clone();
         async move { Ok(orchestrator.spawn(Some(supervisor)).await?.0) }
+    })
+}
+
+fn delegate_part(made_of: Delegated) -> ChildSpec {
+    part("delegate", move |supervisor| {
+        let made_of = made_of.clone();
+        async move {
+            let (actor, _) = Actor::spawn_linked(None, DelegateActor, made_of, supervisor).await?;
+            Ok(actor.get_cell())
+        }
     })
 }
 

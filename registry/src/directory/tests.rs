@@ -92,12 +92,25 @@ fn a_refusal_says_what_to_change_and_changes_nothing() {
         );
     }
     assert!(directory.contract(&name("b.y")).is_none());
-    let mut wordy = card("two", &["a.x"]);
-    Arc::make_mut(&mut wordy.capabilities)[0].description =
-        "Other words for the same thing.".into();
-    directory
-        .register(Registration::new(wordy, 2, 2_u64), NOW)
-        .unwrap();
+}
+
+#[test]
+fn the_last_to_join_says_what_a_capability_is_but_nobody_elsewhere_does_so_of_one_here() {
+    let mut directory = Directory::<u64>::default();
+    let mut join = |agent: &str, node: Option<&str>, words: &str| {
+        let mut wordy = card(agent, &["a.x"]);
+        Arc::make_mut(&mut wordy.capabilities)[0].description = words.into();
+        let mut registration = Registration::new(wordy, 1, 1_u64);
+        registration.node = node.map(|node| node.parse().unwrap());
+        directory.register(registration, NOW).unwrap();
+        let contract = directory.contract(&name("a.x")).unwrap();
+        contract.capability.description.clone()
+    };
+    assert_eq!(join("one@b", Some("b"), "First."), "First.");
+    assert_eq!(join("two@b", Some("b"), "Second."), "Second.");
+    assert_eq!(join("three", None, "Ours."), "Ours.");
+    assert_eq!(join("four@b", Some("b"), "Theirs."), "Ours.");
+    assert_eq!(join("five", None, "Newer."), "Newer.");
 }
 
 #[test]

@@ -475,6 +475,7 @@ impl Machine {
                     .failure()
                     .cloned()
                     .unwrap_or_else(|| Failure::internal("answered by nobody")),
+                calls: run.calls.clone(),
             },
         }));
         true

@@ -57,23 +57,43 @@ pub(super) fn clauses(reading: &Reading<'_>) -> Vec<Clause> {
 }
 
 fn divides(reading: &Reading<'_>, left: &Clause, right: &Segment) -> bool {
+    let stand = (
+        reading.stands(left.tokens.clone()),
+        reading.stands(right.tokens.clone()),
+    );
+    let opens = reading.opens(right.tokens.clone());
+    // Whoever plans with a request understands it best as a whole: "… in May? And in June?"
+    if let (Some(a), b) = stand
+        && reading.plans(a)
+        && (b == Some(a) || (b.is_none() && (!opens || asks_again(reading, &right.tokens))))
+    {
+        return false;
+    }
     if right.joint == Joint::Hard {
         return true;
     }
     let content = reading.has_content(right.tokens.clone());
-    let opens = reading.opens(right.tokens.clone());
     let left_opens =
         || reading.opens(left.tokens.clone()) && reading.has_content(left.tokens.clone());
-    match (
-        reading.stands(left.tokens.clone()),
-        reading.stands(right.tokens.clone()),
-    ) {
+    match stand {
         (Some(_), Some(_)) if opens => true,
         (Some(a), Some(b)) => a != b && !are_connected(reading.index, a, b),
         (Some(_), None) => opens && content,
         (None, Some(b)) => left_opens() && (opens || !are_values(reading, &left.tokens, b)),
         (None, None) => opens && content && left_opens(),
     }
+}
+
+/// "What about June?"
+pub(super) fn asks_again(reading: &Reading<'_>, range: &Range<usize>) -> bool {
+    let mut words = range
+        .clone()
+        .map(|at| reading.query.lower(at))
+        .skip_while(|w| matches!(*w, "and" | "," | "or"));
+    matches!(
+        (words.next(), words.next()),
+        (Some("what" | "how"), Some("about"))
+    )
 }
 
 /// Whether all that some words say are values for a capability: "show sales and marketing rows".

@@ -67,6 +67,7 @@ pub(super) fn fill(
         used: vec![false; query.tokens.len()],
         bound,
     };
+    filler.request();
     filler.date_times();
     filler.facts();
     filler.choices(&[Kind::Choice]);
@@ -152,6 +153,22 @@ impl<'a> Filler<'a> {
             }
         }
         joint
+    }
+
+    /// Whoever plans with a clause gets its own words, all of them.
+    fn request(&mut self) {
+        if self.reach != Reach::Clause {
+            return;
+        }
+        let open = self.open().into_iter();
+        for (index, param) in open.filter(|(_, p)| p.kind == Kind::Request) {
+            let range = self.range.clone();
+            let text = self.query.slice(range.clone());
+            let text = text.trim_matches(|c: char| c.is_whitespace() || matches!(c, ',' | ';'));
+            if let Some(value) = param.accepted_text(&[text]).filter(|_| !text.is_empty()) {
+                self.put(index, value, range);
+            }
+        }
     }
 
     /// Finds known values by their words.

@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Topic,
     /// Whatever is left of the clause.
     Text,
+    /// The clause itself, for somebody who plans with it.
+    Request,
     /// A text or something larger, which words give only between quotes or after a colon.
     Content,
     /// Nothing that a query can say.
@@ -131,6 +133,7 @@ fn annotated_kind(kind: &str) -> Option<Kind> {
         "expression" => Kind::Expression,
         "topic" | "title" => Kind::Topic,
         "text" | "query" => Kind::Text,
+        "request" => Kind::Request,
         "sql" => Kind::Sql,
         "date" => Kind::Date,
         "datetime" => Kind::DateTime,

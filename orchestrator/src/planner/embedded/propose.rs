@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::chain;
 use super::choose::{Choice, choose, lacks_in};
-use super::clause::{Clause, clauses};
+use super::clause::{Clause, asks_again, clauses};
 use super::draft::{Draft, copies, draft, nth};
 use super::fill::{Reach, fill};
 use super::rank::Reading;
@@ -224,6 +224,10 @@ fn continues(
         let Some(card) = reading.index.entry(previous.entry) else {
             continue;
         };
+        if card.spec.plans {
+            // Its words went there with the clause, or are a request of their own.
+            continue;
+        }
         let said = fill(reading.query, &card.spec, range.clone(), Reach::Clause, &[]);
         let is_value = |at: usize| said.used.get(at) == Some(&true);
         let names_it = |at: usize| {
@@ -262,17 +266,6 @@ fn continues(
         return true;
     }
     false
-}
-
-fn asks_again(reading: &Reading<'_>, range: &Range<usize>) -> bool {
-    let mut words = range
-        .clone()
-        .map(|at| reading.query.lower(at))
-        .skip_while(|w| matches!(*w, "and" | "," | "or"));
-    matches!(
-        (words.next(), words.next()),
-        (Some("what" | "how"), Some("about"))
-    )
 }
 
 /// Reports the parts of a clause in which nothing stands for the chosen capabilities or became a value.

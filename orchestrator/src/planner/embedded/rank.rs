@@ -168,9 +168,29 @@ impl<'a> Reading<'a> {
         self.add_facts(range.clone(), &mut scores);
         self.add_examples(range, &mut scores);
         scores.retain(|s| s.gain > 0.0 && self.is_allowed(s.entry));
-        // Stable: of equal ones the first by name, so that plans are reproducible.
-        scores.sort_by(|a, b| b.gain.total_cmp(&a.gain));
+        // Work is handed on only where nobody here is meant, and then to whoever is there for the least else. Stable: of
+        // equal ones the first by name, so that plans are reproducible.
+        let placed = |s: &Ranked| s.strength >= PLACED && !self.plans(s.entry);
+        let own = scores.iter().any(placed);
+        scores.sort_by(|a, b| {
+            let handed_on = |s: &Ranked| own && self.plans(s.entry);
+            handed_on(a)
+                .cmp(&handed_on(b))
+                .then(b.gain.total_cmp(&a.gain))
+                .then(self.breadth(a.entry).cmp(&self.breadth(b.entry)))
+        });
         scores
+    }
+
+    /// Whether a capability takes whole requests.
+    pub(super) fn plans(&self, entry: usize) -> bool {
+        self.index.entry(entry).is_some_and(|e| e.spec.plans)
+    }
+
+    /// How many words stand for one that takes requests.
+    fn breadth(&self, entry: usize) -> usize {
+        let card = self.index.entry(entry).filter(|e| e.spec.plans);
+        card.map_or(0, |e| e.spec.words.len())
     }
 
     /// Whether the words stand for something by themselves.

@@ -68,6 +68,8 @@ pub(super) struct Spec {
     pub(super) params: Vec<Param>,
     /// Stems of its name, keywords and description: they do not become values by being near.
     pub(super) words: BTreeSet<String>,
+    /// It takes requests and plans them itself.
+    pub(super) plans: bool,
 }
 
 impl Spec {
@@ -100,7 +102,12 @@ impl Spec {
             .map(|w| stem(&w))
             .collect();
         learn(capability, &words, &mut params);
-        Self { params, words }
+        let plans = params.iter().any(|p| p.kind == Kind::Request);
+        Self {
+            params,
+            words,
+            plans,
+        }
     }
 }
 

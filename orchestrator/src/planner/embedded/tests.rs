@@ -4,6 +4,7 @@
 
 mod cases;
 mod catalogues;
+mod delegation;
 
 use std::sync::LazyLock;
 
