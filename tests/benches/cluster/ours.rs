@@ -103,7 +103,7 @@ async fn registry() -> Result<RegistryHandle, Box<dyn Error>> {
 /// The worker process.
 pub(crate) async fn work(seed: &str) -> Result<(), Box<dyn Error>> {
     let children = with_data().map(|capability| {
-        let id = capability.name.as_str().replace('.', "-");
+        let id = format!("{}@specialists", capability.name.as_str().replace('.', "-"));
         ChildSpec::new(&id, move || Counter(capability.clone()))
     });
     let (registry, _specialists) = specialists(children.into()).await?;

@@ -25,7 +25,9 @@ const QUIET: Duration = Duration::from_millis(500);
 pub(crate) async fn work(name: &str, agents: usize) -> Result<(), Box<dyn Error>> {
     let children = (0..agents).map(|number| {
         let kind = Capability::new(&format!("scale.kind{}", number % KINDS), "Counts.");
-        ChildSpec::new(&format!("{name}-{number}"), move || Counter(kind.clone()))
+        ChildSpec::new(&format!("agent-{number}@{name}"), move || {
+            Counter(kind.clone())
+        })
     });
     let (registry, _specialists) = ours::specialists(children.collect()).await?;
     worker::say("ready");
