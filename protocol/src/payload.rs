@@ -3,6 +3,9 @@
 //! Binary formats such as bincode cannot read a `serde_json::Value` (it needs a self-describing format), so there a
 //! value is its JSON text in bytes, parsed where it is used. Use with `#[serde(with = "payload")]`.
 
+use std::fmt;
+
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 
@@ -26,7 +29,21 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, 
     if deserializer.is_human_readable() {
         Value::deserialize(deserializer)
     } else {
-        let bytes = Vec::<u8>::deserialize(deserializer)?;
-        serde_json::from_slice(&bytes).map_err(de::Error::custom)
+        deserializer.deserialize_bytes(Json)
+    }
+}
+
+/// Reads the bytes where they are: as a sequence of numbers they would be copied one by one.
+struct Json;
+
+impl Visitor<'_> for Json {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes of a JSON text")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Value, E> {
+        serde_json::from_slice(bytes).map_err(E::custom)
     }
 }

@@ -4,9 +4,9 @@
 //! is answered from what is kept. A result is kept until the peer says that it has come, or for a while after its link was
 //! lost. Failures are not kept: another attempt may end otherwise.
 
-use std::collections::hash_map::{DefaultHasher, Entry};
-use std::collections::{HashMap, VecDeque};
-use std::hash::{Hash, Hasher};
+use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ const KEPT: Duration = Duration::from_secs(120);
 const MOST: usize = 16_384;
 /// Most bytes of results kept.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// Its keys are hashed several times for each task.
+type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 type Key = (RequestId, TaskId, u64);
 
@@ -87,26 +90,22 @@ pub(crate) struct Inbox<L> {
     kept: VecDeque<(Instant, Key)>,
     bytes: usize,
     generation: u64,
+    /// Random for each process; a digest never leaves it.
+    digests: foldhash::quality::RandomState,
 }
 
 impl<L> Default for Inbox<L> {
     fn default() -> Self {
         Self {
-            tasks: HashMap::new(),
-            waiters: HashMap::new(),
-            unsettled: HashMap::new(),
+            tasks: HashMap::default(),
+            waiters: HashMap::default(),
+            unsettled: HashMap::default(),
             kept: VecDeque::new(),
             bytes: 0,
             generation: 0,
+            digests: foldhash::quality::RandomState::default(),
         }
     }
-}
-
-fn digest(task: &TaskRequest) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    task.capability.hash(&mut hasher);
-    task.params.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl<L> Inbox<L> {
@@ -118,7 +117,9 @@ impl<L> Inbox<L> {
         now: Instant,
     ) -> Admitted<L> {
         self.forget_old(now);
-        let key = (task.request_id, task.task_id.clone(), digest(task));
+        let what = (&task.capability, &task.params);
+        let digest = self.digests.hash_one(what);
+        let key = (task.request_id, task.task_id.clone(), digest);
         match self.tasks.entry(key.clone()) {
             Entry::Vacant(vacant) => {
                 self.generation += 1;
