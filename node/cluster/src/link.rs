@@ -392,8 +392,14 @@ impl Shared {
     /// Sends the whole roster to one peer.
     fn send_roster(&self, roster: &Roster, link: &Link) {
         link.say(Kind::Anew, 0, &[]);
-        for joined in roster.whole() {
-            if let Err(failure) = link.send(Kind::Joined, 0, &joined) {
+        let batches = roster.whole();
+        let sent: Result<Vec<()>, _> = batches
+            .iter()
+            .map(|joined| link.send(Kind::Joined, 0, joined))
+            .collect();
+        match sent {
+            Ok(_) => link.say(Kind::Whole, 0, &[]),
+            Err(failure) => {
                 tracing::warn!(peer = %link.peer(), %failure, "agents cannot be announced");
             }
         }

@@ -54,7 +54,7 @@ kinds! {
     Left = 9,
     /// Send the whole roster again. No body.
     Resync = 10,
-    /// The whole roster follows: forget what you know. No body.
+    /// The whole roster follows, up to [`Kind::Whole`]. No body.
     Anew = 11,
     /// The members that I know to be alive.
     Members = 12,
@@ -76,6 +76,8 @@ kinds! {
     Drop = 20,
     /// The outcome of the task by that id has come: it need not be kept for another attempt. No body.
     Settled = 21,
+    /// The whole roster has been sent: whom it did not name is gone. No body.
+    Whole = 22,
 }
 
 impl Kind {
@@ -243,8 +245,8 @@ mod tests {
         for number in 0..=u8::MAX {
             assert!(Kind::of(number).is_none_or(|kind| kind as u8 == number));
         }
-        assert_eq!(Kind::of(21), Some(Kind::Settled));
-        assert_eq!(Kind::of(22), None);
+        assert_eq!(Kind::of(22), Some(Kind::Whole));
+        assert_eq!(Kind::of(23), None);
     }
 
     proptest! {

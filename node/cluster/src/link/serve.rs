@@ -94,7 +94,11 @@ impl Shared {
             }),
             Kind::Resync => self.send_roster(&lock(&self.roster), link),
             Kind::Anew => self.registry.tell_roster(RosterChange {
-                lost: true,
+                begin_whole: true,
+                ..RosterChange::of(link.peer().clone())
+            }),
+            Kind::Whole => self.registry.tell_roster(RosterChange {
+                end_whole: true,
                 ..RosterChange::of(link.peer().clone())
             }),
             Kind::Members => {
