@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use amcp_tests::process::{Node, Sandbox};
+use yaml_rust2::{Yaml, YamlLoader};
 
 fn deploy() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy"))
@@ -205,17 +206,75 @@ fn the_unit_is_one_that_systemd_understands() {
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
-#[test]
-fn the_compose_file_is_one_that_docker_understands() {
-    let file = deploy().join("compose.yaml");
-    let has_compose = Command::new("docker").args(["compose", "version"]).output();
-    if !has_compose.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: docker compose is not installed");
-        return;
+/// A field, also one that is merged in with `<<`.
+fn field<'a>(map: &'a Yaml, name: &str) -> &'a Yaml {
+    match &map[name] {
+        Yaml::BadValue if map["<<"].is_hash() => field(&map["<<"], name),
+        own => own,
     }
-    let said = checked(
-        "docker",
-        &["compose", "-f", file.to_str().unwrap(), "config", "--quiet"],
-    );
-    assert_eq!(said.unwrap_or_default(), "");
+}
+
+fn texts(list: &Yaml) -> impl Iterator<Item = &str> {
+    list.as_vec().into_iter().flatten().filter_map(Yaml::as_str)
+}
+
+/// What `docker compose config` would find is looked for here too, so that it is found where there is no docker.
+#[test]
+fn the_compose_file_has_three_nodes_with_keys_and_nothing_undeclared() {
+    let text = std::fs::read_to_string(deploy().join("compose.yaml")).unwrap();
+    let file = &YamlLoader::load_from_str(&text).unwrap()[0];
+    let services = file["services"].as_hash().unwrap();
+    let mut names = BTreeSet::new();
+    for (service, fields) in services {
+        let service = service.as_str().unwrap();
+        assert!(field(fields, "image").as_str().is_some(), "{service}");
+        let build = field(fields, "build");
+        let context = deploy().join(build["context"].as_str().unwrap());
+        let dockerfile = context.join(build["dockerfile"].as_str().unwrap());
+        assert!(dockerfile.is_file(), "{service}: {dockerfile:?}");
+        for volume in texts(field(fields, "volumes")) {
+            let (name, _) = volume.split_once(':').unwrap();
+            assert!(has(&file["volumes"], name), "{service}: {volume}");
+        }
+        for (network, _) in field(fields, "networks").as_hash().into_iter().flatten() {
+            assert!(
+                has(&file["networks"], network.as_str().unwrap()),
+                "{service}: {network:?}"
+            );
+        }
+        for (other, _) in field(fields, "depends_on").as_hash().into_iter().flatten() {
+            assert!(services.contains_key(other), "{service}: {other:?}");
+        }
+        if service == "keys" {
+            continue;
+        }
+        let environment = field(fields, "environment");
+        let set = |name: &str| field(environment, name).as_str().unwrap_or_default();
+        assert_eq!(set("AMCP_NAME"), service);
+        assert_eq!(set("AMCP_JOIN"), "dns:nodes:7000", "{service}");
+        assert_eq!(set("AMCP_CLUSTER"), "0.0.0.0:7000", "{service}");
+        assert_eq!(set("AMCP_COOKIE_FILE"), "/keys/cookie", "{service}");
+        assert_eq!(set("AMCP_CLUSTER_CERTS"), "/keys", "{service}");
+        let aliases = &field(fields, "networks")["mesh"]["aliases"];
+        assert!(texts(aliases).any(|alias| alias == "nodes"), "{service}");
+        assert!(
+            texts(field(fields, "volumes")).any(|v| v == "keys:/keys:ro"),
+            "{service}"
+        );
+        assert_eq!(
+            texts(field(fields, "command")).collect::<Vec<_>>(),
+            ["node"]
+        );
+        names.insert(service);
+    }
+    assert_eq!(names, ["a", "b", "c"].into());
+    let keys = texts(&services[&Yaml::String("keys".into())]["command"]).collect::<String>();
+    assert!(keys.contains("for node in a b c;"), "{keys}");
+}
+
+fn has(declared: &Yaml, name: &str) -> bool {
+    let name = Yaml::String(name.to_owned());
+    declared
+        .as_hash()
+        .is_some_and(|all| all.contains_key(&name))
 }

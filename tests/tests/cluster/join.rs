@@ -4,7 +4,7 @@ use amcp_cluster::MemberState;
 use amcp_cluster::certs;
 use amcp_protocol::NodeName;
 use amcp_tests::cluster::{Member, Spec, all_met, mesh};
-use amcp_tests::process::PATIENCE;
+use amcp_tests::process::{PATIENCE, Sandbox};
 
 #[tokio::test]
 async fn a_node_finds_its_seed_and_by_gossip_the_others() {
@@ -49,6 +49,29 @@ async fn a_node_started_again_is_met_under_its_name() {
     let after = a.member("b").await.unwrap().incarnation;
     assert!(after > before, "{after:?} follows {before:?}");
     assert_eq!(a.view().await.members.len(), 2);
+}
+
+#[tokio::test]
+async fn with_a_folder_of_certificates_from_the_command_line_links_are_encrypted() {
+    let issuer = Sandbox::new();
+    let folder = issuer.path().join("keys");
+    let keys = folder.to_string_lossy().into_owned();
+    for args in [vec!["init"], vec!["issue", "a"], vec!["issue", "b"]] {
+        let args = [&["cluster", "certs"], &args[..], &["--out", &keys]].concat();
+        let ran = issuer.run(args).await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    let secured = |name| Spec::new(name).with(&["--cluster-certs", &keys]);
+    let specs = vec![
+        secured("a").orchestrates(),
+        secured("b").specialises(&["math"]),
+    ];
+    let members = mesh(specs).await;
+    assert!(members.iter().all(|member| member.security == "mtls"));
+    let other = members[0].member("b").await.unwrap();
+    assert_eq!(other.security.as_deref(), Some("mtls"));
+    members[0].has_agents(1).await;
+    super::tasks::ask(&members[0], "What is 17 * 23?").await;
 }
 
 #[tokio::test]
