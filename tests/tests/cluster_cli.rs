@@ -178,6 +178,7 @@ async fn what_is_deployed_sets_only_settings_that_there_are() {
 }
 
 /// Runs a checker that a machine may lack; says whether it is there, and what it complained about.
+#[expect(clippy::print_stderr, reason = "says that nothing was checked")]
 fn checked(program: &str, args: &[&str]) -> Option<String> {
     match Command::new(program).args(args).output() {
         Ok(output) => Some(
@@ -208,10 +209,11 @@ fn the_unit_is_one_that_systemd_understands() {
 
 /// A field, also one that is merged in with `<<`.
 fn field<'a>(map: &'a Yaml, name: &str) -> &'a Yaml {
-    match &map[name] {
-        Yaml::BadValue if map["<<"].is_hash() => field(&map["<<"], name),
-        own => own,
+    let (own, shared) = (&map[name], &map["<<"]);
+    if own.is_badvalue() && shared.is_hash() {
+        return field(shared, name);
     }
+    own
 }
 
 fn texts(list: &Yaml) -> impl Iterator<Item = &str> {

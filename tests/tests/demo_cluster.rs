@@ -1,7 +1,5 @@
 //! `amcp demo --cluster`: three nodes of this binary, three faults, nothing lost and nothing left behind.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use amcp_tests::process::{PATIENCE, Sandbox};
 use tokio::time::timeout;
 
