@@ -179,7 +179,8 @@ impl Scene {
         let ends = Instant::now();
         fault.end(nodes, name).await?;
         let here = |view: &ClusterView| {
-            let alive = |m: &MemberView| m.state == MemberState::Alive && m.agents == self.agents;
+            // Or more: its orchestrator is an agent too, and joins when it knows what it can plan with.
+            let alive = |m: &MemberView| m.state == MemberState::Alive && m.agents >= self.agents;
             member(view, name).is_some_and(alive)
         };
         self.wait(&format!("{name} to be back"), here).await?;
