@@ -48,7 +48,7 @@ fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
     Some(match code {
         E::BadRequest => (S::BAD_REQUEST, EXIT_USAGE),
         E::Overloaded => (S::TOO_MANY_REQUESTS, EXIT_UNAVAILABLE),
-        E::ShuttingDown => (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE),
+        E::ShuttingDown | E::NotReady => (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE),
         E::NotFound => (S::NOT_FOUND, EXIT_FAILED),
         E::IdempotencyConflict => (S::CONFLICT, EXIT_FAILED),
         E::Cancelled => (S::CONFLICT, EXIT_CANCELLED),
@@ -107,6 +107,7 @@ mod tests {
     fn what_clients_rely_on() {
         assert_eq!(outcome(ErrorCode::Overloaded).0, 429);
         assert_eq!(outcome(ErrorCode::ShuttingDown).0, 503);
+        assert_eq!(outcome(ErrorCode::NotReady).0, 503);
         assert_eq!(outcome(ErrorCode::IdempotencyConflict).0, 409);
         assert_eq!(outcome(ErrorCode::BadRequest), (StatusCode::BAD_REQUEST, 2));
         assert_eq!(outcome(ErrorCode::Cancelled).1, EXIT_CANCELLED);

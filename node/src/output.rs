@@ -87,9 +87,14 @@ impl From<Failure> for Trouble {
 
 impl From<ClusterError> for Trouble {
     fn from(error: ClusterError) -> Self {
+        let trouble = if error.of_settings {
+            Self::usage(error.message)
+        } else {
+            Self::failed(error.message)
+        };
         Self {
             hint: error.hint,
-            ..Self::failed(error.message)
+            ..trouble
         }
     }
 }

@@ -8,6 +8,7 @@ mod chosen;
 mod delegate;
 mod http;
 mod links;
+mod opening;
 mod parts;
 mod peers;
 mod supervisor;
@@ -27,6 +28,7 @@ use amcp_specialists::{Leftover, SupervisorHandle};
 use ractor::{Actor, ActorRef};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use delegate::Delegated;
 pub(crate) use parts::{guessed_url, llm_settings, specialist_settings};
@@ -89,6 +91,8 @@ pub(crate) struct Mesh {
     fate: watch::Receiver<Option<String>>,
     place: Option<Place>,
     http: Option<Listener>,
+    /// Waits until requests may be taken.
+    opening: Option<AbortOnDropHandle<()>>,
 }
 
 /// A node's place among others.
@@ -148,6 +152,9 @@ impl Mesh {
         let registry = RegistryHandle::new("amcp", bus.clone());
         let planner = parts::planner(config, llm.clone());
         let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
+        // The listener serves before the agents are there.
+        orchestrator.hold();
+        let seeded = joins.as_ref().is_some_and(|joins| !joins.seeds.is_empty());
         let http = address.and_then(|http| links::reached_at(config, http));
         let joins = joins.map(|joins| ClusterSettings { http, ..joins });
         let place = Place::take(joins, &registry, &orchestrator).await?;
@@ -179,7 +186,7 @@ impl Mesh {
             http
         });
         let (root, fate) = started(specs).await?;
-        let mesh = Self {
+        let mut mesh = Self {
             orchestrator,
             registry,
             supervisors,
@@ -187,8 +194,12 @@ impl Mesh {
             fate,
             place,
             http,
+            opening: None,
         };
         mesh.settle().await?;
+        let cluster = mesh.place.as_ref().map(|place| place.cluster.clone());
+        let (orchestrator, registry) = (mesh.orchestrator.clone(), mesh.registry.clone());
+        mesh.opening = opening::begin(orchestrator, registry, cluster.filter(|_| seeded));
         Ok(mesh)
     }
 
@@ -366,13 +377,10 @@ fn readiness(
         if orchestrator.is_draining() {
             reasons.push("the node is draining".to_owned());
         }
-        // The orchestrator's own agent does nothing without others.
-        let ready = |status: &amcp_registry::AgentStatus| {
-            let works = |name| !orchestrator.offers(name);
-            status.state == amcp_registry::AgentState::Ready
-                && status.capabilities.iter().any(works)
-        };
-        if !registry.load().agents().iter().any(ready) {
+        if orchestrator.is_starting() {
+            reasons.push("the node is starting".to_owned());
+        }
+        if !opening::has_ready(&orchestrator, &registry) {
             reasons.push("no agent is ready".to_owned());
         }
         reasons.extend(llm.as_deref().and_then(parts::llm_trouble));

@@ -127,7 +127,7 @@ impl OrchestratorHandle {
         self.ask(request, None).map_err(|mut failure| {
             if failure.code == ErrorCode::Overloaded {
                 failure.code = ErrorCode::AgentBusy;
-            } else if failure.code == ErrorCode::ShuttingDown {
+            } else if [ErrorCode::ShuttingDown, ErrorCode::NotReady].contains(&failure.code) {
                 failure.code = ErrorCode::AgentUnavailable;
             }
             failure

@@ -97,6 +97,8 @@ pub struct Drained {
     pub cut_off: Vec<RequestId>,
 }
 
+/// When to ask a node again that starts: most take less, and it does not cost much to ask too early.
+const STARTING_MS: u64 = 1_000;
 /// How long requests that are cut off may take to answer with what they have: they only have to be told.
 const CUT_OFF: Duration = Duration::from_millis(500);
 
@@ -143,7 +145,7 @@ impl OrchestratorHandle {
     /// Accepts a request. An accepted request gets exactly one final response.
     ///
     /// # Errors
-    /// `bad_request`; `overloaded` with `retry_after_ms`; `shutting_down`; `idempotency_conflict` when the same user
+    /// `bad_request`; `overloaded` and `not_ready` with `retry_after_ms`; `shutting_down`; `idempotency_conflict` when the same user
     /// gave the same key with another request.
     pub fn ask(
         &self,
@@ -187,6 +189,11 @@ impl OrchestratorHandle {
         if self.is_draining() {
             let failure = Failure::new(ErrorCode::ShuttingDown, "the node is shutting down");
             return Err(failure.hint("ask another node, or this one when it is back"));
+        }
+        if self.is_starting() {
+            let failure = Failure::new(ErrorCode::NotReady, "the node is starting");
+            let failure = failure.hint("ask another node, or this one in a moment");
+            return Err(failure.retry_after_ms(STARTING_MS));
         }
         admitted.map_err(|_| {
             let message = format!(
@@ -293,6 +300,22 @@ impl OrchestratorHandle {
             .settings
             .max_requests
             .saturating_sub(self.0.admission.available_permits())
+    }
+
+    /// Takes nothing yet: a plan made before the agents are known would leave out what they can do.
+    pub fn hold(&self) {
+        self.0.starting.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes requests from now on, after [`Self::hold`].
+    pub fn open(&self) {
+        self.0.starting.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether it takes nothing yet.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.0.starting.load(Ordering::SeqCst)
     }
 
     /// Whether a drain has begun.

@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) bus: EventBus,
     pub(crate) admission: Arc<Semaphore>,
     pub(crate) draining: AtomicBool,
+    pub(crate) starting: AtomicBool,
     pub(crate) requests: Requests,
     pub(crate) counters: Counters,
     pub(crate) orchestrator: ActorSlot<OrchestratorMsg>,
@@ -66,6 +67,7 @@ impl Shared {
         Self {
             admission: Arc::new(Semaphore::new(settings.max_requests)),
             draining: AtomicBool::new(false),
+            starting: AtomicBool::new(false),
             requests: Requests::new(settings.retained),
             counters: Counters::default(),
             orchestrator: ActorSlot::default(),

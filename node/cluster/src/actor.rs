@@ -43,6 +43,8 @@ pub struct ClusterError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Whether the settings are to blame, and not what they met.
+    pub of_settings: bool,
 }
 
 /// The way to a node's links. It outlives the actor: a restarted one dials again.
@@ -69,7 +71,7 @@ struct Shared {
     snapshot: ArcSwap<Snapshot>,
     /// Every connection that was handed to ractor_cluster and not given up: what a new actor must close first.
     open: Mutex<HashMap<LinkId, OpenLink>>,
-    joined: AtomicU64,
+    joined: watch::Sender<u64>,
     evicted: AtomicU64,
 }
 
@@ -108,6 +110,7 @@ impl Cluster {
                 Some(loaded.map_err(|error| ClusterError {
                     message: error.to_string(),
                     hint: Some(error.hint()),
+                    of_settings: true,
                 })?)
             }
             None => None,
@@ -118,6 +121,7 @@ impl Cluster {
                 settings.bind
             ),
             hint: Some("choose another --cluster address, or stop what listens there".to_owned()),
+            of_settings: false,
         })?;
         let port = acceptor.address().port();
         let info = NodeInfo {
@@ -152,7 +156,7 @@ impl Cluster {
             actor: watch::Sender::new(None),
             snapshot: ArcSwap::default(),
             open: Mutex::default(),
-            joined: AtomicU64::new(0),
+            joined: watch::Sender::new(0),
             evicted: AtomicU64::new(0),
         })))
     }
@@ -213,7 +217,7 @@ impl Cluster {
         let strangers = snapshot.strangers.iter();
         members.extend(strangers.filter_map(|(seed, why)| MemberView::stranger(seed, why, now)));
         let counts = ClusterCounts {
-            links: shared.joined.load(Relaxed),
+            links: *shared.joined.borrow(),
             evicted: shared.evicted.load(Relaxed),
             refused: shared.acceptor.refused(),
             ..shared.links.counts()
@@ -223,6 +227,13 @@ impl Cluster {
             members,
             counts,
         }
+    }
+
+    /// Waits until the first link has come to stand.
+    pub async fn linked(&self) {
+        let mut joined = self.0.joined.subscribe();
+        // Its sender is this handle's.
+        let _ = joined.wait_for(|joined| *joined > 0).await;
     }
 
     /// Asks all other orchestrators for a request; returns whose it is and its view.
@@ -245,7 +256,7 @@ impl Cluster {
 
     /// Writes out what waits, says good-bye and closes every link.
     pub async fn leave(&self) {
-        self.tell(ClusterMsg::Drain);
+        self.tell(ClusterMsg::Farewell);
         let links = &self.0.links;
         links.goodbye();
         links.flushed(FAREWELL).await;

@@ -28,6 +28,11 @@ impl fmt::Display for Role {
     }
 }
 
+/// Longest description in all its texts: what fits into a greeting.
+const MAX_TEXTS: usize = 4 * 1024;
+/// Most roles: more than there are, for builds that know more.
+const MAX_ROLES: usize = 16;
+
 /// One boot of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeInfo {
@@ -53,11 +58,6 @@ impl NodeInfo {
     /// # Errors
     /// It says something that cannot be shown or dialled.
     pub(crate) fn met_from(mut self, remote: IpAddr) -> Result<Self, String> {
-        let texts = [Some(&self.build), self.http.as_ref(), self.domain.as_ref()];
-        let unprintable = |text: &&String| text.chars().any(char::is_control);
-        if texts.iter().flatten().any(unprintable) {
-            return Err("it describes itself with control characters".to_owned());
-        }
         let port = self.address.strip_prefix(':').map(str::to_owned);
         if let Some(port) = port {
             // IPv4 that came in through a socket for both is IPv4.
@@ -65,6 +65,22 @@ impl NodeInfo {
                 IpAddr::V4(ip) => format!("{ip}:{port}"),
                 IpAddr::V6(ip) => format!("[{ip}]:{port}"),
             };
+        }
+        self.checked()
+    }
+
+    /// The same, if it can be shown and dialled, and is no larger than a greeting could be.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn checked(self) -> Result<Self, String> {
+        let texts = [Some(&self.build), self.http.as_ref(), self.domain.as_ref()];
+        let texts = texts.into_iter().flatten();
+        if texts.clone().any(|text| text.chars().any(char::is_control)) {
+            return Err("it describes itself with control characters".to_owned());
+        }
+        if texts.map(String::len).sum::<usize>() > MAX_TEXTS || self.roles.len() > MAX_ROLES {
+            return Err("it describes itself at too great length".to_owned());
         }
         split_host_port(&self.address).map_err(|reason| format!("its address: {reason}"))?;
         Ok(self)

@@ -19,7 +19,11 @@
 //! - While we dial a peer by its name, and ours is the lower, we refuse it; but only while the dial is young, because a
 //!   dial that hangs may never arrive, and then the peer's is the only one that will.
 //! - A later boot of a name supersedes an earlier one at once: the earlier process is dead, or should not share a name. An
-//!   earlier boot than one that was ever known is refused.
+//!   earlier boot is refused while a later one is linked, and for [`FENCE`] after it was: a process that was frozen and
+//!   wakes beside its successor stays out, and one whose machine's clock was set back comes in again.
+//!
+//! What others say about a member, who may be wrong or lie, makes us dial and nothing more: whom to let in is judged by what
+//! members said about themselves.
 //!
 //! What these rules leave open (both sides dropping the one that the other keeps, because a connection broke in the middle
 //! of it) ends with no link, and both sides dialling again after different random waits.
@@ -49,10 +53,13 @@ pub const SETTLE: Duration = Duration::from_secs(7);
 pub const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often members are told although nothing changed: repairs what was lost with a link.
 const GOSSIP_EVERY: Duration = Duration::from_secs(10);
-/// How long a member is remembered that left, or that was heard of and never met.
+/// How long a member is remembered that left or was lost, or that was heard of and never met.
 const REMEMBER: Duration = Duration::from_secs(3600);
 /// Most members that are remembered: bounds what others can make us remember.
 const MAX_MEMBERS: usize = 1024;
+/// How long an earlier boot stays out after the last link with a later one broke: six times what it takes to find out that a
+/// link is dead, so that a successor that is merely cut off has had its chances to come back.
+const FENCE: Duration = Duration::from_secs(30);
 /// A link that stood this long was a good one: after its loss dialling begins with short waits again.
 const PROVEN: Duration = Duration::from_secs(10);
 
@@ -86,12 +93,16 @@ pub enum Event {
     Closed(LinkId, String),
     /// A peer knows these members.
     Members(Vec<NodeInfo>),
-    /// A peer takes nothing new.
-    Draining(NodeName),
-    /// A peer goes.
-    Goodbye(NodeName),
+    /// The peer of this link takes nothing new.
+    Draining(LinkId),
+    /// The peer of this link goes.
+    Goodbye(LinkId),
+    /// We slept so long that every peer has given us up.
+    Overslept,
     /// We take nothing new.
     Drain,
+    /// We said good-bye: peers close their links with us now.
+    Farewell,
     /// We go.
     Leave,
 }
@@ -103,8 +114,6 @@ pub struct DialFailure {
     pub text: String,
     /// What the peer, or we, had against it.
     pub veto: Option<Veto>,
-    /// Who answered, if somebody did.
-    pub by: Option<NodeName>,
 }
 
 /// What to do.
@@ -135,6 +144,8 @@ pub enum Cause {
     NotReady,
     /// Nothing was heard for [`EVICT_AFTER`].
     Silent,
+    /// We slept, and the peer gave us up meanwhile.
+    Overslept,
     /// It ended by itself.
     Ended(String),
     /// The peer said good-bye.
@@ -150,6 +161,7 @@ impl std::fmt::Display for Cause {
             Self::Superseded => f.write_str("another connection took its place"),
             Self::NotReady => write!(f, "not usable within {READY_TIMEOUT:?}"),
             Self::Silent => write!(f, "silent for {EVICT_AFTER:?}"),
+            Self::Overslept => f.write_str("this node slept so long that its peers gave it up"),
             Self::Ended(why) => write!(f, "ended: {why}"),
             Self::PeerLeft => f.write_str("the peer left"),
             Self::WeLeave => f.write_str("this node leaves"),
@@ -177,7 +189,7 @@ pub enum News {
 /// One member, itself not among them.
 #[derive(Debug, Clone)]
 pub struct Member {
-    /// What it last said about itself, or what others said.
+    /// What it last said about itself; of one that was never met, what others said.
     pub info: NodeInfo,
     /// How we stand with it.
     pub standing: Standing,
@@ -187,6 +199,10 @@ pub struct Member {
     pub trouble: Option<String>,
     /// Whether a link with it ever stood.
     met: bool,
+    /// When the last link with it ended.
+    parted: Duration,
+    /// Where others say that a later boot of it is.
+    elsewhere: Option<String>,
     retry: Retry,
     dial: Option<DialId>,
 }
@@ -257,13 +273,31 @@ impl Member {
         self.standing = standing;
         self.since = now;
     }
+
+    /// The same, of a link that ends.
+    fn parts(&mut self, standing: Standing, now: Duration) {
+        self.stands(standing, now);
+        self.parted = now;
+    }
+
+    /// What is said again and again must not put the dial off.
+    fn dial_by(&mut self, at: Duration) {
+        self.retry.begin(self.retry.at().min(at));
+    }
+
+    fn is_sought_at(&self, address: &str) -> bool {
+        self.info.address == address || self.elsewhere.as_deref() == Some(address)
+    }
 }
 
 /// Whether we take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     In,
+    /// It still works for others, and others for it: whom it has met stays linked, and is linked again.
     Draining,
+    /// It said good-bye.
+    Parting,
     Gone,
 }
 
@@ -335,10 +369,12 @@ impl Membership {
             Event::Ready(link) => self.ready(now, link, &mut todo),
             Event::Closed(link, why) => self.part(now, link, Cause::Ended(why), &mut todo),
             Event::Members(infos) => infos.into_iter().for_each(|info| self.heard_of(now, info)),
-            Event::Draining(name) => self.peer_drains(now, &name, &mut todo),
-            Event::Goodbye(name) => self.peer_left(now, &name, &mut todo),
+            Event::Draining(link) => self.peer_drains(now, link, &mut todo),
+            Event::Goodbye(link) => self.peer_left(now, link, &mut todo),
+            Event::Overslept => self.overslept(now, &mut todo),
             Event::Drain if self.mode == Mode::In => self.mode = Mode::Draining,
-            Event::Drain => {}
+            Event::Farewell if self.mode != Mode::Gone => self.mode = Mode::Parting,
+            Event::Drain | Event::Farewell => {}
             Event::Leave => self.leave(now, &mut todo),
         }
         self.gossip(now, &mut todo);
@@ -348,7 +384,10 @@ impl Membership {
     fn tick(&mut self, now: Duration, silences: &[(LinkId, Duration)], todo: &mut Vec<Action>) {
         self.listen(now, silences, todo);
         if self.mode == Mode::In {
-            self.look_and_dial(now, todo);
+            self.look(now, todo);
+        }
+        if matches!(self.mode, Mode::In | Mode::Draining) {
+            self.dial_members(now, todo);
         }
         self.forget(now);
     }
@@ -380,6 +419,7 @@ impl Membership {
             .or_insert_with(|| Member::new(peer.clone(), now));
         member.info = peer;
         member.met = true;
+        member.elsewhere = None;
         let link = Link {
             id,
             phase: Phase::Opening,
@@ -412,6 +452,7 @@ impl Membership {
     /// Gives a member's link up. Nothing happens for a connection that is nobody's link: it was given up before.
     fn part(&mut self, now: Duration, id: LinkId, cause: Cause, todo: &mut Vec<Action>) {
         let (name, chance) = (self.name.clone(), self.rng.f64());
+        let parting = self.mode == Mode::Parting;
         let Some(member) = self.by_link(id) else {
             return;
         };
@@ -422,20 +463,34 @@ impl Membership {
         let proven = opened && now.saturating_sub(link.admitted) >= PROVEN;
         let first = name < member.info.name;
         member.retry.after_loss(now, proven, first, chance);
-        member.stands(Standing::Apart, now);
+        member.parts(Standing::Apart, now);
         member.trouble = Some(cause.to_string());
         todo.push(Action::Close(id, cause.clone()));
-        if opened {
+        // Peers to whom we said good-bye close: they are not lost.
+        if opened && !parting {
             todo.push(Action::Announce(member.info.clone(), News::Lost(cause)));
             self.changed = true;
         }
     }
 
-    /// Somebody else knows a member.
+    /// Every peer has given us up: what still seems to stand does not.
+    fn overslept(&mut self, now: Duration, todo: &mut Vec<Action>) {
+        let links = self.members.values().filter_map(Member::link);
+        let links: Vec<_> = links.map(|link| link.id).collect();
+        for link in links {
+            self.part(now, link, Cause::Overslept, todo);
+        }
+    }
+
+    /// Somebody else knows a member. That is hearsay: it makes us dial, and no more.
     fn heard_of(&mut self, now: Duration, info: NodeInfo) {
         if info.name == self.name || self.mode != Mode::In {
             return;
         }
+        // What could not be met like this is not dialled either.
+        let Ok(info) = info.checked() else {
+            return;
+        };
         // When both hear of each other at once, only the lower name dials; the other follows when that came to nothing.
         let first = if self.name < info.name {
             Duration::ZERO
@@ -451,19 +506,28 @@ impl Membership {
             }
             // Full, or nothing new.
             None => {}
-            Some(member) if member.info.incarnation >= info.incarnation => {}
             // The link is the better witness; it ends by itself when the process at its end is gone.
             Some(member) if member.link().is_some() => {}
+            Some(member) if member.met => {
+                let later = info.incarnation > member.info.incarnation;
+                let anew = member.standing == Standing::Left || !member.is_sought_at(&info.address);
+                if later && anew {
+                    member.elsewhere = Some(info.address);
+                    member.dial_by(now + first);
+                    member.stands(Standing::Apart, now);
+                }
+            }
+            Some(member) if member.info == info => {}
             Some(member) => {
+                // One hearsay is as good as another: the last may be right where the first was not.
                 member.info = info;
-                member.retry.begin(now + first);
-                member.stands(Standing::Apart, now);
+                member.dial_by(now + first);
             }
         }
     }
 
-    fn peer_drains(&mut self, now: Duration, name: &NodeName, todo: &mut Vec<Action>) {
-        if let Some(member) = self.members.get_mut(name)
+    fn peer_drains(&mut self, now: Duration, id: LinkId, todo: &mut Vec<Action>) {
+        if let Some(member) = self.by_link(id)
             && let Some(link) = member.standing.link_mut()
             && !std::mem::replace(&mut link.draining, true)
         {
@@ -473,17 +537,14 @@ impl Membership {
         }
     }
 
-    fn peer_left(&mut self, now: Duration, name: &NodeName, todo: &mut Vec<Action>) {
-        let Some(member) = self.members.get_mut(name) else {
+    fn peer_left(&mut self, now: Duration, id: LinkId, todo: &mut Vec<Action>) {
+        // A good-bye over a link that is no more came late.
+        let Some(member) = self.by_link(id) else {
             return;
         };
-        // A good-bye comes over the link; without one it came late, from a link that is no more.
-        let Some(link) = member.link().cloned() else {
-            return;
-        };
-        member.stands(Standing::Left, now);
+        member.parts(Standing::Left, now);
         member.trouble = None;
-        todo.push(Action::Close(link.id, Cause::PeerLeft));
+        todo.push(Action::Close(id, Cause::PeerLeft));
         todo.push(Action::Announce(member.info.clone(), News::Left));
         self.changed = true;
     }
@@ -493,14 +554,14 @@ impl Membership {
         for member in self.members.values_mut() {
             if let Some(link) = member.link() {
                 todo.push(Action::Close(link.id, Cause::WeLeave));
-                member.stands(Standing::Apart, now);
+                member.parts(Standing::Apart, now);
             }
         }
     }
 
     fn gossip(&mut self, now: Duration, todo: &mut Vec<Action>) {
         let due = self.changed || now.saturating_sub(self.gossiped) >= GOSSIP_EVERY;
-        if !due || self.mode == Mode::Gone {
+        if !due || matches!(self.mode, Mode::Parting | Mode::Gone) {
             return;
         }
         self.changed = false;
@@ -517,21 +578,24 @@ impl Membership {
         all.find(|member| member.link().is_some_and(|link| link.id == id))
     }
 
-    /// Members that were only heard of or that left are not remembered for ever, nor where they were met.
+    /// Members without a link are not remembered for ever, unless a seed is to lead to them; nor is where they were met.
     fn forget(&mut self, now: Duration) {
-        self.members.retain(|_, member| {
-            let kept = match member.standing {
+        let (leads, seeds) = (&self.leads, &self.seeds);
+        let is_seed = |name: &NodeName| {
+            let mut addresses = seeds.iter().flat_map(|seed| &seed.addresses);
+            addresses.any(|at| matches!(leads.get(at), Some(Leads::To(there)) if there == name))
+        };
+        self.members.retain(|name, member| {
+            let recent = || now.saturating_sub(member.since) < REMEMBER;
+            match member.standing {
                 Standing::Linked(_) => true,
-                Standing::Apart => member.met || member.dial.is_some(),
-                Standing::Left => false,
-            };
-            kept || now.saturating_sub(member.since) < REMEMBER
+                Standing::Apart => member.dial.is_some() || recent() || is_seed(name),
+                Standing::Left => recent(),
+            }
         });
         let (members, seeds) = (&self.members, &self.seeds);
         self.leads.retain(|address, _| {
-            members
-                .values()
-                .any(|member| &member.info.address == address)
+            members.values().any(|member| member.is_sought_at(address))
                 || seeds.iter().any(|seed| seed.addresses.contains(address))
         });
     }
@@ -554,6 +618,8 @@ impl Member {
             since: now,
             trouble: None,
             met: false,
+            parted: Duration::ZERO,
+            elsewhere: None,
             retry: Retry::default(),
             dial: None,
         }

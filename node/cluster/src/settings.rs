@@ -17,6 +17,7 @@ fn wrong(message: String, hint: &str) -> ClusterError {
     ClusterError {
         message,
         hint: Some(hint.to_owned()),
+        of_settings: true,
     }
 }
 

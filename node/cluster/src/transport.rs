@@ -34,10 +34,9 @@ pub use tls::{COMMON_NAME, Tls, TlsError, never_tls};
 pub(crate) use cookie::{random_bytes, write_secret};
 pub(crate) use tls::{certificates, check};
 
-/// Asked before a connection is used: may this peer come in? The flag says whether this node dialled. Between the answer and
-/// the connection's arrival the other side may still vanish, so nothing may be reserved by asking.
-pub type Admit =
-    Arc<dyn Fn(NodeInfo, bool) -> BoxFuture<'static, Result<(), Refusal>> + Send + Sync>;
+/// Asked before a connection is used: may this peer come in? Between the answer and the connection's arrival the other
+/// side may still vanish, so nothing may be reserved by asking.
+pub type Admit = Arc<dyn Fn(NodeInfo) -> BoxFuture<'static, Result<(), Refusal>> + Send + Sync>;
 
 /// This side of every connection.
 pub struct Local {

@@ -19,7 +19,7 @@ pub(super) fn local(
     dial: Option<DialId>,
 ) -> Arc<Local> {
     let actor = actor.clone();
-    let admit: Admit = Arc::new(move |peer, _dialled| {
+    let admit: Admit = Arc::new(move |peer| {
         let actor = actor.clone();
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
@@ -57,7 +57,6 @@ pub(super) async fn reach(local: &Local, address: String) -> Result<Connection, 
         dial(local, *address).await.map_err(|error| DialFailure {
             veto: error.refusal().and_then(veto),
             text: error.to_string(),
-            by: None,
         })
     };
     let late = || plain(format!("{address} was not reached within {DIAL_TIMEOUT:?}"));
@@ -67,11 +66,7 @@ pub(super) async fn reach(local: &Local, address: String) -> Result<Connection, 
 }
 
 const fn plain(text: String) -> DialFailure {
-    DialFailure {
-        text,
-        veto: None,
-        by: None,
-    }
+    DialFailure { text, veto: None }
 }
 
 const fn veto(refusal: &Refusal) -> Option<Veto> {

@@ -27,6 +27,9 @@ const MAX_FRAME: u64 = 1024 * 1024;
 /// Connections that greeted and wait for the actor: more wait in their own tasks.
 const ESTABLISHED: usize = 16;
 
+/// How long the sessions and the port may take to stop: half of what the node waits for one of its parts.
+const CHILDREN_STOP: Duration = Duration::from_secs(1);
+
 /// Owns a node's links. Start it with [`Cluster::spawn`].
 #[derive(Debug)]
 pub(super) struct ClusterActor;
@@ -100,11 +103,15 @@ impl Actor for ClusterActor {
 
     async fn post_stop(
         &self,
-        _myself: ActorRef<ClusterMsg>,
+        myself: ActorRef<ClusterMsg>,
         state: &mut ClusterState,
     ) -> Result<(), ActorProcessingErr> {
         state.tasks.abort_all();
         close_all(&state.cluster.0);
+        // Children of an actor that ends are killed; sessions that are stopped before it end as sessions do.
+        myself
+            .stop_children_and_wait(None, Some(CHILDREN_STOP))
+            .await;
         Ok(())
     }
 }

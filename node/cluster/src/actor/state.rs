@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use amcp_protocol::NodeName;
 use ractor::ActorRef;
 use ractor_cluster::{ClusterBidiStream, NodeId, NodeServerMessage, NodeSessionMessage};
 use tokio::sync::oneshot;
@@ -45,6 +44,8 @@ pub(super) enum ClusterMsg {
     Said(LinkEvent),
     /// From the node: take nothing new.
     Drain,
+    /// From the node: it said good-bye.
+    Farewell,
     /// From the node. Answered when no link is left.
     Alone(oneshot::Sender<()>),
     /// From the node: close every link. Answered when it is done.
@@ -133,18 +134,10 @@ impl ClusterState {
             }
             ClusterMsg::Session(link, what) => self.session(link, what),
             ClusterMsg::Said(LinkEvent::Members(members)) => self.step(Event::Members(members)),
-            // What was said over a link that is gone is old.
-            ClusterMsg::Said(LinkEvent::Draining(link)) => {
-                if let Some(peer) = self.peer(link) {
-                    self.step(Event::Draining(peer));
-                }
-            }
-            ClusterMsg::Said(LinkEvent::Goodbye(link)) => {
-                if let Some(peer) = self.peer(link) {
-                    self.step(Event::Goodbye(peer));
-                }
-            }
+            ClusterMsg::Said(LinkEvent::Draining(link)) => self.step(Event::Draining(link)),
+            ClusterMsg::Said(LinkEvent::Goodbye(link)) => self.step(Event::Goodbye(link)),
             ClusterMsg::Drain => self.step(Event::Drain),
+            ClusterMsg::Farewell => self.step(Event::Farewell),
             ClusterMsg::Alone(reply) => self.alone.push(reply),
             ClusterMsg::Leave(reply) => {
                 self.step(Event::Leave);
@@ -170,11 +163,7 @@ impl ClusterState {
     fn tick(&mut self) {
         // First of all: what peers sent before a long sleep must not be begun.
         if self.cluster.0.links.ticked() {
-            let why = "this node slept so long that its peers gave it up";
-            let open: Vec<_> = self.cluster.0.open().keys().copied().collect();
-            for link in open {
-                self.step(Event::Closed(link, why.to_owned()));
-            }
+            self.step(Event::Overslept);
         }
         // Only so that the set does not keep the ended ones.
         while self.tasks.try_join_next().is_some() {}
@@ -244,12 +233,6 @@ impl ClusterState {
             peer,
             dial,
         });
-    }
-
-    /// Whose link it is, while it is used.
-    fn peer(&self, link: LinkId) -> Option<NodeName> {
-        let held = self.held.get(&link).filter(|held| held.given_up.is_none());
-        held.map(|held| held.info.peer.name.clone())
     }
 
     fn session(&mut self, link: LinkId, what: Session) {
@@ -345,7 +328,7 @@ impl ClusterState {
             Action::Gossip(members) => self.cluster.0.links.gossip(members),
             Action::Announce(peer, news) => {
                 match news {
-                    News::Joined => drop(self.cluster.0.joined.fetch_add(1, Relaxed)),
+                    News::Joined => self.cluster.0.joined.send_modify(|joined| *joined += 1),
                     News::Lost(Cause::Silent) => drop(self.cluster.0.evicted.fetch_add(1, Relaxed)),
                     News::Suspected
                     | News::Recovered

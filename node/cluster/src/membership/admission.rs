@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DialId, LinkId, Member, Membership, Mode, SETTLE};
+use super::{DialId, FENCE, LinkId, Member, Membership, Mode, SETTLE};
 use crate::info::NodeInfo;
 
 /// How long a dial of ours keeps the peer's out: longer than a greeting across the globe. A dial that takes longer may
@@ -16,7 +16,7 @@ pub enum Veto {
     Itself,
     /// The node that was met is about to leave.
     Leaving,
-    /// A later boot of that name is known, or another node has it.
+    /// A later boot of that name is linked, or was a moment ago; or another node has it.
     NameTaken,
     /// There is, or is about to be, a connection already.
     Duplicate,
@@ -28,8 +28,8 @@ impl std::fmt::Display for Veto {
             Self::Itself => "it is this node itself",
             Self::Leaving => "the node leaves",
             Self::NameTaken => {
-                "the name is taken by a node that started later; give each node a name of its own (--name), or wait an \
-                 hour where a machine's clock was set back"
+                "the name is taken by a node that started later; give each node a name of its own (--name), or wait half \
+                 a minute where a machine's clock was set back"
             }
             Self::Duplicate => "there is a link already",
         })
@@ -69,13 +69,21 @@ impl Membership {
             let same = peer.incarnation == self.incarnation;
             return Err(if same { Veto::Itself } else { Veto::NameTaken });
         }
-        if self.mode != Mode::In {
+        let member = self.members.get(&peer.name).filter(|member| member.met);
+        // Who drains still needs whom it works with.
+        let welcome = match self.mode {
+            Mode::In => true,
+            Mode::Draining => member.is_some(),
+            Mode::Parting | Mode::Gone => false,
+        };
+        if !welcome {
             return Err(Veto::Leaving);
         }
-        let Some(member) = self.members.get(&peer.name) else {
+        let Some(member) = member else {
             return Ok(None);
         };
-        if peer.incarnation < member.info.incarnation {
+        let fenced = member.link().is_some() || now.saturating_sub(member.parted) < FENCE;
+        if peer.incarnation < member.info.incarnation && fenced {
             return Err(Veto::NameTaken);
         }
         let Some(link) = member.link() else {

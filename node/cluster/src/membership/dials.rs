@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use amcp_protocol::NodeName;
 
-use super::{Action, DialFailure, DialId, Membership, Standing, Veto};
+use super::{Action, DialFailure, DialId, Member, Membership, Standing, Veto};
 use crate::settings::Seed;
 
 /// First wait before dialling again: a restarted process needs about that.
@@ -13,6 +13,9 @@ const WAIT: Duration = Duration::from_millis(200);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often a name whose nodes are all linked is looked up again: it may stand for more nodes by now.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How many members are dialled each tick: forty a second, each of them within half a minute even where all that can be
+/// remembered are out of reach, and no flood, whatever others say about members.
+const DIALS_A_TICK: usize = 8;
 /// How long the higher of two names waits for the lower one's dial.
 pub(super) const LET_THE_OTHER_DIAL: Duration = Duration::from_secs(1);
 /// How much longer the higher name waits after a link was lost, which both notice at once.
@@ -29,6 +32,10 @@ impl Retry {
     pub(super) const fn begin(&mut self, at: Duration) {
         self.tries = 0;
         self.at = at;
+    }
+
+    pub(super) const fn at(&self) -> Duration {
+        self.at
     }
 
     /// `chance` is in 0..1. Waits between half and all of a time that doubles.
@@ -93,7 +100,7 @@ impl SeedState {
 }
 
 impl Membership {
-    pub(super) fn look_and_dial(&mut self, now: Duration, todo: &mut Vec<Action>) {
+    pub(super) fn look(&mut self, now: Duration, todo: &mut Vec<Action>) {
         for index in 0..self.seeds.len() {
             let Some(seed) = self.seeds.get(index) else {
                 continue;
@@ -107,12 +114,20 @@ impl Membership {
                 todo.push(Action::Look(index));
             }
         }
-        let due = |member: &super::Member| {
+    }
+
+    /// Who has waited longest comes first.
+    pub(super) fn dial_members(&mut self, now: Duration, todo: &mut Vec<Action>) {
+        let wanted = |member: &&Member| self.mode == super::Mode::In || member.met;
+        let due = |member: &&Member| {
             member.standing == Standing::Apart && member.dial.is_none() && now >= member.retry.at
         };
-        let due = self.members.values().filter(|member| due(member));
-        let due: Vec<_> = due.map(|member| member.info.name.clone()).collect();
-        for name in due {
+        let due = self.members.values().filter(wanted).filter(due);
+        let mut due: Vec<_> = due
+            .map(|member| (member.retry.at, member.info.name.clone()))
+            .collect();
+        due.sort_unstable();
+        for (_, name) in due.into_iter().take(DIALS_A_TICK) {
             self.dial_member(now, &name, todo);
         }
     }
@@ -154,7 +169,8 @@ impl Membership {
         }
     }
 
-    /// Dials where it says that it is, or where it was met as a seed: the one may be reachable when the other is not.
+    /// Dials where it says that it is, where others say so, or where it was met as a seed: one may be reachable when the
+    /// others are not.
     fn dial_member(&mut self, now: Duration, name: &NodeName, todo: &mut Vec<Action>) {
         let chance = self.rng.f64();
         let to_it = |(_, leads): &(&String, &Leads)| **leads == Leads::To(name.clone());
@@ -162,8 +178,12 @@ impl Membership {
         let Some(member) = self.members.get_mut(name) else {
             return;
         };
-        let mut addresses = vec![member.info.address.clone()];
-        addresses.extend(met_at.filter(|address| *address != member.info.address));
+        let mut addresses: Vec<_> = member.elsewhere.iter().cloned().collect();
+        for address in std::iter::once(member.info.address.clone()).chain(met_at) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
         let turn = member.retry.tries as usize % addresses.len();
         let address = addresses.swap_remove(turn);
         member.retry.again(now, chance);
@@ -268,9 +288,6 @@ impl Membership {
     }
 
     pub(super) fn dial_failed(&mut self, id: DialId, failure: DialFailure) {
-        if let Some(by) = &failure.by {
-            self.learn(id, by);
-        }
         let Some(dial) = self.end_dial(id) else {
             return;
         };

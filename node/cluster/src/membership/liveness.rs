@@ -16,6 +16,7 @@ impl Membership {
     /// Suspects and evicts the silent, and gives up what does not become usable.
     ///
     /// After a late tick the silence that we slept through is forgiven: what was sent to us meanwhile still waits to be read.
+    /// Unless it is so late that every peer has given us up, and what we were to do is done elsewhere.
     pub(super) fn listen(
         &mut self,
         now: Duration,
@@ -25,6 +26,10 @@ impl Membership {
         let gap = now.saturating_sub(self.ticked.unwrap_or(now));
         let slept = if gap > LATE { gap } else { Duration::ZERO };
         self.ticked = Some(now);
+        if gap >= EVICT_AFTER {
+            self.overslept(now, todo);
+            return;
+        }
         let mut given_up = Vec::new();
         for member in self.members.values_mut() {
             let info = &member.info;

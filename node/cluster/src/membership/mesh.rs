@@ -58,8 +58,8 @@ struct Node {
     frozen: bool,
     /// Links that were connected and not closed, with whom.
     links: BTreeMap<LinkId, NodeInfo>,
-    /// The latest boot of each peer that was ever linked.
-    latest: BTreeMap<NodeName, u64>,
+    /// The last boot of each peer that was linked, and when it was.
+    last: BTreeMap<NodeName, (u64, Duration)>,
 }
 
 #[derive(Debug)]
@@ -110,14 +110,14 @@ fn boot(index: usize, incarnation: u64, randomness: u64) -> Node {
             name,
             incarnation,
             build: "0.1.0".into(),
-            address: format!("{index}:0"),
+            address: format!("{index}:3"),
             http: None,
             roles: vec![],
             domain: None,
         },
         frozen: false,
         links: BTreeMap::new(),
-        latest: BTreeMap::new(),
+        last: BTreeMap::new(),
     }
 }
 
@@ -180,11 +180,7 @@ impl Mesh {
 
     fn failed(&mut self, node: usize, dial: DialId, veto: Option<Veto>) {
         let text = "failed".into();
-        let failure = DialFailure {
-            text,
-            veto,
-            by: None,
-        };
+        let failure = DialFailure { text, veto };
         self.step(node, Event::DialFailed(dial, failure));
     }
 
@@ -270,7 +266,7 @@ impl Mesh {
             },
             Packet::Port if linked => self.step(node, Event::Ready(link)),
             Packet::Members(members) if linked => self.step(node, Event::Members(members)),
-            Packet::Goodbye if linked => self.step(node, Event::Goodbye(peer.name)),
+            Packet::Goodbye if linked => self.step(node, Event::Goodbye(link)),
             Packet::Fin => {
                 if let Some(dial) = self.wires[wire].dial.take_if(|_| side == 0) {
                     self.failed(node, dial, None);
@@ -308,19 +304,24 @@ impl Mesh {
             machine,
             links,
             info,
-            latest,
+            last,
             ..
         } = &mut self.nodes[node];
         let mut peers = BTreeSet::new();
         for peer in links.values() {
             assert!(peers.insert(&peer.name), "two links with {}", peer.name);
             assert_ne!(peer.name, info.name, "a link with itself");
-            let latest = latest.entry(peer.name.clone()).or_default();
+            let (boot, at) = last.entry(peer.name.clone()).or_default();
             assert!(
-                *latest <= peer.incarnation,
+                *boot <= peer.incarnation || self.now >= *at + FENCE,
                 "an earlier boot is alive again"
             );
-            *latest = peer.incarnation;
+            *boot = peer.incarnation;
+        }
+        for (name, (_, at)) in last {
+            if links.values().any(|peer| peer.name == *name) {
+                *at = self.now;
+            }
         }
         let known: BTreeSet<_> = machine
             .members()
@@ -337,7 +338,7 @@ impl Mesh {
     fn act(&mut self, node: usize, action: Action) {
         match action {
             Action::Look(0) => {
-                let both = Ok(vec!["0:0".into(), "0:2".into()]);
+                let both = Ok(vec!["0:3".into(), "0:2".into()]);
                 self.step(node, Event::Found(0, both));
             }
             Action::Look(seed) => self.step(node, Event::Found(seed, Ok(vec!["0:1".into()]))),
@@ -411,6 +412,7 @@ impl Mesh {
             Fault::LeaveAndReboot(node) => {
                 self.broadcast(node, &Packet::Goodbye);
                 self.step(node, Event::Drain);
+                self.step(node, Event::Farewell);
                 self.step(node, Event::Leave);
                 self.reboot(node, true);
             }

@@ -132,7 +132,7 @@ where
     let token_out = theirs.token;
     let peer = meeting.recognise(theirs.info)?;
     // Before the other side is asked: its yes may cost it a link with this node, which it takes for lost.
-    (meeting.local.admit)(peer.clone(), true)
+    (meeting.local.admit)(peer.clone())
         .await
         .map_err(Trouble::Refuses)?;
     let proof = transcript.proof(cookie, Side::Dialler);
@@ -176,7 +176,7 @@ where
         return Err(Trouble::Refuses(Refusal::WrongCookie));
     }
     (meeting.proven)();
-    (meeting.local.admit)(peer.clone(), false)
+    (meeting.local.admit)(peer.clone())
         .await
         .map_err(Trouble::Refuses)?;
     write(stream, &Greeting::Accept).await?;

@@ -44,7 +44,7 @@ fn local(text: &str) -> Local {
         },
         cookie: COOKIE.into(),
         tls: None,
-        admit: Arc::new(|_, _| Box::pin(async { Ok(()) })),
+        admit: Arc::new(|_| Box::pin(async { Ok(()) })),
     }
 }
 
@@ -324,17 +324,15 @@ async fn a_node_does_not_link_with_itself() {
 
 #[tokio::test]
 async fn both_sides_are_asked_for_admission() {
-    let no: fn(NodeInfo, bool) -> BoxFuture<'static, Result<(), Refusal>> = |peer, dialled| {
-        assert_eq!(peer.address, "127.0.0.1:7000");
-        let refusal = if dialled {
-            Refusal::Duplicate
-        } else {
-            Refusal::Leaving
-        };
-        Box::pin(async move { Err(refusal) })
+    let no = |refusal: Refusal| -> Admit {
+        Arc::new(move |peer: NodeInfo| {
+            assert_eq!(peer.address, "127.0.0.1:7000");
+            let refusal = refusal.clone();
+            Box::pin(async move { Err(refusal) })
+        })
     };
     let b = serve(Local {
-        admit: Arc::new(no),
+        admit: no(Refusal::Leaving),
         ..local("b")
     });
     let error = b.refuses(&local("a")).await;
@@ -351,7 +349,7 @@ async fn both_sides_are_asked_for_admission() {
     let c = serve(local("c"));
     let error = c
         .refuses(&Local {
-            admit: Arc::new(no),
+            admit: no(Refusal::Duplicate),
             ..local("a")
         })
         .await;
