@@ -101,6 +101,8 @@ pub(crate) struct Place {
     pub(crate) cluster: Cluster,
     /// Whether its links are encrypted and both ends prove who they are.
     pub(crate) secured: bool,
+    /// Whether it was told of others.
+    seeded: bool,
 }
 
 /// What became of a node that drained.
@@ -154,7 +156,6 @@ impl Mesh {
         let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
         // The listener serves before the agents are there.
         orchestrator.hold();
-        let seeded = joins.as_ref().is_some_and(|joins| !joins.seeds.is_empty());
         let http = address.and_then(|http| links::reached_at(config, http));
         let joins = joins.map(|joins| ClusterSettings { http, ..joins });
         let place = Place::take(joins, &registry, &orchestrator).await?;
@@ -197,10 +198,15 @@ impl Mesh {
             opening: None,
         };
         mesh.settle().await?;
-        let cluster = mesh.place.as_ref().map(|place| place.cluster.clone());
-        let (orchestrator, registry) = (mesh.orchestrator.clone(), mesh.registry.clone());
-        mesh.opening = opening::begin(orchestrator, registry, cluster.filter(|_| seeded));
+        mesh.opening = mesh.open();
         Ok(mesh)
+    }
+
+    /// Takes requests as soon as it knows who can do what.
+    fn open(&self) -> Option<AbortOnDropHandle<()>> {
+        let seeded = self.place.as_ref().filter(|place| place.seeded);
+        let others = seeded.map(|place| place.cluster.clone());
+        opening::begin(self.orchestrator.clone(), self.registry.clone(), others)
     }
 
     async fn settle(&self) -> Result<(), Trouble> {
@@ -296,6 +302,7 @@ impl Place {
             return Ok(None);
         };
         let (name, secured) = (settings.name.clone(), settings.tls.is_some());
+        let seeded = !settings.seeds.is_empty();
         let desk = peers::OwnRequests {
             node: name.clone(),
             orchestrator: orchestrator.clone(),
@@ -305,6 +312,7 @@ impl Place {
             name,
             cluster,
             secured,
+            seeded,
         }))
     }
 

@@ -428,6 +428,24 @@ async fn a_crashed_request_and_a_killed_orchestrator_answer_exactly_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_starts_takes_requests_once_it_is_opened() {
+    let mesh = Mesh::with("starting", Settings::default()).await;
+    let asks = || UserRequest::new(plan(&[task("t1", json!({}))]));
+    mesh.handle.hold();
+    let refused = [
+        mesh.handle.ask(asks(), None).unwrap_err(),
+        mesh.handle.plan(asks()).await.unwrap_err(),
+    ];
+    for failure in refused {
+        assert_eq!(failure.code, ErrorCode::NotReady);
+        assert!(failure.retry_after_ms.is_some());
+    }
+    mesh.handle.open();
+    let ticket = mesh.handle.ask(asks(), None).unwrap();
+    assert_eq!(ticket.answer().await.state, AnswerState::Completed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn past_the_limit_requests_are_refused_and_later_taken_again() {
     let settings = Settings {
         max_requests: 2,

@@ -68,6 +68,25 @@ async fn what_does_not_fit_together_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn links_that_are_not_safe_or_cannot_be_made_safe_are_refused_as_misconfigured() {
+    let sandbox = Sandbox::new();
+    let cookie = sandbox.path().join("cookie");
+    std::fs::write(&cookie, "00112233445566778899aabbccddeeff").unwrap();
+    for (args, said) in [
+        (&["--cluster", "0.0.0.0:0"][..], "there is no TLS"),
+        (
+            &["--cluster-certs", "nowhere", "--cluster", "127.0.0.1:0"],
+            "nowhere",
+        ),
+    ] {
+        let common = ["node", "--http", "127.0.0.1:0", "--cookie-file", "cookie"];
+        let ran = sandbox.run(&[&common[..], args].concat()).await;
+        assert_eq!(ran.code, 2, "{args:?}: {ran:?}");
+        assert!(ran.stderr.contains(said), "{args:?}: {ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn each_cookie_is_another() {
     let sandbox = Sandbox::new();
     let mut cookies = BTreeSet::new();
