@@ -39,7 +39,8 @@ pub(crate) struct Waiter<L> {
 #[derive(Debug)]
 enum Seen<L> {
     Running(Running<L>),
-    Done(Arc<[u8]>),
+    /// Its response, and whose confirmation that it has come is awaited.
+    Done(Arc<[u8]>, Vec<(u64, u64)>),
 }
 
 #[derive(Debug)]
@@ -143,7 +144,7 @@ impl<L> Inbox<L> {
                     running.waiters.push(waiter);
                     Admitted::Joined
                 }
-                Seen::Done(response) => Admitted::Known(waiter, Arc::clone(response)),
+                Seen::Done(response, _) => Admitted::Known(waiter, Arc::clone(response)),
             },
         }
     }
@@ -173,17 +174,16 @@ impl<L> Inbox<L> {
         let Seen::Running(running) = seen.remove() else {
             return Vec::new();
         };
-        for waiter in &running.waiters {
-            self.waiters.remove(&(waiter.token, waiter.id));
-            if response.is_some() {
-                self.unsettled
-                    .insert((waiter.token, waiter.id), name.key.clone());
-            }
+        let told: Vec<_> = running.waiters.iter().map(|w| (w.token, w.id)).collect();
+        for waiter in &told {
+            self.waiters.remove(waiter);
         }
         if let Some(response) = response {
+            let keys = told.iter().map(|waiter| (*waiter, name.key.clone()));
+            self.unsettled.extend(keys);
             self.bytes += response.len();
             self.kept.push_back((now, name.key.clone()));
-            self.tasks.insert(name.key, Seen::Done(response));
+            self.tasks.insert(name.key, Seen::Done(response, told));
             self.forget_old(now);
         }
         running.waiters
@@ -197,7 +197,7 @@ impl<L> Inbox<L> {
         self.forget(&key);
         // Results are settled about in the order in which they ended.
         while let Some((_, key)) = self.kept.front()
-            && !matches!(self.tasks.get(key), Some(Seen::Done(_)))
+            && !matches!(self.tasks.get(key), Some(Seen::Done(..)))
         {
             self.kept.pop_front();
         }
@@ -262,8 +262,11 @@ impl<L> Inbox<L> {
     }
 
     fn forget(&mut self, key: &Key) {
-        if let Some(Seen::Done(response)) = self.tasks.get(key) {
+        if let Some(Seen::Done(response, told)) = self.tasks.get(key) {
             self.bytes -= response.len();
+            for waiter in told {
+                self.unsettled.remove(waiter);
+            }
             self.tasks.remove(key);
         }
     }
@@ -410,6 +413,7 @@ mod tests {
         }
         assert!(inbox.bytes <= MOST_BYTES);
         assert_eq!(inbox.kept.len(), 4);
+        assert_eq!(inbox.unsettled.len(), 4, "a peer that confirms nothing");
         assert_eq!(inbox.tasks.len(), 4);
     }
 }
