@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use amcp_cluster::AllowList;
-use amcp_orchestrator::Domain;
+use amcp_planner::Domain;
 use amcp_protocol::NodeName;
 use lists::{HostPort, Roles, Seeds, Words};
 use value::{HttpUrl, LlmKind, LogFormat, Secret, SettingValue};

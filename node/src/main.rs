@@ -1,58 +1,9 @@
-//! The `amcp` binary: parse, validate, trace, start, await a signal, drain.
+//! The `amcp` binary: the node's command line on an allocator of its own.
 
 /// Messages are allocated on one thread and freed on another, which glibc serialises (ADR-0007).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-mod cli;
-mod client;
-mod commands;
-mod config;
-mod live;
-mod output;
-mod root;
-mod show;
-mod trace;
-
-use std::process::ExitCode;
-
-use clap::Parser;
-
-use crate::cli::{Cli, Command};
-use crate::config::layers;
-
-fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let exit = run(cli).unwrap_or_else(|trouble| {
-        output::report(&trouble);
-        trouble.exit()
-    });
-    ExitCode::from(exit)
-}
-
-fn run(cli: Cli) -> Result<u8, output::Trouble> {
-    let loaded = layers::load(&cli.inputs())?;
-    trace::start(&loaded.config, &cli.command)?;
-    if let Command::Config { what } = &cli.command {
-        return commands::config::run(&loaded, what);
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("amcp")
-        .build()?;
-    let exit = runtime.block_on(async {
-        match cli.command {
-            Command::Ask(args) => commands::ask::run(&loaded, args).await,
-            Command::Plan(args) => commands::plan::run(&loaded, args).await,
-            Command::Agents(args) => commands::agents::run(&loaded, args).await,
-            Command::Doctor { json } => commands::doctor::run(&loaded, json).await,
-            Command::Node(_) => commands::node::run(&loaded).await,
-            Command::Cluster(args) => commands::cluster::run(&loaded, args).await,
-            Command::Demo(args) => commands::demo::run(&loaded, args).await,
-            Command::Config { .. } => unreachable!("served above, without a runtime"),
-        }
-    });
-    // A blocking call that nobody waits for any more must not keep the process.
-    runtime.shutdown_background();
-    exit
+fn main() -> std::process::ExitCode {
+    amcp::main()
 }

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use amcp_cluster::{Cluster, ClusterSettings, Role};
 use amcp_gateway::{GatewayState, Limits, Peers, router};
-use amcp_orchestrator::llm::{Guarded, SharedLlm};
 use amcp_orchestrator::{Drained, OrchestratorHandle};
+use amcp_planner::client::{Guarded, SharedLlm};
 use amcp_protocol::{AgentId, ErrorCode, Failure, NodeName};
 use amcp_registry::{EventBus, RegistryHandle, Restart, RestartPolicy};
 use amcp_specialists::{Leftover, SupervisorHandle};

@@ -10,9 +10,9 @@ use amcp_protocol::{
 };
 use serde_json::{Value, json};
 
-use crate::domain;
 use crate::handle::OrchestratorHandle;
 use crate::record::Ticket;
+use amcp_planner::domain;
 
 /// What is delegated, and within which bounds.
 #[derive(Debug, Clone)]

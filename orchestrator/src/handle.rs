@@ -19,11 +19,11 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::actor::{Orchestrator, OrchestratorMsg};
-use crate::domain::{self, Domain};
-use crate::planner::SharedPlanner;
 use crate::planning;
 use crate::record::{ProgressFeed, RequestRecord, RequestView, Ticket};
 use crate::shared::{Counts, Shared};
+use amcp_planner::SharedPlanner;
+use amcp_planner::domain::{self, Domain};
 
 /// What an orchestrator is run with.
 #[derive(Debug, Clone)]

@@ -20,11 +20,11 @@ use serde_json::Value;
 use tokio::task::AbortHandle;
 use tokio_util::sync::DropGuard;
 
-use crate::planner::plain::compose_plainly;
-use crate::planner::{ComposeInput, Composed, Feedback, Planned, PlanningError};
 use crate::planning::{self, Begun, Call};
 use crate::record::{Phase, RequestRecord};
 use crate::shared::{Clock, Shared};
+use amcp_planner::plain::compose_plainly;
+use amcp_planner::{ComposeInput, Composed, Feedback, Planned, PlanningError};
 use dispatch::Sent;
 
 /// What a request's actor understands.

@@ -22,11 +22,11 @@ use tokio::time::Instant;
 
 use crate::SOURCE;
 use crate::actor::OrchestratorMsg;
-use crate::domain::{self, Domain};
 use crate::handle::Settings;
-use crate::planner::{PlanningInput, SharedPlanner};
 use crate::planning::PlannerMsg;
 use crate::record::RequestRecord;
+use amcp_planner::domain::{self, Domain};
+use amcp_planner::{PlanningInput, SharedPlanner};
 
 /// Most bytes of results, estimated as JSON, that answered requests keep: some times that in memory.
 const RETAINED_BYTES: usize = 128 * 1024 * 1024;

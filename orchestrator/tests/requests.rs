@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use amcp_orchestrator::planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_orchestrator::{Delegation, OrchestratorHandle, Settings};
 use amcp_plan::{NoFill, Rules, compile};
+use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{
     AgentCard, AgentId, AnswerState, CallReport, Capability, ErrorCode, Failure, Grant, Lineage,

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use amcp_orchestrator::planner::SharedPlanner;
 use amcp_orchestrator::{OrchestratorHandle, Settings};
+use amcp_planner::SharedPlanner;
 use amcp_protocol::{Answer, UserRequest};
 use amcp_registry::{EventBus, RegistryHandle};
 use amcp_specialists::supervisor::{ChildSpec, SupervisorConfig, SupervisorHandle};

@@ -11,7 +11,7 @@ use amcp_tests::process::{Node, Sandbox};
 use yaml_rust2::{Yaml, YamlLoader};
 
 fn deploy() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../node/deploy"))
 }
 
 #[tokio::test]

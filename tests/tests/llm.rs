@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use amcp_orchestrator::llm::{
+use amcp_planner::client::{
     ApiKey, BreakerSettings, ChatReply, ChatRequest, ChatTurn, GuardSettings, Guarded, LlmClient,
     LlmSettings, Provider, parse_ollama_url, parse_openai_url, probe,
 };
@@ -324,7 +324,7 @@ async fn the_doctor_names_the_first_thing_that_is_wrong() {
         let server = FakeOllama::start().await;
         let settings = settings(provider, &server.url());
         server.script([Reply::text(good), Reply::text("Hello!")]);
-        let seen = |checks: Vec<amcp_orchestrator::llm::Check>| -> Vec<(String, bool)> {
+        let seen = |checks: Vec<amcp_planner::client::Check>| -> Vec<(String, bool)> {
             checks.into_iter().map(|c| (c.name, c.ok)).collect()
         };
         let named = |oks: &[bool]| -> Vec<(String, bool)> {

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amcp_orchestrator::llm::{LlmSettings, Provider, parse_ollama_url};
-use amcp_orchestrator::planner::llm::{LlmPlanner, WithFallback};
-use amcp_orchestrator::{
+use amcp_plan::{Catalogue, Plan, PlanLimits};
+use amcp_planner::client::{LlmSettings, Provider, parse_ollama_url};
+use amcp_planner::llm::{LlmPlanner, WithFallback};
+use amcp_planner::{
     ComposeInput, Composed, Feedback, Planned, Planner, PlanningError, PlanningInput,
 };
-use amcp_plan::{Catalogue, Plan, PlanLimits};
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{
     Capability, CapabilityName, Consumes, Contract, ErrorCode, Example, Failure, Produces, TaskId,

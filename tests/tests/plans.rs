@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amcp_orchestrator::planner::embedded::EmbeddedPlanner;
-use amcp_orchestrator::planner::{Planner, PlanningInput};
 use amcp_plan::{Catalogue, PlanLimits};
+use amcp_planner::embedded::EmbeddedPlanner;
+use amcp_planner::{Planner, PlanningInput};
 use amcp_specialists::builtin::{Settings, all};
 use serde_json::Value;
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_orchestrator::Settings;
-use amcp_orchestrator::llm::{LlmSettings, OllamaClient, Provider};
-use amcp_orchestrator::planner::llm::LlmPlanner;
+use amcp_planner::client::{LlmSettings, OllamaClient, Provider};
+use amcp_planner::llm::LlmPlanner;
 use amcp_protocol::{AnswerState, ErrorCode, TaskState, UserRequest};
 use amcp_specialists::supervisor::ChildSpec;
 use amcp_specialists::{

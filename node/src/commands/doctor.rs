@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use amcp_gateway::codes;
-use amcp_orchestrator::llm::{Check, probe};
+use amcp_planner::client::{Check, probe};
 use amcp_protocol::{ErrorCode, Failure, RequestId};
 use amcp_specialists::{Context, Task, builtin};
 use serde_json::json;

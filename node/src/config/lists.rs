@@ -3,7 +3,7 @@
 //! Does not read files and resolves no name; that a setting fits the others is judged where they are used.
 
 use amcp_cluster::{AllowList, ClusterError, Role, Seed};
-use amcp_orchestrator::{Domain, DomainError};
+use amcp_planner::{Domain, DomainError};
 use amcp_protocol::NodeName;
 
 use super::value::SettingValue;

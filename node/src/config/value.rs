@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use amcp_orchestrator::llm::parse_ollama_url;
+use amcp_planner::client::parse_ollama_url;
 
 /// A type that a setting can have. `show` writes what `parse` reads.
 pub(crate) trait SettingValue: Sized {

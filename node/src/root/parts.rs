@@ -6,15 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use amcp_cluster::Cluster;
-use amcp_orchestrator::llm::{
+use amcp_orchestrator::{OrchestratorHandle, Settings};
+use amcp_plan::PlanLimits;
+use amcp_planner::SharedPlanner;
+use amcp_planner::client::{
     ApiKey, GuardSettings, Guarded, LlmSettings, Provider, SharedLlm, parse_ollama_url,
     parse_openai_url,
 };
-use amcp_orchestrator::planner::SharedPlanner;
-use amcp_orchestrator::planner::embedded::{EmbeddedPlanner, QueryFill, ranked};
-use amcp_orchestrator::planner::llm::{LlmPlanner, WithFallback};
-use amcp_orchestrator::{OrchestratorHandle, Settings};
-use amcp_plan::PlanLimits;
+use amcp_planner::embedded::{EmbeddedPlanner, QueryFill, ranked};
+use amcp_planner::llm::{LlmPlanner, WithFallback};
 use amcp_registry::{RegistryHandle, Restart, RestartPolicy};
 use amcp_specialists::{ChildSpec as AgentSpec, SupervisorConfig, builtin};
 use ractor::{Actor, ActorCell};
@@ -37,7 +37,7 @@ pub(crate) fn llm_settings(config: &Config) -> Result<Option<LlmSettings>, Troub
             Trouble::usage("no model is chosen for the LLM").hint("name one with --model")
         })
     };
-    let unusable = |error: amcp_orchestrator::llm::UrlError| Trouble::usage(error.to_string());
+    let unusable = |error: amcp_planner::client::UrlError| Trouble::usage(error.to_string());
     let (provider, url) = match config.llm {
         LlmKind::Embedded => return Ok(None),
         LlmKind::Ollama => {
@@ -288,7 +288,7 @@ pub(super) fn http_part(http: Arc<Http>) -> ChildSpec {
 mod tests {
     use std::time::Duration;
 
-    use amcp_orchestrator::llm::{ChatReply, ChatRequest, LlmClient};
+    use amcp_planner::client::{ChatReply, ChatRequest, LlmClient};
     use amcp_protocol::llm::PortFuture;
     use amcp_protocol::{ErrorCode, Failure};
 

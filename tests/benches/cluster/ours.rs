@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_cluster::{AllowList, Cluster, ClusterSettings, Desk, Role, Seed};
-use amcp_orchestrator::{
-    OrchestratorHandle, Planned, Planner, PlanningError, PlanningInput, Settings,
-};
+use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::{NoFill, Plan, Rules, compile};
+use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{
     AgentCard, AnswerState, Capability, Contract, Failure, NodeName, RequestId, UserRequest,

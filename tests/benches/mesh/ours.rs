@@ -7,10 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use amcp_orchestrator::{
-    OrchestratorHandle, Planned, Planner, PlanningError, PlanningInput, Settings,
-};
+use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::Plan;
+use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{AgentCard, AnswerState, Capability, ErrorCode, Failure, UserRequest};
 use amcp_registry::{EventBus, RegistryHandle};

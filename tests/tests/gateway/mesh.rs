@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amcp_gateway::{GatewayState, Limits, Peers, router, serve};
-use amcp_orchestrator::{
-    OrchestratorHandle, Planned, Planner, PlanningError, PlanningInput, Settings,
-};
+use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::{Plan, PlanTask};
+use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{ErrorCode, TaskId};
 use amcp_registry::{EventBus, RegistryHandle};

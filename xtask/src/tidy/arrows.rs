@@ -12,12 +12,19 @@ use crate::shell::Problem;
 const ARROWS: &[(&str, &[&str])] = &[
     ("amcp-protocol", &[]),
     ("amcp-plan", &["amcp-protocol"]),
+    // Knows no actor and no registry: the catalogue that it plans with is an argument.
+    ("amcp-planner", &["amcp-protocol", "amcp-plan"]),
     ("amcp-registry", &["amcp-protocol"]),
     ("amcp-specialists", &["amcp-protocol", "amcp-registry"]),
     // Not on specialists: agents are found at run time.
     (
         "amcp-orchestrator",
-        &["amcp-protocol", "amcp-plan", "amcp-registry"],
+        &[
+            "amcp-protocol",
+            "amcp-plan",
+            "amcp-planner",
+            "amcp-registry",
+        ],
     ),
     (
         "amcp-gateway",
@@ -36,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "amcp-cluster",
             "amcp-protocol",
             "amcp-plan",
+            "amcp-planner",
             "amcp-registry",
             "amcp-orchestrator",
             "amcp-gateway",
@@ -48,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "amcp-cluster",
             "amcp-protocol",
             "amcp-plan",
+            "amcp-planner",
             "amcp-registry",
             "amcp-orchestrator",
             "amcp-gateway",
@@ -58,8 +67,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Packages whose dependencies hold no runtime, no actor and no socket.
-pub(super) const PURE: &[&str] = &["amcp-protocol", "amcp-plan"];
+/// What a package may not reach through any dependency: pure ones hold no runtime, no actor and no socket; planners
+/// call model servers, but know no actor.
+pub(super) const BARRED: &[(&str, &[&str])] = &[
+    ("amcp-protocol", IMPURE),
+    ("amcp-plan", IMPURE),
+    ("amcp-planner", &["ractor", "ractor_cluster"]),
+];
 
 const IMPURE: &[&str] = &[
     "tokio",
@@ -121,8 +135,8 @@ pub(super) fn check(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<Proble
     problems
 }
 
-/// Judges what `cargo tree --prefix none --format {p}` lists for a pure package.
-pub(super) fn check_pure(package: &str, tree: &str) -> Vec<Problem> {
+/// Judges what `cargo tree --prefix none --format {p}` lists for a package that may not reach some others.
+pub(super) fn check_barred(package: &str, barred: &[&str], tree: &str) -> Vec<Problem> {
     let names: BTreeSet<&str> = tree
         .lines()
         .filter_map(|line| line.split_whitespace().next())
@@ -130,15 +144,15 @@ pub(super) fn check_pure(package: &str, tree: &str) -> Vec<Problem> {
     if !names.contains(package) {
         return vec![Problem::new(
             format!("cargo tree says nothing about {package}"),
-            "bring PURE in xtask/src/tidy/arrows.rs up to date",
+            "bring BARRED in xtask/src/tidy/arrows.rs up to date",
         )];
     }
-    IMPURE
+    barred
         .iter()
         .filter(|name| names.contains(*name))
         .map(|name| {
             Problem::new(
-                format!("{package} is pure, but {name} is among its dependencies"),
+                format!("{package} may not reach {name}, which is among its dependencies"),
                 format!("`cargo tree -p {package} -e normal -i {name}` says who brings it"),
             )
         })
@@ -209,17 +223,17 @@ mod tests {
     #[test]
     fn a_runtime_beneath_a_pure_package_is_found_and_its_namesakes_are_not() {
         let clean = "amcp-plan v0.1.0 (/x)\nserde v1.0.0\ntokio-like v1.0.0\n";
-        assert_eq!(check_pure("amcp-plan", clean), []);
+        assert_eq!(check_barred("amcp-plan", IMPURE, clean), []);
         let dirty = format!("{clean}tokio v1.4.0\nractor v0.16.5 (*)\n");
         assert_eq!(
-            errors(check_pure("amcp-plan", &dirty)),
+            errors(check_barred("amcp-plan", IMPURE, &dirty)),
             [
-                "amcp-plan is pure, but tokio is among its dependencies",
-                "amcp-plan is pure, but ractor is among its dependencies",
+                "amcp-plan may not reach tokio, which is among its dependencies",
+                "amcp-plan may not reach ractor, which is among its dependencies",
             ]
         );
         assert_eq!(
-            errors(check_pure("amcp-plan", "")),
+            errors(check_barred("amcp-plan", IMPURE, "")),
             ["cargo tree says nothing about amcp-plan"]
         );
     }

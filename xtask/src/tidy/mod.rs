@@ -12,11 +12,11 @@ use crate::shell::{self, Problem, cargo, output, root};
 
 pub(crate) fn run() -> Result<(), Problem> {
     let mut problems = arrows::check(&arrows::packages(&shell::metadata()?));
-    for package in arrows::PURE {
+    for (package, barred) in arrows::BARRED {
         let mut tree = cargo();
         tree.args(["tree", "--package", package, "--edges", "normal"])
             .args(["--prefix", "none", "--format", "{p}", "--target", "all"]);
-        problems.extend(arrows::check_pure(package, &output(tree)?));
+        problems.extend(arrows::check_barred(package, barred, &output(tree)?));
     }
     for path in files(root(), &["rs"])? {
         problems.extend(sources::check(&name(&path), &read(&path)?));

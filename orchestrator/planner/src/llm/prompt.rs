@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use serde_json::{Value, json};
 
 use super::quote::{marked, on_one_line, shortened};
-use crate::planner::Feedback;
+use crate::Feedback;
 
 /// A result in a second round's prompt: enough to see what is there.
 const RESULT_BYTES: usize = 600;

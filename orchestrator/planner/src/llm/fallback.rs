@@ -8,8 +8,8 @@ use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{ErrorCode, Failure};
 use tokio::time::Instant;
 
-use crate::llm::is_llm_failure;
-use crate::planner::{
+use crate::client::is_llm_failure;
+use crate::{
     ComposeInput, Composed, Planned, Planner, PlanningError, PlanningInput, SharedPlanner,
 };
 
@@ -119,7 +119,7 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
-    use crate::planner::Feedback;
+    use crate::Feedback;
 
     struct NoLlm;
 

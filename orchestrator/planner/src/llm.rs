@@ -51,7 +51,7 @@ pub struct LlmPlanner {
 }
 
 impl LlmPlanner {
-    /// Plans with this model; give a [guarded](crate::llm::Guarded) one.
+    /// Plans with this model; give a [guarded](crate::client::Guarded) one.
     #[must_use]
     pub fn new(llm: SharedLlm) -> Self {
         Self {

@@ -1,7 +1,10 @@
-//! The port to planners: from a query to a compiled plan, and from results to an answer's text.
+//! The planners behind one port: from a query to a compiled plan, and from results to an answer's text.
 //!
-//! Outside of the request machine, which only sees what came of it. A planner never dispatches anything.
+//! Outside of the request machine, which only sees what came of it. A planner dispatches nothing, knows no actor and no
+//! registry: the catalogue that it plans with is an argument.
 
+pub mod client;
+pub mod domain;
 pub mod embedded;
 pub mod llm;
 pub mod plain;
@@ -13,6 +16,8 @@ use amcp_plan::{Catalogue, Plan, PlanLimits};
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{CapabilityName, Failure, ProposedPlan, TaskId, TaskReport};
 use jiff::civil::Date;
+
+pub use domain::{Domain, DomainError};
 
 /// What a planner is asked.
 #[derive(Debug, Clone)]

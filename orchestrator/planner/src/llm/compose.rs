@@ -7,7 +7,7 @@ use amcp_protocol::{ErrorCode, Failure};
 use serde_json::{Value, json};
 
 use super::quote::{marked, on_one_line, shortened};
-use crate::planner::ComposeInput;
+use crate::ComposeInput;
 
 /// About a page.
 const ANSWER_TOKENS: u32 = 1_024;

@@ -1,6 +1,6 @@
 //! Which capabilities an orchestrator plans with, and how it shows itself to the others.
 //!
-//! Pure: it asks nobody. Does not work on what others delegate; [`crate::delegate`] does.
+//! Pure: it asks nobody. Does not work on what others delegate; the orchestrator does.
 
 use std::fmt;
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use serde_json::json;
 /// What every orchestrator's own capability begins with.
 const KIND: &str = "orchestrate.";
 /// The domain of an orchestrator that has none.
-pub(crate) const ANY: &str = "any";
+pub const ANY: &str = "any";
 /// Most capabilities that a card names: it is read by models, which pay for each word.
 const DESCRIBED: usize = 24;
 /// Most words that it is found by: as many as some ten capabilities of the usual sort have.
@@ -54,7 +54,7 @@ impl Domain {
 }
 
 /// Whether an orchestrator may plan with a capability. One without a domain sees everything and delegates nothing.
-pub(crate) fn holds(domain: Option<&Domain>, capability: &str) -> bool {
+pub fn holds(domain: Option<&Domain>, capability: &str) -> bool {
     match domain {
         Some(domain) => domain.holds(capability),
         None => !capability.starts_with(KIND),
@@ -131,13 +131,13 @@ impl From<Domain> for String {
 }
 
 /// The name of what an orchestrator of this domain offers.
-pub(crate) fn offered(domain: Option<&Domain>) -> String {
+pub fn offered(domain: Option<&Domain>) -> String {
     format!("{KIND}{}", domain.map_or(ANY, Domain::name))
 }
 
 /// What an orchestrator offers to others; nothing while it can do nothing itself. Only the description and the keywords
 /// follow its catalogue: the contract is the same on every node of the domain.
-pub(crate) fn capability(domain: Option<&Domain>, catalogue: &Catalogue) -> Option<Capability> {
+pub fn capability(domain: Option<&Domain>, catalogue: &Catalogue) -> Option<Capability> {
     let own: Vec<&Capability> = catalogue
         .iter()
         .map(|contract| &contract.capability)
