@@ -65,7 +65,7 @@ impl Recorded {
 pub(crate) struct RequestRecord {
     pub(crate) id: RequestId,
     pub(crate) request: Arc<UserRequest>,
-    accepted: Instant,
+    pub(crate) accepted: Instant,
     state: Mutex<State>,
     /// Anything was recorded.
     changed: Notify,

@@ -1,7 +1,7 @@
 //! The [`RequestActor`]: one request's machine, its timers and its tasks under way.
 //!
 //! Decides nothing: it feeds what happens to the machine and carries out what the machine says. It lives from acceptance
-//! to the final response and is never restarted.
+//! to the final response and is never restarted. Dropped before that, it cancels what it has sent.
 
 mod dispatch;
 
@@ -30,6 +30,8 @@ use dispatch::Sent;
 /// What a request's actor understands.
 #[derive(Debug)]
 pub(crate) enum RequestMsg {
+    /// From itself, in its own task: begin. What came before, such as a cancel, is served before.
+    Begin,
     /// From the planner's actor: a round ended.
     Planned {
         round: u32,
@@ -62,6 +64,8 @@ pub(crate) struct RequestState {
     shared: Arc<Shared>,
     record: Arc<RequestRecord>,
     machine: Machine,
+    /// What the machine wants done to begin with.
+    first: Vec<Action>,
     clock: Clock,
     phase: Phase,
     /// What there was to plan with when the request was accepted.
@@ -84,22 +88,23 @@ impl Actor for RequestActor {
     type State = RequestState;
     type Arguments = (Arc<Shared>, Arc<RequestRecord>);
 
+    /// Runs in the orchestrator's task, which begins all requests: only the state is built here.
     async fn pre_start(
         &self,
-        myself: ActorRef<RequestMsg>,
+        _myself: ActorRef<RequestMsg>,
         (shared, record): Self::Arguments,
     ) -> Result<RequestState, ActorProcessingErr> {
-        let request = record.request.clone();
-        let (machine, actions) = Machine::start(policy(&shared, &record));
-        let mut state = RequestState {
+        let request = &record.request;
+        let (machine, first) = Machine::start(policy(&shared, &record));
+        Ok(RequestState {
             catalogue: shared.catalogue(),
             grant: Arc::new(Grant {
                 user: request.user.clone(),
                 roles: request.roles.clone(),
             }),
-            lineage: shared.lineage(&request),
+            lineage: shared.lineage(request),
             budget: (request.lineage.depth > 0).then(|| CallBudget::new(request.lineage.calls)),
-            clock: Clock::start(),
+            clock: Clock::since(record.accepted),
             phase: Phase::Planning,
             timers: Vec::with_capacity(8),
             armed: None,
@@ -108,13 +113,19 @@ impl Actor for RequestActor {
             shared,
             record,
             machine,
-        };
+            first,
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<RequestMsg>,
+        state: &mut RequestState,
+    ) -> Result<(), ActorProcessingErr> {
         state.shared.user_request_event(&state.record);
-        state.report(Progress::Accepted {
-            query: request.query.clone(),
-        });
-        state.carry_out(&myself, actions);
-        Ok(state)
+        let query = state.record.request.query.clone();
+        state.report(Progress::Accepted { query });
+        Ok(myself.cast(RequestMsg::Begin)?)
     }
 
     async fn handle(
@@ -137,20 +148,13 @@ impl Actor for RequestActor {
                 return Ok(());
             }
         }
+        if let RequestMsg::Begin = message {
+            state.begin(&myself);
+            return Ok(());
+        }
         match event_of(message) {
             Some(event) => state.feed(&myself, event),
             None => state.timers_due(&myself),
-        }
-        Ok(())
-    }
-
-    async fn post_stop(
-        &self,
-        _myself: ActorRef<RequestMsg>,
-        state: &mut RequestState,
-    ) -> Result<(), ActorProcessingErr> {
-        if let Some((_, sleep)) = state.armed.take() {
-            sleep.abort();
         }
         Ok(())
     }
@@ -180,7 +184,7 @@ fn is_given_up(outcome: &Result<Value, Failure>) -> bool {
         .is_err_and(|failure| failure.code == ErrorCode::Cancelled)
 }
 
-/// What a message tells the machine; nothing for a timer, whose name is in the state.
+/// What a message tells the machine; nothing where the state knows more than the message.
 fn event_of(message: RequestMsg) -> Option<Event> {
     match message {
         RequestMsg::Planned { round, result } => Some(planned(round, result)),
@@ -198,7 +202,7 @@ fn event_of(message: RequestMsg) -> Option<Event> {
         }),
         RequestMsg::Cancel => Some(Event::CancelRequested),
         RequestMsg::CutOff(failure) => Some(Event::CutOff(failure)),
-        RequestMsg::TimerDue => None,
+        RequestMsg::Begin | RequestMsg::TimerDue => None,
     }
 }
 
@@ -268,7 +272,35 @@ fn composed(result: Result<Composed, Failure>) -> Event {
     }
 }
 
+impl Drop for RequestState {
+    /// Nothing is left after the final response. An actor that was killed, or has panicked, has tasks at agents.
+    fn drop(&mut self) {
+        for sent in self.sent.drain(..) {
+            sent.cancel();
+        }
+        if let Some((_, sleep)) = self.armed.take() {
+            sleep.abort();
+        }
+    }
+}
+
 impl RequestState {
+    fn begin(&mut self, myself: &ActorRef<RequestMsg>) {
+        let mut first = std::mem::take(&mut self.first);
+        first.retain(|action| {
+            if let Action::SetTimer { key, at } = action {
+                self.timers.push((*key, *at));
+                return false;
+            }
+            true
+        });
+        // Time runs since acceptance: after a long wait for a processor the deadline may have passed before anything is planned.
+        self.timers_due(myself);
+        if !self.machine.is_done() {
+            self.carry_out(myself, first);
+        }
+    }
+
     fn feed(&mut self, myself: &ActorRef<RequestMsg>, event: Event) {
         let actions = self.machine.step(self.clock.now(), event);
         self.carry_out(myself, actions);

@@ -445,8 +445,8 @@ impl Counters {
 pub(crate) struct Clock(Instant);
 
 impl Clock {
-    pub(crate) fn start() -> Self {
-        Self(Instant::now())
+    pub(crate) const fn since(start: Instant) -> Self {
+        Self(start)
     }
 
     pub(crate) fn now(self) -> Duration {

@@ -43,6 +43,11 @@ impl Sent {
     pub(super) fn is(&self, task: usize, attempt: u32) -> bool {
         self.task == task && self.key.attempt == attempt
     }
+
+    /// Tells the agent that nobody wants the result any more.
+    pub(super) fn cancel(self) {
+        self.port.cancel(self.key);
+    }
 }
 
 impl RequestState {
@@ -152,8 +157,7 @@ impl RequestState {
 
     pub(super) fn abandon(&mut self, task: usize, attempt: u32) {
         if let Some(at) = self.sent.iter().position(|sent| sent.is(task, attempt)) {
-            let Sent { key, port, .. } = self.sent.swap_remove(at);
-            port.cancel(key);
+            self.sent.swap_remove(at).cancel();
         }
     }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod begin;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,7 +20,8 @@ use amcp_registry::{AgentMsg, AnswerPort, EventBus, Registration, RegistryHandle
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use serde_json::{Value, json};
 
-/// Plans what the query says: it is the plan's JSON. `panic` panics, `hang` never answers, `down` fails.
+/// Plans what the query says: it is the plan's JSON. `panic` panics, `hang` never answers, `down` fails, `block` keeps its
+/// thread until [`begin::Blocked`] is dropped.
 struct Told;
 
 static ENDED: AtomicUsize = AtomicUsize::new(0);
@@ -47,6 +50,10 @@ impl Planner for Told {
             };
             match input.query.as_str() {
                 "panic" => panic!("as told"),
+                "block" => {
+                    begin::block();
+                    Err(failed(Failure::internal("it was blocked")))
+                }
                 "hang" => {
                     let _ended = Ended;
                     std::future::pending().await
@@ -78,7 +85,7 @@ impl Planner for Told {
 }
 
 /// An agent that does what the params say, at once: `{"fail": code}`, `{"drop": true}`, `{"hold": true}` (until asked for
-/// `release`), `{"panic_once": true}`; otherwise it echoes them.
+/// `release`), `{"panic_once": true}`, `{"deadline": true}` (says what is left); otherwise it echoes them.
 struct Worker {
     id: AgentId,
     held: Arc<AtomicUsize>,
@@ -119,6 +126,8 @@ impl Actor for Worker {
                 } else if params.get("hold").is_some() {
                     held.push((task, port));
                     self.held.fetch_add(1, Ordering::SeqCst);
+                } else if params.get("deadline").is_some() {
+                    port.answer(answer(&task, Ok(json!({"ms": task.deadline_ms}))));
                 } else if params.get("drop").is_none() {
                     port.answer(answer(&task, Ok(params)));
                 }
