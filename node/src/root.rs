@@ -23,7 +23,7 @@ use amcp_gateway::{GatewayState, Limits, Peers, router};
 use amcp_orchestrator::{Drained, OrchestratorHandle};
 use amcp_planner::client::{Guarded, SharedLlm};
 use amcp_protocol::{AgentId, ErrorCode, Failure, NodeName};
-use amcp_registry::{EventBus, RegistryHandle, Restart, RestartPolicy};
+use amcp_registry::{EventBus, RegistryHandle, RestartPolicy};
 use amcp_specialists::{Leftover, SupervisorHandle};
 use ractor::{Actor, ActorRef};
 use tokio::sync::watch;
@@ -62,20 +62,16 @@ pub(crate) enum Purpose {
     Serve,
 }
 
-/// Every agent is killed far more often than a fault that restarting does not cure would end it, and is wanted back
-/// before a request gives up on it.
-const UNDER_FAULTS: RestartPolicy = RestartPolicy {
-    restart: Restart::Permanent,
-    restart_intensity: 10_000,
-    restart_period: Duration::from_secs(10),
-    backoff: Duration::from_millis(20),
-    backoff_max: Duration::from_millis(50),
-};
-
 impl Purpose {
     fn restarts(self) -> RestartPolicy {
         match self {
-            Self::WorkUnderFaults => UNDER_FAULTS,
+            // Every agent is killed far more often than a fault that restarting does not cure would end it, and is wanted
+            // back before a request gives up on it.
+            Self::WorkUnderFaults => RestartPolicy {
+                restart_intensity: 10_000,
+                backoff_max: Duration::from_millis(50),
+                ..RestartPolicy::default()
+            },
             Self::Look | Self::Work | Self::Serve => RestartPolicy::default(),
         }
     }

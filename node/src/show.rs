@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use amcp_orchestrator::PlanView;
 use amcp_protocol::{AgentId, CallReport, PlannedTaskView, Progress, TaskId, TaskState};
-use amcp_registry::AgentState;
+use amcp_registry::AgentStatus;
 use serde_json::Value;
 
 use crate::output::{Style, printable};
@@ -211,9 +211,13 @@ pub(crate) const fn task_state(state: TaskState) -> &'static str {
     }
 }
 
-/// How an agent fares, as its JSON says it.
-pub(crate) fn agent_state(state: AgentState) -> String {
-    word(&state)
+/// How an agent fares, as its JSON says it; of one that cools down also for how much longer.
+pub(crate) fn agent_state(agent: &AgentStatus, now_unix_ms: i64) -> String {
+    let state = word(&agent.state);
+    match agent.again_at_unix_ms {
+        Some(at) => format!("{state}, {} s left", (at - now_unix_ms).max(0) / 1_000),
+        None => state,
+    }
 }
 
 /// A state as JSON writes it.

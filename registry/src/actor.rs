@@ -49,6 +49,8 @@ pub enum RegistryMsg {
     Deregister(AgentId, RpcReplyPort<bool>),
     /// From a supervisor or an agent's shell: how the agent fares. Not answered.
     Report(AgentId, AgentState),
+    /// From a supervisor: the agent cools down until this time, in milliseconds since 1970. Not answered.
+    Cools(AgentId, i64),
     /// From the link to another node: what changed there. Not answered.
     Roster(Box<RosterChange>),
     /// From itself: show readers what changed.
@@ -185,6 +187,16 @@ impl RegistryHandle {
         }
     }
 
+    /// Says that an agent failed too often and is started again after this time.
+    pub fn report_cooling(&self, agent: &AgentId, after: Duration) {
+        if let Some(actor) = self.0.actor.borrow().as_ref() {
+            let again_at =
+                unix_ms().saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+            // Lost as in `report`.
+            let _ = actor.send_message(RegistryMsg::Cools(agent.clone(), again_at));
+        }
+    }
+
     /// Waits until the directory fulfils a condition, and returns it.
     pub async fn wait_for(&self, mut condition: impl FnMut(&Agents) -> bool) -> Arc<Agents> {
         let mut changes = self.0.changed.subscribe();
@@ -286,6 +298,10 @@ impl Actor for RegistryActor {
                 true
             }
             RegistryMsg::Report(agent, fares) => state.directory.report(&agent, fares, now),
+            RegistryMsg::Cools(agent, again_at) => {
+                state.directory.cools(&agent, again_at, now);
+                true
+            }
             RegistryMsg::Forget => state.directory.forget(now),
             RegistryMsg::Publish => {
                 state.publish();

@@ -19,12 +19,14 @@ pub enum AgentState {
     Restarting,
     /// It is there, and is given nothing.
     Quarantined,
-    /// It failed too often and is not started again.
+    /// It can never be started: its card is refused.
     GivenUp,
     /// It ends what it has and takes nothing new.
     Draining,
     /// It went away.
     Left,
+    /// It failed too often: it is left alone for a while before it is started again.
+    Cooling,
 }
 
 /// What an agent has to do and has done, shared by those who count: whoever dispatches counts `in_flight`, the agent's
@@ -153,6 +155,7 @@ impl<P> Entry<P> {
                 .map(|c| c.name.clone())
                 .collect(),
             state: self.state,
+            again_at_unix_ms: None,
             in_flight: load.in_flight.load(Relaxed),
             queued: load.queued.load(Relaxed),
             restarts: load.restarts.load(Relaxed),
@@ -197,6 +200,9 @@ pub struct AgentStatus {
     pub capabilities: Vec<CapabilityName>,
     /// How it fares.
     pub state: AgentState,
+    /// When an agent that cools down is started again, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_at_unix_ms: Option<i64>,
     /// Tasks sent to it and not answered yet.
     pub in_flight: u32,
     /// Tasks waiting in its hands.
@@ -217,6 +223,7 @@ impl AgentStatus {
             node: None,
             capabilities: Vec::new(),
             state,
+            again_at_unix_ms: None,
             in_flight: 0,
             queued: 0,
             restarts: 0,

@@ -72,6 +72,8 @@ pub struct Directory<P> {
     offers: BTreeMap<CapabilityName, Arc<Offer<P>>>,
     /// Agents of this node that somebody reported on before they ever registered.
     unseen: BTreeMap<AgentId, AgentState>,
+    /// When agents of this node that cool down are started again, in milliseconds since 1970: for people.
+    cooling: BTreeMap<AgentId, i64>,
     /// Agents of other nodes that are in somebody's way, until there is room for them.
     refused: BTreeMap<NodeName, BTreeMap<AgentId, Arc<Entry<P>>>>,
     /// Whom a node that gives a full account has not named yet.
@@ -97,6 +99,7 @@ impl<P> Default for Directory<P> {
             agents: BTreeMap::new(),
             offers: BTreeMap::new(),
             unseen: BTreeMap::new(),
+            cooling: BTreeMap::new(),
             refused: BTreeMap::new(),
             unnamed: BTreeMap::new(),
             room: false,
@@ -159,10 +162,8 @@ impl<P> Directory<P> {
     /// All agents as `amcp agents` shows them, by id.
     #[must_use]
     pub fn agents(&self) -> Vec<AgentStatus> {
-        let seen = self.agents.values().map(|entry| entry.status());
-        let unseen = self.unseen.iter();
-        let unseen = unseen.map(|(agent, &state)| AgentStatus::unseen(agent, state));
-        let mut all: Vec<_> = seen.chain(unseen).collect();
+        let all = self.agents.keys().chain(self.unseen.keys());
+        let mut all: Vec<_> = all.filter_map(|agent| self.status(agent)).collect();
         all.sort_by(|a, b| a.agent.cmp(&b.agent));
         all
     }
@@ -179,7 +180,9 @@ impl<P> Directory<P> {
     pub fn status(&self, agent: &AgentId) -> Option<AgentStatus> {
         let unseen = || Some(AgentStatus::unseen(agent, *self.unseen.get(agent)?));
         let seen = self.agents.get(agent).map(|entry| entry.status());
-        seen.or_else(unseen)
+        let mut status = seen.or_else(unseen)?;
+        status.again_at_unix_ms = self.cooling.get(agent).copied();
+        Some(status)
     }
 }
 
@@ -225,6 +228,7 @@ impl<P: Clone + PartialEq> Directory<P> {
             self.offer(contract, entry.node.is_none());
         }
         self.unseen.remove(entry.id());
+        self.cooling.remove(entry.id());
         self.changes.push(Change::Joined(Arc::clone(&entry)));
         self.put(entry, now);
         Ok(())
@@ -306,7 +310,8 @@ impl<P: Clone + PartialEq> Directory<P> {
             told @ (AgentState::Restarting
             | AgentState::GivenUp
             | AgentState::Draining
-            | AgentState::Left) => told,
+            | AgentState::Left
+            | AgentState::Cooling) => told,
         };
         let gone = Arc::new(entry.changed(state, Some(now)));
         self.changes.push(Change::Left(Arc::clone(&gone)));
@@ -317,6 +322,7 @@ impl<P: Clone + PartialEq> Directory<P> {
 
     /// Somebody says how an agent of this node fares. Says whether that is news; one that is gone cannot be ready.
     pub fn report(&mut self, agent: &AgentId, state: AgentState, now: Duration) -> bool {
+        self.cooling.remove(agent);
         let known = self.agents.get(agent).cloned();
         if let Some(theirs) = known.as_ref().filter(|entry| entry.node.is_some()) {
             if theirs.is_present() {
@@ -334,6 +340,15 @@ impl<P: Clone + PartialEq> Directory<P> {
         self.fares(&entry, state, now)
     }
 
+    /// The supervisor of an agent of this node says that it cools down, and when it is started again, in milliseconds since
+    /// 1970.
+    pub fn cools(&mut self, agent: &AgentId, again_at_unix_ms: i64, now: Duration) {
+        self.report(agent, AgentState::Cooling, now);
+        if self.state(agent) == Some(AgentState::Cooling) {
+            self.cooling.insert(agent.clone(), again_at_unix_ms);
+        }
+    }
+
     fn fares(&mut self, entry: &Entry<P>, state: AgentState, now: Duration) -> bool {
         if entry.state == state || (state == AgentState::Ready && !entry.is_present()) {
             return false;
@@ -342,15 +357,17 @@ impl<P: Clone + PartialEq> Directory<P> {
         true
     }
 
-    /// Forgets what has been gone for longer than [`GRACE`], except agents of this node that were given up: somebody should
-    /// look at those. Says whether there was any.
+    /// Forgets what has been gone for longer than [`GRACE`], except agents of this node that were given up or cool down:
+    /// somebody should look at those. Says whether there was any.
     pub fn forget(&mut self, now: Duration) -> bool {
         let old = |since: Option<Duration>| since.is_some_and(|t| now.saturating_sub(t) > GRACE);
         let before = self.agents.len() + self.offers.len();
-        let given_up =
-            |entry: &Entry<P>| entry.node.is_none() && entry.state == AgentState::GivenUp;
+        let stays = |entry: &Entry<P>| {
+            let state = entry.state;
+            entry.node.is_none() && matches!(state, AgentState::GivenUp | AgentState::Cooling)
+        };
         self.agents
-            .retain(|_, entry| !old(entry.gone_at) || given_up(entry));
+            .retain(|_, entry| !old(entry.gone_at) || stays(entry));
         self.offers.retain(|_, offer| !old(offer.vacant_since));
         self.agents.len() + self.offers.len() < before
     }

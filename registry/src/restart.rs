@@ -43,7 +43,7 @@ impl Exit {
 pub struct RestartPolicy {
     /// When it is started again at all.
     pub restart: Restart,
-    /// At most this many restarts within the period; one more and it is given up.
+    /// At most this many restarts within the period; one more and it cools down.
     pub restart_intensity: u32,
     /// The period that `restart_intensity` counts in.
     pub restart_period: Duration,
@@ -51,6 +51,11 @@ pub struct RestartPolicy {
     pub backoff: Duration,
     /// The longest wait.
     pub backoff_max: Duration,
+    /// How long a child that ended too often is left alone; each further time twice as long, until it has run for as long
+    /// as it was left alone.
+    pub cool_down: Duration,
+    /// The longest that it is left alone.
+    pub cool_down_max: Duration,
 }
 
 impl Default for RestartPolicy {
@@ -64,6 +69,10 @@ impl Default for RestartPolicy {
             backoff: Duration::from_millis(20),
             // Half of the directory's grace period: plans still compile when the agent comes back.
             backoff_max: Duration::from_secs(30),
+            // Five periods: what made it fail (a burst of poison tasks, an upstream that is away) may be over by then.
+            cool_down: Duration::from_secs(50),
+            // As long as the quarantine remembers what killed it.
+            cool_down_max: Duration::from_secs(600),
         }
     }
 }
@@ -76,8 +85,12 @@ pub enum Decision {
         /// How long to wait.
         after: Duration,
     },
-    /// It ended too often: do not start it again, and say so.
-    GiveUp,
+    /// It ended too often. Leave it alone for this time and then start it again, or end with it: which of the two is the
+    /// supervisor's strategy.
+    CoolDown {
+        /// How long to leave it alone.
+        after: Duration,
+    },
     /// It may stay ended.
     Leave,
 }
@@ -87,6 +100,9 @@ pub enum Decision {
 pub struct RestartBudget {
     policy: RestartPolicy,
     recent: VecDeque<Duration>,
+    /// How often it cooled down without having run well since, and when and how long it did last.
+    cool_downs: u32,
+    cooled: Option<(Duration, Duration)>,
 }
 
 impl RestartBudget {
@@ -96,6 +112,8 @@ impl RestartBudget {
         Self {
             policy,
             recent: VecDeque::new(),
+            cool_downs: 0,
+            cooled: None,
         }
     }
 
@@ -110,25 +128,43 @@ impl RestartBudget {
         if !again {
             return Decision::Leave;
         }
-        let period = self.policy.restart_period;
+        let RestartPolicy {
+            restart_intensity,
+            restart_period,
+            backoff,
+            backoff_max,
+            ..
+        } = self.policy;
         self.recent
-            .retain(|&then| now.saturating_sub(then) < period);
+            .retain(|&then| now.saturating_sub(then) < restart_period);
         let before = u32::try_from(self.recent.len()).unwrap_or(u32::MAX);
-        if before >= self.policy.restart_intensity {
-            return Decision::GiveUp;
+        if before >= restart_intensity {
+            return self.cool_down(now, random);
         }
         self.recent.push_back(now);
-        let longest = self
-            .policy
-            .backoff
-            .saturating_mul(1 << before.min(31))
-            .min(self.policy.backoff_max);
-        let half = longest / 2;
-        let jitter = half.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64);
-        Decision::Restart {
-            after: half + jitter,
-        }
+        let after = wait(backoff, before, backoff_max, random);
+        Decision::Restart { after }
     }
+
+    fn cool_down(&mut self, now: Duration, random: u64) -> Decision {
+        // It was away for one such time; what it ran after that is on its credit.
+        let ran_well = |(then, long): (Duration, Duration)| now.saturating_sub(then) >= long * 2;
+        if self.cooled.is_some_and(ran_well) {
+            self.cool_downs = 0;
+        }
+        let (first, longest) = (self.policy.cool_down, self.policy.cool_down_max);
+        let after = wait(first, self.cool_downs, longest, random);
+        self.cool_downs = self.cool_downs.saturating_add(1);
+        self.cooled = Some((now, after));
+        Decision::CoolDown { after }
+    }
+}
+
+/// How long to wait for the nth time: twice as long each time, up to a bound, half of it at random.
+fn wait(first: Duration, before: u32, longest: Duration, random: u64) -> Duration {
+    let whole = first.saturating_mul(1 << before.min(31)).min(longest);
+    let half = whole / 2;
+    half + half.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
 }
 
 #[cfg(test)]
@@ -176,14 +212,37 @@ mod tests {
     }
 
     #[test]
-    fn each_restart_waits_twice_as_long_and_the_sixth_is_refused() {
+    fn each_restart_waits_twice_as_long_and_after_the_fifth_it_cools_down() {
         let mut budget = budget(Restart::Permanent);
         let decisions: Vec<_> = (0..6)
             .map(|i| budget.decide(Exit::Abnormal, ms(i), 0))
             .collect();
         let waits = [10, 20, 40, 80, 160].map(|wait| Decision::Restart { after: ms(wait) });
         assert_eq!(decisions[..5], waits);
-        assert_eq!(decisions[5], Decision::GiveUp);
+        assert_eq!(decisions[5], Decision::CoolDown { after: ms(25_000) });
+    }
+
+    /// Ends again and again until it cools down; says for how many seconds.
+    fn cools(budget: &mut RestartBudget, now: Duration) -> u64 {
+        for _ in 0..6 {
+            if let Decision::CoolDown { after } = budget.decide(Exit::Abnormal, now, 0) {
+                return after.as_secs();
+            }
+        }
+        panic!("it does not cool down")
+    }
+
+    #[test]
+    fn a_child_that_does_not_recover_cools_down_for_longer_and_one_that_did_begins_anew() {
+        let mut budget = budget(Restart::Permanent);
+        let (mut now, mut times) = (ms(0), Vec::new());
+        for _ in 0..6 {
+            times.push(cools(&mut budget, now));
+            now += Duration::from_secs(times[times.len() - 1] + 11);
+        }
+        assert_eq!(times, [25, 50, 100, 200, 300, 300], "up to a bound");
+        let well = Duration::from_secs(300);
+        assert_eq!(cools(&mut budget, now + well), 25);
     }
 
     #[test]
@@ -197,12 +256,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn invariant_intensity_and_longest_wait_hold(
-            gaps in prop::collection::vec((0..4_000_u64, any::<u64>()), 1..60),
+        fn invariant_intensity_and_longest_waits_hold_and_nothing_is_left_for_good(
+            gaps in prop::collection::vec((0..4_000_u64, any::<u64>()), 1..80),
         ) {
             let mut budget = budget(Restart::Permanent);
             let policy = budget.policy;
-            let (mut now, mut restarts) = (ms(0), Vec::new());
+            let (mut now, mut restarts, mut cooled) = (ms(0), Vec::new(), (ms(0), ms(0)));
             for (gap, random) in gaps {
                 now += ms(gap);
                 match budget.decide(Exit::Abnormal, now, random) {
@@ -210,7 +269,14 @@ mod tests {
                         prop_assert!(after >= policy.backoff / 2 && after <= policy.backoff_max);
                         restarts.push(now);
                     }
-                    Decision::GiveUp => (),
+                    Decision::CoolDown { after } => {
+                        prop_assert!(after >= policy.cool_down / 2 && after <= policy.cool_down_max);
+                        // Of two waits that double, the first may be random to the full and the second not at all.
+                        let ran_well = now - cooled.0 >= cooled.1;
+                        prop_assert!(after >= cooled.1 || ran_well, "{cooled:?}, then {after:?}");
+                        now += after;
+                        cooled = (now, after.min(policy.cool_down_max / 2));
+                    }
                     Decision::Leave => prop_assert!(false, "a permanent child was left"),
                 }
                 let recent = restarts.iter().filter(|&&t| now - t < policy.restart_period).count();

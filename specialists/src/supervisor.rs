@@ -79,19 +79,14 @@ pub struct SupervisorConfig {
     pub registry: RegistryHandle,
     /// Who is kept alive; ids are distinct.
     pub children: Vec<ChildSpec>,
-    /// Whether the supervisor itself fails when it gives a child up.
-    pub escalate: bool,
 }
 
 impl SupervisorConfig {
-    /// One for one, without escalation: what one specialist cannot do need not cost the others.
+    /// One for one: what one specialist cannot do need not cost the others. One that fails too often cools down and is
+    /// started again.
     #[must_use]
     pub const fn new(registry: RegistryHandle, children: Vec<ChildSpec>) -> Self {
-        Self {
-            registry,
-            children,
-            escalate: false,
-        }
+        Self { registry, children }
     }
 
     /// Starts the supervisor, linked to `parent`. It returns at once; [`SupervisorHandle::settled`] waits for the agents.
@@ -138,13 +133,13 @@ impl SupervisorHandle {
         self.actor.get_cell()
     }
 
-    /// Waits until every agent is ready or was given up.
+    /// Waits until every agent is ready, cools down or was given up.
     pub async fn settled(&self) {
         // Who was seen to be settled is not looked at again at each of thousands of changes; whoever fails meanwhile is.
         let mut waited_for = 0;
         let settled = |directory: &Agents, agent: &AgentId| {
-            let state = directory.state(agent);
-            matches!(state, Some(AgentState::Ready | AgentState::GivenUp))
+            use AgentState::{Cooling, GivenUp, Ready};
+            matches!(directory.state(agent), Some(Ready | Cooling | GivenUp))
         };
         self.registry
             .wait_for(|directory| {

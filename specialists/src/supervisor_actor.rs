@@ -271,7 +271,17 @@ impl SupervisorState {
                 report(registry, agent, child, AgentState::Left);
                 Ok(())
             }
-            Decision::GiveUp => self.give_up(agent, reason),
+            Decision::CoolDown { after } => {
+                tracing::error!(%agent, %reason, ?after, "an agent ended too often and cools down");
+                if is_ours(registry, agent, child) {
+                    registry.report_cooling(agent, after);
+                }
+                let message = SupervisorMsg::Start(agent.clone());
+                child.phase = Phase::Waiting {
+                    _timer: send_later(myself, after, message),
+                };
+                Ok(())
+            }
         }
     }
 
@@ -283,9 +293,6 @@ impl SupervisorState {
             report(registry, agent, child, AgentState::GivenUp);
         }
         self.finish_drain_if_over();
-        if self.config.escalate {
-            return Err(format!("agent '{agent}' was given up: {reason}").into());
-        }
         Ok(())
     }
 
@@ -354,12 +361,16 @@ impl SupervisorState {
 
 /// Says how a child fares, unless its id belongs to somebody else's agent.
 fn report(registry: &RegistryHandle, agent: &AgentId, child: &Child, state: AgentState) {
+    if is_ours(registry, agent, child) {
+        registry.report(agent, state);
+    }
+}
+
+fn is_ours(registry: &RegistryHandle, agent: &AgentId, child: &Child) -> bool {
     let directory = registry.load();
     let theirs =
         |entry: &Entry<AgentPort>| entry.is_present() && !Arc::ptr_eq(&entry.load, &child.load);
-    if !directory.agent(agent).is_some_and(|entry| theirs(entry)) {
-        registry.report(agent, state);
-    }
+    !directory.agent(agent).is_some_and(|entry| theirs(entry))
 }
 
 fn tell_to_drain(actor: &ActorCell) {

@@ -3,6 +3,7 @@
 //! Changes nothing.
 
 use amcp_registry::AgentStatus;
+use amcp_registry::bus::unix_ms;
 use serde::{Deserialize, Serialize};
 
 use crate::cli;
@@ -41,11 +42,12 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Agents) -> Result<u8, Troubl
 
 /// One row for each capability of each agent, by capability. Nodes are shown where there are several.
 fn rows(agents: &[AgentStatus]) -> Vec<Vec<String>> {
+    let now = unix_ms();
     let several = agents.iter().any(|agent| agent.node.is_some());
     let mut rows: Vec<Vec<String>> = agents
         .iter()
         .flat_map(|agent| {
-            let state = show::agent_state(agent.state);
+            let state = show::agent_state(agent, now);
             let node = agent.node.as_ref().map_or("here", |node| node.as_str());
             let capabilities: Vec<String> = match agent.capabilities.as_slice() {
                 [] => vec!["–".to_owned()],
@@ -88,6 +90,7 @@ mod tests {
             node: node.map(|node| node.parse().unwrap()),
             capabilities: vec!["math.eval".parse().unwrap()],
             state: AgentState::Ready,
+            again_at_unix_ms: None,
             in_flight: 0,
             queued: 0,
             restarts: 0,
@@ -96,7 +99,13 @@ mod tests {
         };
         let alone = rows(&[agent("math-1", None)]);
         assert_eq!(alone[0].len(), 5);
-        assert_eq!(alone[1][..2], ["math.eval", "math-1"]);
+        assert_eq!(alone[1][..3], ["math.eval", "math-1", "ready"]);
+        let cooling = AgentStatus {
+            state: AgentState::Cooling,
+            again_at_unix_ms: Some(0),
+            ..agent("math-1", None)
+        };
+        assert_eq!(rows(&[cooling])[1][2], "cooling, 0 s left");
         let among = rows(&[agent("math-1@b", Some("b")), agent("math-1@a", None)]);
         assert_eq!(among[0][2], "NODE");
         assert_eq!(among[1][1..3], ["math-1@a", "here"]);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use amcp_gateway::codes;
 use amcp_orchestrator::Counts;
 use amcp_protocol::{AnswerState, ErrorCode, Progress, UserRequest};
+use amcp_registry::bus::unix_ms;
 use amcp_registry::{AgentState, AgentStatus};
 use futures_util::{StreamExt, stream};
 
@@ -298,7 +299,7 @@ fn fared(mesh: &Mesh) -> String {
     for agent in mesh.registry.directory().agents() {
         rows.push(vec![
             agent.agent.to_string(),
-            show::agent_state(agent.state),
+            show::agent_state(&agent, unix_ms()),
             agent.restarts.to_string(),
             agent.done.to_string(),
         ]);

@@ -203,7 +203,8 @@ impl RootState {
                 myself.send_after(after, move || RootMsg::Restart(index));
             }
             Decision::Leave => {}
-            Decision::GiveUp => {
+            // A node without one of its parts only looks alive; whoever runs it starts another process.
+            Decision::CoolDown { .. } => {
                 let reason = format!("{} ended too often", child.spec.name);
                 tracing::error!(%reason, "the node gives up");
                 self.fate.send_replace(Some(reason));

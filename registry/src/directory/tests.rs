@@ -195,6 +195,31 @@ fn an_agent_that_never_came_up_is_listed_all_the_same() {
 }
 
 #[test]
+fn an_agent_that_cools_down_takes_nothing_and_is_listed_with_its_time() {
+    let mut directory = directory(&["one"]);
+    for agent in ["one", "broken"] {
+        directory.cools(&id(agent), 1_000, NOW);
+    }
+    directory.leave(&id("one"), 1, NOW);
+    assert!(directory.choose(&name("a.x"), &[], 0).is_none());
+    directory.forget(GRACE * 10);
+    for status in directory.agents() {
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(
+            (&json["state"], &json["again_at_unix_ms"]),
+            (&"cooling".into(), &1_000.into()),
+            "{}",
+            status.agent
+        );
+    }
+    directory.report(&id("broken"), AgentState::Left, NOW);
+    let again = Registration::new(card("one", &["a.x"]), 2, 2_u64);
+    directory.register(again, NOW).unwrap();
+    let times = directory.agents().into_iter().map(|a| a.again_at_unix_ms);
+    assert_eq!(times.collect::<Vec<_>>(), [None, None]);
+}
+
+#[test]
 fn work_goes_to_the_less_loaded_of_two() {
     let directory = directory(&["one", "two", "three"]);
     let guards: Vec<InFlight> = directory
@@ -352,6 +377,7 @@ impl ReferenceStateMachine for Model {
             AgentState::GivenUp,
             AgentState::Draining,
             AgentState::Left,
+            AgentState::Cooling,
         ];
         prop_oneof![
             4 => (0..4_u8, some(), 0..2_u8, 0..4_u64).prop_map(|(a, c, v, i)| Step::Register(a, c, v, i)),
@@ -405,9 +431,9 @@ impl ReferenceStateMachine for Model {
                 model.now += seconds;
                 let now = model.now;
                 let old = |t: Option<u64>| t.is_some_and(|t| now - t > GRACE.as_secs());
-                model
-                    .agents
-                    .retain(|_, a| !old(a.gone_at) || a.state == AgentState::GivenUp);
+                model.agents.retain(|_, a| {
+                    !old(a.gone_at) || matches!(a.state, AgentState::GivenUp | AgentState::Cooling)
+                });
                 model.known.retain(|_, (_, vacant)| !old(*vacant));
             }
             Step::Choose(..) | Step::Answer(_) => (),

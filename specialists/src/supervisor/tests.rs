@@ -531,42 +531,46 @@ async fn the_same_attempt_is_not_made_twice_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_that_ends_too_often_is_given_up() {
+async fn two_poison_tasks_cost_the_agent_for_a_while_and_not_for_good() {
     let mesh = mesh(|spec| spec).await;
-    for times in 1..=5 {
-        mesh.supervisor.kill(&agent()).await;
-        mesh.restarted(times).await;
+    for death in 1..=6 {
+        let mut poison = request(&format!("t{death}"), "panic");
+        poison.params["n"] = json!(death % 2);
+        let failure = mesh.ask(poison).await.unwrap();
+        assert_eq!(failure.code, ErrorCode::AgentPanicked);
+        if death < 6 {
+            mesh.restarted(death).await;
+        }
     }
-    mesh.supervisor.kill(&agent()).await;
-    mesh.until(AgentState::GivenUp).await;
-    assert!(!mesh.supervisor.kill(&agent()).await);
-    assert_eq!(mesh.status().restarts, 5);
-    assert_eq!(mesh.supervisor.cell().get_status(), ActorStatus::Running);
+    mesh.until(AgentState::Cooling).await;
+    let cooling = mesh.status();
+    assert!(cooling.again_at_unix_ms.is_some());
+    assert_eq!(cooling.restarts, 5);
+    assert!(!mesh.supervisor.kill(&agent()).await, "it is not running");
+    let capability = request("t", "").capability;
+    assert!(mesh.registry.load().choose(&capability, &[], 0).is_none());
+
+    let since = tokio::time::Instant::now();
+    mesh.restarted(6).await;
+    let policy = RestartPolicy::default();
+    assert!(since.elapsed() >= policy.cool_down / 2 && since.elapsed() <= policy.cool_down);
+    assert_eq!(mesh.ask(request("t7", "echo")).await, None);
+    assert_eq!(mesh.status().again_at_unix_ms, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_supervisor_that_escalates_fails_with_the_agent_it_gives_up() {
-    let world = Arc::new(World::default());
-    let registry = registry();
-    registry.spawn(None).await.unwrap();
-    let never = RestartPolicy {
+async fn a_drain_does_not_wait_for_who_cools_down() {
+    let policy = RestartPolicy {
         restart_intensity: 0,
         ..RestartPolicy::default()
     };
-    let children = vec![
-        probe("probe-1", &world).policy(never),
-        probe("probe-2", &world),
-    ];
-    let config = SupervisorConfig {
-        escalate: true,
-        ..SupervisorConfig::new(registry.clone(), children)
-    };
-    let supervisor = config.start(None).await.unwrap();
-    soon(supervisor.settled()).await;
-    supervisor.kill(&agent()).await;
-    supervisor.cell().wait(None).await.unwrap();
-    let gone = |agents: &Agents| agents.entries().all(|entry| !entry.is_present());
-    until(&registry, gone).await;
+    let mesh = mesh(|spec| spec.policy(policy)).await;
+    mesh.supervisor.kill(&agent()).await;
+    mesh.until(AgentState::Cooling).await;
+    let begin = tokio::time::Instant::now();
+    assert_eq!(mesh.supervisor.drain(Duration::from_secs(20)).await, []);
+    assert!(begin.elapsed().is_zero());
+    assert_eq!(mesh.supervisor.cell().get_status(), ActorStatus::Running);
 }
 
 #[tokio::test(start_paused = true)]
@@ -622,7 +626,7 @@ async fn restart_types_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_start_is_tried_again_or_given_up() {
+async fn what_cannot_start_is_tried_again_cools_down_or_is_given_up() {
     let world = Arc::new(World::default());
     let registry = registry();
     registry.spawn(None).await.unwrap();
@@ -652,7 +656,7 @@ async fn what_cannot_start_is_tried_again_or_given_up() {
     let given_up = AgentState::GivenUp;
     let expected = [
         ("late", AgentState::Ready),
-        ("never", given_up),
+        ("never", AgentState::Cooling),
         ("unsound", given_up),
     ];
     assert_eq!(

@@ -42,6 +42,19 @@ struct Known {
     card: Arc<AgentCard>,
 }
 
+/// How an agent fares in the words that every version understands.
+const fn said(state: AgentState) -> AgentState {
+    match state {
+        AgentState::Cooling => AgentState::Restarting,
+        AgentState::Ready
+        | AgentState::Restarting
+        | AgentState::Quarantined
+        | AgentState::GivenUp
+        | AgentState::Draining
+        | AgentState::Left => state,
+    }
+}
+
 /// What other nodes know.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
@@ -57,7 +70,7 @@ impl Roster {
         let mut gone = std::mem::take(&mut self.known);
         for entry in directory.entries().filter(|entry| entry.node.is_none()) {
             let before = gone.remove(entry.id());
-            let state = entry.state;
+            let state = said(entry.state);
             if before.as_ref().is_some_and(|b| b.state != state) {
                 change.fares.push((entry.id().clone(), state));
             }
@@ -194,7 +207,8 @@ mod tests {
         assert_eq!((joined.agents.len(), joined.cards.len()), (2, 1));
         assert_eq!(roster.update(&agents), Change::default());
 
-        agents.report(&id("one"), AgentState::Restarting, now);
+        // An older node has no word for it.
+        agents.cools(&id("one"), 0, now);
         agents.leave(&id("one"), 1, now);
         agents.leave(&id("two"), 2, now);
         agents.register(registration("two", 22), now).unwrap();
