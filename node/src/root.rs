@@ -32,7 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use delegate::Delegated;
 pub(crate) use parts::{guessed_url, llm_settings, specialist_settings};
-use supervisor::{ChildSpec, RootMsg, RootSupervisor};
+use supervisor::{PartSpec, RootMsg, RootSupervisor};
 
 use crate::config::Config;
 use crate::output::Trouble;
@@ -338,7 +338,7 @@ impl Place {
 
 /// Starts the parts, and says where it will be said that one of them ended too often.
 async fn started(
-    specs: Vec<ChildSpec>,
+    specs: Vec<PartSpec>,
 ) -> Result<(ActorRef<RootMsg>, watch::Receiver<Option<String>>), Trouble> {
     let (fate, fate_seen) = watch::channel(None);
     let (root, _) = Actor::spawn(None, RootSupervisor, (specs, fate))
@@ -351,7 +351,7 @@ fn http_part(
     config: &Config,
     (listener, address): (TcpListener, SocketAddr),
     state: GatewayState,
-) -> (ChildSpec, Listener) {
+) -> (PartSpec, Listener) {
     let (close, closed) = (CancellationToken::new(), CancellationToken::new());
     let http = http::Http {
         listener,

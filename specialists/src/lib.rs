@@ -47,7 +47,6 @@ mod shell_job;
 mod shell_msg;
 pub mod specialist;
 pub mod supervisor;
-mod supervisor_actor;
 
 pub use amcp_protocol::{AgentCard, Capability, Consumes, Effect, Example, Failure, Produces};
 pub use async_trait::async_trait;

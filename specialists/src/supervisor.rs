@@ -2,6 +2,9 @@
 //!
 //! Does not decide whether and when to restart; that is the registry crate's restart budget, and the actor acts on it.
 
+mod actor;
+pub mod children;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::shell::ShellLimits;
 use crate::specialist::Specialist;
-use crate::supervisor_actor::{SupervisorActor, SupervisorMsg};
+use actor::{SupervisorActor, SupervisorMsg};
 
 /// Makes a specialist: a fresh value for each start, so that nothing of a broken one survives. Called on a thread that may
 /// block.

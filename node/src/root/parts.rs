@@ -16,13 +16,13 @@ use amcp_planner::client::{
 use amcp_planner::embedded::{EmbeddedPlanner, QueryFill, ranked};
 use amcp_planner::llm::{LlmPlanner, WithFallback};
 use amcp_registry::{RegistryHandle, Restart, RestartPolicy};
-use amcp_specialists::{ChildSpec as AgentSpec, SupervisorConfig, builtin};
+use amcp_specialists::{ChildSpec, SupervisorConfig, builtin};
 use ractor::{Actor, ActorCell};
 
 use super::Supervisors;
 use super::delegate::{DelegateActor, Delegated};
 use super::http::{Http, HttpActor};
-use super::supervisor::{ChildSpec, Start};
+use super::supervisor::{PartSpec, Start};
 use crate::config::Config;
 use crate::config::value::LlmKind;
 use crate::output::Trouble;
@@ -184,7 +184,7 @@ pub(crate) fn guessed_url(mut address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-fn part<F, C>(name: &'static str, start: F) -> ChildSpec
+fn part<F, C>(name: &'static str, start: F) -> PartSpec
 where
     F: Fn(ActorCell) -> C + Send + Sync + 'static,
     C: Future<Output = Result<ActorCell, ractor::SpawnErr>> + Send + 'static,
@@ -193,14 +193,14 @@ where
         let started = start(supervisor);
         Box::pin(async move { started.await.map_err(|error| error.to_string()) })
     });
-    ChildSpec {
+    PartSpec {
         name,
         policy: RestartPolicy::default(),
         start,
     }
 }
 
-pub(super) fn registry_part(registry: RegistryHandle) -> ChildSpec {
+pub(super) fn registry_part(registry: RegistryHandle) -> PartSpec {
     part("registry", move |supervisor| {
         let registry = registry.clone();
         async move {
@@ -214,7 +214,7 @@ pub(super) fn registry_part(registry: RegistryHandle) -> ChildSpec {
 pub(super) fn planning_parts(
     orchestrator: &OrchestratorHandle,
     delegated: Option<Delegated>,
-) -> Vec<ChildSpec> {
+) -> Vec<PartSpec> {
     let mut specs = vec![
         planner_part(orchestrator.clone()),
         orchestrator_part(orchestrator.clone()),
@@ -223,21 +223,21 @@ pub(super) fn planning_parts(
     specs
 }
 
-fn planner_part(orchestrator: OrchestratorHandle) -> ChildSpec {
+fn planner_part(orchestrator: OrchestratorHandle) -> PartSpec {
     part("planner", move |supervisor| {
         let orchestrator = orchestrator.clone();
         async move { Ok(orchestrator.spawn_planner(Some(supervisor)).await?.0) }
     })
 }
 
-fn orchestrator_part(orchestrator: OrchestratorHandle) -> ChildSpec {
+fn orchestrator_part(orchestrator: OrchestratorHandle) -> PartSpec {
     part("orchestrator", move |supervisor| {
         let orchestrator = orchestrator.clone();
         async move { Ok(orchestrator.spawn(Some(supervisor)).await?.0) }
     })
 }
 
-fn delegate_part(made_of: Delegated) -> ChildSpec {
+fn delegate_part(made_of: Delegated) -> PartSpec {
     part("delegate", move |supervisor| {
         let made_of = made_of.clone();
         async move {
@@ -247,7 +247,7 @@ fn delegate_part(made_of: Delegated) -> ChildSpec {
     })
 }
 
-pub(super) fn cluster_part(cluster: Cluster) -> ChildSpec {
+pub(super) fn cluster_part(cluster: Cluster) -> PartSpec {
     part("cluster", move |supervisor| {
         let cluster = cluster.clone();
         async move { cluster.spawn(Some(supervisor)).await }
@@ -256,9 +256,9 @@ pub(super) fn cluster_part(cluster: Cluster) -> ChildSpec {
 
 pub(super) fn specialists_part(
     registry: RegistryHandle,
-    agents: Vec<AgentSpec>,
+    agents: Vec<ChildSpec>,
     current: Arc<Supervisors>,
-) -> ChildSpec {
+) -> PartSpec {
     part("specialists", move |supervisor| {
         let config = SupervisorConfig::new(registry.clone(), agents.clone());
         let current = current.clone();
@@ -271,7 +271,7 @@ pub(super) fn specialists_part(
     })
 }
 
-pub(super) fn http_part(http: Arc<Http>) -> ChildSpec {
+pub(super) fn http_part(http: Arc<Http>) -> PartSpec {
     let mut spec = part("http", move |supervisor| {
         let http = http.clone();
         async move {

@@ -1,16 +1,16 @@
 //! The [`RootSupervisor`] starts the parts of a node in order and starts one again when it ends, within its budget.
 //!
-//! Does not know what the parts are. When one ends too often it ends itself, and with it the node: a new process is
-//! the only thing that could still help.
+//! Does not know what the parts are. When one ends too often it ends itself, and with it the node: a node without one of its
+//! parts only looks alive, and a new process is the only thing that could still help.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use amcp_registry::restart::{Decision, Exit, RestartBudget, RestartPolicy};
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
+use amcp_registry::RestartPolicy;
+use amcp_specialists::supervisor::children::{ChildMsg, ChildNews, Children, NotStarted};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// Starts a part, linked to the cell that it is given.
 pub(crate) type Start = Arc<
@@ -21,7 +21,7 @@ pub(crate) type Start = Arc<
 
 /// One part of the node.
 #[derive(Clone)]
-pub(crate) struct ChildSpec {
+pub(crate) struct PartSpec {
     /// For people.
     pub(crate) name: &'static str,
     /// How often it is started again.
@@ -30,24 +30,28 @@ pub(crate) struct ChildSpec {
     pub(crate) start: Start,
 }
 
-impl fmt::Debug for ChildSpec {
+impl fmt::Debug for PartSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ChildSpec").field(&self.name).finish()
+        f.debug_tuple("PartSpec").field(&self.name).finish()
     }
 }
 
 /// What the root supervisor understands.
 #[derive(Debug)]
 pub(crate) enum RootMsg {
-    /// From its timer: start this part again.
-    Restart(usize),
-    /// From the task that started a part: what came of it.
-    Started(usize, Result<ActorCell, String>),
+    /// From its timers and the tasks that start parts, which go by their place in the order of the start.
+    Part(ChildMsg<usize>),
     /// From the node: stop the parts, the last one first, then yourself.
     Stop,
 }
 
 impl ractor::Message for RootMsg {}
+
+impl From<ChildMsg<usize>> for RootMsg {
+    fn from(message: ChildMsg<usize>) -> Self {
+        Self::Part(message)
+    }
+}
 
 /// Why the node cannot go on; nothing while it can.
 pub(crate) type Fate = watch::Sender<Option<String>>;
@@ -56,50 +60,38 @@ pub(crate) type Fate = watch::Sender<Option<String>>;
 #[derive(Debug)]
 pub(crate) struct RootSupervisor;
 
-/// A part and what became of it.
-#[derive(Debug)]
-struct Child {
-    spec: ChildSpec,
-    cell: Option<ActorCell>,
-    budget: RestartBudget,
-}
-
 /// The parts, in the order of their start.
 #[derive(Debug)]
 pub(crate) struct RootState {
-    children: Vec<Child>,
+    parts: Children<usize, PartSpec>,
     fate: Fate,
-    began: Instant,
-    stopping: bool,
 }
 
 impl Actor for RootSupervisor {
     type Msg = RootMsg;
     type State = RootState;
-    type Arguments = (Vec<ChildSpec>, Fate);
+    type Arguments = (Vec<PartSpec>, Fate);
 
     async fn pre_start(
         &self,
         myself: ActorRef<RootMsg>,
         (specs, fate): Self::Arguments,
     ) -> Result<RootState, ActorProcessingErr> {
-        let mut children = Vec::with_capacity(specs.len());
-        for spec in specs {
-            let cell = (spec.start)(myself.get_cell())
+        let mut state = RootState {
+            parts: Children::default(),
+            fate,
+        };
+        for (index, spec) in specs.into_iter().enumerate() {
+            let part = (spec.start)(myself.get_cell())
                 .await
                 .map_err(|reason| format!("{} does not start: {reason}", spec.name))?;
-            children.push(Child {
-                budget: RestartBudget::new(spec.policy),
-                cell: Some(cell),
-                spec,
-            });
+            let policy = spec.policy;
+            state.parts.add(index, spec, policy);
+            if let Some(news) = state.parts.started(&myself, &index, Ok(part)) {
+                state.heard(&myself, index, news);
+            }
         }
-        Ok(RootState {
-            children,
-            fate,
-            began: Instant::now(),
-            stopping: false,
-        })
+        Ok(state)
     }
 
     async fn handle(
@@ -109,11 +101,11 @@ impl Actor for RootSupervisor {
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RootMsg::Restart(index) => state.restart(&myself, index),
-            RootMsg::Started(index, Ok(cell)) => state.started(&myself, index, cell),
-            RootMsg::Started(index, Err(reason)) => {
-                tracing::error!(%reason, "a part of the node does not start");
-                state.ended(&myself, index, Exit::Abnormal);
+            RootMsg::Part(ChildMsg::Start(index)) => state.start(&myself, index),
+            RootMsg::Part(ChildMsg::Started(index, outcome)) => {
+                if let Some(news) = state.parts.started(&myself, &index, outcome) {
+                    state.heard(&myself, index, news);
+                }
             }
             RootMsg::Stop => state.stop(&myself),
         }
@@ -126,88 +118,37 @@ impl Actor for RootSupervisor {
         event: SupervisionEvent,
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
-        let (cell, exit, reason) = match event {
-            SupervisionEvent::ActorTerminated(cell, _, reason) => {
-                let exit = Exit::of_termination(reason.as_deref());
-                (cell, exit, reason.unwrap_or_default())
-            }
-            SupervisionEvent::ActorFailed(cell, error) => (cell, Exit::Abnormal, error.to_string()),
-            SupervisionEvent::ActorStarted(_)
-            | SupervisionEvent::ProcessGroupChanged(_)
-            | SupervisionEvent::PidLifecycleEvent(_) => return Ok(()),
-        };
-        let id = cell.get_id();
-        let index = state
-            .children
-            .iter()
-            .position(|child| child.cell.as_ref().is_some_and(|c| c.get_id() == id));
-        if let Some(index) = index {
-            let name = state.children.get(index).map_or("", |c| c.spec.name);
-            if exit == Exit::Abnormal && !state.stopping {
-                tracing::warn!(part = name, %reason, "a part of the node ended");
-            }
-            state.ended(&myself, index, exit);
+        if let Some((index, news)) = state.parts.event(&myself, event) {
+            state.heard(&myself, index, news);
         }
         Ok(())
     }
 }
 
 impl RootState {
-    fn restart(&mut self, myself: &ActorRef<RootMsg>, index: usize) {
-        let Some(child) = self.children.get(index).filter(|_| !self.stopping) else {
-            return;
-        };
-        let start = (child.spec.start)(myself.get_cell());
-        let myself = myself.clone();
-        tokio::spawn(async move {
-            let started = start.await;
-            // A supervisor that ended meanwhile took what was started with it.
-            let _ = myself.send_message(RootMsg::Started(index, started));
-        });
+    fn start(&mut self, myself: &ActorRef<RootMsg>, index: usize) {
+        if let Some(spec) = self.parts.get(&index) {
+            let start = (spec.start)(myself.get_cell());
+            let start = async move { start.await.map_err(NotStarted::Failed) };
+            self.parts.start(myself, index, start);
+        }
     }
 
-    fn started(&mut self, myself: &ActorRef<RootMsg>, index: usize, cell: ActorCell) {
-        let Some(child) = self.children.get_mut(index) else {
-            return;
-        };
-        // Events overtake messages: that of a part that is dead already came before its cell was known, or finds none.
-        if cell.get_status() >= ActorStatus::Stopping {
-            tracing::warn!(part = child.spec.name, "a part of the node ended at once");
-            self.ended(myself, index, Exit::Abnormal);
-            return;
-        }
-        if self.stopping {
-            cell.stop(None);
-        }
-        tracing::info!(
-            part = child.spec.name,
-            "a part of the node was started again"
-        );
-        child.cell = Some(cell);
-    }
-
-    fn ended(&mut self, myself: &ActorRef<RootMsg>, index: usize, exit: Exit) {
-        let now = self.began.elapsed();
-        let Some(child) = self.children.get_mut(index) else {
-            return;
-        };
-        child.cell = None;
-        if self.stopping {
-            return;
-        }
-        match child
-            .budget
-            .decide(exit, now, uuid::Uuid::new_v4().as_u64_pair().0)
-        {
-            Decision::Restart { after } => {
-                myself.send_after(after, move || RootMsg::Restart(index));
+    fn heard(&mut self, myself: &ActorRef<RootMsg>, index: usize, news: ChildNews) {
+        let part = self.parts.get(&index).map_or("", |spec| spec.name);
+        match news {
+            ChildNews::Runs(actor) if self.parts.is_closing() => actor.stop(None),
+            ChildNews::Runs(_) => tracing::info!(part, "a part of the node runs"),
+            ChildNews::Restarts { after, reason } => {
+                tracing::warn!(part, %reason, ?after, "a part of the node ended and is restarted");
             }
-            Decision::Leave => {}
-            // A node without one of its parts only looks alive; whoever runs it starts another process.
-            Decision::CoolDown { .. } => {
-                let reason = format!("{} ended too often", child.spec.name);
-                tracing::error!(%reason, "the node gives up");
-                self.fate.send_replace(Some(reason));
+            ChildNews::StaysEnded(reason) => {
+                tracing::info!(part, %reason, "a part of the node ended");
+            }
+            ChildNews::CoolsDown { reason, .. } | ChildNews::Refused(reason) => {
+                tracing::error!(part, %reason, "a part ended too often: the node gives up");
+                let fate = format!("{part} ended too often");
+                self.fate.send_replace(Some(fate));
                 self.stop(myself);
             }
         }
@@ -215,19 +156,15 @@ impl RootState {
 
     /// Children of a stopping parent are killed; stopped before it, each has its post_stop.
     fn stop(&mut self, myself: &ActorRef<RootMsg>) {
-        if std::mem::replace(&mut self.stopping, true) {
+        if !self.parts.close() {
             return;
         }
-        let cells: Vec<ActorCell> = self
-            .children
-            .iter_mut()
-            .rev()
-            .filter_map(|c| c.cell.clone())
-            .collect();
+        let running = self.parts.all_running().rev();
+        let running: Vec<ActorCell> = running.map(|(_, _, actor)| actor.clone()).collect();
         let myself = myself.clone();
         tokio::spawn(async move {
-            for cell in cells {
-                let _ = cell.stop_and_wait(None, Some(super::PART_STOP)).await;
+            for actor in running {
+                let _ = actor.stop_and_wait(None, Some(super::PART_STOP)).await;
             }
             myself.stop(None);
         });
@@ -238,6 +175,8 @@ impl RootState {
 mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
+
+    use ractor::ActorStatus;
 
     use super::*;
 
@@ -264,9 +203,9 @@ mod tests {
 
     type Log = Arc<Mutex<Vec<(&'static str, ActorCell)>>>;
 
-    fn spec(name: &'static str, log: &Log) -> ChildSpec {
+    fn spec(name: &'static str, log: &Log) -> PartSpec {
         let log = log.clone();
-        ChildSpec {
+        PartSpec {
             name,
             policy: RestartPolicy::default(),
             start: Arc::new(move |supervisor| {
@@ -332,7 +271,7 @@ mod tests {
         let log = Log::default();
         let (steady, seen) = (spec("part", &log), log.clone());
         let start = steady.start;
-        let dies_once = ChildSpec {
+        let dies_once = PartSpec {
             start: Arc::new(move |supervisor| {
                 let (started, seen) = (start(supervisor), seen.clone());
                 Box::pin(async move {
@@ -398,7 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_whose_part_does_not_start_does_not_start() {
-        let broken = ChildSpec {
+        let broken = PartSpec {
             start: Arc::new(|_| Box::pin(async { Err("no luck".to_owned()) })),
             ..spec("broken", &Log::default())
         };

@@ -1,0 +1,326 @@
+//! The supervisor's actor: starts each specialist as an agent, starts it again when it ends, and tells the registry how it
+//! fares.
+//!
+//! Does not look into tasks and does not decide whether and when to restart; its [`Children`] do.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use amcp_protocol::AgentId;
+use amcp_registry::{
+    AgentLoad, AgentMsg, AgentPort, AgentState, Entry, RegisterError, Registration, RegistryHandle,
+};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::children::{ChildMsg, ChildNews, Children, NotStarted, send_later};
+use super::{ChildSpec, Leftover, SupervisorConfig};
+use crate::quarantine::SharedQuarantine;
+use crate::shell::{ShellArgs, ShellMsg, SpecialistActor};
+use crate::shell_job::panic_text;
+
+/// What the supervisor understands.
+#[derive(Debug)]
+pub(crate) enum SupervisorMsg {
+    /// From its timers and the tasks that start children.
+    Child(ChildMsg<AgentId>),
+    /// From the handle. Answered with whether the agent was running.
+    Kill(AgentId, RpcReplyPort<bool>),
+    /// From the handle. Answered when all agents have ended or the time is over.
+    Drain(Duration, RpcReplyPort<Vec<Leftover>>),
+    /// From its timer: the time for draining is over.
+    DrainOver,
+}
+
+impl ractor::Message for SupervisorMsg {}
+
+impl From<ChildMsg<AgentId>> for SupervisorMsg {
+    fn from(message: ChildMsg<AgentId>) -> Self {
+        Self::Child(message)
+    }
+}
+
+pub(crate) struct SupervisorActor;
+
+pub(crate) struct SupervisorState {
+    registry: RegistryHandle,
+    children: Children<AgentId, Agent>,
+    quarantine: Arc<SharedQuarantine>,
+    /// Until all agents have ended or the time is over.
+    draining: Option<Draining>,
+}
+
+struct Draining {
+    reply: RpcReplyPort<Vec<Leftover>>,
+    _timer: AbortOnDropHandle<()>,
+}
+
+struct Agent {
+    spec: ChildSpec,
+    load: Arc<AgentLoad>,
+    ran: bool,
+}
+
+impl Actor for SupervisorActor {
+    type Msg = SupervisorMsg;
+    type State = SupervisorState;
+    type Arguments = SupervisorConfig;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SupervisorMsg>,
+        config: SupervisorConfig,
+    ) -> Result<SupervisorState, ActorProcessingErr> {
+        let mut children = Children::default();
+        for spec in config.children {
+            let (id, policy) = (spec.id.clone(), spec.policy);
+            let agent = Agent {
+                spec,
+                load: Arc::default(),
+                ran: false,
+            };
+            if !children.add(id.clone(), agent, policy) {
+                return Err(format!("the agent id '{id}' is given twice").into());
+            }
+            myself.send_message(ChildMsg::Start(id).into())?;
+        }
+        Ok(SupervisorState {
+            registry: config.registry,
+            children,
+            quarantine: Arc::default(),
+            draining: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<SupervisorMsg>,
+        message: SupervisorMsg,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SupervisorMsg::Child(ChildMsg::Start(agent)) => state.start(&myself, agent),
+            SupervisorMsg::Child(ChildMsg::Started(agent, outcome)) => {
+                if let Some(news) = state.children.started(&myself, &agent, outcome) {
+                    state.heard(&agent, news);
+                }
+            }
+            SupervisorMsg::Kill(agent, reply) => {
+                let running = state.children.running(&agent);
+                if let Some(actor) = running {
+                    actor.kill();
+                }
+                // Whoever asked may not care.
+                let _ = reply.send(running.is_some());
+            }
+            SupervisorMsg::Drain(within, reply) => state.drain(&myself, within, reply),
+            SupervisorMsg::DrainOver => state.drain_over(),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<SupervisorMsg>,
+        event: SupervisionEvent,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some((agent, news)) = state.children.event(&myself, event) {
+            state.heard(&agent, news);
+        }
+        Ok(())
+    }
+}
+
+impl SupervisorState {
+    fn start(&mut self, myself: &ActorRef<SupervisorMsg>, id: AgentId) {
+        let Some(agent) = self.children.get(&id) else {
+            return;
+        };
+        let start = Start {
+            spec: agent.spec.clone(),
+            load: Arc::clone(&agent.load),
+            quarantine: Arc::clone(&self.quarantine),
+            registry: self.registry.clone(),
+            supervisor: myself.get_cell(),
+        };
+        self.children.start(myself, id, start.run());
+    }
+
+    /// Tells the registry, and those who wait for a drain.
+    fn heard(&mut self, agent: &AgentId, news: ChildNews) {
+        match news {
+            ChildNews::Runs(actor) => self.runs(agent, &actor),
+            ChildNews::Restarts { after, reason } => {
+                tracing::warn!(%agent, %reason, ?after, "an agent ended and is restarted");
+                self.report(agent, AgentState::Restarting);
+            }
+            ChildNews::CoolsDown { after, reason } => {
+                tracing::error!(%agent, %reason, ?after, "an agent ended too often and cools down");
+                if self.is_ours(agent) {
+                    self.registry.report_cooling(agent, after);
+                }
+            }
+            ChildNews::StaysEnded(reason) => {
+                tracing::info!(%agent, %reason, "an agent ended");
+                self.report(agent, AgentState::Left);
+            }
+            ChildNews::Refused(reason) => {
+                tracing::error!(%agent, %reason, "an agent is given up");
+                self.report(agent, AgentState::GivenUp);
+            }
+        }
+        self.finish_drain_if_over();
+    }
+
+    fn runs(&mut self, id: &AgentId, actor: &ActorCell) {
+        if let Some(agent) = self.children.get_mut(id)
+            && std::mem::replace(&mut agent.ran, true)
+        {
+            agent.load.restarts.fetch_add(1, Relaxed);
+        }
+        if self.draining.is_some() {
+            tell_to_drain(actor);
+        } else if self.children.is_closing() {
+            actor.kill();
+        }
+    }
+
+    /// Says how a child fares, unless its id belongs to somebody else's agent.
+    fn report(&self, agent: &AgentId, state: AgentState) {
+        if self.is_ours(agent) {
+            self.registry.report(agent, state);
+        }
+    }
+
+    fn is_ours(&self, id: &AgentId) -> bool {
+        let Some(agent) = self.children.get(id) else {
+            return false;
+        };
+        let directory = self.registry.load();
+        let theirs =
+            |entry: &Entry<AgentPort>| entry.is_present() && !Arc::ptr_eq(&entry.load, &agent.load);
+        !directory.agent(id).is_some_and(|entry| theirs(entry))
+    }
+
+    fn drain(
+        &mut self,
+        myself: &ActorRef<SupervisorMsg>,
+        within: Duration,
+        reply: RpcReplyPort<Vec<Leftover>>,
+    ) {
+        if !self.children.close() {
+            // Somebody drains already; the second to ask learns of nothing that was cut off.
+            return;
+        }
+        for (_, _, actor) in self.children.all_running() {
+            tell_to_drain(actor);
+        }
+        self.draining = Some(Draining {
+            reply,
+            _timer: send_later(myself, within, SupervisorMsg::DrainOver),
+        });
+        self.finish_drain_if_over();
+    }
+
+    fn finish_drain_if_over(&mut self) {
+        if self.children.all_ended()
+            && let Some(draining) = self.draining.take()
+        {
+            // Whoever asked may have given up waiting.
+            let _ = draining.reply.send(Vec::new());
+        }
+    }
+
+    fn drain_over(&mut self) {
+        let Some(draining) = self.draining.take() else {
+            return;
+        };
+        let mut left = Vec::new();
+        for (id, agent, actor) in self.children.all_running() {
+            let tasks = agent.load.queued.load(Relaxed) + agent.load.running.load(Relaxed);
+            self.report(id, AgentState::Left);
+            let agent = id.clone();
+            left.push(Leftover { agent, tasks });
+            actor.kill();
+        }
+        // Whoever asked may have given up waiting.
+        let _ = draining.reply.send(left);
+    }
+}
+
+fn tell_to_drain(actor: &ActorCell) {
+    // One that is gone has nothing left to end.
+    let _ = ActorRef::<ShellMsg>::from(actor.clone()).send_message(AgentMsg::Drain.into());
+}
+
+/// A child on its way to being an agent.
+struct Start {
+    spec: ChildSpec,
+    load: Arc<AgentLoad>,
+    quarantine: Arc<SharedQuarantine>,
+    registry: RegistryHandle,
+    supervisor: ActorCell,
+}
+
+impl Start {
+    async fn run(self) -> Result<ActorCell, NotStarted> {
+        let factory = Arc::clone(&self.spec.factory);
+        let agent = self.spec.id.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            std::panic::catch_unwind(AssertUnwindSafe(|| {
+                let specialist = factory();
+                let mut card = specialist.card();
+                card.id = agent;
+                let contracts = card.contracts();
+                (specialist, card, contracts)
+            }))
+        });
+        let (specialist, card, contracts) = made
+            .await
+            .map_err(|error| NotStarted::Failed(error.to_string()))?
+            .map_err(|panic| NotStarted::Failed(panic_text(panic.as_ref())))?;
+        let contracts = contracts.map_err(|source| {
+            let agent = self.spec.id.clone();
+            NotStarted::Refused(RegisterError::Card { agent, source }.to_string())
+        })?;
+        let incarnation = fastrand::u64(..);
+        let args = ShellArgs {
+            specialist,
+            card: card.clone(),
+            contracts,
+            incarnation,
+            load: Arc::clone(&self.load),
+            quarantine: self.quarantine,
+            registry: self.registry.clone(),
+            limits: self.spec.limits,
+        };
+        let (shell, _) = Actor::spawn_linked(None, SpecialistActor, args, self.supervisor)
+            .await
+            .map_err(|error| NotStarted::Failed(error.to_string()))?;
+        let registered = self.registry.register(Registration {
+            card,
+            incarnation,
+            port: shell.get_derived().into(),
+            node: None,
+            load: self.load,
+        });
+        match registered.await {
+            Ok(()) => Ok(shell.get_cell()),
+            Err(error) => {
+                shell.stop(Some("it could not be registered".to_owned()));
+                Err(match error {
+                    // The agent of a supervisor that just failed may still be on its way out.
+                    RegisterError::AlreadyRegistered(_) | RegisterError::Unavailable => {
+                        NotStarted::Failed(error.to_string())
+                    }
+                    RegisterError::Card { .. } | RegisterError::NameClash { .. } => {
+                        NotStarted::Refused(error.to_string())
+                    }
+                })
+            }
+        }
+    }
+}

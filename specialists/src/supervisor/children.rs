@@ -1,0 +1,267 @@
+//! The [`Children`] of a supervisor: what each is doing, when one that ended is started again, and its timer. Every supervisor
+//! of a node keeps its children so, the root's among them.
+//!
+//! Does not know what the children are and tells nobody how they fare: whoever supervises them does.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use amcp_registry::{Decision, Exit, RestartBudget, RestartPolicy};
+use ractor::{ActorCell, ActorRef, ActorStatus, Message, SupervisionEvent};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+/// What a supervisor hears from its own timers and tasks.
+#[derive(Debug)]
+pub enum ChildMsg<K> {
+    /// From its timer: start this child.
+    Start(K),
+    /// From the task that starts a child: the child's actor, or why there is none.
+    Started(K, Result<ActorCell, NotStarted>),
+}
+
+/// Why a child does not run.
+#[derive(Debug)]
+pub enum NotStarted {
+    /// It may run when it is tried again.
+    Failed(String),
+    /// It will be refused again.
+    Refused(String),
+}
+
+/// What became of a child.
+#[derive(Debug)]
+pub enum ChildNews {
+    /// It runs.
+    Runs(ActorCell),
+    /// It ended or did not start; its timer starts it again.
+    Restarts {
+        /// How long from now.
+        after: Duration,
+        /// Why it ended.
+        reason: String,
+    },
+    /// It ended too often; its timer starts it again, unless its supervisor ends with it.
+    CoolsDown {
+        /// How long from now.
+        after: Duration,
+        /// Why it ended.
+        reason: String,
+    },
+    /// It ended and stays so, for this reason.
+    StaysEnded(String),
+    /// It is never tried again, for this reason.
+    Refused(String),
+}
+
+#[derive(Debug)]
+enum Life {
+    Starting,
+    Running(ActorCell),
+    /// Until its timer rings.
+    Waiting {
+        _timer: AbortOnDropHandle<()>,
+    },
+    Ended,
+}
+
+#[derive(Debug)]
+struct Child<T> {
+    of: T,
+    budget: RestartBudget,
+    life: Life,
+}
+
+/// Children by their keys, each with what its supervisor knows of it.
+#[derive(Debug)]
+pub struct Children<K, T> {
+    children: BTreeMap<K, Child<T>>,
+    origin: Instant,
+    closing: bool,
+}
+
+impl<K, T> Default for Children<K, T> {
+    fn default() -> Self {
+        Self {
+            children: BTreeMap::new(),
+            origin: Instant::now(),
+            closing: false,
+        }
+    }
+}
+
+impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
+    /// Adds a child that is about to start. Says whether its key was free.
+    pub fn add(&mut self, key: K, of: T, policy: RestartPolicy) -> bool {
+        let child = Child {
+            of,
+            budget: RestartBudget::new(policy),
+            life: Life::Starting,
+        };
+        self.children.insert(key, child).is_none()
+    }
+
+    /// What its supervisor knows of a child.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<&T> {
+        self.children.get(key).map(|child| &child.of)
+    }
+
+    /// The same, to change it.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut T> {
+        self.children.get_mut(key).map(|child| &mut child.of)
+    }
+
+    /// A child's actor while it runs.
+    #[must_use]
+    pub fn running(&self, key: &K) -> Option<&ActorCell> {
+        match &self.children.get(key)?.life {
+            Life::Running(actor) => Some(actor),
+            Life::Starting | Life::Waiting { .. } | Life::Ended => None,
+        }
+    }
+
+    /// The children that run, by key.
+    pub fn all_running(&self) -> impl DoubleEndedIterator<Item = (&K, &T, &ActorCell)> {
+        self.children.iter().filter_map(|(key, child)| {
+            let Life::Running(actor) = &child.life else {
+                return None;
+            };
+            Some((key, &child.of, actor))
+        })
+    }
+
+    /// Whether every child has ended and none is about to start.
+    #[must_use]
+    pub fn all_ended(&self) -> bool {
+        let mut children = self.children.values();
+        children.all(|child| matches!(child.life, Life::Ended))
+    }
+
+    /// From now on nothing is started; a child whose start is under way comes up and is the supervisor's to stop. Says whether
+    /// this is news.
+    pub fn close(&mut self) -> bool {
+        for child in self.children.values_mut() {
+            if let Life::Waiting { .. } = child.life {
+                child.life = Life::Ended;
+            }
+        }
+        !std::mem::replace(&mut self.closing, true)
+    }
+
+    /// Whether nothing is started any more.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Starts a child in a task of its own.
+    pub fn start<M: Message + From<ChildMsg<K>>>(
+        &mut self,
+        myself: &ActorRef<M>,
+        key: K,
+        start: impl Future<Output = Result<ActorCell, NotStarted>> + Send + 'static,
+    ) {
+        // Its timer may have rung when the supervisor closed.
+        let Some(child) = self.children.get_mut(&key).filter(|_| !self.closing) else {
+            return;
+        };
+        child.life = Life::Starting;
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let outcome = start.await;
+            // A supervisor that is gone took the child with it.
+            let _ = myself.send_message(ChildMsg::Started(key, outcome).into());
+        });
+    }
+
+    /// A child was started, or not. Nothing for a key that is nobody's.
+    pub fn started<M: Message + From<ChildMsg<K>>>(
+        &mut self,
+        myself: &ActorRef<M>,
+        key: &K,
+        outcome: Result<ActorCell, NotStarted>,
+    ) -> Option<ChildNews> {
+        let child = self.children.get_mut(key)?;
+        let reason = match outcome {
+            // A supervision event overtakes messages: that of a child that is dead already found no such child.
+            Ok(actor) if actor.get_status() >= ActorStatus::Stopping => "it ended at once".into(),
+            Ok(actor) => {
+                child.life = Life::Running(actor.clone());
+                return Some(ChildNews::Runs(actor));
+            }
+            Err(NotStarted::Failed(reason)) => reason,
+            Err(NotStarted::Refused(reason)) => {
+                child.life = Life::Ended;
+                return Some(ChildNews::Refused(reason));
+            }
+        };
+        self.ended(myself, key, Exit::Abnormal, reason)
+    }
+
+    /// Something happened to an actor: which child that is, and what becomes of it.
+    pub fn event<M: Message + From<ChildMsg<K>>>(
+        &mut self,
+        myself: &ActorRef<M>,
+        event: SupervisionEvent,
+    ) -> Option<(K, ChildNews)> {
+        let (actor, exit, reason) = match event {
+            SupervisionEvent::ActorTerminated(actor, _, reason) => {
+                let exit = Exit::of_termination(reason.as_deref());
+                (actor, exit, reason.unwrap_or_else(|| "it stopped".into()))
+            }
+            SupervisionEvent::ActorFailed(actor, error) => {
+                (actor, Exit::Abnormal, error.to_string())
+            }
+            SupervisionEvent::ActorStarted(_)
+            | SupervisionEvent::ProcessGroupChanged(_)
+            | SupervisionEvent::PidLifecycleEvent(_) => return None,
+        };
+        let mut running = self.all_running();
+        let key = running.find_map(|(key, _, its)| (*its == actor).then(|| key.clone()));
+        drop(running);
+        // One that ended before it was known to run is nobody yet; `started` finds it dead.
+        let key = key?;
+        let news = self.ended(myself, &key, exit, reason)?;
+        Some((key, news))
+    }
+
+    fn ended<M: Message + From<ChildMsg<K>>>(
+        &mut self,
+        myself: &ActorRef<M>,
+        key: &K,
+        exit: Exit,
+        reason: String,
+    ) -> Option<ChildNews> {
+        let child = self.children.get_mut(key)?;
+        child.life = Life::Ended;
+        if self.closing {
+            return Some(ChildNews::StaysEnded(reason));
+        }
+        let now = self.origin.elapsed();
+        let (after, news) = match child.budget.decide(exit, now, fastrand::u64(..)) {
+            Decision::Leave => return Some(ChildNews::StaysEnded(reason)),
+            Decision::Restart { after } => (after, ChildNews::Restarts { after, reason }),
+            Decision::CoolDown { after } => (after, ChildNews::CoolsDown { after, reason }),
+        };
+        child.life = Life::Waiting {
+            _timer: send_later(myself, after, ChildMsg::Start(key.clone())),
+        };
+        Some(news)
+    }
+}
+
+/// Sends a message to its actor later, unless it is dropped before.
+pub(super) fn send_later<M: Message>(
+    to: &ActorRef<M>,
+    after: Duration,
+    message: impl Into<M> + Send + 'static,
+) -> AbortOnDropHandle<()> {
+    let to = to.clone();
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        // An actor that is gone needs no timer.
+        let _ = to.send_message(message.into());
+    }))
+}
