@@ -4,6 +4,7 @@
 //! reader who comes late or comes back misses nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use amcp_protocol::{Answer, CloudEvent, Progress, RequestId, TaskId, UserRequest};
@@ -152,12 +153,24 @@ impl RequestRecord {
     }
 
     pub(crate) fn recorded(&self, sequence: usize) -> Option<Recorded> {
-        let (unix_ms, progress) = self.state().progress.get(sequence)?.clone();
-        Some(Recorded {
-            sequence,
-            unix_ms,
-            progress,
-        })
+        match self.look(sequence) {
+            Poll::Ready(recorded) => recorded,
+            Poll::Pending => None,
+        }
+    }
+
+    /// What a reader finds at its position, seen at one moment: an event, the end, or nothing yet.
+    fn look(&self, sequence: usize) -> Poll<Option<Recorded>> {
+        let state = self.state();
+        match state.progress.get(sequence) {
+            Some((unix_ms, progress)) => Poll::Ready(Some(Recorded {
+                sequence,
+                unix_ms: *unix_ms,
+                progress: progress.clone(),
+            })),
+            None if state.answer.is_some() => Poll::Ready(None),
+            None => Poll::Pending,
+        }
     }
 
     pub(crate) fn last(&self) -> Option<Recorded> {
@@ -265,14 +278,67 @@ impl ProgressFeed {
             let changed = self.record.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Some(recorded) = self.record.recorded(self.next) {
-                self.next += 1;
-                return Some(recorded);
-            }
-            if self.record.answer().is_some() {
-                return None;
+            if let Poll::Ready(recorded) = self.record.look(self.next) {
+                self.next += usize::from(recorded.is_some());
+                return recorded;
             }
             changed.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amcp_protocol::AnswerState;
+    use futures_util::FutureExt;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    fn record() -> Arc<RequestRecord> {
+        let admitted = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let id = "123e4567-e89b-12d3-a456-426614174999".parse().unwrap();
+        let request = Arc::new(UserRequest::new("x"));
+        Arc::new(RequestRecord::new(id, request, admitted))
+    }
+
+    fn answer(id: RequestId) -> Answer {
+        Answer {
+            request_id: id,
+            state: AnswerState::Completed,
+            answer: "yes".to_owned(),
+            planner: String::new(),
+            tasks: Vec::new(),
+            error: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// The reader looks all the time, so that the answer comes at any point of its look.
+    #[test]
+    fn a_reader_misses_nothing_however_the_answer_comes() {
+        for _ in 0..3_000 {
+            let record = record();
+            let mut feed = ProgressFeed {
+                record: record.clone(),
+                next: 0,
+            };
+            let writer = std::thread::spawn(move || record.commit(0, answer(record.id)));
+            let mut looks = 0_u32;
+            let read = loop {
+                if let Some(recorded) = feed.next().now_or_never() {
+                    break recorded;
+                }
+                looks += 1;
+                // The writer may have no processor.
+                if looks.is_multiple_of(1_000) {
+                    std::thread::yield_now();
+                }
+            };
+            writer.join().unwrap();
+            let state = AnswerState::Completed;
+            let last = read.map(|recorded| recorded.progress);
+            assert_eq!(last, Some(Progress::Answered { state }));
         }
     }
 }
