@@ -174,7 +174,7 @@ impl Mesh {
             orchestrator: orchestrator.clone(),
             registry: registry.clone(),
             reports: config.data.join(REPORTS),
-            readiness: readiness(orchestrator.clone(), registry.clone(), needed),
+            readiness: readiness(orchestrator.clone(), needed),
             peers: place.as_ref().map(Place::peers),
         };
         let http = listener.zip(address).map(|listener| {
@@ -373,7 +373,6 @@ fn http_part(
 
 fn readiness(
     orchestrator: OrchestratorHandle,
-    registry: RegistryHandle,
     llm: Option<Arc<Guarded>>,
 ) -> amcp_gateway::Readiness {
     Arc::new(move || {
@@ -384,7 +383,7 @@ fn readiness(
         if orchestrator.is_starting() {
             reasons.push("the node is starting".to_owned());
         }
-        if !opening::has_ready(&orchestrator, &registry) {
+        if !orchestrator.has_agents() {
             reasons.push("no agent is ready".to_owned());
         }
         reasons.extend(llm.as_deref().and_then(parts::llm_trouble));

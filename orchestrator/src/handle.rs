@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use amcp_plan::{Catalogue, PlanLimits};
 use amcp_protocol::plan::PlannedTaskView;
-use amcp_protocol::{CapabilityName, ErrorCode, Failure, RequestId, UserRequest};
+use amcp_protocol::{Capability, ErrorCode, Failure, RequestId, UserRequest};
 use amcp_registry::bus::unix_ms;
-use amcp_registry::{EventBus, RegistryHandle};
+use amcp_registry::{AgentState, EventBus, RegistryHandle};
 use ractor::concurrency::JoinHandle;
 use ractor::{ActorCell, SpawnErr};
 use serde::{Deserialize, Serialize};
@@ -97,7 +97,7 @@ pub struct Drained {
     pub cut_off: Vec<RequestId>,
 }
 
-/// When to ask a node again that starts: most take less, and it does not cost much to ask too early.
+/// When to ask a node again that starts or waits for an agent: most take less, and it does not cost much to ask too early.
 const STARTING_MS: u64 = 1_000;
 /// How long requests that are cut off may take to answer with what they have: they only have to be told.
 const CUT_OFF: Duration = Duration::from_millis(500);
@@ -147,6 +147,9 @@ impl OrchestratorHandle {
     /// # Errors
     /// `bad_request`; `overloaded` and `not_ready` with `retry_after_ms`; `shutting_down`; `idempotency_conflict` when the same user
     /// gave the same key with another request.
+    ///
+    /// It is `not_ready` while the node starts, and while there is no agent ([`Self::has_agents`]), also where a language
+    /// model might answer without one: only a call would tell, and a proxy that reads 503 has other nodes to ask.
     pub fn ask(
         &self,
         request: UserRequest,
@@ -193,6 +196,13 @@ impl OrchestratorHandle {
         if self.is_starting() {
             let failure = Failure::new(ErrorCode::NotReady, "the node is starting");
             let failure = failure.hint("ask another node, or this one in a moment");
+            return Err(failure.retry_after_ms(STARTING_MS));
+        }
+        if !self.has_agents() {
+            let of = self.domain().map(|domain| format!(" of {}", domain.name()));
+            let message = format!("no agent{} is ready", of.unwrap_or_default());
+            let hint = "`amcp agents` shows who is there; start specialists here or a node that has some, then ask again";
+            let failure = Failure::new(ErrorCode::NotReady, message).hint(hint);
             return Err(failure.retry_after_ms(STARTING_MS));
         }
         admitted.map_err(|_| {
@@ -275,12 +285,6 @@ impl OrchestratorHandle {
         })
     }
 
-    /// Whether a capability is what this orchestrator offers to others, here or on another node.
-    #[must_use]
-    pub fn offers(&self, capability: &CapabilityName) -> bool {
-        capability.as_str() == domain::offered(self.domain())
-    }
-
     pub(crate) fn domain(&self) -> Option<&Domain> {
         self.0.settings.domain.as_ref()
     }
@@ -291,6 +295,19 @@ impl OrchestratorHandle {
 
     pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
         self.0.catalogue()
+    }
+
+    /// Whether an agent that it can plan with is there: ready, or ready again in a moment because it is being restarted,
+    /// which a request's refusals outlast. Other orchestrators of the mesh count, its own agent does not.
+    #[must_use]
+    pub fn has_agents(&self) -> bool {
+        let comes = |state| matches!(state, AgentState::Ready | AgentState::Restarting);
+        let held = |capability: &Capability| domain::holds(self.domain(), capability.name.as_str());
+        self.0
+            .registry
+            .load()
+            .entries()
+            .any(|agent| comes(agent.state) && agent.card.capabilities.iter().any(held))
     }
 
     /// How many requests are being worked on.

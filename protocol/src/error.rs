@@ -36,7 +36,7 @@ error_codes! {
     Overloaded = "overloaded",
     /// The node is draining and takes nothing new.
     ShuttingDown = "shutting_down",
-    /// The node is starting and does not know yet who can do what; `retry_after_ms` says when to come back.
+    /// The node is starting, or no agent is ready; `retry_after_ms` says when to come back.
     NotReady = "not_ready",
     /// No request, task or agent by that id.
     NotFound = "not_found",

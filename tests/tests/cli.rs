@@ -414,6 +414,33 @@ async fn a_node_answers_over_http_and_to_ask_with_url() {
 }
 
 #[tokio::test]
+async fn a_node_without_agents_is_not_ready_and_says_what_to_do() {
+    let sandbox = Sandbox::new();
+    let alone = [("AMCP_ROLES", "orchestrator,gateway")];
+    let node = Node::start(&sandbox, &["--offline"], &alone).await;
+    let http = reqwest::Client::new();
+    let ready = http.get(node.url("/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    for path in ["/ask", "/plan"] {
+        let asked = http
+            .post(node.url(path))
+            .body(r#"{"query":"What is 17 * 23?"}"#);
+        let refused = asked.send().await.unwrap();
+        assert_eq!(refused.status(), 503, "{path}");
+        assert_eq!(refused.headers()["retry-after"], "1");
+        let body: Value = refused.json().await.unwrap();
+        assert_eq!(body["error"]["code"], "not_ready", "{body}");
+    }
+    let ran = sandbox.run(["ask", "--url", &node.url(""), "2 + 2"]).await;
+    assert_eq!(ran.code, 5, "{ran:?}");
+    assert!(ran.stderr.contains("no agent is ready"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("hint: ") && ran.stderr.contains("amcp agents"),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_drain_ends_in_time_and_says_what_it_left() {
     // A weather service that accepts and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

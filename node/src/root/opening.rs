@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use amcp_cluster::Cluster;
 use amcp_orchestrator::OrchestratorHandle;
-use amcp_registry::{AgentState, RegistryHandle};
+use amcp_registry::RegistryHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long a node with seeds keeps requests waiting for its first link: longer than a link takes to stand, and short enough
 /// for the last node of a mesh to serve alone.
 const MEET: Duration = Duration::from_secs(3);
 
-/// Takes requests: at once, or, among others, when a link stands and an agent is known, or when that takes too long. The wait
+/// Opens the node: at once, or, among others, when a link stands and an agent is known, or when that takes too long. The wait
 /// ends with what is returned.
 pub(super) fn begin(
     orchestrator: OrchestratorHandle,
@@ -30,25 +30,16 @@ pub(super) fn begin(
             someone_ready(&orchestrator, &registry).await;
         };
         if tokio::time::timeout(MEET, known).await.is_err() {
-            tracing::warn!("no other node with an agent was met; requests are taken all the same");
+            tracing::warn!("no other node with an agent was met; the node opens all the same");
         }
         orchestrator.open();
     });
     Some(AbortOnDropHandle::new(opening))
 }
 
-/// Whether an agent is ready, here or elsewhere. The orchestrator's own does nothing without others.
-pub(super) fn has_ready(orchestrator: &OrchestratorHandle, registry: &RegistryHandle) -> bool {
-    let works = |name| !orchestrator.offers(name);
-    let agents = registry.load().agents();
-    agents
-        .iter()
-        .any(|agent| agent.state == AgentState::Ready && agent.capabilities.iter().any(works))
-}
-
 async fn someone_ready(orchestrator: &OrchestratorHandle, registry: &RegistryHandle) {
     let mut changes = registry.changes();
-    while !has_ready(orchestrator, registry) {
+    while !orchestrator.has_agents() {
         if changes.changed().await.is_err() {
             return;
         }

@@ -455,6 +455,41 @@ async fn a_node_that_starts_takes_requests_once_it_is_opened() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_any_agent_to_plan_with_requests_are_refused_until_one_is_there() {
+    let settings = Settings {
+        domain: Some("finance=test.fin".parse().unwrap()),
+        ..Settings::default()
+    };
+    let mesh = Mesh::with("no-agents", settings).await;
+    // Neither another domain's agent nor its own offer does anything for it.
+    mesh.join("own", "orchestrate.finance").await;
+    let asks = || {
+        let task = json!({"id": "t1", "capability": "test.fin", "params": {}});
+        UserRequest::new(plan(&[task]))
+    };
+    let refused = |mesh: &Mesh| {
+        let failure = mesh.handle.ask(asks(), None).unwrap_err();
+        assert_eq!(failure.code, ErrorCode::NotReady, "{failure}");
+        assert!(failure.retry_after_ms.is_some() && failure.hint.is_some());
+    };
+    refused(&mesh);
+    let planned = mesh.handle.plan(asks()).await.unwrap_err();
+    assert_eq!(planned.code, ErrorCode::NotReady);
+
+    let agent = mesh.join("worker-2", "test.fin").await;
+    let ticket = mesh.handle.ask(asks(), Some("k")).unwrap();
+    assert_eq!(ticket.answer().await.state, AnswerState::Completed);
+    agent.stop(None);
+    let gone = |d: &amcp_registry::Agents| {
+        let agent = d.agent(&AgentId::new("worker-2").unwrap());
+        agent.is_none_or(|agent| !agent.is_present())
+    };
+    mesh.registry.wait_for(gone).await;
+    refused(&mesh);
+    assert!(mesh.handle.ask(asks(), Some("k")).unwrap().replayed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn past_the_limit_requests_are_refused_and_later_taken_again() {
     let settings = Settings {
         max_requests: 2,
