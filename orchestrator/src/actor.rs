@@ -14,6 +14,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, 
 use crate::record::RequestRecord;
 use crate::request::{RequestActor, RequestMsg};
 use crate::shared::Shared;
+use crate::slot::ActorSlot;
 
 /// What the orchestrator understands.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ impl ractor::Message for OrchestratorMsg {}
 #[derive(Debug)]
 pub(crate) struct Orchestrator {
     shared: Arc<Shared>,
+    /// Where the handle finds it.
+    slot: Arc<ActorSlot<OrchestratorMsg>>,
 }
 
 #[derive(Debug, Default)]
@@ -49,9 +52,10 @@ struct Running {
 impl Orchestrator {
     pub(crate) async fn spawn_actor(
         shared: Arc<Shared>,
+        slot: Arc<ActorSlot<OrchestratorMsg>>,
         supervisor: Option<ActorCell>,
     ) -> Result<(ActorCell, JoinHandle<()>), SpawnErr> {
-        let orchestrator = Self { shared };
+        let orchestrator = Self { shared, slot };
         let (actor, ended) = match supervisor {
             Some(supervisor) => Actor::spawn_linked(None, orchestrator, (), supervisor).await?,
             None => Actor::spawn(None, orchestrator, ()).await?,
@@ -77,7 +81,7 @@ impl Actor for Orchestrator {
                 "the orchestrator was restarted while it worked on the request",
             );
         }
-        self.shared.orchestrator.set(myself);
+        self.slot.set(myself);
         Ok(OrchestratorState::default())
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use amcp_plan::{Catalogue, PlanLimits};
+use amcp_plan::Catalogue;
 use amcp_protocol::plan::PlannedTaskView;
 use amcp_protocol::{Capability, ErrorCode, Failure, RequestId, UserRequest};
 use amcp_registry::bus::unix_ms;
@@ -19,54 +19,14 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::actor::{Orchestrator, OrchestratorMsg};
+use crate::counts::Counts;
 use crate::planning;
 use crate::record::{ProgressFeed, RequestRecord, RequestView, Ticket};
-use crate::shared::{Counts, Shared};
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::slot::ActorSlot;
 use amcp_planner::SharedPlanner;
 use amcp_planner::domain::{self, Domain};
-
-/// What an orchestrator is run with.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Most requests that are worked on at a time; further ones are refused as `overloaded`.
-    pub max_requests: usize,
-    /// A request's deadline when it names none.
-    pub default_deadline: Duration,
-    /// The longest deadline that a request may name.
-    pub max_deadline: Duration,
-    /// Most attempts at one task.
-    pub attempts: u32,
-    /// How large a plan may be.
-    pub limits: PlanLimits,
-    /// Most LLM calls for one request, repairs and the answer included.
-    pub llm_calls: u32,
-    /// Most bytes of results that one request may gather.
-    pub result_bytes: usize,
-    /// How many answered requests stay readable.
-    pub retained: usize,
-    /// What it plans with; everything when it has no domain.
-    pub domain: Option<Domain>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            // About 32 KB each: a burst of this size costs 32 MB.
-            max_requests: 1_024,
-            // What a person waits for, and twice the default time-out of one task.
-            default_deadline: Duration::from_secs(60),
-            max_deadline: Duration::from_secs(600),
-            // The first, one elsewhere, and one after a restart.
-            attempts: 3,
-            limits: PlanLimits::default(),
-            // A plan with two repairs, a second round, the answer, and one to spare.
-            llm_calls: 6,
-            result_bytes: 32 * 1024 * 1024,
-            retained: 1_000,
-            domain: None,
-        }
-    }
-}
 
 /// A plan that was made and not carried out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,7 +65,10 @@ const CUT_OFF: Duration = Duration::from_millis(500);
 /// A handle on an orchestrator; clones share it. It outlives the actors behind it: what was accepted stays known when
 /// one of them is restarted.
 #[derive(Debug, Clone)]
-pub struct OrchestratorHandle(Arc<Shared>);
+pub struct OrchestratorHandle {
+    shared: Arc<Shared>,
+    orchestrator: Arc<ActorSlot<OrchestratorMsg>>,
+}
 
 impl OrchestratorHandle {
     /// A handle without actors yet: [`Self::spawn_planner`] and [`Self::spawn`] start them.
@@ -116,7 +79,10 @@ impl OrchestratorHandle {
         registry: RegistryHandle,
         bus: EventBus,
     ) -> Self {
-        Self(Arc::new(Shared::new(settings, planner, registry, bus)))
+        Self {
+            shared: Arc::new(Shared::new(settings, planner, registry, bus)),
+            orchestrator: Arc::default(),
+        }
     }
 
     /// Starts the orchestrator's actor, for the first time or again. Requests that an earlier one left unanswered are
@@ -128,7 +94,8 @@ impl OrchestratorHandle {
         &self,
         supervisor: Option<ActorCell>,
     ) -> Result<(ActorCell, JoinHandle<()>), SpawnErr> {
-        Orchestrator::spawn_actor(self.0.clone(), supervisor).await
+        let (shared, slot) = (self.shared.clone(), self.orchestrator.clone());
+        Orchestrator::spawn_actor(shared, slot, supervisor).await
     }
 
     /// Starts the planner's actor, for the first time or again.
@@ -139,7 +106,7 @@ impl OrchestratorHandle {
         &self,
         supervisor: Option<ActorCell>,
     ) -> Result<(ActorCell, JoinHandle<()>), SpawnErr> {
-        planning::spawn_actor(self.0.clone(), supervisor).await
+        planning::spawn_actor(self.shared.planning.clone(), supervisor).await
     }
 
     /// Accepts a request. An accepted request gets exactly one final response.
@@ -162,7 +129,10 @@ impl OrchestratorHandle {
             let id = RequestId::from_uuid(Uuid::now_v7());
             Ok(Arc::new(RequestRecord::new(id, request.clone(), admitted)))
         };
-        let (record, replayed) = self.0.requests.enter(&request, idempotency_key, accept)?;
+        let (record, replayed) = self
+            .shared
+            .requests
+            .enter(&request, idempotency_key, accept)?;
         if !replayed {
             self.begin(&record)?;
         }
@@ -171,23 +141,25 @@ impl OrchestratorHandle {
 
     fn begin(&self, record: &Arc<RequestRecord>) -> Result<(), Failure> {
         let begun = self
-            .0
             .orchestrator
             .send(OrchestratorMsg::Begin(record.clone()));
         if begun {
-            self.0.counters.accepted.fetch_add(1, Ordering::Relaxed);
+            self.shared
+                .counters
+                .accepted
+                .fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
         let failure = Failure::new(ErrorCode::Overloaded, "the orchestrator is being restarted")
             .retry_after_ms(1_000);
         // A racing post with the same idempotency key may hold the record already: it gets its answer from here.
         record.commit(unix_ms(), Shared::failed(record.id, failure.clone()));
-        self.0.requests.forget(record.id);
+        self.shared.requests.forget(record.id);
         Err(failure)
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let admitted = self.0.admission.clone().try_acquire_owned();
+        let admitted = self.shared.admission.clone().try_acquire_owned();
         // Looked at after the place was taken: a drain that begins now waits for that place.
         if self.is_draining() {
             let failure = Failure::new(ErrorCode::ShuttingDown, "the node is shutting down");
@@ -208,10 +180,10 @@ impl OrchestratorHandle {
         admitted.map_err(|_| {
             let message = format!(
                 "the node works on {} requests and takes no more",
-                self.0.settings.max_requests
+                self.shared.settings.max_requests
             );
             let failure = Failure::new(ErrorCode::Overloaded, message).hint("try again later");
-            failure.retry_after_ms(self.0.retry_after_ms())
+            failure.retry_after_ms(self.shared.counters.retry_after_ms())
         })
     }
 
@@ -222,9 +194,11 @@ impl OrchestratorHandle {
     pub async fn plan(&self, request: UserRequest) -> Result<PlanView, Failure> {
         request.check()?;
         let _admitted = self.admit()?;
-        let time = self.0.deadline_of(&request);
-        let input = self.0.planning_input(&request, self.0.catalogue(), time);
-        let planner = self.0.planner.clone();
+        let time = self.shared.deadline_of(&request);
+        let input = self
+            .shared
+            .planning_input(&request, self.shared.catalogue(), time);
+        let planner = self.shared.planner.clone();
         // In a task of its own: a planner is code of others, and its panic must not be the caller's.
         let planning =
             AbortOnDropHandle::new(tokio::spawn(async move { planner.plan(input).await }));
@@ -250,28 +224,28 @@ impl OrchestratorHandle {
     /// # Errors
     /// `not_found`.
     pub fn cancel(&self, id: RequestId) -> Result<(), Failure> {
-        if self.0.requests.get(id).is_none() {
+        if self.shared.requests.get(id).is_none() {
             return Err(Failure::new(
                 ErrorCode::NotFound,
                 format!("there is no request {id}"),
             ));
         }
         // Not sent only while the orchestrator restarts, which ends the request too.
-        self.0.orchestrator.send(OrchestratorMsg::Cancel(id));
+        self.orchestrator.send(OrchestratorMsg::Cancel(id));
         Ok(())
     }
 
     /// What is known of a request; none when it is unknown or has expired.
     #[must_use]
     pub fn request(&self, id: RequestId) -> Option<RequestView> {
-        Some(self.0.requests.get(id)?.view())
+        Some(self.shared.requests.get(id)?.view())
     }
 
     /// A wait for a request accepted before.
     #[must_use]
     pub fn ticket(&self, id: RequestId) -> Option<Ticket> {
         Some(Ticket {
-            record: self.0.requests.get(id)?,
+            record: self.shared.requests.get(id)?,
             replayed: true,
         })
     }
@@ -280,13 +254,13 @@ impl OrchestratorHandle {
     #[must_use]
     pub fn progress(&self, id: RequestId, from: usize) -> Option<ProgressFeed> {
         Some(ProgressFeed {
-            record: self.0.requests.get(id)?,
+            record: self.shared.requests.get(id)?,
             next: from,
         })
     }
 
     pub(crate) fn domain(&self) -> Option<&Domain> {
-        self.0.settings.domain.as_ref()
+        self.shared.settings.domain.as_ref()
     }
 
     pub(crate) fn domain_name(&self) -> &str {
@@ -294,7 +268,7 @@ impl OrchestratorHandle {
     }
 
     pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
-        self.0.catalogue()
+        self.shared.catalogue()
     }
 
     /// Whether an agent that it can plan with is there: ready, or ready again in a moment because it is being restarted,
@@ -303,7 +277,7 @@ impl OrchestratorHandle {
     pub fn has_agents(&self) -> bool {
         let comes = |state| matches!(state, AgentState::Ready | AgentState::Restarting);
         let held = |capability: &Capability| domain::holds(self.domain(), capability.name.as_str());
-        self.0
+        self.shared
             .registry
             .load()
             .entries()
@@ -313,53 +287,53 @@ impl OrchestratorHandle {
     /// How many requests are being worked on.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.0
+        self.shared
             .settings
             .max_requests
-            .saturating_sub(self.0.admission.available_permits())
+            .saturating_sub(self.shared.admission.available_permits())
     }
 
     /// Takes nothing yet: a plan made before the agents are known would leave out what they can do.
     pub fn hold(&self) {
-        self.0.starting.store(true, Ordering::SeqCst);
+        self.shared.starting.store(true, Ordering::SeqCst);
     }
 
     /// Takes requests from now on, after [`Self::hold`].
     pub fn open(&self) {
-        self.0.starting.store(false, Ordering::SeqCst);
+        self.shared.starting.store(false, Ordering::SeqCst);
     }
 
     /// Whether it takes nothing yet.
     #[must_use]
     pub fn is_starting(&self) -> bool {
-        self.0.starting.load(Ordering::SeqCst)
+        self.shared.starting.load(Ordering::SeqCst)
     }
 
     /// Whether a drain has begun.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.0.draining.load(Ordering::SeqCst)
+        self.shared.draining.load(Ordering::SeqCst)
     }
 
     /// What happened since the start.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.0.counters.read()
+        self.shared.counters.read()
     }
 
     /// Takes nothing new, waits for what is under way, and answers what is left after `within` as failed.
     pub async fn drain(&self, within: Duration) -> Drained {
-        self.0.draining.store(true, Ordering::SeqCst);
+        self.shared.draining.store(true, Ordering::SeqCst);
         let before = self.counts().answered;
         // Every place is free again when every request has been answered.
-        let all = u32::try_from(self.0.settings.max_requests).unwrap_or(u32::MAX);
-        let idle = tokio::time::timeout(within, self.0.admission.acquire_many(all))
+        let all = u32::try_from(self.shared.settings.max_requests).unwrap_or(u32::MAX);
+        let idle = tokio::time::timeout(within, self.shared.admission.acquire_many(all))
             .await
             .is_ok();
         let open = if idle {
             Vec::new()
         } else {
-            self.0.requests.open()
+            self.shared.requests.open()
         };
         let answered = self.counts().answered.saturating_sub(before);
         let failure = Failure::new(
@@ -367,8 +341,7 @@ impl OrchestratorHandle {
             "the node was stopped before the request was done",
         );
         let failure = failure.hint("ask again");
-        self.0
-            .orchestrator
+        self.orchestrator
             .send(OrchestratorMsg::CutOff(failure.clone()));
         let last_moment = tokio::time::Instant::now() + CUT_OFF;
         for record in &open {
@@ -380,7 +353,7 @@ impl OrchestratorHandle {
                 .await
                 .is_err()
             {
-                self.0
+                self.shared
                     .finish(record, Shared::failed(record.id, failure.clone()), 0);
             }
         }

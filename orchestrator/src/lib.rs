@@ -4,17 +4,22 @@
 //! (`amcp-planner` does) and does not know any specialist: agents are found at run time, in the registry's directory.
 
 mod actor;
+mod counts;
 pub mod delegate;
 pub mod handle;
 mod planning;
 pub mod record;
 mod request;
+mod requests;
+mod settings;
 mod shared;
+mod slot;
 
+pub use counts::Counts;
 pub use delegate::Delegation;
-pub use handle::{Drained, OrchestratorHandle, PlanView, Settings};
+pub use handle::{Drained, OrchestratorHandle, PlanView};
 pub use record::{Phase, ProgressFeed, Recorded, RequestView, Ticket};
-pub use shared::Counts;
+pub use settings::Settings;
 
 /// The CloudEvents `source` of an orchestrator's events.
 pub const SOURCE: &str = "/agent/orchestrator";

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::request::RequestMsg;
-use crate::shared::Shared;
+use crate::slot::ActorSlot;
 
 /// A planner's work for a request, as the message that it ends in.
 pub(crate) type Call = PortFuture<'static, RequestMsg>;
@@ -67,7 +67,7 @@ pub(crate) enum Begun {
 
 /// Begins a call; one that needs no waiting never leaves the request's actor.
 pub(crate) fn begin(
-    shared: &Shared,
+    planner: &ActorSlot<PlannerMsg>,
     to: &ActorRef<RequestMsg>,
     mut call: Call,
     lost: RequestMsg,
@@ -88,7 +88,7 @@ pub(crate) fn begin(
                 unwanted: unwanted.clone(),
             };
             // A message that is not sent is dropped, and its reply says so.
-            shared.planning.send(message);
+            planner.send(message);
             Begun::GoesOn(unwanted.drop_guard())
         }
         Err(_) => {
@@ -100,14 +100,15 @@ pub(crate) fn begin(
 
 #[derive(Debug)]
 struct PlannerActor {
-    shared: Arc<Shared>,
+    /// Where requests find it.
+    slot: Arc<ActorSlot<PlannerMsg>>,
 }
 
 pub(crate) async fn spawn_actor(
-    shared: Arc<Shared>,
+    slot: Arc<ActorSlot<PlannerMsg>>,
     supervisor: Option<ActorCell>,
 ) -> Result<(ActorCell, JoinHandle<()>), SpawnErr> {
-    let planner = PlannerActor { shared };
+    let planner = PlannerActor { slot };
     let (actor, ended) = match supervisor {
         Some(supervisor) => Actor::spawn_linked(None, planner, (), supervisor).await?,
         None => Actor::spawn(None, planner, ()).await?,
@@ -126,7 +127,7 @@ impl Actor for PlannerActor {
         myself: ActorRef<PlannerMsg>,
         (): (),
     ) -> Result<JoinSet<()>, ActorProcessingErr> {
-        self.shared.planning.set(myself);
+        self.slot.set(myself);
         Ok(JoinSet::new())
     }
 

@@ -386,7 +386,7 @@ impl RequestState {
         call: Call,
         lost: RequestMsg,
     ) -> Option<Event> {
-        match planning::begin(&self.shared, myself, call, lost) {
+        match planning::begin(&self.shared.planning, myself, call, lost) {
             Begun::Ended(message) => event_of(message),
             Begun::GoesOn(guard) => {
                 self.planner_call = Some(guard);

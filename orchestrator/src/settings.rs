@@ -1,0 +1,51 @@
+//! What an orchestrator is run with.
+//!
+//! Does not read a configuration; the node does.
+
+use std::time::Duration;
+
+use amcp_plan::PlanLimits;
+use amcp_planner::Domain;
+
+/// Bounds and defaults for all requests of an orchestrator.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Most requests that are worked on at a time; further ones are refused as `overloaded`.
+    pub max_requests: usize,
+    /// A request's deadline when it names none.
+    pub default_deadline: Duration,
+    /// The longest deadline that a request may name.
+    pub max_deadline: Duration,
+    /// Most attempts at one task.
+    pub attempts: u32,
+    /// How large a plan may be.
+    pub limits: PlanLimits,
+    /// Most LLM calls for one request, repairs and the answer included.
+    pub llm_calls: u32,
+    /// Most bytes of results that one request may gather.
+    pub result_bytes: usize,
+    /// How many answered requests stay readable.
+    pub retained: usize,
+    /// What it plans with; everything when it has no domain.
+    pub domain: Option<Domain>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            // About 32 KB each: a burst of this size costs 32 MB.
+            max_requests: 1_024,
+            // What a person waits for, and twice the default time-out of one task.
+            default_deadline: Duration::from_secs(60),
+            max_deadline: Duration::from_secs(600),
+            // The first, one elsewhere, and one after a restart.
+            attempts: 3,
+            limits: PlanLimits::default(),
+            // A plan with two repairs, a second round, the answer, and one to spare.
+            llm_calls: 6,
+            result_bytes: 32 * 1024 * 1024,
+            retained: 1_000,
+            domain: None,
+        }
+    }
+}

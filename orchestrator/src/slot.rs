@@ -1,0 +1,30 @@
+//! The way to an actor that may be restarted.
+//!
+//! Does not restart it; its supervisor does.
+
+use std::sync::{PoisonError, RwLock};
+
+use ractor::{ActorRef, Message};
+
+/// Leads to the latest actor that was set.
+#[derive(Debug)]
+pub(crate) struct ActorSlot<M>(RwLock<Option<ActorRef<M>>>);
+
+impl<M> Default for ActorSlot<M> {
+    fn default() -> Self {
+        Self(RwLock::new(None))
+    }
+}
+
+impl<M: Message> ActorSlot<M> {
+    pub(crate) fn set(&self, actor: ActorRef<M>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
+    }
+
+    /// Whether it was sent: not while there is no actor.
+    pub(crate) fn send(&self, message: M) -> bool {
+        let slot = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref()
+            .is_some_and(|actor| actor.send_message(message).is_ok())
+    }
+}
