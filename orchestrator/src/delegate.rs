@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
     AnswerState, CallReport, Capability, ErrorCode, Failure, Grant, Lineage, TaskReport,
     UserRequest,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::handle::OrchestratorHandle;
 use crate::record::Ticket;
@@ -47,41 +48,42 @@ impl OrchestratorHandle {
         domain::capability(self.domain(), &self.catalogue())
     }
 
-    /// Works on a delegated request. Returns its result and its tasks as the calls of the task that delegated it. Dropping
-    /// the future cancels the request.
+    /// Works on a delegated request. Returns how the delegating task ends, and the request's tasks as the calls of that task.
+    /// Dropping the future cancels the request.
     ///
-    /// # Errors
-    /// Within the pair: [`ErrorCode::CyclicPlan`] when this domain works on it already, [`ErrorCode::BudgetExceeded`] past
-    /// the depth limit, refusals to accept it as ones before the start, and the request's own failure.
-    pub async fn delegated(&self, what: Delegation) -> (Result<Value, Failure>, Vec<CallReport>) {
+    /// What is not accepted is refused: [`ErrorCode::CyclicPlan`] when this domain works on it already,
+    /// [`ErrorCode::BudgetExceeded`] past the depth limit, and the refusals of [`OrchestratorHandle::ask`]. A partial answer
+    /// is a result in part.
+    pub async fn delegated(&self, what: Delegation) -> (TaskOutcome, Vec<CallReport>) {
         let ticket = match self.accept(what) {
             Ok(ticket) => ticket,
-            Err(failure) => return (Err(failure), Vec::new()),
+            Err(failure) => return (TaskOutcome::Refused(failure), Vec::new()),
         };
         let wanted = Wanted(self, ticket);
         let answer = wanted.1.answer().await;
         let calls = answer.tasks.iter().flat_map(calls_of).collect();
-        let done = matches!(answer.state, AnswerState::Completed | AnswerState::Partial);
-        if !done {
-            let why = answer
-                .error
-                .as_ref()
-                .map_or("no reason is known", |e| e.message.as_str());
-            let code = answer
-                .error
-                .as_ref()
-                .map_or(ErrorCode::Internal, |e| e.code);
-            // To whoever delegated, the task had begun and its agent lives.
-            let code = if code.is_transient() || code == ErrorCode::Cancelled {
+        let missing = answer.error.as_ref().map(|error| {
+            // To the task that delegated, the agent lives: its work was to have this done.
+            let code = if error.code.is_transient() || error.code == ErrorCode::Cancelled {
                 ErrorCode::DependencyFailed
             } else {
-                code
+                error.code
             };
-            let message = format!(
-                "the orchestrator of {} could not answer: {why}",
-                self.domain_name()
+            let domain = self.domain_name();
+            let message = match answer.state {
+                AnswerState::Partial => format!("of the part of {domain}: {error}"),
+                AnswerState::Completed | AnswerState::Failed | AnswerState::Cancelled => {
+                    format!("the orchestrator of {domain} could not answer: {error}")
+                }
+            };
+            Failure::new(code, message)
+        });
+        if matches!(answer.state, AnswerState::Failed | AnswerState::Cancelled) {
+            let unexplained = || Failure::internal("no reason is known");
+            return (
+                TaskOutcome::Failed(missing.unwrap_or_else(unexplained)),
+                calls,
             );
-            return (Err(Failure::new(code, message)), calls);
         }
         let tasks: Vec<_> = answer
             .tasks
@@ -89,10 +91,12 @@ impl OrchestratorHandle {
             .map(|task| json!({"id": task.id, "capability": task.capability, "state": task.state}))
             .collect();
         let state = answer.state.as_str();
-        (
-            Ok(json!({"text": answer.answer, "state": state, "tasks": tasks})),
-            calls,
-        )
+        let result = json!({"text": answer.answer, "state": state, "tasks": tasks});
+        let outcome = match missing {
+            Some(missing) => TaskOutcome::Partly(result, missing),
+            None => TaskOutcome::Done(result),
+        };
+        (outcome, calls)
     }
 
     fn accept(&self, what: Delegation) -> Result<Ticket, Failure> {

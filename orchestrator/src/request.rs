@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
+use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
     Answer, CallBudget, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress,
     TaskReport,
 };
 use amcp_registry::bus::unix_ms;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use serde_json::Value;
 use tokio::task::AbortHandle;
 use tokio_util::sync::DropGuard;
 
@@ -43,7 +43,7 @@ pub(crate) enum RequestMsg {
     Responded {
         task: usize,
         attempt: u32,
-        outcome: Result<Value, Failure>,
+        outcome: TaskOutcome,
         calls: Vec<CallReport>,
     },
     /// From the timer: something is due.
@@ -141,12 +141,7 @@ impl Actor for RequestActor {
             calls,
         } = &message
         {
-            let before = state.sent.len();
             state.settle((*task, *attempt), outcome, calls);
-            // An agent's word that it gave up what was abandoned is no answer.
-            if before == state.sent.len() && is_given_up(outcome) {
-                return Ok(());
-            }
         }
         if let RequestMsg::Begin = message {
             state.begin(&myself);
@@ -176,12 +171,6 @@ fn policy(shared: &Shared, record: &RequestRecord) -> Policy {
         seed: record.id.uuid().as_u64_pair().1,
         ..Policy::default()
     }
-}
-
-fn is_given_up(outcome: &Result<Value, Failure>) -> bool {
-    outcome
-        .as_ref()
-        .is_err_and(|failure| failure.code == ErrorCode::Cancelled)
 }
 
 /// What a message tells the machine; nothing where the state knows more than the message.

@@ -140,31 +140,26 @@ impl<'de> Deserialize<'de> for ErrorCode {
 }
 
 impl ErrorCode {
-    /// Whether the work had certainly not begun, so that doing it again cannot do it twice.
-    #[must_use]
-    pub const fn is_before_start(self) -> bool {
-        matches!(
-            self,
-            Self::NoAgent | Self::AgentBusy | Self::AgentUnavailable | Self::UnsupportedWire
-        )
-    }
-
-    /// Whether another attempt may end otherwise.
+    /// Whether another attempt may end otherwise. Says nothing of whether the work began: a handler may return any code, and
+    /// only [`TaskOutcome::Refused`](crate::task::TaskOutcome::Refused) says that it did not.
     #[must_use]
     pub const fn is_transient(self) -> bool {
-        self.is_before_start()
-            || matches!(
-                self,
-                Self::AgentLost
-                    | Self::NodeLost
-                    | Self::AgentPanicked
-                    | Self::TaskTimeout
-                    | Self::UpstreamUnavailable
-                    | Self::LlmUnavailable
-                    | Self::LlmTimeout
-                    | Self::LlmBusy
-                    | Self::LlmCut
-            )
+        matches!(
+            self,
+            Self::NoAgent
+                | Self::AgentBusy
+                | Self::AgentUnavailable
+                | Self::UnsupportedWire
+                | Self::AgentLost
+                | Self::NodeLost
+                | Self::AgentPanicked
+                | Self::TaskTimeout
+                | Self::UpstreamUnavailable
+                | Self::LlmUnavailable
+                | Self::LlmTimeout
+                | Self::LlmBusy
+                | Self::LlmCut
+        )
     }
 
     /// Whether the agent itself was destroyed by the attempt, as far as anybody can tell.
@@ -258,14 +253,6 @@ mod tests {
             let json = serde_json::to_string(&code).unwrap();
             assert_eq!(json, format!("\"{code}\""));
             assert_eq!(serde_json::from_str::<ErrorCode>(&json).unwrap(), code);
-        }
-    }
-
-    #[test]
-    fn what_had_not_begun_may_be_tried_again() {
-        for &code in ErrorCode::ALL {
-            assert!(!code.is_before_start() || code.is_transient(), "{code}");
-            assert!(!(code.is_before_start() && code.is_agent_death()), "{code}");
         }
     }
 }

@@ -41,6 +41,9 @@ pub struct ProposedTask {
     /// Whether the tasks that depend on it go on without it when it fails.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+    /// In a second plan: the ids of the first plan's tasks that it makes up for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
 }
 
 /// One task of a compiled plan, as `amcp plan --json` and the events show it.

@@ -140,7 +140,7 @@ pub struct TaskReport {
     /// The result of a completed task; shared, because it may be large and has several readers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Arc<Value>>,
-    /// Why a task was not completed.
+    /// Why a task was not completed, or what the result of a completed one lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
     /// The calls of other agents that its last attempt made.

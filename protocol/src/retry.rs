@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{ErrorCode, Failure};
 
 /// How often a task is tried.
@@ -23,7 +25,7 @@ impl Default for Patience {
         Self {
             // The first, one elsewhere, and one after a restart.
             attempts: 3,
-            // With the backoff's steps about four seconds: longer than the restart of an agent, shorter than a patience.
+            // With the backoff's steps about four seconds: longer than the restart of an agent, shorter than a person waits.
             refusals: 8,
             kills: 3,
         }
@@ -31,7 +33,7 @@ impl Default for Patience {
 }
 
 /// How a task's attempts failed so far.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// Attempts that had begun.
     begun: u32,
@@ -39,8 +41,6 @@ pub struct History {
     refused: u32,
     /// Agents that died with it.
     kills: u32,
-    /// Whether an attempt that failed may have done its work.
-    unknown: bool,
 }
 
 /// What follows a failed attempt.
@@ -63,14 +63,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 impl History {
-    /// Whether an attempt that failed may have done its work.
-    #[must_use]
-    pub const fn is_unknown(&self) -> bool {
-        self.unknown
+    /// Judges one more refusal: the attempt certainly did not begin. `jitter` is in 0..1.
+    pub fn refused(&mut self, failure: Failure, patience: Patience, jitter: f64) -> Verdict {
+        self.refused += 1;
+        if !failure.code.is_transient() || self.refused >= patience.refusals {
+            return Verdict::GiveUp(failure);
+        }
+        Verdict::Retry {
+            after: pause(self.refused, &failure, jitter),
+            failure,
+        }
     }
 
-    /// Judges one more failed attempt. `jitter` is in 0..1.
-    pub fn judge(
+    /// Judges one more attempt that began and failed. `jitter` is in 0..1.
+    pub fn failed(
         &mut self,
         failure: Failure,
         idempotent: bool,
@@ -78,18 +84,7 @@ impl History {
         jitter: f64,
     ) -> Verdict {
         let code = failure.code;
-        if code.is_before_start() {
-            self.refused += 1;
-            if self.refused >= patience.refusals {
-                return Verdict::GiveUp(failure);
-            }
-            return Verdict::Retry {
-                after: pause(self.refused, &failure, jitter),
-                failure,
-            };
-        }
         self.begun += 1;
-        self.unknown |= code.is_transient();
         self.kills += u32::from(code.is_agent_death());
         if self.kills >= patience.kills {
             let message = format!(
@@ -136,14 +131,27 @@ pub fn jitter(seed: u64, task: usize, attempt: u32) -> f64 {
 mod tests {
     use super::*;
 
-    fn codes(idempotent: bool, codes: &[ErrorCode]) -> Vec<Option<ErrorCode>> {
+    fn outcome(verdict: Verdict) -> Option<ErrorCode> {
+        match verdict {
+            Verdict::Retry { .. } => None,
+            Verdict::GiveUp(failure) => Some(failure.code),
+        }
+    }
+
+    fn failed(idempotent: bool, codes: &[ErrorCode]) -> Vec<Option<ErrorCode>> {
         let mut history = History::default();
-        let patience = Patience::default();
         let judged = codes.iter().map(|&code| {
-            match history.judge(Failure::new(code, "x"), idempotent, patience, 0.5) {
-                Verdict::Retry { .. } => None,
-                Verdict::GiveUp(failure) => Some(failure.code),
-            }
+            let failure = Failure::new(code, "x");
+            outcome(history.failed(failure, idempotent, Patience::default(), 0.5))
+        });
+        judged.collect()
+    }
+
+    fn refused(codes: &[ErrorCode]) -> Vec<Option<ErrorCode>> {
+        let mut history = History::default();
+        let judged = codes.iter().map(|&code| {
+            let failure = Failure::new(code, "x");
+            outcome(history.refused(failure, Patience::default(), 0.5))
         });
         judged.collect()
     }
@@ -151,25 +159,25 @@ mod tests {
     #[test]
     fn a_transient_failure_of_an_idempotent_task_is_tried_three_times() {
         let timeout = ErrorCode::TaskTimeout;
-        assert_eq!(codes(true, &[timeout; 3]), [None, None, Some(timeout)]);
+        assert_eq!(failed(true, &[timeout; 3]), [None, None, Some(timeout)]);
         assert_eq!(
-            codes(true, &[ErrorCode::TaskFailed]),
+            failed(true, &[ErrorCode::TaskFailed]),
             [Some(ErrorCode::TaskFailed)]
         );
     }
 
     #[test]
-    fn an_unknown_outcome_of_a_task_that_is_not_idempotent_is_never_tried_again() {
-        for code in ErrorCode::ALL
-            .iter()
-            .copied()
-            .filter(|code| !code.is_before_start())
-        {
-            assert!(codes(false, &[code])[0].is_some(), "{code}");
+    fn what_began_and_is_not_idempotent_is_never_tried_again_whatever_its_handler_says() {
+        for &code in ErrorCode::ALL {
+            assert!(failed(false, &[code])[0].is_some(), "{code}");
         }
         assert_eq!(
-            codes(false, &[ErrorCode::AgentBusy, ErrorCode::NoAgent]),
+            refused(&[ErrorCode::AgentBusy, ErrorCode::NoAgent]),
             [None, None]
+        );
+        assert_eq!(
+            refused(&[ErrorCode::InvalidParams]),
+            [Some(ErrorCode::InvalidParams)]
         );
     }
 
@@ -177,14 +185,14 @@ mod tests {
     fn the_third_death_quarantines() {
         let (lost, panicked) = (ErrorCode::AgentLost, ErrorCode::AgentPanicked);
         assert_eq!(
-            codes(true, &[lost, panicked, lost]),
+            failed(true, &[lost, panicked, lost]),
             [None, None, Some(ErrorCode::Quarantined)]
         );
     }
 
     #[test]
     fn refusals_are_patient_but_end() {
-        let judged = codes(true, &[ErrorCode::AgentUnavailable; 8]);
+        let judged = refused(&[ErrorCode::AgentUnavailable; 8]);
         assert!(judged[..7].iter().all(Option::is_none));
         assert_eq!(judged[7], Some(ErrorCode::AgentUnavailable));
     }

@@ -145,29 +145,59 @@ pub struct TaskResponse {
     pub outcome: TaskOutcome,
 }
 
-/// The result of a task, or why there is none.
+/// How an attempt at a task ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum TaskOutcome {
     /// It was done.
     Done(#[serde(with = "payload")] Value),
-    /// It was not.
+    /// It began and has no result. The work may have been done all the same, in part or whole.
     Failed(Failure),
+    /// It certainly did not begin. Only the agent's shell or the carrier of the task says so, never a handler, whatever code
+    /// the handler returns: what acted may be repeated only after a refusal.
+    Refused(Failure),
+    /// It was done in part: what there is, and why the rest is missing.
+    Partly(#[serde(with = "payload")] Value, Failure),
 }
 
+impl TaskOutcome {
+    /// Why there is no result, if there is none.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed(failure) | Self::Refused(failure) => Some(failure),
+            Self::Done(_) | Self::Partly(..) => None,
+        }
+    }
+
+    /// The result, whole or in part.
+    #[must_use]
+    pub const fn result(&self) -> Option<&Value> {
+        match self {
+            Self::Done(result) | Self::Partly(result, _) => Some(result),
+            Self::Failed(_) | Self::Refused(_) => None,
+        }
+    }
+
+    /// Whether the attempt certainly did not begin.
+    #[must_use]
+    pub const fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
+    /// Whether the agent gave the attempt up because it is no longer wanted.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.failure()
+            .is_some_and(|failure| failure.code == ErrorCode::Cancelled)
+    }
+}
+
+/// What a handler returned: it began, so that an error is never a refusal.
 impl From<Result<Value, Failure>> for TaskOutcome {
     fn from(result: Result<Value, Failure>) -> Self {
         match result {
             Ok(value) => Self::Done(value),
             Err(failure) => Self::Failed(failure),
-        }
-    }
-}
-
-impl From<TaskOutcome> for Result<Value, Failure> {
-    fn from(outcome: TaskOutcome) -> Self {
-        match outcome {
-            TaskOutcome::Done(value) => Ok(value),
-            TaskOutcome::Failed(failure) => Err(failure),
         }
     }
 }

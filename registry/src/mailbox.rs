@@ -102,7 +102,7 @@ pub trait Carrier: Send + Sync + fmt::Debug {
     /// Sends a task to an agent of that node. The port is used, or dropped when the link is lost.
     ///
     /// # Errors
-    /// Why the task was certainly not sent, in a code for which [`ErrorCode::is_before_start`]; the port was discarded.
+    /// Why the task was certainly not sent; the port was discarded.
     fn execute(
         &self,
         agent: &AgentId,

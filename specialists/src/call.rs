@@ -4,17 +4,18 @@
 //! Does not decide whether a failed call is tried again ([`amcp_protocol::retry`] does) and does not check params or
 //! results: the callee's shell does.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amcp_protocol::retry::{History, Patience, Verdict};
-use amcp_protocol::task::{WIRE_VERSION, calls_used};
+use amcp_protocol::task::{TaskOutcome, WIRE_VERSION, calls_used};
 use amcp_protocol::{
     AgentId, CallBudget, CallReport, CapabilityName, Contract, ErrorCode, Failure, Lineage, TaskId,
     TaskRequest, TaskResponse,
 };
 use amcp_registry::{AgentPort, AnswerPort, InFlight, RegistryHandle, TaskKey};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::specialist::Context;
@@ -37,21 +38,51 @@ pub(crate) struct Calls(Mutex<Ledger>);
 #[derive(Debug)]
 struct Ledger {
     budget: CallBudget,
-    made: u32,
+    /// How often each call was made, by its digest.
+    made: HashMap<Digest, u32>,
     reports: Vec<CallReport>,
+    /// What the task's result lacks.
+    missing: Option<Failure>,
+    /// Whether the task's handler says that nothing began.
+    refused: bool,
 }
 
 impl Calls {
-    pub(crate) const fn new(lineage: &Lineage) -> Self {
+    pub(crate) fn new(lineage: &Lineage) -> Self {
         Self(Mutex::new(Ledger {
             budget: CallBudget::new(lineage.calls),
-            made: 0,
+            made: HashMap::new(),
             reports: Vec::new(),
+            missing: None,
+            refused: false,
         }))
     }
 
     pub(crate) fn take(&self) -> Vec<CallReport> {
         std::mem::take(&mut self.ledger().reports)
+    }
+
+    /// How the attempt ends, from what its handler returned and said before.
+    pub(crate) fn outcome(&self, returned: Result<Value, Failure>) -> TaskOutcome {
+        let mut ledger = self.ledger();
+        match returned {
+            Ok(value) => match ledger.missing.take() {
+                Some(missing) => TaskOutcome::Partly(value, missing),
+                None => TaskOutcome::Done(value),
+            },
+            Err(failure) if ledger.refused && ledger.made.is_empty() => {
+                TaskOutcome::Refused(failure)
+            }
+            Err(failure) => TaskOutcome::Failed(failure),
+        }
+    }
+
+    pub(crate) fn refuse(&self) {
+        self.ledger().refused = true;
+    }
+
+    pub(crate) fn report_missing(&self, missing: Failure) {
+        self.ledger().missing = Some(missing);
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -72,7 +103,7 @@ impl Context {
     /// [`ErrorCode::DependencyFailed`]. [`ErrorCode::UnknownCapability`], [`ErrorCode::NotPermitted`] and
     /// [`ErrorCode::BudgetExceeded`] without any attempt.
     pub async fn call(&self, capability: &CapabilityName, params: Value) -> Result<Value, Failure> {
-        let mut call = Call::new(self, capability);
+        let mut call = Call::new(self, capability, &params);
         let outcome = call.run(params).await;
         call.error = outcome.as_ref().err().map(|failure| failure.code);
         outcome.map_err(|failure| as_dependency(capability, failure))
@@ -130,17 +161,19 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn new(ctx: &'a Context, capability: &'a CapabilityName) -> Self {
+    fn new(ctx: &'a Context, capability: &'a CapabilityName, params: &Value) -> Self {
+        let digest = digest(capability, params);
         let number = {
             let mut ledger = ctx.calls.ledger();
-            ledger.made += 1;
-            ledger.made
+            let made = ledger.made.entry(digest).or_default();
+            *made += 1;
+            *made
         };
         let caller = ctx.caller.as_ref();
         Self {
             ctx,
             capability,
-            task_id: task_id(&ctx.task_id, ctx.attempt, number),
+            task_id: task_id(&ctx.task_id, digest, number),
             attempt: 0,
             avoid: caller.and_then(|c| c.agent.clone()).into_iter().collect(),
             agent: None,
@@ -163,12 +196,20 @@ impl<'a> Call<'a> {
         let mut history = History::default();
         loop {
             let attempt = self.attempt(caller, &contract, &lineage, params.clone());
-            let failure = match attempt.await {
-                Ok(value) => return Ok(value),
-                Err(failure) => failure,
+            let (patience, jitter) = (Patience::default(), fastrand::f64());
+            let verdict = match attempt.await {
+                TaskOutcome::Done(value) => return Ok(value),
+                TaskOutcome::Partly(value, missing) => {
+                    self.ctx.report_missing(missing);
+                    return Ok(value);
+                }
+                TaskOutcome::Refused(failure) => history.refused(failure, patience, jitter),
+                TaskOutcome::Failed(failure) => {
+                    let idempotent = contract.capability.idempotent;
+                    history.failed(failure, idempotent, patience, jitter)
+                }
             };
-            let idempotent = contract.capability.idempotent;
-            match history.judge(failure, idempotent, Patience::default(), fastrand::f64()) {
+            match verdict {
                 Verdict::GiveUp(failure) => return Err(failure),
                 Verdict::Retry { after, failure } if after >= self.ctx.time_left() => {
                     return Err(failure);
@@ -224,13 +265,14 @@ impl<'a> Call<'a> {
         contract: &Contract,
         lineage: &Lineage,
         params: Value,
-    ) -> Result<Value, Failure> {
+    ) -> TaskOutcome {
         let now = Instant::now();
         let until = self.ctx.deadline.min(now + contract.capability.timeout());
         let Some(given) = self.ctx.calls.ledger().budget.take() else {
             let message = format!("no call is left for {}", self.capability);
             let hint = "a task of a plan may cause 32 calls, each callee half of what is left then";
-            return Err(Failure::new(ErrorCode::BudgetExceeded, message).hint(hint));
+            let failure = Failure::new(ErrorCode::BudgetExceeded, message).hint(hint);
+            return TaskOutcome::Refused(failure);
         };
         self.attempt += 1;
         let lineage = Arc::new(Lineage {
@@ -241,16 +283,17 @@ impl<'a> Call<'a> {
         let outcome = match self.send(caller, request) {
             Ok((answered, _in_flight)) => match timeout_at(until, answered).await {
                 Ok(Ok(response)) => self.read(response, given),
-                Ok(Err(_)) => Err(self.lost("went away with the call")),
-                Err(_) => Err(self.timed_out()),
+                Ok(Err(_)) => TaskOutcome::Failed(self.lost("went away with the call")),
+                Err(_) => TaskOutcome::Failed(self.timed_out()),
             },
-            Err(failure) => Err(failure),
+            Err(failure) => TaskOutcome::Refused(failure),
         };
         // Only a lost attempt's time-out leaves something to cancel.
         self.sent = None;
-        match &outcome {
-            Err(failure) if failure.code.is_before_start() => self.give_back(given + 1),
-            Ok(_) | Err(_) => self.counted = true,
+        if outcome.is_refused() {
+            self.give_back(given + 1);
+        } else {
+            self.counted = true;
         }
         outcome
     }
@@ -295,16 +338,15 @@ impl<'a> Call<'a> {
         Ok((answered, in_flight))
     }
 
-    fn read(&mut self, response: TaskResponse, given: u32) -> Result<Value, Failure> {
+    fn read(&mut self, response: TaskResponse, given: u32) -> TaskOutcome {
         if response.task_id != self.task_id || response.attempt != self.attempt {
-            return Err(self.lost("answered for another task"));
+            return TaskOutcome::Failed(self.lost("answered for another task"));
         }
-        let outcome: Result<Value, Failure> = response.outcome.into();
-        if !matches!(&outcome, Err(failure) if failure.code.is_before_start()) {
+        if !response.outcome.is_refused() {
             self.give_back(given - calls_used(given, &response.calls));
         }
         self.below = response.calls;
-        outcome
+        response.outcome
     }
 
     fn give_back(&self, calls: u32) {
@@ -357,19 +399,29 @@ impl Drop for Call<'_> {
     }
 }
 
-/// The id of a task's nth call. It is the same for each attempt at the call, and another one when the caller itself is tried
-/// again: then it may ask for something else.
-fn task_id(caller: &TaskId, attempt: u32, number: u32) -> TaskId {
-    let suffix = match attempt {
-        1 => format!("c{number}"),
-        attempt => format!("{attempt}-c{number}"),
-    };
+/// What is called with what, in few bytes: two calls of one task collide once in 2^32 tasks that make thousands.
+type Digest = [u8; 6];
+
+fn digest(capability: &CapabilityName, params: &Value) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(capability.as_str());
+    hash.update([0]);
+    hash.update(params.to_string());
+    let [a, b, c, d, e, f, ..] = <[u8; 32]>::from(hash.finalize());
+    [a, b, c, d, e, f]
+}
+
+/// The id of a call: the same for each attempt at it, and the same when the caller itself is tried again and asks for the
+/// same, in whatever order. What acts under [`Context::idempotency_key`] so acts once.
+fn task_id(caller: &TaskId, digest: Digest, number: u32) -> TaskId {
+    let [a, b, c, d, e, f] = digest;
+    let suffix = format!("c{number}-{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}");
     TaskId::new(format!("{caller}-{suffix}")).unwrap_or_else(|_| {
         // Too long: a deep chain, or a planner's long id.
-        let mut hash = DefaultHasher::new();
-        caller.as_str().hash(&mut hash);
-        TaskId::new(format!("h{:016x}-{suffix}", hash.finish()))
-            .expect("a hash and two numbers are 40 letters and digits at most")
+        let [a, b, c, d, e, f, ..] = <[u8; 32]>::from(Sha256::digest(caller.as_str()));
+        let caller = format!("h{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}");
+        TaskId::new(format!("{caller}-{suffix}"))
+            .expect("two digests and a number are 40 letters and digits at most")
     })
 }
 

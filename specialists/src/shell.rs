@@ -201,7 +201,7 @@ impl ShellState {
         };
         let deadline = Instant::now() + Duration::from_millis(request.deadline_ms);
         match self.admit(&request, &attempt.key) {
-            Err(failure) => self.desk.answer(attempt, Err(failure)),
+            Err(failure) => self.desk.refuse(attempt, failure),
             Ok(()) => self.place(
                 myself,
                 Job {
@@ -292,7 +292,7 @@ impl ShellState {
             self.card.id
         );
         let failure = Failure::new(ErrorCode::AgentBusy, message).retry_after_ms(RETRY_BUSY_MS);
-        self.desk.answer(job.attempt, Err(failure));
+        self.desk.refuse(job.attempt, failure);
     }
 
     fn cancel(&mut self, key: &TaskKey) {
@@ -304,7 +304,7 @@ impl ShellState {
             let place = lane.queue.iter().position(|job| job.attempt.key == *key);
             if let Some(job) = place.and_then(|place| lane.queue.remove(place)) {
                 self.desk.load.queued.fetch_sub(1, Relaxed);
-                self.desk.answer(job.attempt, Err(cancelled()));
+                self.desk.refuse(job.attempt, cancelled());
                 return;
             }
         }
@@ -366,7 +366,7 @@ impl ShellState {
         {
             let message = format!("{} panicked and is restarted", self.card.id);
             let failure = Failure::new(ErrorCode::AgentUnavailable, message);
-            self.desk.answer(job.attempt, Err(failure));
+            self.desk.refuse(job.attempt, failure);
         }
         self.desk.load.queued.store(0, Relaxed);
         myself.send_after(LAST_JOBS, || ShellMsg::FailNow);
@@ -388,7 +388,7 @@ impl ShellState {
                 self.desk.load.queued.fetch_sub(1, Relaxed);
                 if job.deadline <= Instant::now() {
                     let failure = expired(&job.task.capability);
-                    self.desk.answer(job.attempt, Err(failure));
+                    self.desk.refuse(job.attempt, failure);
                 } else {
                     start(&self.desk, lane, &mut self.running, myself, job);
                 }
@@ -428,7 +428,7 @@ fn drop_expired(desk: &Desk, lane: &mut Lane) {
     let dead: VecDeque<Job> = dead;
     for job in dead {
         desk.load.queued.fetch_sub(1, Relaxed);
-        desk.answer(job.attempt, Err(expired(&job.task.capability)));
+        desk.refuse(job.attempt, expired(&job.task.capability));
     }
 }
 

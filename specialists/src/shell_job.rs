@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use amcp_protocol::task::WIRE_VERSION;
+use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::{
     AgentId, CallReport, Contract, ErrorCode, Failure, Grant, Lineage, TaskResponse, Violation,
 };
@@ -77,21 +77,16 @@ impl Drop for Place {
 }
 
 impl Desk {
-    /// Answers an attempt.
-    pub(crate) fn answer(&self, attempt: Attempt, outcome: Result<Value, Failure>) {
-        self.answer_with(attempt, outcome, Vec::new());
+    /// Refuses an attempt that did not begin.
+    pub(crate) fn refuse(&self, attempt: Attempt, failure: Failure) {
+        self.answer(attempt, TaskOutcome::Refused(failure), Vec::new());
     }
 
     /// Answers an attempt that may have called other agents.
-    fn answer_with(
-        &self,
-        attempt: Attempt,
-        outcome: Result<Value, Failure>,
-        calls: Vec<CallReport>,
-    ) {
-        let counter = match &outcome {
-            Ok(_) => &self.load.done,
-            Err(_) => &self.load.failed,
+    fn answer(&self, attempt: Attempt, outcome: TaskOutcome, calls: Vec<CallReport>) {
+        let counter = match outcome.failure() {
+            None => &self.load.done,
+            Some(_) => &self.load.failed,
         };
         counter.fetch_add(1, Relaxed);
         let TaskKey {
@@ -106,7 +101,7 @@ impl Desk {
             attempt: number,
             agent: self.agent.clone(),
             calls,
-            outcome: outcome.into(),
+            outcome,
         });
     }
 
@@ -134,18 +129,17 @@ impl Desk {
                 .min(Instant::now() + contract.capability.timeout()),
             cancelled,
         };
-        let outcome = match self.check_params(&contract, &task, &suspect) {
-            Ok(()) => self.work(task, &context, &contract).await,
-            Err(failure) => Ok(Err(failure)),
+        let (outcome, panic) = match self.check_params(&contract, &task, &suspect) {
+            Err(failure) => (TaskOutcome::Refused(failure), None),
+            Ok(()) => match self.work(task, &context, &contract).await {
+                Ok(outcome) => (context.calls.outcome(outcome), None),
+                Err(panic) => {
+                    self.quarantine.died(suspect, self.incarnation);
+                    (TaskOutcome::Failed(self.panicked(&panic)), Some(panic))
+                }
+            },
         };
-        let (outcome, panic) = match outcome {
-            Ok(outcome) => (outcome, None),
-            Err(panic) => {
-                self.quarantine.died(suspect, self.incarnation);
-                (Err(self.panicked(&panic)), Some(panic))
-            }
-        };
-        self.answer_with(attempt, outcome, context.calls.take());
+        self.answer(attempt, outcome, context.calls.take());
         place.panic = panic;
     }
 

@@ -98,7 +98,14 @@ impl Context {
         self.request_id
     }
 
-    /// The task within its plan; with the request it is a key under which work can be found done already.
+    /// The same for all attempts at this task, and for the repeated calls of a caller that is tried again: hand it to whatever
+    /// acts, so that it acts once. At most 101 letters, digits and `/`, `-`, `_`.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        format!("{}/{}", self.request_id, self.task_id)
+    }
+
+    /// The task within its plan.
     #[must_use]
     pub const fn task_id(&self) -> &TaskId {
         &self.task_id
@@ -108,6 +115,20 @@ impl Context {
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Says that the result which follows lacks something, and why: the request is then answered as partial.
+    pub fn report_missing(&self, missing: Failure) {
+        self.calls.report_missing(missing);
+    }
+
+    /// For a specialist that only carries tasks elsewhere: nothing began, here or there, and the failure that `handle` returns
+    /// is a refusal, after which the task may be tried again even if it must not be done twice. Says nothing once
+    /// another agent was called.
+    #[must_use]
+    pub fn refuse(&self, failure: Failure) -> Failure {
+        self.calls.refuse();
+        failure
     }
 
     /// Whom the task is done for.

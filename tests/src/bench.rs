@@ -112,6 +112,7 @@ pub fn plan(shape: Shape, catalogue: &Catalogue) -> Plan {
         roles: &[],
         limits: &limits(),
         fill: &NoFill,
+        unfinished: &[],
     };
     compile(&proposal(shape), &rules).expect("a sound plan")
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_orchestrator::{Delegation, OrchestratorHandle};
+use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{AgentId, NodeName};
 use amcp_registry::{RegistryHandle, RestartPolicy};
 use amcp_specialists::{
@@ -248,6 +249,14 @@ impl Specialist for DelegateSpecialist {
             })
             .await;
         ctx.report_calls(calls);
-        outcome
+        match outcome {
+            TaskOutcome::Done(result) => Ok(result),
+            TaskOutcome::Partly(result, missing) => {
+                ctx.report_missing(missing);
+                Ok(result)
+            }
+            TaskOutcome::Failed(failure) => Err(failure),
+            TaskOutcome::Refused(failure) => Err(ctx.refuse(failure)),
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use amcp_plan::{Action, Event, Machine, Plan, PlanTask, Policy};
 use amcp_protocol::AgentId;
+use amcp_protocol::task::TaskOutcome;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 
@@ -62,7 +63,7 @@ fn live(plan: Plan, agent: &AgentId) -> u64 {
                 attempt,
                 agent,
             }));
-            let outcome = Ok(json!({"rows": [1, 2, 3]}));
+            let outcome = TaskOutcome::Done(json!({"rows": [1, 2, 3]}));
             actions.extend(step(Event::Responded {
                 calls: Vec::new(),
                 task,

@@ -11,10 +11,13 @@ mod judge;
 mod mend;
 mod producers;
 mod references;
+mod replaced;
 mod shape;
 mod supply;
 
-use amcp_protocol::{Capability, ErrorCode, ProposedPlan};
+use std::sync::Arc;
+
+use amcp_protocol::{Capability, CapabilityName, Contract, ErrorCode, ProposedPlan, TaskId};
 use serde_json::{Map, Value};
 
 use crate::catalogue::Catalogue;
@@ -60,6 +63,17 @@ impl Fill for NoFill {
     }
 }
 
+/// A task of an earlier round that did not complete.
+#[derive(Debug, Clone)]
+pub struct Unfinished {
+    /// Its id.
+    pub id: TaskId,
+    /// What was to be done.
+    pub capability: CapabilityName,
+    /// What was promised about it, if anybody still offers it.
+    pub contract: Option<Arc<Contract>>,
+}
+
 /// What a plan is judged by.
 #[expect(missing_debug_implementations, reason = "the filler is a trait object")]
 pub struct Rules<'a> {
@@ -71,6 +85,8 @@ pub struct Rules<'a> {
     pub limits: &'a PlanLimits,
     /// Fills the params of tasks that the compiler adds.
     pub fill: &'a dyn Fill,
+    /// In a later round: what earlier ones left undone.
+    pub unfinished: &'a [Unfinished],
 }
 
 /// Why a plan is refused.
@@ -138,6 +154,9 @@ pub fn compile(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanE
     judge::params_bytes(&drafts, rules.limits)?;
     judge::params(&mut drafts)?;
     judge::authorisation(&drafts)?;
+    let mut tasks = drafts.into_tasks();
+    let named = proposal.tasks.iter().map(|task| task.replaces.clone());
+    replaced::settle(&mut tasks, named, rules);
     Ok(Plan {
         reasoning: proposal.reasoning.clone(),
         // Work that was planned is not thrown away for an answer that was given on the side.
@@ -145,7 +164,7 @@ pub fn compile(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanE
             .answer_directly
             .clone()
             .filter(|_| proposal.tasks.is_empty()),
-        tasks: drafts.into_tasks(),
+        tasks,
         unplaced: proposal.unplaced.clone(),
     })
 }

@@ -5,7 +5,8 @@
 //! out and feeds back what comes of them; the same machine runs in tests, in the model checker and in a replay.
 //!
 //! Promises: exactly one [`Action::Respond`] on every path, and none after it; at most one attempt at a task is current;
-//! a task's first accepted result is final; a task that is not idempotent is never tried again after an unknown outcome.
+//! a task's first accepted result is final; what is not idempotent is never done again once an attempt may have done it,
+//! neither in its round nor in a later one.
 
 mod conclude;
 mod run;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use amcp_protocol::plan::PlannedTaskView;
 use amcp_protocol::retry::Patience;
+use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
     AgentId, AnswerState, CallReport, Capability, CapabilityName, Effect, ErrorCode, Failure,
     Progress, TaskId, TaskReport,
@@ -124,15 +126,16 @@ pub enum TimerKey {
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// Tasks of a plan that is still arriving. They extend the round's earlier ones; `after` and `references` count
-    /// within the round. Only those that read may start before the plan is complete.
+    /// Tasks of a plan that is still arriving. Those that read, may be repeated and wait for nothing start at once; the
+    /// others are left to the complete plan.
     TasksAdded {
         /// Which round they belong to.
         round: u32,
         /// The tasks.
         tasks: Vec<PlanTask>,
     },
-    /// A planning round ended. A plan repeats the tasks that arrived before.
+    /// A planning round ended. A task of the plan with the id, the capability and the params of one that arrived before is
+    /// that task; what arrived before and is not in the plan is given up.
     Planned {
         /// Which round.
         round: u32,
@@ -160,8 +163,8 @@ pub enum Event {
         task: usize,
         /// Which attempt.
         attempt: u32,
-        /// How.
-        outcome: Result<Value, Failure>,
+        /// With what.
+        outcome: TaskOutcome,
         /// The calls of other agents that it took.
         calls: Vec<CallReport>,
     },
@@ -290,7 +293,10 @@ pub struct Machine {
     round: u32,
     /// Where the current round's tasks begin.
     round_start: usize,
+    /// Those that arrived early and belong to no plan included.
     tasks: Vec<TaskRun>,
+    /// The tasks of the accepted plans, in the plans' order.
+    order: Vec<usize>,
     /// Tasks that have not ended.
     open: usize,
     llm_calls_left: u32,
@@ -313,6 +319,7 @@ impl Machine {
             round: 0,
             round_start: 0,
             tasks: Vec::new(),
+            order: Vec::new(),
             open: 0,
             llm_calls_left: policy.llm_calls,
             result_bytes_left: policy.result_bytes,
@@ -342,8 +349,8 @@ impl Machine {
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
         if self.stage == Stage::Done {
-            if let Event::Responded { .. } = event {
-                self.dropped.late += 1;
+            if let Event::Responded { outcome, .. } = event {
+                self.dropped.late += u32::from(!outcome.is_cancelled());
             }
             return out;
         }
@@ -413,6 +420,12 @@ impl Machine {
         self.dropped
     }
 
+    /// The indexes of the tasks of all accepted plans, in the plans' order.
+    #[must_use]
+    pub fn places(&self) -> &[usize] {
+        &self.order
+    }
+
     /// The task at an index, as it was planned.
     #[must_use]
     pub fn task(&self, index: usize) -> Option<&PlanTask> {
@@ -428,8 +441,7 @@ impl Machine {
         names
             .filter(|capability| {
                 let used = || {
-                    self.tasks
-                        .iter()
+                    self.planned_runs()
                         .any(|run| run.plan.capability() == &capability.name)
                 };
                 capability.allows(&self.policy.roles)
@@ -477,40 +489,25 @@ impl Machine {
     }
 
     fn tasks_added(&mut self, now: Time, round: u32, tasks: Vec<PlanTask>, out: &mut Vec<Action>) {
-        if self.stage == Stage::Planning
-            && round == self.round
-            && self.check_authorised(&tasks).is_ok()
-        {
+        if self.stage == Stage::Planning && round == self.round {
             let first = self.tasks.len();
-            self.add(tasks);
-            self.dispatch_ready(now, first, out);
+            self.add_early(tasks);
+            self.dispatch_ready(first..self.tasks.len(), now, out);
         }
     }
 
     fn planned(&mut self, now: Time, result: Result<Plan, Failure>, out: &mut Vec<Action>) {
         out.push(Action::ClearTimer(TimerKey::Planning { round: self.round }));
-        let already = self.tasks.len() - self.round_start;
         let result = result.and_then(|plan| {
             self.check_authorised(&plan.tasks)?;
-            let mut arrived = self.tasks.iter().skip(self.round_start).zip(0..);
-            let repeats = arrived.all(|(run, index)| {
-                let task = plan.tasks.get(index);
-                task.is_some_and(|task| run.is_of(task, self.round_start))
-            });
-            if repeats {
-                Ok(plan)
-            } else {
-                Err(Failure::new(
-                    ErrorCode::InvalidPlan,
-                    "the complete plan does not repeat the tasks that came before",
-                ))
-            }
+            Ok(plan)
         });
         match result {
             Ok(plan) => {
-                self.accept(plan, already, out);
+                let added = self.accept(plan, out);
+                self.drop_unplanned(now, out);
                 self.stage = Stage::Executing;
-                self.dispatch_ready(now, self.round_start, out);
+                self.dispatch_ready(added, now, out);
                 self.advance(now, out);
             }
             Err(failure) if self.round == 1 => {
@@ -527,29 +524,24 @@ impl Machine {
         }
     }
 
-    fn accept(&mut self, plan: Plan, already: usize, out: &mut Vec<Action>) {
+    /// Takes a plan over; returns the indexes of its tasks.
+    fn accept(&mut self, plan: Plan, out: &mut Vec<Action>) -> Vec<usize> {
         let mut view = plan.view();
-        // A later plan without a task replaces nothing: what failed is still missing.
-        let replaced = if plan.tasks.is_empty() {
-            0
-        } else {
-            self.round_start
-        };
-        for run in self.tasks.iter_mut().take(replaced) {
-            run.superseded |= !matches!(run.status, Status::Completed(_));
+        for replaced in plan.tasks.iter().flat_map(|task| &task.replaces) {
+            let mut runs = self.tasks.iter_mut().take(self.round_start);
+            if let Some(run) = runs.find(|run| &run.plan.id == replaced) {
+                run.superseded |= !matches!(run.status, Status::Completed(_, None));
+            }
         }
-        self.add(plan.tasks.into_iter().skip(already).collect());
+        let added = self.add(plan.tasks);
+        self.order.extend(&added);
         // A later round's ids may have been changed to stay unique.
-        let ids = self
-            .tasks
-            .iter()
-            .skip(self.round_start)
-            .map(|run| &run.plan.id);
+        let ids = added.iter().filter_map(|&index| self.tasks.get(index));
         let renamed: BTreeMap<TaskId, TaskId> = view
             .iter()
             .zip(ids)
-            .filter(|(task, id)| task.id != **id)
-            .map(|(task, id)| (task.id.clone(), id.clone()))
+            .filter(|(task, run)| task.id != run.plan.id)
+            .map(|(task, run)| (task.id.clone(), run.plan.id.clone()))
             .collect();
         rename(&mut view, &renamed);
         self.answer_directly = plan.answer_directly.filter(|text| !text.trim().is_empty());
@@ -565,43 +557,44 @@ impl Machine {
             tasks: view,
             unplaced: self.unplaced.clone(),
         }));
+        added
     }
 
-    /// The first plan was authorised when it was compiled; each task is checked once more before its dispatch.
+    /// The first plan was authorised when it was compiled; each task is checked once more before its dispatch. A later plan
+    /// was made by a reader of results: it may change nothing that the first plan did not change already, nothing twice
+    /// that must not be done twice, and do nothing irreversible with other params.
     fn check_authorised(&self, tasks: &[PlanTask]) -> Result<(), Failure> {
-        let used =
-            |name: &CapabilityName| self.tasks.iter().any(|run| run.plan.capability() == name);
+        if self.round == 1 {
+            return Ok(());
+        }
         for task in tasks {
-            if self.round > 1
-                && task.contract.capability.effect != Effect::Read
-                && !used(task.capability())
-            {
-                let message = format!(
-                    "{} was not authorised before results were read",
-                    task.capability()
-                );
-                return Err(Failure::new(ErrorCode::NotPermitted, message));
-            }
-            if self.may_be_done(&task.contract.capability) {
-                let message = format!(
-                    "{} may have been done already and is not idempotent",
-                    task.capability()
-                );
-                return Err(Failure::new(ErrorCode::NotPermitted, message));
-            }
+            let capability = &task.contract.capability;
+            let same = |run: &&TaskRun| run.plan.capability() == &capability.name;
+            let mut earlier = self.planned_runs().filter(same);
+            let refused = if self.may_be_done(capability) {
+                "may have been done already and is not idempotent"
+            } else {
+                match capability.effect {
+                    Effect::Read => continue,
+                    Effect::Write if earlier.next().is_some() => continue,
+                    Effect::Irreversible if earlier.any(|run| run.asks_the_same(task)) => continue,
+                    Effect::Write => "was not authorised before results were read",
+                    Effect::Irreversible => {
+                        "was not authorised with these params before results were read"
+                    }
+                }
+            };
+            let message = format!("{} {refused}", capability.name);
+            return Err(Failure::new(ErrorCode::NotPermitted, message));
         }
         Ok(())
     }
 
-    /// Whether an earlier round's attempt with an unknown outcome forbids to use the capability once more.
+    /// Whether an earlier round's attempt forbids to use the capability once more: it may have done its work, whatever it
+    /// answered.
     fn may_be_done(&self, capability: &Capability) -> bool {
         let tried = |run: &TaskRun| run.plan.capability() == &capability.name;
-        !capability.idempotent
-            && self
-                .tasks
-                .iter()
-                .take(self.round_start)
-                .any(|run| tried(run) && run.history.is_unknown())
+        !capability.idempotent && self.planned_runs().any(|run| tried(run) && run.may_be_done)
     }
 
     fn sent(&mut self, task: usize, attempt: u32, agent: AgentId, out: &mut Vec<Action>) {
@@ -625,7 +618,7 @@ impl Machine {
         &mut self,
         now: Time,
         (task, attempt): (usize, u32),
-        (outcome, calls): (Result<Value, Failure>, Vec<CallReport>),
+        (outcome, calls): (TaskOutcome, Vec<CallReport>),
         out: &mut Vec<Action>,
     ) {
         let Some(run) = self
@@ -637,6 +630,10 @@ impl Machine {
             return;
         };
         if !matches!(run.status, Status::InFlight) || run.attempt != attempt {
+            // An agent's word that it gave up what was abandoned is no answer.
+            if outcome.is_cancelled() {
+                return;
+            }
             let counter = if run.status.has_ended() {
                 &mut self.dropped.duplicate
             } else {
@@ -646,10 +643,15 @@ impl Machine {
             return;
         }
         run.calls = calls;
+        run.may_be_done |= !outcome.is_refused();
         out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
         match outcome {
-            Ok(result) => self.completed(now, task, result, out),
-            Err(failure) => self.attempt_failed(now, task, failure, out),
+            TaskOutcome::Done(result) => self.completed(now, task, (result, None), out),
+            TaskOutcome::Partly(result, missing) => {
+                self.completed(now, task, (result, Some(missing)), out);
+            }
+            TaskOutcome::Failed(failure) => self.attempt_failed(now, task, (failure, false), out),
+            TaskOutcome::Refused(failure) => self.attempt_failed(now, task, (failure, true), out),
         }
         self.advance(now, out);
     }
@@ -729,7 +731,7 @@ impl Machine {
         self.round < self.policy.rounds
             && self.llm_calls_left > 0
             && now < self.closing_time()
-            && self.tasks.iter().any(failed)
+            && self.planned_runs().any(failed)
     }
 }
 

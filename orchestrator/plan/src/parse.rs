@@ -88,6 +88,8 @@ struct PlainTask {
     depends_on: Vec<String>,
     #[serde(default)]
     optional: bool,
+    #[serde(default)]
+    replaces: Vec<String>,
 }
 
 fn plain(text: &str) -> Option<ProposedPlan> {
@@ -104,6 +106,7 @@ fn plain(text: &str) -> Option<ProposedPlan> {
                 params: task.params,
                 depends_on: task.depends_on,
                 optional: task.optional,
+                replaces: task.replaces,
             })
             .collect(),
         unplaced: plan.unplaced,
@@ -366,6 +369,13 @@ fn task(mut map: Map<String, Value>, index: Option<usize>) -> Result<ProposedTas
         depends_on.ok_or_else(|| wrong("has a 'depends_on' that is no list of ids"))?;
     let optional = take(&mut map, &["optional"]).is_some_and(|value| value == Value::Bool(true));
     let has_params = PARAMS.iter().any(|key| map.contains_key(*key));
+    // Without params of its own an object's other members are the params.
+    let replaces = if has_params {
+        take(&mut map, &["replaces"])
+    } else {
+        None
+    };
+    let replaces = replaces.and_then(texts).unwrap_or_default();
     let params = match take(&mut map, PARAMS) {
         Some(Value::Object(params)) => params,
         Some(Value::String(text)) => serde_json::from_str(&text)
@@ -383,6 +393,7 @@ fn task(mut map: Map<String, Value>, index: Option<usize>) -> Result<ProposedTas
         params,
         depends_on,
         optional,
+        replaces,
     })
 }
 

@@ -38,6 +38,8 @@ pub struct PlanTask {
     pub inferred: Vec<InferredEdge>,
     /// Whether dependents go on without it when it fails.
     pub optional: bool,
+    /// In a later round: the tasks of earlier rounds that did not complete and that this one makes up for.
+    pub replaces: Vec<TaskId>,
 }
 
 /// A place in a task's params that is filled from another task's result.

@@ -12,7 +12,8 @@ mod support {
 use std::time::Duration;
 
 use amcp_plan::{Event, Plan, PlanTask, Policy, TimerKey};
-use amcp_protocol::{Effect, ErrorCode, Failure};
+use amcp_protocol::task::TaskOutcome;
+use amcp_protocol::{Effect, ErrorCode, Failure, TaskId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
@@ -44,8 +45,8 @@ enum Step {
     PlanFails,
     /// One that the machine did not ask for, or no more.
     StalePlan(u32),
-    Answer(usize, Result<usize, ErrorCode>),
-    AnswerAgain(usize, Result<usize, ErrorCode>),
+    Answer(usize, Outcome),
+    AnswerAgain(usize, Outcome),
     Foreign(usize, u32),
     NextTimer,
     AnyTimer(usize),
@@ -55,6 +56,15 @@ enum Step {
     Composed(bool, u32),
     Cancel,
     CutOff,
+}
+
+/// How an attempt ends: a result's size, or a code.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    Done(usize),
+    Partly(usize),
+    Failed(ErrorCode),
+    Refused(ErrorCode),
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -81,6 +91,7 @@ fn tasks() -> impl Strategy<Value = Vec<PlanTask>> {
             vec(any::<prop::sample::Index>(), 0..3),
             prop::bool::weighted(0.3),
             any::<u16>(),
+            prop::option::weighted(0.5, 0..4_usize),
         )
     };
     // Mostly small ones: a run is long enough to end their round and begin the next.
@@ -91,7 +102,7 @@ fn tasks() -> impl Strategy<Value = Vec<PlanTask>> {
         let mut tasks: Vec<(usize, PlanTask)> = drawn
             .iter()
             .enumerate()
-            .map(|(nth, (kind, optional, before, fed, _))| {
+            .map(|(nth, (kind, optional, before, fed, _, replaces))| {
                 let place = |nth: usize| places.iter().position(|&i| i == nth).unwrap_or(nth);
                 let mut after: Vec<usize> = before
                     .iter()
@@ -102,6 +113,9 @@ fn tasks() -> impl Strategy<Value = Vec<PlanTask>> {
                 after.dedup();
                 let mut task = task(&format!("t{nth}"), *kind, &after);
                 task.optional = *optional;
+                // Of a first round there is nothing to replace, and the machine minds no such word.
+                let replaced = replaces.map(|n| TaskId::new(format!("t{n}")).expect("a valid id"));
+                task.replaces = replaced.into_iter().collect();
                 if let Some(&from) = after.first().filter(|_| *fed) {
                     task = fed_by(task, from);
                 }
@@ -142,10 +156,12 @@ fn policy() -> impl Strategy<Value = Policy> {
     })
 }
 
-fn outcome() -> impl Strategy<Value = Result<usize, ErrorCode>> {
+fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
-        6 => (0..30_usize).prop_map(Ok),
-        4 => prop::sample::select(ErrorCode::ALL).prop_map(Err),
+        6 => (0..30_usize).prop_map(Outcome::Done),
+        1 => (0..30_usize).prop_map(Outcome::Partly),
+        3 => prop::sample::select(ErrorCode::ALL).prop_map(Outcome::Failed),
+        2 => prop::sample::select(ErrorCode::ALL).prop_map(Outcome::Refused),
     ]
 }
 
@@ -257,7 +273,7 @@ impl Run {
                 if self.world.awaited.contains(&(task, attempt)) {
                     return None;
                 }
-                responded((task, attempt), Ok(1))
+                responded((task, attempt), Outcome::Done(1))
             }
             Step::NextTimer => {
                 let next = self.world.timers.iter().min_by_key(|(_, at)| **at);
@@ -297,13 +313,20 @@ fn pick<T>(from: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>, n: us
     from.nth(index)
 }
 
-fn responded((task, attempt): (usize, u32), outcome: Result<usize, ErrorCode>) -> Event {
+fn responded((task, attempt): (usize, u32), outcome: Outcome) -> Event {
     let result = |n: usize| -> Value { json!("x".repeat(n)) };
     Event::Responded {
         calls: Vec::new(),
         task,
         attempt,
-        outcome: outcome.map(result).map_err(failure),
+        outcome: match outcome {
+            Outcome::Done(n) => TaskOutcome::Done(result(n)),
+            Outcome::Partly(n) => {
+                TaskOutcome::Partly(result(n), failure(ErrorCode::DependencyFailed))
+            }
+            Outcome::Failed(code) => TaskOutcome::Failed(failure(code)),
+            Outcome::Refused(code) => TaskOutcome::Refused(failure(code)),
+        },
     }
 }
 

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use amcp_plan::{Action, Event, Machine, Policy, Time, TimerKey};
+use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{AgentId, ErrorCode, Failure};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -23,8 +24,9 @@ fn event() -> impl Strategy<Value = Event> {
     let code = || prop::sample::select(ErrorCode::ALL);
     let failure = |code| Failure::new(code, "as drawn");
     let outcome = prop_oneof![
-        any::<u8>().prop_map(|n| Ok(json!({ "x": n }))),
-        code().prop_map(move |code| Err(failure(code))),
+        any::<u8>().prop_map(|n| TaskOutcome::Done(json!({ "x": n }))),
+        code().prop_map(move |code| TaskOutcome::Failed(failure(code))),
+        code().prop_map(move |code| TaskOutcome::Refused(failure(code))),
     ];
     let key = prop_oneof![
         Just(TimerKey::Deadline),
@@ -117,13 +119,13 @@ fn heard(event: &Event) -> String {
             calls: _,
             task,
             attempt,
-            outcome: Ok(result),
+            outcome: TaskOutcome::Done(result) | TaskOutcome::Partly(result, _),
         } => format!("{task}.{attempt} is done: {result}"),
         Event::Responded {
             calls: _,
             task,
             attempt,
-            outcome: Err(failure),
+            outcome: TaskOutcome::Failed(failure) | TaskOutcome::Refused(failure),
         } => format!("{task}.{attempt} fails: {}", failure.code),
         Event::TimerFired(key) => format!("{key:?} fires"),
         Event::Composed { .. } => "the answer is written".to_owned(),
@@ -170,13 +172,13 @@ fn a_recorded_request_in_which_an_agent_dies_and_a_payment_hangs() {
         calls: Vec::new(),
         task,
         attempt,
-        outcome: Ok(result),
+        outcome: TaskOutcome::Done(result),
     };
     let lost = Event::Responded {
         calls: Vec::new(),
         task: 0,
         attempt: 1,
-        outcome: Err(Failure::new(ErrorCode::AgentLost, "it went away")),
+        outcome: TaskOutcome::Failed(Failure::new(ErrorCode::AgentLost, "it went away")),
     };
     let retry = TimerKey::Retry {
         task: 0,

@@ -12,9 +12,9 @@ mod rank;
 use std::fmt;
 use std::sync::Arc;
 
-use amcp_plan::{Catalogue, Fill, NoFill, Plan, Rules, compile, parse};
+use amcp_plan::{Catalogue, Fill, NoFill, Plan, Rules, Unfinished, compile, parse};
 use amcp_protocol::llm::{ChatReply, ChatRequest, ChatTurn, PortFuture, SharedLlm};
-use amcp_protocol::{ErrorCode, Failure, ProposedPlan};
+use amcp_protocol::{ErrorCode, Failure, ProposedPlan, TaskState};
 use jiff::civil::Date;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -191,6 +191,8 @@ struct Round<'a> {
     visible: Catalogue,
     /// What a plan may be made of: in a second round only what was authorised in the first.
     usable: Arc<Catalogue>,
+    /// What the first round left undone.
+    unfinished: Vec<Unfinished>,
     calls: u32,
     proposal: Option<ProposedPlan>,
 }
@@ -214,6 +216,7 @@ impl<'a> Round<'a> {
             input,
             visible: rank::best(&input.query, permitted, MAX_SHOWN, &planner.rank),
             usable,
+            unfinished: unfinished(input),
             calls: 0,
             proposal: None,
         }
@@ -228,14 +231,15 @@ impl<'a> Round<'a> {
             .hint("`amcp agents` lists what is there; some need a role"));
         }
         let most = self.input.limits.tasks;
-        let shown = format::plan_schema_for_prompt(&self.visible, most);
+        let again = self.input.feedback.is_some();
+        let shown = format::plan_schema_for_prompt(&self.visible, most, again);
         let mut chat = ChatRequest {
             system: prompt::system(&self.visible, &shown, self.input.today),
             turns: vec![said_by_user(prompt::user(
                 &self.input.query,
                 self.input.feedback.as_ref(),
             ))],
-            format: Some(format::plan_schema(&self.visible, most)),
+            format: Some(format::plan_schema(&self.visible, most, again)),
             max_tokens: PLAN_TOKENS,
         };
         let mut last = None;
@@ -283,6 +287,7 @@ impl<'a> Round<'a> {
             roles: &input.roles,
             limits: &input.limits,
             fill: fill.as_ref(),
+            unfinished: &self.unfinished,
         };
         let plan = compile(proposal, &rules).map_err(|error| Refusal {
             path: error.path,
@@ -352,6 +357,18 @@ impl<'a> Round<'a> {
             .map(|contract| contract.capability.name.to_string())
             .collect()
     }
+}
+
+fn unfinished(input: &PlanningInput) -> Vec<Unfinished> {
+    let tasks = input.feedback.iter().flat_map(|feedback| &feedback.tasks);
+    tasks
+        .filter(|task| task.state != TaskState::Completed || task.error.is_some())
+        .map(|task| Unfinished {
+            id: task.id.clone(),
+            capability: task.capability.clone(),
+            contract: input.catalogue.get(task.capability.as_str()).cloned(),
+        })
+        .collect()
 }
 
 const fn said_by_user(text: String) -> ChatTurn {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use amcp_plan::Event;
-use amcp_protocol::task::{WIRE_VERSION, calls_used};
+use amcp_protocol::task::{TaskOutcome, WIRE_VERSION, calls_used};
 use amcp_protocol::{
     AgentId, CallBudget, CallReport, CapabilityName, CloudEvent, ErrorCode, Failure, Lineage,
     TaskRequest, TaskResponse, event,
@@ -17,7 +17,7 @@ use amcp_registry::{AgentPort, AnswerPort, InFlight, TaskKey};
 use ractor::ActorRef;
 use serde_json::{Value, json};
 
-use super::{RequestMsg, RequestState, is_given_up};
+use super::{RequestMsg, RequestState};
 use crate::SOURCE;
 use crate::shared::Shared;
 
@@ -63,7 +63,7 @@ impl RequestState {
             Some(Event::Responded {
                 task,
                 attempt,
-                outcome: Err(Failure::new(code, message)),
+                outcome: TaskOutcome::Refused(Failure::new(code, message)),
                 calls: Vec::new(),
             })
         };
@@ -137,7 +137,7 @@ impl RequestState {
     pub(super) fn settle(
         &mut self,
         (task, attempt): (usize, u32),
-        outcome: &Result<Value, Failure>,
+        outcome: &TaskOutcome,
         calls: &[CallReport],
     ) {
         let Some(at) = self.sent.iter().position(|sent| sent.is(task, attempt)) else {
@@ -148,10 +148,12 @@ impl RequestState {
             return;
         };
         match outcome {
-            Err(failure) if failure.code.is_before_start() => budget.give_back(given + 1),
+            TaskOutcome::Refused(_) => budget.give_back(given + 1),
             // What a lost agent called before nobody knows.
-            Err(failure) if failure.code.is_agent_death() => {}
-            Ok(_) | Err(_) => budget.give_back(given - calls_used(given, calls)),
+            TaskOutcome::Failed(failure) if failure.code.is_agent_death() => {}
+            TaskOutcome::Done(_) | TaskOutcome::Partly(..) | TaskOutcome::Failed(_) => {
+                budget.give_back(given - calls_used(given, calls));
+            }
         }
     }
 
@@ -215,7 +217,7 @@ impl Awaited {
     /// Hands an answer to the request; none came when the agent went away.
     fn arrived(self, response: Option<TaskResponse>) {
         let (outcome, calls) = self.read(response);
-        let given_up = is_given_up(&outcome);
+        let given_up = outcome.is_cancelled();
         let message = RequestMsg::Responded {
             task: self.task,
             attempt: self.key.attempt,
@@ -227,37 +229,47 @@ impl Awaited {
         }
     }
 
-    fn read(&self, response: Option<TaskResponse>) -> (Result<Value, Failure>, Vec<CallReport>) {
+    fn read(&self, response: Option<TaskResponse>) -> (TaskOutcome, Vec<CallReport>) {
         let Self { key, agent, .. } = self;
-        let lost = |what: &str| Failure::new(ErrorCode::AgentLost, format!("{agent} {what}"));
+        let lost = |what: &str| {
+            TaskOutcome::Failed(Failure::new(
+                ErrorCode::AgentLost,
+                format!("{agent} {what}"),
+            ))
+        };
         let mut calls = Vec::new();
         let outcome = match response {
-            None => Err(lost("went away with the task")),
+            None => lost("went away with the task"),
             Some(response)
                 if response.task_id == key.task_id && response.attempt == key.attempt =>
             {
                 calls = response.calls;
                 // An agent elsewhere may say anything.
                 calls.truncate(MAX_CALLS);
-                response.outcome.into()
+                response.outcome
             }
             // It has spent its one answer on another task: for this one it is lost.
             Some(_) => {
                 self.shared.counters.foreign.fetch_add(1, Ordering::Relaxed);
-                Err(lost("answered for another task"))
+                lost("answered for another task")
             }
         };
         self.shared
             .bus
             .publish(format_args!("task.response.{}", self.capability), || {
-                let data = match &outcome {
-                    Ok(result) => {
-                        json!({"task": key.task_id, "attempt": key.attempt, "result": result})
-                    }
-                    Err(error) => {
-                        json!({"task": key.task_id, "attempt": key.attempt, "error": error})
-                    }
+                let mut data = json!({"task": key.task_id, "attempt": key.attempt});
+                if let (Some(result), Some(data)) = (outcome.result(), data.as_object_mut()) {
+                    data.insert("result".to_owned(), result.clone());
+                }
+                let lacks = match &outcome {
+                    TaskOutcome::Partly(_, failure)
+                    | TaskOutcome::Failed(failure)
+                    | TaskOutcome::Refused(failure) => Some(failure),
+                    TaskOutcome::Done(_) => None,
                 };
+                if let (Some(error), Some(data)) = (lacks, data.as_object_mut()) {
+                    data.insert("error".to_owned(), json!(error));
+                }
                 task_event(event::TASK_RESPONSE, format!("/agent/{agent}"), key, data)
                     .about(self.capability.as_str())
             });

@@ -12,9 +12,10 @@ use amcp_orchestrator::{Delegation, OrchestratorHandle, Settings};
 use amcp_plan::{NoFill, Rules, compile};
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::PortFuture;
+use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
-    AgentCard, AgentId, AnswerState, CallReport, Capability, ErrorCode, Failure, Grant, Lineage,
-    Progress, ProposedPlan, TaskRequest, TaskResponse, TaskState, UserRequest,
+    AgentCard, AgentId, AnswerState, Capability, ErrorCode, Failure, Grant, Lineage, Progress,
+    ProposedPlan, TaskRequest, TaskResponse, TaskState, UserRequest,
 };
 use amcp_registry::{AgentMsg, AnswerPort, EventBus, Registration, RegistryHandle};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
@@ -69,6 +70,7 @@ impl Planner for Told {
                         roles: &input.roles,
                         limits: &input.limits,
                         fill: &NoFill,
+                        unfinished: &[],
                     };
                     let plan = compile(&proposal, &rules)
                         .map_err(|error| failed(Failure::new(error.code, error.to_string())))?;
@@ -751,10 +753,6 @@ fn delegation(query: String) -> Delegation {
     }
 }
 
-fn result_of(outcome: (Result<Value, Failure>, Vec<CallReport>)) -> (Value, Vec<CallReport>) {
-    (outcome.0.unwrap(), outcome.1)
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_delegated_request_is_answered_with_its_tasks_as_calls() {
     let mesh = finance("delegated").await;
@@ -762,7 +760,11 @@ async fn a_delegated_request_is_answered_with_its_tasks_as_calls() {
         task("t1", json!({"x": 1})),
         task("t2", json!({"fail": "task_failed"})),
     ];
-    let (result, calls) = result_of(mesh.handle.delegated(delegation(plan(&tasks))).await);
+    let (outcome, calls) = mesh.handle.delegated(delegation(plan(&tasks))).await;
+    let TaskOutcome::Partly(result, missing) = outcome else {
+        panic!("a partial answer is no plain success: {outcome:?}");
+    };
+    assert_eq!(missing.code, ErrorCode::TaskFailed);
     assert_eq!(result["state"], "partial");
     assert!(!result["text"].as_str().unwrap().is_empty());
     assert_eq!(result["tasks"][0]["state"], "completed");
@@ -771,7 +773,7 @@ async fn a_delegated_request_is_answered_with_its_tasks_as_calls() {
 
     let other = json!({"id": "t1", "capability": "test.other", "params": {}});
     let (refused, _) = mesh.handle.delegated(delegation(plan(&[other]))).await;
-    let refused = refused.unwrap_err();
+    let refused = refused.failure().unwrap();
     assert_eq!(
         refused.code,
         ErrorCode::UnknownCapability,
@@ -785,17 +787,25 @@ async fn a_delegation_that_comes_back_or_goes_too_deep_is_refused() {
     let ask = |change: fn(&mut Lineage)| {
         let mut what = delegation(plan(&[task("t1", json!({}))]));
         change(&mut what.lineage);
-        async { mesh.handle.delegated(what).await.0.unwrap_err() }
+        async { mesh.handle.delegated(what).await.0 }
+    };
+    let refused = |outcome: TaskOutcome| match outcome {
+        TaskOutcome::Refused(failure) => failure,
+        TaskOutcome::Done(_) | TaskOutcome::Partly(..) | TaskOutcome::Failed(_) => {
+            panic!("it never began: {outcome:?}")
+        }
     };
     let looped = ask(|lineage| lineage.domains = vec!["finance".into(), "weather".into()]).await;
+    let looped = refused(looped);
     assert_eq!(looped.code, ErrorCode::CyclicPlan);
     assert!(
         looped.message.contains("finance > weather > finance"),
         "{looped}"
     );
     let deep = ask(|lineage| lineage.depth = Lineage::MAX_DEPTH).await;
-    assert_eq!(deep.code, ErrorCode::BudgetExceeded);
+    assert_eq!(refused(deep).code, ErrorCode::BudgetExceeded);
     let spent = ask(|lineage| lineage.calls = 0).await;
+    let spent = spent.failure().unwrap();
     assert_eq!(spent.code, ErrorCode::BudgetExceeded, "{spent}");
 }
 
@@ -805,7 +815,7 @@ async fn a_delegated_request_has_the_time_of_its_task_and_ends_with_it() {
     let held = || plan(&[task("t1", json!({"hold": true}))]);
     let begin = tokio::time::Instant::now();
     let late = mesh.handle.delegated(delegation(held())).await.0;
-    assert!(late.is_err());
+    assert!(late.failure().is_some());
     assert_eq!(begin.elapsed().as_secs(), 20);
 
     let handle = mesh.handle.clone();

@@ -1,5 +1,6 @@
 //! Agents that call agents, on the real shells, supervisor and registry; time is paused.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ struct World {
     dropped: AtomicU32,
     begun: AtomicU32,
     deaths: AtomicU32,
+    /// The keys under which something was paid.
+    paid: Mutex<Vec<String>>,
 }
 
 struct Node(Arc<World>);
@@ -65,6 +68,24 @@ impl Specialist for Node {
                 std::future::pending().await
             }
             "fail" => Err(Failure::task("it cannot")),
+            "pay" => {
+                self.0.paid.lock().unwrap().push(ctx.idempotency_key());
+                Ok(json!({}))
+            }
+            "pay all and die once" => {
+                for params in params.as_array().unwrap() {
+                    ctx.call_named("mesh.do", params.clone()).await?;
+                }
+                let first = self.0.deaths.fetch_add(1, Ordering::Relaxed) == 0;
+                assert!(!first, "as told");
+                Ok(json!({}))
+            }
+            "busy" => Err(Failure::new(ErrorCode::AgentBusy, "says the handler")),
+            "refuse" => Err(ctx.refuse(Failure::new(ErrorCode::AgentBusy, "not begun"))),
+            "call and refuse" => {
+                ctx.call_named("mesh.do", json!({})).await?;
+                Err(ctx.refuse(Failure::new(ErrorCode::AgentBusy, "it did")))
+            }
             _ => Ok(
                 json!({"left": ctx.time_left().as_millis(), "depth": ctx.lineage.depth, "calls": ctx.lineage.calls, "task": ctx.task_id.as_str()}),
             ),
@@ -145,10 +166,7 @@ impl Mesh {
 }
 
 fn code(response: &TaskResponse) -> Option<ErrorCode> {
-    match &response.outcome {
-        TaskOutcome::Done(_) => None,
-        TaskOutcome::Failed(failure) => Some(failure.code),
-    }
+    response.outcome.failure().map(|failure| failure.code)
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,9 +180,11 @@ async fn a_call_is_done_elsewhere_within_what_the_caller_was_given_and_is_report
         panic!("{response:?}");
     };
     assert_eq!(
-        *result,
-        json!({"left": 5_000, "depth": 2, "calls": 7, "task": "t1-c1-c1"})
+        (&result["left"], &result["depth"], &result["calls"]),
+        (&json!(5_000), &json!(2), &json!(7))
     );
+    let id = result["task"].as_str().unwrap();
+    assert_eq!(id.split("-c1-").count(), 3, "a call of a call of t1: {id}");
     let depths: Vec<_> = response.calls.iter().map(|c| (c.depth, c.error)).collect();
     assert_eq!(depths, [(1, None), (2, None)]);
     assert_ne!(response.calls[0].agent.as_ref().unwrap().as_str(), "node-0");
@@ -269,18 +289,52 @@ async fn a_detached_context_calls_only_with_a_registry() {
     assert!(refused.hint.unwrap().contains("with_registry"));
     let context = detached().with_registry(mesh.registry.clone());
     let result = context.call_named("mesh.do", json!({})).await.unwrap();
-    assert_eq!(result["task"], "t1-c1");
+    assert!(result["task"].as_str().unwrap().starts_with("t1-c1-"));
     let failed = context.call_named("mesh.do", json!({"act": "fail"})).await;
     assert_eq!(failed.unwrap_err().code, ErrorCode::TaskFailed);
 }
 
 #[test]
 fn ids_of_calls_are_their_own_and_never_too_long() {
+    let (one, two) = ([1; 6], [2; 6]);
     let short = TaskId::new("t1").unwrap();
-    assert_eq!(task_id(&short, 1, 2).as_str(), "t1-c2");
-    assert_eq!(task_id(&short, 3, 2).as_str(), "t1-3-c2");
+    assert_eq!(task_id(&short, one, 2).as_str(), "t1-c2-010101010101");
+    assert_ne!(task_id(&short, one, 1), task_id(&short, two, 1));
     let long = TaskId::new("x".repeat(64)).unwrap();
-    let deep = task_id(&long, 1, 1);
-    assert!(deep != task_id(&long, 1, 2) && deep.as_str().len() <= 64);
-    assert_eq!(deep, task_id(&long, 1, 1));
+    let deep = task_id(&long, one, 1);
+    assert!(deep != task_id(&long, one, 2) && deep.as_str().len() <= 64);
+    assert_eq!(deep, task_id(&long, one, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_dies_after_its_callee_acted_calls_again_under_the_same_key() {
+    let mesh = mesh(3).await;
+    let pay = |amount: u32| json!({"act": "pay", "params": {"amount": amount}});
+    let caller = json!({"act": "pay all and die once", "params": [pay(1), pay(2), pay(1)]});
+    let dies = mesh.ask(request(caller.clone())).await;
+    assert_eq!(code(&dies), Some(ErrorCode::AgentPanicked));
+    let again = TaskRequest {
+        attempt: 2,
+        ..request(caller)
+    };
+    let (answer, answered) = AnswerPort::channel();
+    mesh.port("node-1").execute(again, answer).unwrap();
+    assert_eq!(code(&answered.await.unwrap()), None);
+    let paid = mesh.world.paid.lock().unwrap().clone();
+    let keys: HashSet<_> = paid.iter().collect();
+    assert_eq!((paid.len(), keys.len()), (6, 3), "{paid:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_an_explicit_word_of_a_handler_that_called_nobody_is_a_refusal() {
+    let mesh = mesh(2).await;
+    let busy = mesh.ask(request(json!({"act": "busy"}))).await;
+    assert!(matches!(busy.outcome, TaskOutcome::Failed(_)), "{busy:?}");
+    let refused = mesh.ask(request(json!({"act": "refuse"}))).await;
+    assert!(refused.outcome.is_refused(), "{refused:?}");
+    let called = mesh.ask(request(json!({"act": "call and refuse"}))).await;
+    assert!(
+        matches!(called.outcome, TaskOutcome::Failed(_)),
+        "{called:?}"
+    );
 }

@@ -181,10 +181,8 @@ async fn code(answer: Answer) -> Option<ErrorCode> {
 }
 
 async fn failure(answer: Answer) -> Option<Failure> {
-    match soon(answer).await.expect("an answer").outcome {
-        TaskOutcome::Done(_) => None,
-        TaskOutcome::Failed(failure) => Some(failure),
-    }
+    let outcome = soon(answer).await.expect("an answer").outcome;
+    outcome.failure().cloned()
 }
 
 impl Mesh {

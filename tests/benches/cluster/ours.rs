@@ -192,6 +192,7 @@ fn plan(payload: usize) -> Plan {
         roles: &[],
         limits: &limits(),
         fill: &NoFill,
+        unfinished: &[],
     };
     compile(&proposal, &rules).expect("a sound plan")
 }

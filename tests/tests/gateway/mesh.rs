@@ -50,6 +50,7 @@ impl Planner for StubPlanner {
                 after: Vec::new(),
                 inferred: Vec::new(),
                 optional: false,
+                replaces: Vec::new(),
             };
             Ok(Planned {
                 plan: Plan {

@@ -242,7 +242,9 @@ impl Link {
         let unsent = lock(&self.outbox).clear();
         lock(&self.arrivals).clear();
         for id in unsent {
-            self.fail(id, ErrorCode::AgentUnavailable, "before the task was sent");
+            self.fail(id, "before the task was sent", |message| {
+                TaskOutcome::Refused(Failure::new(ErrorCode::AgentUnavailable, message))
+            });
         }
         for id in self.all_awaited() {
             self.lose(id);
@@ -251,16 +253,18 @@ impl Link {
     }
 
     fn lose(&self, id: u64) {
-        self.fail(id, ErrorCode::NodeLost, "with the task in its hands");
+        self.fail(id, "with the task in its hands", |message| {
+            TaskOutcome::Failed(Failure::new(ErrorCode::NodeLost, message))
+        });
     }
 
     /// Tells whoever awaits a task that the link was lost. Not under a lock: what is told may send again.
-    fn fail(&self, id: u64, code: ErrorCode, when: &str) {
+    fn fail(&self, id: u64, when: &str, outcome: impl FnOnce(String) -> TaskOutcome) {
         let awaited = lock(&self.awaited).tasks.remove(&id);
         if let Some((key, port)) = awaited {
             self.awaiting.fetch_sub(1, Relaxed);
             let message = format!("the link to {} was lost {when}", self.peer());
-            port.answer(failed(key, self.peer(), Failure::new(code, message)));
+            port.answer(answered(key, self.peer(), outcome(message)));
         }
     }
 
@@ -282,7 +286,7 @@ impl Link {
 }
 
 /// The answer to a task that no agent answered.
-pub(crate) fn failed(key: TaskKey, node: &NodeName, failure: Failure) -> TaskResponse {
+pub(crate) fn answered(key: TaskKey, node: &NodeName, outcome: TaskOutcome) -> TaskResponse {
     TaskResponse {
         version: WIRE_VERSION,
         request_id: key.request_id,
@@ -291,7 +295,7 @@ pub(crate) fn failed(key: TaskKey, node: &NodeName, failure: Failure) -> TaskRes
         // Where an answer needs an agent and only the node is known.
         agent: AgentId::new(node.as_str()).expect("a node's name is an agent's too"),
         calls: Vec::new(),
-        outcome: TaskOutcome::Failed(failure),
+        outcome,
     }
 }
 

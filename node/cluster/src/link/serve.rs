@@ -14,7 +14,7 @@ use super::counters::count;
 use super::frame::{self, Entry, FrameError, Kind};
 use super::inbox::{Admitted, Cancelled, Name, Waiter};
 use super::outbox::{Arrived, Parcel};
-use super::peer::{Link, failed, lock};
+use super::peer::{Link, answered, lock};
 use super::roster::Joined;
 use super::{LinkEvent, Links, Question, Shared};
 use crate::wire::{self, WireError};
@@ -146,7 +146,8 @@ impl Shared {
             drop(inbox);
             let failure = Failure::new(code, format!("{} {why}", self.name));
             let key = TaskKey::of(&task);
-            tell(&waiter, Some(&encoded(&failed(key, &self.name, failure))));
+            let refused = answered(key, &self.name, TaskOutcome::Refused(failure));
+            tell(&waiter, Some(&encoded(&refused)));
             return;
         }
         let admitted = inbox.admit(&task, waiter, Instant::now());
@@ -171,20 +172,22 @@ impl Shared {
         let Some(entry) = entry else {
             let message = format!("{agent} is not there any more");
             let failure = Failure::new(ErrorCode::AgentUnavailable, message);
-            self.ended(name, Some(failed(key, &self.name, failure)));
+            let refused = answered(key, &self.name, TaskOutcome::Refused(failure));
+            self.ended(name, Some(refused));
             return;
         };
         let (shared, done) = (Arc::clone(self), name.clone());
         let port = AnswerPort::new(move |response| shared.ended(done, response));
         lock(&self.inbox).placed(&name, entry.port.clone());
         if let Err(failure) = entry.port.execute(task, port) {
-            self.ended(name, Some(failed(key, &self.name, failure)));
+            let refused = answered(key, &self.name, TaskOutcome::Refused(failure));
+            self.ended(name, Some(refused));
         }
     }
 
     /// A task ended, or its agent did.
     fn ended(&self, name: Name, response: Option<TaskResponse>) {
-        let done = matches!(&response, Some(r) if matches!(r.outcome, TaskOutcome::Done(_)));
+        let done = matches!(&response, Some(r) if r.outcome.result().is_some());
         let body: Option<Arc<[u8]>> = response.map(|response| Arc::from(encoded(&response)));
         let kept = body.clone().filter(|_| done);
         let waiters = lock(&self.inbox).ended(name, kept, Instant::now());
@@ -263,7 +266,9 @@ impl Shared {
                 link.say(Kind::Drop, parcel.number, &[]);
                 let why = format!("a body of {} bytes is not taken", parcel.length);
                 match Kind::of(parcel.kind) {
-                    Some(Kind::Outcome) => give_up(link, id, ErrorCode::ResultTooLarge, &why),
+                    Some(Kind::Outcome) => give_up(link, id, &why, |message| {
+                        TaskOutcome::Failed(Failure::new(ErrorCode::ResultTooLarge, message))
+                    }),
                     Some(kind) if !kind.asks() => {}
                     _ => refuse(link, parcel.kind, id, &why),
                 }
@@ -372,16 +377,18 @@ fn refused(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
         _ => Vec::new(),
     };
     for id in ids {
-        give_up(link, id, ErrorCode::UnsupportedWire, &why);
+        give_up(link, id, &why, |message| {
+            TaskOutcome::Refused(Failure::new(ErrorCode::UnsupportedWire, message))
+        });
     }
     Ok(())
 }
 
 /// Answers a task in the peer's place.
-fn give_up(link: &Link, id: u64, code: ErrorCode, why: &str) {
+fn give_up(link: &Link, id: u64, why: &str, outcome: impl FnOnce(String) -> TaskOutcome) {
     if let Some((key, port)) = link.awaited_task(id) {
         let message = format!("between this node and {}: {why}", link.peer());
-        port.answer(failed(key, link.peer(), Failure::new(code, message)));
+        port.answer(answered(key, link.peer(), outcome(message)));
     }
 }
 

@@ -224,10 +224,8 @@ fn done(task: &TaskRequest, value: Value) -> TaskResponse {
 }
 
 fn code(response: TaskResponse) -> ErrorCode {
-    match response.outcome {
-        TaskOutcome::Failed(failure) => failure.code,
-        TaskOutcome::Done(value) => panic!("done: {value}"),
-    }
+    let failure = response.outcome.failure();
+    failure.unwrap_or_else(|| panic!("{response:?}")).code
 }
 
 #[tokio::test(start_paused = true)]

@@ -272,6 +272,7 @@ impl<'a> Drafts<'a> {
                 after: graph.after(i),
                 inferred: draft.inferred,
                 optional: draft.optional,
+                replaces: Vec::new(),
             })
             .collect()
     }

@@ -195,6 +195,7 @@ fn a_param_under_another_name_is_renamed() {
         roles: &[],
         limits: &limits,
         fill: &NoFill,
+        unfinished: &[],
     };
     let plan = |params: Value| {
         let proposal = serde_json::from_value(

@@ -186,6 +186,7 @@ pub(super) fn compiled_with(
             roles: &[],
             limits,
             fill,
+            unfinished: &[],
         },
     )
 }

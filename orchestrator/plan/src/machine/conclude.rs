@@ -8,14 +8,13 @@ use super::{Action, Conclusion, Machine, Stage, Time, TimerKey};
 impl Machine {
     /// Everything has ended that will: write the answer, or have it written.
     pub(super) fn write_answer(&mut self, now: Time, out: &mut Vec<Action>) {
-        if self.tasks.is_empty() {
+        if self.order.is_empty() {
             let text = self.answer_directly.take();
             return self.respond(now, text, out);
         }
         let worth_it = self
-            .tasks
-            .iter()
-            .any(|run| matches!(run.status, Status::Completed(_)));
+            .planned_runs()
+            .any(|run| matches!(run.status, Status::Completed(..)));
         if !(self.policy.composes && worth_it && self.llm_calls_left > 0) {
             return self.respond(now, None, out);
         }
@@ -24,8 +23,7 @@ impl Machine {
         let current = |run: &&TaskRun| !run.superseded;
         out.push(Action::Compose {
             tasks: self
-                .tasks
-                .iter()
+                .planned_runs()
                 .filter(current)
                 .map(|run| report(run, now))
                 .collect(),
@@ -67,8 +65,7 @@ impl Machine {
             error,
             notes: std::mem::take(&mut self.notes),
             replaced: self
-                .tasks
-                .iter()
+                .planned_runs()
                 .filter(|run| run.superseded)
                 .map(|run| run.plan.id.clone())
                 .collect(),
@@ -84,12 +81,10 @@ impl Machine {
             return (AnswerState::Cancelled, Some(failure.clone()));
         }
         let any_done = self
-            .tasks
-            .iter()
-            .any(|run| matches!(run.status, Status::Completed(_)));
+            .planned_runs()
+            .any(|run| matches!(run.status, Status::Completed(..)));
         let missing = || {
-            self.tasks
-                .iter()
+            self.planned_runs()
                 .filter(|run| !run.superseded && !run.plan.optional)
         };
         // What failed by itself says more than what was skipped because of it.
@@ -98,6 +93,7 @@ impl Machine {
             .filter(root)
             .find_map(|run| run.status.failure())
             .or_else(|| missing().find_map(|run| run.status.failure()))
+            .or_else(|| missing().find_map(|run| run.status.missing()))
             .cloned();
         let unplaced = (!self.unplaced.is_empty()).then(|| {
             let parts: Vec<_> = self
@@ -115,7 +111,7 @@ impl Machine {
         });
         let error = self.stopped.clone().or(task_failure).or(unplaced);
         match (error, any_done) {
-            (None, false) if !answered_directly && self.tasks.is_empty() => {
+            (None, false) if !answered_directly && self.order.is_empty() => {
                 let failure = Failure::new(
                     ErrorCode::NothingPlanned,
                     "the plan has no task and no answer",
@@ -125,8 +121,7 @@ impl Machine {
             // Optional tasks that all failed leave nothing to tell.
             (None, false) if !answered_directly => {
                 let first = self
-                    .tasks
-                    .iter()
+                    .planned_runs()
                     .find_map(|run| run.status.failure())
                     .cloned();
                 (AnswerState::Failed, first)
@@ -139,7 +134,12 @@ impl Machine {
     }
 
     pub(super) fn reports(&self, now: Time) -> Vec<TaskReport> {
-        self.tasks.iter().map(|run| report(run, now)).collect()
+        self.planned_runs().map(|run| report(run, now)).collect()
+    }
+
+    /// The tasks of all accepted plans, in the plans' order.
+    pub(super) fn planned_runs(&self) -> impl Iterator<Item = &TaskRun> {
+        self.order.iter().filter_map(|&index| self.tasks.get(index))
     }
 }
 
@@ -153,7 +153,7 @@ fn report(run: &TaskRun, now: Time) -> TaskReport {
         attempts: run.sent,
         duration_ms: millis(end.saturating_sub(run.first_dispatch.unwrap_or(end))),
         result: match &run.status {
-            Status::Completed(result) => Some(result.clone()),
+            Status::Completed(result, _) => Some(result.clone()),
             Status::Waiting
             | Status::InFlight
             | Status::Backoff
@@ -161,7 +161,11 @@ fn report(run: &TaskRun, now: Time) -> TaskReport {
             | Status::Skipped(_)
             | Status::Cancelled(_) => None,
         },
-        error: run.status.failure().cloned(),
+        error: run
+            .status
+            .failure()
+            .or_else(|| run.status.missing())
+            .cloned(),
         calls: run.calls.clone(),
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::retry::{self, Verdict};
-use amcp_protocol::{AgentId, CallReport, ErrorCode, Failure, Progress, TaskId, TaskState};
+use amcp_protocol::{AgentId, CallReport, Effect, ErrorCode, Failure, Progress, TaskId, TaskState};
 use serde_json::Value;
 
-use super::{Action, Machine, Stage, Time, TimerKey};
+use super::{Action, Machine, Time, TimerKey};
 use crate::plan::{PlanTask, Reference};
 
 #[derive(Debug, Clone)]
@@ -18,7 +18,8 @@ pub(super) enum Status {
     InFlight,
     /// Before the next attempt.
     Backoff,
-    Completed(Arc<Value>),
+    /// The result, and why a part of it is missing.
+    Completed(Arc<Value>, Option<Failure>),
     Failed(Failure),
     Skipped(Failure),
     Cancelled(Failure),
@@ -28,8 +29,21 @@ impl Status {
     pub(super) const fn has_ended(&self) -> bool {
         matches!(
             self,
-            Self::Completed(_) | Self::Failed(_) | Self::Skipped(_) | Self::Cancelled(_)
+            Self::Completed(..) | Self::Failed(_) | Self::Skipped(_) | Self::Cancelled(_)
         )
+    }
+
+    /// Why a part of a result is missing.
+    pub(super) const fn missing(&self) -> Option<&Failure> {
+        match self {
+            Self::Completed(_, missing) => missing.as_ref(),
+            Self::Waiting
+            | Self::InFlight
+            | Self::Backoff
+            | Self::Failed(_)
+            | Self::Skipped(_)
+            | Self::Cancelled(_) => None,
+        }
     }
 
     pub(super) const fn failure(&self) -> Option<&Failure> {
@@ -37,7 +51,7 @@ impl Status {
             Self::Failed(failure) | Self::Skipped(failure) | Self::Cancelled(failure) => {
                 Some(failure)
             }
-            Self::Waiting | Self::InFlight | Self::Backoff | Self::Completed(_) => None,
+            Self::Waiting | Self::InFlight | Self::Backoff | Self::Completed(..) => None,
         }
     }
 }
@@ -48,6 +62,10 @@ pub(super) struct TaskRun {
     pub(super) status: Status,
     /// A later round replaced it.
     pub(super) superseded: bool,
+    /// It arrived before its plan was complete, under this id, and no complete plan has it yet.
+    pub(super) unplanned: Option<TaskId>,
+    /// Whether an attempt may have done its work: it began, as far as anybody can tell.
+    pub(super) may_be_done: bool,
     /// Tasks that it waits for and that have not ended.
     pub(super) waiting_for: usize,
     pub(super) dependents: Vec<usize>,
@@ -72,6 +90,8 @@ impl TaskRun {
             plan,
             status: Status::Waiting,
             superseded: false,
+            unplanned: None,
+            may_be_done: false,
             waiting_for: 0,
             dependents: Vec::new(),
             attempt: 0,
@@ -85,18 +105,20 @@ impl TaskRun {
         }
     }
 
-    /// Whether a complete plan's task is the one that arrived before; its indexes count from `base`.
-    pub(super) fn is_of(&self, task: &PlanTask, base: usize) -> bool {
-        let after = task.after.iter().map(|before| before + base);
-        let references = task.references.iter().map(|reference| Reference {
-            from: reference.from + base,
-            ..reference.clone()
-        });
-        self.plan.capability() == task.capability()
-            && self.plan.optional == task.optional
+    /// Whether a complete plan's task is this one, which arrived before the plan was complete and waits for nothing.
+    pub(super) fn is_of(&self, task: &PlanTask) -> bool {
+        self.unplanned.as_ref() == Some(&task.id)
+            && self.plan.capability() == task.capability()
             && self.plan.params == task.params
-            && self.plan.after.iter().copied().eq(after)
-            && self.plan.references.iter().cloned().eq(references)
+            && task.after.is_empty()
+            && task.references.is_empty()
+    }
+
+    /// Whether another task would do the same: the same params, filled from the same results.
+    pub(super) fn asks_the_same(&self, task: &PlanTask) -> bool {
+        self.plan.params == task.params
+            && self.plan.references.is_empty()
+            && task.references.is_empty()
     }
 
     /// A task may be tried again for twice its time-out: one attempt that hangs leaves time for one more.
@@ -106,80 +128,119 @@ impl TaskRun {
 }
 
 impl Machine {
-    /// Adds tasks to the current round; their indexes count within it.
-    pub(super) fn add(&mut self, tasks: Vec<PlanTask>) {
-        let base = self.round_start;
-        for mut task in tasks {
-            let index = self.tasks.len();
-            task.id = self.unique_id(&task.id);
-            for from in task.after.iter_mut().chain(
-                task.references
-                    .iter_mut()
-                    .map(|reference| &mut reference.from),
-            ) {
-                *from += base;
+    /// Adds the tasks of a complete plan; returns where each one is. One that arrived early and runs already is adopted.
+    pub(super) fn add(&mut self, tasks: Vec<PlanTask>) -> Vec<usize> {
+        let adopts = |task: &PlanTask| {
+            let runs = self.tasks.iter().enumerate().skip(self.round_start);
+            let mut early = runs.filter(|(_, run)| run.is_of(task));
+            early.next().map(|(index, _)| index)
+        };
+        let known = self.tasks.len();
+        let mut next = known;
+        let places: Vec<usize> = tasks
+            .iter()
+            .map(|task| {
+                adopts(task).unwrap_or_else(|| {
+                    next += 1;
+                    next - 1
+                })
+            })
+            .collect();
+        for (mut task, &place) in tasks.into_iter().zip(&places) {
+            if let Some(early) = self.tasks.get_mut(place) {
+                early.unplanned = None;
+                early.plan.optional = task.optional;
+                continue;
             }
-            let mut run = TaskRun::new(task);
-            for &before in &run.plan.after {
-                if let Some(before) = self
+            task.id = self.unique_id(&task.id, known);
+            let references = task.references.iter_mut();
+            let references = references.map(|reference| &mut reference.from);
+            for from in task.after.iter_mut().chain(references) {
+                *from = places.get(*from).copied().unwrap_or(*from);
+            }
+            self.tasks.push(TaskRun::new(task));
+            self.open += 1;
+        }
+        self.link(&places);
+        places
+    }
+
+    /// Lets each added task wait for those before it that have not ended.
+    fn link(&mut self, places: &[usize]) {
+        for &place in places {
+            let before = self.tasks.get(place).map(|run| run.plan.after.clone());
+            for before in before.unwrap_or_default() {
+                let waits = self
                     .tasks
                     .get_mut(before)
                     .filter(|before| !before.status.has_ended())
-                {
-                    before.dependents.push(index);
-                    run.waiting_for += 1;
-                } else if before >= index {
-                    // A forward edge of a compiled plan: linked below, once its task is there.
+                    .map(|before| before.dependents.push(place));
+                if let (Some(()), Some(run)) = (waits, self.tasks.get_mut(place)) {
                     run.waiting_for += 1;
                 }
             }
-            self.tasks.push(run);
-            self.open += 1;
         }
-        self.link_forward_edges();
     }
 
-    fn link_forward_edges(&mut self) {
-        let forward: Vec<(usize, usize)> = self
-            .tasks
-            .iter()
-            .enumerate()
-            .skip(self.round_start)
-            .flat_map(|(index, run)| {
-                run.plan
-                    .after
-                    .iter()
-                    .filter(move |&&b| b > index)
-                    .map(move |&b| (b, index))
-            })
-            .collect();
-        for (before, index) in forward {
-            if let Some(run) = self.tasks.get_mut(before)
-                && !run.dependents.contains(&index)
-            {
-                run.dependents.push(index);
+    /// Adds tasks of a plan that is still arriving: only those that read, may be repeated and wait for nothing may start
+    /// before the plan is complete, since the rest of it may be refused.
+    pub(super) fn add_early(&mut self, tasks: Vec<PlanTask>) {
+        for mut task in tasks {
+            let capability = &task.contract.capability;
+            let harmless = capability.effect == Effect::Read && capability.idempotent;
+            let arrived = |run: &TaskRun| run.unplanned.as_ref() == Some(&task.id);
+            let again = self.tasks.iter().any(arrived);
+            if harmless && !again && task.after.is_empty() && task.references.is_empty() {
+                let arrived_as = task.id.clone();
+                task.id = self.unique_id(&task.id, self.tasks.len());
+                let mut run = TaskRun::new(task);
+                run.unplanned = Some(arrived_as);
+                self.tasks.push(run);
+                self.open += 1;
             }
         }
     }
 
-    /// The first round's ids are unique in their plan; a later round's are changed where they were given before.
-    fn unique_id(&self, id: &TaskId) -> TaskId {
-        let free = |id: &TaskId| self.tasks.iter().all(|run| &run.plan.id != id);
-        if self.round == 1 || free(id) {
+    /// Gives up what arrived early and the complete plan does not have.
+    pub(super) fn drop_unplanned(&mut self, now: Time, out: &mut Vec<Action>) {
+        let message = "the complete plan has no such task";
+        let failure = Failure::new(ErrorCode::Cancelled, message);
+        for task in self.round_start..self.tasks.len() {
+            if self
+                .tasks
+                .get(task)
+                .is_some_and(|run| run.unplanned.is_some())
+            {
+                self.cut(now, task, &failure, out);
+            }
+        }
+    }
+
+    /// A plan's ids are unique in it; one that was given before, to a task of an earlier round or one that arrived early, is
+    /// changed. `known` is how many tasks there were before.
+    fn unique_id(&self, id: &TaskId, known: usize) -> TaskId {
+        let free = |id: &TaskId| self.tasks.iter().take(known).all(|run| &run.plan.id != id);
+        if free(id) {
             return id.clone();
         }
         let round = self.round;
         let named = std::iter::once(format!("r{round}-{id}"));
         // An id may be too long for a prefix, or the prefixed one given too.
         let mut numbered = named.chain((1..).map(|n| format!("r{round}-{n}")));
+        let unused = |id: &TaskId| self.tasks.iter().all(|run| &run.plan.id != id);
         numbered
-            .find_map(|text| TaskId::new(text).ok().filter(free))
+            .find_map(|text| TaskId::new(text).ok().filter(unused))
             .unwrap_or_else(|| id.clone())
     }
 
-    /// Dispatches what waits for nothing, from an index on.
-    pub(super) fn dispatch_ready(&mut self, now: Time, from: usize, out: &mut Vec<Action>) {
-        for index in from..self.tasks.len() {
+    /// Dispatches those of the tasks that wait for nothing.
+    pub(super) fn dispatch_ready(
+        &mut self,
+        tasks: impl IntoIterator<Item = usize>,
+        now: Time,
+        out: &mut Vec<Action>,
+    ) {
+        for index in tasks {
             if let Some(status) = self.dispatch_if_ready(now, index, out) {
                 self.end(now, index, status, out);
             }
@@ -193,12 +254,10 @@ impl Machine {
         index: usize,
         out: &mut Vec<Action>,
     ) -> Option<Status> {
-        // While a plan is still arriving nothing that changes the world may start: the rest may be refused.
-        let early = self.stage == Stage::Planning;
-        let ready = self.tasks.get(index).is_some_and(|run| {
-            let reads = run.plan.contract.capability.effect == amcp_protocol::Effect::Read;
-            matches!(run.status, Status::Waiting) && run.waiting_for == 0 && (reads || !early)
-        });
+        let ready = self
+            .tasks
+            .get(index)
+            .is_some_and(|run| matches!(run.status, Status::Waiting) && run.waiting_for == 0);
         if !ready {
             return None;
         }
@@ -279,7 +338,7 @@ impl Machine {
             let Some(from) = self.tasks.get(reference.from) else {
                 continue;
             };
-            if let Status::Completed(result) = &from.status {
+            if let Status::Completed(result, _) = &from.status {
                 let value = result
                     .pointer(&reference.path)
                     .cloned()
@@ -299,7 +358,7 @@ impl Machine {
         &mut self,
         now: Time,
         index: usize,
-        result: Value,
+        (result, missing): (Value, Option<Failure>),
         out: &mut Vec<Action>,
     ) {
         let bytes = estimated_bytes(&result);
@@ -313,14 +372,19 @@ impl Machine {
             return self.end(now, index, Status::Failed(failure), out);
         }
         self.result_bytes_left -= bytes;
-        self.end(now, index, Status::Completed(Arc::new(result)), out);
+        self.end(
+            now,
+            index,
+            Status::Completed(Arc::new(result), missing),
+            out,
+        );
     }
 
     pub(super) fn attempt_failed(
         &mut self,
         now: Time,
         index: usize,
-        failure: Failure,
+        (failure, refused): (Failure, bool),
         out: &mut Vec<Action>,
     ) {
         let closing = self.closing_time();
@@ -331,12 +395,16 @@ impl Machine {
             run.avoid.push(agent);
         }
         let jitter = retry::jitter(self.policy.seed, index, run.attempt);
-        match run.history.judge(
-            failure,
-            run.plan.contract.capability.idempotent,
+        let (patience, idempotent) = (
             self.policy.patience(),
-            jitter,
-        ) {
+            run.plan.contract.capability.idempotent,
+        );
+        let verdict = if refused {
+            run.history.refused(failure, patience, jitter)
+        } else {
+            run.history.failed(failure, idempotent, patience, jitter)
+        };
+        match verdict {
             Verdict::Retry { after, failure } => {
                 let at = now + after;
                 if at >= run.deadline(now).min(closing) {
@@ -371,8 +439,8 @@ impl Machine {
         out: &mut Vec<Action>,
     ) {
         let current =
-            |run: &&TaskRun| matches!(run.status, Status::InFlight) && run.attempt == attempt;
-        let Some(run) = self.tasks.get(task).filter(current) else {
+            |run: &&mut TaskRun| matches!(run.status, Status::InFlight) && run.attempt == attempt;
+        let Some(run) = self.tasks.get_mut(task).filter(current) else {
             return;
         };
         let limit = run.plan.contract.capability.timeout();
@@ -380,36 +448,39 @@ impl Machine {
             Some(agent) => format!("{agent} did not answer within {limit:?}"),
             None => format!("nobody took the task within {limit:?}"),
         };
+        run.may_be_done = true;
         out.push(Action::Abandon { task, attempt });
-        self.attempt_failed(
-            now,
-            task,
-            Failure::new(ErrorCode::TaskTimeout, message),
-            out,
-        );
+        let failure = Failure::new(ErrorCode::TaskTimeout, message);
+        self.attempt_failed(now, task, (failure, false), out);
         self.advance(now, out);
     }
 
     pub(super) fn cut_open_tasks(&mut self, now: Time, failure: &Failure, out: &mut Vec<Action>) {
         for task in 0..self.tasks.len() {
-            let Some(run) = self.tasks.get(task) else {
-                continue;
-            };
-            let attempt = run.attempt;
-            match run.status {
-                Status::InFlight => {
-                    out.push(Action::Abandon { task, attempt });
-                    out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
-                }
-                Status::Backoff => out.push(Action::ClearTimer(TimerKey::Retry { task, attempt })),
-                Status::Waiting => {}
-                Status::Completed(_)
-                | Status::Failed(_)
-                | Status::Skipped(_)
-                | Status::Cancelled(_) => continue,
-            }
-            self.mark_ended(now, task, Status::Cancelled(failure.clone()), out);
+            self.cut(now, task, failure, out);
         }
+    }
+
+    /// Ends a task that has not ended, and what is under way for it.
+    fn cut(&mut self, now: Time, task: usize, failure: &Failure, out: &mut Vec<Action>) {
+        let Some(run) = self.tasks.get_mut(task) else {
+            return;
+        };
+        let attempt = run.attempt;
+        match run.status {
+            Status::InFlight => {
+                run.may_be_done = true;
+                out.push(Action::Abandon { task, attempt });
+                out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
+            }
+            Status::Backoff => out.push(Action::ClearTimer(TimerKey::Retry { task, attempt })),
+            Status::Waiting => {}
+            Status::Completed(..)
+            | Status::Failed(_)
+            | Status::Skipped(_)
+            | Status::Cancelled(_) => return,
+        }
+        self.mark_ended(now, task, Status::Cancelled(failure.clone()), out);
     }
 
     /// Ends a task and whatever that means for those that wait for it. Walks with a stack of its own: a chain may be
@@ -417,7 +488,7 @@ impl Machine {
     fn end(&mut self, now: Time, index: usize, status: Status, out: &mut Vec<Action>) {
         let mut ending = vec![(index, status)];
         while let Some((index, status)) = ending.pop() {
-            let succeeded = matches!(status, Status::Completed(_));
+            let succeeded = matches!(status, Status::Completed(..));
             if !self.mark_ended(now, index, status, out) {
                 continue;
             }
@@ -462,7 +533,7 @@ impl Machine {
         let task = run.plan.id.clone();
         let duration = now.saturating_sub(run.first_dispatch.unwrap_or(now));
         out.push(Action::Report(match (&run.status, &run.agent) {
-            (Status::Completed(_), Some(agent)) => Progress::Completed {
+            (Status::Completed(..), Some(agent)) => Progress::Completed {
                 task,
                 agent: agent.clone(),
                 duration_ms: millis(duration),
@@ -488,7 +559,7 @@ pub(super) fn millis(duration: Duration) -> u64 {
 
 pub(super) const fn state_of(status: &Status) -> TaskState {
     match status {
-        Status::Completed(_) => TaskState::Completed,
+        Status::Completed(..) => TaskState::Completed,
         Status::Failed(_) => TaskState::Failed,
         Status::Skipped(_) => TaskState::Skipped,
         Status::Waiting | Status::InFlight | Status::Backoff | Status::Cancelled(_) => {

@@ -29,6 +29,7 @@ fn task_of(id: &str, after: &[usize], contract: Arc<Contract>) -> PlanTask {
         after,
         inferred: Vec::new(),
         optional: false,
+        replaces: Vec::new(),
     }
 }
 
@@ -40,6 +41,12 @@ fn with_reference(mut task: PlanTask, from: usize) -> PlanTask {
         from,
         path: "/x".into(),
     }];
+    task
+}
+
+/// In place of earlier tasks.
+fn replacing(mut task: PlanTask, ids: &[&str]) -> PlanTask {
+    task.replaces = ids.iter().map(|id| TaskId::new(id).unwrap()).collect();
     task
 }
 
@@ -107,18 +114,47 @@ impl Run {
             calls: Vec::new(),
             task,
             attempt,
-            outcome: Ok(result),
+            outcome: TaskOutcome::Done(result),
         })
     }
 
     fn failed(&mut self, task: usize, attempt: u32, code: ErrorCode) -> &mut Self {
-        let outcome = Err(Failure::new(code, "as told"));
+        let outcome = TaskOutcome::Failed(Failure::new(code, "as told"));
         self.sent(task, attempt, "agent-1").step(Event::Responded {
             calls: Vec::new(),
             task,
             attempt,
             outcome,
         })
+    }
+
+    fn refused(&mut self, task: usize, attempt: u32, code: ErrorCode) -> &mut Self {
+        let outcome = TaskOutcome::Refused(Failure::new(code, "as told"));
+        self.sent(task, attempt, "agent-1").step(Event::Responded {
+            calls: Vec::new(),
+            task,
+            attempt,
+            outcome,
+        })
+    }
+
+    fn second_plan(&mut self, tasks: Vec<PlanTask>) -> &mut Self {
+        self.plan(
+            2,
+            Ok(Plan {
+                tasks,
+                ..Plan::default()
+            }),
+        )
+    }
+
+    fn composed(&mut self) -> &Conclusion {
+        self.step(Event::Composed {
+            result: Ok("The text.".into()),
+            llm_calls: 1,
+            notes: vec![],
+        });
+        self.conclusion()
     }
 
     fn fire(&mut self, key: TimerKey) -> &mut Self {
@@ -517,7 +553,7 @@ fn one_more_round_replaces_what_failed() {
     run.plan(
         2,
         Ok(Plan {
-            tasks: vec![task("t2", &[])],
+            tasks: vec![replacing(task("t2", &[]), &["t2"])],
             ..Plan::default()
         }),
     );
@@ -583,23 +619,15 @@ fn a_second_round_cannot_reach_for_effects_that_were_not_planned_before() {
 }
 
 #[test]
-fn a_plan_must_repeat_the_tasks_that_came_before() {
-    let streamed = task("t1", &[1]);
-    let changes: [fn(&mut PlanTask); 4] = [
-        |task| task.after.clear(),
-        |task| task.optional = true,
-        |task| task.params = json!({"another": 1}),
-        |task| task.contract = capability("test.another", |_| ()),
-    ];
-    let arrives = |change: fn(&mut PlanTask)| {
+fn a_complete_plan_adopts_the_early_tasks_that_it_has_and_gives_up_the_others() {
+    let early = || task("t1", &[]);
+    let arrives = |tasks: Vec<PlanTask>| {
         let mut run = Run::start(Policy::default());
         run.step(Event::TasksAdded {
             round: 1,
-            tasks: vec![streamed.clone()],
+            tasks: vec![early()],
         });
-        let mut first = streamed.clone();
-        change(&mut first);
-        let tasks = vec![first, task("t2", &[])];
+        assert_eq!(run.dispatched(), [(0, 1)]);
         run.plan(
             1,
             Ok(Plan {
@@ -609,11 +637,62 @@ fn a_plan_must_repeat_the_tasks_that_came_before() {
         );
         run
     };
+    let mut adopted = arrives(vec![task("t0", &[]), early()]);
+    assert_eq!(adopted.dispatched(), [(1, 1)], "t1 runs already");
+    adopted.done(0, 1, json!("t1")).done(1, 1, json!("t0"));
+    let ids: Vec<_> = adopted
+        .conclusion()
+        .tasks
+        .iter()
+        .map(|t| t.id.as_str())
+        .collect();
+    assert_eq!(ids, ["t0", "t1"], "in the plan's order");
+    let changes: [fn(&mut PlanTask); 4] = [
+        |task| task.id = TaskId::new("t9").unwrap(),
+        |task| task.params = json!({"another": 1}),
+        |task| task.contract = capability("test.another", |_| ()),
+        |task| task.after = vec![1],
+    ];
     for change in changes {
-        let error = arrives(change).conclusion().error.clone();
-        assert_eq!(error.unwrap().code, ErrorCode::InvalidPlan);
+        let mut changed = early();
+        change(&mut changed);
+        let mut run = arrives(vec![changed, task("t2", &[])]);
+        let abandoned = |action: &Action| {
+            matches!(
+                action,
+                Action::Abandon {
+                    task: 0,
+                    attempt: 1
+                }
+            )
+        };
+        assert!(run.last.iter().any(abandoned));
+        // An agent's word that it gave up is no answer, a result that comes all the same is one too many.
+        run.step(Event::Responded {
+            task: 0,
+            attempt: 1,
+            outcome: TaskOutcome::Failed(Failure::new(ErrorCode::Cancelled, "as told")),
+            calls: Vec::new(),
+        });
+        run.done(0, 1, json!("early"))
+            .done(2, 1, json!("t2"))
+            .done(1, 1, json!("changed"));
+        let conclusion = run.conclusion();
+        assert_eq!(conclusion.state, AnswerState::Completed);
+        assert_eq!(conclusion.tasks.len(), 2);
+        let told: Vec<_> = conclusion
+            .tasks
+            .iter()
+            .filter_map(|t| t.result.as_deref())
+            .collect();
+        assert_eq!(told, [&json!("changed"), &json!("t2")]);
+        assert_ne!(
+            conclusion.tasks[0].id.as_str(),
+            "t1",
+            "agents tell attempts apart by their ids"
+        );
+        assert_eq!(run.machine.dropped().duplicate, 1);
     }
-    assert_eq!(arrives(|_| ()).dispatched(), [(1, 1)]);
 }
 
 #[test]
@@ -634,12 +713,7 @@ fn a_second_plan_that_fails_takes_its_early_tasks_with_it() {
             attempt: 1
         }
     )));
-    let cancelled = TaskState::Cancelled;
-    assert_eq!(run.states(), [TaskState::Failed, cancelled, cancelled]);
-    assert_eq!(
-        run.conclusion().tasks[1].error.as_ref().unwrap().message,
-        "cut"
-    );
+    assert_eq!(run.states(), [TaskState::Failed], "no plan has the others");
     assert_eq!(run.done(1, 1, json!(1)).dispatched(), []);
 }
 
@@ -693,7 +767,7 @@ fn what_a_round_replaced_needs_no_further_round() {
     };
     let mut run = Run::planned_with(policy, vec![task("t1", &[])]);
     run.failed(0, 1, ErrorCode::TaskFailed);
-    let tasks = vec![task("t1", &[])];
+    let tasks = vec![replacing(task("t1", &[]), &["t1"])];
     run.plan(
         2,
         Ok(Plan {
@@ -711,22 +785,89 @@ fn a_second_round_does_not_repeat_what_may_have_been_done() {
         (c.idempotent, c.effect) = (false, Effect::Irreversible)
     });
     let catalogue: Catalogue = [pay.clone()].into_iter().collect();
-    let second = |code| {
-        let mut run = Run::planned_with(llm_policy(), vec![task_of("t1", &[], pay.clone())]);
-        run.failed(0, 1, code);
+    // A first plan pays and looks; looking fails, so that there is a second one, which would pay again.
+    let again = |policy: Policy, pays: &dyn Fn(&mut Run)| {
+        let first = vec![task_of("t1", &[], pay.clone()), task("t2", &[])];
+        let mut run = Run::planned_with(policy, first);
+        run.failed(1, 1, ErrorCode::TaskFailed);
+        pays(&mut run);
         let offered = run.machine.authorised(&catalogue).len();
-        let tasks = vec![task_of("t1", &[], pay.clone())];
-        run.plan(
-            2,
-            Ok(Plan {
-                tasks,
-                ..Plan::default()
-            }),
-        );
+        run.second_plan(vec![replacing(task_of("t1", &[], pay.clone()), &["t2"])]);
         (offered, run.dispatched().len())
     };
-    assert_eq!(second(ErrorCode::AgentLost), (0, 0));
-    assert_eq!(second(ErrorCode::TaskFailed), (1, 1), "it was not done");
+    for &code in ErrorCode::ALL {
+        let failed = |run: &mut Run| _ = run.failed(0, 1, code);
+        assert_eq!(again(llm_policy(), &failed), (0, 0), "{code} of a handler");
+    }
+    let paid = |run: &mut Run| _ = run.done(0, 1, json!({"paid": true}));
+    assert_eq!(again(llm_policy(), &paid), (0, 0), "it is done");
+    let small = Policy {
+        result_bytes: 10,
+        ..llm_policy()
+    };
+    let too_large = |run: &mut Run| _ = run.done(0, 1, json!("x".repeat(60)));
+    assert_eq!(again(small, &too_large), (0, 0), "its result was too large");
+    let late = |run: &mut Run| {
+        _ = run.fire(TimerKey::Attempt {
+            task: 0,
+            attempt: 1,
+        })
+    };
+    assert_eq!(again(llm_policy(), &late), (0, 0), "nobody knows");
+    let refused = |run: &mut Run| _ = run.refused(0, 1, ErrorCode::InvalidParams);
+    assert_eq!(again(llm_policy(), &refused), (1, 1), "it never began");
+}
+
+#[test]
+fn a_second_round_keeps_the_params_of_what_cannot_be_undone() {
+    let send = capability("test.send", |c| c.effect = Effect::Irreversible);
+    let to = |name: &str| PlanTask {
+        params: json!({"to": name}),
+        ..task_of("t1", &[], send.clone())
+    };
+    let dispatched = |second: PlanTask| {
+        let mut run = Run::planned_with(llm_policy(), vec![to("ann"), task("t2", &[])]);
+        run.done(0, 1, json!("sent"))
+            .failed(1, 1, ErrorCode::TaskFailed);
+        run.second_plan(vec![replacing(second, &["t2"])])
+            .dispatched()
+    };
+    assert_eq!(dispatched(to("ann")), [(2, 1)], "idempotent, and the same");
+    assert_eq!(dispatched(to("mallory")), []);
+}
+
+#[test]
+fn what_a_second_plan_does_not_replace_is_still_missing() {
+    let first = || vec![task("t1", &[]), task("t2", &[]), task("t3", &[])];
+    let mut run = Run::planned_with(llm_policy(), first());
+    run.done(0, 1, json!(1))
+        .failed(1, 1, ErrorCode::TaskFailed)
+        .failed(2, 1, ErrorCode::UpstreamFailed)
+        .second_plan(vec![replacing(task("t2", &[]), &["t2"])])
+        .done(3, 1, json!(2));
+    let conclusion = run.composed();
+    assert_eq!(conclusion.state, AnswerState::Partial);
+    let error = conclusion.error.as_ref().unwrap();
+    assert_eq!(error.code, ErrorCode::UpstreamFailed);
+    assert_eq!(conclusion.replaced, [TaskId::new("t2").unwrap()]);
+}
+
+#[test]
+fn a_result_that_lacks_something_makes_the_answer_partial() {
+    let mut run = Run::planned(vec![task("t1", &[]), task("t2", &[0])]);
+    let missing = Failure::new(ErrorCode::DependencyFailed, "half of it");
+    run.sent(0, 1, "agent-1").step(Event::Responded {
+        task: 0,
+        attempt: 1,
+        outcome: TaskOutcome::Partly(json!(1), missing.clone()),
+        calls: Vec::new(),
+    });
+    assert_eq!(run.dispatched(), [(1, 1)], "what there is may be used");
+    run.done(1, 1, json!(2));
+    let conclusion = run.conclusion();
+    assert_eq!(conclusion.state, AnswerState::Partial);
+    assert_eq!(conclusion.error, Some(missing.clone()));
+    assert_eq!(conclusion.tasks[0].error, Some(missing));
 }
 
 #[test]
@@ -830,7 +971,7 @@ fn a_second_plan_replaces_failures_but_not_what_nobody_can_do() {
     run.plan(
         2,
         Ok(Plan {
-            tasks: vec![task("t1", &[])],
+            tasks: vec![replacing(task("t1", &[]), &["t1"])],
             ..Plan::default()
         }),
     );

@@ -5,10 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use amcp_plan::{Action, Conclusion, Dropped, Event, Machine, Plan, Policy, Time, TimerKey};
-use amcp_protocol::{
-    AnswerState, Effect, ErrorCode, Failure, Progress, TaskId, TaskReport, TaskState,
-};
-use serde_json::Value;
+use amcp_protocol::task::TaskOutcome;
+use amcp_protocol::{AnswerState, Effect, ErrorCode, Progress, TaskId, TaskReport, TaskState};
 
 /// What holds after every step, whatever happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,10 +54,12 @@ struct Row {
     refused: u32,
     /// Failed attempts that had begun.
     begun: u32,
-    /// Whether one of them may have done its work.
-    unknown: bool,
+    /// How often a fake agent may have acted for it: each attempt that was sent and not refused.
+    executions: u32,
     end: Option<TaskState>,
     accepted: Option<String>,
+    /// Whether the accepted result lacks something.
+    partial: bool,
 }
 
 /// What was seen of one request.
@@ -73,8 +73,10 @@ pub(crate) struct Ledger {
     round_start: usize,
     /// Whether the current round's plan was accepted.
     accepted: bool,
-    /// Later rounds that brought tasks begin here: what failed before is replaced.
-    replaced_before: usize,
+    /// Tasks that did not complete and that a later plan says it replaces.
+    replaced: BTreeSet<TaskId>,
+    /// How many tasks the accepted plans had when the round began.
+    placed: usize,
     planning: bool,
     composing: bool,
     done: bool,
@@ -97,7 +99,7 @@ impl Ledger {
         now: Time,
         (event, actions): (&Event, &[Action]),
     ) {
-        let (done_before, base) = (self.done, self.round_start);
+        let (done_before, base) = (self.done, self.placed);
         self.take_event(event);
         self.keep(
             Rule::NothingAfterTheResponse,
@@ -142,7 +144,8 @@ impl Ledger {
 
     fn take_event(&mut self, event: &Event) {
         if self.done {
-            self.dropped.1 += u32::from(matches!(event, Event::Responded { .. }));
+            let late = |event: &Event| matches!(event, Event::Responded { outcome, .. } if !outcome.is_cancelled());
+            self.dropped.1 += u32::from(late(event));
             return;
         }
         match event {
@@ -172,7 +175,6 @@ impl Ledger {
                 {
                     row.current = false;
                     row.begun += 1;
-                    row.unknown = true;
                 }
             }
             Event::TimerFired(TimerKey::Retry { task, attempt }) => {
@@ -188,7 +190,7 @@ impl Ledger {
         }
     }
 
-    fn take_response(&mut self, task: usize, attempt: u32, outcome: &Result<Value, Failure>) {
+    fn take_response(&mut self, task: usize, attempt: u32, outcome: &TaskOutcome) {
         let (duplicate, late, foreign) = &mut self.dropped;
         let Some(row) = self
             .rows
@@ -198,6 +200,10 @@ impl Ledger {
             *foreign += 1;
             return;
         };
+        let current = row.current && row.dispatched == attempt;
+        if !current && outcome.is_cancelled() {
+            return;
+        }
         if row.end.is_some() {
             *duplicate += 1;
         } else if !row.current || row.dispatched != attempt {
@@ -205,12 +211,15 @@ impl Ledger {
         } else {
             row.current = false;
             match outcome {
-                Ok(value) => row.accepted = Some(value.to_string()),
-                Err(failure) if failure.code.is_before_start() => row.refused += 1,
-                Err(failure) => {
-                    row.begun += 1;
-                    row.unknown |= failure.code.is_transient();
+                TaskOutcome::Done(value) | TaskOutcome::Partly(value, _) => {
+                    row.accepted = Some(value.to_string());
+                    row.partial = matches!(outcome, TaskOutcome::Partly(..));
                 }
+                TaskOutcome::Refused(_) => {
+                    row.refused += 1;
+                    row.executions -= 1;
+                }
+                TaskOutcome::Failed(_) => row.begun += 1,
             }
         }
     }
@@ -234,9 +243,10 @@ impl Ledger {
                         *round == self.rounds + 1 && *round <= policy.rounds,
                     );
                     self.check_llm_calls(policy, *llm_calls);
-                    self.check_quiet(machine, tasks, 0);
+                    self.check_quiet(machine, tasks, false);
                     (self.rounds, self.planning, self.accepted) = (*round, true, false);
                     self.round_start = count(machine);
+                    self.placed = machine.places().len();
                 }
                 Action::Compose {
                     tasks,
@@ -246,7 +256,7 @@ impl Ledger {
                 } => {
                     self.keep(Rule::DeadlineKept, now + *time <= policy.deadline.max(now));
                     self.check_llm_calls(policy, *llm_calls);
-                    self.check_quiet(machine, tasks, self.replaced_before);
+                    self.check_quiet(machine, tasks, true);
                     self.composing = true;
                 }
                 Action::Dispatch {
@@ -261,7 +271,6 @@ impl Ledger {
                 Action::Abandon { task, attempt } => {
                     let row = self.rows.entry(*task).or_default();
                     row.current &= row.dispatched != *attempt;
-                    row.unknown = true;
                 }
                 Action::SetTimer { key, at } => {
                     self.keep(Rule::DeadlineKept, *at <= policy.deadline);
@@ -275,7 +284,7 @@ impl Ledger {
                 Action::ClearTimer(_) => {}
                 Action::Report(progress) => self.take_progress(policy, machine, progress),
                 Action::Respond(conclusion) => {
-                    self.check_quiet(machine, &conclusion.tasks, 0);
+                    self.check_quiet(machine, &conclusion.tasks, false);
                     self.check_conclusion(machine, conclusion);
                     self.done = true;
                 }
@@ -290,16 +299,17 @@ impl Ledger {
         let capability = &planned.contract.capability;
         self.keep(Rule::Permitted, capability.allows(&policy.roles));
         let reads = capability.effect == Effect::Read;
-        self.keep(
-            Rule::OnlyAcceptedPlans,
-            self.accepted || (self.planning && reads),
-        );
-        let used = |mut indexes: std::ops::Range<usize>| {
-            indexes.any(|i| machine.task(i).map(|t| t.capability()) == Some(&capability.name))
-        };
+        let early = self.planning && reads && capability.idempotent;
+        self.keep(Rule::OnlyAcceptedPlans, self.accepted || early);
+        let used = (0..self.round_start)
+            .filter_map(|i| machine.task(i))
+            .any(|t| {
+                let same_params = capability.effect == Effect::Write || t.params == planned.params;
+                t.capability() == &capability.name && same_params
+            });
         self.keep(
             Rule::NoNewEffects,
-            reads || task < self.round_start || self.rounds == 1 || used(0..self.round_start),
+            reads || task < self.round_start || self.rounds == 1 || used,
         );
         let ready = planned.after.iter().all(|before| {
             let end = self.rows.get(before).and_then(|row| row.end);
@@ -307,19 +317,18 @@ impl Ledger {
             end == Some(TaskState::Completed) || (end.is_some() && optional)
         });
         self.keep(Rule::DependenciesFirst, ready);
-        let maybe_done = |(index, row): (&usize, &Row)| {
-            (*index == task && row.begun > 0)
-                || (row.unknown
-                    && *index < self.round_start
-                    && machine.task(*index).map(|t| t.capability()) == Some(&capability.name))
+        let acted = |(index, row): (&usize, &Row)| {
+            let same = machine.task(*index).map(|t| t.capability()) == Some(&capability.name);
+            row.executions > 0 && (*index == task || (*index < self.round_start && same))
         };
-        let repeats = self.rows.iter().any(maybe_done);
+        let repeats = self.rows.iter().any(acted);
         self.keep(Rule::NeverTwice, capability.idempotent || !repeats);
         let row = self.rows.entry(task).or_default();
         let (counts_up, idle) = (attempt == row.dispatched + 1, !row.current);
         let in_budget = row.begun < policy.attempts && row.refused < policy.refusals;
         let open = row.end.is_none();
         (row.dispatched, row.current) = (attempt, true);
+        row.executions += 1;
         self.keep(Rule::OneCurrentAttempt, counts_up && idle);
         self.keep(Rule::Budgets, in_budget);
         self.keep(Rule::ResultIsFinal, open);
@@ -329,16 +338,15 @@ impl Ledger {
         let (id, end) = match progress {
             Progress::Completed { task, .. } => (task, TaskState::Completed),
             Progress::Failed { task, state, .. } => (task, *state),
-            Progress::Planned { round, tasks, .. } => {
+            Progress::Planned { tasks, .. } => {
                 let ids = |i: &usize| machine.task(*i).map(|t| t.id.clone());
-                for (index, view) in (self.round_start..).zip(tasks) {
-                    let before: Option<Vec<TaskId>> = machine
-                        .task(index)
+                let places = machine.places().iter().skip(self.placed);
+                for (index, view) in places.zip(tasks) {
+                    let before: Option<BTreeSet<TaskId>> = machine
+                        .task(*index)
                         .and_then(|t| t.after.iter().map(ids).collect());
-                    self.keep(Rule::PlanKept, before.as_ref() == Some(&view.depends_on));
-                }
-                if *round > 1 && !tasks.is_empty() {
-                    self.replaced_before = self.round_start;
+                    let shown = view.depends_on.iter().cloned().collect();
+                    self.keep(Rule::PlanKept, before == Some(shown));
                 }
                 self.accepted = true;
                 return;
@@ -372,30 +380,45 @@ impl Ledger {
         self.keep(Rule::Budgets, offered <= left);
     }
 
-    /// `base` is where the plan's round begins: with its last task the next one may have begun.
-    fn check_plan(&mut self, machine: &Machine, plan: &Plan, base: usize) {
-        let kept = plan.tasks.iter().enumerate().all(|(index, task)| {
-            machine.task(base + index).is_some_and(|accepted| {
-                let after = task.after.iter().map(|before| before + base);
+    /// `placed` is how many tasks there were before the plan: with its last task the next round may have begun.
+    fn check_plan(&mut self, machine: &Machine, plan: &Plan, placed: usize) {
+        let places: Vec<usize> = machine.places().iter().skip(placed).copied().collect();
+        let kept = plan.tasks.iter().zip(&places).all(|(task, &place)| {
+            machine.task(place).is_some_and(|accepted| {
+                let after: BTreeSet<_> = task.after.iter().map(|&i| places.get(i)).collect();
                 accepted.capability() == task.capability()
                     && accepted.params == task.params
                     && accepted.optional == task.optional
-                    && accepted.after.iter().copied().eq(after)
+                    && accepted.after.iter().map(Some).collect::<BTreeSet<_>>() == after
             })
         });
-        self.keep(
-            Rule::PlanKept,
-            kept && count(machine) == base + plan.tasks.len(),
-        );
+        self.keep(Rule::PlanKept, kept && places.len() == plan.tasks.len());
+        let unfinished = |id: &&TaskId| {
+            let earlier =
+                (0..self.round_start).find(|&i| machine.task(i).map(|t| &t.id) == Some(id));
+            let row = earlier.and_then(|i| self.rows.get(&i));
+            earlier.is_some()
+                && row.is_none_or(|row| row.partial || row.end != Some(TaskState::Completed))
+        };
+        let named = plan.tasks.iter().flat_map(|task| &task.replaces);
+        let named: Vec<_> = named.filter(unfinished).cloned().collect();
+        self.replaced.extend(named);
     }
 
-    /// A point at which everything has ended. Of the tasks before `replaced` only the completed ones are reported.
-    fn check_quiet(&mut self, machine: &Machine, reports: &[TaskReport], replaced: usize) {
+    /// A point at which everything has ended. With `current` what was replaced is not reported.
+    fn check_quiet(&mut self, machine: &Machine, reports: &[TaskReport], current: bool) {
         let quiet = self.retries.is_empty() && self.rows.values().all(|row| !row.current);
         self.keep(Rule::NothingLeftRunning, quiet);
         let row = |index: usize| self.rows.get(&index).cloned().unwrap_or_default();
-        let reported: Vec<usize> = (0..count(machine))
-            .filter(|&index| index >= replaced || row(index).end == Some(TaskState::Completed))
+        let replaced = |index: usize| {
+            let id = machine.task(index).map(|task| &task.id);
+            id.is_some_and(|id| self.replaced.contains(id))
+        };
+        let reported: Vec<usize> = machine
+            .places()
+            .iter()
+            .copied()
+            .filter(|&index| !(current && replaced(index)))
             .collect();
         let mut ids = BTreeSet::new();
         let whole = reported.iter().zip(reports).all(|(&index, report)| {
@@ -406,7 +429,7 @@ impl Ledger {
                 && task.map(|t| (&t.id, t.capability())) == Some((&report.id, &report.capability))
                 && row.end == Some(report.state)
                 && result == row.accepted.filter(|_| done)
-                && report.error.is_none() == done
+                && report.error.is_none() == (done && !row.partial)
                 && report.attempts <= row.dispatched
         });
         self.keep(
@@ -420,12 +443,12 @@ impl Ledger {
         let something =
             conclusion.text.is_some() || reports.any(|report| report.state == TaskState::Completed);
         let code = conclusion.error.as_ref().map(|error| error.code);
-        let missing = (self.replaced_before..)
-            .zip(conclusion.tasks.iter().skip(self.replaced_before))
-            .any(|(index, report)| {
-                report.state != TaskState::Completed
-                    && machine.task(index).is_some_and(|task| !task.optional)
-            });
+        let lacks = |(&index, report): (&usize, &TaskReport)| {
+            (report.state != TaskState::Completed || report.error.is_some())
+                && !self.replaced.contains(&report.id)
+                && machine.task(index).is_some_and(|task| !task.optional)
+        };
+        let missing = machine.places().iter().zip(&conclusion.tasks).any(lacks);
         let fits = match conclusion.state {
             AnswerState::Completed => {
                 code.is_none() && something && !missing && conclusion.unplaced.is_empty()

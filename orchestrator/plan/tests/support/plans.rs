@@ -64,6 +64,7 @@ pub(crate) fn task(id: &str, kind: Kind, after: &[usize]) -> PlanTask {
         after: after.to_vec(),
         inferred: Vec::new(),
         optional: false,
+        replaces: Vec::new(),
     }
 }
 

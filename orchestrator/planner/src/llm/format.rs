@@ -25,25 +25,29 @@ const PLAIN: &[&str] = &[
 ];
 
 /// The schema of a plan over these capabilities; nothing in it refers to elsewhere, and `reasoning` comes first, so that
-/// the model thinks before it chooses.
-pub(super) fn plan_schema(visible: &Catalogue, max_tasks: usize) -> Value {
+/// the model thinks before it chooses. A plan made `again` says which tasks of the first one it replaces.
+pub(super) fn plan_schema(visible: &Catalogue, max_tasks: usize, again: bool) -> Value {
     schema(
         visible,
-        max_tasks,
+        (max_tasks, again),
         |literal| json!({"anyOf": [literal, reference_schema()]}),
     )
 }
 
 /// The same for a prompt, without the references that each field takes too: they make half of it, and reading it costs
 /// a small machine minutes.
-pub(super) fn plan_schema_for_prompt(visible: &Catalogue, max_tasks: usize) -> Value {
-    schema(visible, max_tasks, |literal| literal)
+pub(super) fn plan_schema_for_prompt(visible: &Catalogue, max_tasks: usize, again: bool) -> Value {
+    schema(visible, (max_tasks, again), |literal| literal)
 }
 
-fn schema(visible: &Catalogue, max_tasks: usize, field: fn(Value) -> Value) -> Value {
+fn schema(
+    visible: &Catalogue,
+    (max_tasks, again): (usize, bool),
+    field: fn(Value) -> Value,
+) -> Value {
     let tasks: Vec<Value> = visible
         .iter()
-        .map(|c| task_schema(&c.capability, field))
+        .map(|c| task_schema(&c.capability, again, field))
         .collect();
     json!({
         "type": "object",
@@ -58,8 +62,8 @@ fn schema(visible: &Catalogue, max_tasks: usize, field: fn(Value) -> Value) -> V
     })
 }
 
-fn task_schema(capability: &Capability, field: fn(Value) -> Value) -> Value {
-    json!({
+fn task_schema(capability: &Capability, again: bool, field: fn(Value) -> Value) -> Value {
+    let mut schema = json!({
         "type": "object",
         "properties": {
             "id": {"type": "string"},
@@ -69,7 +73,16 @@ fn task_schema(capability: &Capability, field: fn(Value) -> Value) -> Value {
         },
         "required": ["id", "capability", "params", "depends_on"],
         "additionalProperties": false,
-    })
+    });
+    if again
+        && let Some(properties) = schema
+            .pointer_mut("/properties")
+            .and_then(Value::as_object_mut)
+    {
+        let ids = json!({"type": "array", "items": {"type": "string"}});
+        properties.insert("replaces".to_owned(), ids);
+    }
+    schema
 }
 
 fn params_schema(capability: &Capability, field: fn(Value) -> Value) -> Value {
@@ -182,7 +195,7 @@ mod tests {
         let params = json!({"type": "object", "required": ["title", "rows"], "additionalProperties": false, "properties": {
             "title": {"type": "string"}, "rows": {"type": "array", "items": {"$ref": "#/$defs/row"}}},
             "$defs": {"row": {"type": "object", "properties": {"next": {"$ref": "#/$defs/row"}}}}});
-        let schema = plan_schema(&catalogue(params, &["rows"]), 2);
+        let schema = plan_schema(&catalogue(params, &["rows"]), 2, true);
         assert!(!schema.to_string().contains("$defs"), "{schema}");
         let schema = Schema::compile(&schema).unwrap();
         for (params, ok) in [
@@ -212,7 +225,7 @@ mod tests {
             "days": {"type": "integer", "minimum": 1, "default": 3},
             "share": {"type": "number", "minimum": 1},
             "kind": {"oneOf": [{"const": "a"}, {"const": "b"}]}}});
-        let schema = plan_schema(&catalogue(params, &[]), 2).to_string();
+        let schema = plan_schema(&catalogue(params, &[]), 2, false).to_string();
         for word in [
             "pattern", "format", "not", "100000", "default", "oneOf", "title",
         ] {
@@ -234,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_model_reasons_first() {
-        let schema = plan_schema(&Catalogue::default(), 32).to_string();
+        let schema = plan_schema(&Catalogue::default(), 32, false).to_string();
         assert!(schema.find("reasoning") < schema.find("tasks"), "{schema}");
     }
 }
