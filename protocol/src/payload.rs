@@ -1,4 +1,4 @@
-//! JSON values that travel as bytes where the format is binary.
+//! JSON values that travel as bytes where the format is binary, and how large they are.
 //!
 //! Binary formats such as bincode cannot read a `serde_json::Value` (it needs a self-describing format), so there a
 //! value is its JSON text in bytes, parsed where it is used. Use with `#[serde(with = "payload")]`.
@@ -33,6 +33,33 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, 
     }
 }
 
+/// About how many bytes a value's JSON has, unless they are more than `most`: escapes are not counted, digits not exactly.
+/// Writing it out to know exactly costs several times as much.
+#[must_use]
+pub fn size(value: &Value, most: usize) -> Option<usize> {
+    let left = take(value, most)?;
+    Some(most - left)
+}
+
+/// What a value leaves of so many bytes.
+fn take(value: &Value, left: usize) -> Option<usize> {
+    match value {
+        Value::Null | Value::Bool(_) => left.checked_sub(4),
+        Value::Number(_) => left.checked_sub(8),
+        Value::String(text) => left.checked_sub(text.len() + 2),
+        Value::Array(items) => {
+            let left = left.checked_sub(items.len() + 2);
+            items.iter().try_fold(left?, |left, item| take(item, left))
+        }
+        Value::Object(members) => {
+            let mut members = members.iter();
+            members.try_fold(left.checked_sub(2)?, |left, (name, value)| {
+                take(value, left.checked_sub(name.len() + 4)?)
+            })
+        }
+    }
+}
+
 /// Reads the bytes where they are: as a sequence of numbers they would be copied one by one.
 struct Json;
 
@@ -45,5 +72,27 @@ impl Visitor<'_> for Json {
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Value, E> {
         serde_json::from_slice(bytes).map_err(E::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_size_is_about_that_of_the_json_and_a_bound_is_kept() {
+        for value in [
+            json!(null),
+            json!({"a": [1, true, "text"], "empty": {}, "number": 12345678}),
+            json!([[], {"name": "a".repeat(1_000)}]),
+        ] {
+            let exact = value.to_string().len();
+            let size = size(&value, usize::MAX).unwrap();
+            assert!(size.abs_diff(exact) < 20, "{size} for {exact}: {value}");
+            assert_eq!(super::size(&value, size), Some(size));
+            assert_eq!(super::size(&value, size - 1), None);
+        }
     }
 }

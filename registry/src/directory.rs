@@ -126,17 +126,6 @@ impl<P> Directory<P> {
         other.or_else(|| ready.lightest(&[], random))
     }
 
-    /// Every agent that can take a task for the capability now.
-    pub fn candidates<'a>(
-        &'a self,
-        capability: &CapabilityName,
-    ) -> impl Iterator<Item = &'a Arc<Entry<P>>> + use<'a, P> {
-        self.offers
-            .get(capability)
-            .into_iter()
-            .flat_map(|offer| offer.ready.here.iter().chain(&offer.ready.elsewhere))
-    }
-
     /// The contract of each known capability, by name; those whose last agent left within [`GRACE`] included.
     pub fn contracts(&self) -> impl Iterator<Item = &Arc<Contract>> {
         self.offers.values().map(|offer| &offer.contract)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::{
     AgentId, CallReport, Contract, ErrorCode, Failure, Grant, Lineage, TaskResponse, Violation,
+    payload,
 };
 use amcp_registry::{AgentLoad, AnswerPort, TaskKey};
 use futures_util::FutureExt;
@@ -191,7 +192,7 @@ impl Desk {
     fn check_result(&self, contract: &Contract, value: Value) -> Result<Value, Failure> {
         let name = &contract.capability.name;
         let agent = &self.agent;
-        if !fits(&value, self.max_result_bytes) {
+        if payload::size(&value, self.max_result_bytes).is_none() {
             let message = format!(
                 "{agent} answered {name} with more than {} bytes",
                 self.max_result_bytes
@@ -238,36 +239,4 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("no text").chars().take(KEEP).collect()
-}
-
-/// Whether a value is at most about so large as JSON: escapes are not counted, digits not exactly. Writing it out to know
-/// exactly costs several times as much.
-fn fits(value: &Value, max_bytes: usize) -> bool {
-    fn take(left: &mut usize, bytes: usize) -> bool {
-        match left.checked_sub(bytes) {
-            Some(rest) => {
-                *left = rest;
-                true
-            }
-            None => false,
-        }
-    }
-    fn walk(value: &Value, left: &mut usize) -> bool {
-        match value {
-            Value::Null | Value::Bool(_) => take(left, 4),
-            Value::Number(_) => take(left, 8),
-            Value::String(text) => take(left, text.len() + 2),
-            Value::Array(items) => {
-                take(left, items.len() + 2) && items.iter().all(|item| walk(item, left))
-            }
-            Value::Object(members) => {
-                take(left, 2)
-                    && members
-                        .iter()
-                        .all(|(name, value)| take(left, name.len() + 4) && walk(value, left))
-            }
-        }
-    }
-    let mut left = max_bytes;
-    walk(value, &mut left)
 }

@@ -356,9 +356,8 @@ async fn without_an_agent_the_request_waits_a_while_and_then_says_so() {
     let lonely = mesh.join("worker-2", "test.lonely").await;
     lonely.stop(None);
     let gone = |d: &amcp_registry::Agents| {
-        d.candidates(&"test.lonely".parse().unwrap())
-            .next()
-            .is_none()
+        let lonely = "test.lonely".parse().unwrap();
+        d.choose(&lonely, &[], 0).is_none()
     };
     mesh.registry.wait_for(gone).await;
     let answer = mesh

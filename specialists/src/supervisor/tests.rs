@@ -712,10 +712,8 @@ async fn a_drain_lets_tasks_end_and_starts_nothing() {
         async move { supervisor.drain(Duration::from_secs(20)).await }
     });
     until(&mesh.registry, |agents| {
-        agents
-            .candidates(&request("t", "").capability)
-            .next()
-            .is_none()
+        let capability = request("t", "").capability;
+        agents.choose(&capability, &[], 0).is_none()
     })
     .await;
     mesh.until(AgentState::Draining).await;

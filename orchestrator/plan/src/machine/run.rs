@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::retry::{self, Verdict};
-use amcp_protocol::{AgentId, CallReport, Effect, ErrorCode, Failure, Progress, TaskId, TaskState};
+use amcp_protocol::{
+    AgentId, CallReport, Effect, ErrorCode, Failure, Progress, TaskId, TaskState, payload,
+};
 use serde_json::Value;
 
 use super::{Action, Machine, Time, TimerKey};
@@ -361,8 +363,7 @@ impl Machine {
         (result, missing): (Value, Option<Failure>),
         out: &mut Vec<Action>,
     ) {
-        let bytes = estimated_bytes(&result);
-        if bytes > self.result_bytes_left {
+        let Some(bytes) = payload::size(&result, self.result_bytes_left) else {
             let message = format!(
                 "the results of this request exceed {} bytes",
                 self.policy.result_bytes
@@ -370,7 +371,7 @@ impl Machine {
             let failure =
                 Failure::new(ErrorCode::BudgetExceeded, message).hint("ask for less at a time");
             return self.end(now, index, Status::Failed(failure), out);
-        }
+        };
         self.result_bytes_left -= bytes;
         self.end(
             now,
@@ -596,27 +597,5 @@ fn remove(params: &mut Value, place: &str) {
             }
         }
         _ => {}
-    }
-}
-
-/// What a value costs, near enough: its JSON without escapes.
-fn estimated_bytes(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) => 4,
-        Value::Number(_) => 8,
-        Value::String(text) => text.len() + 2,
-        Value::Array(items) => {
-            items
-                .iter()
-                .map(|item| estimated_bytes(item) + 1)
-                .sum::<usize>()
-                + 2
-        }
-        Value::Object(map) => {
-            map.iter()
-                .map(|(key, item)| key.len() + 4 + estimated_bytes(item))
-                .sum::<usize>()
-                + 2
-        }
     }
 }

@@ -215,8 +215,7 @@ fn a_full_account_touches_only_what_changed() {
     );
     let now = directory.0.agent(&id("stays")).unwrap();
     assert_eq!((now.port, now.status().in_flight), (8, 1));
-    let candidates = directory.0.candidates(&"a.x".parse().unwrap());
-    let mut ports: Vec<_> = candidates.map(|entry| entry.port).collect();
+    let mut ports = super::super::tests::ready(&directory.0, &"a.x".parse().unwrap());
     ports.sort_unstable();
     assert_eq!(ports, [1, 1, 2, 8], "mine, other, again, stays");
     assert_eq!(directory.0.waiting(), 1, "b's 'other', and 'mine' no more");
