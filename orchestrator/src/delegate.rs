@@ -2,22 +2,27 @@
 //!
 //! Does not receive tasks; whoever registers the capability hands them over.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
-    AnswerState, CallReport, Capability, ErrorCode, Failure, Grant, Lineage, TaskReport,
-    UserRequest,
+    AnswerState, CallReport, Capability, ErrorCode, Failure, Grant, Lineage, RequestId, TaskId,
+    TaskReport, UserRequest,
 };
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::handle::OrchestratorHandle;
 use crate::record::Ticket;
+use crate::requests::Known;
 use amcp_planner::domain;
 
 /// What is delegated, and within which bounds.
 #[derive(Debug, Clone)]
 pub struct Delegation {
+    /// The request and the task that delegate it. With the query they make the id of the delegated request.
+    pub by: (RequestId, TaskId),
     /// In plain language.
     pub query: String,
     /// Whom it is done for.
@@ -30,13 +35,37 @@ pub struct Delegation {
     pub traceparent: Option<String>,
 }
 
-/// Cancels a delegated request that nobody waits for any more.
+/// The id of what a task delegates. Sent twice, it is one request.
+fn id_of((request, task): &(RequestId, TaskId), query: &str) -> RequestId {
+    let words = Sha256::digest(query);
+    let mut hash = Sha256::new();
+    // The task's id alone has no fixed length, so that no two triples read the same.
+    hash.update(request.uuid());
+    hash.update(task.as_str());
+    hash.update(words);
+    let mut id = [0; 16];
+    id.iter_mut()
+        .zip(hash.finalize())
+        .for_each(|(to, from)| *to = from);
+    RequestId::from_uuid(uuid::Builder::from_custom_bytes(id).into_uuid())
+}
+
+/// A wait for a delegated request. The last one that is dropped cancels it: nobody wants it any more.
 struct Wanted<'a>(&'a OrchestratorHandle, Ticket);
+
+impl<'a> Wanted<'a> {
+    fn new(orchestrator: &'a OrchestratorHandle, ticket: Ticket) -> Self {
+        ticket.record.delegators.fetch_add(1, Ordering::SeqCst);
+        Self(orchestrator, ticket)
+    }
+}
 
 impl Drop for Wanted<'_> {
     fn drop(&mut self) {
-        // One that was answered stays as it is.
-        let _ = self.0.cancel(self.1.request_id());
+        if self.1.record.delegators.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // One that was answered stays as it is.
+            let _ = self.0.cancel(self.1.request_id());
+        }
     }
 }
 
@@ -51,15 +80,22 @@ impl OrchestratorHandle {
     /// Works on a delegated request. Returns how the delegating task ends, and the request's tasks as the calls of that task.
     /// Dropping the future cancels the request.
     ///
+    /// The same delegation again waits for the request that runs or gets its answer, whatever it was; the request is cancelled
+    /// once nobody waits.
+    ///
     /// What is not accepted is refused: [`ErrorCode::CyclicPlan`] when this domain works on it already,
-    /// [`ErrorCode::BudgetExceeded`] past the depth limit, and the refusals of [`OrchestratorHandle::ask`]. A partial answer
-    /// is a result in part.
+    /// [`ErrorCode::BudgetExceeded`] past the depth limit, and the refusals of [`OrchestratorHandle::ask`], but for one that was
+    /// answered and whose answer is not kept any more: it fails as [`ErrorCode::Gone`]. A partial answer is a result in part.
     pub async fn delegated(&self, what: Delegation) -> (TaskOutcome, Vec<CallReport>) {
         let ticket = match self.accept(what) {
             Ok(ticket) => ticket,
+            // It was done before.
+            Err(failure) if failure.code == ErrorCode::Gone => {
+                return (TaskOutcome::Failed(failure), Vec::new());
+            }
             Err(failure) => return (TaskOutcome::Refused(failure), Vec::new()),
         };
-        let wanted = Wanted(self, ticket);
+        let wanted = Wanted::new(self, ticket);
         let answer = wanted.1.answer().await;
         let calls = answer.tasks.iter().flat_map(calls_of).collect();
         let missing = answer.error.as_ref().map(|error| {
@@ -101,6 +137,7 @@ impl OrchestratorHandle {
 
     fn accept(&self, what: Delegation) -> Result<Ticket, Failure> {
         let Delegation {
+            by,
             query,
             grant,
             mut lineage,
@@ -119,6 +156,7 @@ impl OrchestratorHandle {
             return Err(Failure::new(ErrorCode::BudgetExceeded, message));
         }
         lineage.depth += 1;
+        let id = id_of(&by, &query);
         let request = UserRequest {
             query,
             user: grant.user,
@@ -128,7 +166,7 @@ impl OrchestratorHandle {
             lineage,
         };
         // An agent's words for the same: whoever delegated may ask another one, or come back.
-        self.ask(request, None).map_err(|mut failure| {
+        self.enter(request, Known::ById(id)).map_err(|mut failure| {
             if failure.code == ErrorCode::Overloaded {
                 failure.code = ErrorCode::AgentBusy;
             } else if [ErrorCode::ShuttingDown, ErrorCode::NotReady].contains(&failure.code) {

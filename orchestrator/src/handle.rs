@@ -22,6 +22,7 @@ use crate::actor::{Orchestrator, OrchestratorMsg};
 use crate::counts::Counts;
 use crate::planning;
 use crate::record::{ProgressFeed, RequestRecord, RequestView, Ticket};
+use crate::requests::Known;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::slot::ActorSlot;
@@ -112,8 +113,9 @@ impl OrchestratorHandle {
     /// Accepts a request. An accepted request gets exactly one final response.
     ///
     /// # Errors
-    /// `bad_request`; `overloaded` and `not_ready` with `retry_after_ms`; `shutting_down`; `idempotency_conflict` when the same user
-    /// gave the same key with another request.
+    /// `bad_request`; `overloaded` and `not_ready` with `retry_after_ms`; `shutting_down`; of a key that the same user gave within
+    /// 24 hours: `idempotency_conflict` with another request, `gone` when the answer is not kept any more; `overloaded` when no
+    /// further key can be remembered.
     ///
     /// It is `not_ready` while the node starts, and while there is no agent ([`Self::has_agents`]), also where a language
     /// model might answer without one: only a call would tell, and a proxy that reads 503 has other nodes to ask.
@@ -122,24 +124,28 @@ impl OrchestratorHandle {
         request: UserRequest,
         idempotency_key: Option<&str>,
     ) -> Result<Ticket, Failure> {
+        self.enter(request, idempotency_key.map_or(Known::No, Known::ByKey))
+    }
+
+    pub(crate) fn enter(&self, request: UserRequest, known: Known<'_>) -> Result<Ticket, Failure> {
         request.check()?;
         let request = Arc::new(request);
         let accept = || {
             let admitted = self.admit()?;
-            let id = RequestId::from_uuid(Uuid::now_v7());
+            let id = match known {
+                Known::ById(id) => id,
+                Known::No | Known::ByKey(_) => RequestId::from_uuid(Uuid::now_v7()),
+            };
             Ok(Arc::new(RequestRecord::new(id, request.clone(), admitted)))
         };
-        let (record, replayed) = self
-            .shared
-            .requests
-            .enter(&request, idempotency_key, accept)?;
+        let (record, replayed) = self.shared.requests.enter(&request, known, accept)?;
         if !replayed {
-            self.begin(&record)?;
+            self.begin(&record, known)?;
         }
         Ok(Ticket { record, replayed })
     }
 
-    fn begin(&self, record: &Arc<RequestRecord>) -> Result<(), Failure> {
+    fn begin(&self, record: &Arc<RequestRecord>, known: Known<'_>) -> Result<(), Failure> {
         let begun = self
             .orchestrator
             .send(OrchestratorMsg::Begin(record.clone()));
@@ -152,9 +158,9 @@ impl OrchestratorHandle {
         }
         let failure = Failure::new(ErrorCode::Overloaded, "the orchestrator is being restarted")
             .retry_after_ms(1_000);
-        // A racing post with the same idempotency key may hold the record already: it gets its answer from here.
+        // A racing repetition may hold the record already: it gets its answer from here.
         record.commit(unix_ms(), Shared::failed(record.id, failure.clone()));
-        self.shared.requests.forget(record.id);
+        self.shared.requests.withdraw(record, known);
         Err(failure)
     }
 

@@ -7,6 +7,7 @@ mod actor;
 mod counts;
 pub mod delegate;
 pub mod handle;
+mod keys;
 mod planning;
 pub mod record;
 mod request;

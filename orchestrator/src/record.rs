@@ -3,6 +3,7 @@
 //! Does not decide anything; the request's actor writes it, everybody may read it. It outlives the actor, so that a
 //! reader who comes late or comes back misses nothing.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub(crate) struct RequestRecord {
     pub(crate) id: RequestId,
     pub(crate) request: Arc<UserRequest>,
     pub(crate) accepted: Instant,
+    /// How many wait for a delegated request.
+    pub(crate) delegators: AtomicUsize,
     state: Mutex<State>,
     /// Anything was recorded.
     changed: Notify,
@@ -100,6 +103,7 @@ impl RequestRecord {
             id,
             request,
             accepted: Instant::now(),
+            delegators: AtomicUsize::new(0),
             state: Mutex::new(state),
             changed: Notify::new(),
             answered: Notify::new(),

@@ -1,16 +1,33 @@
-//! The table of requests: those under way and, of the answered ones, the latest; and who asked which under which key.
+//! The table of requests: those under way and, of the answered ones, the latest.
 //!
 //! Does not admit and does not move a request on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amcp_protocol::{ErrorCode, Failure, RequestId, UserRequest};
+use tokio::time::Instant;
 
+use crate::keys::Keys;
 use crate::record::RequestRecord;
 
 /// Most bytes of results, estimated as JSON, that answered requests keep: some times that in memory.
 const RETAINED_BYTES: usize = 128 * 1024 * 1024;
+
+/// Most delegated requests that are known to have been answered when their answers are not kept any more, 32 bytes each. A
+/// delegation is sent again within its deadline, so the oldest are forgotten first.
+const FORGOTTEN: usize = 100_000;
+
+/// What a request is recognised by when it comes again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Known<'a> {
+    /// Nothing: it is another one each time.
+    No,
+    /// Its user's key.
+    ByKey(&'a str),
+    /// An id that was derived from it.
+    ById(RequestId),
+}
 
 /// All requests that are known: those under way and, of the answered ones, the latest.
 #[derive(Debug)]
@@ -26,9 +43,8 @@ struct Table {
     answered: VecDeque<(RequestId, usize)>,
     /// Bytes of all results in `answered`.
     bytes: usize,
-    /// By user and key.
-    keys: HashMap<(Option<String>, String), RequestId>,
-    keys_of: HashMap<RequestId, (Option<String>, String)>,
+    keys: Keys,
+    forgotten: Forgotten,
 }
 
 impl Requests {
@@ -44,36 +60,37 @@ impl Requests {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a request, or finds the one that came before under the same key (`true`). Under one lock, so that of many
-    /// racing posts one is accepted.
+    /// Enters a request, or finds the one that it repeats (`true`). Under one lock, so that of many racing posts one is
+    /// accepted.
     pub(crate) fn enter(
         &self,
         request: &UserRequest,
-        key: Option<&str>,
+        known: Known<'_>,
         accept: impl FnOnce() -> Result<Arc<RequestRecord>, Failure>,
     ) -> Result<(Arc<RequestRecord>, bool), Failure> {
-        let key = key.map(|key| (request.user.clone(), key.to_owned()));
         let mut table = self.table();
-        if let Some(record) = key
-            .as_ref()
-            .and_then(|key| table.records.get(table.keys.get(key)?))
-        {
-            if is_same(&record.request, request) {
-                return Ok((record.clone(), true));
-            }
-            let failure = Failure::new(
-                ErrorCode::IdempotencyConflict,
-                "the idempotency key was used before, with another request",
-            );
-            return Err(failure.hint("use a new key for a new request"));
+        if let Some(id) = table.find(request, known) {
+            return Ok((table.earlier(id, request, known)?, true));
+        }
+        if let Known::ByKey(_) = known {
+            table.keys.check_room(&request.user)?;
         }
         let record = accept()?;
         table.records.insert(record.id, record.clone());
-        if let Some(key) = key {
-            table.keys.insert(key.clone(), record.id);
-            table.keys_of.insert(record.id, key);
+        if let Known::ByKey(key) = known {
+            let now = Instant::now();
+            table.keys.add(&request.user, key, record.id, now);
         }
         Ok((record, false))
+    }
+
+    /// Takes back a request that was not begun.
+    pub(crate) fn withdraw(&self, record: &RequestRecord, known: Known<'_>) {
+        let mut table = self.table();
+        table.records.remove(&record.id);
+        if let Known::ByKey(key) = known {
+            table.keys.withdraw(&record.request.user, key, record.id);
+        }
     }
 
     pub(crate) fn get(&self, id: RequestId) -> Option<Arc<RequestRecord>> {
@@ -91,6 +108,8 @@ impl Requests {
 
     /// Keeps an answered request until enough later ones were answered, or their results have become too large.
     pub(crate) fn finished(&self, id: RequestId, bytes: usize) {
+        // Before the lock and so dropped after it: what a request leaves behind may be large.
+        let mut evicted = Vec::new();
         let mut table = self.table();
         table.answered.push_back((id, bytes));
         table.bytes += bytes;
@@ -99,35 +118,90 @@ impl Requests {
                 break;
             };
             table.bytes -= bytes;
-            table.forget(oldest);
+            evicted.extend(table.evict(oldest));
         }
-    }
-
-    pub(crate) fn forget(&self, id: RequestId) {
-        self.table().forget(id);
     }
 }
 
-/// Whether it asks for the same. A repeated request comes in a trace of its own.
-fn is_same(first: &UserRequest, again: &UserRequest) -> bool {
+impl Table {
+    fn find(&mut self, request: &UserRequest, known: Known<'_>) -> Option<RequestId> {
+        match known {
+            Known::No => None,
+            Known::ByKey(key) => self.keys.find(&request.user, key, Instant::now()),
+            Known::ById(id) => {
+                let is_known = self.records.contains_key(&id) || self.forgotten.ids.contains(&id);
+                is_known.then_some(id)
+            }
+        }
+    }
+
+    fn earlier(
+        &self,
+        id: RequestId,
+        again: &UserRequest,
+        known: Known<'_>,
+    ) -> Result<Arc<RequestRecord>, Failure> {
+        let Some(record) = self.records.get(&id) else {
+            let message = format!("request {id} was this one; its answer is not kept any more");
+            let hint =
+                "it was done and is not done again: look at what came of it, or use a new key";
+            return Err(Failure::new(ErrorCode::Gone, message).hint(hint));
+        };
+        if is_same(&record.request, again, known) {
+            return Ok(record.clone());
+        }
+        let message = match known {
+            Known::No | Known::ByKey(_) => {
+                "the idempotency key was used before, with another request"
+            }
+            Known::ById(_) => "the task has delegated the same for somebody else",
+        };
+        let failure = Failure::new(ErrorCode::IdempotencyConflict, message);
+        Err(failure.hint("use a new key for a new request"))
+    }
+
+    fn evict(&mut self, id: RequestId) -> Option<Arc<RequestRecord>> {
+        let record = self.records.remove(&id)?;
+        if record.request.lineage.depth > 0 {
+            self.forgotten.add(id);
+        }
+        Some(record)
+    }
+}
+
+/// Whether it asks for the same. A repeated request comes in a trace of its own, and a delegation that is sent again has less
+/// time left.
+fn is_same(first: &UserRequest, again: &UserRequest, known: Known<'_>) -> bool {
     let UserRequest {
         query,
         user,
         roles,
         deadline_ms,
-        // The same key with another lineage is the same question.
         traceparent: _,
+        // The same key with another lineage is the same question.
         lineage: _,
     } = first;
-    (query, user, roles, deadline_ms)
-        == (&again.query, &again.user, &again.roles, &again.deadline_ms)
+    (query, user, roles) == (&again.query, &again.user, &again.roles)
+        && (*deadline_ms == again.deadline_ms || matches!(known, Known::ById(_)))
 }
 
-impl Table {
-    fn forget(&mut self, id: RequestId) {
-        self.records.remove(&id);
-        if let Some(key) = self.keys_of.remove(&id) {
-            self.keys.remove(&key);
+/// Delegated requests whose answers are not kept any more.
+#[derive(Debug, Default)]
+struct Forgotten {
+    ids: HashSet<RequestId>,
+    /// The oldest first.
+    order: VecDeque<RequestId>,
+}
+
+impl Forgotten {
+    fn add(&mut self, id: RequestId) {
+        if self.ids.insert(id) {
+            self.order.push_back(id);
+        }
+        if self.order.len() > FORGOTTEN
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
         }
     }
 }

@@ -107,6 +107,8 @@ error_codes! {
     UpstreamFailed = "upstream_failed",
     /// A message of a wire version or kind that this node does not know.
     UnsupportedWire = "unsupported_wire",
+    /// The request was answered before, and its answer is not kept any more.
+    Gone = "gone",
 }
 
 impl fmt::Display for ErrorCode {

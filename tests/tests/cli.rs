@@ -416,8 +416,9 @@ async fn a_node_answers_over_http_and_to_ask_with_url() {
 #[tokio::test]
 async fn a_node_without_agents_is_not_ready_and_says_what_to_do() {
     let sandbox = Sandbox::new();
-    let alone = [("AMCP_ROLES", "orchestrator,gateway")];
-    let node = Node::start(&sandbox, &["--offline"], &alone).await;
+    let args = ["--offline", "--cluster", "127.0.0.1:0"];
+    let roles = [("AMCP_ROLES", "orchestrator,gateway")];
+    let node = Node::start(&sandbox, &args, &roles).await;
     let http = reqwest::Client::new();
     let ready = http.get(node.url("/readyz")).send().await.unwrap();
     assert_eq!(ready.status(), 503);

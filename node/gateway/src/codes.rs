@@ -51,6 +51,7 @@ fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
         E::ShuttingDown | E::NotReady => (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE),
         E::NotFound => (S::NOT_FOUND, EXIT_FAILED),
         E::IdempotencyConflict => (S::CONFLICT, EXIT_FAILED),
+        E::Gone => (S::GONE, EXIT_FAILED),
         E::Cancelled => (S::CONFLICT, EXIT_CANCELLED),
         E::NotPermitted => (S::FORBIDDEN, EXIT_FAILED),
         E::DeadlineExceeded | E::TaskTimeout => (S::GATEWAY_TIMEOUT, EXIT_FAILED),
@@ -109,6 +110,7 @@ mod tests {
         assert_eq!(outcome(ErrorCode::ShuttingDown).0, 503);
         assert_eq!(outcome(ErrorCode::NotReady).0, 503);
         assert_eq!(outcome(ErrorCode::IdempotencyConflict).0, 409);
+        assert_eq!(outcome(ErrorCode::Gone).0, 410);
         assert_eq!(outcome(ErrorCode::BadRequest), (StatusCode::BAD_REQUEST, 2));
         assert_eq!(outcome(ErrorCode::Cancelled).1, EXIT_CANCELLED);
     }

@@ -241,6 +241,7 @@ impl Specialist for DelegateSpecialist {
         let (outcome, calls) = self
             .orchestrator
             .delegated(Delegation {
+                by: (ctx.request_id(), ctx.task_id().clone()),
                 query: task.text("query").to_owned(),
                 grant: ctx.grant().clone(),
                 lineage: ctx.lineage().clone(),

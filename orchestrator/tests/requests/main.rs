@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod begin;
+mod delegated;
+mod keys;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use amcp_orchestrator::{Delegation, OrchestratorHandle, Settings};
+use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::{NoFill, Rules, compile};
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::PortFuture;
@@ -564,32 +566,6 @@ async fn a_drain_ends_what_is_under_way_and_cuts_off_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_idempotency_key_is_one_execution() {
-    let mesh = Mesh::start("idempotency").await;
-    let request = || UserRequest::new(plan(&[task("t1", json!({"hold": true}))]));
-    let first = mesh.handle.ask(request(), Some("k")).unwrap();
-    let again = mesh.handle.ask(request(), Some("k")).unwrap();
-    assert_eq!(
-        (again.request_id(), again.replayed()),
-        (first.request_id(), true)
-    );
-    assert!(!first.replayed());
-    let other = mesh
-        .handle
-        .ask(UserRequest::new("{}"), Some("k"))
-        .unwrap_err();
-    assert_eq!(other.code, ErrorCode::IdempotencyConflict);
-    let somebody = UserRequest {
-        user: Some("bob".into()),
-        ..request()
-    };
-    assert_ne!(
-        mesh.handle.ask(somebody, Some("k")).unwrap().request_id(),
-        first.request_id()
-    );
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_role_that_is_missing_is_refused_before_anything_is_dispatched() {
     let mesh = Mesh::start("roles").await;
     mesh.join("worker-2", "test.secret").await;
@@ -629,36 +605,6 @@ async fn many_requests_at_once_do_not_mix() {
         assert_eq!(answer.tasks[1].result.as_deref(), Some(&json!({"from": n})));
     }
     assert_eq!(mesh.handle.counts().answered, 500);
-}
-
-#[tokio::test(start_paused = true)]
-async fn answered_requests_are_kept_for_a_while_and_then_forgotten() {
-    let mesh = Mesh::with(
-        "retained",
-        Settings {
-            retained: 2,
-            ..Settings::default()
-        },
-    )
-    .await;
-    let request = || UserRequest::new(plan(&[task("t1", json!({}))]));
-    let first = mesh.handle.ask(request(), Some("k")).unwrap();
-    first.answer().await;
-    assert!(
-        mesh.handle
-            .request(first.request_id())
-            .unwrap()
-            .answer
-            .is_some()
-    );
-    for _ in 0..2 {
-        mesh.handle.ask(request(), None).unwrap().answer().await;
-    }
-    // The answer is committed just before the oldest is forgotten.
-    while mesh.handle.request(first.request_id()).is_some() {
-        tokio::task::yield_now().await;
-    }
-    assert!(!mesh.handle.ask(request(), Some("k")).unwrap().replayed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -726,125 +672,4 @@ async fn what_is_cut_off_answers_with_what_it_has() {
         (AnswerState::Partial, ErrorCode::ShuttingDown)
     );
     assert_eq!(answer.tasks[0].state, TaskState::Completed);
-}
-
-/// The orchestrator of `finance` in a mesh, as an agent that another orchestrator delegates to would ask it.
-async fn finance(name: &str) -> Mesh {
-    let settings = Settings {
-        domain: Some("finance=test.do".parse().unwrap()),
-        ..Settings::default()
-    };
-    let mesh = Mesh::with(name, settings).await;
-    mesh.join("worker-2", "test.other").await;
-    mesh
-}
-
-fn delegation(query: String) -> Delegation {
-    Delegation {
-        query,
-        grant: Grant::default(),
-        lineage: Lineage {
-            domains: vec!["weather".into()],
-            ..Lineage::default()
-        },
-        time: Duration::from_secs(20),
-        traceparent: None,
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_delegated_request_is_answered_with_its_tasks_as_calls() {
-    let mesh = finance("delegated").await;
-    let tasks = [
-        task("t1", json!({"x": 1})),
-        task("t2", json!({"fail": "task_failed"})),
-    ];
-    let (outcome, calls) = mesh.handle.delegated(delegation(plan(&tasks))).await;
-    let TaskOutcome::Partly(result, missing) = outcome else {
-        panic!("a partial answer is no plain success: {outcome:?}");
-    };
-    assert_eq!(missing.code, ErrorCode::TaskFailed);
-    assert_eq!(result["state"], "partial");
-    assert!(!result["text"].as_str().unwrap().is_empty());
-    assert_eq!(result["tasks"][0]["state"], "completed");
-    let errors: Vec<_> = calls.iter().map(|call| (call.depth, call.error)).collect();
-    assert_eq!(errors, [(1, None), (1, Some(ErrorCode::TaskFailed))]);
-
-    let other = json!({"id": "t1", "capability": "test.other", "params": {}});
-    let (refused, _) = mesh.handle.delegated(delegation(plan(&[other]))).await;
-    let refused = refused.failure().unwrap();
-    assert_eq!(
-        refused.code,
-        ErrorCode::UnknownCapability,
-        "another domain's capability: {refused}"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_delegation_that_comes_back_or_goes_too_deep_is_refused() {
-    let mesh = finance("loops").await;
-    let ask = |change: fn(&mut Lineage)| {
-        let mut what = delegation(plan(&[task("t1", json!({}))]));
-        change(&mut what.lineage);
-        async { mesh.handle.delegated(what).await.0 }
-    };
-    let refused = |outcome: TaskOutcome| match outcome {
-        TaskOutcome::Refused(failure) => failure,
-        TaskOutcome::Done(_) | TaskOutcome::Partly(..) | TaskOutcome::Failed(_) => {
-            panic!("it never began: {outcome:?}")
-        }
-    };
-    let looped = ask(|lineage| lineage.domains = vec!["finance".into(), "weather".into()]).await;
-    let looped = refused(looped);
-    assert_eq!(looped.code, ErrorCode::CyclicPlan);
-    assert!(
-        looped.message.contains("finance > weather > finance"),
-        "{looped}"
-    );
-    let deep = ask(|lineage| lineage.depth = Lineage::MAX_DEPTH).await;
-    assert_eq!(refused(deep).code, ErrorCode::BudgetExceeded);
-    let spent = ask(|lineage| lineage.calls = 0).await;
-    let spent = spent.failure().unwrap();
-    assert_eq!(spent.code, ErrorCode::BudgetExceeded, "{spent}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_delegated_request_has_the_time_of_its_task_and_ends_with_it() {
-    let mesh = finance("ends").await;
-    let held = || plan(&[task("t1", json!({"hold": true}))]);
-    let begin = tokio::time::Instant::now();
-    let late = mesh.handle.delegated(delegation(held())).await.0;
-    assert!(late.failure().is_some());
-    assert_eq!(begin.elapsed().as_secs(), 20);
-
-    let handle = mesh.handle.clone();
-    let what = delegation(held());
-    let asked = tokio::spawn(async move { handle.delegated(what).await });
-    mesh.until_held(1).await;
-    asked.abort();
-    mesh.until_held(0).await;
-    assert_eq!(mesh.handle.counts().cancelled, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_domains_catalogue_holds_its_own_and_other_orchestrators() {
-    let mesh = finance("domain").await;
-    for other in ["orchestrate.weather", "orchestrate.finance"] {
-        mesh.join(other, other).await;
-    }
-    let may = |capability: &str| {
-        let task = json!({"id": "t1", "capability": capability, "params": {}});
-        let request = UserRequest::new(plan(&[task]));
-        let handle = mesh.handle.clone();
-        async move { handle.plan(request).await.is_ok() }
-    };
-    assert!(may("test.do").await && may("orchestrate.weather").await);
-    assert!(!may("orchestrate.finance").await && !may("test.other").await);
-    let card = mesh.handle.capability().unwrap();
-    assert_eq!(card.name.as_str(), "orchestrate.finance");
-    assert!(
-        card.description.ends_with("can test.do."),
-        "{}",
-        card.description
-    );
 }

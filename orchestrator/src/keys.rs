@@ -1,0 +1,154 @@
+//! Idempotency keys: which request came under which key, for a day.
+//!
+//! Does not keep requests; a key outlives its answer.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use amcp_protocol::{ErrorCode, Failure, RequestId};
+use tokio::time::Instant;
+
+/// What clients may rely on: a job that runs every day can repeat what failed the day before.
+pub(crate) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most keys at a time, about 200 bytes each. At a bound new keys are refused: to forget an old one would let its request run
+/// a second time.
+const MOST: usize = 100_000;
+/// Of these, most of one user: a key every nine seconds.
+const OF_A_USER: usize = 10_000;
+/// Of these, most of requests without a user: they come from many.
+const OF_NOBODY: usize = 50_000;
+
+/// A user and that user's key.
+type Owned = (Option<String>, String);
+
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    known: HashMap<Arc<Owned>, RequestId>,
+    /// The oldest first. A key that was withdrawn stays here until its time.
+    order: VecDeque<(Instant, Arc<Owned>, RequestId)>,
+    of: HashMap<Option<String>, usize>,
+}
+
+impl Keys {
+    /// The request that came under the key.
+    pub(crate) fn find(
+        &mut self,
+        user: &Option<String>,
+        key: &str,
+        now: Instant,
+    ) -> Option<RequestId> {
+        self.expire(now);
+        self.known.get(&(user.clone(), key.to_owned())).copied()
+    }
+
+    /// # Errors
+    /// `overloaded` when there is no room for another key.
+    pub(crate) fn check_room(&self, user: &Option<String>) -> Result<(), Failure> {
+        let most = if user.is_some() { OF_A_USER } else { OF_NOBODY };
+        let (count, most, whose) = if self.of.get(user).is_some_and(|count| *count >= most) {
+            (
+                most,
+                most,
+                user.as_deref().unwrap_or("nobody in particular"),
+            )
+        } else {
+            (self.known.len(), MOST, "all users together")
+        };
+        if count < most {
+            return Ok(());
+        }
+        let message =
+            format!("{most} idempotency keys of {whose} are remembered, and no more can be");
+        let hint = "ask without a key, or once keys have become 24 hours old";
+        Err(Failure::new(ErrorCode::Overloaded, message).hint(hint))
+    }
+
+    pub(crate) fn add(&mut self, user: &Option<String>, key: &str, id: RequestId, now: Instant) {
+        let owned = Arc::new((user.clone(), key.to_owned()));
+        self.known.insert(owned.clone(), id);
+        self.order.push_back((now, owned, id));
+        match self.of.get_mut(user) {
+            Some(count) => *count += 1,
+            None => drop(self.of.insert(user.clone(), 1)),
+        }
+    }
+
+    /// Forgets a key whose request was not begun.
+    pub(crate) fn withdraw(&mut self, user: &Option<String>, key: &str, id: RequestId) {
+        self.forget(&(user.clone(), key.to_owned()), id);
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let is_over = |(since, ..): &(Instant, _, _)| now.duration_since(*since) >= LIFE;
+        while self.order.front().is_some_and(is_over)
+            && let Some((_, owned, id)) = self.order.pop_front()
+        {
+            self.forget(&owned, id);
+        }
+    }
+
+    fn forget(&mut self, owned: &Owned, id: RequestId) {
+        // Withdrawn, the key may stand for a later request.
+        if self.known.get(owned) != Some(&id) {
+            return;
+        }
+        self.known.remove(owned);
+        if let Some(count) = self.of.get_mut(&owned.0) {
+            *count -= 1;
+            if *count == 0 {
+                self.of.remove(&owned.0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: usize) -> RequestId {
+        RequestId::from_uuid(uuid::Uuid::from_u128(n as u128))
+    }
+
+    fn fill(keys: &mut Keys, user: &Option<String>, now: Instant) -> usize {
+        let mut count = 0;
+        while keys.check_room(user).is_ok() {
+            keys.add(user, &count.to_string(), id(count), now);
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn at_its_bound_a_user_keeps_the_old_keys_and_gets_no_new_one() {
+        let (mut keys, now) = (Keys::default(), Instant::now());
+        let user = |name: &str| Some(name.to_owned());
+        assert_eq!(fill(&mut keys, &user("ann"), now), OF_A_USER);
+        let refused = keys.check_room(&user("ann")).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Overloaded);
+        assert!(refused.message.contains("ann") && refused.hint.is_some());
+        assert_eq!(keys.find(&user("ann"), "0", now), Some(id(0)));
+        // Nobody else is turned away before all are.
+        assert_eq!(fill(&mut keys, &None, now), OF_NOBODY);
+        for n in 0..4 {
+            assert_eq!(fill(&mut keys, &user(&n.to_string()), now), OF_A_USER);
+        }
+        assert!(keys.check_room(&user("bob")).is_err());
+
+        let later = now + LIFE;
+        assert_eq!(keys.find(&user("ann"), "0", later), None);
+        assert!(keys.known.is_empty() && keys.of.is_empty() && keys.order.is_empty());
+    }
+
+    #[test]
+    fn a_key_that_was_withdrawn_is_free_and_lives_its_own_life() {
+        let (mut keys, now) = (Keys::default(), Instant::now());
+        keys.add(&None, "k", id(1), now);
+        keys.withdraw(&None, "k", id(1));
+        assert_eq!(keys.find(&None, "k", now), None);
+        keys.add(&None, "k", id(2), now + LIFE / 2);
+        assert_eq!(keys.find(&None, "k", now + LIFE), Some(id(2)));
+        assert_eq!(keys.find(&None, "k", now + LIFE * 3 / 2), None);
+    }
+}
