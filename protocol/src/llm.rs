@@ -1,12 +1,14 @@
-//! The port to a language model: one call, no tools.
+//! The port to a language model: one call, no tools, the reply as a whole or piece by piece.
 //!
-//! Does not talk to any server; the clients are the orchestrator crate's. Whoever needs a model takes an
+//! Does not talk to any server; the clients are the planner crate's. Code that needs a model takes an
 //! `Arc<dyn LlmClient>`.
 
 use std::future::Future;
+use std::ops::AddAssign;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Failure;
@@ -43,10 +45,47 @@ pub struct ChatReply {
     pub text: String,
     /// Whether it ended because `max_tokens` was reached: the text is cut.
     pub truncated: bool,
-    /// Tokens read, if the server says.
+    /// What the call cost.
+    pub usage: Usage,
+}
+
+/// Tokens of one call, or of several together. A server that does not count adds nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<u64>,
-    /// Tokens written, if the server says.
+    /// Tokens written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_tokens: Option<u64>,
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        let add = |sum: &mut Option<u64>, more: Option<u64>| {
+            if let Some(more) = more {
+                *sum = Some(sum.unwrap_or(0).saturating_add(more));
+            }
+        };
+        add(&mut self.prompt_tokens, other.prompt_tokens);
+        add(&mut self.reply_tokens, other.reply_tokens);
+    }
+}
+
+/// Takes the text of a reply while the model writes it. The reply's own text is what counts in the end.
+pub trait TextSink: Send {
+    /// Takes the next piece; it is never empty, and holds none of the model's thinking.
+    fn piece(&mut self, text: &str);
+
+    /// Voids all pieces so far: the call begins again, or they turned out to be the model's thinking.
+    fn reset(&mut self);
+}
+
+/// Takes nothing.
+impl TextSink for () {
+    fn piece(&mut self, _: &str) {}
+
+    fn reset(&mut self) {}
 }
 
 /// A language model behind a server.
@@ -59,6 +98,25 @@ pub trait LlmClient: Send + Sync + 'static {
     /// # Errors
     /// The `llm_*` codes.
     fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>>;
+
+    /// The same, and hands the text on while it comes. The pieces since the last reset add up to the reply's text;
+    /// after a failure they are void. A client that cannot stream hands the text on in one piece.
+    ///
+    /// # Errors
+    /// The `llm_*` codes.
+    fn stream<'a>(
+        &'a self,
+        request: ChatRequest,
+        sink: &'a mut dyn TextSink,
+    ) -> PortFuture<'a, Result<ChatReply, Failure>> {
+        Box::pin(async move {
+            let reply = self.chat(request).await?;
+            if !reply.text.is_empty() {
+                sink.piece(&reply.text);
+            }
+            Ok(reply)
+        })
+    }
 }
 
 /// A shared client.

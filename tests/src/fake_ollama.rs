@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-pub use reply::{End, Framing, Reply, Text};
+pub use reply::{End, Framing, Pace, Reply, Text};
 
 /// A request as it came.
 #[derive(Debug, Clone)]

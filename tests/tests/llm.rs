@@ -2,15 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_planner::client::{
     ApiKey, BreakerSettings, ChatReply, ChatRequest, ChatTurn, GuardSettings, Guarded, LlmClient,
-    LlmSettings, Provider, parse_ollama_url, parse_openai_url, probe,
+    LlmSettings, Provider, TextSink, Usage, parse_ollama_url, parse_openai_url, probe,
 };
 use amcp_protocol::{ErrorCode, Failure};
-use amcp_tests::fake_ollama::{End, FakeOllama, Framing, Reply};
+use amcp_tests::fake_ollama::{End, FakeOllama, Framing, Pace, Reply};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 const BOTH: [Provider; 2] = [Provider::Ollama, Provider::OpenAi];
 
@@ -81,10 +83,151 @@ async fn a_text_is_whole_however_it_was_cut_on_its_way() {
         Framing::Bytes(1),
         Framing::Bytes(7),
     ] {
-        let got = text_of(Provider::Ollama, Reply::text(text).framed(framing)).await;
-        assert_eq!(got, text, "{framing:?}");
+        for provider in BOTH {
+            let got = text_of(provider, Reply::text(text).framed(framing)).await;
+            assert_eq!(got, text, "{provider:?} {framing:?}");
+        }
     }
-    assert_eq!(text_of(Provider::OpenAi, Reply::text(text)).await, text);
+}
+
+/// Remembers the pieces, and how often they became void.
+#[derive(Default)]
+struct Pieces {
+    pieces: Vec<String>,
+    resets: usize,
+}
+
+impl TextSink for Pieces {
+    fn piece(&mut self, text: &str) {
+        self.pieces.push(text.to_owned());
+    }
+
+    fn reset(&mut self) {
+        self.pieces.clear();
+        self.resets += 1;
+    }
+}
+
+async fn stream(settings: &LlmSettings, sink: &mut Pieces) -> Result<ChatReply, Failure> {
+    settings.client().unwrap().stream(hello(), sink).await
+}
+
+#[tokio::test]
+async fn a_text_comes_in_the_pieces_in_which_it_is_written() {
+    let text = "Zürich: 21 °C ☀️ 😀\n\"quoted\" — fin";
+    for provider in BOTH {
+        let server = FakeOllama::start().await;
+        server.script([
+            Reply::text(text),
+            Reply::text(format!("<think>{text}</think>\n{text}")).framed(Framing::Bytes(3)),
+            Reply::text(format!("Well, well</think>\n{text}")),
+        ]);
+        let settings = settings(provider, &server.url());
+        for resets in [0, 0, 1] {
+            let mut sink = Pieces::default();
+            let reply = stream(&settings, &mut sink).await.unwrap();
+            assert_eq!(reply.text, text);
+            assert_eq!((sink.pieces.concat().as_str(), sink.resets), (text, resets));
+            assert!(sink.pieces.len() > 3, "{:?}", sink.pieces);
+            let usage = Usage {
+                prompt_tokens: Some(326),
+                reply_tokens: Some(42),
+            };
+            assert_eq!(reply.usage, usage, "{provider:?}");
+        }
+        server.script([Reply::text(text).ending(End::Cut)]);
+        let mut sink = Pieces::default();
+        let failure = stream(&settings, &mut sink).await.unwrap_err();
+        assert_eq!(failure.code, ErrorCode::LlmCut);
+        assert_eq!(sink.pieces.concat(), text, "what came before the cut");
+    }
+}
+
+/// The server has written so many tokens and waits for leave to write the next one.
+#[tokio::test]
+async fn a_piece_is_there_before_the_next_one_is_written() {
+    struct Tell(tokio::sync::mpsc::UnboundedSender<String>);
+    impl TextSink for Tell {
+        fn piece(&mut self, text: &str) {
+            self.0.send(text.to_owned()).unwrap();
+        }
+
+        fn reset(&mut self) {}
+    }
+    for provider in BOTH {
+        let server = FakeOllama::start().await;
+        let leave = Arc::new(Semaphore::new(0));
+        server.script([Reply::text("one two three").paced(Pace::Permits(leave.clone()))]);
+        let client = settings(provider, &server.url()).client().unwrap();
+        let (told, mut pieces) = tokio::sync::mpsc::unbounded_channel();
+        let asked = tokio::spawn(async move { client.stream(hello(), &mut Tell(told)).await });
+        if provider == Provider::OpenAi {
+            // A comment, and an event with the role alone.
+            leave.add_permits(2);
+        }
+        for piece in ["one ", "two ", "thre", "e"] {
+            leave.add_permits(1);
+            let got = tokio::time::timeout(Duration::from_secs(30), pieces.recv()).await;
+            assert_eq!(got.unwrap().unwrap(), piece);
+        }
+        leave.close();
+        assert_eq!(asked.await.unwrap().unwrap().text, "one two three");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_the_wish_to_stream_is_read_all_the_same() {
+    let server = FakeOllama::start().await;
+    let body = |text: &str| {
+        json!({"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
+    };
+    let raw = |body: Value| Reply::Raw(body.to_string().into_bytes());
+    server.script([
+        raw(body("hi")),
+        raw(json!({"error": {"message": "no"}})),
+        raw(json!({"choices": []})),
+    ]);
+    let settings = settings(Provider::OpenAi, &server.url());
+    let mut sink = Pieces::default();
+    let reply = stream(&settings, &mut sink).await.unwrap();
+    assert_eq!((reply.text.as_str(), reply.truncated), ("hi", false));
+    assert_eq!(reply.usage.reply_tokens, Some(2));
+    assert_eq!(sink.pieces, ["hi"]);
+    for _ in 0..2 {
+        let failure = ask(&settings).await.unwrap_err();
+        assert_eq!(failure.code, ErrorCode::LlmMalformed, "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_line_and_a_reply_are_bounded() {
+    for (line_bytes, answer_bytes) in [(2_000_000, usize::MAX), (500_000, 400_000)] {
+        let server = FakeOllama::start().await;
+        server.script([Reply::huge_line(line_bytes)]);
+        let mut settings = settings(Provider::Ollama, &server.url());
+        settings.answer_bytes = answer_bytes;
+        let failure = ask(&settings).await.unwrap_err();
+        assert_eq!(failure.code, ErrorCode::LlmMalformed);
+        assert!(failure.message.contains("more than"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn pieces_of_a_call_that_is_repeated_are_void() {
+    for provider in BOTH {
+        let server = FakeOllama::start().await;
+        server.script([
+            Reply::text("The first words").ending(End::Error("server busy".to_owned())),
+            Reply::text("hi"),
+        ]);
+        let client = settings(provider, &server.url()).client().unwrap();
+        let guarded = Guarded::new(client, GuardSettings::default());
+        let mut sink = Pieces::default();
+        let reply = guarded.stream(hello(), &mut sink).await.unwrap();
+        assert_eq!((reply.text.as_str(), sink.resets), ("hi", 1));
+        assert_eq!(sink.pieces, ["hi"]);
+    }
 }
 
 #[tokio::test]
@@ -113,51 +256,49 @@ async fn a_cut_text_is_known_to_be_cut() {
                 reply.truncated, truncated,
                 "{provider:?} {end:?} {tokens:?}"
             );
-            assert_eq!(reply.reply_tokens, tokens);
+            assert_eq!(reply.usage.reply_tokens, tokens);
         }
     }
 }
 
-/// Each fault with the code that it has at Ollama and at an OpenAI-style server.
-fn faults() -> Vec<(Reply, ErrorCode, ErrorCode)> {
+/// Each fault with its code, which is the same of both protocols.
+fn faults() -> Vec<(Reply, ErrorCode)> {
     use ErrorCode::{LlmBusy, LlmCut, LlmMalformed, LlmModelMissing, LlmTimeout, LlmUnavailable};
     let status = |status, message: &str| Reply::Status(status, message.to_owned());
     let begun = |end| Reply::text("Hello, this is the beginning of").ending(end);
     let said = |message: &str| begun(End::Error(message.to_owned()));
     let raw = |body: &str| Reply::Raw(body.as_bytes().to_vec());
-    let crashed = said("llama runner process has terminated");
-    let alike = |reply, code| (reply, code, code);
     vec![
-        alike(Reply::Busy, LlmBusy),
-        alike(Reply::ModelMissing, LlmModelMissing),
-        alike(Reply::InvalidFormat, LlmMalformed),
-        alike(status(401, "no key"), LlmMalformed),
-        alike(status(429, "slow down"), LlmBusy),
-        alike(status(500, "out of memory"), LlmMalformed),
-        alike(status(502, "bad gateway"), LlmUnavailable),
-        alike(status(504, "too slow"), LlmTimeout),
-        alike(
+        (Reply::Busy, LlmBusy),
+        (Reply::ModelMissing, LlmModelMissing),
+        (Reply::InvalidFormat, LlmMalformed),
+        (status(401, "no key"), LlmMalformed),
+        (status(429, "slow down"), LlmBusy),
+        (status(500, "out of memory"), LlmMalformed),
+        (status(502, "bad gateway"), LlmUnavailable),
+        (status(504, "too slow"), LlmTimeout),
+        (
             Reply::Redirect("http://127.0.0.1:9/".to_owned()),
             LlmMalformed,
         ),
-        alike(Reply::Hang, LlmTimeout),
-        alike(Reply::Reset, LlmUnavailable),
-        alike(begun(End::Cut), LlmCut),
-        alike(begun(End::Missing), LlmCut),
-        alike(begun(End::Stall), LlmTimeout),
-        (crashed, LlmCut, LlmMalformed),
-        alike(said("server busy, please try again"), LlmBusy),
-        alike(raw("<html>hello</html>"), LlmMalformed),
-        alike(raw("{\"hello\": 1}"), LlmMalformed),
-        alike(raw("{\"done\": \"yes\"}\n"), LlmMalformed),
-        alike(Reply::huge_line(1_000_000), LlmMalformed),
+        (Reply::Hang, LlmTimeout),
+        (Reply::Reset, LlmUnavailable),
+        (begun(End::Cut), LlmCut),
+        (begun(End::Missing), LlmCut),
+        (begun(End::Stall), LlmTimeout),
+        (said("llama runner process has terminated"), LlmCut),
+        (said("server busy, please try again"), LlmBusy),
+        (raw("<html>hello</html>"), LlmMalformed),
+        (raw("{\"hello\": 1}"), LlmMalformed),
+        (raw("{\"done\": \"yes\"}\n"), LlmMalformed),
+        (Reply::huge_line(1_000_000), LlmMalformed),
     ]
 }
 
 #[tokio::test]
 async fn each_fault_is_a_typed_failure_that_says_where() {
-    for (reply, ollama, openai) in faults() {
-        for (provider, code) in [(Provider::Ollama, ollama), (Provider::OpenAi, openai)] {
+    for (reply, code) in faults() {
+        for provider in BOTH {
             let failure = failure_of(provider, reply.clone()).await;
             assert_eq!(failure.code, code, "{provider:?} {reply:?}: {failure}");
             assert!(failure.message.contains("127.0.0.1"), "{failure}");
@@ -264,6 +405,8 @@ async fn an_openai_style_server_gets_its_key_and_schema_in_its_own_form() {
     assert_eq!(sent.body["response_format"]["type"], "json_schema");
     assert_eq!(sent.format(), &json!({"type": "object"}));
     assert_eq!(sent.body["max_tokens"], json!(100));
+    assert_eq!(sent.body["stream"], json!(true));
+    assert_eq!(sent.body["stream_options"]["include_usage"], json!(true));
 }
 
 #[tokio::test]

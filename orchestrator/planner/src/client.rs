@@ -10,7 +10,7 @@ mod lines;
 mod ollama;
 mod openai;
 pub mod probe;
-mod text;
+mod reply;
 mod url;
 
 use std::fmt;
@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-pub use amcp_protocol::llm::{ChatReply, ChatRequest, ChatTurn, LlmClient, SharedLlm};
+pub use amcp_protocol::llm::{
+    ChatReply, ChatRequest, ChatTurn, LlmClient, SharedLlm, TextSink, Usage,
+};
 use amcp_protocol::{ErrorCode, Failure};
 
 pub use breaker::{Breaker, BreakerSettings};

@@ -179,8 +179,7 @@ mod tests {
             let reply = |text: &str| ChatReply {
                 text: text.to_owned(),
                 truncated: false,
-                prompt_tokens: None,
-                reply_tokens: None,
+                usage: amcp_protocol::llm::Usage::default(),
             };
             let says = self
                 .says

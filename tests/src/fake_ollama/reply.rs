@@ -2,10 +2,14 @@
 //!
 //! Does not write to the socket.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::Request;
-use super::wire::{Body, Response, Then};
+use super::wire::{Response, Then};
 
 /// One scripted answer to a chat.
 #[derive(Debug, Clone)]
@@ -41,6 +45,34 @@ pub struct Text {
     pub end: End,
     /// What it costs, and what is therefore reported; left out of the wire when none, as old servers do.
     pub eval_count: Option<u64>,
+    /// When the chunks leave.
+    pub pace: Pace,
+}
+
+/// When the chunks of a stream leave.
+#[derive(Debug, Clone)]
+pub enum Pace {
+    /// One after the other.
+    AtOnce,
+    /// One for each permit.
+    Permits(Arc<Semaphore>),
+    /// One in each period.
+    Every(Duration),
+}
+
+impl Pace {
+    pub(super) async fn turn(&self) {
+        match self {
+            Self::AtOnce => {}
+            // A closed semaphore holds nothing back.
+            Self::Permits(permits) => {
+                if let Ok(permit) = permits.acquire().await {
+                    permit.forget();
+                }
+            }
+            Self::Every(period) => tokio::time::sleep(*period).await,
+        }
+    }
 }
 
 /// Where the chunks of a stream begin and end.
@@ -84,6 +116,7 @@ impl Reply {
             framing: Framing::Lines,
             end: End::Done("stop"),
             eval_count: Some(42),
+            pace: Pace::AtOnce,
         })
     }
 
@@ -167,6 +200,12 @@ impl Reply {
         self.changed(|text| text.end = end)
     }
 
+    /// The same text at another pace.
+    #[must_use]
+    pub fn paced(self, pace: Pace) -> Self {
+        self.changed(|text| text.pace = pace)
+    }
+
     /// The same text with another count of tokens.
     #[must_use]
     pub fn counting(self, eval_count: Option<u64>) -> Self {
@@ -205,7 +244,12 @@ impl Reply {
         };
         let model = model(request);
         match self {
-            Self::Text(text) if openai => text.completion(&model),
+            Self::Text(text)
+                if openai && request.body.get("stream") != Some(&Value::Bool(true)) =>
+            {
+                text.completion(&model)
+            }
+            Self::Text(text) if openai => text.events(&model),
             Self::Text(text) => text.stream(&model),
             Self::Busy => error(
                 503,
@@ -232,18 +276,21 @@ impl Reply {
 }
 
 impl Text {
+    /// The text token by token.
+    #[must_use]
+    pub fn tokens(text: &str) -> Vec<String> {
+        let chars: Vec<char> = text.chars().collect();
+        // Some letters make a token; a huge text in few lines, for the test's sake.
+        let token = (chars.len() / 200).max(4);
+        chars.chunks(token).map(|c| c.iter().collect()).collect()
+    }
+
     /// Ollama's stream.
     fn stream(&self, model: &str) -> Response {
         let stamp = "2026-01-31T12:00:00.123456789Z";
-        let chars: Vec<char> = self.text.chars().collect();
-        // Some letters make a token; a huge text in few lines, for the test's sake.
-        let token = (chars.len() / 200).max(4);
-        let mut lines: Vec<Value> = chars
-            .chunks(token)
-            .map(|piece| {
-                let content: String = piece.iter().collect();
-                json!({"model": model, "created_at": stamp, "message": {"role": "assistant", "content": content}, "done": false})
-            })
+        let mut lines: Vec<Value> = Self::tokens(&self.text)
+            .iter()
+            .map(|content| json!({"model": model, "created_at": stamp, "message": {"role": "assistant", "content": content}, "done": false}))
             .collect();
         let mut last = json!({"model": model, "created_at": stamp, "message": {"role": "assistant", "content": ""},
             "done": true, "total_duration": 5_589_157_167_u64, "load_duration": 3_013_701_500_u64,
@@ -251,31 +298,67 @@ impl Text {
         if let (Some(count), Some(last)) = (self.eval_count, last.as_object_mut()) {
             last.insert("eval_count".to_owned(), json!(count));
         }
-        let then = match &self.end {
+        match &self.end {
             End::Done(reason) => {
                 if let Some(last) = last.as_object_mut() {
                     last.insert("done_reason".to_owned(), json!(reason));
                 }
                 lines.push(last);
-                Then::KeepAlive
             }
-            End::DoneWithoutReason => {
-                lines.push(last);
-                Then::KeepAlive
-            }
-            End::Error(message) => {
-                lines.push(json!({"error": message}));
-                Then::KeepAlive
-            }
-            End::Missing => Then::KeepAlive,
-            End::Cut => Then::Cut,
-            End::Stall => Then::Stall,
-        };
+            End::DoneWithoutReason => lines.push(last),
+            End::Error(message) => lines.push(json!({"error": message})),
+            End::Missing | End::Cut | End::Stall => {}
+        }
         let lines: Vec<Vec<u8>> = lines
             .iter()
             .map(|l| format!("{l}\n").into_bytes())
             .collect();
-        Response::chunks("application/x-ndjson", cut(&lines, self.framing), then)
+        self.sent("application/x-ndjson", &lines)
+    }
+
+    /// OpenAI's stream.
+    fn events(&self, model: &str) -> Response {
+        let event = |choices: Value, usage: Value| {
+            json!({"id": "chatcmpl-7", "object": "chat.completion.chunk", "created": 1_769_860_800, "model": model,
+                "choices": choices, "usage": usage})
+        };
+        let piece = |delta: Value, reason: Option<&str>| {
+            let choice = json!([{"index": 0, "delta": delta, "finish_reason": reason}]);
+            event(choice, Value::Null).to_string()
+        };
+        let mut events = vec![piece(json!({"role": "assistant", "content": ""}), None)];
+        let tokens = Self::tokens(&self.text);
+        events.extend(tokens.iter().map(|t| piece(json!({"content": t}), None)));
+        let usage = json!({"prompt_tokens": 326, "completion_tokens": self.eval_count});
+        let ended = |reason| {
+            let usage = event(json!([]), usage.clone()).to_string();
+            [piece(json!({}), reason), usage, "[DONE]".to_owned()]
+        };
+        match &self.end {
+            End::Done(reason) => events.extend(ended(Some(reason))),
+            End::DoneWithoutReason => events.extend(ended(None)),
+            End::Error(message) => {
+                events.push(json!({"error": {"message": message, "code": 500}}).to_string());
+            }
+            End::Missing | End::Cut | End::Stall => {}
+        }
+        let lines: Vec<Vec<u8>> = [": keep alive\n\n".to_owned()]
+            .into_iter()
+            .chain(events.iter().map(|event| format!("data: {event}\n\n")))
+            .map(String::into_bytes)
+            .collect();
+        self.sent("text/event-stream", &lines)
+    }
+
+    fn sent(&self, content_type: &str, lines: &[Vec<u8>]) -> Response {
+        let then = match &self.end {
+            End::Cut => Then::Cut,
+            End::Stall => Then::Stall,
+            End::Done(_) | End::DoneWithoutReason | End::Error(_) | End::Missing => Then::KeepAlive,
+        };
+        let mut response = Response::chunks(content_type, cut(lines, self.framing), then);
+        response.pace = self.pace.clone();
+        response
     }
 
     /// OpenAI's single body.
@@ -287,20 +370,7 @@ impl Text {
         let body = json!({"id": "chatcmpl-7", "object": "chat.completion", "created": 1_769_860_800, "model": model,
             "choices": [{"index": 0, "message": {"role": "assistant", "content": self.text}, "finish_reason": reason}],
             "usage": {"prompt_tokens": 326, "completion_tokens": self.eval_count}});
-        let whole = Response::json(200, &body);
-        let half = |then| {
-            let text = body.to_string().into_bytes();
-            let mut response = whole.clone();
-            response.body = Body::Whole(text.iter().copied().take(text.len() / 2).collect());
-            response.then = then;
-            response
-        };
-        match &self.end {
-            End::Done(_) | End::DoneWithoutReason => whole,
-            End::Error(message) => Response::json(200, &json!({"error": {"message": message}})),
-            End::Missing | End::Cut => half(Then::Cut),
-            End::Stall => half(Then::Stall),
-        }
+        Response::json(200, &body)
     }
 }
 

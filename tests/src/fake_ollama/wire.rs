@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::Request;
+use super::{Pace, Request};
 
 /// What is sent, byte for byte.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub(super) struct Response {
     pub(super) body: Body,
     /// What happens after it.
     pub(super) then: Then,
+    /// When the chunks of the body leave.
+    pub(super) pace: Pace,
 }
 
 #[derive(Debug, Clone)]
@@ -63,6 +65,7 @@ impl Response {
             )),
             body: Body::Whole(body),
             then: Then::KeepAlive,
+            pace: Pace::AtOnce,
         }
     }
 
@@ -73,14 +76,16 @@ impl Response {
             )),
             body: Body::Chunks(chunks),
             then,
+            pace: Pace::AtOnce,
         }
     }
 
-    pub(super) const fn nothing(then: Then) -> Self {
+    pub(super) fn nothing(then: Then) -> Self {
         Self {
             head: None,
             body: Body::Whole(Vec::new()),
             then,
+            pace: Pace::AtOnce,
         }
     }
 }
@@ -117,6 +122,7 @@ pub(super) async fn converse(
             Body::Whole(bytes) => stream.write_all(bytes).await?,
             Body::Chunks(chunks) => {
                 for chunk in chunks {
+                    response.pace.turn().await;
                     let size = format!("{:x}\r\n", chunk.len());
                     let framed = [size.as_bytes(), chunk, b"\r\n"].concat();
                     stream.write_all(&framed).await?;

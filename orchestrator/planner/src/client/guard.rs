@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::breaker::{Breaker, BreakerSettings, BreakerState, Outcome, Pass};
-use super::{ChatReply, ChatRequest, LlmClient, SharedLlm};
+use super::{ChatReply, ChatRequest, LlmClient, SharedLlm, TextSink};
 
 /// A server that wants to be left alone for longer is not waited for: the request has better to do with its time.
 const MAX_BACKOFF_MS: u64 = 2_000;
@@ -133,13 +133,17 @@ impl Guarded {
         }
     }
 
-    async fn ask(&self, request: ChatRequest) -> Result<ChatReply, Failure> {
+    async fn ask(
+        &self,
+        request: ChatRequest,
+        sink: &mut dyn TextSink,
+    ) -> Result<ChatReply, Failure> {
         let _permit = match self.permits.try_acquire() {
             Ok(permit) => permit,
             Err(_) => self.turn().await?,
         };
         let mut call = self.admit()?;
-        let asked = self.attempts(request);
+        let asked = self.attempts(request, sink);
         let result = timeout(self.settings.call, asked)
             .await
             .unwrap_or_else(|_| {
@@ -174,10 +178,14 @@ impl Guarded {
     }
 
     /// Asks again while the server refuses before it begins: busy, or a kept-alive connection that had expired.
-    async fn attempts(&self, request: ChatRequest) -> Result<ChatReply, Failure> {
+    async fn attempts(
+        &self,
+        request: ChatRequest,
+        sink: &mut dyn TextSink,
+    ) -> Result<ChatReply, Failure> {
         let mut attempt = 1;
         loop {
-            let failure = match self.client.chat(request.clone()).await {
+            let failure = match self.client.stream(request.clone(), sink).await {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
@@ -186,6 +194,8 @@ impl Guarded {
                 Some(ms)
                     if not_begun && ms <= MAX_BACKOFF_MS && attempt < self.settings.attempts =>
                 {
+                    // A server may say that it is busy after its first words.
+                    sink.reset();
                     let jittered = 0.5 + fastrand::f64();
                     sleep(Duration::from_millis(ms).mul_f64(jittered) * attempt).await;
                     attempt += 1;
@@ -231,7 +241,15 @@ impl LlmClient for Guarded {
     }
 
     fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
-        Box::pin(self.ask(request))
+        Box::pin(async move { self.ask(request, &mut ()).await })
+    }
+
+    fn stream<'a>(
+        &'a self,
+        request: ChatRequest,
+        sink: &'a mut dyn TextSink,
+    ) -> PortFuture<'a, Result<ChatReply, Failure>> {
+        Box::pin(self.ask(request, sink))
     }
 }
 
@@ -304,6 +322,8 @@ impl Drop for Call<'_> {
 
 #[cfg(test)]
 mod tests {
+    use amcp_protocol::llm::Usage;
+
     use super::*;
 
     /// Answers after a second; remembers how many it worked on at a time.
@@ -327,8 +347,7 @@ mod tests {
                 Ok(ChatReply {
                     text: "hi".to_owned(),
                     truncated: false,
-                    prompt_tokens: None,
-                    reply_tokens: None,
+                    usage: Usage::default(),
                 })
             })
         }

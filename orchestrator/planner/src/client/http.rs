@@ -2,20 +2,24 @@
 //!
 //! Does not know what the bodies mean, except for their error messages.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use amcp_protocol::{ErrorCode, Failure};
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url, redirect};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::lines::Lines;
 use super::url::{join, shown};
 use super::{LlmSettings, Provider};
 
 /// Most bytes of an error's body that are read, and most characters of its message that are repeated.
 const ERROR_BYTES: usize = 64 * 1024;
 const ERROR_CHARS: usize = 300;
+/// Longest line of a stream: a line holds a token, and of a server that does not stream the whole reply.
+const LINE_BYTES: usize = 1024 * 1024;
 /// When a busy server that does not say so is asked again: it works on one prompt for about so long.
 const BUSY_RETRY_MS: u64 = 500;
 /// When a server that closed the connection is asked again: it may be a kept-alive connection that had just expired.
@@ -103,6 +107,8 @@ impl Http {
             http: self,
             response,
             left: self.settings.answer_bytes,
+            lines: Lines::default(),
+            ready: VecDeque::new(),
         };
         if status.is_success() {
             return Ok(body);
@@ -219,22 +225,57 @@ pub(crate) struct Body<'a> {
     http: &'a Http,
     response: Response,
     left: usize,
+    lines: Lines,
+    /// Lines that came and were not taken.
+    ready: VecDeque<Vec<u8>>,
 }
 
 impl Body<'_> {
+    /// Whether the server streams events; one that ignores `stream` answers with JSON.
+    pub(crate) fn is_event_stream(&self) -> bool {
+        self.response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.trim_start().starts_with("text/event-stream"))
+    }
+
+    /// The next line that is not blank; none at the end.
+    pub(crate) async fn line(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Ok(Some(line));
+            }
+            let Some(bytes) = self.next().await? else {
+                return Ok(self.lines.rest());
+            };
+            self.ready.extend(self.lines.push(&bytes));
+            if self.lines.begun() > LINE_BYTES {
+                let what = format!("sent a line of more than {LINE_BYTES} bytes");
+                return Err(self.http.failure(ErrorCode::LlmMalformed, what));
+            }
+        }
+    }
+
+    /// The failure of a stream that ended before its last line.
+    pub(crate) fn cut(&self) -> Failure {
+        self.stopped("ended its answer in the middle".to_owned())
+    }
+
+    fn stopped(&self, what: String) -> Failure {
+        self.http
+            .failure(ErrorCode::LlmCut, what)
+            .hint("its log says why; a model that does not fit into memory is the usual reason")
+    }
+
     /// The next bytes; none at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         let idle = self.http.settings.idle;
         let chunk = match timeout(idle, self.response.chunk()).await {
             Err(_) => return Err(self.http.too_slow("did not go on with its answer", idle)),
             Ok(Err(error)) => {
-                return Err(self
-                    .http
-                    .failure(
-                        ErrorCode::LlmCut,
-                        format!("stopped in the middle of its answer: {}", innermost(&error)),
-                    )
-                    .hint("its log says why; a model that does not fit into memory is the usual reason"));
+                let what = format!("stopped in the middle of its answer: {}", innermost(&error));
+                return Err(self.stopped(what));
             }
             Ok(Ok(chunk)) => chunk,
         };

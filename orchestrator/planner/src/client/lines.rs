@@ -1,6 +1,6 @@
 //! Cuts a byte stream into lines, however the bytes were cut on their way.
 //!
-//! Does not bound what it keeps: whoever feeds it bounds the stream.
+//! Does not bound what it keeps: the body that feeds it does.
 
 /// Keeps the beginning of a line until its end comes: characters and lines may be split anywhere.
 #[derive(Debug, Default)]
@@ -23,9 +23,15 @@ impl Lines {
         lines
     }
 
+    /// Bytes of the line whose end has not come.
+    pub(crate) const fn begun(&self) -> usize {
+        self.begun.len()
+    }
+
     /// The last line, when the stream ended without a line feed.
-    pub(crate) fn rest(self) -> Option<Vec<u8>> {
-        (!self.begun.trim_ascii().is_empty()).then_some(self.begun)
+    pub(crate) fn rest(&mut self) -> Option<Vec<u8>> {
+        let rest = std::mem::take(&mut self.begun);
+        (!rest.trim_ascii().is_empty()).then_some(rest)
     }
 }
 

@@ -13,9 +13,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::http::{Http, error_text, excerpt};
-use super::lines::Lines;
-use super::text::without_thinking;
-use super::{ChatReply, ChatRequest, LlmClient, LlmSettings};
+use super::reply::Arriving;
+use super::{ChatReply, ChatRequest, LlmClient, LlmSettings, TextSink, Usage};
 
 /// Any fixed number: the same prompt gives the same plan.
 pub(crate) const SEED: i32 = 7;
@@ -35,31 +34,25 @@ impl OllamaClient {
         Http::new(settings).map(|http| Self { http })
     }
 
-    async fn ask(&self, request: ChatRequest) -> Result<ChatReply, Failure> {
+    async fn ask(
+        &self,
+        request: ChatRequest,
+        sink: &mut dyn TextSink,
+    ) -> Result<ChatReply, Failure> {
         let max_tokens = request.max_tokens;
         let body = self.body(request)?;
         let mut answer = self.http.post("/api/chat", &body).await?;
-        let mut lines = Lines::default();
-        let mut text = String::new();
-        while let Some(bytes) = answer.next().await? {
-            for line in lines.push(&bytes) {
-                if let Some(last) = self.read(&line, &mut text)? {
-                    return Ok(last.reply(&text, max_tokens));
-                }
+        let mut text = Arriving::new(sink);
+        while let Some(line) = answer.line().await? {
+            if let Some(last) = self.read(&line, &mut text)? {
+                let usage = Usage {
+                    prompt_tokens: last.prompt_eval_count,
+                    reply_tokens: last.eval_count,
+                };
+                return Ok(text.reply(last.done_reason.as_deref(), usage, max_tokens));
             }
         }
-        if let Some(line) = lines.rest()
-            && let Some(last) = self.read(&line, &mut text)?
-        {
-            return Ok(last.reply(&text, max_tokens));
-        }
-        Err(self
-            .http
-            .failure(
-                ErrorCode::LlmCut,
-                "ended its answer in the middle".to_owned(),
-            )
-            .hint("its log says why; a model that does not fit into memory is the usual reason"))
+        Err(answer.cut())
     }
 
     fn body(&self, request: ChatRequest) -> Result<Value, Failure> {
@@ -95,7 +88,7 @@ impl OllamaClient {
     }
 
     /// Adds a line to the text; gives it back if it is the last one.
-    fn read(&self, line: &[u8], text: &mut String) -> Result<Option<Line>, Failure> {
+    fn read(&self, line: &[u8], text: &mut Arriving<'_>) -> Result<Option<Line>, Failure> {
         let nonsense = |why: String| {
             self.http
                 .failure(ErrorCode::LlmMalformed, format!("{why}: {}", excerpt(line)))
@@ -109,7 +102,7 @@ impl OllamaClient {
         let line: Line = serde_json::from_value(value)
             .map_err(|e| nonsense(format!("sent a line that is no part of a chat ({e})")))?;
         if let Some(message) = &line.message {
-            text.push_str(&message.content);
+            text.push(&message.content);
         }
         Ok(line.done.then_some(line))
     }
@@ -121,7 +114,15 @@ impl LlmClient for OllamaClient {
     }
 
     fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
-        Box::pin(self.ask(request))
+        Box::pin(async move { self.ask(request, &mut ()).await })
+    }
+
+    fn stream<'a>(
+        &'a self,
+        request: ChatRequest,
+        sink: &'a mut dyn TextSink,
+    ) -> PortFuture<'a, Result<ChatReply, Failure>> {
+        Box::pin(self.ask(request, sink))
     }
 }
 
@@ -143,23 +144,4 @@ struct Line {
 struct Piece {
     #[serde(default)]
     content: String,
-}
-
-impl Line {
-    fn reply(&self, text: &str, max_tokens: u32) -> ChatReply {
-        let full = self
-            .eval_count
-            .is_some_and(|tokens| tokens >= u64::from(max_tokens));
-        ChatReply {
-            text: without_thinking(text).to_owned(),
-            // Old servers do not say why they stopped.
-            truncated: match self.done_reason.as_deref() {
-                Some("length") => true,
-                Some("stop") => false,
-                _ => full,
-            },
-            prompt_tokens: self.prompt_eval_count,
-            reply_tokens: self.eval_count,
-        }
-    }
 }

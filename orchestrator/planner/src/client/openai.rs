@@ -1,16 +1,17 @@
-//! The client of `/v1/chat/completions`: llama-server, vLLM, Ollama itself and hosted services.
+//! The client of `/v1/chat/completions`, streamed as server-sent events: llama-server, vLLM, Ollama itself and hosted
+//! services.
 //!
-//! Does not stream: a plan is of no use before its end.
+//! Does not depend on the stream: the one JSON body of a server that ignores `stream` is read too.
 
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{ErrorCode, Failure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::http::{Http, error_text};
+use super::http::{Http, error_text, excerpt};
 use super::ollama::SEED;
-use super::text::without_thinking;
-use super::{ChatReply, ChatRequest, LlmClient, LlmSettings};
+use super::reply::Arriving;
+use super::{ChatReply, ChatRequest, LlmClient, LlmSettings, TextSink, Usage};
 
 /// Asks a model on an OpenAI-style server.
 #[derive(Debug, Clone)]
@@ -27,45 +28,57 @@ impl OpenAiClient {
         Http::new(settings).map(|http| Self { http })
     }
 
-    async fn ask(&self, request: ChatRequest) -> Result<ChatReply, Failure> {
+    async fn ask(
+        &self,
+        request: ChatRequest,
+        sink: &mut dyn TextSink,
+    ) -> Result<ChatReply, Failure> {
         let max_tokens = request.max_tokens;
         let body = self.body(request);
-        let answer = self
-            .http
-            .post("/v1/chat/completions", &body)
-            .await?
-            .json()
-            .await?;
-        if let Some(message) = error_text(&answer) {
-            return Err(self.http.said(ErrorCode::LlmMalformed, &message));
+        let mut answer = self.http.post("/v1/chat/completions", &body).await?;
+        let mut text = Arriving::new(sink);
+        if !answer.is_event_stream() {
+            let completion = self.completion(answer.json().await?, ErrorCode::LlmMalformed)?;
+            if completion.choices.is_empty() {
+                return Err(self.nonsense("it has no choices"));
+            }
+            let usage = completion.usage.map_or_else(Usage::default, Usage::from);
+            let reason = completion.add_to(&mut text);
+            return Ok(text.reply(reason.as_deref(), usage, max_tokens));
         }
-        let nonsense = |why: &str| {
-            self.http
-                .failure(
-                    ErrorCode::LlmMalformed,
-                    format!("sent no chat completion: {why}"),
-                )
-                .hint("is this the address of an OpenAI-style server?")
-        };
-        let completion: Completion =
-            serde_json::from_value(answer).map_err(|e| nonsense(&e.to_string()))?;
-        let Some(choice) = completion.choices.into_iter().next() else {
-            return Err(nonsense("it has no choices"));
-        };
-        let usage = completion.usage.unwrap_or_default();
-        let full = usage
-            .completion_tokens
-            .is_some_and(|tokens| tokens >= u64::from(max_tokens));
-        Ok(ChatReply {
-            text: without_thinking(&choice.message.content.unwrap_or_default()).to_owned(),
-            truncated: match choice.finish_reason.as_deref() {
-                Some("length") => true,
-                Some("stop") => false,
-                _ => full,
-            },
-            prompt_tokens: usage.prompt_tokens,
-            reply_tokens: usage.completion_tokens,
-        })
+        let (mut reason, mut usage) = (None, Usage::default());
+        while let Some(line) = answer.line().await? {
+            // Comments keep the connection alive; the names of events say nothing.
+            let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else {
+                continue;
+            };
+            if data == b"[DONE]" {
+                return Ok(text.reply(reason.as_deref(), usage, max_tokens));
+            }
+            let value = serde_json::from_slice(data)
+                .map_err(|e| self.nonsense(&format!("{e}: {}", excerpt(data))))?;
+            let completion = self.completion(value, ErrorCode::LlmCut)?;
+            usage = completion.usage.map_or(usage, Usage::from);
+            reason = completion.add_to(&mut text).or(reason);
+        }
+        Err(answer.cut())
+    }
+
+    /// A completion or a piece of one; `code` is that of an error in its place.
+    fn completion(&self, value: Value, code: ErrorCode) -> Result<Completion, Failure> {
+        if let Some(message) = error_text(&value) {
+            return Err(self.http.said(code, &message));
+        }
+        serde_json::from_value(value).map_err(|e| self.nonsense(&e.to_string()))
+    }
+
+    fn nonsense(&self, why: &str) -> Failure {
+        self.http
+            .failure(
+                ErrorCode::LlmMalformed,
+                format!("sent no chat completion: {why}"),
+            )
+            .hint("is this the address of an OpenAI-style server?")
     }
 
     fn body(&self, request: ChatRequest) -> Value {
@@ -77,7 +90,8 @@ impl OpenAiClient {
         let mut body = json!({
             "model": self.http.settings().model,
             "messages": messages,
-            "stream": false,
+            "stream": true,
+            "stream_options": {"include_usage": true},
             "temperature": 0,
             "seed": SEED,
             "max_tokens": request.max_tokens,
@@ -98,20 +112,41 @@ impl LlmClient for OpenAiClient {
     }
 
     fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
-        Box::pin(self.ask(request))
+        Box::pin(async move { self.ask(request, &mut ()).await })
+    }
+
+    fn stream<'a>(
+        &'a self,
+        request: ChatRequest,
+        sink: &'a mut dyn TextSink,
+    ) -> PortFuture<'a, Result<ChatReply, Failure>> {
+        Box::pin(self.ask(request, sink))
+    }
+}
+
+/// A whole answer, or one event of its stream; the event with the usage has no choices.
+#[derive(Debug, Deserialize)]
+struct Completion {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    #[serde(default)]
+    usage: Option<Counted>,
+}
+
+impl Completion {
+    /// Adds its text; gives back why the model stopped, if it did.
+    fn add_to(self, text: &mut Arriving<'_>) -> Option<String> {
+        let choice = self.choices.into_iter().next()?;
+        let content = choice.message.and_then(|message| message.content);
+        text.push(&content.unwrap_or_default());
+        choice.finish_reason
     }
 }
 
 #[derive(Debug, Deserialize)]
-struct Completion {
-    choices: Vec<Choice>,
-    #[serde(default)]
-    usage: Option<Usage>,
-}
-
-#[derive(Debug, Deserialize)]
 struct Choice {
-    message: Message,
+    #[serde(default, alias = "delta")]
+    message: Option<Message>,
     #[serde(default)]
     finish_reason: Option<String>,
 }
@@ -122,10 +157,19 @@ struct Message {
     content: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Usage {
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+struct Counted {
     #[serde(default)]
     prompt_tokens: Option<u64>,
     #[serde(default)]
     completion_tokens: Option<u64>,
+}
+
+impl From<Counted> for Usage {
+    fn from(counted: Counted) -> Self {
+        Self {
+            prompt_tokens: counted.prompt_tokens,
+            reply_tokens: counted.completion_tokens,
+        }
+    }
 }
