@@ -4,6 +4,7 @@
 
 mod choose;
 mod draft;
+mod early;
 mod graph;
 mod ids;
 mod infer;
@@ -23,6 +24,7 @@ use serde_json::{Map, Value};
 use crate::catalogue::Catalogue;
 use crate::plan::Plan;
 use draft::Drafts;
+pub use early::compile_early;
 
 /// How large a plan may be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,9 +2,13 @@
 //!
 //! Does not judge the plan; that is [`crate::compile()`].
 
+mod arriving;
+
 use amcp_protocol::{ProposedPlan, ProposedTask};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+pub use arriving::TaskReader;
 
 /// Ten thousand tasks fit, so that such a plan is refused for what is wrong with it; a model's answer is far shorter.
 const MAX_TEXT_BYTES: usize = 2 * 1024 * 1024;

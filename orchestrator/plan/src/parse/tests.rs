@@ -153,3 +153,138 @@ proptest! {
         let _ = parse(&parts.concat());
     }
 }
+
+/// The tasks that arrive of a text in these pieces.
+fn arriving<'t>(pieces: impl IntoIterator<Item = &'t str>) -> Vec<ProposedTask> {
+    let mut reader = TaskReader::default();
+    pieces
+        .into_iter()
+        .flat_map(|piece| reader.push(piece))
+        .collect()
+}
+
+/// In pieces that end after each of these places.
+fn pieces<'t>(text: &'t str, cuts: &[usize]) -> Vec<&'t str> {
+    let mut cuts: Vec<usize> = cuts
+        .iter()
+        .map(|cut| text.floor_char_boundary(*cut))
+        .chain([0, text.len()])
+        .collect();
+    cuts.sort_unstable();
+    cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect()
+}
+
+#[test]
+fn a_task_is_there_with_its_closing_brace() {
+    let text = r#"Sure, [1] {so}: {"reasoning": "[{\"capability\":\"x.y\"}]", "tasks": [{"id":"t1","capability":"a.b","params":{"x":"}\\"}}"#;
+    let mut reader = TaskReader::default();
+    for (at, byte) in text.char_indices() {
+        let tasks = reader.push(byte.encode_utf8(&mut [0; 4]));
+        assert_eq!(tasks.len(), usize::from(at == text.len() - 1), "at {at}");
+    }
+    assert_eq!(reader.push(r#",{"id":"t2","capability":"c.d"}"#).len(), 1);
+}
+
+#[test]
+fn what_is_no_task_does_not_arrive() {
+    let task = r#"{"id":"t1","capability":"a.b"}"#;
+    let deep = "[".repeat(300) + task;
+    let nested = format!(
+        r#"{{"tasks":[{{"capability":"a.b","params":{}1}}]}}"#,
+        "[".repeat(300)
+    );
+    for text in [
+        format!(r#"<think>{{"tasks":[{task}]}}"#),
+        format!(r#"{{"note":[{task}]}}"#),
+        format!(r#"{{"plan":{{"tasks":[{task}]}}}}"#),
+        format!(r#"{{"tasks":["{task}"]}}"#),
+        format!(r#"{{"reasoning":"tasks","unplaced":[{task}]}}"#),
+        r#"{"tasks":[{"id":"t1"}]}"#.to_owned(),
+        r#"{"tasks":[{"id":"t1","capability":"a.b""#.to_owned(),
+        r#"{"tasks":[{"capability":"a.b","params":{"x":]}]}"#.to_owned(),
+        r#"[{"name":"Ann"}]"#.to_owned(),
+        nested,
+        "x".repeat(MAX_TEXT_BYTES) + task,
+    ] {
+        assert_eq!(
+            arriving([text.as_str()]),
+            [],
+            "{}",
+            &text[..40.min(text.len())]
+        );
+    }
+    assert_eq!(arriving([deep.as_str()]).len(), 1, "prose with brackets");
+}
+
+#[test]
+fn a_plan_that_is_over_stays_over() {
+    let text = r#"{"tasks":[{"capability":"a.b"}]} or {"tasks":[{"capability":"c.d"}]}"#;
+    assert_eq!(arriving([text]).len(), 1);
+    let broken = r#"{"tasks":[{"capability":"a.b"},3,{"capability":"c.d"}]}"#;
+    assert_eq!(arriving([broken]).len(), 1);
+}
+
+prop_compose! {
+    fn any_task()(
+        id in prop::option::of("[a-z]{1,3}"),
+        capability in "[a-z]{1,4}\\.[a-z]{1,4}",
+        params in prop::collection::btree_map(".{0,6}", prop_oneof![
+            ".{0,12}".prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            Just(json!({"$ref": "t1", "path": "/a"})),
+            Just(json!([{"tasks": [{"capability": "x.y"}]}, null])),
+        ], 0..4),
+        depends_on in prop::collection::vec("[a-z]{1,3}", 0..2),
+    ) -> ProposedTask {
+        ProposedTask { id, capability, params: params.into_iter().collect(), depends_on, optional: false }
+    }
+}
+
+prop_compose! {
+    fn any_plan_text()(
+        tasks in prop::collection::vec(any_task(), 0..6),
+        reasoning in ".{0,20}",
+        shape in 0..4_u8,
+        pretty: bool,
+        (before, after) in prop_oneof![
+            Just(("", "")),
+            Just(("Here it is [as wished] {so}:\n```json\n", "\n```\nGood?")),
+            Just(("<think>{\"tasks\":[{\"capability\":\"x.y\"}]} no</think>\n", "")),
+            Just(("It's \"quoted: ", " }]")),
+        ],
+    ) -> String {
+        let plan = match shape {
+            0 => json!(tasks),
+            1 => json!({"tasks": tasks}),
+            2 => json!({"reasoning": reasoning, "answer_directly": null, "tasks": tasks, "unplaced": ["tasks"]}),
+            _ => json!({"unplaced": ["[{"], "tasks": tasks, "reasoning": reasoning}),
+        };
+        let plan = if pretty { format!("{plan:#}") } else { plan.to_string() };
+        format!("{before}{plan}{after}")
+    }
+}
+
+proptest! {
+    #[test]
+    fn invariant_the_tasks_that_arrive_are_those_of_the_whole(
+        text in any_plan_text(),
+        cuts in prop::collection::vec(0_usize..900, 0..12),
+    ) {
+        let whole = parse(&text).map(|plan| plan.tasks).unwrap_or_default();
+        prop_assert_eq!(arriving(pieces(&text, &cuts)), whole, "{}", text);
+    }
+
+    #[test]
+    fn invariant_where_a_text_is_cut_changes_nothing(
+        words in prop::collection::vec(prop_oneof![
+            Just("{\"tasks\":["), Just("{\"id\":\"t\",\"capability\":\"a.b\"}"), Just("["), Just("]"), Just("{"), Just("}"),
+            Just("\""), Just("\\"), Just(","), Just(":"), Just("<think>"), Just("</think>"), Just("é"), Just(" "), Just("1"),
+        ], 0..40),
+        cuts in prop::collection::vec(0_usize..300, 0..8),
+    ) {
+        let text = words.concat();
+        let whole = arriving([text.as_str()]);
+        prop_assert_eq!(arriving(pieces(&text, &cuts)), whole.clone());
+        prop_assert_eq!(arriving(text.split_inclusive(|_| true)), whole);
+    }
+}

@@ -1,0 +1,218 @@
+//! Reads the tasks of a plan while its text still comes: each one when its closing brace is there.
+//!
+//! Does not have the last word, [`super::parse`] of the whole text has: a draft before the plan, or a list that breaks
+//! off, gives tasks here that are none there. Lists under other names than `tasks` are left to it.
+
+use amcp_protocol::ProposedTask;
+use serde_json::Value;
+
+use super::{MAX_TEXT_BYTES, is_task_map, task};
+
+/// As deep as the JSON parser goes.
+const MAX_DEPTH: usize = 128;
+const TASKS: &[u8] = b"tasks";
+const THINKING: &[u8] = b"<think>";
+const THOUGHT: &[u8] = b"</think>";
+
+/// Takes a plan's text in pieces and gives back the tasks that are complete. Holds at most one task's text.
+#[derive(Debug, Default)]
+pub struct TaskReader {
+    /// All bytes so far.
+    read: usize,
+    given: usize,
+    /// The plan is over, or was given up.
+    done: bool,
+    thinking: bool,
+    /// Bytes of the tag for which it looks outside of JSON.
+    tag: usize,
+    /// What closes each value that is open.
+    open: Vec<u8>,
+    /// Nothing but its bracket came of the outermost value.
+    begun: bool,
+    string: InString,
+    /// The outermost object's latest key, cut to one byte more than [`TASKS`].
+    key: Vec<u8>,
+    at_key: AtKey,
+    /// At how many open values a task of the list begins; 0 outside of the list.
+    list: usize,
+    had_list: bool,
+    /// The text of the task that is open.
+    task: Vec<u8>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum InString {
+    #[default]
+    No,
+    Yes,
+    /// After a backslash.
+    Escaped,
+}
+
+/// Where it is in a field of the outermost object.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum AtKey {
+    #[default]
+    Before,
+    Within,
+    After,
+}
+
+impl TaskReader {
+    /// Takes the next piece of the text, wherever it was cut, and gives back the tasks that it completes.
+    pub fn push(&mut self, text: &str) -> Vec<ProposedTask> {
+        let mut tasks = Vec::new();
+        self.read = self.read.saturating_add(text.len());
+        // Such a text is refused as a whole.
+        self.done |= self.read > MAX_TEXT_BYTES;
+        for byte in text.bytes() {
+            if self.done {
+                self.task = Vec::new();
+                break;
+            }
+            tasks.extend(self.next(byte));
+        }
+        tasks
+    }
+
+    fn next(&mut self, byte: u8) -> Option<ProposedTask> {
+        if self.open.is_empty() {
+            self.outside(byte);
+            return None;
+        }
+        if self.is_in_task() {
+            self.task.push(byte);
+        }
+        self.string = match (self.string, byte) {
+            (InString::No, _) => return self.inside(byte),
+            (InString::Yes, b'"') => InString::No,
+            (InString::Yes, b'\\') => InString::Escaped,
+            (InString::Yes | InString::Escaped, _) => InString::Yes,
+        };
+        if self.at_key == AtKey::Within {
+            if self.string == InString::No {
+                self.at_key = AtKey::After;
+            } else if self.key.len() <= TASKS.len() {
+                self.key.push(byte);
+            }
+        }
+        None
+    }
+
+    /// In the prose or the thinking around the JSON.
+    fn outside(&mut self, byte: u8) {
+        let tag = if self.thinking { THOUGHT } else { THINKING };
+        self.tag = match tag.get(self.tag) {
+            Some(next) if *next == byte => self.tag + 1,
+            _ => usize::from(byte == b'<'),
+        };
+        if self.tag == tag.len() {
+            self.thinking = !self.thinking;
+            self.tag = 0;
+        } else if !self.thinking && matches!(byte, b'{' | b'[') {
+            self.begun = true;
+            self.list = usize::from(byte == b'[');
+            self.had_list = false;
+            self.at_key = AtKey::Before;
+            self.open(byte);
+        }
+    }
+
+    fn inside(&mut self, byte: u8) -> Option<ProposedTask> {
+        if byte.is_ascii_whitespace() {
+            return None;
+        }
+        let at_root = self.open.len() == 1;
+        let in_list = self.list > 0 && self.open.len() == self.list;
+        let fits = if in_list {
+            matches!(byte, b'{' | b',' | b']')
+        } else {
+            // An object begins with a key; everything else is a bracket in prose.
+            !self.begun || matches!(byte, b'"' | b'}')
+        };
+        if !fits {
+            self.give_up(byte);
+            return None;
+        }
+        self.begun = false;
+        match byte {
+            b'"' => {
+                self.string = InString::Yes;
+                if at_root && self.at_key == AtKey::Before {
+                    self.at_key = AtKey::Within;
+                    self.key.clear();
+                }
+            }
+            b',' if at_root => self.at_key = AtKey::Before,
+            b'{' | b'[' => {
+                if in_list {
+                    self.task = vec![byte];
+                } else if byte == b'[' && at_root && self.key == TASKS && !self.had_list {
+                    self.list = 2;
+                    self.had_list = true;
+                }
+                self.open(byte);
+            }
+            b'}' | b']' => return self.close(byte),
+            _ => {}
+        }
+        None
+    }
+
+    fn is_in_task(&self) -> bool {
+        self.list > 0 && self.open.len() > self.list
+    }
+
+    fn open(&mut self, byte: u8) {
+        if self.open.len() == MAX_DEPTH {
+            self.give_up(byte);
+        } else {
+            self.open.push(if byte == b'{' { b'}' } else { b']' });
+        }
+    }
+
+    fn close(&mut self, byte: u8) -> Option<ProposedTask> {
+        let was_in_task = self.is_in_task();
+        if self.open.pop() != Some(byte) {
+            self.give_up(byte);
+            return None;
+        }
+        if was_in_task && !self.is_in_task() {
+            let complete = match serde_json::from_slice(&std::mem::take(&mut self.task)) {
+                Ok(Value::Object(map)) if self.list > 1 || is_task_map(&map) => {
+                    task(map, None).ok()
+                }
+                _ => None,
+            };
+            match &complete {
+                Some(_) => self.given += 1,
+                None => self.give_up(byte),
+            }
+            return complete;
+        }
+        if self.open.len() < self.list {
+            self.list = 0;
+        }
+        if self.open.is_empty() {
+            self.end();
+        }
+        None
+    }
+
+    /// What is open is no plan.
+    fn give_up(&mut self, byte: u8) {
+        self.open.clear();
+        self.end();
+        if !self.done {
+            self.outside(byte);
+        }
+    }
+
+    /// A plan may follow, unless this was it.
+    fn end(&mut self) {
+        self.done = self.given > 0;
+        self.string = InString::No;
+        self.list = 0;
+        self.task = Vec::new();
+    }
+}
