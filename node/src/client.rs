@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use amcp_gateway::codes;
 use amcp_orchestrator::PlanView;
-use amcp_protocol::{Answer, Failure, Progress, RequestId, UserRequest};
+use amcp_protocol::{Answer, AnswerPiece, Failure, Progress, RequestId, UserRequest};
 use futures_util::StreamExt;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -193,7 +193,7 @@ impl Client {
             Trouble::failed(format!("the events of request {id} broke off: {error}"))
         })?;
         let data = events.lines().filter_map(|line| line.strip_prefix("data:"));
-        Ok(data.filter_map(progress).collect())
+        Ok(data.filter_map(data_of).collect())
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
@@ -224,7 +224,10 @@ async fn follow(response: Response, last: &mut Option<String>, live: &mut Live) 
                 id = Some(value.trim().to_owned());
             } else if let Some(data) = line.strip_prefix("data:") {
                 *last = id.take().or(last.take());
-                if let Some(progress) = progress(data) {
+                if let Some(piece) = data_of::<AnswerPiece>(data) {
+                    live.write(&piece);
+                }
+                if let Some(progress) = data_of::<Progress>(data) {
                     live.show(&progress);
                     if matches!(progress, Progress::Answered { .. }) {
                         return true;
@@ -240,7 +243,7 @@ async fn follow(response: Response, last: &mut Option<String>, live: &mut Live) 
 }
 
 /// An event of a kind that this build does not know is passed over.
-fn progress(data: &str) -> Option<Progress> {
+fn data_of<T: DeserializeOwned>(data: &str) -> Option<T> {
     let mut event: Value = serde_json::from_str(data).ok()?;
     serde_json::from_value(event.get_mut("data")?.take()).ok()
 }

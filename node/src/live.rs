@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use amcp_protocol::{PlannedTaskView, Progress, TaskId};
+use amcp_protocol::{AnswerPiece, PlannedTaskView, Progress, TaskId};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::output::Style;
+use crate::output::{Style, printable};
 use crate::show;
 
 /// Smooth to the eye and cheap to draw.
@@ -20,6 +20,8 @@ pub(crate) struct Live {
     lines: MultiProgress,
     thinking: ProgressBar,
     tasks: BTreeMap<TaskId, ProgressBar>,
+    /// The answer so far, as it is written.
+    text: String,
     style: Style,
 }
 
@@ -36,6 +38,7 @@ impl Live {
             lines,
             thinking,
             tasks: BTreeMap::new(),
+            text: String::new(),
             style: Style::for_stderr(),
         }
     }
@@ -72,6 +75,18 @@ impl Live {
         }
     }
 
+    /// Shows the answer while it is written: its end, below everything else, until the whole of it is printed.
+    pub(crate) fn write(&mut self, piece: &AnswerPiece) {
+        match piece {
+            AnswerPiece::Text { text } => self.text.push_str(text),
+            AnswerPiece::TextReset => self.text.clear(),
+        }
+        self.thinking.set_message(match self.text.is_empty() {
+            true => "writing the answer".to_owned(),
+            false => format!("{}\n  ", printable(last_lines(&self.text))),
+        });
+    }
+
     fn planned(
         &mut self,
         planner: &str,
@@ -105,6 +120,18 @@ impl Live {
         }
         self.thinking.finish_and_clear();
     }
+}
+
+/// The end of a text, as much as fits below the plan on a small terminal.
+fn last_lines(text: &str) -> &str {
+    const CHARS: usize = 480;
+    const LINES: usize = 6;
+    let cut = text.chars().rev().take(CHARS).map(char::len_utf8).sum();
+    let tail = text
+        .get(text.len() - usize::min(cut, text.len())..)
+        .unwrap_or(text);
+    let lines = tail.rmatch_indices('\n').nth(LINES - 1);
+    lines.map_or(tail, |(at, _)| tail.get(at + 1..).unwrap_or(tail))
 }
 
 fn spinner(message: &str) -> ProgressBar {

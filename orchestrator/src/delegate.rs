@@ -162,6 +162,8 @@ impl OrchestratorHandle {
             user: grant.user,
             roles: grant.roles,
             deadline_ms: Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)),
+            // The clause stands for itself: the conversation stays with the orchestrator that had it.
+            history: Vec::new(),
             traceparent,
             lineage,
         };

@@ -20,8 +20,9 @@ use uuid::Uuid;
 
 use crate::actor::{Orchestrator, OrchestratorMsg};
 use crate::counts::Counts;
+use crate::draft::Read;
 use crate::planning;
-use crate::record::{ProgressFeed, RequestRecord, RequestView, Ticket};
+use crate::record::{ProgressFeed, RequestRecord, RequestView, TextFeed, Ticket};
 use crate::requests::Known;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -262,6 +263,15 @@ impl OrchestratorHandle {
         Some(ProgressFeed {
             record: self.shared.requests.get(id)?,
             next: from,
+        })
+    }
+
+    /// The text of a request's answer while it is written.
+    #[must_use]
+    pub fn text(&self, id: RequestId) -> Option<TextFeed> {
+        Some(TextFeed {
+            record: self.shared.requests.get(id)?,
+            read: Read::default(),
         })
     }
 

@@ -6,6 +6,7 @@
 mod actor;
 mod counts;
 pub mod delegate;
+mod draft;
 pub mod handle;
 mod keys;
 mod planning;
@@ -19,7 +20,7 @@ mod slot;
 pub use counts::Counts;
 pub use delegate::Delegation;
 pub use handle::{Drained, OrchestratorHandle, PlanView};
-pub use record::{Phase, ProgressFeed, Recorded, RequestView, Ticket};
+pub use record::{Phase, ProgressFeed, Recorded, RequestView, TextFeed, Ticket};
 pub use settings::Settings;
 
 /// The CloudEvents `source` of an orchestrator's events.

@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use amcp_protocol::{Answer, CloudEvent, Progress, RequestId, TaskId, UserRequest};
+use amcp_protocol::{Answer, AnswerPiece, CloudEvent, Progress, RequestId, TaskId, UserRequest};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
+
+use crate::draft::{Draft, Read};
 
 /// Where a request stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,6 +84,8 @@ struct State {
     phase: Phase,
     progress: Vec<(i64, Progress)>,
     answer: Option<Arc<Answer>>,
+    /// What a composer has written so far, if one writes.
+    draft: Option<Box<Draft>>,
     /// The request's place among those admitted; given back with the answer.
     admitted: Option<OwnedSemaphorePermit>,
 }
@@ -97,6 +101,7 @@ impl RequestRecord {
             // What a plan of one task records; a larger one grows it.
             progress: Vec::with_capacity(6),
             answer: None,
+            draft: None,
             admitted: Some(admitted),
         };
         Self {
@@ -144,12 +149,38 @@ impl RequestRecord {
                     state: answer.state,
                 },
             ));
+            if let Some(draft) = &mut state.draft {
+                draft.end(&answer.answer);
+            }
             state.answer = Some(Arc::new(answer));
             state.admitted = None;
         }
         self.changed.notify_waiters();
         self.answered.notify_waiters();
         true
+    }
+
+    /// Takes a piece of the text that a composer writes; none after the answer.
+    pub(crate) fn write(&self, piece: AnswerPiece) {
+        {
+            let mut state = self.state();
+            if state.answer.is_some() {
+                return;
+            }
+            state.draft.get_or_insert_default().write(piece);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// What a reader of the draft finds: a piece, the end, or nothing yet.
+    fn unread(&self, read: &mut Read) -> Poll<Option<AnswerPiece>> {
+        let state = self.state();
+        let answer = state.answer.as_deref().map(|a| a.answer.as_str());
+        let piece = state.draft.as_ref().and_then(|d| d.unread(read, answer));
+        match (piece, answer) {
+            (None, None) => Poll::Pending,
+            (piece, _) => Poll::Ready(piece),
+        }
     }
 
     pub(crate) fn answer(&self) -> Option<Arc<Answer>> {
@@ -264,6 +295,29 @@ impl Ticket {
                 return answer;
             }
             answered.await;
+        }
+    }
+}
+
+/// Reads an answer's text while it is written. A slow reader gets larger pieces, not more of them.
+#[derive(Debug)]
+pub struct TextFeed {
+    pub(crate) record: Arc<RequestRecord>,
+    pub(crate) read: Read,
+}
+
+impl TextFeed {
+    /// The next piece, with a name of its own within the request; waits for it; none once the answer is there.
+    pub async fn next(&mut self) -> Option<(String, AnswerPiece)> {
+        loop {
+            let changed = self.record.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let name = self.read.to_string();
+            if let Poll::Ready(piece) = self.record.unread(&mut self.read) {
+                return piece.map(|piece| (name, piece));
+            }
+            changed.await;
         }
     }
 }

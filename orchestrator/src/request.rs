@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
+use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
     Answer, CallBudget, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress,
@@ -24,7 +25,7 @@ use crate::planning::{self, Begun, Call};
 use crate::record::{Phase, RequestRecord};
 use crate::shared::{Clock, Shared};
 use amcp_planner::plain::compose_plainly;
-use amcp_planner::{ComposeInput, Composed, Feedback, Planned, PlanningError};
+use amcp_planner::{ComposeInput, Composed, Feedback, Planned, PlanningError, Sink};
 use dispatch::Sent;
 
 /// What a request's actor understands.
@@ -201,6 +202,7 @@ fn planned(round: u32, result: Result<Planned, PlanningError>) -> Event {
             plan,
             planner,
             llm_calls,
+            usage: _,
             notes,
         }) => Event::Planned {
             round,
@@ -213,6 +215,7 @@ fn planned(round: u32, result: Result<Planned, PlanningError>) -> Event {
             failure,
             planner,
             llm_calls,
+            usage: _,
             proposal,
         }) => {
             let proposed =
@@ -247,6 +250,7 @@ fn composed(result: Result<Composed, Failure>) -> Event {
         Ok(Composed {
             text,
             llm_calls,
+            usage: _,
             notes,
         }) => Event::Composed {
             result: Ok(text),
@@ -346,6 +350,9 @@ impl RequestState {
                 self.phase = Phase::Synthesizing;
                 let mut input = self.compose_input(tasks, unplaced);
                 (input.time, input.llm_calls) = (time, llm_calls);
+                input.history = self.record.request.history.clone();
+                let record = self.record.clone();
+                input.pieces = Sink::new(move |piece| record.write(piece));
                 let planner = self.shared.planner.clone();
                 let call = async move { RequestMsg::Composed(planner.compose(input).await) };
                 let lost = RequestMsg::Composed(Err(planner_lost().failure));
@@ -394,9 +401,11 @@ impl RequestState {
             tasks,
             inputs: self.record.inputs(),
             unplaced,
+            history: Vec::new(),
             catalogue: self.catalogue.clone(),
             time: Time::ZERO,
             llm_calls: 0,
+            pieces: Sink::default(),
         }
     }
 
@@ -523,6 +532,7 @@ fn planner_lost() -> PlanningError {
         failure,
         planner: String::new(),
         llm_calls: 0,
+        usage: Usage::default(),
         proposal: None,
     }
 }

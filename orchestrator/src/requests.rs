@@ -177,11 +177,12 @@ fn is_same(first: &UserRequest, again: &UserRequest, known: Known<'_>) -> bool {
         user,
         roles,
         deadline_ms,
+        history,
         traceparent: _,
         // The same key with another lineage is the same question.
         lineage: _,
     } = first;
-    (query, user, roles) == (&again.query, &again.user, &again.roles)
+    (query, user, roles, history) == (&again.query, &again.user, &again.roles, &again.history)
         && (*deadline_ms == again.deadline_ms || matches!(known, Known::ById(_)))
 }
 

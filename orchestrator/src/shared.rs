@@ -26,7 +26,7 @@ use crate::requests::Requests;
 use crate::settings::Settings;
 use crate::slot::ActorSlot;
 use amcp_planner::domain::{self, Domain};
-use amcp_planner::{PlanningInput, SharedPlanner};
+use amcp_planner::{PlanningInput, SharedPlanner, Sink};
 
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
@@ -153,7 +153,9 @@ impl Shared {
             time,
             llm_calls: self.settings.llm_calls,
             today: jiff::Zoned::now().date(),
+            history: request.history.clone(),
             feedback: None,
+            early: Sink::default(),
         }
     }
 

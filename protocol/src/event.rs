@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::id::RequestId;
-use crate::request::Progress;
+use crate::request::{AnswerPiece, Progress};
 
 /// What a user asks.
 pub const USER_REQUEST: &str = "user.request";
@@ -127,6 +127,19 @@ impl CloudEvent {
             subject,
             ..event.correlated(request)
         }
+    }
+
+    /// A piece of a request's answer; `name` is its own within the request.
+    #[must_use]
+    pub fn piece(
+        request: RequestId,
+        name: &str,
+        source: impl Into<String>,
+        piece: &AnswerPiece,
+    ) -> Self {
+        let data = serde_json::to_value(piece).expect("a piece has string keys only");
+        let id = format!("{request}-text-{name}");
+        Self::new(piece.event_type(), source, id, data).correlated(request)
     }
 
     /// The same, part of a request.

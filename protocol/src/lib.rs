@@ -24,7 +24,9 @@ pub use error::{ErrorCode, Failure};
 pub use event::{CloudEvent, EventError};
 pub use id::{AgentId, CapabilityName, IdError, NodeName, RequestId, TaskId};
 pub use plan::{PlannedTaskView, ProposedPlan, ProposedTask};
-pub use request::{Answer, AnswerState, Progress, TaskReport, TaskState, UserRequest};
+pub use request::{
+    Answer, AnswerPiece, AnswerState, Progress, Role, TaskReport, TaskState, Turn, UserRequest,
+};
 pub use schema::{Schema, SchemaError, Violation};
 pub use task::{CallBudget, CallReport, Grant, Lineage, TaskRequest, TaskResponse};
 pub use topic::{Topic, TopicError, TopicPattern};

@@ -15,6 +15,31 @@ use crate::task::{CallReport, Lineage};
 /// Longest query, in bytes: a page of text; more belongs into a document that a task reads.
 pub const MAX_QUERY_BYTES: usize = 16 * 1024;
 
+/// Most turns of a conversation before a query: what goes back further seldom bears on it.
+pub const MAX_TURNS: usize = 32;
+/// Longest text of all these turns together, in bytes: a quarter of the context that a small model reads.
+pub const MAX_HISTORY_BYTES: usize = 16 * 1024;
+
+/// One turn of the conversation before a query.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turn {
+    /// The speaker.
+    pub role: Role,
+    /// What was said.
+    pub text: String,
+}
+
+/// The speaker of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The user.
+    User,
+    /// AMCP, in an earlier answer.
+    Assistant,
+}
+
 /// What a user asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +55,9 @@ pub struct UserRequest {
     /// How long the answer may take, in milliseconds; the node's default when missing, and never more than its maximum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
+    /// The conversation before the query, oldest turn first. Data for planning and writing: no turn is a request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Turn>,
     /// W3C trace context of the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
@@ -51,7 +79,7 @@ impl UserRequest {
     /// Checks what the type cannot say.
     ///
     /// # Errors
-    /// [`ErrorCode::BadRequest`] for an empty or over-long query and a deadline of zero.
+    /// [`ErrorCode::BadRequest`] for an empty or over-long query, an over-long history and a deadline of zero.
     pub fn check(&self) -> Result<(), Failure> {
         let bad = |message: String, hint: &str| {
             Err(Failure::new(ErrorCode::BadRequest, message).hint(hint))
@@ -69,6 +97,16 @@ impl UserRequest {
                     self.query.len()
                 ),
                 "shorten it",
+            );
+        }
+        let said: usize = self.history.iter().map(|turn| turn.text.len()).sum();
+        if self.history.len() > MAX_TURNS || said > MAX_HISTORY_BYTES {
+            let turns = self.history.len();
+            return bad(
+                format!(
+                    "the history has {turns} turns of {said} bytes, more than {MAX_TURNS} or {MAX_HISTORY_BYTES}"
+                ),
+                "leave out the oldest turns",
             );
         }
         if self.deadline_ms == Some(0) {
@@ -270,6 +308,30 @@ impl Progress {
     }
 }
 
+/// A part of an answer's text while it is written. Provisional: the [`Answer`] is what counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum AnswerPiece {
+    /// The text goes on.
+    Text {
+        /// What follows the pieces so far.
+        text: String,
+    },
+    /// The pieces so far are void: the answer is written anew.
+    TextReset,
+}
+
+impl AnswerPiece {
+    /// The CloudEvents `type` of this piece.
+    #[must_use]
+    pub const fn event_type(&self) -> &'static str {
+        match self {
+            Self::Text { .. } => "progress.text",
+            Self::TextReset => "progress.text_reset",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,5 +345,21 @@ mod tests {
             assert!(failure.hint.is_some());
         }
         assert!(serde_json::from_str::<UserRequest>(r#"{"query":"x","qeury":"y"}"#).is_err());
+        let turn = |bytes: usize| Turn {
+            role: Role::User,
+            text: "x".repeat(bytes),
+        };
+        for (history, ok) in [
+            (vec![turn(1); MAX_TURNS], true),
+            (vec![turn(1); MAX_TURNS + 1], false),
+            (vec![turn(MAX_HISTORY_BYTES / 2); 2], true),
+            (vec![turn(MAX_HISTORY_BYTES), turn(1)], false),
+        ] {
+            let request = UserRequest {
+                history,
+                ..UserRequest::new("and tomorrow?")
+            };
+            assert_eq!(request.check().is_ok(), ok);
+        }
     }
 }

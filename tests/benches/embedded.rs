@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use amcp_plan::{Catalogue, PlanLimits};
 use amcp_planner::embedded::EmbeddedPlanner;
-use amcp_planner::{Planner, PlanningInput};
+use amcp_planner::{Planner, PlanningInput, Sink};
 use amcp_specialists::builtin::{Settings, all};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -49,7 +49,9 @@ fn plan(criterion: &mut Criterion) {
             time: Duration::from_secs(10),
             llm_calls: 0,
             today: jiff::civil::date(2026, 11, 20),
+            history: Vec::new(),
             feedback: None,
+            early: Sink::default(),
         };
         group.bench_function(name, |bencher| {
             // A refusal of the hostile ones is as good as a plan.

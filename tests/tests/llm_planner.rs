@@ -10,9 +10,9 @@ use amcp_plan::{Catalogue, Plan, PlanLimits};
 use amcp_planner::client::{LlmSettings, Provider, parse_ollama_url};
 use amcp_planner::llm::{LlmPlanner, WithFallback};
 use amcp_planner::{
-    ComposeInput, Composed, Feedback, Planned, Planner, PlanningError, PlanningInput,
+    ComposeInput, Composed, Feedback, Planned, Planner, PlanningError, PlanningInput, Sink,
 };
-use amcp_protocol::llm::PortFuture;
+use amcp_protocol::llm::{PortFuture, Usage};
 use amcp_protocol::{
     Capability, CapabilityName, Consumes, Contract, ErrorCode, Example, Failure, Produces, TaskId,
     TaskReport, TaskState,
@@ -91,7 +91,9 @@ fn asked(query: &str) -> PlanningInput {
         time: Duration::from_secs(30),
         llm_calls: 6,
         today: jiff::civil::date(2025, 1, 15),
+        history: Vec::new(),
         feedback: None,
+        early: Sink::default(),
     }
 }
 
@@ -492,8 +494,10 @@ fn brought() -> ComposeInput {
         inputs: Vec::new(),
         unplaced: vec!["book a flight".to_owned()],
         catalogue: Arc::new(mesh()),
+        history: Vec::new(),
         time: Duration::from_secs(30),
         llm_calls: 1,
+        pieces: Sink::default(),
     }
 }
 
@@ -580,6 +584,7 @@ impl Planner for Reserve {
             },
             planner: self.name(),
             llm_calls: 0,
+            usage: Usage::default(),
             notes: Vec::new(),
         };
         Box::pin(async { Ok(planned) })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use amcp_plan::{Catalogue, PlanLimits};
 use amcp_planner::embedded::EmbeddedPlanner;
-use amcp_planner::{Planner, PlanningInput};
+use amcp_planner::{Planner, PlanningInput, Sink};
 use amcp_specialists::builtin::{Settings, all};
 use serde_json::Value;
 
@@ -104,7 +104,9 @@ fn input(query: &str, catalogue: &Arc<Catalogue>) -> PlanningInput {
         time: Duration::from_secs(10),
         llm_calls: 0,
         today: jiff::civil::date(2026, 11, 20),
+        history: Vec::new(),
         feedback: None,
+        early: Sink::default(),
     }
 }
 

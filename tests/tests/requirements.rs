@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_orchestrator::Settings;
-use amcp_planner::client::{LlmSettings, OllamaClient, Provider};
+use amcp_planner::client::{LlmSettings, OllamaClient, Provider, parse_ollama_url};
 use amcp_planner::llm::LlmPlanner;
 use amcp_protocol::{AnswerState, ErrorCode, TaskState, UserRequest};
 use amcp_specialists::supervisor::ChildSpec;
@@ -395,5 +395,59 @@ async fn concurrency_without_bleed() {
             answer.tasks[0].result.as_ref().unwrap()["text"],
             format!("In city-{n} it is sunny.")
         );
+    }
+}
+
+/// Both scenarios with a real model, where `AMCP_TEST_OLLAMA` names a server; `AMCP_TEST_MODEL` names the model.
+#[tokio::test]
+async fn both_scenarios_on_a_real_server() {
+    let Ok(url) = std::env::var("AMCP_TEST_OLLAMA") else {
+        println!("skipped: AMCP_TEST_OLLAMA names no server");
+        return;
+    };
+    let model = std::env::var("AMCP_TEST_MODEL").unwrap_or_else(|_| "llama3.1:8b".to_owned());
+    let llm = LlmSettings::new(Provider::Ollama, parse_ollama_url(&url).unwrap(), model);
+    // A small machine reads a prompt of 3,000 tokens in minutes.
+    let patience = Duration::from_secs(900);
+    let settings = Settings {
+        default_deadline: patience,
+        max_deadline: patience,
+        ..Settings::default()
+    };
+    let children = [vec![weather(), joke()], finance()].concat();
+    let planner = Arc::new(LlmPlanner::new(llm.client().unwrap()));
+    let mesh = Mesh::start(planner, settings, children).await;
+    for (query, capabilities) in [
+        (
+            "What's the weather in Paris and tell me a programming joke?",
+            &["weather.get", "joke.get"][..],
+        ),
+        (
+            "Produce an expense summary report for Q4 2024.",
+            &[
+                "finance.db.query",
+                "finance.analyze.expenses",
+                "document.report.generate",
+            ],
+        ),
+    ] {
+        let began = std::time::Instant::now();
+        let answer = mesh.ask(query).await;
+        println!(
+            "{query}\n{:?} after {:?}: {}",
+            answer.state,
+            began.elapsed(),
+            answer.answer
+        );
+        assert_eq!(answer.state, AnswerState::Completed, "{answer:#?}");
+        for capability in capabilities {
+            let done = |task: &&amcp_protocol::TaskReport| task.capability.as_str() == *capability;
+            let task = answer.tasks.iter().find(done);
+            assert_eq!(
+                task.map(|task| task.state),
+                Some(TaskState::Completed),
+                "{answer:#?}"
+            );
+        }
     }
 }

@@ -21,8 +21,8 @@ use crate::codes;
 use crate::problem::{Problem, retry_after};
 use crate::router::GatewayState;
 
-/// Four times the longest query: room for JSON's escapes.
-const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Four times the longest query with the longest history: room for JSON's escapes.
+const MAX_BODY_BYTES: usize = 128 * 1024;
 /// So much of a body that is too large is read all the same: a client that is still sending would not see the refusal.
 const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
 /// A body of [`MAX_BODY_BYTES`] takes this long at 52 kbit/s.
@@ -243,7 +243,7 @@ fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         Problem::bad_request(
             format!("the body is not a request: {error}"),
-            r#"send {"query":"…"}; "user", "roles" and "deadline_ms" may be added"#,
+            r#"send {"query":"…"}; "user", "roles", "deadline_ms" and "history" may be added"#,
         )
     })
 }

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use amcp_orchestrator::RequestView;
-use amcp_protocol::{ErrorCode, Failure, NodeName, RequestId};
+use amcp_protocol::{CloudEvent, ErrorCode, Failure, NodeName, RequestId};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -64,7 +64,8 @@ async fn cancel_there(state: &GatewayState, id: &str) -> Result<(), Problem> {
     cancelled.then_some(()).ok_or_else(|| unknown(id))
 }
 
-/// The progress from the start, or from after `Last-Event-ID`, up to and including the answer's event.
+/// The progress from the start, or from after `Last-Event-ID`, up to and including the answer's event; between the
+/// events the answer's text, while it is written.
 pub(crate) async fn events(
     State(state): State<GatewayState>,
     InPath(id): InPath,
@@ -92,16 +93,32 @@ pub(crate) async fn events(
         .orchestrator
         .progress(request, from)
         .ok_or_else(|| unknown(&id))?;
-    // Nothing is buffered here: the record keeps the events, and the feed is read as fast as the client reads.
-    let events = stream::unfold(feed, move |mut feed| async move {
-        let recorded = feed.next().await?;
-        let event = Event::default()
-            .id(recorded.sequence.to_string())
-            .event(recorded.progress.event_type());
+    let text = state
+        .orchestrator
+        .text(request)
+        .ok_or_else(|| unknown(&id))?;
+    // Nothing is buffered here: the record keeps events and text, and the feeds are read as fast as the client reads.
+    let events = stream::unfold((feed, text), move |(mut feed, mut text)| async move {
+        let (event, data) = tokio::select! {
+            // The text ends with the answer, whose event comes last.
+            biased;
+            Some((name, piece)) = text.next() => {
+                // Without an id: a reader that comes back is given the text from its beginning.
+                let event = Event::default().event(piece.event_type());
+                (event, CloudEvent::piece(request, &name, amcp_orchestrator::SOURCE, &piece))
+            }
+            recorded = feed.next() => {
+                let recorded = recorded?;
+                let event = Event::default()
+                    .id(recorded.sequence.to_string())
+                    .event(recorded.progress.event_type());
+                (event, recorded.to_event(request))
+            }
+        };
         let event = event
-            .json_data(recorded.to_event(request))
+            .json_data(data)
             .expect("an event has string keys only");
-        Some((Ok(event), feed))
+        Some((Ok(event), (feed, text)))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }

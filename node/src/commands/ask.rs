@@ -57,8 +57,7 @@ pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRe
         user: query.user.clone(),
         roles: query.roles.clone(),
         deadline_ms: named.then(|| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)),
-        traceparent: None,
-        lineage: amcp_protocol::Lineage::default(),
+        ..UserRequest::default()
     };
     request.check()?;
     Ok(request)
@@ -84,9 +83,18 @@ async fn here(
     let ticket = mesh.orchestrator.ask(request, None)?;
     let id = ticket.request_id();
     let watch = async {
-        if let (Some(mut live), Some(mut feed)) = (live, mesh.orchestrator.progress(id, 0)) {
-            while let Some(recorded) = feed.next().await {
-                live.show(&recorded.progress);
+        let feeds = mesh.orchestrator.progress(id, 0);
+        let feeds = feeds.zip(mesh.orchestrator.text(id));
+        if let (Some(mut live), Some((mut feed, mut text))) = (live, feeds) {
+            loop {
+                tokio::select! {
+                    biased;
+                    Some((_, piece)) = text.next() => live.write(&piece),
+                    recorded = feed.next() => match recorded {
+                        Some(recorded) => live.show(&recorded.progress),
+                        None => break,
+                    },
+                }
             }
             live.clear();
         }

@@ -9,9 +9,7 @@ pub mod parse;
 pub mod plan;
 
 pub use catalogue::Catalogue;
-pub use compile::{
-    Fill, NoFill, PlanError, PlanLimits, Rules, Unfinished, compile, compile_early,
-};
+pub use compile::{Fill, NoFill, PlanError, PlanLimits, Rules, Unfinished, compile, compile_early};
 pub use machine::{Action, Conclusion, Dropped, Event, Machine, Policy, Time, TimerKey};
 pub use parse::{ParseError, TaskReader, parse};
 pub use plan::{Plan, PlanTask, Reference};

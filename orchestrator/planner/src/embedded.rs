@@ -32,7 +32,7 @@ mod words;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amcp_plan::{Catalogue, Fill, Plan, PlanError, Rules, compile};
-use amcp_protocol::llm::PortFuture;
+use amcp_protocol::llm::{PortFuture, Usage};
 use amcp_protocol::{Capability, CapabilityName, Contract, ErrorCode, Failure, ProposedPlan};
 use jiff::civil::Date;
 use serde_json::{Map, Value};
@@ -178,6 +178,7 @@ impl Planner for EmbeddedPlanner {
                 plan,
                 planner: self.name(),
                 llm_calls: 0,
+                usage: Usage::default(),
                 notes: Vec::new(),
             })
         })
@@ -230,6 +231,7 @@ fn refused(error: &PlanError, proposal: ProposedPlan) -> PlanningError {
             .hint(hint),
         planner: NAME.to_owned(),
         llm_calls: 0,
+        usage: Usage::default(),
         proposal: Some(Box::new(proposal)),
     }
 }

@@ -9,12 +9,13 @@ pub mod embedded;
 pub mod llm;
 pub mod plain;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amcp_plan::{Catalogue, Plan, PlanLimits};
-use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{CapabilityName, Failure, ProposedPlan, TaskId, TaskReport};
+use amcp_plan::{Catalogue, Plan, PlanLimits, PlanTask};
+use amcp_protocol::llm::{PortFuture, Usage};
+use amcp_protocol::{AnswerPiece, CapabilityName, Failure, ProposedPlan, TaskId, TaskReport, Turn};
 use jiff::civil::Date;
 
 pub use domain::{Domain, DomainError};
@@ -36,8 +37,54 @@ pub struct PlanningInput {
     pub llm_calls: u32,
     /// The user's date, for "last quarter" and the like.
     pub today: Date,
+    /// The conversation before the query, oldest turn first.
+    pub history: Vec<Turn>,
     /// In a second round: what became of the first one. The new plan adds tasks and may only use `authorised`.
     pub feedback: Option<Feedback>,
+    /// Where tasks go that may start before the plan is complete.
+    pub early: Sink<PlanTask>,
+}
+
+/// Where a planner puts what comes before its work is done. It must not block, and bounds what it keeps.
+pub struct Sink<T>(Option<Arc<dyn Fn(T) + Send + Sync>>);
+
+impl<T> Sink<T> {
+    /// Hands everything on to a function.
+    pub fn new(take: impl Fn(T) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(take)))
+    }
+
+    /// Whether somebody takes what comes; a planner may spare itself the making otherwise.
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Hands on, or drops what nobody wants.
+    pub fn send(&self, item: T) {
+        if let Some(take) = &self.0 {
+            take(item);
+        }
+    }
+}
+
+/// Takes nothing.
+impl<T> Default for Sink<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Clone for Sink<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> fmt::Debug for Sink<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sink").field(&self.is_wanted()).finish()
+    }
 }
 
 /// What became of the first round.
@@ -58,6 +105,8 @@ pub struct Planned {
     pub planner: String,
     /// How many LLM calls it cost.
     pub llm_calls: u32,
+    /// What these calls cost together.
+    pub usage: Usage,
     /// What the reader of the answer should know, such as a fall-back.
     pub notes: Vec<String>,
 }
@@ -72,6 +121,8 @@ pub struct PlanningError {
     pub planner: String,
     /// How many LLM calls it cost.
     pub llm_calls: u32,
+    /// What these calls cost together.
+    pub usage: Usage,
     /// The last plan that was proposed and refused, for the user to see.
     pub proposal: Option<Box<ProposedPlan>>,
 }
@@ -87,12 +138,16 @@ pub struct ComposeInput {
     pub inputs: Vec<(TaskId, TaskId)>,
     /// Parts of the query that no capability covers.
     pub unplaced: Vec<String>,
+    /// The conversation before the query, oldest turn first.
+    pub history: Vec<Turn>,
     /// The contracts of the tasks' capabilities: they say what a result means.
     pub catalogue: Arc<Catalogue>,
     /// How long it may take.
     pub time: Duration,
     /// How many LLM calls it may cost.
     pub llm_calls: u32,
+    /// Where the text goes while it is written.
+    pub pieces: Sink<AnswerPiece>,
 }
 
 /// A composed answer.
@@ -102,6 +157,8 @@ pub struct Composed {
     pub text: String,
     /// How many LLM calls it cost.
     pub llm_calls: u32,
+    /// What these calls cost together.
+    pub usage: Usage,
     /// What the reader should know.
     pub notes: Vec<String>,
 }
@@ -115,6 +172,11 @@ pub trait Planner: Send + Sync + 'static {
 
     /// Whether it can make another plan after seeing what failed; one that cannot is not asked twice.
     fn replans(&self) -> bool {
+        false
+    }
+
+    /// Whether it hands on tasks and text before it is done.
+    fn streams(&self) -> bool {
         false
     }
 

@@ -3,6 +3,7 @@
 //! Does not trust the model: whatever it writes is compiled against the whole catalogue, and nothing is dispatched here.
 
 mod compose;
+mod early;
 mod fallback;
 mod format;
 mod prompt;
@@ -13,13 +14,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use amcp_plan::{Catalogue, Fill, NoFill, Plan, Rules, Unfinished, compile, parse};
-use amcp_protocol::llm::{ChatReply, ChatRequest, ChatTurn, PortFuture, SharedLlm};
+use amcp_protocol::llm::{
+    ChatReply, ChatRequest, ChatTurn, PortFuture, SharedLlm, TextSink, Usage,
+};
 use amcp_protocol::{ErrorCode, Failure, ProposedPlan, TaskState};
 use jiff::civil::Date;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{ComposeInput, Composed, Planned, Planner, PlanningError, PlanningInput};
+use early::Early;
 pub use fallback::WithFallback;
 pub use rank::{Rank, by_shared_words};
 
@@ -98,11 +102,13 @@ impl LlmPlanner {
                 plan,
                 planner: self.llm.name(),
                 llm_calls: round.calls,
+                usage: round.usage,
             }),
             Err(failure) => Err(PlanningError {
                 failure,
                 planner: self.llm.name(),
                 llm_calls: round.calls,
+                usage: round.usage,
                 proposal: round.proposal.map(Box::new),
             }),
         }
@@ -112,23 +118,31 @@ impl LlmPlanner {
         if input.llm_calls == 0 {
             return Err(no_calls_left());
         }
-        let reply = timeout(input.time, self.llm.chat(compose::request(&input)))
-            .await
-            .map_err(|_| {
-                Failure::new(
-                    ErrorCode::LlmTimeout,
-                    format!(
-                        "{} wrote no answer within {:?}",
-                        self.llm.name(),
-                        input.time
-                    ),
-                )
-            })??;
-        Ok(Composed {
-            text: compose::answer(&reply)?,
-            llm_calls: 1,
-            notes: Vec::new(),
-        })
+        let mut pieces = compose::Pieces::new(&input.pieces);
+        let asked = self.llm.stream(compose::request(&input), &mut pieces);
+        let written = match timeout(input.time, asked).await {
+            Ok(reply) => reply.and_then(|reply| Ok((compose::answer(&reply)?, reply.usage))),
+            Err(_) => Err(Failure::new(
+                ErrorCode::LlmTimeout,
+                format!(
+                    "{} wrote no answer within {:?}",
+                    self.llm.name(),
+                    input.time
+                ),
+            )),
+        };
+        match written {
+            Ok((text, usage)) => Ok(Composed {
+                text,
+                llm_calls: 1,
+                usage,
+                notes: Vec::new(),
+            }),
+            Err(failure) => {
+                pieces.reset();
+                Err(failure)
+            }
+        }
     }
 }
 
@@ -138,6 +152,10 @@ impl Planner for LlmPlanner {
     }
 
     fn replans(&self) -> bool {
+        true
+    }
+
+    fn streams(&self) -> bool {
         true
     }
 
@@ -193,7 +211,9 @@ struct Round<'a> {
     usable: Arc<Catalogue>,
     /// What the first round left undone.
     unfinished: Vec<Unfinished>,
+    early: Early<'a>,
     calls: u32,
+    usage: Usage,
     proposal: Option<ProposedPlan>,
 }
 
@@ -215,9 +235,11 @@ impl<'a> Round<'a> {
             planner,
             input,
             visible: rank::best(&input.query, permitted, MAX_SHOWN, &planner.rank),
+            early: Early::new(input, Arc::clone(&usable)),
             usable,
             unfinished: unfinished(input),
             calls: 0,
+            usage: Usage::default(),
             proposal: None,
         }
     }
@@ -235,17 +257,17 @@ impl<'a> Round<'a> {
         let shown = format::plan_schema_for_prompt(&self.visible, most, again);
         let mut chat = ChatRequest {
             system: prompt::system(&self.visible, &shown, self.input.today),
-            turns: vec![said_by_user(prompt::user(
-                &self.input.query,
-                self.input.feedback.as_ref(),
-            ))],
+            turns: vec![said_by_user(prompt::user(self.input))],
             format: Some(format::plan_schema(&self.visible, most, again)),
             max_tokens: PLAN_TOKENS,
         };
         let mut last = None;
         while self.calls < MAX_CALLS.min(self.input.llm_calls) {
             self.calls += 1;
-            let reply = self.planner.llm.chat(chat.clone()).await?;
+            self.early.begin();
+            let llm = &self.planner.llm;
+            let reply = llm.stream(chat.clone(), &mut self.early).await?;
+            self.usage += reply.usage;
             let refusal = match self.judge(&reply) {
                 Ok(plan) => return Ok(plan),
                 Err(refusal) => refusal,

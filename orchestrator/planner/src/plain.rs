@@ -4,6 +4,7 @@
 
 mod value;
 
+use amcp_protocol::llm::Usage;
 use amcp_protocol::{TaskReport, TaskState};
 use serde_json::Value;
 
@@ -41,6 +42,7 @@ pub fn compose_plainly(input: &ComposeInput) -> Composed {
     Composed {
         text: cut(&parts.join("\n"), MAX_ANSWER),
         llm_calls: 0,
+        usage: Usage::default(),
         notes: Vec::new(),
     }
 }
@@ -216,6 +218,8 @@ mod tests {
             catalogue: Arc::new(Catalogue::default()),
             time: Duration::ZERO,
             llm_calls: 0,
+            history: Vec::new(),
+            pieces: crate::Sink::default(),
         })
         .text
     }

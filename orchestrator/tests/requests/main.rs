@@ -13,7 +13,7 @@ use std::time::Duration;
 use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::{NoFill, Rules, compile};
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
-use amcp_protocol::llm::PortFuture;
+use amcp_protocol::llm::{PortFuture, Usage};
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
     AgentCard, AgentId, AnswerState, Capability, ErrorCode, Failure, Grant, Lineage, Progress,
@@ -49,6 +49,7 @@ impl Planner for Told {
                 failure,
                 planner: "told".into(),
                 llm_calls: 1,
+                usage: Usage::default(),
                 proposal: None,
             };
             match input.query.as_str() {
@@ -80,6 +81,7 @@ impl Planner for Told {
                         plan,
                         planner: "told".into(),
                         llm_calls: 1,
+                        usage: Usage::default(),
                         notes: vec![],
                     })
                 }

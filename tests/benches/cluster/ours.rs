@@ -13,7 +13,7 @@ use amcp_cluster::{AllowList, Cluster, ClusterSettings, Desk, Role, Seed};
 use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::{NoFill, Plan, Rules, compile};
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
-use amcp_protocol::llm::PortFuture;
+use amcp_protocol::llm::{PortFuture, Usage};
 use amcp_protocol::{
     AgentCard, AnswerState, Capability, Contract, Failure, NodeName, RequestId, UserRequest,
 };
@@ -219,6 +219,7 @@ impl Planner for Precompiled {
                 plan: plan.expect("only known queries are asked"),
                 planner: "precompiled".to_owned(),
                 llm_calls: 0,
+                usage: Usage::default(),
                 notes: Vec::new(),
             })
         })

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::Plan;
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
-use amcp_protocol::llm::PortFuture;
+use amcp_protocol::llm::{PortFuture, Usage};
 use amcp_protocol::{AgentCard, AnswerState, Capability, ErrorCode, Failure, UserRequest};
 use amcp_registry::{EventBus, RegistryHandle};
 use amcp_specialists::{
@@ -108,6 +108,7 @@ impl Planner for Precompiled {
                 plan: plan.expect("only known queries are asked"),
                 planner: "precompiled".to_owned(),
                 llm_calls: 0,
+                usage: Usage::default(),
                 notes: Vec::new(),
             })
         })

@@ -9,7 +9,7 @@ use amcp_gateway::{GatewayState, Limits, Peers, router, serve};
 use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::{Plan, PlanTask};
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
-use amcp_protocol::llm::PortFuture;
+use amcp_protocol::llm::{PortFuture, Usage};
 use amcp_protocol::{ErrorCode, TaskId};
 use amcp_registry::{EventBus, RegistryHandle};
 use amcp_specialists::{
@@ -40,6 +40,7 @@ impl Planner for StubPlanner {
                 failure: Failure::new(ErrorCode::NothingPlanned, "no capability covers it"),
                 planner: self.name(),
                 llm_calls: 0,
+                usage: Usage::default(),
                 proposal: None,
             })?;
             let task = PlanTask {
@@ -59,6 +60,7 @@ impl Planner for StubPlanner {
                 },
                 planner: self.name(),
                 llm_calls: 0,
+                usage: Usage::default(),
                 notes: Vec::new(),
             })
         })

@@ -61,6 +61,7 @@ mod tests {
             roles: &[],
             limits: &PlanLimits::default(),
             fill: &NoFill,
+            unfinished: &[],
         };
         compile_early(&proposal(tasks).tasks[0], &rules)
     }

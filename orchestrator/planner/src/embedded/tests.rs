@@ -12,6 +12,7 @@ use cases::{Case, KNOWN_WEAK, MESH, OFFICE};
 use proptest::prelude::*;
 
 use super::*;
+use crate::Sink;
 
 /// 14 February 2025: a Friday, so that "next Monday" and "last quarter" cross a boundary.
 fn today() -> Date {
@@ -27,7 +28,9 @@ fn input(catalogue: &Arc<Catalogue>, query: &str) -> PlanningInput {
         time: std::time::Duration::from_secs(1),
         llm_calls: 0,
         today: today(),
+        history: Vec::new(),
         feedback: None,
+        early: Sink::default(),
     }
 }
 

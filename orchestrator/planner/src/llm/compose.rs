@@ -2,12 +2,12 @@
 //!
 //! Does not trust what comes back: a text that is empty, cut or JSON is refused, and the caller composes plainly.
 
-use amcp_protocol::llm::{ChatReply, ChatRequest, ChatTurn};
-use amcp_protocol::{ErrorCode, Failure};
+use amcp_protocol::llm::{ChatReply, ChatRequest, ChatTurn, TextSink};
+use amcp_protocol::{AnswerPiece, ErrorCode, Failure};
 use serde_json::{Value, json};
 
-use super::quote::{marked, on_one_line, shortened};
-use crate::ComposeInput;
+use super::quote::{conversation, marked, on_one_line, shortened};
+use crate::{ComposeInput, Sink};
 
 /// About a page.
 const ANSWER_TOKENS: u32 = 1_024;
@@ -55,7 +55,8 @@ pub(super) fn request(input: &ComposeInput) -> ChatRequest {
         "not_covered": input.unplaced,
     });
     let text = format!(
-        "What the user wanted:\n{}\n\nWhat the agents brought:\n{}\n\nWrite the answer.",
+        "{}What the user wanted:\n{}\n\nWhat the agents brought:\n{}\n\nWrite the answer.",
+        conversation(&input.history),
         marked("REQUEST", &input.query),
         marked("RESULTS", &data.to_string())
     );
@@ -67,6 +68,33 @@ pub(super) fn request(input: &ComposeInput) -> ChatRequest {
         }],
         format: None,
         max_tokens: ANSWER_TOKENS,
+    }
+}
+
+/// Hands the text on while it is written; trusts it no more than [`answer`] does.
+pub(super) struct Pieces<'a> {
+    sink: &'a Sink<AnswerPiece>,
+    any: bool,
+}
+
+impl<'a> Pieces<'a> {
+    pub(super) const fn new(sink: &'a Sink<AnswerPiece>) -> Self {
+        Self { sink, any: false }
+    }
+}
+
+impl TextSink for Pieces<'_> {
+    fn piece(&mut self, text: &str) {
+        self.any = true;
+        self.sink.send(AnswerPiece::Text {
+            text: text.to_owned(),
+        });
+    }
+
+    fn reset(&mut self) {
+        if std::mem::take(&mut self.any) {
+            self.sink.send(AnswerPiece::TextReset);
+        }
     }
 }
 

@@ -50,6 +50,7 @@ impl WithFallback {
         match self.fallback.plan(left).await {
             Ok(mut planned) => {
                 planned.llm_calls += error.llm_calls;
+                planned.usage += error.usage;
                 planned.notes.insert(
                     0,
                     format!(
@@ -61,6 +62,8 @@ impl WithFallback {
             }
             Err(second) => {
                 let mut failure = error.failure.clone();
+                let mut usage = error.usage;
+                usage += second.usage;
                 failure.message = format!(
                     "{}; the {} planner made no plan either: {}",
                     failure.message, second.planner, second.failure
@@ -68,6 +71,7 @@ impl WithFallback {
                 Err(PlanningError {
                     failure,
                     llm_calls: error.llm_calls + second.llm_calls,
+                    usage,
                     ..error
                 })
             }
@@ -97,6 +101,10 @@ impl Planner for WithFallback {
         self.primary.replans()
     }
 
+    fn streams(&self) -> bool {
+        self.primary.streams()
+    }
+
     fn composes(&self) -> bool {
         self.primary.composes()
     }
@@ -116,10 +124,11 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use amcp_plan::{Catalogue, Plan, PlanLimits};
+    use amcp_protocol::llm::Usage;
     use jiff::civil::date;
 
     use super::*;
-    use crate::Feedback;
+    use crate::{Feedback, Sink};
 
     struct NoLlm;
 
@@ -137,6 +146,7 @@ mod tests {
                 failure: Failure::new(ErrorCode::LlmUnavailable, "it is down"),
                 planner: self.name(),
                 llm_calls: 1,
+                usage: Usage::default(),
                 proposal: None,
             };
             Box::pin(async { Err(error) })
@@ -157,6 +167,7 @@ mod tests {
                 plan: Plan::default(),
                 planner: self.name(),
                 llm_calls: 0,
+                usage: Usage::default(),
                 notes: Vec::new(),
             };
             Box::pin(async { Ok(planned) })
@@ -178,7 +189,9 @@ mod tests {
             time: Duration::from_secs(10),
             llm_calls: 3,
             today: date(2025, 2, 14),
+            history: Vec::new(),
             feedback: None,
+            early: Sink::default(),
         };
         let second = PlanningInput {
             feedback: Some(Feedback {

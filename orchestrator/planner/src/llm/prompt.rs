@@ -9,8 +9,8 @@ use amcp_protocol::{Capability, Effect, Example};
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
-use super::quote::{marked, on_one_line, shortened};
-use crate::Feedback;
+use super::quote::{conversation, marked, on_one_line, shortened};
+use crate::PlanningInput;
 
 /// A result in a second round's prompt: enough to see what is there.
 const RESULT_BYTES: usize = 600;
@@ -52,9 +52,9 @@ pub(super) fn system(visible: &Catalogue, schema: &Value, today: Date) -> String
 }
 
 /// The user's turn.
-pub(super) fn user(query: &str, feedback: Option<&Feedback>) -> String {
-    let mut text = String::new();
-    if let Some(feedback) = feedback {
+pub(super) fn user(input: &PlanningInput) -> String {
+    let mut text = conversation(&input.history);
+    if let Some(feedback) = &input.feedback {
         let tasks: Vec<Value> = feedback
             .tasks
             .iter()
@@ -77,7 +77,11 @@ pub(super) fn user(query: &str, feedback: Option<&Feedback>) -> String {
             marked("OUTCOME", &json!(tasks).to_string())
         );
     }
-    let _ = write!(text, "What the user wants:\n{}", marked("REQUEST", query));
+    let _ = write!(
+        text,
+        "What the user wants:\n{}",
+        marked("REQUEST", &input.query)
+    );
     text
 }
 

@@ -1,0 +1,64 @@
+//! Hands tasks on while the model still writes its plan: those that only read and wait for nothing.
+//!
+//! Does not judge the plan. A task that the complete plan changes or does not have was read for nothing.
+
+use std::sync::Arc;
+
+use amcp_plan::{Catalogue, NoFill, Rules, TaskReader, compile_early};
+use amcp_protocol::TaskId;
+use amcp_protocol::llm::TextSink;
+
+use crate::PlanningInput;
+
+/// The tasks of one round that went early, repairs included.
+pub(super) struct Early<'a> {
+    input: &'a PlanningInput,
+    usable: Arc<Catalogue>,
+    reader: TaskReader,
+    /// At most as many as a plan has. An id goes once: what a repair makes of it waits for the complete plan.
+    gone: Vec<TaskId>,
+}
+
+impl<'a> Early<'a> {
+    pub(super) fn new(input: &'a PlanningInput, usable: Arc<Catalogue>) -> Self {
+        Self {
+            input,
+            usable,
+            reader: TaskReader::default(),
+            gone: Vec::new(),
+        }
+    }
+
+    /// The model begins to write.
+    pub(super) fn begin(&mut self) {
+        self.reader = TaskReader::default();
+    }
+}
+
+impl TextSink for Early<'_> {
+    fn piece(&mut self, text: &str) {
+        if !self.input.early.is_wanted() {
+            return;
+        }
+        let rules = Rules {
+            catalogue: &self.usable,
+            roles: &self.input.roles,
+            limits: &self.input.limits,
+            fill: &NoFill,
+            unfinished: &[],
+        };
+        for proposed in self.reader.push(text) {
+            let Some(task) = compile_early(&proposed, &rules) else {
+                continue;
+            };
+            if self.gone.len() < rules.limits.tasks && !self.gone.contains(&task.id) {
+                self.gone.push(task.id.clone());
+                self.input.early.send(task);
+            }
+        }
+    }
+
+    fn reset(&mut self) {
+        self.begin();
+    }
+}
