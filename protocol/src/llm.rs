@@ -49,26 +49,19 @@ pub struct ChatReply {
     pub usage: Usage,
 }
 
-/// Tokens of one call, or of several together. A server that does not count adds nothing.
+/// Tokens of one call, or of several together; 0 where the server does not count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompt_tokens: Option<u64>,
+    pub prompt_tokens: u32,
     /// Tokens written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reply_tokens: Option<u64>,
+    pub reply_tokens: u32,
 }
 
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
-        let add = |sum: &mut Option<u64>, more: Option<u64>| {
-            if let Some(more) = more {
-                *sum = Some(sum.unwrap_or(0).saturating_add(more));
-            }
-        };
-        add(&mut self.prompt_tokens, other.prompt_tokens);
-        add(&mut self.reply_tokens, other.reply_tokens);
+        self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
+        self.reply_tokens = self.reply_tokens.saturating_add(other.reply_tokens);
     }
 }
 

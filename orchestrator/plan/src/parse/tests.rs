@@ -236,7 +236,7 @@ prop_compose! {
         ], 0..4),
         depends_on in prop::collection::vec("[a-z]{1,3}", 0..2),
     ) -> ProposedTask {
-        ProposedTask { id, capability, params: params.into_iter().collect(), depends_on, optional: false }
+        ProposedTask { id, capability, params: params.into_iter().collect(), depends_on, optional: false, replaces: Vec::new() }
     }
 }
 

@@ -135,9 +135,9 @@ struct Line {
     #[serde(default)]
     done_reason: Option<String>,
     #[serde(default)]
-    prompt_eval_count: Option<u64>,
+    prompt_eval_count: u32,
     #[serde(default)]
-    eval_count: Option<u64>,
+    eval_count: u32,
 }
 
 #[derive(Debug, Deserialize)]

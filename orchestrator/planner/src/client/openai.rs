@@ -160,16 +160,16 @@ struct Message {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 struct Counted {
     #[serde(default)]
-    prompt_tokens: Option<u64>,
+    prompt_tokens: Option<u32>,
     #[serde(default)]
-    completion_tokens: Option<u64>,
+    completion_tokens: Option<u32>,
 }
 
 impl From<Counted> for Usage {
     fn from(counted: Counted) -> Self {
         Self {
-            prompt_tokens: counted.prompt_tokens,
-            reply_tokens: counted.completion_tokens,
+            prompt_tokens: counted.prompt_tokens.unwrap_or_default(),
+            reply_tokens: counted.completion_tokens.unwrap_or_default(),
         }
     }
 }

@@ -58,9 +58,7 @@ impl<'a> Arriving<'a> {
             truncated: match reason {
                 Some("length") => true,
                 Some("stop") => false,
-                _ => usage
-                    .reply_tokens
-                    .is_some_and(|tokens| tokens >= u64::from(max_tokens)),
+                _ => usage.reply_tokens >= max_tokens,
             },
             usage,
         }
