@@ -43,8 +43,6 @@ pub mod builtin;
 mod call;
 pub mod quarantine;
 pub mod shell;
-mod shell_job;
-mod shell_msg;
 pub mod specialist;
 pub mod supervisor;
 

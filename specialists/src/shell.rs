@@ -3,6 +3,9 @@
 //! Does not do the work (each job has a tokio task of its own, so that the shell always hears) and does not restart: after a
 //! panic it lets what runs end for a moment and fails, for its supervisor to see.
 
+mod job;
+mod msg;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -13,14 +16,16 @@ use amcp_protocol::task::WIRE_VERSION;
 use amcp_protocol::{AgentCard, CapabilityName, Contract, ErrorCode, Failure, TaskRequest};
 use amcp_registry::{AgentLoad, AgentMsg, AgentState, AnswerPort, RegistryHandle, TaskKey, group};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+pub(crate) use job::panic_text;
+use job::{Attempt, Job, JobEnd, Workshop, cancelled};
+pub use msg::ShellMsg;
 
 use crate::call::Caller;
 use crate::quarantine::SharedQuarantine;
-use crate::shell_job::{Attempt, Desk, Job, Place, cancelled};
-pub use crate::shell_msg::ShellMsg;
 use crate::specialist::{Specialist, Task};
 
 /// How long a drained agent stays: a remotely callable actor that stops right after an answer takes the answer with it.
@@ -88,22 +93,14 @@ struct Lane {
     queue: VecDeque<Job>,
 }
 
-struct Running {
+struct RunningJob {
     capability: CapabilityName,
     cancelled: CancellationToken,
-    _task: AbortOnDrop,
+    _task: AbortOnDropHandle<()>,
 }
 
-/// A task that ends with its owner.
-pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-enum Phase {
+/// What becomes of a task that comes.
+enum Intake {
     Open,
     Draining,
     /// The specialist panicked, with this text.
@@ -112,13 +109,13 @@ enum Phase {
 
 /// The tasks in an agent's hands. Dropping it ends them unanswered.
 pub struct ShellState {
-    desk: Arc<Desk>,
+    workshop: Arc<Workshop>,
     card: AgentCard,
     registry: RegistryHandle,
     limits: ShellLimits,
     lanes: HashMap<CapabilityName, Lane>,
-    running: HashMap<TaskKey, Running>,
-    phase: Phase,
+    running: HashMap<TaskKey, RunningJob>,
+    intake: Intake,
 }
 
 impl fmt::Debug for ShellState {
@@ -129,8 +126,8 @@ impl fmt::Debug for ShellState {
 
 impl Drop for ShellState {
     fn drop(&mut self) {
-        self.desk.load.queued.store(0, Relaxed);
-        self.desk.load.running.store(0, Relaxed);
+        self.workshop.load.queued.store(0, Relaxed);
+        self.workshop.load.running.store(0, Relaxed);
     }
 }
 
@@ -154,7 +151,7 @@ impl Actor for SpecialistActor {
             lanes: lanes
                 .map(|contract| (contract.capability.name.clone(), lane(contract)))
                 .collect(),
-            desk: Arc::new(Desk {
+            workshop: Arc::new(Workshop {
                 agent: args.card.id.clone(),
                 specialist: args.specialist,
                 incarnation: args.incarnation,
@@ -170,7 +167,7 @@ impl Actor for SpecialistActor {
             registry: args.registry,
             limits: args.limits,
             running: HashMap::new(),
-            phase: Phase::Open,
+            intake: Intake::Open,
         })
     }
 
@@ -201,7 +198,7 @@ impl ShellState {
         };
         let deadline = Instant::now() + Duration::from_millis(request.deadline_ms);
         match self.admit(&request, &attempt.key) {
-            Err(failure) => self.desk.refuse(attempt, failure),
+            Err(failure) => self.workshop.refuse(attempt, failure),
             Ok(()) => self.place(
                 myself,
                 Job {
@@ -231,12 +228,12 @@ impl ShellState {
             );
             return refused(ErrorCode::UnsupportedWire, message);
         }
-        match &self.phase {
-            Phase::Open => (),
-            Phase::Draining => {
+        match &self.intake {
+            Intake::Open => (),
+            Intake::Draining => {
                 return refused(ErrorCode::AgentUnavailable, format!("{agent} is stopping"));
             }
-            Phase::Failing(_) => {
+            Intake::Failing(_) => {
                 let message = format!("{agent} panicked and is restarted");
                 return refused(ErrorCode::AgentUnavailable, message);
             }
@@ -273,16 +270,16 @@ impl ShellState {
             return;
         };
         if lane.running < lane.contract.capability.concurrency {
-            start(&self.desk, lane, &mut self.running, myself, job);
+            start(&self.workshop, lane, &mut self.running, myself, job);
             return;
         }
         if lane.queue.len() >= self.limits.queue {
             // Dead work must not keep living work out.
-            drop_expired(&self.desk, lane);
+            drop_expired(&self.workshop, lane);
         }
         if lane.queue.len() < self.limits.queue {
             lane.queue.push_back(job);
-            self.desk.load.queued.fetch_add(1, Relaxed);
+            self.workshop.load.queued.fetch_add(1, Relaxed);
             return;
         }
         let message = format!(
@@ -292,7 +289,7 @@ impl ShellState {
             self.card.id
         );
         let failure = Failure::new(ErrorCode::AgentBusy, message).retry_after_ms(RETRY_BUSY_MS);
-        self.desk.refuse(job.attempt, failure);
+        self.workshop.refuse(job.attempt, failure);
     }
 
     fn cancel(&mut self, key: &TaskKey) {
@@ -303,16 +300,16 @@ impl ShellState {
         for lane in self.lanes.values_mut() {
             let place = lane.queue.iter().position(|job| job.attempt.key == *key);
             if let Some(job) = place.and_then(|place| lane.queue.remove(place)) {
-                self.desk.load.queued.fetch_sub(1, Relaxed);
-                self.desk.refuse(job.attempt, cancelled());
+                self.workshop.load.queued.fetch_sub(1, Relaxed);
+                self.workshop.refuse(job.attempt, cancelled());
                 return;
             }
         }
     }
 
     fn drain(&mut self, myself: &ActorRef<ShellMsg>) {
-        if matches!(self.phase, Phase::Open) {
-            self.phase = Phase::Draining;
+        if matches!(self.intake, Intake::Open) {
+            self.intake = Intake::Draining;
             self.step_back(myself, AgentState::Draining);
             if self.running.is_empty() {
                 myself.exit_after(LINGER);
@@ -333,7 +330,7 @@ impl ShellState {
         panic: Option<String>,
     ) -> Result<(), ActorProcessingErr> {
         let ended = self.running.remove(key);
-        self.desk.load.running.fetch_sub(1, Relaxed);
+        self.workshop.load.running.fetch_sub(1, Relaxed);
         if let Some(lane) = ended.and_then(|ended| self.lanes.get_mut(&ended.capability)) {
             lane.running -= 1;
         }
@@ -342,10 +339,10 @@ impl ShellState {
         }
         self.start_queued(myself);
         if self.running.is_empty() {
-            match &self.phase {
-                Phase::Open => (),
-                Phase::Draining => drop(myself.exit_after(LINGER)),
-                Phase::Failing(text) => return Err(text.clone().into()),
+            match &self.intake {
+                Intake::Open => (),
+                Intake::Draining => drop(myself.exit_after(LINGER)),
+                Intake::Failing(text) => return Err(text.clone().into()),
             }
         }
         Ok(())
@@ -353,11 +350,11 @@ impl ShellState {
 
     /// The specialist's value may be broken: nothing new is started with it, and what runs has a moment to end.
     fn fail(&mut self, myself: &ActorRef<ShellMsg>, text: String) {
-        if matches!(self.phase, Phase::Failing(_)) {
+        if matches!(self.intake, Intake::Failing(_)) {
             return;
         }
         tracing::warn!(agent = %self.card.id, panic = %text, "a specialist panicked");
-        self.phase = Phase::Failing(text);
+        self.intake = Intake::Failing(text);
         self.step_back(myself, AgentState::Restarting);
         for job in self
             .lanes
@@ -366,17 +363,17 @@ impl ShellState {
         {
             let message = format!("{} panicked and is restarted", self.card.id);
             let failure = Failure::new(ErrorCode::AgentUnavailable, message);
-            self.desk.refuse(job.attempt, failure);
+            self.workshop.refuse(job.attempt, failure);
         }
-        self.desk.load.queued.store(0, Relaxed);
+        self.workshop.load.queued.store(0, Relaxed);
         myself.send_after(LAST_JOBS, || ShellMsg::FailNow);
     }
 
     /// What still runs ends unanswered with the shell; whoever asked learns that nobody will answer.
     fn fail_now(&self) -> Result<(), ActorProcessingErr> {
-        match &self.phase {
-            Phase::Failing(text) => Err(text.clone().into()),
-            Phase::Open | Phase::Draining => Ok(()),
+        match &self.intake {
+            Intake::Failing(text) => Err(text.clone().into()),
+            Intake::Open | Intake::Draining => Ok(()),
         }
     }
 
@@ -385,12 +382,12 @@ impl ShellState {
             while lane.running < lane.contract.capability.concurrency
                 && let Some(job) = lane.queue.pop_front()
             {
-                self.desk.load.queued.fetch_sub(1, Relaxed);
+                self.workshop.load.queued.fetch_sub(1, Relaxed);
                 if job.deadline <= Instant::now() {
                     let failure = expired(&job.task.capability);
-                    self.desk.refuse(job.attempt, failure);
+                    self.workshop.refuse(job.attempt, failure);
                 } else {
-                    start(&self.desk, lane, &mut self.running, myself, job);
+                    start(&self.workshop, lane, &mut self.running, myself, job);
                 }
             }
         }
@@ -398,28 +395,28 @@ impl ShellState {
 }
 
 fn start(
-    desk: &Arc<Desk>,
+    workshop: &Arc<Workshop>,
     lane: &mut Lane,
-    running: &mut HashMap<TaskKey, Running>,
+    running: &mut HashMap<TaskKey, RunningJob>,
     myself: &ActorRef<ShellMsg>,
     job: Job,
 ) {
     lane.running += 1;
-    desk.load.running.fetch_add(1, Relaxed);
+    workshop.load.running.fetch_add(1, Relaxed);
     let key = job.attempt.key.clone();
-    let place = Place::new(myself.clone(), key.clone());
+    let end = JobEnd::new(myself.clone(), key.clone());
     let cancelled = CancellationToken::new();
     let capability = job.task.capability.clone();
-    let work = Arc::clone(desk).run(job, Arc::clone(&lane.contract), cancelled.clone(), place);
-    let task = Running {
+    let work = Arc::clone(workshop).run(job, Arc::clone(&lane.contract), cancelled.clone(), end);
+    let task = RunningJob {
         capability,
         cancelled,
-        _task: AbortOnDrop(tokio::spawn(work)),
+        _task: AbortOnDropHandle::new(tokio::spawn(work)),
     };
     running.insert(key, task);
 }
 
-fn drop_expired(desk: &Desk, lane: &mut Lane) {
+fn drop_expired(workshop: &Workshop, lane: &mut Lane) {
     let now = Instant::now();
     let (dead, alive) = std::mem::take(&mut lane.queue)
         .into_iter()
@@ -427,8 +424,8 @@ fn drop_expired(desk: &Desk, lane: &mut Lane) {
     lane.queue = alive;
     let dead: VecDeque<Job> = dead;
     for job in dead {
-        desk.load.queued.fetch_sub(1, Relaxed);
-        desk.refuse(job.attempt, expired(&job.task.capability));
+        workshop.load.queued.fetch_sub(1, Relaxed);
+        workshop.refuse(job.attempt, expired(&job.task.capability));
     }
 }
 

@@ -18,8 +18,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::children::{ChildMsg, ChildNews, Children, NotStarted, send_later};
 use super::{ChildSpec, Leftover, SupervisorConfig};
 use crate::quarantine::SharedQuarantine;
+use crate::shell::panic_text;
 use crate::shell::{ShellArgs, ShellMsg, SpecialistActor};
-use crate::shell_job::panic_text;
 
 /// What the supervisor understands.
 #[derive(Debug)]

@@ -20,13 +20,13 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::msg::ShellMsg;
 use crate::call::{Caller, Calls};
 use crate::quarantine::{SharedQuarantine, Suspect};
-use crate::shell::ShellMsg;
 use crate::specialist::{Context, Specialist, Task};
 
 /// How an agent's tasks are worked on: what all its jobs share.
-pub(crate) struct Desk {
+pub(crate) struct Workshop {
     pub(crate) agent: AgentId,
     pub(crate) specialist: Arc<dyn Specialist>,
     pub(crate) incarnation: u64,
@@ -55,13 +55,13 @@ pub(crate) struct Job {
 }
 
 /// Tells the shell that the job's place is free, whatever became of the job.
-pub(crate) struct Place {
+pub(crate) struct JobEnd {
     pub(crate) shell: ActorRef<ShellMsg>,
     pub(crate) key: TaskKey,
     pub(crate) panic: Option<String>,
 }
 
-impl Place {
+impl JobEnd {
     pub(crate) fn new(shell: ActorRef<ShellMsg>, key: TaskKey) -> Self {
         // Taken back at the regular end: a job that unwinds past it panicked outside of its handler, in a destructor say.
         let panic = Some("its work could not be dropped".to_owned());
@@ -69,7 +69,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for JobEnd {
     fn drop(&mut self) {
         let (key, panic) = (self.key.clone(), self.panic.take());
         // A shell that is gone needs no place.
@@ -77,7 +77,7 @@ impl Drop for Place {
     }
 }
 
-impl Desk {
+impl Workshop {
     /// Refuses an attempt that did not begin.
     pub(crate) fn refuse(&self, attempt: Attempt, failure: Failure) {
         self.answer(attempt, TaskOutcome::Refused(failure), Vec::new());
@@ -112,7 +112,7 @@ impl Desk {
         job: Job,
         contract: Arc<Contract>,
         cancelled: CancellationToken,
-        mut place: Place,
+        mut end: JobEnd,
     ) {
         let Job { attempt, task, .. } = job;
         let suspect = Suspect::new(&task.capability, &task.params);
@@ -141,7 +141,7 @@ impl Desk {
             },
         };
         self.answer(attempt, outcome, context.calls.take());
-        place.panic = panic;
+        end.panic = panic;
     }
 
     fn check_params(
