@@ -85,14 +85,14 @@ pub(crate) struct Mesh {
     supervisors: Option<Arc<Supervisors>>,
     root: ActorRef<RootMsg>,
     fate: watch::Receiver<Option<String>>,
-    place: Option<Place>,
+    place: Option<ClusterPlace>,
     http: Option<Listener>,
     /// Waits until requests may be taken.
     opening: Option<AbortOnDropHandle<()>>,
 }
 
 /// A node's place among others.
-pub(crate) struct Place {
+pub(crate) struct ClusterPlace {
     pub(crate) name: NodeName,
     pub(crate) cluster: Cluster,
     /// Whether its links are encrypted and both ends prove who they are.
@@ -154,7 +154,7 @@ impl Mesh {
         orchestrator.hold();
         let http = address.and_then(|http| links::reached_at(config, http));
         let joins = joins.map(|joins| ClusterSettings { http, ..joins });
-        let place = Place::take(joins, &registry, &orchestrator).await?;
+        let place = ClusterPlace::take(joins, &registry, &orchestrator).await?;
         let mut specs = vec![parts::registry_part(registry.clone())];
         let supervisors = has(Role::Specialists).then(|| Arc::new(Supervisors::new(None)));
         if let Some(current) = supervisors.clone() {
@@ -175,7 +175,7 @@ impl Mesh {
             registry: registry.clone(),
             reports: config.data.join(REPORTS),
             readiness: readiness(orchestrator.clone(), needed),
-            peers: place.as_ref().map(Place::peers),
+            peers: place.as_ref().map(ClusterPlace::peers),
         };
         let http = listener.zip(address).map(|listener| {
             let (part, http) = http_part(config, listener, state);
@@ -227,7 +227,7 @@ impl Mesh {
     }
 
     /// Its place among other nodes; none when it is alone.
-    pub(crate) const fn place(&self) -> Option<&Place> {
+    pub(crate) const fn place(&self) -> Option<&ClusterPlace> {
         self.place.as_ref()
     }
 
@@ -287,7 +287,7 @@ impl Mesh {
     }
 }
 
-impl Place {
+impl ClusterPlace {
     /// Listens for other nodes; they are met when the part is started. A node that is alone has no place.
     async fn take(
         settings: Option<ClusterSettings>,

@@ -5,11 +5,12 @@
 
 mod job;
 mod msg;
+mod outcomes;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amcp_protocol::task::WIRE_VERSION;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use job::panic_text;
-use job::{Attempt, Job, JobEnd, Workshop, cancelled};
+use job::{Attempt, Company, Job, JobEnd, Workshop, cancelled, lock};
 pub use msg::ShellMsg;
 
 use crate::call::Caller;
@@ -86,6 +87,9 @@ impl fmt::Debug for ShellArgs {
 #[derive(Debug)]
 pub struct SpecialistActor;
 
+/// Its keys are hashed several times for each task.
+type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
 /// One capability's places and queue.
 struct Lane {
     contract: Arc<Contract>,
@@ -96,6 +100,7 @@ struct Lane {
 struct RunningJob {
     capability: CapabilityName,
     cancelled: CancellationToken,
+    company: Company,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -158,6 +163,7 @@ impl Actor for SpecialistActor {
                 quarantine: args.quarantine,
                 load: args.load,
                 max_result_bytes: args.limits.max_result_bytes,
+                outcomes: Mutex::default(),
                 caller: Arc::new(Caller {
                     registry: args.registry.clone(),
                     agent: Some(args.card.id.clone()),
@@ -166,7 +172,7 @@ impl Actor for SpecialistActor {
             card: args.card,
             registry: args.registry,
             limits: args.limits,
-            running: HashMap::new(),
+            running: HashMap::default(),
             intake: Intake::Open,
         })
     }
@@ -192,12 +198,19 @@ impl Actor for SpecialistActor {
 
 impl ShellState {
     fn execute(&mut self, myself: &ActorRef<ShellMsg>, request: TaskRequest, answer: AnswerPort) {
+        let key = TaskKey::of(&request);
+        let Some(answer) = self.join(&request, &key, answer) else {
+            return;
+        };
+        let lane = self.lanes.get(&request.capability);
         let attempt = Attempt {
-            key: TaskKey::of(&request),
+            key,
             answer,
+            company: None,
+            once: lane.is_some_and(|lane| !lane.contract.capability.idempotent),
         };
         let deadline = Instant::now() + Duration::from_millis(request.deadline_ms);
-        match self.admit(&request, &attempt.key) {
+        match self.admit(&request) {
             Err(failure) => self.workshop.refuse(attempt, failure),
             Ok(()) => self.place(
                 myself,
@@ -216,8 +229,59 @@ impl ShellState {
         }
     }
 
+    /// An attempt that is in the agent's hands, or ended a while ago and must not be made twice, is not made again: whoever
+    /// sends it again gets its outcome. Gives the port back for all other attempts.
+    fn join(
+        &mut self,
+        request: &TaskRequest,
+        key: &TaskKey,
+        answer: AnswerPort,
+    ) -> Option<AnswerPort> {
+        let Some(lane) = self.lanes.get_mut(&request.capability) else {
+            return Some(answer);
+        };
+        let capability = &lane.contract.capability;
+        // Whoever may not ask for it is refused, here too.
+        if request.version != WIRE_VERSION || !capability.allows(&request.grant.roles) {
+            return Some(answer);
+        }
+        let once = !capability.idempotent;
+        let company = match self.running.get(key) {
+            Some(running) => Some(&running.company),
+            None => {
+                let mut queue = lane.queue.iter_mut();
+                let queued = queue.find(|job| job.attempt.key == *key);
+                queued.map(|job| &*job.attempt.company.get_or_insert_default())
+            }
+        };
+        let (answer, ended) = match company {
+            Some(company) => match company.join(answer) {
+                Ok(()) => return None,
+                Err(refused) => refused,
+            },
+            None if once => (answer, true),
+            None => return Some(answer),
+        };
+        let kept = (once && ended)
+            .then(|| lock(&self.workshop.outcomes).of(key, Instant::now()))
+            .flatten();
+        match (kept, company) {
+            (Some(response), _) => answer.answer(response),
+            (None, None) => return Some(answer),
+            (None, Some(_)) => {
+                let why = if ended {
+                    "it has just ended"
+                } else {
+                    "too many wait for its end"
+                };
+                self.workshop.tell_unknown(key, answer, why);
+            }
+        }
+        None
+    }
+
     /// Everything that can be said about a task without looking at its params; those are judged in the job's own task.
-    fn admit(&self, request: &TaskRequest, key: &TaskKey) -> Result<(), Failure> {
+    fn admit(&self, request: &TaskRequest) -> Result<(), Failure> {
         let refused = |code, message: String| Err(Failure::new(code, message));
         let agent = &self.card.id;
         let name = &request.capability;
@@ -253,14 +317,6 @@ impl ShellState {
         if request.deadline_ms == 0 {
             return Err(expired(name));
         }
-        let waits = || lane.queue.iter().any(|job| job.attempt.key == *key);
-        if self.running.contains_key(key) || waits() {
-            let message = format!(
-                "{agent} has attempt {} at {} already",
-                key.attempt, key.task_id
-            );
-            return refused(ErrorCode::Internal, message);
-        }
         Ok(())
     }
 
@@ -294,12 +350,23 @@ impl ShellState {
 
     fn cancel(&mut self, key: &TaskKey) {
         if let Some(running) = self.running.get(key) {
-            running.cancelled.cancel();
+            if running.company.cancel() {
+                running.cancelled.cancel();
+            }
             return;
         }
         for lane in self.lanes.values_mut() {
-            let place = lane.queue.iter().position(|job| job.attempt.key == *key);
-            if let Some(job) = place.and_then(|place| lane.queue.remove(place)) {
+            let Some(place) = lane.queue.iter().position(|job| job.attempt.key == *key) else {
+                continue;
+            };
+            let company = lane
+                .queue
+                .get(place)
+                .and_then(|job| job.attempt.company.as_ref());
+            if company.is_some_and(|company| !company.cancel()) {
+                return;
+            }
+            if let Some(job) = lane.queue.remove(place) {
                 self.workshop.load.queued.fetch_sub(1, Relaxed);
                 self.workshop.refuse(job.attempt, cancelled());
                 return;
@@ -399,7 +466,7 @@ fn start(
     lane: &mut Lane,
     running: &mut HashMap<TaskKey, RunningJob>,
     myself: &ActorRef<ShellMsg>,
-    job: Job,
+    mut job: Job,
 ) {
     lane.running += 1;
     workshop.load.running.fetch_add(1, Relaxed);
@@ -407,10 +474,12 @@ fn start(
     let end = JobEnd::new(myself.clone(), key.clone());
     let cancelled = CancellationToken::new();
     let capability = job.task.capability.clone();
+    let company = job.attempt.company.get_or_insert_default().clone();
     let work = Arc::clone(workshop).run(job, Arc::clone(&lane.contract), cancelled.clone(), end);
     let task = RunningJob {
         capability,
         cancelled,
+        company,
         _task: AbortOnDropHandle::new(tokio::spawn(work)),
     };
     running.insert(key, task);

@@ -4,8 +4,8 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::msg::ShellMsg;
+use super::outcomes::{Outcomes, unknown};
 use crate::call::{Caller, Calls};
 use crate::quarantine::{SharedQuarantine, Suspect};
 use crate::specialist::{Context, Specialist, Task};
@@ -33,6 +34,7 @@ pub(crate) struct Workshop {
     pub(crate) quarantine: Arc<SharedQuarantine>,
     pub(crate) load: Arc<AgentLoad>,
     pub(crate) max_result_bytes: usize,
+    pub(crate) outcomes: Mutex<Outcomes>,
     /// Who its jobs are when they call others.
     pub(crate) caller: Arc<Caller>,
 }
@@ -42,6 +44,57 @@ pub(crate) struct Workshop {
 pub(crate) struct Attempt {
     pub(crate) key: TaskKey,
     pub(crate) answer: AnswerPort,
+    pub(crate) company: Option<Company>,
+    /// Whether how it ends is kept, for when it is sent again.
+    pub(crate) once: bool,
+}
+
+/// Those who sent an attempt again while it was in the agent's hands, and wait for its one end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Company(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    joined: Vec<AnswerPort>,
+    /// How many of those who wait do not want the result any more.
+    cancelled: usize,
+    ended: bool,
+}
+
+/// Most who join: a dispatcher that began anew, several times over.
+const MOST_JOINED: usize = 4;
+
+impl Company {
+    /// One more waits.
+    ///
+    /// # Errors
+    /// The port and whether the attempt ended already; otherwise too many wait.
+    pub(crate) fn join(&self, answer: AnswerPort) -> Result<(), (AnswerPort, bool)> {
+        let mut waiting = lock(&self.0);
+        if waiting.ended || waiting.joined.len() >= MOST_JOINED {
+            return Err((answer, waiting.ended));
+        }
+        waiting.joined.push(answer);
+        Ok(())
+    }
+
+    /// One of those who wait does not want the result any more. Says whether nobody does.
+    pub(crate) fn cancel(&self) -> bool {
+        let mut waiting = lock(&self.0);
+        waiting.cancelled += 1;
+        waiting.cancelled > waiting.joined.len()
+    }
+
+    fn end(&self) -> Vec<AnswerPort> {
+        let mut waiting = lock(&self.0);
+        waiting.ended = true;
+        std::mem::take(&mut waiting.joined)
+    }
+}
+
+/// Nothing that runs under these locks panics half-way.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A task that may start as soon as there is a place.
@@ -95,7 +148,7 @@ impl Workshop {
             task_id,
             attempt: number,
         } = attempt.key;
-        attempt.answer.answer(TaskResponse {
+        let response = TaskResponse {
             version: WIRE_VERSION,
             request_id,
             task_id,
@@ -103,6 +156,33 @@ impl Workshop {
             agent: self.agent.clone(),
             calls,
             outcome,
+        };
+        // Kept first: the next to send it finds it under way or kept.
+        if attempt.once && !response.outcome.is_refused() {
+            let key = TaskKey {
+                request_id,
+                task_id: response.task_id.clone(),
+                attempt: number,
+            };
+            lock(&self.outcomes).keep(&key, &response, Instant::now());
+        }
+        let joined = attempt.company.map(|company| company.end());
+        for answer in joined.into_iter().flatten() {
+            answer.answer(response.clone());
+        }
+        attempt.answer.answer(response);
+    }
+
+    /// Answers one who sent an attempt again whose end cannot be told.
+    pub(crate) fn tell_unknown(&self, key: &TaskKey, answer: AnswerPort, why: &str) {
+        answer.answer(TaskResponse {
+            version: WIRE_VERSION,
+            request_id: key.request_id,
+            task_id: key.task_id.clone(),
+            attempt: key.attempt,
+            agent: self.agent.clone(),
+            calls: Vec::new(),
+            outcome: TaskOutcome::Failed(unknown(why)),
         });
     }
 

@@ -55,7 +55,11 @@ impl Specialist for Probe {
         does.concurrency = 2;
         let mut secret = Capability::new("probe.secret", "Only for some.");
         secret.required_roles = vec!["staff".into(), "finance".into()];
-        AgentCard::new("probe", "A probe.", vec![does, secret])
+        let act = Capability {
+            idempotent: false,
+            ..Capability::new("probe.act", "Acts.")
+        };
+        AgentCard::new("probe", "A probe.", vec![does, secret, act])
     }
 
     async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
@@ -511,21 +515,68 @@ async fn a_task_can_be_cancelled_while_it_waits_and_while_it_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_attempt_is_not_made_twice_at_once() {
+async fn an_attempt_that_is_sent_again_joins_the_one_that_runs_or_waits() {
     let mesh = mesh(|spec| spec).await;
-    let _running = mesh.busy().await;
+    let [first, second] = mesh.busy().await;
     let queued = mesh.send(request("t1", "echo"));
-    for task in ["w1", "t1"] {
-        assert_eq!(
-            code(mesh.send(request(task, "echo"))).await,
-            Some(ErrorCode::Internal)
-        );
-    }
+    let joined = ["w1", "t1"].map(|task| mesh.send(request(task, "wait")));
     let mut retry = request("w1", "echo");
     retry.attempt = 2;
     let retry = mesh.send(retry);
+    // One of two who wait for w1 wants it no more; all who wait for t1 do not.
+    for task in ["w1", "t1", "t1"] {
+        mesh.cancel(task);
+    }
     mesh.release(2);
-    assert_eq!((code(queued).await, code(retry).await), (None, None));
+    let [runs, waits] = joined;
+    for answer in [first, second, runs, retry] {
+        assert_eq!(code(answer).await, None);
+    }
+    for answer in [queued, waits] {
+        assert_eq!(code(answer).await, Some(ErrorCode::Cancelled));
+    }
+    let begun = mesh.world.begun.lock().unwrap().clone();
+    assert_eq!(begun, ["w1", "w2", "w1"], "each attempt once");
+    assert_eq!(mesh.status().done, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_few_wait_for_the_same_attempt() {
+    let mesh = mesh(|spec| spec).await;
+    let first = mesh.send(request("w1", "wait"));
+    let mut again: Vec<_> = (0..5).map(|_| mesh.send(request("w1", "wait"))).collect();
+    let last = soon(again.pop().unwrap()).await.unwrap();
+    assert!(!last.outcome.is_refused(), "it has begun");
+    assert_eq!(last.outcome.failure().unwrap().code, ErrorCode::AgentLost);
+    mesh.release(1);
+    for answer in again.into_iter().chain([first]) {
+        assert_eq!(code(answer).await, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_must_not_be_done_twice_is_not_done_again_when_it_is_sent_again() {
+    let mesh = mesh(|spec| spec).await;
+    let act = |act: &str| TaskRequest {
+        capability: CapabilityName::new("probe.act").unwrap(),
+        ..request("t1", act)
+    };
+    let done = soon(mesh.send(act("echo"))).await.unwrap();
+    assert_eq!(soon(mesh.send(act("echo"))).await.unwrap(), done);
+    let failed = TaskRequest {
+        attempt: 2,
+        ..act("fail")
+    };
+    let failed = [failed.clone(), failed].map(|task| mesh.send(task));
+    for answer in failed {
+        assert_eq!(code(answer).await, Some(ErrorCode::TaskFailed));
+    }
+    assert_eq!(mesh.world.begun.lock().unwrap().len(), 2);
+    // What may be repeated is.
+    for _ in 0..2 {
+        assert_eq!(mesh.ask(request("t2", "echo")).await, None);
+    }
+    assert_eq!(mesh.world.begun.lock().unwrap().len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
