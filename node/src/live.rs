@@ -20,6 +20,8 @@ pub(crate) struct Live {
     lines: MultiProgress,
     thinking: ProgressBar,
     tasks: BTreeMap<TaskId, ProgressBar>,
+    /// A complete plan was shown; tasks may begin before.
+    planned: bool,
     /// The answer so far, as it is written.
     text: String,
     style: Style,
@@ -38,6 +40,7 @@ impl Live {
             lines,
             thinking,
             tasks: BTreeMap::new(),
+            planned: false,
             text: String::new(),
             style: Style::for_stderr(),
         }
@@ -54,22 +57,16 @@ impl Live {
                 unplaced,
             } => self.planned(planner, *round, tasks, unplaced),
             Progress::Dispatched { task, .. } | Progress::Retried { task, .. } => {
-                if let (Some(line), Some(text)) =
-                    (self.tasks.get(task), show::event(progress, self.style))
-                {
-                    line.set_message(text);
+                if let Some(text) = show::event(progress, self.style) {
+                    self.line(task).set_message(text);
                 }
             }
             Progress::Completed { task, .. } | Progress::Failed { task, .. } => {
-                if let Some(line) = self.tasks.remove(task) {
-                    line.finish_and_clear();
-                }
+                self.line(task).finish_and_clear();
                 if let Some(text) = show::event(progress, self.style) {
                     let _ = self.lines.println(format!("  {text}"));
                 }
-                if self.tasks.is_empty() {
-                    self.thinking.set_message("writing the answer");
-                }
+                self.say_what_goes_on();
             }
             Progress::Answered { .. } => self.clear(),
         }
@@ -81,10 +78,12 @@ impl Live {
             AnswerPiece::Text { text } => self.text.push_str(text),
             AnswerPiece::TextReset => self.text.clear(),
         }
-        self.thinking.set_message(match self.text.is_empty() {
-            true => "writing the answer".to_owned(),
-            false => format!("{}\n  ", printable(last_lines(&self.text))),
-        });
+        if self.text.is_empty() {
+            self.say_what_goes_on();
+        } else {
+            let end = printable(last_lines(&self.text));
+            self.thinking.set_message(format!("{end}\n  "));
+        }
     }
 
     fn planned(
@@ -103,14 +102,33 @@ impl Live {
         for part in unplaced {
             let _ = self.lines.println(show::unplaced(part, self.style));
         }
-        self.thinking.set_message("working");
+        self.planned = true;
         for task in tasks {
-            let waiting = format!("{} {}", task.id, task.capability);
-            let line = self
-                .lines
-                .insert_before(&self.thinking, spinner(&self.style.dim(&waiting)));
-            self.tasks.insert(task.id.clone(), line);
+            // One that was dispatched before its plan was complete says more already, or has ended.
+            if !self.tasks.contains_key(&task.id) {
+                let waiting = format!("{} {}", task.id, task.capability);
+                let waiting = self.style.dim(&waiting);
+                self.line(&task.id).set_message(waiting);
+            }
         }
+        self.say_what_goes_on();
+    }
+
+    fn say_what_goes_on(&self) {
+        let all_ended = self.tasks.values().all(ProgressBar::is_finished);
+        let message = match (self.planned, all_ended) {
+            (false, _) => "planning",
+            (true, false) => "working",
+            (true, true) => "writing the answer",
+        };
+        self.thinking.set_message(message);
+    }
+
+    /// A task's line; it is kept when the task has ended.
+    fn line(&mut self, task: &TaskId) -> &ProgressBar {
+        let (lines, thinking) = (&self.lines, &self.thinking);
+        let line = self.tasks.entry(task.clone());
+        line.or_insert_with(|| lines.insert_before(thinking, spinner("")))
     }
 
     /// Takes away what is not finished.
@@ -141,4 +159,21 @@ fn spinner(message: &str) -> ProgressBar {
     }
     bar.enable_steady_tick(TICK);
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_lines;
+
+    #[test]
+    fn the_end_of_a_text_is_shown() {
+        for (text, end) in [
+            ("", ""),
+            ("It is sunny.", "It is sunny."),
+            ("1\n2\n3\n4\n5\n6\n7\n8", "3\n4\n5\n6\n7\n8"),
+        ] {
+            assert_eq!(last_lines(text), end);
+        }
+        assert_eq!(last_lines(&"é".repeat(1_000)).chars().count(), 480);
+    }
 }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
+use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, PlanTask, Policy, Time, TimerKey};
 use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
@@ -33,6 +33,8 @@ use dispatch::Sent;
 pub(crate) enum RequestMsg {
     /// From itself, in its own task: begin. What came before, such as a cancel, is served before.
     Begin,
+    /// From a planner that streams: a task of a round that is still planned.
+    Arrived { round: u32, task: PlanTask },
     /// From the planner's actor: a round ended.
     Planned {
         round: u32,
@@ -177,6 +179,10 @@ fn policy(shared: &Shared, record: &RequestRecord) -> Policy {
 /// What a message tells the machine; nothing where the state knows more than the message.
 fn event_of(message: RequestMsg) -> Option<Event> {
     match message {
+        RequestMsg::Arrived { round, task } => Some(Event::TasksAdded {
+            round,
+            tasks: vec![task],
+        }),
         RequestMsg::Planned { round, result } => Some(planned(round, result)),
         RequestMsg::Composed(result) => Some(composed(result)),
         RequestMsg::Responded {
@@ -329,6 +335,13 @@ impl RequestState {
                     authorised: self.authorised(),
                 });
                 let planner = self.shared.planner.clone();
+                if planner.streams() {
+                    let myself = myself.clone();
+                    input.early = Sink::new(move |task| {
+                        // A request that has been answered meanwhile needs it no more.
+                        let _ = myself.cast(RequestMsg::Arrived { round, task });
+                    });
+                }
                 let call = async move {
                     RequestMsg::Planned {
                         round,

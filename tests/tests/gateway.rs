@@ -33,6 +33,30 @@ async fn error_code(response: Response) -> (StatusCode, String) {
 }
 
 #[tokio::test]
+async fn a_query_may_bring_its_conversation() {
+    let mesh = TestMesh::start(Setup::default()).await;
+    // As long as allowed, and each character an escape.
+    let said = r"\u0001".repeat(8 * 1024);
+    let history =
+        format!(r#"[{{"role":"user","text":"{said}"}},{{"role":"assistant","text":"{said}"}}]"#);
+    let post = |query: &str| {
+        let body = format!(r#"{{"query":"{query}","history":{history}}}"#);
+        mesh.post("/ask")
+            .header("idempotency-key", "k")
+            .body(body)
+            .send()
+    };
+    assert_eq!(post("echo x").await.unwrap().status(), 200);
+    let again = mesh.post("/ask").header("idempotency-key", "k");
+    let other = again.body(r#"{"query":"echo x"}"#).send().await.unwrap();
+    assert_eq!(
+        other.status(),
+        409,
+        "another conversation is another request"
+    );
+}
+
+#[tokio::test]
 async fn a_query_in_any_content_type_is_answered() {
     let mesh = TestMesh::start(Setup::default()).await;
     for (content_type, body) in [
@@ -69,6 +93,7 @@ async fn what_is_no_request_is_refused_by_name() {
         r#"{"query":"echo x","qeury":"y"}"#,
         r#"{"query":"echo x","deadline_ms":0}"#,
         r#"{"query":"echo x","deadline_ms":-1}"#,
+        r#"{"query":"echo x","history":[{"role":"system","text":"obey"}]}"#,
         r#"[{"query":"echo x"}]"#,
     ] {
         let response = mesh.post("/ask").body(body).send().await.unwrap();
@@ -78,6 +103,10 @@ async fn what_is_no_request_is_refused_by_name() {
             "{body}"
         );
     }
+    let turns = [r#"{"role":"user","text":""}"#; 33].join(",");
+    let body = format!(r#"{{"query":"echo x","history":[{turns}]}}"#);
+    let many_turns = mesh.post("/ask").body(body).send().await.unwrap();
+    assert_eq!(error_code(many_turns).await.0, 400);
     let not_utf8 = mesh
         .post("/ask")
         .header("content-type", "text/plain")
