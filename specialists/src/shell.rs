@@ -1,6 +1,6 @@
 //! The actor shell around a specialist: takes tasks, refuses what may not or cannot be done, and answers each one once.
 //!
-//! Does not do the work (each job has a tokio task of its own, so that the shell always hears) and does not restart: after a
+//! Does not do the work (what may take its time has a tokio task of its own, so that the shell always hears) and does not restart: after a
 //! panic it lets what runs end for a moment and fails, for its supervisor to see.
 
 mod job;
@@ -18,11 +18,11 @@ use amcp_protocol::{AgentCard, CapabilityName, Contract, ErrorCode, Failure, Tas
 use amcp_registry::{AgentLoad, AgentMsg, AgentState, AnswerPort, RegistryHandle, TaskKey, group};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use job::Company;
 pub(crate) use job::panic_text;
-use job::{Attempt, Company, Job, JobEnd, Workshop, cancelled, lock};
+use job::{Attempt, Job, JobEnd, Work, Workshop, begin, cancelled, lock};
 pub use msg::ShellMsg;
 
 use crate::call::Caller;
@@ -97,9 +97,14 @@ struct Lane {
     queue: VecDeque<Job>,
 }
 
+impl Lane {
+    fn has_room(&self) -> bool {
+        self.running < self.contract.capability.concurrency
+    }
+}
+
 struct RunningJob {
     capability: CapabilityName,
-    cancelled: CancellationToken,
     company: Company,
     _task: AbortOnDropHandle<()>,
 }
@@ -158,6 +163,7 @@ impl Actor for SpecialistActor {
                 .collect(),
             workshop: Arc::new(Workshop {
                 agent: args.card.id.clone(),
+                never_blocks: args.specialist.never_blocks(),
                 specialist: args.specialist,
                 incarnation: args.incarnation,
                 quarantine: args.quarantine,
@@ -206,7 +212,7 @@ impl ShellState {
         let attempt = Attempt {
             key,
             answer,
-            company: None,
+            company: Company::default(),
             once: lane.is_some_and(|lane| !lane.contract.capability.idempotent),
         };
         let deadline = Instant::now() + Duration::from_millis(request.deadline_ms);
@@ -231,13 +237,8 @@ impl ShellState {
 
     /// An attempt that is in the agent's hands, or ended a while ago and must not be made twice, is not made again: whoever
     /// sends it again gets its outcome. Gives the port back for all other attempts.
-    fn join(
-        &mut self,
-        request: &TaskRequest,
-        key: &TaskKey,
-        answer: AnswerPort,
-    ) -> Option<AnswerPort> {
-        let Some(lane) = self.lanes.get_mut(&request.capability) else {
+    fn join(&self, request: &TaskRequest, key: &TaskKey, answer: AnswerPort) -> Option<AnswerPort> {
+        let Some(lane) = self.lanes.get(&request.capability) else {
             return Some(answer);
         };
         let capability = &lane.contract.capability;
@@ -249,9 +250,9 @@ impl ShellState {
         let company = match self.running.get(key) {
             Some(running) => Some(&running.company),
             None => {
-                let mut queue = lane.queue.iter_mut();
+                let mut queue = lane.queue.iter();
                 let queued = queue.find(|job| job.attempt.key == *key);
-                queued.map(|job| &*job.attempt.company.get_or_insert_default())
+                queued.map(|job| &job.attempt.company)
             }
         };
         let (answer, ended) = match company {
@@ -325,9 +326,8 @@ impl ShellState {
         let Some(lane) = self.lanes.get_mut(&job.task.capability) else {
             return;
         };
-        if lane.running < lane.contract.capability.concurrency {
-            start(&self.workshop, lane, &mut self.running, myself, job);
-            return;
+        if lane.has_room() {
+            return self.start(myself, job);
         }
         if lane.queue.len() >= self.limits.queue {
             // Dead work must not keep living work out.
@@ -350,19 +350,14 @@ impl ShellState {
 
     fn cancel(&mut self, key: &TaskKey) {
         if let Some(running) = self.running.get(key) {
-            if running.company.cancel() {
-                running.cancelled.cancel();
-            }
+            running.company.cancel();
             return;
         }
         for lane in self.lanes.values_mut() {
             let Some(place) = lane.queue.iter().position(|job| job.attempt.key == *key) else {
                 continue;
             };
-            let company = lane
-                .queue
-                .get(place)
-                .and_then(|job| job.attempt.company.as_ref());
+            let company = lane.queue.get(place).map(|job| &job.attempt.company);
             if company.is_some_and(|company| !company.cancel()) {
                 return;
             }
@@ -433,7 +428,12 @@ impl ShellState {
             self.workshop.refuse(job.attempt, failure);
         }
         self.workshop.load.queued.store(0, Relaxed);
-        myself.send_after(LAST_JOBS, || ShellMsg::FailNow);
+        let after = if self.running.is_empty() {
+            Duration::ZERO
+        } else {
+            LAST_JOBS
+        };
+        myself.send_after(after, || ShellMsg::FailNow);
     }
 
     /// What still runs ends unanswered with the shell; whoever asked learns that nobody will answer.
@@ -445,44 +445,50 @@ impl ShellState {
     }
 
     fn start_queued(&mut self, myself: &ActorRef<ShellMsg>) {
-        for lane in self.lanes.values_mut() {
-            while lane.running < lane.contract.capability.concurrency
-                && let Some(job) = lane.queue.pop_front()
-            {
-                self.workshop.load.queued.fetch_sub(1, Relaxed);
-                if job.deadline <= Instant::now() {
-                    let failure = expired(&job.task.capability);
-                    self.workshop.refuse(job.attempt, failure);
-                } else {
-                    start(&self.workshop, lane, &mut self.running, myself, job);
-                }
+        while let Some(job) = self.next_queued() {
+            self.workshop.load.queued.fetch_sub(1, Relaxed);
+            if job.deadline <= Instant::now() {
+                let failure = expired(&job.task.capability);
+                self.workshop.refuse(job.attempt, failure);
+            } else {
+                self.start(myself, job);
             }
         }
     }
-}
 
-fn start(
-    workshop: &Arc<Workshop>,
-    lane: &mut Lane,
-    running: &mut HashMap<TaskKey, RunningJob>,
-    myself: &ActorRef<ShellMsg>,
-    mut job: Job,
-) {
-    lane.running += 1;
-    workshop.load.running.fetch_add(1, Relaxed);
-    let key = job.attempt.key.clone();
-    let end = JobEnd::new(myself.clone(), key.clone());
-    let cancelled = CancellationToken::new();
-    let capability = job.task.capability.clone();
-    let company = job.attempt.company.get_or_insert_default().clone();
-    let work = Arc::clone(workshop).run(job, Arc::clone(&lane.contract), cancelled.clone(), end);
-    let task = RunningJob {
-        capability,
-        cancelled,
-        company,
-        _task: AbortOnDropHandle::new(tokio::spawn(work)),
-    };
-    running.insert(key, task);
+    fn next_queued(&mut self) -> Option<Job> {
+        let mut lanes = self.lanes.values_mut();
+        lanes.find_map(|lane| lane.has_room().then(|| lane.queue.pop_front())?)
+    }
+
+    /// Begins a job: here if its handler never blocks, and in a task of its own if it has to wait or may block.
+    fn start(&mut self, myself: &ActorRef<ShellMsg>, job: Job) {
+        let Some(lane) = self.lanes.get_mut(&job.task.capability) else {
+            return;
+        };
+        let (key, company) = (job.attempt.key.clone(), job.attempt.company.clone());
+        let work = Arc::clone(&self.workshop).run(job, Arc::clone(&lane.contract));
+        let goes_on = if self.workshop.never_blocks {
+            begin(Box::pin(work))
+        } else {
+            Err(Box::pin(work) as Work)
+        };
+        let work = match goes_on {
+            Err(work) => work,
+            Ok(None) => return,
+            Ok(Some(panic)) => return self.fail(myself, panic),
+        };
+        let end = JobEnd::new(myself.clone(), key.clone());
+        let task = tokio::spawn(end.after(work));
+        lane.running += 1;
+        self.workshop.load.running.fetch_add(1, Relaxed);
+        let running = RunningJob {
+            capability: lane.contract.capability.name.clone(),
+            company,
+            _task: AbortOnDropHandle::new(task),
+        };
+        self.running.insert(key, running);
+    }
 }
 
 fn drop_expired(workshop: &Workshop, lane: &mut Lane) {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Caller, Calls};
+use crate::shell::Company;
 
 /// A task to do. Its params keep the capability's schema.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +64,7 @@ pub struct Context {
     pub(crate) calls: Calls,
     pub(crate) caller: Option<Arc<Caller>>,
     pub(crate) deadline: Instant,
-    pub(crate) cancelled: CancellationToken,
+    pub(crate) company: Company,
 }
 
 impl Context {
@@ -80,7 +81,7 @@ impl Context {
             calls: Calls::new(&Lineage::default()),
             caller: None,
             deadline: Instant::now() + time_left,
-            cancelled: CancellationToken::new(),
+            company: Company::default(),
         }
     }
 
@@ -158,8 +159,8 @@ impl Context {
     /// Completes when the result is no longer wanted. A handler that is dropped at an `await` needs not look; one that
     /// works in a blocking thread should.
     #[must_use]
-    pub const fn cancelled(&self) -> &CancellationToken {
-        &self.cancelled
+    pub fn cancelled(&self) -> &CancellationToken {
+        self.company.cancelled()
     }
 }
 
@@ -170,6 +171,13 @@ impl Context {
 pub trait Specialist: Send + Sync + 'static {
     /// Who it is and what it can do. Asked once, when the agent starts.
     fn card(&self) -> AgentCard;
+
+    /// Whether `handle` never holds its thread up: it computes for microseconds, or waits at an `await`. Its tasks then begin
+    /// in the agent's own actor and only one that waits goes on in a task of its own, which costs less; all else is the same.
+    /// Asked when the agent starts.
+    fn never_blocks(&self) -> bool {
+        false
+    }
 
     /// Does one task. The result is checked against the capability's schema. By convention it is an object whose field
     /// `text` holds one or two complete sentences for the user: a plain answer, without a language model, is composed of

@@ -107,6 +107,15 @@ pub fn proposal(shape: Shape) -> ProposedPlan {
 /// When the compiler refuses it: it is written here.
 #[must_use]
 pub fn plan(shape: Shape, catalogue: &Catalogue) -> Plan {
+    compiled(&proposal(shape), catalogue)
+}
+
+/// Any proposal, compiled.
+///
+/// # Panics
+/// When the compiler refuses it.
+#[must_use]
+pub fn compiled(proposal: &ProposedPlan, catalogue: &Catalogue) -> Plan {
     let rules = Rules {
         catalogue,
         roles: &[],
@@ -114,5 +123,5 @@ pub fn plan(shape: Shape, catalogue: &Catalogue) -> Plan {
         fill: &NoFill,
         unfinished: &[],
     };
-    compile(&proposal(shape), &rules).expect("a sound plan")
+    compile(proposal, &rules).expect("a sound plan")
 }

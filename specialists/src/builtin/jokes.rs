@@ -139,6 +139,10 @@ impl Specialist for Jokes {
         AgentCard::new(AGENT, "Tells jokes from a shipped list.", vec![capability])
     }
 
+    fn never_blocks(&self) -> bool {
+        true
+    }
+
     async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
         let wished = task.text("topic");
         let topic = topic_of(wished);

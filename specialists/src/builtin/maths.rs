@@ -92,6 +92,10 @@ impl Specialist for Maths {
         )
     }
 
+    fn never_blocks(&self) -> bool {
+        true
+    }
+
     async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
         let expression = task
             .text("expression")

@@ -159,6 +159,10 @@ impl Specialist for Stocks {
         )
     }
 
+    fn never_blocks(&self) -> bool {
+        true
+    }
+
     async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
         let wanted = task.text("ticker");
         let stock = find(wanted).ok_or_else(|| {

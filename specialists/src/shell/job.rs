@@ -3,9 +3,11 @@
 //! Does not decide when it may start; the shell does.
 
 use std::any::Any;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
@@ -30,6 +32,8 @@ use crate::specialist::{Context, Specialist, Task};
 pub(crate) struct Workshop {
     pub(crate) agent: AgentId,
     pub(crate) specialist: Arc<dyn Specialist>,
+    /// Whether its jobs may begin in the shell.
+    pub(crate) never_blocks: bool,
     pub(crate) incarnation: u64,
     pub(crate) quarantine: Arc<SharedQuarantine>,
     pub(crate) load: Arc<AgentLoad>,
@@ -44,14 +48,22 @@ pub(crate) struct Workshop {
 pub(crate) struct Attempt {
     pub(crate) key: TaskKey,
     pub(crate) answer: AnswerPort,
-    pub(crate) company: Option<Company>,
+    pub(crate) company: Company,
     /// Whether how it ends is kept, for when it is sent again.
     pub(crate) once: bool,
 }
 
-/// Those who sent an attempt again while it was in the agent's hands, and wait for its one end.
+/// What shell and job share of an attempt: those who sent it again while it was in the agent's hands and wait
+/// for its one end, and whether anybody still wants it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Company(Arc<Mutex<Waiting>>);
+pub(crate) struct Company(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// Made when somebody cancels or wants to hear of it.
+    cancelled: OnceLock<CancellationToken>,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -70,7 +82,7 @@ impl Company {
     /// # Errors
     /// The port and whether the attempt ended already; otherwise too many wait.
     pub(crate) fn join(&self, answer: AnswerPort) -> Result<(), (AnswerPort, bool)> {
-        let mut waiting = lock(&self.0);
+        let mut waiting = lock(&self.0.waiting);
         if waiting.ended || waiting.joined.len() >= MOST_JOINED {
             return Err((answer, waiting.ended));
         }
@@ -78,15 +90,24 @@ impl Company {
         Ok(())
     }
 
-    /// One of those who wait does not want the result any more. Says whether nobody does.
+    /// One of those who wait does not want the result any more. Says whether nobody does; the work is cancelled then.
     pub(crate) fn cancel(&self) -> bool {
-        let mut waiting = lock(&self.0);
+        let mut waiting = lock(&self.0.waiting);
         waiting.cancelled += 1;
-        waiting.cancelled > waiting.joined.len()
+        let nobody = waiting.cancelled > waiting.joined.len();
+        if nobody {
+            self.cancelled().cancel();
+        }
+        nobody
+    }
+
+    /// Completes when nobody wants the result any more.
+    pub(crate) fn cancelled(&self) -> &CancellationToken {
+        self.0.cancelled.get_or_init(CancellationToken::new)
     }
 
     fn end(&self) -> Vec<AnswerPort> {
-        let mut waiting = lock(&self.0);
+        let mut waiting = lock(&self.0.waiting);
         waiting.ended = true;
         std::mem::take(&mut waiting.joined)
     }
@@ -119,6 +140,11 @@ impl JobEnd {
         // Taken back at the regular end: a job that unwinds past it panicked outside of its handler, in a destructor say.
         let panic = Some("its work could not be dropped".to_owned());
         Self { shell, key, panic }
+    }
+
+    /// Does the rest of the job first.
+    pub(crate) async fn after(mut self, work: Work) {
+        self.panic = work.await;
     }
 }
 
@@ -166,8 +192,7 @@ impl Workshop {
             };
             lock(&self.outcomes).keep(&key, &response, Instant::now());
         }
-        let joined = attempt.company.map(|company| company.end());
-        for answer in joined.into_iter().flatten() {
+        for answer in attempt.company.end() {
             answer.answer(response.clone());
         }
         attempt.answer.answer(response);
@@ -186,14 +211,8 @@ impl Workshop {
         });
     }
 
-    /// Does a job and answers it.
-    pub(crate) async fn run(
-        self: Arc<Self>,
-        job: Job,
-        contract: Arc<Contract>,
-        cancelled: CancellationToken,
-        mut end: JobEnd,
-    ) {
+    /// Does a job and answers it. Returns the text of a panic.
+    pub(crate) async fn run(self: Arc<Self>, job: Job, contract: Arc<Contract>) -> Option<String> {
         let Job { attempt, task, .. } = job;
         let suspect = Suspect::new(&task.capability, &task.params);
         let context = Context {
@@ -208,7 +227,7 @@ impl Workshop {
             deadline: job
                 .deadline
                 .min(Instant::now() + contract.capability.timeout()),
-            cancelled,
+            company: attempt.company.clone(),
         };
         let (outcome, panic) = match self.check_params(&contract, &task, &suspect) {
             Err(failure) => (TaskOutcome::Refused(failure), None),
@@ -221,7 +240,7 @@ impl Workshop {
             },
         };
         self.answer(attempt, outcome, context.calls.take());
-        end.panic = panic;
+        panic
     }
 
     fn check_params(
@@ -260,8 +279,9 @@ impl Workshop {
         let result = tokio::select! {
             biased;
             result = work.catch_unwind() => result.map_err(|panic| panic_text(panic.as_ref()))?,
-            () = context.cancelled.cancelled() => Err(cancelled()),
-            () = sleep_until(context.deadline) => Err(Failure::new(
+            // Made only for what does not end at once.
+            () = async { context.cancelled().cancelled().await } => Err(cancelled()),
+            () = async { sleep_until(context.deadline).await } => Err(Failure::new(
                 ErrorCode::TaskTimeout,
                 format!("{} did not finish {name} in time", self.agent),
             )),
@@ -293,6 +313,26 @@ impl Workshop {
         let message = format!("{} panicked: {text}", self.agent);
         Failure::new(ErrorCode::AgentPanicked, message)
     }
+}
+
+/// A job under way.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+
+/// Begins a job where its agent is: it ended with the text of a panic or without, or goes on elsewhere. A panic outside of its
+/// handler, in a destructor say, is one of the job's too.
+pub(crate) fn begin(mut work: Work) -> Result<Option<String>, Work> {
+    let begun = catch_unwind(AssertUnwindSafe(move || {
+        let mut cx = std::task::Context::from_waker(Waker::noop());
+        match work.as_mut().poll(&mut cx) {
+            Poll::Ready(panic) => {
+                drop(work);
+                Ok(panic)
+            }
+            // Whoever polls it next is woken.
+            Poll::Pending => Err(work),
+        }
+    }));
+    begun.unwrap_or_else(|panic| Ok(Some(panic_text(panic.as_ref()))))
 }
 
 pub(crate) fn cancelled() -> Failure {

@@ -27,6 +27,7 @@ struct World {
     dropped: AtomicU32,
     /// One permit lets one waiting task return.
     gate: Option<Semaphore>,
+    never_blocks: bool,
 }
 
 struct DropCount(Arc<World>, bool);
@@ -60,6 +61,10 @@ impl Specialist for Probe {
             ..Capability::new("probe.act", "Acts.")
         };
         AgentCard::new("probe", "A probe.", vec![does, secret, act])
+    }
+
+    fn never_blocks(&self) -> bool {
+        self.0.never_blocks
     }
 
     async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
@@ -123,8 +128,13 @@ fn probe(id: &str, world: &Arc<World>) -> ChildSpec {
 }
 
 async fn mesh(change: impl Fn(ChildSpec) -> ChildSpec) -> Mesh {
+    mesh_of(false, change).await
+}
+
+async fn mesh_of(never_blocks: bool, change: impl Fn(ChildSpec) -> ChildSpec) -> Mesh {
     let world = Arc::new(World {
         gate: Some(Semaphore::new(0)),
+        never_blocks,
         ..World::default()
     });
     let registry = registry();
@@ -249,18 +259,20 @@ impl Mesh {
 
 #[tokio::test(start_paused = true)]
 async fn a_task_is_done_and_its_answer_says_which() {
-    let mesh = mesh(|spec| spec).await;
-    let response = mesh.send(request("t1", "echo")).await.unwrap();
-    assert_eq!(response.outcome, TaskOutcome::Done(json!({"value": 1})));
-    assert_eq!((response.agent, response.attempt), (agent(), 1));
-    assert_eq!(response.task_id, TaskId::new("t1").unwrap());
-    let refused = mesh.ask(request("t2", "fail")).await.unwrap();
-    assert_eq!(
-        (refused.code, refused.message.as_str()),
-        (ErrorCode::TaskFailed, "it cannot")
-    );
-    let status = mesh.status();
-    assert_eq!((status.done, status.failed, status.restarts), (1, 1, 0));
+    for never_blocks in [false, true] {
+        let mesh = mesh_of(never_blocks, |spec| spec).await;
+        let response = mesh.send(request("t1", "echo")).await.unwrap();
+        assert_eq!(response.outcome, TaskOutcome::Done(json!({"value": 1})));
+        assert_eq!((response.agent, response.attempt), (agent(), 1));
+        assert_eq!(response.task_id, TaskId::new("t1").unwrap());
+        let refused = mesh.ask(request("t2", "fail")).await.unwrap();
+        assert_eq!(
+            (refused.code, refused.message.as_str()),
+            (ErrorCode::TaskFailed, "it cannot")
+        );
+        let status = mesh.status();
+        assert_eq!((status.done, status.failed, status.restarts), (1, 1, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,144 +315,177 @@ async fn what_may_not_be_done_is_refused_before_it_begins() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_that_breaks_its_promise_is_none() {
-    let mesh = mesh(|spec| spec).await;
-    let lie = mesh.ask(request("t1", "lie")).await.unwrap();
-    assert_eq!(lie.code, ErrorCode::InvalidResult);
-    assert!(lie.message.contains("probe.do"));
-    let large = mesh.ask(request("t2", "shout")).await.unwrap();
-    assert_eq!(large.code, ErrorCode::ResultTooLarge);
-    assert_eq!(mesh.status().restarts, 0);
+    for never_blocks in [false, true] {
+        let mesh = mesh_of(never_blocks, |spec| spec).await;
+        let lie = mesh.ask(request("t1", "lie")).await.unwrap();
+        assert_eq!(lie.code, ErrorCode::InvalidResult);
+        assert!(lie.message.contains("probe.do"));
+        let large = mesh.ask(request("t2", "shout")).await.unwrap();
+        assert_eq!(large.code, ErrorCode::ResultTooLarge);
+        assert_eq!(mesh.status().restarts, 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_costs_its_task_and_nobody_else() {
-    let mesh = mesh(|spec| spec).await;
-    let other = mesh.send(request("w1", "wait"));
-    mesh.begun(1).await;
-    let panics = mesh.send(request("t1", "panic"));
-    let queued = mesh.send(request("t2", "echo"));
-    let panicked = failure(panics).await.unwrap();
-    assert_eq!(panicked.code, ErrorCode::AgentPanicked);
-    assert!(panicked.message.contains("no null"), "{}", panicked.message);
-    assert_eq!(code(queued).await, Some(ErrorCode::AgentUnavailable));
-    mesh.until(AgentState::Restarting).await;
-    assert_eq!(
-        code(mesh.send(request("t3", "echo"))).await,
-        Some(ErrorCode::AgentUnavailable)
-    );
-    assert!(
-        mesh.registry
-            .load()
-            .choose(&request("t4", "").capability, &[], 0)
-            .is_none()
-    );
-    assert_eq!(
-        mesh.world.made.load(Ordering::Relaxed),
-        1,
-        "what runs may end first"
-    );
+    for never_blocks in [false, true] {
+        let mesh = mesh_of(never_blocks, |spec| spec).await;
+        let other = mesh.send(request("w1", "wait"));
+        mesh.begun(1).await;
+        let panics = mesh.send(request("t1", "panic"));
+        let queued = mesh.send(request("t2", "echo"));
+        let panicked = failure(panics).await.unwrap();
+        assert_eq!(panicked.code, ErrorCode::AgentPanicked);
+        assert!(panicked.message.contains("no null"), "{}", panicked.message);
+        assert_eq!(code(queued).await, Some(ErrorCode::AgentUnavailable));
+        mesh.until(AgentState::Restarting).await;
+        assert_eq!(
+            code(mesh.send(request("t3", "echo"))).await,
+            Some(ErrorCode::AgentUnavailable)
+        );
+        assert!(
+            mesh.registry
+                .load()
+                .choose(&request("t4", "").capability, &[], 0)
+                .is_none()
+        );
+        assert_eq!(
+            mesh.world.made.load(Ordering::Relaxed),
+            1,
+            "what runs may end first"
+        );
 
-    mesh.release(1);
-    assert_eq!(code(other).await, None);
-    mesh.restarted(1).await;
-    let response = mesh.send(request("t4", "echo")).await.unwrap();
-    assert_eq!(
-        response.outcome,
-        TaskOutcome::Done(json!({"value": 2})),
-        "a fresh value"
+        mesh.release(1);
+        assert_eq!(code(other).await, None);
+        mesh.restarted(1).await;
+        let response = mesh.send(request("t4", "echo")).await.unwrap();
+        assert_eq!(
+            response.outcome,
+            TaskOutcome::Done(json!({"value": 2})),
+            "a fresh value"
+        );
+        assert_eq!(mesh.status().restarts, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_blocks_begins_before_the_shell_hears_the_next_message() {
+    let mesh = mesh_of(true, |spec| spec).await;
+    let tasks = (1..=3).map(|n| mesh.send(request(&format!("t{n}"), "echo")));
+    let answers: Vec<_> = tasks.collect();
+    let panics = mesh.send(request("t4", "panic"));
+    let late = mesh.send(request("t5", "echo"));
+    for answer in answers {
+        assert_eq!(code(answer).await, None);
+    }
+    assert_eq!(code(panics).await, Some(ErrorCode::AgentPanicked));
+    let refused = soon(late).await.unwrap().outcome;
+    assert!(
+        refused.is_refused(),
+        "nothing begins after a panic: {refused:?}"
     );
-    assert_eq!(mesh.status().restarts, 1);
+    mesh.restarted(1).await;
+    assert_eq!(mesh.ask(request("t6", "echo")).await, None);
+    assert_eq!(mesh.world.begun.lock().unwrap().len(), 5);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_panicked_is_back_soon_whatever_still_runs() {
-    let mesh = mesh(|spec| spec).await;
-    let begin = tokio::time::Instant::now();
-    let slow = mesh.send(request("t1", "hang"));
-    mesh.begun(1).await;
-    let panics = mesh.send(request("t2", "panic"));
-    assert_eq!(code(panics).await, Some(ErrorCode::AgentPanicked));
-    assert!(soon(slow).await.is_err(), "it is lost, not answered");
-    mesh.restarted(1).await;
-    assert!(
-        begin.elapsed() < Duration::from_secs(2),
-        "long before the slow task's time is over"
-    );
-    assert_eq!(mesh.ask(request("t3", "echo")).await, None);
+    for never_blocks in [false, true] {
+        let mesh = mesh_of(never_blocks, |spec| spec).await;
+        let begin = tokio::time::Instant::now();
+        let slow = mesh.send(request("t1", "hang"));
+        mesh.begun(1).await;
+        let panics = mesh.send(request("t2", "panic"));
+        assert_eq!(code(panics).await, Some(ErrorCode::AgentPanicked));
+        assert!(soon(slow).await.is_err(), "it is lost, not answered");
+        mesh.restarted(1).await;
+        assert!(
+            begin.elapsed() < Duration::from_secs(2),
+            "long before the slow task's time is over"
+        );
+        assert_eq!(mesh.ask(request("t3", "echo")).await, None);
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_hangs_ends_when_its_time_is_over() {
-    let mesh = mesh(|spec| spec).await;
-    let begin = tokio::time::Instant::now();
-    let mut short = request("t2", "hang");
-    short.deadline_ms = 2_000;
-    let (short, long) = (mesh.send(short), mesh.send(request("t1", "hang")));
-    assert_eq!(code(short).await, Some(ErrorCode::TaskTimeout));
-    assert_eq!(begin.elapsed().as_secs(), 2, "the deadline comes first");
-    assert_eq!(code(long).await, Some(ErrorCode::TaskTimeout));
-    assert_eq!(
-        begin.elapsed().as_secs(),
-        30,
-        "the capability's time-out comes first"
-    );
-    assert_eq!(mesh.world.dropped.load(Ordering::Relaxed), 2);
-    assert_eq!(
-        mesh.ask(request("t3", "echo")).await,
-        None,
-        "their places are free"
-    );
+    for never_blocks in [false, true] {
+        let mesh = mesh_of(never_blocks, |spec| spec).await;
+        let begin = tokio::time::Instant::now();
+        let mut short = request("t2", "hang");
+        short.deadline_ms = 2_000;
+        let (short, long) = (mesh.send(short), mesh.send(request("t1", "hang")));
+        assert_eq!(code(short).await, Some(ErrorCode::TaskTimeout));
+        assert_eq!(begin.elapsed().as_secs(), 2, "the deadline comes first");
+        assert_eq!(code(long).await, Some(ErrorCode::TaskTimeout));
+        assert_eq!(
+            begin.elapsed().as_secs(),
+            30,
+            "the capability's time-out comes first"
+        );
+        assert_eq!(mesh.world.dropped.load(Ordering::Relaxed), 2);
+        assert_eq!(
+            mesh.ask(request("t3", "echo")).await,
+            None,
+            "their places are free"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_killed_agent_loses_what_it_had_and_comes_back() {
-    let mesh = mesh(|spec| spec).await;
-    let running = mesh.busy().await;
-    let queued = mesh.send(request("t3", "echo"));
-    while mesh.status().queued == 0 {
-        tokio::task::yield_now().await;
-    }
-    assert!(mesh.supervisor.kill(&agent()).await);
-    for answer in running.into_iter().chain([queued]) {
-        assert!(
-            answer.await.is_err(),
-            "an agent that is gone answers nothing"
+    for never_blocks in [false, true] {
+        let mesh = mesh_of(never_blocks, |spec| spec).await;
+        let running = mesh.busy().await;
+        let queued = mesh.send(request("t3", "echo"));
+        while mesh.status().queued == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(mesh.supervisor.kill(&agent()).await);
+        for answer in running.into_iter().chain([queued]) {
+            assert!(
+                answer.await.is_err(),
+                "an agent that is gone answers nothing"
+            );
+        }
+        mesh.restarted(1).await;
+        assert_eq!(
+            mesh.world.dropped.load(Ordering::Relaxed),
+            2,
+            "its work was stopped"
         );
+        assert_eq!(mesh.status().queued, 0);
+        assert_eq!(mesh.ask(request("t4", "echo")).await, None);
+        assert!(!mesh.supervisor.kill(&AgentId::new("nobody").unwrap()).await);
     }
-    mesh.restarted(1).await;
-    assert_eq!(
-        mesh.world.dropped.load(Ordering::Relaxed),
-        2,
-        "its work was stopped"
-    );
-    assert_eq!(mesh.status().queued, 0);
-    assert_eq!(mesh.ask(request("t4", "echo")).await, None);
-    assert!(!mesh.supervisor.kill(&AgentId::new("nobody").unwrap()).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_poison_task_is_refused_after_three_deaths() {
-    let mesh = mesh(|spec| spec).await;
-    let poison = |n: u32| {
-        let mut task = request(&format!("t{n}"), "panic");
-        task.params["n"] = json!(7);
-        task
-    };
-    for death in 1..=3 {
-        let failure = mesh.ask(poison(death)).await.unwrap();
-        assert_eq!(failure.code, ErrorCode::AgentPanicked);
-        mesh.restarted(u64::from(death)).await;
+    for never_blocks in [false, true] {
+        let mesh = mesh_of(never_blocks, |spec| spec).await;
+        let poison = |n: u32| {
+            let mut task = request(&format!("t{n}"), "panic");
+            task.params["n"] = json!(7);
+            task
+        };
+        for death in 1..=3 {
+            let failure = mesh.ask(poison(death)).await.unwrap();
+            assert_eq!(failure.code, ErrorCode::AgentPanicked);
+            mesh.restarted(u64::from(death)).await;
+        }
+        let refused = mesh.ask(poison(4)).await.unwrap();
+        assert_eq!(refused.code, ErrorCode::Quarantined);
+        assert!(refused.hint.unwrap().contains("10 minutes"));
+        assert_eq!(mesh.ask(request("t5", "echo")).await, None);
+        assert_eq!(mesh.status().restarts, 3);
+        tokio::time::advance(crate::quarantine::TERM).await;
+        assert_eq!(
+            mesh.ask(poison(6)).await.unwrap().code,
+            ErrorCode::AgentPanicked
+        );
     }
-    let refused = mesh.ask(poison(4)).await.unwrap();
-    assert_eq!(refused.code, ErrorCode::Quarantined);
-    assert!(refused.hint.unwrap().contains("10 minutes"));
-    assert_eq!(mesh.ask(request("t5", "echo")).await, None);
-    assert_eq!(mesh.status().restarts, 3);
-    tokio::time::advance(crate::quarantine::TERM).await;
-    assert_eq!(
-        mesh.ask(poison(6)).await.unwrap().code,
-        ErrorCode::AgentPanicked
-    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -480,64 +525,70 @@ async fn a_queue_has_an_end_and_dead_work_does_not_fill_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queued_task_whose_deadline_passed_is_not_begun() {
-    let mesh = mesh(|spec| spec).await;
-    let _running = mesh.busy().await;
-    let mut brief = request("t1", "echo");
-    brief.deadline_ms = 1_000;
-    let brief = mesh.send(brief);
-    while mesh.status().queued == 0 {
-        tokio::task::yield_now().await;
+    for never_blocks in [false, true] {
+        let mesh = mesh_of(never_blocks, |spec| spec).await;
+        let _running = mesh.busy().await;
+        let mut brief = request("t1", "echo");
+        brief.deadline_ms = 1_000;
+        let brief = mesh.send(brief);
+        while mesh.status().queued == 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        mesh.release(1);
+        assert_eq!(code(brief).await, Some(ErrorCode::DeadlineExceeded));
+        assert_eq!(mesh.world.begun.lock().unwrap().len(), 2);
     }
-    tokio::time::advance(Duration::from_secs(1)).await;
-    mesh.release(1);
-    assert_eq!(code(brief).await, Some(ErrorCode::DeadlineExceeded));
-    assert_eq!(mesh.world.begun.lock().unwrap().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_task_can_be_cancelled_while_it_waits_and_while_it_runs() {
-    let mesh = mesh(|spec| spec).await;
-    let [first, second] = mesh.busy().await;
-    let (queued, next) = (
-        mesh.send(request("t1", "echo")),
-        mesh.send(request("t2", "echo")),
-    );
-    mesh.cancel("t1");
-    assert_eq!(code(queued).await, Some(ErrorCode::Cancelled));
-    mesh.cancel("w1");
-    assert_eq!(code(first).await, Some(ErrorCode::Cancelled));
-    assert_eq!(code(next).await, None, "the place is free");
-    assert_eq!(mesh.world.dropped.load(Ordering::Relaxed), 1);
-    mesh.cancel("never-heard-of");
-    mesh.release(1);
-    assert_eq!(code(second).await, None);
-    assert_eq!(*mesh.world.begun.lock().unwrap(), ["w1", "w2", "t2"]);
+    for never_blocks in [false, true] {
+        let mesh = mesh_of(never_blocks, |spec| spec).await;
+        let [first, second] = mesh.busy().await;
+        let (queued, next) = (
+            mesh.send(request("t1", "echo")),
+            mesh.send(request("t2", "echo")),
+        );
+        mesh.cancel("t1");
+        assert_eq!(code(queued).await, Some(ErrorCode::Cancelled));
+        mesh.cancel("w1");
+        assert_eq!(code(first).await, Some(ErrorCode::Cancelled));
+        assert_eq!(code(next).await, None, "the place is free");
+        assert_eq!(mesh.world.dropped.load(Ordering::Relaxed), 1);
+        mesh.cancel("never-heard-of");
+        mesh.release(1);
+        assert_eq!(code(second).await, None);
+        assert_eq!(*mesh.world.begun.lock().unwrap(), ["w1", "w2", "t2"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_is_sent_again_joins_the_one_that_runs_or_waits() {
-    let mesh = mesh(|spec| spec).await;
-    let [first, second] = mesh.busy().await;
-    let queued = mesh.send(request("t1", "echo"));
-    let joined = ["w1", "t1"].map(|task| mesh.send(request(task, "wait")));
-    let mut retry = request("w1", "echo");
-    retry.attempt = 2;
-    let retry = mesh.send(retry);
-    // One of two who wait for w1 wants it no more; all who wait for t1 do not.
-    for task in ["w1", "t1", "t1"] {
-        mesh.cancel(task);
+    for never_blocks in [false, true] {
+        let mesh = mesh_of(never_blocks, |spec| spec).await;
+        let [first, second] = mesh.busy().await;
+        let queued = mesh.send(request("t1", "echo"));
+        let joined = ["w1", "t1"].map(|task| mesh.send(request(task, "wait")));
+        let mut retry = request("w1", "echo");
+        retry.attempt = 2;
+        let retry = mesh.send(retry);
+        // One of two who wait for w1 wants it no more; all who wait for t1 do not.
+        for task in ["w1", "t1", "t1"] {
+            mesh.cancel(task);
+        }
+        mesh.release(2);
+        let [runs, waits] = joined;
+        for answer in [first, second, runs, retry] {
+            assert_eq!(code(answer).await, None);
+        }
+        for answer in [queued, waits] {
+            assert_eq!(code(answer).await, Some(ErrorCode::Cancelled));
+        }
+        let begun = mesh.world.begun.lock().unwrap().clone();
+        assert_eq!(begun, ["w1", "w2", "w1"], "each attempt once");
+        assert_eq!(mesh.status().done, 3);
     }
-    mesh.release(2);
-    let [runs, waits] = joined;
-    for answer in [first, second, runs, retry] {
-        assert_eq!(code(answer).await, None);
-    }
-    for answer in [queued, waits] {
-        assert_eq!(code(answer).await, Some(ErrorCode::Cancelled));
-    }
-    let begun = mesh.world.begun.lock().unwrap().clone();
-    assert_eq!(begun, ["w1", "w2", "w1"], "each attempt once");
-    assert_eq!(mesh.status().done, 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -556,27 +607,29 @@ async fn only_a_few_wait_for_the_same_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn what_must_not_be_done_twice_is_not_done_again_when_it_is_sent_again() {
-    let mesh = mesh(|spec| spec).await;
-    let act = |act: &str| TaskRequest {
-        capability: CapabilityName::new("probe.act").unwrap(),
-        ..request("t1", act)
-    };
-    let done = soon(mesh.send(act("echo"))).await.unwrap();
-    assert_eq!(soon(mesh.send(act("echo"))).await.unwrap(), done);
-    let failed = TaskRequest {
-        attempt: 2,
-        ..act("fail")
-    };
-    let failed = [failed.clone(), failed].map(|task| mesh.send(task));
-    for answer in failed {
-        assert_eq!(code(answer).await, Some(ErrorCode::TaskFailed));
+    for never_blocks in [false, true] {
+        let mesh = mesh_of(never_blocks, |spec| spec).await;
+        let act = |act: &str| TaskRequest {
+            capability: CapabilityName::new("probe.act").unwrap(),
+            ..request("t1", act)
+        };
+        let done = soon(mesh.send(act("echo"))).await.unwrap();
+        assert_eq!(soon(mesh.send(act("echo"))).await.unwrap(), done);
+        let failed = TaskRequest {
+            attempt: 2,
+            ..act("fail")
+        };
+        let failed = [failed.clone(), failed].map(|task| mesh.send(task));
+        for answer in failed {
+            assert_eq!(code(answer).await, Some(ErrorCode::TaskFailed));
+        }
+        assert_eq!(mesh.world.begun.lock().unwrap().len(), 2);
+        // What may be repeated is.
+        for _ in 0..2 {
+            assert_eq!(mesh.ask(request("t2", "echo")).await, None);
+        }
+        assert_eq!(mesh.world.begun.lock().unwrap().len(), 4);
     }
-    assert_eq!(mesh.world.begun.lock().unwrap().len(), 2);
-    // What may be repeated is.
-    for _ in 0..2 {
-        assert_eq!(mesh.ask(request("t2", "echo")).await, None);
-    }
-    assert_eq!(mesh.world.begun.lock().unwrap().len(), 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@
     reason = "a bench prints its figures"
 )]
 
+mod agents;
 mod bare;
 mod http;
 mod node;
@@ -57,7 +58,7 @@ const QUICK: Effort = Effort {
     starts: 3,
 };
 
-const SECTIONS: [&str; 4] = ["cold", "mesh", "overload", "http"];
+const SECTIONS: [&str; 5] = ["cold", "mesh", "agents", "overload", "http"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     // `cargo bench` adds `--bench`; without it, as in `cargo test --benches`, it only has to run.
@@ -108,6 +109,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let outcome = memory_per_request(&mut report, effort);
         measured(&mut report, "memory per request", outcome);
         runtime.block_on(mesh(&mut report, effort));
+    }
+    if runs("agents") {
+        runtime.block_on(agents::series(&mut report, effort.round * effort.rounds));
     }
     if runs("overload") {
         runtime.block_on(overload(&mut report, effort));

@@ -127,6 +127,10 @@ impl Specialist for Counter {
         AgentCard::new("bench", "Counts.", vec![self.capability.clone()])
     }
 
+    fn never_blocks(&self) -> bool {
+        true
+    }
+
     async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
         let _open = self
             .gate
