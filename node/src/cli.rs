@@ -106,6 +106,7 @@ impl Cli {
             | Command::Doctor { .. }
             | Command::Cluster(_)
             | Command::Demo(_)
+            | Command::Replay { .. }
             | Command::Config { .. } => Vec::new(),
         };
         Inputs {
@@ -127,6 +128,11 @@ pub(crate) enum Command {
     Ask(Ask),
     /// Show the plan that a query would be answered with; nothing is carried out
     Plan(Plan),
+    /// Step this build's decisions through a recorded request; nothing is carried out
+    Replay {
+        /// What `amcp ask --record FILE` wrote
+        file: PathBuf,
+    },
     /// Show who is there: capability, agent, state, tasks in flight, restarts
     Agents(Agents),
     /// Check the LLM, the port, the data folder and the sample data
@@ -179,6 +185,9 @@ pub(crate) struct Ask {
     /// With the same key the same request is carried out once, however often it is sent (with --url)
     #[arg(long, value_name = "KEY", requires = "url")]
     pub(crate) idempotency_key: Option<String>,
+    /// Record every decision to a new file, for `amcp replay` and bug reports; it holds the query and all results
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// `amcp plan`.

@@ -12,3 +12,4 @@ pub(crate) mod doctor;
 pub(crate) mod faults;
 pub(crate) mod node;
 pub(crate) mod plan;
+pub(crate) mod replay;

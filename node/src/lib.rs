@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod live;
 mod output;
+mod recording;
 mod root;
 mod show;
 mod trace;
@@ -36,6 +37,9 @@ fn run(cli: Cli) -> Result<u8, output::Trouble> {
     if let Command::Config { what } = &cli.command {
         return commands::config::run(&loaded, what);
     }
+    if let Command::Replay { file } = &cli.command {
+        return commands::replay::run(file);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("amcp")
@@ -49,7 +53,9 @@ fn run(cli: Cli) -> Result<u8, output::Trouble> {
             Command::Node(_) => commands::node::run(&loaded).await,
             Command::Cluster(args) => commands::cluster::run(&loaded, args).await,
             Command::Demo(args) => commands::demo::run(&loaded, args).await,
-            Command::Config { .. } => unreachable!("served above, without a runtime"),
+            Command::Config { .. } | Command::Replay { .. } => {
+                unreachable!("served above, without a runtime")
+            }
         }
     });
     // A blocking call that nobody waits for any more must not keep the process.

@@ -23,6 +23,7 @@ use crate::counts::Counts;
 use crate::draft::Read;
 use crate::planning;
 use crate::record::{ProgressFeed, RequestRecord, RequestView, TextFeed, Ticket};
+use crate::recorder::Recorder;
 use crate::requests::Known;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -192,6 +193,12 @@ impl OrchestratorHandle {
             let failure = Failure::new(ErrorCode::Overloaded, message).hint("try again later");
             failure.retry_after_ms(self.shared.counters.retry_after_ms())
         })
+    }
+
+    /// Records every request from now on. The first recorder stays.
+    pub fn record_with(&self, recorder: Recorder) {
+        // A second one would tear the first one's recordings apart.
+        let _ = self.shared.recorder.set(recorder);
     }
 
     /// Makes the plan only; dispatches nothing.

@@ -11,6 +11,7 @@ pub mod handle;
 mod keys;
 mod planning;
 pub mod record;
+mod recorder;
 mod request;
 mod requests;
 mod settings;
@@ -21,6 +22,7 @@ pub use counts::Counts;
 pub use delegate::Delegation;
 pub use handle::{Drained, OrchestratorHandle, PlanView};
 pub use record::{Phase, ProgressFeed, Recorded, RequestView, TextFeed, Ticket};
+pub use recorder::Recorder;
 pub use settings::Settings;
 
 /// The CloudEvents `source` of an orchestrator's events.

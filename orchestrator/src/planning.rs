@@ -60,7 +60,7 @@ impl Drop for Reply {
 /// How far a call came at once.
 pub(crate) enum Begun {
     /// To its end.
-    Ended(RequestMsg),
+    Ended(Box<RequestMsg>),
     /// The planner's actor goes on with it and one message follows, unless this is dropped before.
     GoesOn(DropGuard),
 }
@@ -75,7 +75,7 @@ pub(crate) fn begin(
     let mut nobody = Context::from_waker(Waker::noop());
     // A planner is code of others: its panic costs this call, not the request.
     match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut nobody))) {
-        Ok(Poll::Ready(message)) => Begun::Ended(message),
+        Ok(Poll::Ready(message)) => Begun::Ended(Box::new(message)),
         Ok(Poll::Pending) => {
             let unwanted = CancellationToken::new();
             let reply = Reply {
@@ -93,7 +93,7 @@ pub(crate) fn begin(
         }
         Err(_) => {
             tracing::error!("a planner's call died");
-            Begun::Ended(lost)
+            Begun::Ended(Box::new(lost))
         }
     }
 }

@@ -9,12 +9,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use amcp_plan::recording::{self, Accepted, Opening, Turn};
 use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, PlanTask, Policy, Time, TimerKey};
 use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
-    Answer, CallBudget, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress,
-    TaskReport,
+    Answer, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress, TaskReport,
 };
 use amcp_registry::bus::unix_ms;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -75,8 +75,6 @@ pub(crate) struct RequestState {
     catalogue: Arc<Catalogue>,
     grant: Arc<Grant>,
     lineage: Arc<Lineage>,
-    /// What the tasks of a delegated request may cause together.
-    budget: Option<CallBudget>,
     /// A few: one for each task under way and two for the request.
     timers: Vec<(TimerKey, Time)>,
     /// The one sleep, until the earliest timer or earlier.
@@ -98,7 +96,13 @@ impl Actor for RequestActor {
         (shared, record): Self::Arguments,
     ) -> Result<RequestState, ActorProcessingErr> {
         let request = &record.request;
-        let (machine, first) = Machine::start(policy(&shared, &record));
+        let policy = policy(&shared, &record);
+        let (machine, first) = Machine::start(policy.clone());
+        if let Some(recorder) = shared.recorder.get() {
+            let accepted = accepted(&record, policy);
+            let actions = first.clone();
+            recorder.note(record.id, &Opening { accepted, actions });
+        }
         Ok(RequestState {
             catalogue: shared.catalogue(),
             grant: Arc::new(Grant {
@@ -106,7 +110,6 @@ impl Actor for RequestActor {
                 roles: request.roles.clone(),
             }),
             lineage: shared.lineage(request),
-            budget: (request.lineage.depth > 0).then(|| CallBudget::new(request.lineage.calls)),
             clock: Clock::since(record.accepted),
             phase: Phase::Planning,
             timers: Vec::with_capacity(8),
@@ -137,14 +140,8 @@ impl Actor for RequestActor {
         message: RequestMsg,
         state: &mut RequestState,
     ) -> Result<(), ActorProcessingErr> {
-        if let RequestMsg::Responded {
-            task,
-            attempt,
-            outcome,
-            calls,
-        } = &message
-        {
-            state.settle((*task, *attempt), outcome, calls);
+        if let RequestMsg::Responded { task, attempt, .. } = &message {
+            state.settle(*task, *attempt);
         }
         if let RequestMsg::Begin = message {
             state.begin(&myself);
@@ -155,6 +152,22 @@ impl Actor for RequestActor {
             None => state.timers_due(&myself),
         }
         Ok(())
+    }
+}
+
+fn accepted(record: &RequestRecord, policy: Policy) -> Accepted {
+    let request = &record.request;
+    let age = i64::try_from(record.accepted.elapsed().as_millis()).unwrap_or(0);
+    Accepted {
+        version: recording::VERSION,
+        request_id: record.id,
+        unix_ms: unix_ms() - age,
+        query: request.query.clone(),
+        user: request.user.clone(),
+        idempotency_key: None,
+        traceparent: request.traceparent.clone(),
+        lineage: request.lineage.clone(),
+        policy,
     }
 }
 
@@ -170,6 +183,7 @@ fn policy(shared: &Shared, record: &RequestRecord) -> Policy {
         result_bytes: settings.result_bytes,
         rounds: if shared.planner.replans() { 2 } else { 1 },
         composes: shared.planner.composes(),
+        calls: (record.request.lineage.depth > 0).then_some(record.request.lineage.calls),
         // The low half of a version 7 UUID is random.
         seed: record.id.uuid().as_u64_pair().1,
         ..Policy::default()
@@ -301,8 +315,19 @@ impl RequestState {
     }
 
     fn feed(&mut self, myself: &ActorRef<RequestMsg>, event: Event) {
-        let actions = self.machine.step(self.clock.now(), event);
+        let actions = self.step(event);
         self.carry_out(myself, actions);
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Action> {
+        let at = self.clock.now();
+        let Some(recorder) = self.shared.recorder.get() else {
+            return self.machine.step(at, event);
+        };
+        let actions = self.machine.step(at, event.clone());
+        let turn = Turn { at, event, actions };
+        recorder.note(self.record.id, &turn);
+        turn.actions
     }
 
     /// Carries out actions and what follows from them at once, in order.
@@ -310,7 +335,7 @@ impl RequestState {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             if let Some(event) = self.perform(myself, action) {
-                actions.extend(self.machine.step(self.clock.now(), event));
+                actions.extend(self.step(event));
             }
         }
         self.arm(myself);
@@ -371,15 +396,12 @@ impl RequestState {
                 let lost = RequestMsg::Composed(Err(planner_lost().failure));
                 return self.begin_call(myself, Box::pin(call), lost);
             }
-            Action::Dispatch {
+            Action::Choose {
                 task,
                 attempt,
-                params,
-                time,
                 avoid,
-            } => {
-                return self.dispatch(myself, (task, attempt), params, (time, &avoid));
-            }
+            } => return self.choose((task, attempt), &avoid),
+            Action::Send(assigned) => return self.send(myself, assigned),
             Action::Abandon { task, attempt } => self.abandon(task, attempt),
             Action::SetTimer { key, at } => self.timers.push((key, at)),
             Action::ClearTimer(key) => self.timers.retain(|(other, _)| *other != key),
@@ -396,7 +418,7 @@ impl RequestState {
         lost: RequestMsg,
     ) -> Option<Event> {
         match planning::begin(&self.shared.planning, myself, call, lost) {
-            Begun::Ended(message) => event_of(message),
+            Begun::Ended(message) => event_of(*message),
             Begun::GoesOn(guard) => {
                 self.planner_call = Some(guard);
                 None

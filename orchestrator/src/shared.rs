@@ -4,7 +4,7 @@
 //! Does not move a request on.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use amcp_plan::Catalogue;
@@ -22,6 +22,7 @@ use crate::SOURCE;
 use crate::counts::Counters;
 use crate::planning::PlannerMsg;
 use crate::record::RequestRecord;
+use crate::recorder::Recorder;
 use crate::requests::Requests;
 use crate::settings::Settings;
 use crate::slot::ActorSlot;
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) requests: Requests,
     pub(crate) counters: Counters,
     pub(crate) planning: Arc<ActorSlot<PlannerMsg>>,
+    /// Where requests are recorded, if they are.
+    pub(crate) recorder: OnceLock<Recorder>,
     /// Of the requests that users ask: the same for all.
     lineage: Arc<Lineage>,
     /// The catalogue of the directory that it was made from: the directory changes far less often than requests come.
@@ -68,6 +71,7 @@ impl Shared {
             counters: Counters::default(),
             planning: Arc::default(),
             catalogue: Mutex::new(None),
+            recorder: OnceLock::new(),
             lineage: Arc::new(Lineage {
                 domains: vec![
                     settings

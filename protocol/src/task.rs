@@ -53,7 +53,7 @@ impl Default for Lineage {
 }
 
 /// The calls that something may still cause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallBudget(u32);
 
 impl CallBudget {

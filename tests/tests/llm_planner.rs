@@ -131,7 +131,7 @@ fn weather() -> Value {
 }
 
 fn names(plan: &Plan) -> Vec<&str> {
-    plan.tasks.iter().map(|t| t.capability().as_str()).collect()
+    plan.tasks.iter().map(|t| t.capability.as_str()).collect()
 }
 
 #[tokio::test]

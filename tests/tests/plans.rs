@@ -118,7 +118,7 @@ fn shown(plan: &amcp_plan::Plan) -> Vec<String> {
                 .iter()
                 .find(|task| task.id.as_str() == from)
                 .unwrap();
-            format!("<{}", from.capability())
+            format!("<{}", from.capability)
         }
         (Value::String(text), None) => text.clone(),
         (other, None) => other.to_string(),
@@ -140,7 +140,7 @@ fn shown(plan: &amcp_plan::Plan) -> Vec<String> {
                 params.retain(|p| !p.starts_with("year="));
             }
             params.sort();
-            params.insert(0, task.capability().to_string());
+            params.insert(0, task.capability.to_string());
             params.join(" ")
         })
         .collect();

@@ -15,6 +15,7 @@ use crate::config::layers::{Loaded, Source};
 use crate::config::value::LlmKind;
 use crate::live::Live;
 use crate::output::{self, Style, Trouble, printable};
+use crate::recording::Recording;
 use crate::root::{Mesh, Purpose};
 
 /// Runs the command.
@@ -25,6 +26,7 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
     let cli::Ask {
         query,
         idempotency_key,
+        record,
     } = args;
     let request = user_request(loaded, &query)?;
     let live = (!query.quiet && Live::is_wanted()).then(Live::new);
@@ -34,7 +36,12 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
                 .ask(&request, idempotency_key.as_deref(), live)
                 .await?
         }
-        None => here(loaded, request, live).await?,
+        None => {
+            let recording = record.as_deref().map(Recording::create).transpose()?;
+            let answer = here(loaded, request, recording.as_ref(), live).await;
+            recording.map_or(Ok(()), Recording::finish)?;
+            answer?
+        }
     };
     let planned_here = query.url.is_none() && loaded.config.llm == LlmKind::Embedded;
     if !query.quiet {
@@ -77,9 +84,13 @@ fn from_stdin() -> Result<String, Trouble> {
 async fn here(
     loaded: &Loaded,
     request: UserRequest,
+    recording: Option<&Recording>,
     live: Option<Live>,
 ) -> Result<Arc<Answer>, Trouble> {
     let mesh = Mesh::start(&loaded.config, Purpose::Work).await?;
+    if let Some(recording) = recording {
+        mesh.orchestrator.record_with(recording.recorder());
+    }
     let ticket = mesh.orchestrator.ask(request, None)?;
     let id = ticket.request_id();
     let watch = async {

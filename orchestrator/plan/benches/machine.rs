@@ -56,12 +56,13 @@ fn live(plan: Plan, agent: &AgentId) -> u64 {
         notes: vec![],
     });
     while let Some(action) = actions.pop() {
-        if let Action::Dispatch { task, attempt, .. } = action {
+        if let Action::Choose { task, attempt, .. } = action {
             let agent = agent.clone();
-            black_box(step(Event::Sent {
+            black_box(step(Event::Chosen {
                 task,
                 attempt,
                 agent,
+                incarnation: 1,
             }));
             let outcome = TaskOutcome::Done(json!({"rows": [1, 2, 3]}));
             actions.extend(step(Event::Responded {

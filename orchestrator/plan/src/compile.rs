@@ -10,6 +10,7 @@ mod ids;
 mod infer;
 mod judge;
 mod mend;
+mod possible;
 mod producers;
 mod references;
 mod replaced;
@@ -25,6 +26,7 @@ use crate::catalogue::Catalogue;
 use crate::plan::Plan;
 use draft::Drafts;
 pub use early::compile_early;
+pub use possible::compile_possible;
 
 /// How large a plan may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +145,15 @@ impl PlanError {
 /// fit; no cycle; the other limits; params that keep their schemas (after the edges, because these fill params);
 /// authorisation.
 pub fn compile(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanError> {
+    compile_for(proposal, rules, judge::authorisation)
+}
+
+/// Compiles a plan for whom `authorisation` permits.
+fn compile_for(
+    proposal: &ProposedPlan,
+    rules: &Rules<'_>,
+    authorisation: fn(&Drafts<'_>) -> Result<(), PlanError>,
+) -> Result<Plan, PlanError> {
     judge::something_to_do(proposal)?;
     judge::task_count(proposal.tasks.len(), rules.limits)?;
     let ids = ids::Ids::assign(&proposal.tasks)?;
@@ -155,7 +166,7 @@ pub fn compile(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanE
     judge::depth(&drafts, rules.limits)?;
     judge::params_bytes(&drafts, rules.limits)?;
     judge::params(&mut drafts)?;
-    judge::authorisation(&drafts)?;
+    authorisation(&drafts)?;
     let mut tasks = drafts.into_tasks();
     let named = proposal.tasks.iter().map(|task| task.replaces.clone());
     replaced::settle(&mut tasks, named, rules);
@@ -168,6 +179,7 @@ pub fn compile(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanE
             .filter(|_| proposal.tasks.is_empty()),
         tasks,
         unplaced: proposal.unplaced.clone(),
+        refused: Vec::new(),
     })
 }
 

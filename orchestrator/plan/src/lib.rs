@@ -7,9 +7,15 @@ pub mod compile;
 pub mod machine;
 pub mod parse;
 pub mod plan;
+pub mod recording;
 
 pub use catalogue::Catalogue;
-pub use compile::{Fill, NoFill, PlanError, PlanLimits, Rules, Unfinished, compile, compile_early};
-pub use machine::{Action, Conclusion, Dropped, Event, Machine, Policy, Time, TimerKey};
+pub use compile::{
+    Fill, NoFill, PlanError, PlanLimits, Rules, Unfinished, compile, compile_early,
+    compile_possible,
+};
+pub use machine::{
+    Action, Assignment, Conclusion, Dropped, Event, Machine, Policy, Time, TimerKey,
+};
 pub use parse::{ParseError, TaskReader, parse};
-pub use plan::{Plan, PlanTask, Reference};
+pub use plan::{Plan, PlanTask, Reference, RefusedTask, Terms};

@@ -18,22 +18,23 @@ use std::time::Duration;
 
 use amcp_protocol::plan::PlannedTaskView;
 use amcp_protocol::retry::Patience;
-use amcp_protocol::task::TaskOutcome;
+use amcp_protocol::task::{TaskOutcome, calls_used};
 use amcp_protocol::{
-    AgentId, AnswerState, CallReport, Capability, CapabilityName, Effect, ErrorCode, Failure,
+    AgentId, AnswerState, CallBudget, CallReport, CapabilityName, Effect, ErrorCode, Failure,
     Progress, TaskId, TaskReport,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::catalogue::Catalogue;
-use crate::plan::{Plan, PlanTask};
+use crate::plan::{Plan, PlanTask, RefusedTask};
 use run::{Status, TaskRun};
 
 /// Time since the request was accepted.
 pub type Time = Duration;
 
 /// What a machine is run with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// The user's roles; checked again before each dispatch.
     pub roles: Vec<String>,
@@ -51,6 +52,9 @@ pub struct Policy {
     pub llm_calls: u32,
     /// Most bytes of results, estimated.
     pub result_bytes: usize,
+    /// Most calls that the tasks may cause together; each task has its own bound where there is none. A delegated request
+    /// has what its task was given.
+    pub calls: Option<u32>,
     /// Most planning rounds: 2 allows one replanning.
     pub rounds: u32,
     /// Whether an LLM writes the answer; otherwise the machine concludes without text and the caller composes plainly.
@@ -86,6 +90,7 @@ impl Default for Policy {
             kills,
             llm_calls: 6,
             result_bytes: 32 * 1024 * 1024,
+            calls: None,
             // Planning again is worth it only with a planner that learns from what failed.
             rounds: 1,
             composes: false,
@@ -96,7 +101,7 @@ impl Default for Policy {
 
 /// Names a timer. An expired timer may already be on its way when it is cleared, so every key carries what it was set
 /// for and the machine ignores one that is no longer current.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TimerKey {
     /// The final response is due.
     Deadline,
@@ -124,7 +129,7 @@ pub enum TimerKey {
 }
 
 /// What happened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// Tasks of a plan that is still arriving. Those that read, may be repeated and wait for nothing start at once; the
     /// others are left to the complete plan.
@@ -148,14 +153,16 @@ pub enum Event {
         /// What the reader of the answer should know.
         notes: Vec<String>,
     },
-    /// A dispatch found its agent.
-    Sent {
+    /// An agent was chosen for an attempt. Nothing has left yet.
+    Chosen {
         /// Which task.
         task: usize,
         /// Which attempt.
         attempt: u32,
-        /// Who got it.
+        /// Who is to get it.
         agent: AgentId,
+        /// Which start of that agent.
+        incarnation: u64,
     },
     /// An attempt ended: with a result, a failure, or word that it will never end.
     Responded {
@@ -186,7 +193,7 @@ pub enum Event {
 }
 
 /// What to do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// Make a plan and feed back [`Event::Planned`].
     Plan {
@@ -199,19 +206,17 @@ pub enum Action {
         /// In a later round: what became of the tasks so far.
         tasks: Vec<TaskReport>,
     },
-    /// Send a task to an agent; feed back [`Event::Sent`] and then [`Event::Responded`].
-    Dispatch {
+    /// Choose an agent for a task; feed back [`Event::Chosen`], or [`Event::Responded`] with a refusal when there is none.
+    Choose {
         /// Which task.
         task: usize,
         /// Which attempt.
         attempt: u32,
-        /// The params, references replaced.
-        params: Value,
-        /// How long it may take: the deadline that travels with it.
-        time: Duration,
         /// Who should not get it, if somebody else can.
         avoid: Vec<AgentId>,
     },
+    /// Send a task to the agent that was chosen; feed back [`Event::Responded`].
+    Send(Assignment),
     /// Tell the agent that the result is no longer wanted.
     Abandon {
         /// Which task.
@@ -245,8 +250,27 @@ pub enum Action {
     Respond(Box<Conclusion>),
 }
 
+/// An attempt and the agent that was chosen for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Which task.
+    pub task: usize,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Who gets it.
+    pub agent: AgentId,
+    /// Which start of that agent; another one does not get it.
+    pub incarnation: u64,
+    /// The params, references replaced.
+    pub params: Value,
+    /// How long it may take: the deadline that travels with it.
+    pub time: Duration,
+    /// Calls that it may cause, where the request bounds them for all tasks together.
+    pub calls: Option<u32>,
+}
+
 /// The final response, all but its text where nobody wrote one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conclusion {
     /// How the request ended.
     pub state: AnswerState,
@@ -267,7 +291,7 @@ pub struct Conclusion {
 }
 
 /// Responses that were not for the current attempt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
     /// The task had ended.
     pub duplicate: u32,
@@ -277,7 +301,7 @@ pub struct Dropped {
     pub foreign: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     Planning,
     Executing,
@@ -286,7 +310,7 @@ enum Stage {
 }
 
 /// One request's state.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     policy: Policy,
     stage: Stage,
@@ -301,6 +325,9 @@ pub struct Machine {
     open: usize,
     llm_calls_left: u32,
     result_bytes_left: usize,
+    calls_left: Option<CallBudget>,
+    /// Tasks of the plans that are not carried out.
+    refused: Vec<RefusedTask>,
     planner: String,
     answer_directly: Option<String>,
     unplaced: Vec<String>,
@@ -323,6 +350,8 @@ impl Machine {
             open: 0,
             llm_calls_left: policy.llm_calls,
             result_bytes_left: policy.result_bytes,
+            calls_left: policy.calls.map(CallBudget::new),
+            refused: Vec::new(),
             planner: String::new(),
             answer_directly: None,
             unplaced: Vec::new(),
@@ -346,6 +375,7 @@ impl Machine {
     }
 
     /// What to do after `event`, which happened at `now`.
+    #[must_use]
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
         if self.stage == Stage::Done {
@@ -370,11 +400,12 @@ impl Machine {
                     self.planned(now, result, &mut out);
                 }
             }
-            Event::Sent {
+            Event::Chosen {
                 task,
                 attempt,
                 agent,
-            } => self.sent(task, attempt, agent, &mut out),
+                incarnation,
+            } => self.chosen(now, (task, attempt), (agent, incarnation), &mut out),
             Event::Responded {
                 task,
                 attempt,
@@ -442,11 +473,11 @@ impl Machine {
             .filter(|capability| {
                 let used = || {
                     self.planned_runs()
-                        .any(|run| run.plan.capability() == &capability.name)
+                        .any(|run| run.plan.capability == capability.name)
                 };
                 capability.allows(&self.policy.roles)
                     && (capability.effect == Effect::Read || used())
-                    && !self.may_be_done(capability)
+                    && !self.may_be_done(&capability.name, capability.idempotent)
             })
             .map(|capability| capability.name.clone())
             .collect()
@@ -527,6 +558,8 @@ impl Machine {
     /// Takes a plan over; returns the indexes of its tasks.
     fn accept(&mut self, plan: Plan, out: &mut Vec<Action>) -> Vec<usize> {
         let mut view = plan.view();
+        let refused = plan.refused;
+        self.refused.extend(refused.iter().cloned());
         for replaced in plan.tasks.iter().flat_map(|task| &task.replaces) {
             let mut runs = self.tasks.iter_mut().take(self.round_start);
             if let Some(run) = runs.find(|run| &run.plan.id == replaced) {
@@ -557,6 +590,14 @@ impl Machine {
             tasks: view,
             unplaced: self.unplaced.clone(),
         }));
+        out.extend(refused.into_iter().map(|refused| {
+            Action::Report(Progress::Failed {
+                task: refused.view.id,
+                state: refused.state,
+                error: refused.failure,
+                calls: Vec::new(),
+            })
+        }));
         added
     }
 
@@ -568,13 +609,12 @@ impl Machine {
             return Ok(());
         }
         for task in tasks {
-            let capability = &task.contract.capability;
-            let same = |run: &&TaskRun| run.plan.capability() == &capability.name;
+            let same = |run: &&TaskRun| run.plan.capability == task.capability;
             let mut earlier = self.planned_runs().filter(same);
-            let refused = if self.may_be_done(capability) {
+            let refused = if self.may_be_done(&task.capability, task.terms.idempotent) {
                 "may have been done already and is not idempotent"
             } else {
-                match capability.effect {
+                match task.terms.effect {
                     Effect::Read => continue,
                     Effect::Write if earlier.next().is_some() => continue,
                     Effect::Irreversible if earlier.any(|run| run.asks_the_same(task)) => continue,
@@ -584,7 +624,7 @@ impl Machine {
                     }
                 }
             };
-            let message = format!("{} {refused}", capability.name);
+            let message = format!("{} {refused}", task.capability);
             return Err(Failure::new(ErrorCode::NotPermitted, message));
         }
         Ok(())
@@ -592,26 +632,9 @@ impl Machine {
 
     /// Whether an earlier round's attempt forbids to use the capability once more: it may have done its work, whatever it
     /// answered.
-    fn may_be_done(&self, capability: &Capability) -> bool {
-        let tried = |run: &TaskRun| run.plan.capability() == &capability.name;
-        !capability.idempotent && self.planned_runs().any(|run| tried(run) && run.may_be_done)
-    }
-
-    fn sent(&mut self, task: usize, attempt: u32, agent: AgentId, out: &mut Vec<Action>) {
-        let Some(run) = self.tasks.get_mut(task) else {
-            return;
-        };
-        if matches!(run.status, Status::InFlight) && run.attempt == attempt {
-            run.agent = Some(agent.clone());
-            run.sent += 1;
-            let (task, capability) = (run.plan.id.clone(), run.plan.capability().clone());
-            out.push(Action::Report(Progress::Dispatched {
-                task,
-                capability,
-                attempt,
-                agent,
-            }));
-        }
+    fn may_be_done(&self, capability: &CapabilityName, idempotent: bool) -> bool {
+        let tried = |run: &TaskRun| run.plan.capability == *capability;
+        !idempotent && self.planned_runs().any(|run| tried(run) && run.may_be_done)
     }
 
     fn responded(
@@ -641,6 +664,18 @@ impl Machine {
             };
             *counter += 1;
             return;
+        }
+        if let Some(budget) = &mut self.calls_left {
+            let given = run.given.take();
+            match &outcome {
+                TaskOutcome::Refused(_) => budget.give_back(given.map_or(0, |given| given + 1)),
+                // What a lost agent called before nobody knows.
+                TaskOutcome::Failed(failure) if failure.code.is_agent_death() => {}
+                TaskOutcome::Done(_) | TaskOutcome::Partly(..) | TaskOutcome::Failed(_) => {
+                    let given = given.unwrap_or(0);
+                    budget.give_back(given - calls_used(given, &calls));
+                }
+            }
         }
         run.calls = calls;
         run.may_be_done |= !outcome.is_refused();

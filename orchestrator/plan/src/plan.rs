@@ -2,14 +2,15 @@
 //!
 //! Does not change once compiled; what happens to it is the machine's state.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use amcp_protocol::plan::{InferredEdge, PlannedTaskView};
-use amcp_protocol::{CapabilityName, Contract, TaskId};
+use amcp_protocol::{Capability, CapabilityName, Effect, Failure, TaskId, TaskState};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A plan that can be executed. Tasks refer to each other by their index in `tasks`, and every index in it exists.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Why, in the planner's words.
     pub reasoning: Option<String>,
@@ -19,15 +20,68 @@ pub struct Plan {
     pub tasks: Vec<PlanTask>,
     /// Parts of the query that no capability covers.
     pub unplaced: Vec<String>,
+    /// Tasks that were proposed and cannot be done; the rest is done without them.
+    pub refused: Vec<RefusedTask>,
+}
+
+/// A proposed task that is not carried out: nobody offers its capability, the user may not use it, or it needs such a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RefusedTask {
+    /// As people are shown it.
+    pub view: PlannedTaskView,
+    /// [`TaskState::Failed`], or [`TaskState::Skipped`] for the sake of another refused task.
+    pub state: TaskState,
+    /// Why it is refused.
+    pub failure: Failure,
+}
+
+/// What is read of a capability's contract once a plan is made: enough to judge its attempts by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// What doing the task changes.
+    pub effect: Effect,
+    /// Whether doing it twice is the same as doing it once.
+    pub idempotent: bool,
+    /// How long one attempt may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// A user needs all of these roles.
+    pub required_roles: Vec<String>,
+}
+
+impl Terms {
+    /// The terms of a capability.
+    #[must_use]
+    pub fn of(capability: &Capability) -> Self {
+        Self {
+            effect: capability.effect,
+            idempotent: capability.idempotent,
+            timeout_ms: capability.timeout_ms,
+            required_roles: capability.required_roles.clone(),
+        }
+    }
+
+    /// How long one attempt may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    /// Whether a user with these roles may have it done.
+    #[must_use]
+    pub fn allow(&self, roles: &[String]) -> bool {
+        self.required_roles.iter().all(|role| roles.contains(role))
+    }
 }
 
 /// One task of a plan.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanTask {
     /// Unique in the plan.
     pub id: TaskId,
-    /// What to do, and what is promised about it.
-    pub contract: Arc<Contract>,
+    /// What to do.
+    pub capability: CapabilityName,
+    /// What is promised about it.
+    pub terms: Terms,
     /// An object; the places of `references` hold their long form until they are replaced by values.
     pub params: Value,
     /// Which places of `params` are filled from other tasks' results.
@@ -43,7 +97,7 @@ pub struct PlanTask {
 }
 
 /// A place in a task's params that is filled from another task's result.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {
     /// Where in the params: a JSON pointer.
     pub place: String,
@@ -53,23 +107,15 @@ pub struct Reference {
     pub path: String,
 }
 
-impl PlanTask {
-    /// What to do.
-    #[must_use]
-    pub fn capability(&self) -> &CapabilityName {
-        &self.contract.capability.name
-    }
-}
-
 impl Plan {
-    /// The tasks as people and programs are shown them.
+    /// The tasks as people and programs are shown them, the refused ones last.
     #[must_use]
     pub fn view(&self) -> Vec<PlannedTaskView> {
         self.tasks
             .iter()
             .map(|task| PlannedTaskView {
                 id: task.id.clone(),
-                capability: task.capability().clone(),
+                capability: task.capability.clone(),
                 params: task.params.clone(),
                 depends_on: task
                     .after
@@ -79,6 +125,7 @@ impl Plan {
                     .collect(),
                 inferred: task.inferred.clone(),
             })
+            .chain(self.refused.iter().map(|refused| refused.view.clone()))
             .collect()
     }
 }

@@ -103,6 +103,23 @@ const OUTCOMES: [Outcome; 7] = [
     Outcome::Partly,
 ];
 
+impl Outcome {
+    fn reported(self, attempt: u32) -> TaskOutcome {
+        let failure = |code| Failure::new(code, "as the model says");
+        match self {
+            Outcome::Done => TaskOutcome::Done(json!({"by": attempt})),
+            Outcome::Partly => {
+                TaskOutcome::Partly(json!({"by": attempt}), failure(ErrorCode::TaskFailed))
+            }
+            Outcome::Transient => TaskOutcome::Failed(failure(ErrorCode::UpstreamUnavailable)),
+            Outcome::AgentDied => TaskOutcome::Failed(failure(ErrorCode::AgentLost)),
+            Outcome::Busy => TaskOutcome::Failed(failure(ErrorCode::AgentBusy)),
+            Outcome::NotStarted => TaskOutcome::Refused(failure(ErrorCode::AgentBusy)),
+            Outcome::Final => TaskOutcome::Failed(failure(ErrorCode::InvalidResult)),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 enum Step {
     Stream,
@@ -152,19 +169,7 @@ impl Request {
                 calls: Vec::new(),
                 task: *task,
                 attempt: *attempt,
-                outcome: match outcome {
-                    Outcome::Done => TaskOutcome::Done(json!({"by": attempt})),
-                    Outcome::Partly => {
-                        TaskOutcome::Partly(json!({"by": attempt}), failure(ErrorCode::TaskFailed))
-                    }
-                    Outcome::Transient => {
-                        TaskOutcome::Failed(failure(ErrorCode::UpstreamUnavailable))
-                    }
-                    Outcome::AgentDied => TaskOutcome::Failed(failure(ErrorCode::AgentLost)),
-                    Outcome::Busy => TaskOutcome::Failed(failure(ErrorCode::AgentBusy)),
-                    Outcome::NotStarted => TaskOutcome::Refused(failure(ErrorCode::AgentBusy)),
-                    Outcome::Final => TaskOutcome::Failed(failure(ErrorCode::InvalidResult)),
-                },
+                outcome: outcome.reported(*attempt),
             },
             Step::AnswerAgain(task, attempt, Outcome::Done) => Event::Responded {
                 calls: Vec::new(),

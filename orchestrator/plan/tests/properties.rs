@@ -134,12 +134,13 @@ fn policy() -> impl Strategy<Value = Policy> {
         any::<bool>(),
         any::<u64>(),
         prop_oneof![Just(40_usize), Just(100_000)],
+        prop::option::weighted(0.3, 0..8_u32),
     );
     // Short deadlines cut retries off, long ones let all of them happen.
     let deadline = prop_oneof![200..2_000_u64, 2_000..120_000_u64];
     (limits, rest, deadline).prop_map(|(limits, rest, deadline_ms)| {
         let (attempts, refusals, kills, llm_calls, rounds) = limits;
-        let (boss, composes, seed, result_bytes) = rest;
+        let (boss, composes, seed, result_bytes, calls) = rest;
         Policy {
             roles: boss.then(|| "boss".to_owned()).into_iter().collect(),
             deadline: Duration::from_millis(deadline_ms),
@@ -151,6 +152,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             result_bytes,
             rounds,
             composes,
+            calls,
             seed,
         }
     })

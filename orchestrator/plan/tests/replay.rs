@@ -1,4 +1,4 @@
-//! The same events at the same times lead to the same actions, and one recorded request reads as a story.
+//! What was recorded is repeated by today's machine: recordings of real requests, and drawn ones.
 //!
 //! Does not judge what the machine does: the ledger of the other tests does.
 
@@ -6,17 +6,48 @@ mod support {
     pub(crate) mod plans;
 }
 
-use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
-use amcp_plan::{Action, Event, Machine, Policy, Time, TimerKey};
+use amcp_plan::recording::{self, Accepted, Opening, ReplayError, Turn, replay};
+use amcp_plan::{Event, Machine, Policy, Time, TimerKey};
 use amcp_protocol::task::TaskOutcome;
-use amcp_protocol::{AgentId, ErrorCode, Failure};
+use amcp_protocol::{AgentId, ErrorCode, Failure, Lineage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
 
 use support::plans::{LOOK, PAY, WRITE, fed_by, plan, task};
+
+/// Recordings that `AMCP_RECORD_TO=DIR cargo nextest run -p amcp-orchestrator` writes, one for each request of its tests.
+#[test]
+fn every_recorded_request_is_repeated() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
+    let mut repeated = 0;
+    for entry in std::fs::read_dir(folder).expect("the recordings are beside this file") {
+        let path = entry.expect("a readable folder").path();
+        let text = std::fs::read_to_string(&path).expect("a recording is a text");
+        match replay(&text) {
+            Ok(replayed) => assert!(replayed.answered, "{}", path.display()),
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
+        repeated += 1;
+    }
+    assert!(repeated >= 10, "{repeated} recordings");
+}
+
+#[test]
+fn what_is_no_recording_is_named() {
+    assert_eq!(replay(" \n"), Err(ReplayError::Empty));
+    let text = recorded(&Policy::default(), &[]);
+    let later = text.replacen("\"version\":1", "\"version\":2", 1);
+    assert_eq!(replay(&later), Err(ReplayError::Version(2)));
+    let cut = text + "{\"at\"";
+    assert!(matches!(
+        replay(&cut),
+        Err(ReplayError::Unreadable { line: 2, .. })
+    ));
+}
 
 /// Any event, whether or not it fits what happened before.
 fn event() -> impl Strategy<Value = Event> {
@@ -39,7 +70,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => (1..3_u32).prop_map(|round| Event::TasksAdded { round, tasks: diamond().into_iter().take(2).collect() }),
         4 => (1..3_u32).prop_map(|round| planned(round, 1)),
-        4 => place().prop_map(move |(task, attempt)| Event::Sent { task, attempt, agent: agent(attempt) }),
+        4 => place().prop_map(move |(task, attempt)| Event::Chosen { task, attempt, agent: agent(attempt), incarnation: 1 }),
         8 => (place(), outcome).prop_map(|((task, attempt), outcome)| Event::Responded { calls: Vec::new(), task, attempt, outcome }),
         4 => key.prop_map(Event::TimerFired),
         1 => code().prop_map(move |code| Event::Composed { result: Err(failure(code)), llm_calls: 1, notes: vec![] }),
@@ -66,155 +97,79 @@ fn planned(round: u32, llm_calls: u32) -> Event {
     }
 }
 
-/// All actions of a recording, one line each.
-fn replay(policy: &Policy, recording: &[(Time, Event)]) -> String {
-    let (mut machine, first) = Machine::start(policy.clone());
-    let mut text = String::new();
-    let mut note = |actions: &[Action]| {
-        for action in actions {
-            writeln!(text, "{action:?}").expect("a string takes every text");
-        }
+/// A recording of these events.
+fn recorded(policy: &Policy, events: &[(Time, Event)]) -> String {
+    let (mut machine, actions) = Machine::start(policy.clone());
+    let accepted = Accepted {
+        version: recording::VERSION,
+        request_id: "123e4567-e89b-12d3-a456-426614174999"
+            .parse()
+            .expect("a UUID"),
+        unix_ms: 0,
+        query: "as drawn".into(),
+        user: None,
+        idempotency_key: None,
+        traceparent: None,
+        lineage: Lineage::default(),
+        policy: policy.clone(),
     };
-    note(&first);
-    for (now, event) in recording {
-        note(&machine.step(*now, event.clone()));
+    let line = |value: serde_json::Result<String>| value.expect("a recording is JSON") + "\n";
+    let mut text = line(serde_json::to_string(&Opening { accepted, actions }));
+    for (at, event) in events {
+        let turn = Turn {
+            at: *at,
+            event: event.clone(),
+            actions: machine.step(*at, event.clone()),
+        };
+        text += &line(serde_json::to_string(&turn));
     }
     text
 }
 
+/// Events and the times at which they happen.
+fn timed(drawn: Vec<(u64, Event)>) -> Vec<(Time, Event)> {
+    let mut now = Time::ZERO;
+    let events = drawn.into_iter().map(|(ms, event)| {
+        now += Duration::from_millis(ms);
+        (now, event)
+    });
+    events.collect()
+}
+
 proptest! {
     #[test]
-    fn invariant_a_recording_replays_to_the_same_actions(
+    fn invariant_a_recording_is_repeated_and_a_changed_one_is_not(
         drawn in vec((0..500_u64, event()), 0..60),
         seed: u64,
         composes: bool,
     ) {
         let policy = Policy { rounds: 2, seed, composes, ..Policy::default() };
-        let mut now = Time::ZERO;
-        let recording: Vec<_> = drawn
-            .into_iter()
-            .map(|(ms, event)| {
-                now += Duration::from_millis(ms);
-                (now, event)
-            })
-            .collect();
-        let actions = replay(&policy, &recording);
-        prop_assert_eq!(&actions, &replay(&policy, &recording));
-        let responses = actions.lines().filter(|line| line.starts_with("Respond("));
-        prop_assert!(responses.count() <= 1);
+        let text = recorded(&policy, &timed(drawn));
+        let turns = text.lines().count() - 1;
+        prop_assert_eq!(replay(&text).map(|replayed| replayed.turns), Ok(turns));
+        let changed = text.replacen("\"round\":1", "\"round\":7", 1);
+        let is_found = matches!(replay(&changed), Err(ReplayError::Differs { line: 1, .. }));
+        prop_assert!(is_found, "the first action of all is to plan round 1");
     }
-}
 
-/// An event as a person would tell it.
-fn heard(event: &Event) -> String {
-    match event {
-        Event::TasksAdded { round, tasks } => format!("round {round} gets {} tasks", tasks.len()),
-        Event::Planned { round, .. } => format!("round {round} is planned"),
-        Event::Sent {
-            task,
-            attempt,
-            agent,
-        } => format!("{agent} gets {task}.{attempt}"),
-        Event::Responded {
-            calls: _,
-            task,
-            attempt,
-            outcome: TaskOutcome::Done(result) | TaskOutcome::Partly(result, _),
-        } => format!("{task}.{attempt} is done: {result}"),
-        Event::Responded {
-            calls: _,
-            task,
-            attempt,
-            outcome: TaskOutcome::Failed(failure) | TaskOutcome::Refused(failure),
-        } => format!("{task}.{attempt} fails: {}", failure.code),
-        Event::TimerFired(key) => format!("{key:?} fires"),
-        Event::Composed { .. } => "the answer is written".to_owned(),
-        Event::CancelRequested => "the user cancels".to_owned(),
-        Event::CutOff(failure) => format!("the node stops: {}", failure.code),
-    }
-}
-
-/// An action as a person would tell it.
-fn told(action: &Action) -> String {
-    match action {
-        Action::Plan { round, .. } => format!("plan round {round}"),
-        Action::Dispatch {
-            task,
-            attempt,
-            params,
-            avoid,
-            ..
-        } => {
-            let avoid: Vec<_> = avoid.iter().map(AgentId::as_str).collect();
-            format!("dispatch {task}.{attempt} {params} avoiding {avoid:?}")
+    #[test]
+    fn invariant_a_machine_goes_on_from_its_written_state(
+        drawn in vec((0..500_u64, event()), 1..60),
+        cut in any::<prop::sample::Index>(),
+        composes: bool,
+    ) {
+        let policy = Policy { rounds: 2, composes, ..Policy::default() };
+        let events = timed(drawn);
+        let (mut machine, _) = Machine::start(policy);
+        let (before, after) = events.split_at(cut.index(events.len()));
+        for (at, event) in before {
+            let _ = machine.step(*at, event.clone());
         }
-        Action::Abandon { task, attempt } => format!("abandon {task}.{attempt}"),
-        Action::SetTimer { key, at } => format!("set {key:?} at {at:?}"),
-        Action::ClearTimer(key) => format!("clear {key:?}"),
-        Action::Compose { tasks, .. } => format!("compose from {} tasks", tasks.len()),
-        Action::Report(progress) => format!("report {}", progress.event_type()),
-        Action::Respond(conclusion) => {
-            let states: Vec<_> = conclusion.tasks.iter().map(|task| task.state).collect();
-            format!("respond {:?} {states:?}", conclusion.state)
+        let written = serde_json::to_string(&machine).expect("a machine is JSON");
+        let mut again: Machine = serde_json::from_str(&written).expect("and reads back");
+        prop_assert_eq!(&again, &machine);
+        for (at, event) in after {
+            prop_assert_eq!(again.step(*at, event.clone()), machine.step(*at, event.clone()));
         }
     }
-}
-
-#[test]
-fn a_recorded_request_in_which_an_agent_dies_and_a_payment_hangs() {
-    let ms = Duration::from_millis;
-    let sent = |task, attempt, agent: &str| Event::Sent {
-        task,
-        attempt,
-        agent: AgentId::new(agent).unwrap(),
-    };
-    let done = |task, attempt, result| Event::Responded {
-        calls: Vec::new(),
-        task,
-        attempt,
-        outcome: TaskOutcome::Done(result),
-    };
-    let lost = Event::Responded {
-        calls: Vec::new(),
-        task: 0,
-        attempt: 1,
-        outcome: TaskOutcome::Failed(Failure::new(ErrorCode::AgentLost, "it went away")),
-    };
-    let retry = TimerKey::Retry {
-        task: 0,
-        attempt: 1,
-    };
-    let pay = TimerKey::Attempt {
-        task: 3,
-        attempt: 1,
-    };
-    let recording = [
-        (ms(2), planned(1, 0)),
-        (ms(3), sent(0, 1, "look-1")),
-        (ms(9), lost),
-        (ms(70), Event::TimerFired(retry)),
-        (ms(71), sent(0, 2, "look-2")),
-        (ms(72), done(0, 1, json!("late"))),
-        (ms(80), done(0, 2, json!({"x": 1}))),
-        (ms(81), sent(1, 1, "look-2")),
-        (ms(81), sent(2, 1, "write-1")),
-        (ms(90), done(1, 1, json!(2))),
-        (ms(95), done(2, 1, json!(3))),
-        (ms(96), sent(3, 1, "pay-1")),
-        (ms(30_095), Event::TimerFired(pay)),
-    ];
-    let (mut machine, first) = Machine::start(Policy::default());
-    let mut story = vec!["0ns the request is accepted".to_owned()];
-    story.extend(first.iter().map(|action| format!("  {}", told(action))));
-    for (now, event) in recording {
-        story.push(format!("{now:?} {}", heard(&event)));
-        let actions = machine.step(now, event);
-        story.extend(actions.iter().map(|action| format!("  {}", told(action))));
-    }
-    let story = story.join("\n") + "\n";
-    let recorded = include_str!("recorded/agent_dies_and_payment_hangs.txt");
-    assert!(
-        story == recorded,
-        "the request went another way than recorded:\n{story}"
-    );
 }

@@ -13,7 +13,9 @@ mod rank;
 use std::fmt;
 use std::sync::Arc;
 
-use amcp_plan::{Catalogue, Fill, NoFill, Plan, Rules, Unfinished, compile, parse};
+use amcp_plan::{
+    Catalogue, Fill, NoFill, Plan, Rules, Unfinished, compile, compile_possible, parse,
+};
 use amcp_protocol::llm::{
     ChatReply, ChatRequest, ChatTurn, PortFuture, SharedLlm, TextSink, Usage,
 };
@@ -286,7 +288,36 @@ impl<'a> Round<'a> {
             )));
             last = Some(refusal);
         }
-        Err(last.map_or_else(no_calls_left, |refusal| self.gave_up(refusal)))
+        let Some(refusal) = last else {
+            return Err(no_calls_left());
+        };
+        self.possible(&refusal).ok_or_else(|| self.gave_up(refusal))
+    }
+
+    /// What of a plan can be done that names what cannot, once the model could not mend it.
+    fn possible(&self, refusal: &Refusal) -> Option<Plan> {
+        let cannot = [ErrorCode::UnknownCapability, ErrorCode::NotPermitted];
+        let proposal = self.proposal.as_ref()?;
+        let fill = self.fill();
+        let rules = self.rules(fill.as_ref());
+        let plan = cannot
+            .contains(&refusal.code)
+            .then(|| compile_possible(proposal, &rules))?;
+        plan.ok()
+    }
+
+    fn fill(&self) -> Box<dyn Fill> {
+        (self.planner.fill)(&self.input.query, self.input.today)
+    }
+
+    fn rules<'r>(&'r self, fill: &'r dyn Fill) -> Rules<'r> {
+        Rules {
+            catalogue: &self.usable,
+            roles: &self.input.roles,
+            limits: &self.input.limits,
+            fill,
+            unfinished: &self.unfinished,
+        }
     }
 
     fn judge(&mut self, reply: &ChatReply) -> Result<Plan, Refusal> {
@@ -301,17 +332,10 @@ impl<'a> Round<'a> {
             // Small models fill every field: what the agents bring is the answer.
             proposal.answer_directly = None;
         }
-        let proposal = self.proposal.insert(proposal);
+        self.proposal = Some(proposal.clone());
         let input = self.input;
-        let fill = (self.planner.fill)(&input.query, input.today);
-        let rules = Rules {
-            catalogue: &self.usable,
-            roles: &input.roles,
-            limits: &input.limits,
-            fill: fill.as_ref(),
-            unfinished: &self.unfinished,
-        };
-        let plan = compile(proposal, &rules).map_err(|error| Refusal {
+        let fill = self.fill();
+        let plan = compile(&proposal, &self.rules(fill.as_ref())).map_err(|error| Refusal {
             path: error.path,
             problem: error.problem,
             allowed: error.allowed,

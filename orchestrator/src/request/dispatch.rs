@@ -4,13 +4,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use amcp_plan::Event;
-use amcp_protocol::task::{TaskOutcome, WIRE_VERSION, calls_used};
+use amcp_plan::{Assignment, Event};
+use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::{
-    AgentId, CallBudget, CallReport, CapabilityName, CloudEvent, ErrorCode, Failure, Lineage,
-    TaskRequest, TaskResponse, event,
+    AgentId, CallReport, CapabilityName, CloudEvent, ErrorCode, Failure, Lineage, TaskRequest,
+    TaskResponse, event,
 };
 use amcp_registry::bus::unix_ms;
 use amcp_registry::{AgentPort, AnswerPort, InFlight, TaskKey};
@@ -29,8 +28,6 @@ pub(super) struct Sent {
     task: usize,
     key: TaskKey,
     port: AgentPort,
-    /// Calls of the request's budget that it may cause.
-    given: u32,
 }
 
 impl std::fmt::Debug for Sent {
@@ -50,42 +47,58 @@ impl Sent {
     }
 }
 
+/// An attempt that certainly did not begin.
+fn refused((task, attempt): (usize, u32), code: ErrorCode, message: String) -> Event {
+    Event::Responded {
+        task,
+        attempt,
+        outcome: TaskOutcome::Refused(Failure::new(code, message)),
+        calls: Vec::new(),
+    }
+}
+
 impl RequestState {
-    /// Sends an attempt to an agent; returns what happened at once.
-    pub(super) fn dispatch(
+    /// Chooses an agent for an attempt; returns what came of it.
+    pub(super) fn choose(&self, (task, attempt): (usize, u32), avoid: &[AgentId]) -> Option<Event> {
+        let capability = &self.machine.task(task)?.capability;
+        let directory = self.shared.registry.load();
+        let Some(entry) = directory.choose(capability, avoid, fastrand::u64(..)) else {
+            let message = format!("no agent offers {capability} at the moment");
+            return Some(refused((task, attempt), ErrorCode::NoAgent, message));
+        };
+        Some(Event::Chosen {
+            task,
+            attempt,
+            agent: entry.id().clone(),
+            incarnation: entry.incarnation,
+        })
+    }
+
+    /// Sends an attempt to the agent that was chosen; returns why it was not sent.
+    pub(super) fn send(
         &mut self,
         myself: &ActorRef<RequestMsg>,
-        (task, attempt): (usize, u32),
-        params: Value,
-        (time, avoid): (Duration, &[AgentId]),
+        assigned: Assignment,
     ) -> Option<Event> {
-        let refused = |code, message: String| {
-            Some(Event::Responded {
-                task,
-                attempt,
-                outcome: TaskOutcome::Refused(Failure::new(code, message)),
-                calls: Vec::new(),
-            })
-        };
-        let mut request = self.task_request(task, attempt, params, time)?;
+        let (task, attempt) = (assigned.task, assigned.attempt);
+        let (agent, incarnation) = (assigned.agent.clone(), assigned.incarnation);
+        let request = self.task_request(assigned)?;
         let directory = self.shared.registry.load();
-        let Some(entry) = directory.choose(&request.capability, avoid, fastrand::u64(..)) else {
-            return refused(
-                ErrorCode::NoAgent,
-                format!("no agent offers {} at the moment", request.capability),
-            );
-        };
-        let agent = entry.id().clone();
-        let Some(given) = share(&mut self.budget, &mut request) else {
-            let message = format!("no call is left for {}", request.capability);
-            return refused(ErrorCode::BudgetExceeded, message);
+        let chosen = directory.agent(&agent);
+        let Some(entry) = chosen.filter(|entry| entry.incarnation == incarnation) else {
+            let message = format!("{agent} has just gone");
+            return Some(refused(
+                (task, attempt),
+                ErrorCode::AgentUnavailable,
+                message,
+            ));
         };
         self.task_request_event(&request, &agent);
         let key = TaskKey::of(&request);
         let awaited = Awaited {
             key: key.clone(),
             capability: request.capability.clone(),
-            agent: agent.clone(),
+            agent,
             task,
             to: myself.clone(),
             shared: self.shared.clone(),
@@ -93,67 +106,42 @@ impl RequestState {
         };
         let answer = AnswerPort::new(move |response| awaited.arrived(response));
         if let Err(failure) = entry.port.execute(request, answer) {
-            if let Some(budget) = &mut self.budget {
-                budget.give_back(given + 1);
-            }
-            return refused(failure.code, format!("{agent}: {failure}"));
+            let message = format!("{}: {failure}", entry.id());
+            return Some(refused((task, attempt), failure.code, message));
         }
-        self.sent.push(Sent {
-            task,
-            key,
-            port: entry.port.clone(),
-            given,
-        });
-        Some(Event::Sent {
-            task,
-            attempt,
-            agent,
-        })
+        let port = entry.port.clone();
+        self.sent.push(Sent { task, key, port });
+        None
     }
 
-    fn task_request(
-        &self,
-        task: usize,
-        attempt: u32,
-        params: Value,
-        time: Duration,
-    ) -> Option<TaskRequest> {
-        let planned = self.machine.task(task)?;
+    fn task_request(&self, assigned: Assignment) -> Option<TaskRequest> {
+        let planned = self.machine.task(assigned.task)?;
+        let time = u64::try_from(assigned.time.as_millis()).unwrap_or(u64::MAX);
+        let lineage = match assigned.calls {
+            None => self.lineage.clone(),
+            Some(calls) => Arc::new(Lineage {
+                calls,
+                ..Lineage::clone(&self.lineage)
+            }),
+        };
         Some(TaskRequest {
             version: WIRE_VERSION,
             request_id: self.record.id,
             task_id: planned.id.clone(),
-            attempt,
-            deadline_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1),
+            attempt: assigned.attempt,
+            deadline_ms: time.max(1),
             traceparent: self.record.request.traceparent.clone(),
             grant: self.grant.clone(),
-            lineage: self.lineage.clone(),
-            capability: planned.capability().clone(),
-            params,
+            lineage,
+            capability: planned.capability.clone(),
+            params: assigned.params,
         })
     }
 
-    /// An attempt is over: its place is free, and so is what it left of the request's budget.
-    pub(super) fn settle(
-        &mut self,
-        (task, attempt): (usize, u32),
-        outcome: &TaskOutcome,
-        calls: &[CallReport],
-    ) {
-        let Some(at) = self.sent.iter().position(|sent| sent.is(task, attempt)) else {
-            return;
-        };
-        let Sent { given, .. } = self.sent.swap_remove(at);
-        let Some(budget) = &mut self.budget else {
-            return;
-        };
-        match outcome {
-            TaskOutcome::Refused(_) => budget.give_back(given + 1),
-            // What a lost agent called before nobody knows.
-            TaskOutcome::Failed(failure) if failure.code.is_agent_death() => {}
-            TaskOutcome::Done(_) | TaskOutcome::Partly(..) | TaskOutcome::Failed(_) => {
-                budget.give_back(given - calls_used(given, calls));
-            }
+    /// An attempt is over: nobody needs to be told when it is no longer wanted.
+    pub(super) fn settle(&mut self, task: usize, attempt: u32) {
+        if let Some(at) = self.sent.iter().position(|sent| sent.is(task, attempt)) {
+            self.sent.swap_remove(at);
         }
     }
 
@@ -169,19 +157,6 @@ impl RequestState {
             task_event(event::TASK_REQUEST, SOURCE.to_owned(), &TaskKey::of(request), data).about(request.capability.as_str())
         });
     }
-}
-
-/// Gives a task of a delegated request its share of what the request may cause; another's is the same for each task.
-fn share(budget: &mut Option<CallBudget>, request: &mut TaskRequest) -> Option<u32> {
-    let Some(budget) = budget else {
-        return Some(0);
-    };
-    let given = budget.take()?;
-    request.lineage = Arc::new(Lineage {
-        calls: given,
-        ..Lineage::clone(&request.lineage)
-    });
-    Some(given)
 }
 
 fn task_event(kind: &str, source: String, key: &TaskKey, data: Value) -> CloudEvent {

@@ -6,11 +6,14 @@ mod begin;
 mod delegated;
 mod keys;
 
-use std::sync::Arc;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amcp_orchestrator::{OrchestratorHandle, Settings};
+use amcp_orchestrator::{OrchestratorHandle, Recorder, Settings};
 use amcp_plan::{NoFill, Rules, compile};
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::{PortFuture, Usage};
@@ -159,6 +162,26 @@ struct Mesh {
     held: Arc<AtomicUsize>,
 }
 
+/// Writes each request's recording to a file of its own: `<mesh>-<number>.jsonl`.
+fn to_files(folder: PathBuf, name: String) -> Recorder {
+    let requests = Mutex::new(Vec::new());
+    Recorder::new(move |request, line| {
+        let mut requests = requests.lock().unwrap();
+        let known = requests.iter().position(|other| *other == request);
+        let number = known.unwrap_or_else(|| {
+            requests.push(request);
+            requests.len() - 1
+        });
+        let path = folder.join(format!("{name}-{number}.jsonl"));
+        let mut file = File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
+        writeln!(file, "{line}").unwrap();
+    })
+}
+
 impl Mesh {
     async fn start(name: &str) -> Self {
         Self::with(name, Settings::default()).await
@@ -170,6 +193,9 @@ impl Mesh {
         registry.spawn(None).await.unwrap();
         let handle =
             OrchestratorHandle::new(settings, Arc::new(Told), registry.clone(), bus.clone());
+        if let Some(folder) = std::env::var_os("AMCP_RECORD_TO") {
+            handle.record_with(to_files(folder.into(), name.to_owned()));
+        }
         let (planner, _) = handle.spawn_planner(None).await.unwrap();
         let (orchestrator, _) = handle.spawn(None).await.unwrap();
         let held = Arc::default();

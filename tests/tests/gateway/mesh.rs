@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use amcp_gateway::{GatewayState, Limits, Peers, router, serve};
 use amcp_orchestrator::{OrchestratorHandle, Settings};
-use amcp_plan::{Plan, PlanTask};
+use amcp_plan::{Plan, PlanTask, Terms};
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::{PortFuture, Usage};
 use amcp_protocol::{ErrorCode, TaskId};
@@ -45,7 +45,8 @@ impl Planner for StubPlanner {
             })?;
             let task = PlanTask {
                 id: TaskId::new("t1").unwrap(),
-                contract: contract.clone(),
+                capability: contract.capability.name.clone(),
+                terms: Terms::of(&contract.capability),
                 params: json!({"text": text}),
                 references: Vec::new(),
                 after: Vec::new(),

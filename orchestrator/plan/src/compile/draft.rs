@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::graph::Graph;
 use super::ids::Ids;
 use super::{PlanError, Rules, judge, shape};
-use crate::plan::{PlanTask, Reference};
+use crate::plan::{PlanTask, Reference, Terms};
 
 /// A task that may still lack inputs.
 #[derive(Debug)]
@@ -266,7 +266,8 @@ impl<'a> Drafts<'a> {
             .enumerate()
             .map(|(i, (draft, id))| PlanTask {
                 id,
-                contract: Arc::clone(draft.contract),
+                capability: draft.contract.capability.name.clone(),
+                terms: Terms::of(&draft.contract.capability),
                 params: Value::Object(draft.params),
                 references: draft.references,
                 after: graph.after(i),

@@ -120,8 +120,8 @@ mod tests {
             if let (Some(early), Ok(plan)) = (early(json!([task])), compiled(json!(tasks))) {
                 let same = &plan.tasks[before.len()];
                 prop_assert_eq!(
-                    (&same.id, same.capability(), &same.params, &same.after),
-                    (&early.id, early.capability(), &early.params, &early.after)
+                    (&same.id, &same.capability, &same.params, &same.after),
+                    (&early.id, &early.capability, &early.params, &early.after)
                 );
             }
         }

@@ -4,7 +4,7 @@ use amcp_protocol::{ErrorCode, ProposedPlan, ProposedTask};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::testing::{SaysQ4, compiled_with};
+use super::testing::{SaysQ4, catalogue, compiled_with};
 use super::{NoFill, PlanLimits};
 use crate::plan::Plan;
 
@@ -114,7 +114,9 @@ fn check_invariants(plan: &Plan) {
         }
         let places: Vec<_> = task.references.iter().map(|r| r.place.clone()).collect();
         assert!(
-            task.contract
+            catalogue()
+                .get(task.capability.as_str())
+                .unwrap()
                 .params
                 .violations_outside(&task.params, &places)
                 .is_empty()

@@ -2,9 +2,7 @@
 //!
 //! What nobody makes up for stays missing: a later plan with one task must not hide that three others failed.
 
-use std::sync::Arc;
-
-use amcp_protocol::{Contract, TaskId};
+use amcp_protocol::TaskId;
 
 use super::{Rules, Unfinished};
 use crate::plan::PlanTask;
@@ -31,20 +29,17 @@ pub(super) fn settle(
             !named
         });
     }
-    let same: Match = |task, unfinished| task.capability() == &unfinished.capability;
-    let alike: Match = |task, unfinished| {
-        let types = |contract: &Arc<Contract>| {
-            let produces = contract.capability.produces.iter();
-            produces
-                .map(|produces| produces.value_type.clone())
-                .collect::<Vec<_>>()
+    let same = |task: &PlanTask, unfinished: &Unfinished| task.capability == unfinished.capability;
+    let alike = |task: &PlanTask, unfinished: &Unfinished| {
+        let made = rules.catalogue.get(task.capability.as_str());
+        let (Some(made), Some(wanted)) = (made, &unfinished.contract) else {
+            return false;
         };
-        let wanted = unfinished.contract.as_ref().map(types).unwrap_or_default();
-        types(&task.contract)
-            .iter()
-            .any(|made| wanted.contains(made))
+        let mut made = made.capability.produces.iter().map(|p| &p.value_type);
+        let wanted = &wanted.capability.produces;
+        made.any(|made| wanted.iter().any(|p| &p.value_type == made))
     };
-    for fits in [same, alike] {
+    for fits in [&same as &Match<'_>, &alike] {
         for task in tasks.iter_mut().filter(|task| task.replaces.is_empty()) {
             if let Some(at) = open.iter().position(|unfinished| fits(task, unfinished)) {
                 task.replaces.push(open.remove(at).id.clone());
@@ -53,4 +48,4 @@ pub(super) fn settle(
     }
 }
 
-type Match = fn(&PlanTask, &Unfinished) -> bool;
+type Match<'a> = dyn Fn(&PlanTask, &Unfinished) -> bool + 'a;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use amcp_protocol::{Capability, Contract, ErrorCode, ProposedPlan, ProposedTask};
+use amcp_protocol::{Capability, Contract, ErrorCode, ProposedPlan, ProposedTask, TaskState};
 use serde_json::{Value, json};
 
 use super::testing::{compiled, compiled_with, proposal, wiring};
-use super::{NoFill, PlanLimits, Rules, compile};
+use super::{NoFill, PlanLimits, Rules, compile, compile_possible};
 use crate::catalogue::Catalogue;
 
 fn refused(tasks: Value, code: ErrorCode, path: &str, problem: &str) -> Vec<String> {
@@ -322,4 +322,62 @@ fn limits_are_named() {
         .params
         .insert("city".to_owned(), "x".repeat(100).into());
     assert!(refused(&large).contains("100 bytes"));
+}
+
+#[test]
+fn what_can_be_done_is_done_without_what_cannot() {
+    let catalogue = super::testing::catalogue();
+    let limits = PlanLimits::default();
+    let possible = |tasks: Value| {
+        let rules = Rules {
+            catalogue: &catalogue,
+            roles: &[],
+            limits: &limits,
+            fill: &NoFill,
+            unfinished: &[],
+        };
+        compile_possible(&proposal(tasks), &rules)
+    };
+    let plan = possible(json!([
+        {"id": "fly", "capability": "Moon Rocket!"},
+        {"id": "pay", "capability": "salary.list"},
+        {"id": "sum", "capability": "text.summarize", "params": {"text": "$fly.log"}},
+        {"id": "joke", "capability": "joke.get"},
+        {"id": "about", "capability": "text.summarize", "params": {"text": "$joke.text"}},
+    ]))
+    .unwrap();
+    let ids: Vec<_> = plan.tasks.iter().map(|task| task.id.as_str()).collect();
+    assert_eq!(ids, ["joke", "about"]);
+    assert_eq!(wiring(&plan), ["about.text=joke/text"]);
+    let refused: Vec<_> = plan
+        .refused
+        .iter()
+        .map(|refused| {
+            (
+                refused.view.id.as_str(),
+                refused.failure.code,
+                refused.state,
+            )
+        })
+        .collect();
+    let (failed, skipped) = (TaskState::Failed, TaskState::Skipped);
+    assert_eq!(
+        refused,
+        [
+            ("fly", ErrorCode::UnknownCapability, failed),
+            ("pay", ErrorCode::NotPermitted, failed),
+            ("sum", ErrorCode::DependencyFailed, skipped),
+        ]
+    );
+    assert_eq!(plan.view().len(), 5, "people are shown all of it");
+    let nothing = possible(json!([{"capability": "moon.fly"}])).unwrap_err();
+    assert_eq!(nothing.code, ErrorCode::UnknownCapability);
+    let broken = possible(
+        json!([{"capability": "moon.fly"}, {"capability": "joke.get", "depends_on": ["t9"]}]),
+    );
+    assert_eq!(
+        broken.unwrap_err().code,
+        ErrorCode::InvalidPlan,
+        "other rules hold"
+    );
 }

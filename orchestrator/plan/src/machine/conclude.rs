@@ -3,12 +3,14 @@
 use amcp_protocol::{AnswerState, ErrorCode, Failure, TaskReport};
 
 use super::run::{Status, TaskRun, millis, state_of};
+use crate::plan::RefusedTask;
+
 use super::{Action, Conclusion, Machine, Stage, Time, TimerKey};
 
 impl Machine {
     /// Everything has ended that will: write the answer, or have it written.
     pub(super) fn write_answer(&mut self, now: Time, out: &mut Vec<Action>) {
-        if self.order.is_empty() {
+        if self.order.is_empty() && self.refused.is_empty() {
             let text = self.answer_directly.take();
             return self.respond(now, text, out);
         }
@@ -26,6 +28,7 @@ impl Machine {
                 .planned_runs()
                 .filter(current)
                 .map(|run| report(run, now))
+                .chain(self.refused.iter().map(not_done))
                 .collect(),
             unplaced: self.unplaced.clone(),
             time: self.policy.deadline.saturating_sub(now),
@@ -94,6 +97,7 @@ impl Machine {
             .find_map(|run| run.status.failure())
             .or_else(|| missing().find_map(|run| run.status.failure()))
             .or_else(|| missing().find_map(|run| run.status.missing()))
+            .or_else(|| self.refused.first().map(|refused| &refused.failure))
             .cloned();
         let unplaced = (!self.unplaced.is_empty()).then(|| {
             let parts: Vec<_> = self
@@ -134,7 +138,8 @@ impl Machine {
     }
 
     pub(super) fn reports(&self, now: Time) -> Vec<TaskReport> {
-        self.planned_runs().map(|run| report(run, now)).collect()
+        let runs = self.planned_runs().map(|run| report(run, now));
+        runs.chain(self.refused.iter().map(not_done)).collect()
     }
 
     /// The tasks of all accepted plans, in the plans' order.
@@ -143,11 +148,25 @@ impl Machine {
     }
 }
 
+fn not_done(refused: &RefusedTask) -> TaskReport {
+    TaskReport {
+        id: refused.view.id.clone(),
+        capability: refused.view.capability.clone(),
+        agent: None,
+        state: refused.state,
+        attempts: 0,
+        duration_ms: 0,
+        result: None,
+        error: Some(refused.failure.clone()),
+        calls: Vec::new(),
+    }
+}
+
 fn report(run: &TaskRun, now: Time) -> TaskReport {
     let end = run.ended.unwrap_or(now);
     TaskReport {
         id: run.plan.id.clone(),
-        capability: run.plan.capability().clone(),
+        capability: run.plan.capability.clone(),
         agent: run.agent.clone().or_else(|| run.avoid.last().cloned()),
         state: state_of(&run.status),
         attempts: run.sent,

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use amcp_protocol::retry::{self, Verdict};
 use amcp_protocol::{
-    AgentId, CallReport, Effect, ErrorCode, Failure, Progress, TaskId, TaskState, payload,
+    AgentId, CallBudget, CallReport, Effect, ErrorCode, Failure, Progress, TaskId, TaskState,
+    payload,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Action, Machine, Time, TimerKey};
+use super::{Action, Assignment, Machine, Time, TimerKey};
 use crate::plan::{PlanTask, Reference};
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Status {
     /// For other tasks.
     Waiting,
@@ -58,7 +60,7 @@ impl Status {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct TaskRun {
     pub(super) plan: PlanTask,
     pub(super) status: Status,
@@ -73,14 +75,18 @@ pub(super) struct TaskRun {
     pub(super) dependents: Vec<usize>,
     /// The latest attempt; counts from 1.
     pub(super) attempt: u32,
-    /// Attempts that reached an agent.
+    /// Attempts that were sent to an agent.
     pub(super) sent: u32,
+    /// Calls of the request's budget that the current attempt was given.
+    pub(super) given: Option<u32>,
     /// How its attempts failed so far.
     pub(super) history: retry::History,
     pub(super) avoid: Vec<AgentId>,
     /// Who got the latest attempt.
     pub(super) agent: Option<AgentId>,
     pub(super) first_dispatch: Option<Time>,
+    /// When the latest attempt is over.
+    pub(super) until: Time,
     pub(super) ended: Option<Time>,
     /// The calls of other agents that the last answered attempt took.
     pub(super) calls: Vec<CallReport>,
@@ -98,10 +104,12 @@ impl TaskRun {
             dependents: Vec::new(),
             attempt: 0,
             sent: 0,
+            given: None,
             history: retry::History::default(),
             avoid: Vec::new(),
             agent: None,
             first_dispatch: None,
+            until: Time::ZERO,
             ended: None,
             calls: Vec::new(),
         }
@@ -110,7 +118,7 @@ impl TaskRun {
     /// Whether a complete plan's task is this one, which arrived before the plan was complete and waits for nothing.
     pub(super) fn is_of(&self, task: &PlanTask) -> bool {
         self.unplanned.as_ref() == Some(&task.id)
-            && self.plan.capability() == task.capability()
+            && self.plan.capability == task.capability
             && self.plan.params == task.params
             && task.after.is_empty()
             && task.references.is_empty()
@@ -123,9 +131,19 @@ impl TaskRun {
             && task.references.is_empty()
     }
 
+    /// Whether an attempt is the one under way.
+    pub(super) fn is_current(&self, attempt: u32) -> bool {
+        matches!(self.status, Status::InFlight) && self.attempt == attempt
+    }
+
+    /// When an attempt that begins now is over.
+    fn until(&self, now: Time) -> Time {
+        (now + self.plan.terms.timeout()).min(self.deadline(now))
+    }
+
     /// A task may be tried again for twice its time-out: one attempt that hangs leaves time for one more.
     fn deadline(&self, now: Time) -> Time {
-        self.first_dispatch.unwrap_or(now) + 2 * self.plan.contract.capability.timeout()
+        self.first_dispatch.unwrap_or(now) + 2 * self.plan.terms.timeout()
     }
 }
 
@@ -188,8 +206,7 @@ impl Machine {
     /// before the plan is complete, since the rest of it may be refused.
     pub(super) fn add_early(&mut self, tasks: Vec<PlanTask>) {
         for mut task in tasks {
-            let capability = &task.contract.capability;
-            let harmless = capability.effect == Effect::Read && capability.idempotent;
+            let harmless = task.terms.effect == Effect::Read && task.terms.idempotent;
             let arrived = |run: &TaskRun| run.unplanned.as_ref() == Some(&task.id);
             let again = self.tasks.iter().any(arrived);
             if harmless && !again && task.after.is_empty() && task.references.is_empty() {
@@ -295,22 +312,20 @@ impl Machine {
         index: usize,
         out: &mut Vec<Action>,
     ) -> Result<(), Failure> {
-        let params = self.params_of(index)?;
+        self.check_references(index)?;
         let closing = self.closing_time();
         let Some(run) = self.tasks.get_mut(index) else {
             return Ok(());
         };
-        let capability = &run.plan.contract.capability;
-        if !capability.allows(&self.policy.roles) {
-            let message = format!("the user's roles do not allow {}", capability.name);
+        if !run.plan.terms.allow(&self.policy.roles) {
+            let message = format!("the user's roles do not allow {}", run.plan.capability);
             return Err(Failure::new(ErrorCode::NotPermitted, message));
         }
-        let until = (now + capability.timeout())
-            .min(run.deadline(now))
-            .min(closing);
+        let until = run.until(now).min(closing);
         run.first_dispatch.get_or_insert(now);
         run.attempt += 1;
         run.status = Status::InFlight;
+        run.until = until;
         let (attempt, avoid) = (run.attempt, run.avoid.clone());
         out.push(Action::SetTimer {
             key: TimerKey::Attempt {
@@ -319,21 +334,78 @@ impl Machine {
             },
             at: until,
         });
-        let time = until.saturating_sub(now);
-        out.push(Action::Dispatch {
+        out.push(Action::Choose {
             task: index,
             attempt,
-            params,
-            time,
             avoid,
         });
         Ok(())
     }
 
-    /// The params with the references replaced by values.
-    fn params_of(&self, index: usize) -> Result<Value, Failure> {
+    /// An agent was chosen: gives it its share of the calls, and sends.
+    pub(super) fn chosen(
+        &mut self,
+        now: Time,
+        (task, attempt): (usize, u32),
+        (agent, incarnation): (AgentId, u64),
+        out: &mut Vec<Action>,
+    ) {
+        let waits = |run: &&TaskRun| run.is_current(attempt) && run.agent.is_none();
+        if self.tasks.get(task).filter(waits).is_none() {
+            return;
+        }
+        let calls = self.calls_left.as_mut().map(CallBudget::take);
+        if calls == Some(None) {
+            let message = "no call is left of what this request may cause";
+            let failure = Failure::new(ErrorCode::BudgetExceeded, message);
+            out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
+            self.attempt_failed(now, task, (failure, true), out);
+            return self.advance(now, out);
+        }
+        let params = self.params_of(task);
+        let Some(run) = self.tasks.get_mut(task) else {
+            return;
+        };
+        run.agent = Some(agent.clone());
+        run.sent += 1;
+        run.given = calls.flatten();
+        out.push(Action::Report(Progress::Dispatched {
+            task: run.plan.id.clone(),
+            capability: run.plan.capability.clone(),
+            attempt,
+            agent: agent.clone(),
+        }));
+        out.push(Action::Send(Assignment {
+            task,
+            attempt,
+            agent,
+            incarnation,
+            params,
+            time: run.until.saturating_sub(now),
+            calls: run.given,
+        }));
+    }
+
+    /// Whether there is a value for each reference of a task whose turn it is.
+    fn check_references(&self, index: usize) -> Result<(), Failure> {
         let Some(run) = self.tasks.get(index) else {
-            return Ok(Value::Null);
+            return Ok(());
+        };
+        for reference in &run.plan.references {
+            if let Some(from) = self.tasks.get(reference.from)
+                && let Status::Completed(result, _) = &from.status
+                && result.pointer(&reference.path).is_none()
+            {
+                return Err(missing(from, reference));
+            }
+        }
+        Ok(())
+    }
+
+    /// The params with the references replaced by values.
+    fn params_of(&self, index: usize) -> Value {
+        let Some(run) = self.tasks.get(index) else {
+            return Value::Null;
         };
         let mut params = run.plan.params.clone();
         for reference in &run.plan.references {
@@ -341,11 +413,8 @@ impl Machine {
                 continue;
             };
             if let Status::Completed(result, _) = &from.status {
-                let value = result
-                    .pointer(&reference.path)
-                    .cloned()
-                    .ok_or_else(|| missing(from, reference))?;
-                if let Some(place) = params.pointer_mut(&reference.place) {
+                let value = result.pointer(&reference.path).cloned();
+                if let (Some(value), Some(place)) = (value, params.pointer_mut(&reference.place)) {
                     *place = value;
                 }
             } else {
@@ -353,7 +422,7 @@ impl Machine {
                 remove(&mut params, &reference.place);
             }
         }
-        Ok(params)
+        params
     }
 
     pub(super) fn completed(
@@ -396,10 +465,7 @@ impl Machine {
             run.avoid.push(agent);
         }
         let jitter = retry::jitter(self.policy.seed, index, run.attempt);
-        let (patience, idempotent) = (
-            self.policy.patience(),
-            run.plan.contract.capability.idempotent,
-        );
+        let (patience, idempotent) = (self.policy.patience(), run.plan.terms.idempotent);
         let verdict = if refused {
             run.history.refused(failure, patience, jitter)
         } else {
@@ -439,17 +505,16 @@ impl Machine {
         attempt: u32,
         out: &mut Vec<Action>,
     ) {
-        let current =
-            |run: &&mut TaskRun| matches!(run.status, Status::InFlight) && run.attempt == attempt;
+        let current = |run: &&mut TaskRun| run.is_current(attempt);
         let Some(run) = self.tasks.get_mut(task).filter(current) else {
             return;
         };
-        let limit = run.plan.contract.capability.timeout();
+        let limit = run.plan.terms.timeout();
         let message = match &run.agent {
             Some(agent) => format!("{agent} did not answer within {limit:?}"),
             None => format!("nobody took the task within {limit:?}"),
         };
-        run.may_be_done = true;
+        run.may_be_done |= run.agent.is_some();
         out.push(Action::Abandon { task, attempt });
         let failure = Failure::new(ErrorCode::TaskTimeout, message);
         self.attempt_failed(now, task, (failure, false), out);
@@ -470,7 +535,7 @@ impl Machine {
         let attempt = run.attempt;
         match run.status {
             Status::InFlight => {
-                run.may_be_done = true;
+                run.may_be_done |= run.agent.is_some();
                 out.push(Action::Abandon { task, attempt });
                 out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
             }

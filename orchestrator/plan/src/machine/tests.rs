@@ -6,7 +6,7 @@ use amcp_protocol::{Capability, Contract, TaskId, TaskState};
 use serde_json::json;
 
 use super::*;
-use crate::plan::Reference;
+use crate::plan::{Reference, Terms};
 
 fn capability(name: &str, change: impl FnOnce(&mut Capability)) -> Arc<Contract> {
     let mut capability = Capability::new(name, "For tests.");
@@ -23,7 +23,8 @@ fn task_of(id: &str, after: &[usize], contract: Arc<Contract>) -> PlanTask {
     let (id, after) = (TaskId::new(id).unwrap(), after.to_vec());
     PlanTask {
         id,
-        contract,
+        capability: contract.capability.name.clone(),
+        terms: Terms::of(&contract.capability),
         params,
         references: Vec::new(),
         after,
@@ -102,10 +103,11 @@ impl Run {
     }
 
     fn sent(&mut self, task: usize, attempt: u32, agent: &str) -> &mut Self {
-        self.step(Event::Sent {
+        self.step(Event::Chosen {
             task,
             attempt,
             agent: AgentId::new(agent).unwrap(),
+            incarnation: 1,
         })
     }
 
@@ -161,10 +163,10 @@ impl Run {
         self.step(Event::TimerFired(key))
     }
 
-    /// (task, attempt) of the dispatches in the last actions.
+    /// (task, attempt) of what the last actions dispatch: an agent is to be chosen for it.
     fn dispatched(&self) -> Vec<(usize, u32)> {
         let dispatch = |action: &Action| {
-            if let Action::Dispatch { task, attempt, .. } = action {
+            if let Action::Choose { task, attempt, .. } = action {
                 Some((*task, *attempt))
             } else {
                 None
@@ -175,8 +177,8 @@ impl Run {
 
     fn params(&self) -> Value {
         let params = |action: &Action| {
-            if let Action::Dispatch { params, .. } = action {
-                Some(params.clone())
+            if let Action::Send(sent) = action {
+                Some(sent.params.clone())
             } else {
                 None
             }
@@ -232,7 +234,9 @@ fn references_are_replaced_by_values_and_a_missing_value_fails_the_task() {
     let plan = || vec![task("t1", &[]), with_reference(task("t2", &[0]), 0)];
     let mut run = Run::planned(plan());
     assert_eq!(
-        run.done(0, 1, json!({"x": [1, 2]})).params(),
+        run.done(0, 1, json!({"x": [1, 2]}))
+            .sent(1, 1, "agent-1")
+            .params(),
         json!({"a": [1, 2], "b": 1})
     );
     let mut run = Run::planned(plan());
@@ -276,7 +280,9 @@ fn dependents_of_an_optional_task_go_on_without_it() {
     first.optional = true;
     let mut run = Run::planned(vec![first, with_reference(task("t2", &[0]), 0)]);
     assert_eq!(
-        run.failed(0, 1, ErrorCode::TaskFailed).params(),
+        run.failed(0, 1, ErrorCode::TaskFailed)
+            .sent(1, 1, "agent-1")
+            .params(),
         json!({"b": 1})
     );
     run.done(1, 1, json!(1));
@@ -294,7 +300,7 @@ fn a_retry_avoids_the_agent_that_failed_and_stale_answers_are_counted() {
     });
     let first = [AgentId::new("agent-1").unwrap()];
     let avoided = run.last.iter().any(
-        |action| matches!(action, Action::Dispatch { avoid, attempt: 2, .. } if *avoid == first),
+        |action| matches!(action, Action::Choose { avoid, attempt: 2, .. } if *avoid == first),
     );
     assert!(avoided, "{:?}", run.last);
     run.done(0, 1, json!("late"));
@@ -618,26 +624,27 @@ fn a_second_round_cannot_reach_for_effects_that_were_not_planned_before() {
     );
 }
 
+/// A request whose task `t1` arrived before its plan was complete.
+fn early_then(tasks: Vec<PlanTask>) -> Run {
+    let mut run = Run::start(Policy::default());
+    run.step(Event::TasksAdded {
+        round: 1,
+        tasks: vec![task("t1", &[])],
+    });
+    assert_eq!(run.dispatched(), [(0, 1)]);
+    run.plan(
+        1,
+        Ok(Plan {
+            tasks,
+            ..Plan::default()
+        }),
+    );
+    run
+}
+
 #[test]
 fn a_complete_plan_adopts_the_early_tasks_that_it_has_and_gives_up_the_others() {
-    let early = || task("t1", &[]);
-    let arrives = |tasks: Vec<PlanTask>| {
-        let mut run = Run::start(Policy::default());
-        run.step(Event::TasksAdded {
-            round: 1,
-            tasks: vec![early()],
-        });
-        assert_eq!(run.dispatched(), [(0, 1)]);
-        run.plan(
-            1,
-            Ok(Plan {
-                tasks,
-                ..Plan::default()
-            }),
-        );
-        run
-    };
-    let mut adopted = arrives(vec![task("t0", &[]), early()]);
+    let mut adopted = early_then(vec![task("t0", &[]), task("t1", &[])]);
     assert_eq!(adopted.dispatched(), [(1, 1)], "t1 runs already");
     adopted.done(0, 1, json!("t1")).done(1, 1, json!("t0"));
     let ids: Vec<_> = adopted
@@ -650,13 +657,13 @@ fn a_complete_plan_adopts_the_early_tasks_that_it_has_and_gives_up_the_others() 
     let changes: [fn(&mut PlanTask); 4] = [
         |task| task.id = TaskId::new("t9").unwrap(),
         |task| task.params = json!({"another": 1}),
-        |task| task.contract = capability("test.another", |_| ()),
+        |task| task.capability = CapabilityName::new("test.another").unwrap(),
         |task| task.after = vec![1],
     ];
     for change in changes {
-        let mut changed = early();
+        let mut changed = task("t1", &[]);
         change(&mut changed);
-        let mut run = arrives(vec![changed, task("t2", &[])]);
+        let mut run = early_then(vec![changed, task("t2", &[])]);
         let abandoned = |action: &Action| {
             matches!(
                 action,
@@ -808,7 +815,7 @@ fn a_second_round_does_not_repeat_what_may_have_been_done() {
     let too_large = |run: &mut Run| _ = run.done(0, 1, json!("x".repeat(60)));
     assert_eq!(again(small, &too_large), (0, 0), "its result was too large");
     let late = |run: &mut Run| {
-        _ = run.fire(TimerKey::Attempt {
+        _ = run.sent(0, 1, "agent-1").fire(TimerKey::Attempt {
             task: 0,
             attempt: 1,
         })
@@ -981,7 +988,8 @@ fn a_second_plan_replaces_failures_but_not_what_nobody_can_do() {
             tasks, unplaced, ..
         } => Some((tasks.len(), unplaced.len())),
         Action::Plan { .. }
-        | Action::Dispatch { .. }
+        | Action::Choose { .. }
+        | Action::Send(_)
         | Action::Abandon { .. }
         | Action::SetTimer { .. }
         | Action::ClearTimer(_)
@@ -1004,4 +1012,100 @@ fn a_second_plan_replaces_failures_but_not_what_nobody_can_do() {
         (AnswerState::Partial, 1)
     );
     assert_eq!((conclusion.tasks.len(), conclusion.replaced.len()), (2, 1));
+}
+
+#[test]
+fn tasks_that_cannot_be_done_are_told_and_the_others_are_done() {
+    let mut run = Run::start(Policy::default());
+    let refused = RefusedTask {
+        view: PlannedTaskView {
+            id: TaskId::new("t2").unwrap(),
+            capability: CapabilityName::new("moon.fly").unwrap(),
+            params: json!({}),
+            depends_on: Vec::new(),
+            inferred: Vec::new(),
+        },
+        state: TaskState::Failed,
+        failure: Failure::new(ErrorCode::UnknownCapability, "nobody offers moon.fly"),
+    };
+    let plan = Plan {
+        tasks: vec![task("t1", &[])],
+        refused: vec![refused],
+        ..Plan::default()
+    };
+    run.plan(1, Ok(plan)).done(0, 1, json!(1));
+    let conclusion = run.conclusion();
+    assert_eq!(conclusion.state, AnswerState::Partial);
+    let error = conclusion.error.as_ref().unwrap();
+    assert_eq!(error.code, ErrorCode::UnknownCapability);
+    assert_eq!(run.states(), [TaskState::Completed, TaskState::Failed]);
+    let told = |action: &Action| matches!(action, Action::Report(Progress::Failed { task, .. }) if task.as_str() == "t2");
+    assert!(run.all.iter().any(told));
+}
+
+#[test]
+fn a_delegated_requests_calls_are_shared_among_its_tasks_and_come_back() {
+    let policy = Policy {
+        calls: Some(7),
+        ..Policy::default()
+    };
+    let given = |run: &mut Run, task: usize, attempt: u32| {
+        run.sent(task, attempt, "agent-1");
+        run.last.iter().find_map(|action| match action {
+            Action::Send(sent) => Some(sent.calls),
+            Action::Plan { .. }
+            | Action::Choose { .. }
+            | Action::Abandon { .. }
+            | Action::SetTimer { .. }
+            | Action::ClearTimer(_)
+            | Action::Compose { .. }
+            | Action::Report(_)
+            | Action::Respond(_) => None,
+        })
+    };
+    let respond = |run: &mut Run, task: usize, outcome: TaskOutcome| {
+        run.step(Event::Responded {
+            task,
+            attempt: 1,
+            outcome,
+            calls: Vec::new(),
+        });
+    };
+    let tasks = ["t1", "t2", "t3"].map(|id| task(id, &[])).to_vec();
+    let mut run = Run::planned_with(policy, tasks);
+    // Each call costs itself and half of what is left then; the rest is for those after it.
+    assert_eq!(given(&mut run, 0, 1), Some(Some(3)));
+    assert_eq!(given(&mut run, 1, 1), Some(Some(1)));
+    let busy = Failure::new(ErrorCode::AgentBusy, "as told");
+    respond(&mut run, 1, TaskOutcome::Refused(busy));
+    run.fire(TimerKey::Retry {
+        task: 1,
+        attempt: 1,
+    });
+    assert_eq!(
+        given(&mut run, 1, 2),
+        Some(Some(1)),
+        "a refusal costs nothing"
+    );
+    assert_eq!(given(&mut run, 2, 1), Some(Some(0)));
+    let lost = Failure::new(ErrorCode::AgentLost, "as told");
+    respond(&mut run, 2, TaskOutcome::Failed(lost));
+    run.fire(TimerKey::Retry {
+        task: 2,
+        attempt: 1,
+    });
+    assert_eq!(
+        given(&mut run, 2, 2),
+        None,
+        "nothing is left, and it is told"
+    );
+    respond(&mut run, 0, TaskOutcome::Done(json!(1)));
+    run.step(Event::Responded {
+        task: 1,
+        attempt: 2,
+        outcome: TaskOutcome::Done(json!(1)),
+        calls: Vec::new(),
+    });
+    let error = run.conclusion().tasks[2].error.clone().unwrap();
+    assert_eq!(error.code, ErrorCode::BudgetExceeded);
 }

@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use amcp_plan::{Action, Conclusion, Dropped, Event, Machine, Plan, Policy, Time, TimerKey};
+use amcp_plan::{
+    Action, Assignment, Conclusion, Dropped, Event, Machine, Plan, Policy, Time, TimerKey,
+};
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{AnswerState, Effect, ErrorCode, Progress, TaskId, TaskReport, TaskState};
 
@@ -56,6 +58,8 @@ struct Row {
     begun: u32,
     /// How often a fake agent may have acted for it: each attempt that was sent and not refused.
     executions: u32,
+    /// Whether the current attempt was sent.
+    sent: bool,
     end: Option<TaskState>,
     accepted: Option<String>,
     /// Whether the accepted result lacks something.
@@ -184,7 +188,7 @@ impl Ledger {
             | Event::Composed { .. }
             | Event::TimerFired(_)
             | Event::TasksAdded { .. }
-            | Event::Sent { .. }
+            | Event::Chosen { .. }
             | Event::CancelRequested
             | Event::CutOff(_) => {}
         }
@@ -217,7 +221,7 @@ impl Ledger {
                 }
                 TaskOutcome::Refused(_) => {
                     row.refused += 1;
-                    row.executions -= 1;
+                    row.executions -= u32::from(row.sent);
                 }
                 TaskOutcome::Failed(_) => row.begun += 1,
             }
@@ -259,15 +263,10 @@ impl Ledger {
                     self.check_quiet(machine, tasks, true);
                     self.composing = true;
                 }
-                Action::Dispatch {
-                    task,
-                    attempt,
-                    time,
-                    ..
-                } => {
-                    self.keep(Rule::DeadlineKept, now + *time <= policy.deadline.max(now));
+                Action::Choose { task, attempt, .. } => {
                     self.take_dispatch(policy, machine, *task, *attempt);
                 }
+                Action::Send(assigned) => self.take_send(now, policy, assigned),
                 Action::Abandon { task, attempt } => {
                     let row = self.rows.entry(*task).or_default();
                     row.current &= row.dispatched != *attempt;
@@ -292,20 +291,29 @@ impl Ledger {
         }
     }
 
+    fn take_send(&mut self, now: Time, policy: &Policy, assigned: &Assignment) {
+        let on_time = now + assigned.time <= policy.deadline.max(now);
+        self.keep(Rule::DeadlineKept, on_time);
+        let row = self.rows.entry(assigned.task).or_default();
+        let chosen = row.current && row.dispatched == assigned.attempt && !row.sent;
+        (row.sent, row.executions) = (true, row.executions + 1);
+        self.keep(Rule::OneCurrentAttempt, chosen);
+    }
+
     fn take_dispatch(&mut self, policy: &Policy, machine: &Machine, task: usize, attempt: u32) {
         let Some(planned) = machine.task(task) else {
             return self.keep(Rule::PlanKept, false);
         };
-        let capability = &planned.contract.capability;
-        self.keep(Rule::Permitted, capability.allows(&policy.roles));
-        let reads = capability.effect == Effect::Read;
-        let early = self.planning && reads && capability.idempotent;
+        let terms = &planned.terms;
+        self.keep(Rule::Permitted, terms.allow(&policy.roles));
+        let reads = terms.effect == Effect::Read;
+        let early = self.planning && reads && terms.idempotent;
         self.keep(Rule::OnlyAcceptedPlans, self.accepted || early);
         let used = (0..self.round_start)
             .filter_map(|i| machine.task(i))
             .any(|t| {
-                let same_params = capability.effect == Effect::Write || t.params == planned.params;
-                t.capability() == &capability.name && same_params
+                let same_params = terms.effect == Effect::Write || t.params == planned.params;
+                t.capability == planned.capability && same_params
             });
         self.keep(
             Rule::NoNewEffects,
@@ -318,17 +326,17 @@ impl Ledger {
         });
         self.keep(Rule::DependenciesFirst, ready);
         let acted = |(index, row): (&usize, &Row)| {
-            let same = machine.task(*index).map(|t| t.capability()) == Some(&capability.name);
+            let same = machine.task(*index).map(|t| &t.capability) == Some(&planned.capability);
             row.executions > 0 && (*index == task || (*index < self.round_start && same))
         };
         let repeats = self.rows.iter().any(acted);
-        self.keep(Rule::NeverTwice, capability.idempotent || !repeats);
+        self.keep(Rule::NeverTwice, terms.idempotent || !repeats);
         let row = self.rows.entry(task).or_default();
         let (counts_up, idle) = (attempt == row.dispatched + 1, !row.current);
         let in_budget = row.begun < policy.attempts && row.refused < policy.refusals;
         let open = row.end.is_none();
         (row.dispatched, row.current) = (attempt, true);
-        row.executions += 1;
+        row.sent = false;
         self.keep(Rule::OneCurrentAttempt, counts_up && idle);
         self.keep(Rule::Budgets, in_budget);
         self.keep(Rule::ResultIsFinal, open);
@@ -361,6 +369,8 @@ impl Ledger {
             return self.keep(Rule::ReportsAreWhole, false);
         };
         let row = self.rows.entry(index).or_default();
+        // An attempt that the machine itself gives up before it is sent has no answer.
+        row.current &= row.sent;
         let first = row.end.replace(end).is_none();
         let founded = end != TaskState::Completed || row.accepted.is_some();
         self.keep(Rule::ResultIsFinal, first && founded);
@@ -386,7 +396,7 @@ impl Ledger {
         let kept = plan.tasks.iter().zip(&places).all(|(task, &place)| {
             machine.task(place).is_some_and(|accepted| {
                 let after: BTreeSet<_> = task.after.iter().map(|&i| places.get(i)).collect();
-                accepted.capability() == task.capability()
+                accepted.capability == task.capability
                     && accepted.params == task.params
                     && accepted.optional == task.optional
                     && accepted.after.iter().map(Some).collect::<BTreeSet<_>>() == after
@@ -426,7 +436,7 @@ impl Ledger {
             let (task, done) = (machine.task(index), report.state == TaskState::Completed);
             let result = report.result.as_ref().map(ToString::to_string);
             ids.insert(&report.id)
-                && task.map(|t| (&t.id, t.capability())) == Some((&report.id, &report.capability))
+                && task.map(|t| (&t.id, &t.capability)) == Some((&report.id, &report.capability))
                 && row.end == Some(report.state)
                 && result == row.accepted.filter(|_| done)
                 && report.error.is_none() == (done && !row.partial)

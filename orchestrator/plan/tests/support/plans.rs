@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use amcp_plan::{Plan, PlanTask, Reference};
+use amcp_plan::{Plan, PlanTask, Reference, Terms};
 use amcp_protocol::{Capability, Contract, Effect, TaskId};
 use serde_json::json;
 
@@ -58,7 +58,8 @@ pub(crate) fn contract(kind: Kind) -> Arc<Contract> {
 pub(crate) fn task(id: &str, kind: Kind, after: &[usize]) -> PlanTask {
     PlanTask {
         id: TaskId::new(id).expect("an id in a test is valid"),
-        contract: contract(kind),
+        capability: contract(kind).capability.name.clone(),
+        terms: Terms::of(&contract(kind).capability),
         params: json!({}),
         references: Vec::new(),
         after: after.to_vec(),

@@ -7,7 +7,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use amcp_plan::{Action, Conclusion, Event, Machine, Policy, Time, TimerKey};
+use amcp_plan::{Action, Assignment, Conclusion, Event, Machine, Policy, Time, TimerKey};
 use amcp_protocol::AgentId;
 
 use super::ledger::Ledger;
@@ -87,7 +87,7 @@ impl World {
             }
             Event::Composed { .. } => self.composing = false,
             Event::TasksAdded { .. }
-            | Event::Sent { .. }
+            | Event::Chosen { .. }
             | Event::CancelRequested
             | Event::CutOff(_) => {}
         }
@@ -103,15 +103,18 @@ impl World {
                     self.cleared.insert(key);
                 }
             }
-            Action::Dispatch { task, attempt, .. } => {
-                self.awaited.insert((task, attempt));
+            Action::Choose { task, attempt, .. } => {
                 let agent =
                     AgentId::new(format!("agent-{attempt}")).expect("an id in a test is valid");
-                return Some(Event::Sent {
+                return Some(Event::Chosen {
                     task,
                     attempt,
                     agent,
+                    incarnation: 1,
                 });
+            }
+            Action::Send(Assignment { task, attempt, .. }) => {
+                self.awaited.insert((task, attempt));
             }
             Action::Plan { round, .. } => self.planning = Some(round),
             Action::Compose { .. } => self.composing = true,

@@ -349,7 +349,8 @@ proptest! {
             prop_assert!(!(plan.tasks.is_empty() && plan.unplaced.is_empty()));
             for task in &plan.tasks {
                 let unknown: Vec<String> = task.references.iter().map(|r| r.place.clone()).collect();
-                prop_assert!(task.contract.params.violations_outside(&task.params, &unknown).is_empty());
+                let contract = catalogue.get(task.capability.as_str()).unwrap();
+                prop_assert!(contract.params.violations_outside(&task.params, &unknown).is_empty());
             }
         }
     }

@@ -139,7 +139,7 @@ fn another_mesh_is_divided_as_well() {
         &home,
         "Turn on the light in the kitchen, find me a train from Bonn to Berlin, and search for tickets about the printer",
     );
-    let capabilities: Vec<_> = made.tasks.iter().map(|t| t.capability().as_str()).collect();
+    let capabilities: Vec<_> = made.tasks.iter().map(|t| t.capability.as_str()).collect();
     assert_eq!(
         capabilities,
         ["device.light.set", "orchestrate.travel", "orchestrate.desk"]

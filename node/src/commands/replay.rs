@@ -1,0 +1,39 @@
+//! `amcp replay`: steps today's request machine through a recording of `amcp ask --record`.
+//!
+//! Carries nothing out: no agent is asked and no model called.
+
+use std::path::Path;
+
+use amcp_plan::recording::{ReplayError, replay};
+
+use crate::output::{self, Trouble};
+
+/// Runs the command.
+///
+/// # Errors
+/// The file cannot be read, is no recording, or this build decides otherwise than it was recorded.
+pub(crate) fn run(file: &Path) -> Result<u8, Trouble> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Trouble::usage(format!("the recording {shown} cannot be read: {error}"))
+            .hint("`amcp ask --record FILE` writes one")
+    })?;
+    let replayed = replay(&text).map_err(|error| match error {
+        ReplayError::Differs { .. } => Trouble::failed(format!("{shown}: {error}"))
+            .hint("this build decides otherwise; `jq` shows the lines around it"),
+        ReplayError::Empty | ReplayError::Unreadable { .. } | ReplayError::Version(_) => {
+            Trouble::usage(format!("{shown}: {error}"))
+                .hint("give a file that `amcp ask --record FILE` of this version wrote")
+        }
+    })?;
+    let end = if replayed.answered {
+        "up to the final response"
+    } else {
+        "without a final response: it was cut off"
+    };
+    let (turns, request) = (replayed.turns, replayed.accepted.request_id);
+    output::print(format_args!(
+        "{turns} events of request {request} are repeated by this build, {end}"
+    ))?;
+    Ok(0)
+}

@@ -1,0 +1,74 @@
+//! The file that `amcp ask --record` writes, on a thread of its own: a request's actor never waits for a disk.
+//!
+//! Does not know what the lines say.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{JoinHandle, spawn};
+
+use amcp_orchestrator::Recorder;
+
+use crate::output::Trouble;
+
+/// A recording that is being written. What waits to be written is bounded by what one request may do.
+pub(crate) struct Recording {
+    path: PathBuf,
+    lines: Sender<Option<String>>,
+    writer: JoinHandle<std::io::Result<()>>,
+}
+
+impl Recording {
+    /// Creates the file.
+    ///
+    /// # Errors
+    /// The file exists already, or cannot be created.
+    pub(crate) fn create(path: &Path) -> Result<Self, Trouble> {
+        let file = File::create_new(path).map_err(|error| {
+            Trouble::usage(format!("{} cannot be created: {error}", path.display()))
+                .hint("--record needs the path of a new file in a folder that exists")
+        })?;
+        let (lines, written) = channel::<Option<String>>();
+        let writer = spawn(move || {
+            let mut file = BufWriter::new(file);
+            while let Ok(Some(line)) = written.recv() {
+                writeln!(file, "{line}")?;
+            }
+            file.flush()
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            lines,
+            writer,
+        })
+    }
+
+    /// What hands the lines over.
+    pub(crate) fn recorder(&self) -> Recorder {
+        let lines = self.lines.clone();
+        Recorder::new(move |_, line| {
+            // A writer that has failed says so at the end.
+            let _ = lines.send(Some(line));
+        })
+    }
+
+    /// Waits until all lines are in the file.
+    ///
+    /// # Errors
+    /// The file could not be written to its end.
+    pub(crate) fn finish(self) -> Result<(), Trouble> {
+        let _ = self.lines.send(None);
+        let written = self.writer.join();
+        let error = match written {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "its writer died".to_owned(),
+        };
+        let message = format!(
+            "the recording {} is not whole: {error}",
+            self.path.display()
+        );
+        Err(Trouble::failed(message))
+    }
+}

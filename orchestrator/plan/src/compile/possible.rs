@@ -1,0 +1,140 @@
+//! What of a proposal can be done although some of its tasks cannot.
+//!
+//! For planners that a repair did not help: one unknown or forbidden task must not take the others with it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use amcp_protocol::plan::PlannedTaskView;
+use amcp_protocol::{
+    Capability, CapabilityName, Contract, ErrorCode, Failure, ProposedPlan, TaskState,
+};
+
+use super::{PlanError, Rules, compile_for};
+use crate::catalogue::Catalogue;
+use crate::plan::{Plan, PlanTask, RefusedTask};
+
+/// Compiles a proposal like [`super::compile`], but leaves out the tasks that nobody offers, those that the user may not
+/// use, and those that need them: they are in [`Plan::refused`].
+///
+/// # Errors
+/// Those of [`super::compile`], and the first refusal when no task is left.
+pub fn compile_possible(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanError> {
+    let (proposal, unknown) = with_names(proposal, rules.catalogue);
+    let stand_ins = unknown.iter().filter_map(|name| {
+        let capability = Capability::new(name.as_str(), "Offered by nobody.");
+        Contract::new(capability).ok().map(Arc::new)
+    });
+    let all: Catalogue = rules.catalogue.iter().cloned().chain(stand_ins).collect();
+    let everybody = Rules {
+        catalogue: &all,
+        ..*rules
+    };
+    let plan = compile_for(&proposal, &everybody, |_| Ok(()))?;
+    let refusals = refusals(&plan, &unknown, rules.roles);
+    if refusals.iter().all(Option::is_some) {
+        // The whole plan is refused, as it is without this.
+        return super::compile(&proposal, rules);
+    }
+    Ok(without(plan, refusals))
+}
+
+/// The proposal with names that can be names, and those of them that nobody offers.
+fn with_names(
+    proposal: &ProposedPlan,
+    catalogue: &Catalogue,
+) -> (ProposedPlan, BTreeSet<CapabilityName>) {
+    let (mut proposal, mut unknown) = (proposal.clone(), BTreeSet::new());
+    for task in &mut proposal.tasks {
+        let name = task.capability.trim().to_lowercase();
+        if catalogue.get(&task.capability).is_some() || catalogue.get(&name).is_some() {
+            continue;
+        }
+        let sound = |c: char| {
+            if c.is_ascii_alphanumeric() || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        };
+        let name: String = name.chars().take(100).map(sound).collect();
+        let named = CapabilityName::new(&name)
+            .or_else(|_| CapabilityName::new(format!("unknown.{}", name.replace('.', "-"))));
+        if let Ok(name) = named {
+            task.capability = name.to_string();
+            unknown.insert(name);
+        }
+    }
+    (proposal, unknown)
+}
+
+/// Why each task cannot be done; none for those that can.
+fn refusals(
+    plan: &Plan,
+    unknown: &BTreeSet<CapabilityName>,
+    roles: &[String],
+) -> Vec<Option<(TaskState, Failure)>> {
+    let itself = |task: &PlanTask| {
+        let name = &task.capability;
+        let (code, message) = if unknown.contains(name) {
+            (
+                ErrorCode::UnknownCapability,
+                format!("nobody offers {name}"),
+            )
+        } else if !task.terms.allow(roles) {
+            let message = format!("the user's roles do not allow {name}");
+            (ErrorCode::NotPermitted, message)
+        } else {
+            return None;
+        };
+        Some((TaskState::Failed, Failure::new(code, message)))
+    };
+    let mut refusals: Vec<_> = plan.tasks.iter().map(itself).collect();
+    // A plan is acyclic: each pass settles at least the next level of tasks.
+    loop {
+        let skipped = plan.tasks.iter().enumerate().find_map(|(index, task)| {
+            let open = matches!(refusals.get(index), Some(None));
+            let needs = task
+                .after
+                .iter()
+                .find(|&&before| matches!(refusals.get(before), Some(Some(_))));
+            let needed = plan.tasks.get(*needs.filter(|_| open)?)?;
+            Some((index, needed.id.clone()))
+        });
+        let Some((index, needed)) = skipped else {
+            return refusals;
+        };
+        if let Some(refusal) = refusals.get_mut(index) {
+            let message = format!("it needs the result of {needed}, which cannot be done");
+            let failure = Failure::new(ErrorCode::DependencyFailed, message);
+            *refusal = Some((TaskState::Skipped, failure));
+        }
+    }
+}
+
+/// The plan without its refused tasks; nothing that is left refers to them.
+fn without(mut plan: Plan, refusals: Vec<Option<(TaskState, Failure)>>) -> Plan {
+    let views: Vec<PlannedTaskView> = plan.view();
+    let mut places = Vec::with_capacity(refusals.len());
+    let mut kept = Vec::new();
+    for ((task, refusal), view) in plan.tasks.into_iter().zip(refusals).zip(views) {
+        places.push(kept.len());
+        match refusal {
+            None => kept.push(task),
+            Some((state, failure)) => plan.refused.push(RefusedTask {
+                view,
+                state,
+                failure,
+            }),
+        }
+    }
+    for task in &mut kept {
+        let references = task.references.iter_mut();
+        let references = references.map(|reference| &mut reference.from);
+        for from in task.after.iter_mut().chain(references) {
+            *from = places.get(*from).copied().unwrap_or(*from);
+        }
+    }
+    plan.tasks = kept;
+    plan
+}

@@ -1,0 +1,161 @@
+//! One request written down: how it was accepted, then each event with the actions that the machine said.
+//!
+//! Lines of JSON, in a form of its own: HTTP bodies may change without it. Reads and writes no file.
+
+use amcp_protocol::{Lineage, RequestId};
+use serde::{Deserialize, Serialize};
+
+use crate::machine::{Action, Event, Machine, Policy, Time};
+
+/// The version of the form that this build writes and reads.
+pub const VERSION: u32 = 1;
+
+/// A request as it was accepted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// [`VERSION`] of the build that accepted it.
+    pub version: u32,
+    /// Which request.
+    pub request_id: RequestId,
+    /// When it was accepted, in milliseconds since 1970 UTC.
+    pub unix_ms: i64,
+    /// In plain language.
+    pub query: String,
+    /// Who asked, if known.
+    pub user: Option<String>,
+    /// The key under which it is carried out once.
+    pub idempotency_key: Option<String>,
+    /// W3C trace context of the caller.
+    pub traceparent: Option<String>,
+    /// How it came about.
+    pub lineage: Lineage,
+    /// What its machine is run with; the user's roles and the deadline are in it.
+    pub policy: Policy,
+}
+
+/// The first line of a recording.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Opening {
+    /// The request.
+    pub accepted: Accepted,
+    /// What the machine said at its start.
+    pub actions: Vec<Action>,
+}
+
+/// Each further line: something happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Turn {
+    /// When, since the request was accepted.
+    pub at: Time,
+    /// What.
+    pub event: Event,
+    /// What the machine said.
+    pub actions: Vec<Action>,
+}
+
+/// A recording whose every line a machine of this build repeats.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replayed {
+    /// The request.
+    pub accepted: Accepted,
+    /// How many events there were.
+    pub turns: usize,
+    /// Whether the recording goes as far as the final response.
+    pub answered: bool,
+}
+
+/// Why a recording is not repeated. Lines count from 1.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// There is no line.
+    #[error("the recording is empty")]
+    Empty,
+    /// A line is not what it should be.
+    #[error("line {line} cannot be read: {reason}")]
+    Unreadable {
+        /// Which line.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another build wrote it in another form.
+    #[error("it is written in version {0} of the form, and this build reads {VERSION}")]
+    Version(u32),
+    /// Today's machine says something else.
+    #[error("line {line} differs: it was recorded that {recorded}, and this build says {today}")]
+    Differs {
+        /// Which line.
+        line: usize,
+        /// The first action that differs, as JSON, or that there is none.
+        recorded: String,
+        /// What stands in its place.
+        today: String,
+    },
+}
+
+/// Steps a machine of this build through a recording and carries nothing out.
+///
+/// # Errors
+/// [`ReplayError`] names the first line that cannot be read or that the machine does not repeat.
+pub fn replay(text: &str) -> Result<Replayed, ReplayError> {
+    let lines = text
+        .lines()
+        .enumerate()
+        .map(|(index, text)| (index + 1, text));
+    let mut lines = lines.filter(|(_, text)| !text.trim().is_empty());
+    let (line, first) = lines.next().ok_or(ReplayError::Empty)?;
+    let written: VersionOnly = read(line, first)?;
+    if written.accepted.version != VERSION {
+        return Err(ReplayError::Version(written.accepted.version));
+    }
+    let Opening { accepted, actions } = read(line, first)?;
+    let (mut machine, said) = Machine::start(accepted.policy.clone());
+    compare(line, &actions, &said)?;
+    let mut turns = 0;
+    for (line, text) in lines {
+        let Turn { at, event, actions } = read(line, text)?;
+        let said = machine.step(at, event);
+        compare(line, &actions, &said)?;
+        turns += 1;
+    }
+    Ok(Replayed {
+        accepted,
+        turns,
+        answered: machine.is_done(),
+    })
+}
+
+/// What every version of the form has.
+#[derive(Deserialize)]
+struct VersionOnly {
+    accepted: Version,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+fn read<'a, T: Deserialize<'a>>(line: usize, text: &'a str) -> Result<T, ReplayError> {
+    serde_json::from_str(text).map_err(|error| ReplayError::Unreadable {
+        line,
+        reason: error.to_string(),
+    })
+}
+
+fn compare(line: usize, recorded: &[Action], said: &[Action]) -> Result<(), ReplayError> {
+    let longest = recorded.len().max(said.len());
+    let differs = (0..longest).find(|&at| recorded.get(at) != said.get(at));
+    let Some(at) = differs else {
+        return Ok(());
+    };
+    let shown = |action: Option<&Action>| match action {
+        Some(action) => serde_json::to_string(action).unwrap_or_else(|error| error.to_string()),
+        None => "nothing more follows".to_owned(),
+    };
+    Err(ReplayError::Differs {
+        line,
+        recorded: shown(recorded.get(at)),
+        today: shown(said.get(at)),
+    })
+}

@@ -1,0 +1,33 @@
+//! Where the recordings of requests go, line by line, while they are carried out.
+//!
+//! Does not write a file: whoever hands over the recorder does, and must not block the request's actor.
+
+use std::fmt;
+use std::sync::Arc;
+
+use amcp_protocol::RequestId;
+use serde::Serialize;
+
+/// Takes the lines of requests' recordings (`amcp_plan::recording`) in order, each without its end of line.
+#[derive(Clone)]
+pub struct Recorder(Arc<dyn Fn(RequestId, String) + Send + Sync>);
+
+impl Recorder {
+    /// A recorder that hands each line over. It runs in the request's actor and must neither block nor panic.
+    pub fn new(take: impl Fn(RequestId, String) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    pub(crate) fn note(&self, request: RequestId, line: &impl Serialize) {
+        match serde_json::to_string(line) {
+            Ok(line) => (self.0)(request, line),
+            Err(error) => tracing::error!(%request, %error, "an event cannot be recorded"),
+        }
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recorder")
+    }
+}
