@@ -4,9 +4,12 @@
 //! Does not decide which links there are: the members' actor opens and closes them. A link that is closed loses its token,
 //! so that whatever still arrives from there is dropped and counted.
 
+mod awaited;
 mod counters;
+mod forms;
 pub mod frame;
 mod inbox;
+mod old;
 mod outbox;
 mod peer;
 mod port;

@@ -3,7 +3,22 @@
 //! A frame is one version byte, the link's token (8 bytes) and any number of entries; an entry is its kind (1 byte), an id
 //! (8 bytes), a length (4 bytes) and so many bytes of body; numbers are big-endian. This envelope never changes, so that
 //! builds of different ages can refuse by name what they do not know. What a kind's body holds never changes either: a new
-//! shape gets a new kind.
+//! shape gets a new kind. [`Kind::Task2`] and [`Kind::Outcome2`] alone may grow, by named fields in their heads: a reader
+//! passes over names that it does not know, so a new field must be one that may be passed over. Names are never used
+//! again for something else. These are taken, and no build writes them yet:
+//!
+//! | head | name | what it will hold |
+//! |---|---|---|
+//! | Task2 | `key` | text: the idempotency key, the same for all attempts |
+//! | Task2 | `epoch` | number: which life of the request asks, when a request can outlive its orchestrator |
+//! | Task2 | `grant2` | bytes: a signed grant, in place of `grant` |
+//! | Task2 | `flows` | list of texts: the flows that the asker can carry out |
+//! | Task2 | `flow_answer` | bytes of JSON: the answer to the flow that an attempt before this one ended with |
+//! | Task2 | `idle_ms` | number: how long the task may go on without a sign of life, in milliseconds |
+//! | Outcome2 | `attempt` | number: which attempt was carried out, where several share an outcome |
+//! | Outcome2 | `progress` | bytes of JSON: how far the task came |
+//! | Outcome2 | `usage` | map: tokens and the like that the task used |
+//! | Outcome2 | `flow` | bytes of JSON: the flow that is required, with the outcome `flow_required` |
 
 /// The version of the envelope that this build writes and reads.
 pub const VERSION: u8 = 1;
@@ -36,11 +51,11 @@ macro_rules! kinds {
 kinds! {
     /// I live. No body.
     Beat = 1,
-    /// Do this: an agent's id and a task's request. The id names it in answers.
+    /// The same as [`Kind::Task2`] for the release before it: an agent's id and a task's request.
     Task = 2,
     /// The result of the task by that id is no longer wanted. No body.
     Cancel = 3,
-    /// How the task by that id ended: its attempt (4 bytes) and the response.
+    /// How the task by that id, sent as [`Kind::Task`], ended: its attempt (4 bytes) and the response.
     Outcome = 4,
     /// The agent went away with the task by that id. No body.
     Lost = 5,
@@ -78,13 +93,23 @@ kinds! {
     Settled = 21,
     /// The whole roster has been sent: whom it did not name is gone. No body.
     Whole = 22,
+    /// Do this: a head that names agent and task, and the params. The id names it in answers.
+    Task2 = 23,
+    /// How the task by that id, sent as [`Kind::Task2`], ended: a head, and the result.
+    Outcome2 = 24,
 }
 
 impl Kind {
     /// Whether whoever sends it waits for an answer under its id.
     #[must_use]
     pub const fn asks(self) -> bool {
-        matches!(self, Self::Task | Self::Question)
+        self.is_task() || matches!(self, Self::Question)
+    }
+
+    /// Whether it asks for a task.
+    #[must_use]
+    pub const fn is_task(self) -> bool {
+        matches!(self, Self::Task | Self::Task2)
     }
 }
 
@@ -245,8 +270,8 @@ mod tests {
         for number in 0..=u8::MAX {
             assert!(Kind::of(number).is_none_or(|kind| kind as u8 == number));
         }
-        assert_eq!(Kind::of(22), Some(Kind::Whole));
-        assert_eq!(Kind::of(23), None);
+        assert_eq!(Kind::of(24), Some(Kind::Outcome2));
+        assert_eq!(Kind::of(25), None);
     }
 
     proptest! {

@@ -27,13 +27,14 @@ type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState
 
 type Key = (RequestId, TaskId, u64);
 
-/// Who waits for a task's end: which link, under which entry's id, and which attempt it is to that peer.
+/// Who waits for a task's end: which link, and under which entry's id.
 #[derive(Debug)]
 pub(crate) struct Waiter<L> {
     pub(crate) link: Arc<L>,
     pub(crate) token: u64,
     pub(crate) id: u64,
-    pub(crate) attempt: u32,
+    /// The attempt that a peer asks for in the old form, to be named in the answer.
+    pub(crate) old: Option<TaskKey>,
 }
 
 #[derive(Debug)]
@@ -294,17 +295,17 @@ mod tests {
         }
     }
 
-    fn waiter(token: u64, id: u64, attempt: u32) -> Waiter<()> {
+    fn waiter(token: u64, id: u64) -> Waiter<()> {
         Waiter {
             link: Arc::new(()),
             token,
             id,
-            attempt,
+            old: None,
         }
     }
 
-    fn ids(waiters: &[Waiter<()>]) -> Vec<(u64, u64, u32)> {
-        waiters.iter().map(|w| (w.token, w.id, w.attempt)).collect()
+    fn ids(waiters: &[Waiter<()>]) -> Vec<(u64, u64)> {
+        waiters.iter().map(|w| (w.token, w.id)).collect()
     }
 
     fn executes(inbox: &mut Inbox<()>, task: &TaskRequest, waiter: Waiter<()>) -> Name {
@@ -319,45 +320,45 @@ mod tests {
         let mut inbox = Inbox::default();
         let now = Instant::now();
         let (first, again) = (task("t1", 1), task("t1", 2));
-        let name = executes(&mut inbox, &first, waiter(1, 1, 1));
+        let name = executes(&mut inbox, &first, waiter(1, 1));
         assert!(matches!(
-            inbox.admit(&again, waiter(2, 1, 2), now),
+            inbox.admit(&again, waiter(2, 1), now),
             Admitted::Joined
         ));
         assert_eq!(inbox.serving(), 2);
         let body: Arc<[u8]> = Arc::from(&b"done"[..]);
         let told = inbox.ended(name, Some(body), now);
-        assert_eq!(ids(&told), [(1, 1, 1), (2, 1, 2)]);
+        assert_eq!(ids(&told), [(1, 1), (2, 1)]);
         assert_eq!(inbox.serving(), 0);
-        match inbox.admit(&task("t1", 3), waiter(2, 2, 3), now) {
+        match inbox.admit(&task("t1", 3), waiter(2, 2), now) {
             Admitted::Known(waiter, response) => {
-                assert_eq!((waiter.attempt, &*response), (3, &b"done"[..]));
+                assert_eq!((waiter.id, &*response), (2, &b"done"[..]));
             }
             other @ (Admitted::Execute(_) | Admitted::Joined) => panic!("{other:?}"),
         }
         tokio::time::advance(KEPT + Duration::from_secs(1)).await;
-        executes(&mut inbox, &task("t1", 4), waiter(2, 3, 4));
+        executes(&mut inbox, &task("t1", 4), waiter(2, 3));
     }
 
     #[test]
     fn a_failed_task_is_executed_again_and_another_of_the_same_name_is_no_repetition() {
         let mut inbox = Inbox::default();
         let first = task("t1", 1);
-        let name = executes(&mut inbox, &first, waiter(1, 1, 1));
+        let name = executes(&mut inbox, &first, waiter(1, 1));
         let other = TaskRequest {
             params: json!({"x": 1}),
             ..task("t1", 2)
         };
-        executes(&mut inbox, &other, waiter(1, 2, 2));
+        executes(&mut inbox, &other, waiter(1, 2));
         assert_eq!(inbox.ended(name, None, Instant::now()).len(), 1);
-        executes(&mut inbox, &task("t1", 2), waiter(1, 3, 2));
+        executes(&mut inbox, &task("t1", 2), waiter(1, 3));
     }
 
     #[test]
     fn only_the_last_who_waits_cancels() {
         let mut inbox = Inbox::default();
-        let first = executes(&mut inbox, &task("t1", 1), waiter(1, 1, 1));
-        let joined = inbox.admit(&task("t1", 2), waiter(2, 1, 2), Instant::now());
+        let first = executes(&mut inbox, &task("t1", 1), waiter(1, 1));
+        let joined = inbox.admit(&task("t1", 2), waiter(2, 1), Instant::now());
         assert!(matches!(joined, Admitted::Joined));
         let cancelled = inbox.cancel(1, 1).unwrap();
         assert_eq!(
@@ -368,12 +369,12 @@ mod tests {
         assert_eq!(inbox.closed(2), 1);
         assert_eq!(inbox.serving(), 0);
         // It goes on; whoever asks next joins it.
-        let third = inbox.admit(&task("t1", 3), waiter(3, 1, 3), Instant::now());
+        let third = inbox.admit(&task("t1", 3), waiter(3, 1), Instant::now());
         assert!(matches!(third, Admitted::Joined));
         assert!(inbox.cancel(3, 1).is_some());
-        let fourth = executes(&mut inbox, &task("t1", 4), waiter(3, 2, 4));
+        let fourth = executes(&mut inbox, &task("t1", 4), waiter(3, 2));
         assert!(inbox.ended(first, None, Instant::now()).is_empty());
-        assert_eq!(ids(&inbox.ended(fourth, None, Instant::now())), [(3, 2, 4)]);
+        assert_eq!(ids(&inbox.ended(fourth, None, Instant::now())), [(3, 2)]);
     }
 
     #[test]
@@ -382,15 +383,15 @@ mod tests {
         let body: Arc<[u8]> = Arc::from(&b"done"[..]);
         for (n, token) in [(1, 1), (2, 1), (3, 2)] {
             let task = task(&format!("t{n}"), 1);
-            let name = executes(&mut inbox, &task, waiter(token, n, 1));
+            let name = executes(&mut inbox, &task, waiter(token, n));
             inbox.ended(name, Some(Arc::clone(&body)), Instant::now());
         }
         inbox.settled(1, 2);
         inbox.settled(1, 2);
         inbox.settled(9, 1);
-        executes(&mut inbox, &task("t2", 2), waiter(1, 4, 2));
+        executes(&mut inbox, &task("t2", 2), waiter(1, 4));
         let known = |inbox: &mut Inbox<()>, task: &TaskRequest| {
-            let admitted = inbox.admit(task, waiter(5, u64::from(task.attempt), 2), Instant::now());
+            let admitted = inbox.admit(task, waiter(5, u64::from(task.attempt)), Instant::now());
             matches!(admitted, Admitted::Known(..))
         };
         assert!(known(&mut inbox, &task("t1", 2)));
@@ -407,7 +408,7 @@ mod tests {
         let mut inbox = Inbox::default();
         for n in 0..10 {
             let task = task(&format!("t{n}"), 1);
-            let name = executes(&mut inbox, &task, waiter(1, n, 1));
+            let name = executes(&mut inbox, &task, waiter(1, n));
             let body: Arc<[u8]> = Arc::from(vec![0; MOST_BYTES / 4]);
             inbox.ended(name, Some(body), Instant::now());
         }

@@ -172,7 +172,7 @@ impl Outbox {
     /// Forgets everything. Returns the ids of the tasks that were certainly never sent.
     pub(crate) fn clear(&mut self) -> Vec<u64> {
         let Self { full, current, .. } = std::mem::replace(self, Self::new(self.token));
-        let task = |entry: &frame::Entry<'_>| entry.kind == Kind::Task as u8;
+        let task = |entry: &frame::Entry<'_>| is_task(entry.kind);
         let frames = full.iter().chain([&current]);
         let entries = frames.filter_map(|frame| frame::open(frame).ok());
         entries
@@ -183,11 +183,17 @@ impl Outbox {
     }
 }
 
+fn is_task(kind: u8) -> bool {
+    Kind::of(kind).is_some_and(Kind::is_task)
+}
+
 /// What may come as a parcel. A piece of a parcel may not: a parcel of parcels would be taken apart without end.
 fn may_be_large(kind: Kind) -> bool {
     [
         Kind::Task,
+        Kind::Task2,
         Kind::Outcome,
+        Kind::Outcome2,
         Kind::Joined,
         Kind::Fares,
         Kind::Left,
@@ -275,7 +281,7 @@ impl Arrivals {
 
     /// The entry by that id is not wanted any more. Returns the number of its parcel, if it is on its way.
     pub(crate) fn cancel(&mut self, id: u64) -> Option<u64> {
-        let task = |arrival: &Arrival| arrival.kind == Kind::Task as u8 && arrival.id == id;
+        let task = |arrival: &Arrival| is_task(arrival.kind) && arrival.id == id;
         let found = self.parcels.iter().find(|(_, arrival)| task(arrival));
         let number = *found?.0;
         self.forget(number);
@@ -381,7 +387,7 @@ mod tests {
             outbox.put(Kind::Task, id, &vec![0; FULL]).unwrap();
         }
         outbox.put(Kind::Outcome, 4, b"").unwrap();
-        outbox.put(Kind::Task, 5, b"").unwrap();
+        outbox.put(Kind::Task2, 5, b"").unwrap();
         assert_eq!(outbox.clear(), [2, 3, 5]);
         assert_eq!((outbox.take(), outbox.waiting()), (None, 0));
     }

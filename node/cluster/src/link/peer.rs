@@ -2,7 +2,6 @@
 //!
 //! Does not read frames: the port does.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,12 +13,13 @@ use ractor::ActorRef;
 use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
-use super::LinkInfo;
+use super::awaited::{Asked, Awaited, NotTaken};
 use super::counters::{Counters, count};
 use super::frame::Kind;
 use super::outbox::{Arrivals, Outbox};
 use super::port::{Frame, PortMsg};
-use crate::wire;
+use super::{LinkInfo, forms, old};
+use crate::wire::{self, WireError};
 
 /// Tasks that one peer may have at a time: more wait better at an orchestrator, where they can still go elsewhere.
 pub(crate) const CREDIT: usize = 256;
@@ -58,13 +58,6 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// Whose answers are awaited, by the id of the entry that asked.
-#[derive(Default)]
-struct Awaited {
-    tasks: HashMap<u64, (TaskKey, AnswerPort)>,
-    replies: HashMap<u64, oneshot::Sender<Vec<u8>>>,
-}
-
 /// Locks what only short, panic-free pieces of code hold.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -101,9 +94,19 @@ impl Link {
 
     /// Lets a value wait to be written.
     pub(crate) fn send<T: Serialize>(&self, kind: Kind, id: u64, value: &T) -> Result<(), Failure> {
-        let body = wire::encode(value)
-            .map_err(|error| Failure::new(ErrorCode::ResultTooLarge, error.to_string()))?;
-        self.send_bytes(kind, id, &body)
+        self.send_encoded(kind, id, wire::encode(value))
+    }
+
+    /// The same with a value that was written before.
+    pub(crate) fn send_encoded(
+        &self,
+        kind: Kind,
+        id: u64,
+        body: Result<Vec<u8>, WireError>,
+    ) -> Result<(), Failure> {
+        let too_large =
+            |error: WireError| Failure::new(ErrorCode::ResultTooLarge, error.to_string());
+        self.send_bytes(kind, id, &body.map_err(too_large)?)
     }
 
     /// Sends an entry: at once while little is in flight, else together with what others send at the same moment.
@@ -196,7 +199,29 @@ impl Link {
             Some(_) => drop(self.awaiting.fetch_sub(1, Relaxed)),
             None => count(&self.counters.dropped_late),
         }
-        found
+        found.map(|asked| (asked.key, asked.port))
+    }
+
+    /// The peer has used the new form: it understands it.
+    pub(crate) fn uses_new_form(&self) {
+        lock(&self.awaited).uses_new_form();
+    }
+
+    /// The peer does not understand a task in the form of `kind`. Says whether the task is to be given up; if not, it is on
+    /// its way in the old form.
+    pub(crate) fn is_not_taken(&self, id: u64, kind: Kind) -> bool {
+        // Locked until the task waits to be written: it can be cancelled only before or after that.
+        let mut awaited = lock(&self.awaited);
+        match awaited.is_not_taken(id, kind) {
+            NotTaken::GiveUp => true,
+            NotTaken::Ignore => false,
+            NotTaken::Again(again) => {
+                tracing::debug!(peer = %self.peer(), "a task goes again, in the form of the last release");
+                let (agent, task) = *again;
+                let sent = self.send_encoded(Kind::Task, id, old::task(agent, task));
+                sent.is_err()
+            }
+        }
     }
 
     /// The ids of all tasks whose answers are awaited.
@@ -261,7 +286,7 @@ impl Link {
     /// Tells whoever awaits a task that the link was lost. Not under a lock: what is told may send again.
     fn fail(&self, id: u64, when: &str, outcome: impl FnOnce(String) -> TaskOutcome) {
         let awaited = lock(&self.awaited).tasks.remove(&id);
-        if let Some((key, port)) = awaited {
+        if let Some(Asked { key, port, .. }) = awaited {
             self.awaiting.fetch_sub(1, Relaxed);
             let message = format!("the link to {} was lost {when}", self.peer());
             port.answer(answered(key, self.peer(), outcome(message)));
@@ -316,7 +341,7 @@ impl Carrier for Link {
         }
         let waiting = lock(&self.outbox).waiting();
         let id = self.next_id.fetch_add(1, Relaxed);
-        {
+        let old = {
             let mut awaited = lock(&self.awaited);
             if awaited.tasks.len() >= CREDIT || waiting > OUTBOX {
                 drop(awaited);
@@ -325,10 +350,15 @@ impl Carrier for Link {
                 let busy = Failure::new(ErrorCode::AgentBusy, message);
                 return Err(busy.retry_after_ms(RETRY_BUSY_MS));
             }
-            awaited.tasks.insert(id, (TaskKey::of(&task), answer));
+            let old = awaited.insert(id, agent, &task, answer);
             self.awaiting.fetch_add(1, Relaxed);
-        }
-        let sent = self.send(Kind::Task, id, &(agent, &task));
+            old
+        };
+        let sent = if old {
+            self.send_encoded(Kind::Task, id, old::task(agent.clone(), task))
+        } else {
+            self.send_encoded(Kind::Task2, id, forms::task(agent, &task))
+        };
         match sent {
             Ok(()) => {
                 count(&self.counters.tasks_out);
@@ -341,9 +371,9 @@ impl Carrier for Link {
             Err(failure) => {
                 let taken = lock(&self.awaited).tasks.remove(&id);
                 match taken {
-                    Some((_, answer)) => {
+                    Some(asked) => {
                         self.awaiting.fetch_sub(1, Relaxed);
-                        answer.discard();
+                        asked.port.discard();
                         Err(failure)
                     }
                     // The link's end has taken it: the request learns of it through the port.
@@ -354,11 +384,7 @@ impl Carrier for Link {
     }
 
     fn cancel(&self, _agent: &AgentId, key: TaskKey) {
-        let id = {
-            let awaited = lock(&self.awaited);
-            let found = awaited.tasks.iter().find(|(_, (other, _))| *other == key);
-            found.map(|(id, _)| *id)
-        };
+        let id = lock(&self.awaited).cancel(&key);
         if let Some(id) = id {
             self.say(Kind::Cancel, id, &[]);
         }

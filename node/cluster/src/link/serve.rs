@@ -16,7 +16,7 @@ use super::inbox::{Admitted, Cancelled, Name, Waiter};
 use super::outbox::{Arrived, Parcel};
 use super::peer::{Link, answered, lock};
 use super::roster::Joined;
-use super::{LinkEvent, Links, Question, Shared};
+use super::{LinkEvent, Links, Question, Shared, forms, old};
 use crate::wire::{self, WireError};
 
 /// Most tasks of other nodes at a time: sixteen peers' whole credit.
@@ -78,9 +78,21 @@ impl Shared {
     ) -> Result<(), WireError> {
         match kind {
             Kind::Beat => {}
-            Kind::Task => self.task(link, id, wire::decode(body)?),
+            Kind::Task => {
+                let asked = old::read_task(body)?;
+                let old = Some(TaskKey::of(&asked.1));
+                self.task(link, id, asked, old);
+            }
+            Kind::Task2 => {
+                link.uses_new_form();
+                self.task(link, id, forms::read_task(body)?, None);
+            }
             Kind::Cancel => self.cancelled(link, id),
-            Kind::Outcome => outcome(link, id, body)?,
+            Kind::Outcome => outcome(link, id, |key| old::read_outcome(body, key))?,
+            Kind::Outcome2 => {
+                link.uses_new_form();
+                outcome(link, id, |key| forms::read_outcome(body, key))?;
+            }
             Kind::Lost => drop(link.awaited(id)),
             Kind::Refused => refused(link, id, body)?,
             Kind::Joined => self.joined(link, wire::decode(body)?),
@@ -122,13 +134,19 @@ impl Shared {
         let _ = self.events.send(event);
     }
 
-    /// A peer wants a task done.
-    fn task(self: &Arc<Self>, link: &Arc<Link>, id: u64, (agent, task): (AgentId, TaskRequest)) {
+    /// A peer wants a task done; `old` is there where it is to be answered in the old form.
+    fn task(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        id: u64,
+        (agent, task): (AgentId, TaskRequest),
+        old: Option<TaskKey>,
+    ) {
         let waiter = Waiter {
             link: Arc::clone(link),
             token: link.info.token_in,
             id,
-            attempt: task.attempt,
+            old,
         };
         link.serving.fetch_add(1, Relaxed);
         let mut inbox = lock(&self.inbox);
@@ -147,7 +165,7 @@ impl Shared {
             let failure = Failure::new(code, format!("{} {why}", self.name));
             let key = TaskKey::of(&task);
             let refused = answered(key, &self.name, TaskOutcome::Refused(failure));
-            tell(&waiter, Some(&encoded(&refused)));
+            tell(&waiter, Some(&encoded(refused)));
             return;
         }
         let admitted = inbox.admit(&task, waiter, Instant::now());
@@ -188,7 +206,7 @@ impl Shared {
     /// A task ended, or its agent did.
     fn ended(&self, name: Name, response: Option<TaskResponse>) {
         let done = matches!(&response, Some(r) if r.outcome.result().is_some());
-        let body: Option<Arc<[u8]>> = response.map(|response| Arc::from(encoded(&response)));
+        let body: Option<Arc<[u8]>> = response.map(|response| Arc::from(encoded(response)));
         let kept = body.clone().filter(|_| done);
         let waiters = lock(&self.inbox).ended(name, kept, Instant::now());
         if waiters.is_empty() {
@@ -266,7 +284,7 @@ impl Shared {
                 link.say(Kind::Drop, parcel.number, &[]);
                 let why = format!("a body of {} bytes is not taken", parcel.length);
                 match Kind::of(parcel.kind) {
-                    Some(Kind::Outcome) => give_up(link, id, &why, |message| {
+                    Some(Kind::Outcome | Kind::Outcome2) => give_up(link, id, &why, |message| {
                         TaskOutcome::Failed(Failure::new(ErrorCode::ResultTooLarge, message))
                     }),
                     Some(kind) if !kind.asks() => {}
@@ -298,31 +316,25 @@ impl Shared {
 }
 
 /// A response as it travels; one that cannot is replaced by why.
-fn encoded(response: &TaskResponse) -> Vec<u8> {
-    wire::encode(response).unwrap_or_else(|error| {
-        let key = TaskKey {
-            request_id: response.request_id,
-            task_id: response.task_id.clone(),
-            attempt: response.attempt,
-        };
+fn encoded(mut response: TaskResponse) -> Vec<u8> {
+    forms::outcome(&response).unwrap_or_else(|error| {
+        tracing::warn!(request = %response.request_id, task = %response.task_id, %error, "a result cannot cross");
         let failure = Failure::new(ErrorCode::ResultTooLarge, error.to_string());
-        let refused = TaskResponse {
-            outcome: TaskOutcome::Failed(failure),
-            ..response.clone()
-        };
-        tracing::warn!(task = ?key, %error, "a result cannot cross");
-        wire::encode(&refused).unwrap_or_default()
+        response.outcome = TaskOutcome::Failed(failure);
+        response.calls.clear();
+        forms::outcome(&response).unwrap_or_default()
     })
 }
 
-/// Tells one who waits: its own attempt and the response that all share, or that the agent went away with the task.
+/// Tells one who waits: the response that all share, or that the agent went away with the task.
 fn tell(waiter: &Waiter<Link>, response: Option<&[u8]>) {
     let link = &waiter.link;
-    let told = response.map(|response| {
-        let mut body = Vec::with_capacity(4 + response.len());
-        body.extend(waiter.attempt.to_be_bytes());
-        body.extend_from_slice(response);
-        link.send_bytes(Kind::Outcome, waiter.id, &body)
+    let told = response.map(|response| match &waiter.old {
+        None => link.send_bytes(Kind::Outcome2, waiter.id, response),
+        Some(key) => {
+            let response = forms::read_outcome(response, key.clone());
+            link.send_encoded(Kind::Outcome, waiter.id, response.and_then(old::outcome))
+        }
     });
     match told {
         Some(Ok(())) => {}
@@ -336,16 +348,16 @@ fn tell(waiter: &Waiter<Link>, response: Option<&[u8]>) {
     link.serving.fetch_sub(1, Relaxed);
 }
 
-fn outcome(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
-    let Some((attempt, response)) = body.split_first_chunk() else {
-        return Err(WireError::Malformed("it has no attempt".to_owned()));
-    };
-    let Some(port) = link.awaited(id) else {
+fn outcome(
+    link: &Link,
+    id: u64,
+    read: impl FnOnce(TaskKey) -> Result<TaskResponse, WireError>,
+) -> Result<(), WireError> {
+    let Some((key, port)) = link.awaited_task(id) else {
         return Ok(());
     };
     // A response that cannot be read drops the port: for the request the task is lost.
-    let mut response: TaskResponse = wire::decode(response)?;
-    response.attempt = u32::from_be_bytes(*attempt);
+    let response = read(key)?;
     link.settle(id);
     port.answer(response);
     Ok(())
@@ -365,17 +377,23 @@ fn refused(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
         return Err(WireError::Malformed("it names no kind".to_owned()));
     };
     let why = String::from_utf8_lossy(why);
-    tracing::warn!(peer = %link.peer(), %why, "a peer does not understand this node; it may run another version");
-    let ids = match kind {
+    let known = Kind::of(kind);
+    let ids = match known {
         // It never understood a frame, so that nothing was begun.
-        WHOLE_FRAME => link.all_awaited(),
-        kind if kind == Kind::Task as u8 => vec![id],
-        kind if kind == Kind::Question as u8 => {
+        None if kind == WHOLE_FRAME => link.all_awaited(),
+        Some(task) if task.is_task() => {
+            if !link.is_not_taken(id, task) {
+                return Ok(());
+            }
+            vec![id]
+        }
+        Some(Kind::Question) => {
             link.not_replied(id);
             Vec::new()
         }
         _ => Vec::new(),
     };
+    tracing::warn!(peer = %link.peer(), %why, "a peer does not understand this node; it may run another version");
     for id in ids {
         give_up(link, id, &why, |message| {
             TaskOutcome::Refused(Failure::new(ErrorCode::UnsupportedWire, message))

@@ -4,7 +4,8 @@ use std::sync::Mutex as StdMutex;
 
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
-    AgentCard, AgentId, Capability, CapabilityName, ErrorCode, TaskId, TaskRequest, TaskResponse,
+    AgentCard, AgentId, Capability, CapabilityName, ErrorCode, Failure, TaskId, TaskRequest,
+    TaskResponse,
 };
 use amcp_registry::{AgentMsg, AgentPort, AgentState, AnswerPort, EventBus, Registration, TaskKey};
 use ractor::{Actor, ActorProcessingErr};
@@ -12,6 +13,8 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::*;
+
+mod versions;
 
 const REQUEST: &str = "123e4567-e89b-12d3-a456-426614174999";
 
@@ -120,8 +123,13 @@ impl Node {
     }
 
     async fn agent(&self, id: &str, capability: &str) -> ActorRef<AgentMsg> {
+        self.agent_for(id, Capability::new(capability, "Does x."))
+            .await
+    }
+
+    async fn agent_for(&self, id: &str, capability: Capability) -> ActorRef<AgentMsg> {
         let (actor, _) = Actor::spawn(None, Hand, self.held.clone()).await.unwrap();
-        let card = AgentCard::new(id, "x", vec![Capability::new(capability, "Does x.")]);
+        let card = AgentCard::new(id, "x", vec![capability]);
         let joins = Registration::new(card, fastrand::u64(..), actor.get_derived());
         self.registry.register(joins).await.unwrap();
         actor
@@ -419,7 +427,7 @@ async fn what_a_newer_build_asks_is_refused_by_name_and_the_link_stays_usable() 
     let refused = send(&port, task("t2", 1));
     let (_, _second) = b.tasks(1).await.remove(0);
     refusal.truncate(frame::HEADER);
-    frame::push(&mut refusal, Kind::Refused, 2, &[Kind::Task as u8]);
+    frame::push(&mut refusal, Kind::Refused, 2, &[Kind::Task2 as u8]);
     a.links.arrived(&refusal);
     assert_eq!(code(refused.await.unwrap()), ErrorCode::UnsupportedWire);
     let third = send(&port, task("t3", 1));

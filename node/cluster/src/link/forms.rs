@@ -1,0 +1,456 @@
+//! The form in which tasks and answers cross since [`Kind::Task2`] and [`Kind::Outcome2`](super::frame::Kind::Outcome2). Pure.
+//!
+//! A body is the head's length (4 bytes, big-endian), the head, and JSON text as it is: a task's params, a result. The head
+//! is a map in MessagePack: a field that a reader does not know is passed over, an optional one that is missing has its
+//! default. So these kinds grow by fields, where others need a new kind; the table of names is in [`super::frame`].
+//!
+//! [`Kind::Task2`]: super::frame::Kind::Task2
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
+use amcp_protocol::{
+    AgentId, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, RequestId, TaskId,
+    TaskRequest, TaskResponse,
+};
+use amcp_registry::TaskKey;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::wire::{MAX_BYTES, WireError};
+
+/// Longest head, in bytes: a thousand times an ordinary one; whatever is large belongs behind it.
+const MAX_HEAD: usize = 256 * 1024;
+/// Deepest nesting of a head, in levels: each costs stack, also in a field that is passed over. Ours has four; JSON that
+/// somebody wrote as a field may have 128.
+const MAX_DEPTH: usize = 256;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct TaskHead {
+    agent: AgentId,
+    #[serde(default = "first_version")]
+    version: u16,
+    request_id: RequestId,
+    task_id: TaskId,
+    attempt: u32,
+    deadline_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    /// Without one it is done for nobody in particular, who has no roles.
+    #[serde(default)]
+    grant: Arc<Grant>,
+    lineage: Arc<Lineage>,
+    capability: CapabilityName,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct OutcomeHead<'a> {
+    #[serde(default = "first_version")]
+    version: u16,
+    agent: AgentId,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    calls: Cow<'a, [CallReport]>,
+    outcome: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<Cow<'a, Failure>>,
+}
+
+const fn first_version() -> u16 {
+    WIRE_VERSION
+}
+
+/// The body that asks an agent for a task.
+///
+/// # Errors
+/// [`WireError::Unencodable`] past [`MAX_HEAD`] or [`MAX_BYTES`].
+pub(super) fn task(agent: &AgentId, task: &TaskRequest) -> Result<Vec<u8>, WireError> {
+    let head = TaskHead {
+        agent: agent.clone(),
+        version: task.version,
+        request_id: task.request_id,
+        task_id: task.task_id.clone(),
+        attempt: task.attempt,
+        deadline_ms: task.deadline_ms,
+        traceparent: task.traceparent.clone(),
+        grant: Arc::clone(&task.grant),
+        lineage: Arc::clone(&task.lineage),
+        capability: task.capability.clone(),
+    };
+    write(&head, Some(&task.params))
+}
+
+/// Reads what [`task`] wrote.
+///
+/// # Errors
+/// [`WireError::Malformed`].
+pub(super) fn read_task(body: &[u8]) -> Result<(AgentId, TaskRequest), WireError> {
+    let (head, params): (TaskHead, _) = read(body)?;
+    let task = TaskRequest {
+        version: head.version,
+        request_id: head.request_id,
+        task_id: head.task_id,
+        attempt: head.attempt,
+        deadline_ms: head.deadline_ms,
+        traceparent: head.traceparent,
+        grant: head.grant,
+        lineage: head.lineage,
+        capability: head.capability,
+        params: json(params)?,
+    };
+    Ok((head.agent, task))
+}
+
+/// The body that says how a task ended. It does not say which: the entry's id does.
+///
+/// # Errors
+/// [`WireError::Unencodable`] past [`MAX_HEAD`] or [`MAX_BYTES`].
+pub(super) fn outcome(response: &TaskResponse) -> Result<Vec<u8>, WireError> {
+    let outcome = match &response.outcome {
+        TaskOutcome::Done(_) => "done",
+        TaskOutcome::Failed(_) => "failed",
+        TaskOutcome::Refused(_) => "refused",
+        TaskOutcome::Partly(..) => "partly",
+    };
+    let failure = match &response.outcome {
+        TaskOutcome::Done(_) => None,
+        TaskOutcome::Failed(failure)
+        | TaskOutcome::Refused(failure)
+        | TaskOutcome::Partly(_, failure) => Some(Cow::Borrowed(failure)),
+    };
+    let head = OutcomeHead {
+        version: response.version,
+        agent: response.agent.clone(),
+        calls: Cow::Borrowed(&response.calls),
+        outcome: Cow::Borrowed(outcome),
+        failure,
+    };
+    write(&head, response.outcome.result())
+}
+
+/// Reads how the attempt `key` ended. An end that only a newer build knows is a failure: the work may have been done.
+///
+/// # Errors
+/// [`WireError::Malformed`].
+pub(super) fn read_outcome(body: &[u8], key: TaskKey) -> Result<TaskResponse, WireError> {
+    let (head, result): (OutcomeHead<'_>, _) = read(body)?;
+    let failure = head.failure.map_or_else(
+        || Failure::internal("the peer does not say why"),
+        Cow::into_owned,
+    );
+    let outcome = match &*head.outcome {
+        "done" => TaskOutcome::Done(json(result)?),
+        "failed" => TaskOutcome::Failed(failure),
+        "refused" => TaskOutcome::Refused(failure),
+        "partly" => TaskOutcome::Partly(json(result)?, failure),
+        newer => {
+            let message =
+                format!("the task ended as '{newer:.40}', which this build does not know");
+            TaskOutcome::Failed(Failure::new(ErrorCode::UnsupportedWire, message))
+        }
+    };
+    Ok(TaskResponse {
+        version: head.version,
+        request_id: key.request_id,
+        task_id: key.task_id,
+        attempt: key.attempt,
+        agent: head.agent,
+        calls: head.calls.into_owned(),
+        outcome,
+    })
+}
+
+fn write<H: Serialize>(head: &H, json: Option<&Value>) -> Result<Vec<u8>, WireError> {
+    let mut body = Vec::with_capacity(512);
+    body.extend([0; 4]);
+    rmp_serde::encode::write_named(&mut body, head)
+        .map_err(|error| WireError::Unencodable(error.to_string()))?;
+    let length = body.len() - 4;
+    if let Some(json) = json {
+        serde_json::to_writer(&mut body, json)
+            .map_err(|error| WireError::Unencodable(error.to_string()))?;
+    }
+    if length > MAX_HEAD || body.len() > MAX_BYTES {
+        let message = format!(
+            "a head of {length} bytes and {} in all are more than {MAX_HEAD} and {MAX_BYTES}",
+            body.len()
+        );
+        return Err(WireError::Unencodable(message));
+    }
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    if let Some(place) = body.first_chunk_mut() {
+        *place = length.to_be_bytes();
+    }
+    Ok(body)
+}
+
+/// The head of a body, and what follows it.
+fn read<'a, H: Deserialize<'a>>(body: &'a [u8]) -> Result<(H, &'a [u8]), WireError> {
+    let malformed = |why: &str| WireError::Malformed(why.to_owned());
+    let (length, rest) = body
+        .split_first_chunk()
+        .ok_or_else(|| malformed("it has no head"))?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    if length > MAX_HEAD {
+        return Err(malformed("its head is too long"));
+    }
+    let (head, rest) = rest
+        .split_at_checked(length)
+        .ok_or_else(|| malformed("it ends in its head"))?;
+    let mut reader = rmp_serde::Deserializer::from_read_ref(head);
+    reader.set_max_depth(MAX_DEPTH);
+    let head = H::deserialize(&mut reader).map_err(|error| malformed(&error.to_string()))?;
+    Ok((head, rest))
+}
+
+fn json(bytes: &[u8]) -> Result<Value, WireError> {
+    serde_json::from_slice(bytes).map_err(|error| WireError::Malformed(error.to_string()))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    pub(in crate::link) fn asked() -> (AgentId, TaskRequest) {
+        let task = TaskRequest {
+            version: 1,
+            request_id: "123e4567-e89b-12d3-a456-426614174999".parse().unwrap(),
+            task_id: TaskId::new("t1").unwrap(),
+            attempt: 2,
+            deadline_ms: 1_500,
+            traceparent: Some("00-a".into()),
+            grant: Arc::new(Grant {
+                user: Some("alice".into()),
+                roles: vec!["finance".into()],
+            }),
+            lineage: Arc::new(Lineage {
+                domains: vec!["any".into()],
+                depth: 1,
+                calls: 15,
+            }),
+            capability: CapabilityName::new("weather.get").unwrap(),
+            params: json!({"city": "Paris"}),
+        };
+        (AgentId::new("sky@b").unwrap(), task)
+    }
+
+    pub(in crate::link) fn ended(outcome: TaskOutcome) -> TaskResponse {
+        let (agent, task) = asked();
+        TaskResponse {
+            version: 1,
+            request_id: task.request_id,
+            task_id: task.task_id,
+            attempt: task.attempt,
+            calls: vec![CallReport {
+                depth: 1,
+                capability: task.capability,
+                agent: Some(agent.clone()),
+                elapsed_ms: 7,
+                error: Some(ErrorCode::TaskTimeout),
+            }],
+            agent,
+            outcome,
+        }
+    }
+
+    fn head() -> TaskHead {
+        let (agent, request) = asked();
+        read::<TaskHead>(&task(&agent, &request).unwrap())
+            .unwrap()
+            .0
+    }
+
+    #[test]
+    fn tasks_and_every_end_cross_whole() {
+        let (agent, request) = asked();
+        let body = task(&agent, &request).unwrap();
+        assert_eq!(read_task(&body), Ok((agent, request.clone())));
+        assert!(
+            body.ends_with(br#"{"city":"Paris"}"#),
+            "the params' text is there as it is"
+        );
+        let failure = Failure::new(ErrorCode::AgentBusy, "no")
+            .hint("h")
+            .retry_after_ms(300);
+        for outcome in [
+            TaskOutcome::Done(json!({"x": [1, 2.5]})),
+            TaskOutcome::Failed(failure.clone()),
+            TaskOutcome::Refused(failure.clone()),
+            TaskOutcome::Partly(json!(null), failure),
+        ] {
+            let response = ended(outcome);
+            let body = super::outcome(&response).unwrap();
+            assert_eq!(read_outcome(&body, TaskKey::of(&request)), Ok(response));
+        }
+    }
+
+    #[test]
+    fn every_failure_crosses_whole_and_a_code_of_tomorrow_is_internal() {
+        let key = || TaskKey::of(&asked().1);
+        let read = |body: &[u8]| read_outcome(body, key()).unwrap().outcome;
+        for &code in ErrorCode::ALL {
+            let outcome = TaskOutcome::Failed(Failure::new(code, "x"));
+            let body = super::outcome(&ended(outcome.clone())).unwrap();
+            assert_eq!(read(&body), outcome);
+        }
+        let busy = TaskOutcome::Failed(Failure::new(ErrorCode::AgentBusy, "x"));
+        let mut body = super::outcome(&ended(busy)).unwrap();
+        let at = body.windows(10).position(|bytes| bytes == b"agent_busy");
+        body[at.unwrap()] = b'A';
+        assert_eq!(read(&body), TaskOutcome::Failed(Failure::internal("x")));
+    }
+
+    #[test]
+    fn a_head_of_a_newer_build_is_read() {
+        #[derive(Serialize)]
+        struct Newer<H> {
+            key: &'static str,
+            epoch: u64,
+            grant2: Vec<u8>,
+            flows: Vec<&'static str>,
+            flow_answer: Value,
+            #[serde(flatten)]
+            head: H,
+            idle_ms: u64,
+            progress: Value,
+            usage: Value,
+            flow: Option<Value>,
+            of_tomorrow: Value,
+        }
+        fn newer<H>(head: H) -> Newer<H> {
+            Newer {
+                key: "k",
+                epoch: 7,
+                grant2: vec![1, 2],
+                flows: vec!["payment"],
+                flow_answer: json!({"approve": true}),
+                head,
+                idle_ms: 9,
+                progress: json!([0.5]),
+                usage: json!({"tokens": 3}),
+                flow: None,
+                of_tomorrow: json!({"nobody": ["knows", {"this": null}]}),
+            }
+        }
+        let (agent, request) = asked();
+        let body = write(&newer(serde_json::Map::new()), Some(&request.params)).unwrap();
+        assert!(read_task(&body).is_err(), "it lacks what makes a task");
+        let body = write(&newer(head()), Some(&request.params)).unwrap();
+        assert_eq!(read_task(&body), Ok((agent, request.clone())));
+        let response = ended(TaskOutcome::Done(json!(1)));
+        let written = super::outcome(&response).unwrap();
+        let (head, _) = read::<OutcomeHead<'_>>(&written).unwrap();
+        let body = write(&newer(head), Some(&json!(1))).unwrap();
+        assert_eq!(read_outcome(&body, TaskKey::of(&request)), Ok(response));
+    }
+
+    #[test]
+    fn what_is_optional_may_be_missing() {
+        #[derive(Serialize)]
+        struct Least<'a> {
+            capability: &'a str,
+            lineage: Lineage,
+            deadline_ms: u64,
+            attempt: u32,
+            task_id: &'a str,
+            request_id: RequestId,
+            agent: &'a str,
+        }
+        let (agent, request) = asked();
+        let least = Least {
+            capability: "weather.get",
+            lineage: (*request.lineage).clone(),
+            deadline_ms: 1_500,
+            attempt: 2,
+            task_id: "t1",
+            request_id: request.request_id,
+            agent: "sky@b",
+        };
+        let expected = TaskRequest {
+            traceparent: None,
+            grant: Arc::default(),
+            ..request.clone()
+        };
+        let body = write(&least, Some(&request.params)).unwrap();
+        assert_eq!(read_task(&body), Ok((agent, expected)));
+    }
+
+    #[test]
+    fn an_end_that_only_a_newer_build_knows_is_a_failure_and_no_refusal() {
+        let (agent, request) = asked();
+        let read = |outcome: &'static str| {
+            let head = OutcomeHead {
+                version: 1,
+                agent: agent.clone(),
+                calls: Cow::default(),
+                outcome: Cow::Borrowed(outcome),
+                failure: None,
+            };
+            let body = write(&head, None).unwrap();
+            read_outcome(&body, TaskKey::of(&request)).map(|response| response.outcome)
+        };
+        let flow = read("flow_required").unwrap();
+        assert!(!flow.is_refused());
+        assert_eq!(flow.failure().unwrap().code, ErrorCode::UnsupportedWire);
+        assert!(read("refused").unwrap().is_refused());
+        assert!(read("done").is_err(), "it has no result");
+    }
+
+    #[test]
+    fn heads_are_bounded_in_length_and_depth() {
+        let (agent, mut request) = asked();
+        request.grant = Arc::new(Grant {
+            user: None,
+            roles: vec!["x".repeat(MAX_HEAD)],
+        });
+        assert!(task(&agent, &request).is_err());
+        // A map whose one field holds arrays in arrays.
+        for depth in [MAX_DEPTH / 2, MAX_DEPTH * 2, MAX_HEAD - 100] {
+            let head = [b"\x81\xa1x", &vec![0x91; depth][..], b"\xc0"].concat();
+            let length = u32::try_from(head.len()).unwrap().to_be_bytes();
+            assert!(read_task(&[&length, &head[..]].concat()).is_err());
+        }
+        // A text and an array that claim four thousand million bytes and elements.
+        for claim in [b"\x81\xa5agent\xdb", b"\x81\xa5calls\xdd"] {
+            let head = [&claim[..], &[0xff; 4]].concat();
+            let body = [&[0, 0, 0, 12], &head[..]].concat();
+            assert!(read_task(&body).is_err());
+            assert!(read_outcome(&body, TaskKey::of(&request)).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn invariant_garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            let key = TaskKey::of(&asked().1);
+            let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+            for body in [bytes.clone(), [&length, &bytes[..]].concat()] {
+                let _ = read_task(&body);
+                let _ = read_outcome(&body, key.clone());
+            }
+        }
+
+        #[test]
+        fn invariant_a_body_with_a_changed_byte_never_panics(
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let (agent, request) = asked();
+            let failure = Failure::new(ErrorCode::AgentBusy, "no");
+            let response = ended(TaskOutcome::Partly(json!({"x": 1}), failure));
+            for mut body in [task(&agent, &request).unwrap(), super::outcome(&response).unwrap()] {
+                let whole = body.len();
+                body[at.index(whole)] = byte;
+                let _ = read_task(&body);
+                let _ = read_outcome(&body, TaskKey::of(&request));
+                body.truncate(cut.index(whole));
+                let _ = read_task(&body);
+                let _ = read_outcome(&body, TaskKey::of(&request));
+            }
+        }
+    }
+}
