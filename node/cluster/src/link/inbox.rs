@@ -2,7 +2,8 @@
 //!
 //! Keyed by request, task and what is to be done (a call that an agent makes anew may differ under the same name). A second attempt at a task that is under way waits with the first; one at a task that was done
 //! is answered from what is kept. A result is kept until the peer says that it has come, or for a while after its link was
-//! lost. Failures are not kept: another attempt may end otherwise.
+//! lost. So is a failure where doing the task twice is not the same as doing it once; where it is, another attempt may end
+//! otherwise. A refusal is never kept: nothing had begun.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;

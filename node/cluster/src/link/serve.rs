@@ -191,21 +191,37 @@ impl Shared {
             let message = format!("{agent} is not there any more");
             let failure = Failure::new(ErrorCode::AgentUnavailable, message);
             let refused = answered(key, &self.name, TaskOutcome::Refused(failure));
-            self.ended(name, Some(refused));
+            self.ended(name, Some(refused), false);
             return;
         };
-        let (shared, done) = (Arc::clone(self), name.clone());
-        let port = AnswerPort::new(move |response| shared.ended(done, response));
+        let contract = directory.contract(&task.capability);
+        let once = contract.is_none_or(|contract| !contract.capability.idempotent);
+        let (shared, done, of) = (Arc::clone(self), name.clone(), key.clone());
+        let port = AnswerPort::new(move |response| {
+            let lost = || {
+                let message = format!("{agent} went away with the task in its hands");
+                let failure = Failure::new(ErrorCode::AgentLost, message);
+                TaskResponse {
+                    agent,
+                    ..answered(of, &shared.name, TaskOutcome::Failed(failure))
+                }
+            };
+            // Said and kept like any other failure: another attempt must not begin it again.
+            let response = response.or_else(|| once.then(lost));
+            shared.ended(done, response, once);
+        });
         lock(&self.inbox).placed(&name, entry.port.clone());
         if let Err(failure) = entry.port.execute(task, port) {
             let refused = answered(key, &self.name, TaskOutcome::Refused(failure));
-            self.ended(name, Some(refused));
+            self.ended(name, Some(refused), false);
         }
     }
 
-    /// A task ended, or its agent did.
-    fn ended(&self, name: Name, response: Option<TaskResponse>) {
-        let done = matches!(&response, Some(r) if r.outcome.result().is_some());
+    /// A task ended, or its agent did. `once`: it must not be carried out again after a failure.
+    fn ended(&self, name: Name, response: Option<TaskResponse>, once: bool) {
+        let done = response.as_ref().is_some_and(|response| {
+            response.outcome.result().is_some() || once && !response.outcome.is_refused()
+        });
         let body: Option<Arc<[u8]>> = response.map(|response| Arc::from(encoded(response)));
         let kept = body.clone().filter(|_| done);
         let waiters = lock(&self.inbox).ended(name, kept, Instant::now());

@@ -338,6 +338,58 @@ async fn a_repeated_task_is_answered_from_what_is_kept_or_joins_what_is_under_wa
     assert!(b.held.lock().unwrap().is_empty(), "it was executed once");
 }
 
+/// How the second attempt ends here whose first one ended so while the link was lost: none when it is carried out again.
+async fn repeated(idempotent: bool, first: Option<TaskOutcome>) -> Option<TaskOutcome> {
+    let (a, b) = two().await;
+    let mut pay = Capability::new("a.x", "Pays.");
+    pay.idempotent = idempotent;
+    b.agent_for("worker@b", pay).await;
+    link(&a, &b, 1);
+    let _lost = send(&a.sees("worker@b").await, task("t1", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    a.links.close(2);
+    b.links.close(3);
+    match first {
+        Some(outcome) => answer.answer(TaskResponse {
+            outcome,
+            ..done(&asked, json!(1))
+        }),
+        None => drop(answer),
+    }
+    a.does_not_see("worker@b").await;
+    link(&a, &b, 2);
+    let second = send(&a.sees("worker@b").await, task("t1", 2));
+    let known = async {
+        until(|| (b.links.counts().deduplicated == 1).then_some(())).await;
+        second.await.unwrap()
+    };
+    tokio::select! {
+        known = known => {
+            assert_eq!(known.attempt, 2);
+            Some(known.outcome)
+        }
+        _ = b.tasks(1) => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_what_must_not_be_repeated_is_kept_and_a_refusal_is_not() {
+    let failure = Failure::new(ErrorCode::AgentBusy, "half of it is done");
+    let failed = TaskOutcome::Failed(failure.clone());
+    let refused = TaskOutcome::Refused(failure);
+    assert_eq!(
+        repeated(false, Some(failed.clone())).await,
+        Some(failed.clone())
+    );
+    let lost = repeated(false, None).await.unwrap();
+    assert_eq!(lost.failure().unwrap().code, ErrorCode::AgentLost);
+    assert!(!lost.is_refused());
+    assert_eq!(repeated(false, Some(refused.clone())).await, None);
+    assert_eq!(repeated(true, Some(failed)).await, None);
+    assert_eq!(repeated(true, Some(refused)).await, None);
+    assert_eq!(repeated(true, None).await, None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_not_wanted_any_more_is_cancelled() {
     let (a, b) = two().await;
