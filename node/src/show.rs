@@ -47,7 +47,7 @@ pub(crate) fn tasks(tasks: &[PlannedTaskView], style: Style) -> String {
         .max()
         .unwrap_or(0);
     let mut text = String::new();
-    for (number, task) in in_order(tasks).into_iter().enumerate() {
+    for (number, task) in tasks.iter().enumerate() {
         let name = format!("{:<name_width$}", task.capability.as_str());
         let _ = writeln!(
             text,
@@ -68,22 +68,6 @@ pub(crate) fn tasks(tasks: &[PlannedTaskView], style: Style) -> String {
         }
     }
     text
-}
-
-/// The tasks in the order of their work: each after those that it waits for, otherwise as planned.
-fn in_order(tasks: &[PlannedTaskView]) -> Vec<&PlannedTaskView> {
-    let mut ordered: Vec<&PlannedTaskView> = Vec::with_capacity(tasks.len());
-    let mut left: Vec<&PlannedTaskView> = tasks.iter().collect();
-    while !left.is_empty() {
-        let shown = |id: &TaskId| ordered.iter().any(|task| task.id == *id);
-        // A plan of a newer node could name tasks that it does not show: they hold up nobody.
-        let next = left
-            .iter()
-            .position(|task| task.depends_on.iter().all(shown))
-            .unwrap_or(0);
-        ordered.push(left.remove(next));
-    }
-    ordered
 }
 
 /// Params on one line: `quarter="Q4 2024"  rows←t1/rows`.

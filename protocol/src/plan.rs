@@ -27,7 +27,8 @@ pub struct ProposedPlan {
 /// One task as a planner proposes it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProposedTask {
-    /// Its id; made up by the compiler when missing.
+    /// Its id, which stays in the compiled plan. Without one the others name it by its place (`t2` is the second), and the
+    /// compiler numbers it in the order of execution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// What to do.

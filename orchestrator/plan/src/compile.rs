@@ -135,13 +135,17 @@ impl PlanError {
 
 /// Compiles a proposed plan.
 ///
-/// What the proposal leaves open is settled on the way: ids are made up, params renamed that a schema knows under another
+/// What the proposal leaves open is settled on the way: params are renamed that a schema knows under another
 /// name (`"x-aliases": ["location"]`), references brought to their long form, values mended that differ from the schema in notation alone (`"PDF"`, `"4"`), and inputs that nobody gave are bound to the
 /// task that produces them, or to one that is added.
 ///
+/// The compiled tasks stand in an order of execution: each follows those it waits for, otherwise the proposal's order stays.
+/// An id that the planner gave stays too, so that a task may be known by it before the plan is complete. A task without one,
+/// which references name by its place in the proposal (`t2` is the second), is numbered in the order of execution.
+///
 /// # Errors
-/// The first rule that it breaks, in this order: something to do; not more tasks than the limit (first, because it
-/// bounds the work of all that follows); unique ids; known capabilities; references and `depends_on` that exist and
+/// The first rule that it breaks, in this order: something to do; not more tasks than the limit, and not deeper or larger
+/// params (first, because these bound the work of all that follows); unique ids; known capabilities; references and `depends_on` that exist and
 /// fit; no cycle; the other limits; params that keep their schemas (after the edges, because these fill params);
 /// authorisation.
 pub fn compile(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanError> {
@@ -156,6 +160,9 @@ fn compile_for(
 ) -> Result<Plan, PlanError> {
     judge::something_to_do(proposal)?;
     judge::task_count(proposal.tasks.len(), rules.limits)?;
+    judge::nesting(proposal)?;
+    let sizes = proposal.tasks.iter().map(|task| &task.params).enumerate();
+    judge::params_bytes(sizes, rules.limits)?;
     let ids = ids::Ids::assign(&proposal.tasks)?;
     let mut drafts = Drafts::new(proposal, rules, ids)?;
     mend::rename_all(&mut drafts);
@@ -164,11 +171,15 @@ fn compile_for(
     mend::mend_all(&mut drafts);
     infer::infer_all(&mut drafts)?;
     judge::depth(&drafts, rules.limits)?;
-    judge::params_bytes(&drafts, rules.limits)?;
+    // Again, since a task that the compiler adds takes what the query says and params of the task that it is for.
+    let drafted = drafts.tasks.iter().map(|draft| (draft.root, &draft.params));
+    judge::params_bytes(drafted, rules.limits)?;
     judge::params(&mut drafts)?;
     authorisation(&drafts)?;
-    let mut tasks = drafts.into_tasks();
-    let named = proposal.tasks.iter().map(|task| task.replaces.clone());
+    let (order, mut tasks) = drafts.into_tasks()?;
+    // Tasks that the compiler added come after the proposed ones.
+    let proposed = order.iter().map(|&task| proposal.tasks.get(task));
+    let named = proposed.map(|task| task.map(|task| task.replaces.clone()).unwrap_or_default());
     replaced::settle(&mut tasks, named, rules);
     Ok(Plan {
         reasoning: proposal.reasoning.clone(),

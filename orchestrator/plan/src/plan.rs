@@ -16,7 +16,7 @@ pub struct Plan {
     pub reasoning: Option<String>,
     /// An answer that needs no task; then `tasks` may be empty.
     pub answer_directly: Option<String>,
-    /// In the planner's order; what the compiler added comes last.
+    /// In an order of execution: each task follows those it waits for.
     pub tasks: Vec<PlanTask>,
     /// Parts of the query that no capability covers.
     pub unplaced: Vec<String>,

@@ -3,7 +3,7 @@
 //! Does not judge or infer; it is what the other steps work on.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use amcp_protocol::plan::InferredEdge;
@@ -23,7 +23,7 @@ pub(super) struct Draft<'a> {
     pub(super) references: Vec<Reference>,
     /// The planner's `depends_on`, in the planner's order.
     pub(super) listed: Vec<usize>,
-    pub(super) inferred: Vec<InferredEdge>,
+    pub(super) inferred: Vec<Inferred>,
     pub(super) optional: bool,
     /// The proposed task that it belongs to: itself, or the one for whose sake the compiler added it.
     pub(super) root: usize,
@@ -57,6 +57,18 @@ impl Draft<'_> {
             place.split('/').next() == Some(&shape::escape(param))
         })
     }
+}
+
+/// An edge that the compiler added. Its reason names a task, whose id is known only when all tasks are.
+#[derive(Debug)]
+pub(super) struct Inferred {
+    pub(super) from: usize,
+    /// The reason up to the task's name.
+    pub(super) before: String,
+    /// The task that the reason names.
+    pub(super) named: usize,
+    /// The rest of the reason.
+    pub(super) after: String,
 }
 
 /// Whether the value keeps what the contract's schema says about the param.
@@ -255,27 +267,76 @@ impl<'a> Drafts<'a> {
         names.join(" → ")
     }
 
-    /// The finished tasks.
-    pub(super) fn into_tasks(self) -> Vec<PlanTask> {
-        let Self {
-            tasks, ids, graph, ..
-        } = self;
-        tasks
-            .into_iter()
-            .zip(ids.into_iter())
-            .enumerate()
-            .map(|(i, (draft, id))| PlanTask {
+    /// An order of execution, and the finished tasks in it; ids that the compiler made up are numbered in this order.
+    pub(super) fn into_tasks(mut self) -> Result<(Vec<usize>, Vec<PlanTask>), PlanError> {
+        let order = self.order()?;
+        let renamed = self.ids.number(&order);
+        for task in 0..self.tasks.len() {
+            self.rename_references(task, &renamed);
+        }
+        let mut positions = vec![0; order.len()];
+        for (position, &task) in order.iter().enumerate() {
+            if let Some(slot) = positions.get_mut(task) {
+                *slot = position;
+            }
+        }
+        let position = |task: usize| positions.get(task).copied().unwrap_or_default();
+        let mut finished = Vec::with_capacity(order.len());
+        for &task in &order {
+            let inferred = self.at(task).inferred.iter().map(|edge| self.told(edge));
+            let inferred = inferred.collect();
+            let mut after: Vec<_> = self.graph.before_it(task).map(position).collect();
+            after.sort_unstable();
+            after.dedup();
+            let id = self.id(task).clone();
+            let draft = self.at_mut(task);
+            let mut references = std::mem::take(&mut draft.references);
+            for reference in &mut references {
+                reference.from = position(reference.from);
+            }
+            finished.push(PlanTask {
                 id,
                 capability: draft.contract.capability.name.clone(),
                 terms: Terms::of(&draft.contract.capability),
-                params: Value::Object(draft.params),
-                references: draft.references,
-                after: graph.after(i),
-                inferred: draft.inferred,
+                params: Value::Object(std::mem::take(&mut draft.params)),
+                references,
+                after,
+                inferred,
                 optional: draft.optional,
                 replaces: Vec::new(),
-            })
-            .collect()
+            });
+        }
+        Ok((order, finished))
+    }
+
+    fn told(&self, inferred: &Inferred) -> InferredEdge {
+        let named = self.named(inferred.named);
+        InferredEdge {
+            from: self.id(inferred.from).clone(),
+            reason: [&*inferred.before, &named, &*inferred.after].concat(),
+        }
+    }
+
+    fn rename_references(&mut self, task: usize, renamed: &BTreeSet<usize>) {
+        let Self { tasks, ids, .. } = self;
+        let Some(Draft {
+            references, params, ..
+        }) = tasks.get_mut(task)
+        else {
+            return;
+        };
+        for reference in references
+            .iter()
+            .filter(|reference| renamed.contains(&reference.from))
+        {
+            let place = reference.place.strip_prefix('/').unwrap_or_default();
+            let (param, rest) = place.split_at(place.find('/').unwrap_or(place.len()));
+            let value = params.get_mut(&*shape::unescape(param));
+            let target = value.and_then(|value| value.pointer_mut(rest)?.get_mut("$ref"));
+            if let (Some(target), Some(id)) = (target, ids.of(reference.from)) {
+                *target = id.as_str().into();
+            }
+        }
     }
 }
 

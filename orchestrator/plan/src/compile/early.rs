@@ -118,7 +118,7 @@ mod tests {
             let pick = |which: &Vec<usize>| which.iter().map(|&i| others[i].clone()).collect::<Vec<_>>();
             let tasks = [pick(&before), vec![task.clone()], pick(&after)].concat();
             if let (Some(early), Ok(plan)) = (early(json!([task])), compiled(json!(tasks))) {
-                let same = &plan.tasks[before.len()];
+                let same = plan.tasks.iter().find(|task| task.id == early.id).unwrap();
                 prop_assert_eq!(
                     (&same.id, &same.capability, &same.params, &same.after),
                     (&early.id, &early.capability, &early.params, &early.after)

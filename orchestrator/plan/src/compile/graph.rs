@@ -2,8 +2,7 @@
 //!
 //! Does not know why an edge is there.
 
-use petgraph::algo::toposort;
-use petgraph::graph::DiGraph;
+use std::cmp::Reverse;
 
 /// Who waits for whom.
 #[derive(Debug, Default)]
@@ -14,6 +13,21 @@ pub(super) struct Graph {
     before: Vec<Vec<usize>>,
     /// Whether some edge leads from a later task to an earlier one.
     has_backward: bool,
+}
+
+/// How far the walk of [`Graph::order`] is with a task.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    New,
+    Entered,
+    Left,
+}
+
+/// What the walk of [`Graph::order`] does next.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Enter(usize),
+    Leave(usize),
 }
 
 impl Graph {
@@ -39,14 +53,6 @@ impl Graph {
         after.push(from);
         before.push(to);
         self.has_backward |= from >= to;
-    }
-
-    /// The tasks before a task, ascending, each once.
-    pub(super) fn after(&self, task: usize) -> Vec<usize> {
-        let mut after = self.after.get(task).cloned().unwrap_or_default();
-        after.sort_unstable();
-        after.dedup();
-        after
     }
 
     /// The tasks before a task, in any order, some perhaps twice.
@@ -86,22 +92,37 @@ impl Graph {
         false
     }
 
-    /// An order in which every task comes after those it waits for, or a shortest circle through the earliest task that
-    /// is in one: each of its tasks waits for the next, the last one for the first.
+    /// An order of execution, or a shortest circle: each of its tasks waits for the next, the last one for the first.
+    ///
+    /// Every task comes after those it waits for, which come as late as they can: an order of execution stays as it is,
+    /// and what is needed by one task alone stands right before it.
     pub(super) fn order(&self) -> Result<Vec<usize>, Vec<usize>> {
-        let edges = self
-            .after
-            .iter()
-            .enumerate()
-            .flat_map(|(to, after)| after.iter().map(move |&from| (index(from), index(to))));
-        let mut graph = DiGraph::<(), (), u32>::with_capacity(self.after.len(), self.after.len());
-        for _ in &self.after {
-            graph.add_node(());
+        let mut states = vec![State::New; self.after.len()];
+        let mut order = Vec::with_capacity(states.len());
+        // Not recursive: a chain may be as long as the plan.
+        let mut open: Vec<_> = (0..states.len()).rev().map(Step::Enter).collect();
+        while let Some(step) = open.pop() {
+            let (Step::Enter(task) | Step::Leave(task)) = step;
+            let Some(state) = states.get_mut(task) else {
+                continue;
+            };
+            match (step, *state) {
+                (Step::Enter(_), State::New) => {
+                    *state = State::Entered;
+                    open.push(Step::Leave(task));
+                    let mut before: Vec<_> = self.before_it(task).collect();
+                    before.sort_unstable_by_key(|&before| Reverse(before));
+                    open.extend(before.into_iter().map(Step::Enter));
+                }
+                (Step::Enter(_), State::Entered) => return Err(self.circle(task)),
+                (Step::Enter(_), State::Left) => {}
+                (Step::Leave(_), _) => {
+                    *state = State::Left;
+                    order.push(task);
+                }
+            }
         }
-        graph.extend_with_edges(edges);
-        toposort(&graph, None)
-            .map(|order| order.into_iter().map(|node| node.index()).collect())
-            .map_err(|cycle| self.circle(cycle.node_id().index()))
+        Ok(order)
     }
 
     /// A shortest circle through a task that is in one, beginning with its earliest task.
@@ -136,9 +157,4 @@ impl Graph {
         }
         vec![start]
     }
-}
-
-fn index(task: usize) -> u32 {
-    // More than four thousand million tasks do not fit into a proposal.
-    u32::try_from(task).unwrap_or(u32::MAX)
 }

@@ -1,11 +1,11 @@
 //! Plans that no planner should write: huge, cyclic, forged. Each is refused by name, or compiled in its limits.
 
-use amcp_protocol::{ErrorCode, ProposedPlan, ProposedTask};
+use amcp_protocol::{Capability, ErrorCode, ProposedPlan, ProposedTask};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::testing::{SaysQ4, catalogue, compiled_with};
-use super::{NoFill, PlanLimits};
+use super::{Fill, NoFill, PlanLimits};
 use crate::plan::Plan;
 
 fn tasks(n: usize, task: impl Fn(usize) -> Value) -> ProposedPlan {
@@ -79,6 +79,56 @@ fn values_that_are_too_deep_are_refused_before_anybody_recurses() {
     assert!(error.problem.contains("nested deeper"), "{error}");
 }
 
+/// Nobody may ask: the plan is to be refused before it is worked on.
+struct NotAsked;
+
+impl Fill for NotAsked {
+    fn fill(&self, capability: &Capability) -> Map<String, Value> {
+        panic!("inference began, for {}", capability.name)
+    }
+}
+
+#[test]
+fn params_that_are_too_large_are_refused_before_anything_is_inferred() {
+    let large = "x".repeat(300 * 1024);
+    let plan = tasks(2, |i| match i {
+        0 => json!({"capability": "text.summarize", "params": {"text": large}}),
+        _ => json!({"capability": "finance.analyze.expenses", "params": {"rows": "$nobody"}}),
+    });
+    let error = compiled_with(&plan, &NotAsked, &PlanLimits::default()).unwrap_err();
+    assert_eq!(error.code, ErrorCode::BudgetExceeded, "{error}");
+    assert_eq!(error.path, "tasks[0].params");
+    // The bound comes before the capability is looked up and its references are read.
+    let plan = tasks(
+        1,
+        |_| json!({"capability": "no.such", "params": {"text": large}}),
+    );
+    let error = compiled_with(&plan, &NotAsked, &PlanLimits::default()).unwrap_err();
+    assert_eq!(error.code, ErrorCode::BudgetExceeded, "{error}");
+}
+
+struct SaysMuch;
+
+impl Fill for SaysMuch {
+    fn fill(&self, _: &Capability) -> Map<String, Value> {
+        Map::from_iter([("department".to_owned(), "x".repeat(3_000).into())])
+    }
+}
+
+#[test]
+fn what_added_tasks_are_filled_with_counts_too() {
+    let plan = tasks(
+        2,
+        |i| json!({"capability": "finance.analyze.expenses", "params": {"quarter": format!("Q{i}")}}),
+    );
+    let limits = PlanLimits {
+        params_bytes: 5_000,
+        ..PlanLimits::default()
+    };
+    let error = compiled_with(&plan, &SaysMuch, &limits).unwrap_err();
+    assert_eq!(error.code, ErrorCode::BudgetExceeded, "{error}");
+}
+
 #[test]
 fn a_text_of_many_dots_costs_little() {
     let text = format!("${}", "t1.".repeat(100_000));
@@ -101,7 +151,7 @@ fn check_invariants(plan: &Plan) {
     ids.dedup();
     assert_eq!(ids.len(), n, "ids are unique");
     for (i, task) in plan.tasks.iter().enumerate() {
-        assert!(task.after.is_sorted_by(|a, b| a < b) && task.after.iter().all(|&a| a < n));
+        assert!(task.after.is_sorted_by(|a, b| a < b) && task.after.iter().all(|&a| a < i));
         for reference in &task.references {
             assert!(task.after.contains(&reference.from), "task {i}");
             let place = task.params.pointer(&reference.place).unwrap();
@@ -122,25 +172,6 @@ fn check_invariants(plan: &Plan) {
                 .is_empty()
         );
     }
-    let mut waiting: Vec<usize> = plan.tasks.iter().map(|task| task.after.len()).collect();
-    let mut dependents = vec![Vec::new(); n];
-    for (i, task) in plan.tasks.iter().enumerate() {
-        for &before in &task.after {
-            dependents[before].push(i);
-        }
-    }
-    let mut ready: Vec<usize> = (0..n).filter(|&i| waiting[i] == 0).collect();
-    let mut done = 0;
-    while let Some(i) = ready.pop() {
-        done += 1;
-        for &dependent in &dependents[i] {
-            waiting[dependent] -= 1;
-            if waiting[dependent] == 0 {
-                ready.push(dependent);
-            }
-        }
-    }
-    assert_eq!(done, n, "the plan has no circle");
 }
 
 fn any_value() -> impl Strategy<Value = Value> {

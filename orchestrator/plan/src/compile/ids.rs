@@ -3,7 +3,7 @@
 //! Does not read references; it only knows which ids there are.
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use amcp_protocol::{ProposedTask, TaskId};
 
@@ -22,6 +22,8 @@ pub(super) struct Ids {
     mended: HashMap<String, usize>,
     /// What the ids are without their number, such as `t`.
     stems: OnceCell<HashSet<String>>,
+    /// The tasks whose ids the compiler made up.
+    made_up: BTreeSet<usize>,
     next_made_up: usize,
 }
 
@@ -33,6 +35,7 @@ impl Ids {
             by_id: HashMap::with_capacity(tasks.len()),
             mended: HashMap::new(),
             stems: OnceCell::new(),
+            made_up: BTreeSet::new(),
             next_made_up: tasks.len() + 1,
         };
         let mut raw: HashMap<&str, usize> = HashMap::with_capacity(tasks.len());
@@ -66,7 +69,10 @@ impl Ids {
             let text = task.id.as_deref().map_or("", str::trim);
             let id = match id {
                 Some(id) => id,
-                None if text.is_empty() => all.make_up(Some(i + 1)),
+                None if text.is_empty() => {
+                    all.made_up.insert(i);
+                    all.make_up(Some(i + 1))
+                }
                 None => {
                     all.mended.insert(text.to_owned(), i);
                     all.mend(text, &mut suffixes)
@@ -81,9 +87,36 @@ impl Ids {
     /// An id for a task that the compiler adds.
     pub(super) fn add(&mut self) -> TaskId {
         let id = self.make_up(None);
+        self.made_up.insert(self.ids.len());
         self.by_id.insert(id.clone(), self.ids.len());
         self.ids.push(id.clone());
         id
+    }
+
+    /// Numbers the ids that were made up in the order of execution, past the numbers that the planner gave; the tasks whose
+    /// ids are others now.
+    pub(super) fn number(&mut self, order: &[usize]) -> BTreeSet<usize> {
+        for task in &self.made_up {
+            if let Some(id) = self.ids.get(*task) {
+                self.by_id.remove(id);
+            }
+        }
+        self.next_made_up = 1;
+        let mut renamed = BTreeSet::new();
+        for &task in order {
+            if !self.made_up.contains(&task) {
+                continue;
+            }
+            let id = self.make_up(None);
+            self.by_id.insert(id.clone(), task);
+            if let Some(slot) = self.ids.get_mut(task)
+                && *slot != id
+            {
+                *slot = id;
+                renamed.insert(task);
+            }
+        }
+        renamed
     }
 
     fn make_up(&mut self, wanted: Option<usize>) -> TaskId {
@@ -168,11 +201,6 @@ impl Ids {
     /// All ids, in the plan's order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &TaskId> {
         self.ids.iter()
-    }
-
-    /// All ids, in the plan's order.
-    pub(super) fn into_iter(self) -> impl Iterator<Item = TaskId> {
-        self.ids.into_iter()
     }
 
     /// The id of a task.

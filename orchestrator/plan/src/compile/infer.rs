@@ -4,12 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use amcp_protocol::plan::InferredEdge;
 use amcp_protocol::{Capability, Consumes};
 use serde_json::{Map, Value};
 
 use super::PlanError;
-use super::draft::Drafts;
+use super::draft::{Drafts, Inferred};
 use super::producers::Producers;
 use super::shape;
 use crate::plan::Reference;
@@ -192,10 +191,12 @@ impl<'a> Inference<'_, 'a> {
             .map(|produces| produces.path.clone())
             .unwrap_or_default();
         let (capability, param) = self.key(want);
-        let reason = format!(
-            "{capability} needs '{param}' ({value_type}), which {} produces{remark}",
-            self.drafts.named(producer)
-        );
+        let inferred = Inferred {
+            from: producer,
+            before: format!("{capability} needs '{param}' ({value_type}), which "),
+            named: producer,
+            after: format!(" produces{remark}"),
+        };
         self.producers.consume(capability, producer, from);
         self.drafts.refer(
             want.task,
@@ -205,11 +206,7 @@ impl<'a> Inference<'_, 'a> {
                 path,
             },
         );
-        let from = self.drafts.id(producer).clone();
-        self.drafts
-            .at_mut(want.task)
-            .inferred
-            .push(InferredEdge { from, reason });
+        self.drafts.at_mut(want.task).inferred.push(inferred);
     }
 
     /// Moves params that the task's schema does not have to the nearest tasks before it that take them.
@@ -229,14 +226,14 @@ impl<'a> Inference<'_, 'a> {
             for (taker, via) in takers {
                 let params = &mut self.drafts.at_mut(taker).params;
                 params.entry(name.clone()).or_insert_with(|| value.clone());
-                let reason = format!(
-                    "{} has no param '{name}', which {} takes",
-                    self.drafts.at(task).name(),
-                    self.drafts.named(taker)
-                );
-                let from = self.drafts.id(via).clone();
-                let inferred = &mut self.drafts.at_mut(task).inferred;
-                inferred.push(InferredEdge { from, reason });
+                let capability = self.drafts.at(task).name();
+                let inferred = Inferred {
+                    from: via,
+                    before: format!("{capability} has no param '{name}', which "),
+                    named: taker,
+                    after: " takes".to_owned(),
+                };
+                self.drafts.at_mut(task).inferred.push(inferred);
             }
         }
     }

@@ -73,7 +73,7 @@ fn the_producer_of_an_input_is_chosen_by_preference() {
     );
     check(
         json!([["a"], ["a"], ["q", q3], ["q", q4]]),
-        &["t1.rows=t3/rows", "t2.rows=t4/rows"],
+        &["t2.rows=t1/rows", "t4.rows=t3/rows"],
     );
     // What the planner lists comes first, also where it is not next in order.
     check(
@@ -98,9 +98,9 @@ fn the_producer_of_an_input_is_chosen_by_preference() {
     check(
         json!([["q", q3], ["a"], ["q", q4], ["r", pdf]]),
         &[
-            "t2.rows=t1/rows",
-            "t2.baseline=t3/rows",
-            "t4.content=t2/summary",
+            "t3.rows=t1/rows",
+            "t3.baseline=t2/rows",
+            "t4.content=t3/summary",
         ],
     );
     check(json!([["q", q3], ["r", pdf]]), &["t2.content=t1/rows"]);
@@ -108,7 +108,7 @@ fn the_producer_of_an_input_is_chosen_by_preference() {
     let weather = json!(["w", {"city": "Paris"}]);
     check(
         json!([["s"], ["s", {"text": "$t1.text"}], weather]),
-        &["t1.text=t3/text", "t2.text=t1/text"],
+        &["t2.text=t1/text", "t3.text=t2/text"],
     );
     check(
         json!([weather, ["s", {"text": "x"}, ["t3"]], ["s"]]),
@@ -192,8 +192,8 @@ fn a_missing_producer_is_added() {
         |tasks| compiled_with(&proposal(plan(tasks)), &SaysQ4, &PlanLimits::default()).unwrap();
     // The whole chain, from what the query says.
     let chain = with_fill(json!([["r", {"format": "pdf"}]]));
-    assert_eq!(wiring(&chain), ["t1.content=t2/summary", "t2.rows=t3/rows"]);
-    assert_eq!(chain.tasks[2].params, json!({"quarter": "Q4 2024"}));
+    assert_eq!(wiring(&chain), ["t2.rows=t1/rows", "t3.content=t2/summary"]);
+    assert_eq!(chain.tasks[0].params, json!({"quarter": "Q4 2024"}));
     assert!(
         chain.tasks[1].inferred[0]
             .reason
@@ -201,15 +201,15 @@ fn a_missing_producer_is_added() {
     );
     // What the planner wrote at the consumer goes to whoever takes it, before what the query says.
     let moved = with_fill(json!([["a", {"quarter": "Q1 2023", "metric": "total"}]]));
-    assert_eq!(moved.tasks[0].params["metric"], "total");
-    assert_eq!(moved.tasks[0].params.get("quarter"), None);
-    assert_eq!(moved.tasks[1].params, json!({"quarter": "Q1 2023"}));
+    assert_eq!(moved.tasks[1].params["metric"], "total");
+    assert_eq!(moved.tasks[1].params.get("quarter"), None);
+    assert_eq!(moved.tasks[0].params, json!({"quarter": "Q1 2023"}));
     // Two consumers share an added task, unless they need different ones.
     let shared = with_fill(json!([["a", {"metric": "x"}], ["a", {"metric": "y"}]]));
-    assert_eq!(wiring(&shared), ["t1.rows=t3/rows", "t2.rows=t3/rows"]);
+    assert_eq!(wiring(&shared), ["t2.rows=t1/rows", "t3.rows=t1/rows"]);
     let apart = with_fill(json!([["a", {"quarter": "Q1"}], ["a", {"quarter": "Q2"}]]));
-    assert_eq!(wiring(&apart), ["t1.rows=t3/rows", "t2.rows=t4/rows"]);
-    assert_eq!(apart.tasks[3].params, json!({"quarter": "Q2"}));
+    assert_eq!(wiring(&apart), ["t2.rows=t1/rows", "t4.rows=t3/rows"]);
+    assert_eq!(apart.tasks[2].params, json!({"quarter": "Q2"}));
     // An added task takes its own inputs from the plan, each from its own producer.
     let (q1, q2) = (
         json!(["q", {"quarter": "Q1"}]),
@@ -219,19 +219,19 @@ fn a_missing_producer_is_added() {
     assert_eq!(
         wiring(&between),
         [
-            "t3.summary=t5/summary",
-            "t4.summary=t6/summary",
-            "t5.rows=t1/rows",
-            "t6.rows=t2/rows"
+            "t3.rows=t1/rows",
+            "t4.summary=t3/summary",
+            "t5.rows=t2/rows",
+            "t6.summary=t5/summary"
         ]
     );
     let one = with_fill(json!([q1, ["m"], ["m"]]));
     assert_eq!(
         wiring(&one),
         [
-            "t2.summary=t4/summary",
-            "t3.summary=t4/summary",
-            "t4.rows=t1/rows"
+            "t2.rows=t1/rows",
+            "t3.summary=t2/summary",
+            "t4.summary=t2/summary"
         ]
     );
 }
@@ -307,4 +307,59 @@ fn notation_is_mended() {
     assert_eq!(plan.tasks[0].params, json!({"quarter": "4", "limit": 5}));
     assert_eq!(plan.tasks[1].params["top"], json!(["Sales"]));
     assert_eq!(plan.tasks[3].params["format"], "markdown");
+}
+
+#[test]
+fn tasks_come_in_an_order_of_execution_and_made_up_ids_count_it() {
+    let plan = compiled_with(
+        &proposal(json!([
+            {"capability": "document.report.generate", "params": {"format": "pdf", "content": "$t2"}},
+            {"capability": "finance.analyze.expenses"},
+            {"capability": "joke.get"},
+        ])),
+        &SaysQ4,
+        &PlanLimits::default(),
+    )
+    .unwrap();
+    let listed: Vec<_> = plan
+        .tasks
+        .iter()
+        .map(|task| format!("{} {}", task.id, task.capability))
+        .collect();
+    let expected = [
+        "t1 finance.db.query",
+        "t2 finance.analyze.expenses",
+        "t3 document.report.generate",
+        "t4 joke.get",
+    ];
+    assert_eq!(listed, expected);
+    assert_eq!(wiring(&plan), ["t2.rows=t1/rows", "t3.content=t2/summary"]);
+    let reasons: Vec<_> = plan.tasks.iter().flat_map(|task| &task.inferred).collect();
+    assert_eq!(reasons[0].from.as_str(), "t1");
+    assert!(
+        reasons[0]
+            .reason
+            .contains("which t1 (finance.db.query) produces"),
+        "{reasons:?}"
+    );
+}
+
+#[test]
+fn ids_that_a_planner_gave_stay() {
+    let plan = compiled_with(
+        &proposal(json!([
+            {"id": "report", "capability": "document.report.generate", "params": {"format": "pdf"}},
+            {"id": "t2", "capability": "finance.analyze.expenses"},
+            {"capability": "joke.get", "depends_on": ["t2"]},
+        ])),
+        &SaysQ4,
+        &PlanLimits::default(),
+    )
+    .unwrap();
+    let ids: Vec<_> = plan.tasks.iter().map(|task| task.id.as_str()).collect();
+    assert_eq!(ids, ["t1", "t2", "report", "t3"]);
+    assert_eq!(
+        wiring(&plan),
+        ["t2.rows=t1/rows", "report.content=t2/summary", "t3>t2"]
+    );
 }

@@ -3,11 +3,12 @@
 //! Does not mend anything.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 
-use amcp_protocol::{Capability, Contract, ErrorCode, ProposedPlan, Violation};
-use serde_json::Value;
+use amcp_protocol::{
+    Capability, Contract, ErrorCode, ProposedPlan, ProposedTask, Violation, payload,
+};
+use serde_json::{Map, Value};
 
 use super::draft::{Draft, Drafts};
 use super::mend::options;
@@ -88,6 +89,35 @@ fn nearest<'a>(name: &str, rules: &'a Rules<'a>) -> impl Iterator<Item = &'a str
     names.into_iter().take(SHOWN)
 }
 
+/// Deepest nesting of params: deeper than any schema here, and shallow enough for every recursive reader.
+const MAX_NESTING: usize = 64;
+
+/// The limit on nesting.
+pub(super) fn nesting(proposal: &ProposedPlan) -> Result<(), PlanError> {
+    let is_deep = |task: &ProposedTask| is_deeper(&task.params, MAX_NESTING);
+    match proposal.tasks.iter().position(is_deep) {
+        None => Ok(()),
+        Some(task) => Err(PlanError::invalid(
+            format!("tasks[{task}].params"),
+            format!("values are nested deeper than {MAX_NESTING} levels"),
+        )),
+    }
+}
+
+fn is_deeper(params: &Map<String, Value>, levels: usize) -> bool {
+    let nests = |value: &&Value| value.is_array() || value.is_object();
+    let mut open: Vec<_> = params.values().filter(nests).map(|v| (v, 1)).collect();
+    while let Some((value, level)) = open.pop() {
+        if level > levels {
+            return true;
+        }
+        let items = value.as_array().into_iter().flatten();
+        let items = items.chain(value.as_object().into_iter().flat_map(Map::values));
+        open.extend(items.filter(nests).map(|item| (item, level + 1)));
+    }
+    false
+}
+
 /// No circle, and the limit on the longest chain.
 pub(super) fn depth(drafts: &Drafts<'_>, limits: &PlanLimits) -> Result<(), PlanError> {
     let mut depths = vec![1; drafts.tasks.len()];
@@ -114,15 +144,24 @@ pub(super) fn depth(drafts: &Drafts<'_>, limits: &PlanLimits) -> Result<(), Plan
 }
 
 /// The limit on the size of all params.
-pub(super) fn params_bytes(drafts: &Drafts<'_>, limits: &PlanLimits) -> Result<(), PlanError> {
-    let mut bytes = Count(0);
-    for (i, draft) in drafts.tasks.iter().enumerate() {
-        serde_json::to_writer(&mut bytes, &draft.params)
-            .expect("counting bytes of values that were JSON cannot fail");
-        if bytes.0 > limits.params_bytes {
+///
+/// Each task's params come with the place of the proposed task that they belong to.
+pub(super) fn params_bytes<'p>(
+    params: impl Iterator<Item = (usize, &'p Map<String, Value>)>,
+    limits: &PlanLimits,
+) -> Result<(), PlanError> {
+    let mut left = Some(limits.params_bytes);
+    for (task, params) in params {
+        for (name, value) in params {
+            left = left.and_then(|left| {
+                let left = left.checked_sub(name.len())?;
+                left.checked_sub(payload::size(value, left)?)
+            });
+        }
+        if left.is_none() {
             return Err(PlanError::new(
                 ErrorCode::BudgetExceeded,
-                format!("tasks[{}].params", drafts.at(i).root),
+                format!("tasks[{task}].params"),
                 format!(
                     "the params of all tasks take more than {} bytes, which is the limit",
                     limits.params_bytes
@@ -131,19 +170,6 @@ pub(super) fn params_bytes(drafts: &Drafts<'_>, limits: &PlanLimits) -> Result<(
         }
     }
     Ok(())
-}
-
-struct Count(usize);
-
-impl io::Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The params of all tasks, places that are filled later apart.

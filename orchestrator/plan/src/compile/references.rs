@@ -2,17 +2,13 @@
 //!
 //! Does not add references that the planner did not write; that is inference.
 
-use amcp_protocol::plan::InferredEdge;
 use amcp_protocol::{Capability, Produces};
 use serde_json::{Map, Value};
 
 use super::PlanError;
-use super::draft::Drafts;
+use super::draft::{Drafts, Inferred};
 use super::shape::{self, Place};
 use crate::plan::Reference;
-
-/// Deepest nesting of params: deeper than any schema here, and shallow enough for every recursive reader.
-const MAX_NESTING: usize = 64;
 
 /// What models call the whole result, though a path begins within it.
 const WHOLE: &[&str] = &[
@@ -33,14 +29,8 @@ struct Written {
 pub(super) fn settle_all(drafts: &mut Drafts<'_>) -> Result<(), PlanError> {
     for task in 0..drafts.tasks.len() {
         for written in find(drafts, task)? {
-            let (reference, reason) = settle(drafts, task, written)?;
-            if let Some(reason) = reason {
-                let from = drafts.id(reference.from).clone();
-                drafts
-                    .at_mut(task)
-                    .inferred
-                    .push(InferredEdge { from, reason });
-            }
+            let (reference, inferred) = settle(drafts, task, written)?;
+            drafts.at_mut(task).inferred.extend(inferred);
             drafts.refer(task, reference);
         }
     }
@@ -49,12 +39,6 @@ pub(super) fn settle_all(drafts: &mut Drafts<'_>) -> Result<(), PlanError> {
 
 fn find(drafts: &Drafts<'_>, task: usize) -> Result<Vec<Written>, PlanError> {
     let params = &drafts.at(task).params;
-    if is_deeper(params, MAX_NESTING) {
-        return Err(PlanError::invalid(
-            format!("tasks[{task}].params"),
-            format!("values are nested deeper than {MAX_NESTING} levels"),
-        ));
-    }
     let mut search = Search {
         drafts,
         task,
@@ -65,20 +49,6 @@ fn find(drafts: &Drafts<'_>, task: usize) -> Result<Vec<Written>, PlanError> {
         search.below(name, value)?;
     }
     Ok(search.found)
-}
-
-fn is_deeper(params: &Map<String, Value>, levels: usize) -> bool {
-    let nests = |value: &&Value| value.is_array() || value.is_object();
-    let mut open: Vec<_> = params.values().filter(nests).map(|v| (v, 1)).collect();
-    while let Some((value, level)) = open.pop() {
-        if level > levels {
-            return true;
-        }
-        let items = value.as_array().into_iter().flatten();
-        let items = items.chain(value.as_object().into_iter().flat_map(Map::values));
-        open.extend(items.filter(nests).map(|item| (item, level + 1)));
-    }
-    false
 }
 
 struct Search<'d, 'a> {
@@ -258,7 +228,7 @@ fn settle(
     drafts: &Drafts<'_>,
     task: usize,
     written: Written,
-) -> Result<(Reference, Option<String>), PlanError> {
+) -> Result<(Reference, Option<Inferred>), PlanError> {
     let Written { place, from, path } = written;
     let consumer = &drafts.at(task).contract.capability;
     let producer = &drafts.at(from).contract.capability;
@@ -270,8 +240,12 @@ fn settle(
     };
     let because = |problem: &str, path: &str| {
         let what = declared.map_or("result", |produces| &produces.value_type);
-        let producer = drafts.named(from);
-        Some(format!("{problem}; {producer} has its {what} at '{path}'"))
+        Some(Inferred {
+            from,
+            before: format!("{problem}; "),
+            named: from,
+            after: format!(" has its {what} at '{path}'"),
+        })
     };
     let asked = path.clone().unwrap_or_default();
     if path.is_none()

@@ -8,7 +8,7 @@ use super::{Rules, Unfinished};
 use crate::plan::PlanTask;
 
 /// What each task of the plan replaces: what the planner names, and of the rest one task with the same capability, or
-/// with a result of the same type. `named` holds the planner's words for the tasks that it proposed.
+/// with a result of the same type. `named` holds the planner's words for each task.
 pub(super) fn settle(
     tasks: &mut [PlanTask],
     named: impl Iterator<Item = Vec<String>>,

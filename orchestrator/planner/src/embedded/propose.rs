@@ -62,7 +62,7 @@ pub(super) fn propose(reading: &Reading<'_>, most: usize) -> ProposedPlan {
         tasks: drafts
             .tasks
             .iter()
-            .filter_map(|draft| task(reading, draft, &drafts.tasks))
+            .filter_map(|draft| task(reading, draft))
             .collect(),
         unplaced,
     }
@@ -99,19 +99,21 @@ fn still_unplaced(reading: &Reading<'_>, drafts: &mut Drafts, most: usize) -> Ve
     texts
 }
 
-fn id(draft: usize) -> String {
+/// How other tasks name a task that has no id yet: the compiler numbers these tasks in the order of execution.
+fn place_of(draft: usize) -> String {
     format!("t{}", draft + 1)
 }
 
-fn task(reading: &Reading<'_>, draft: &Draft, all: &[Draft]) -> Option<ProposedTask> {
+fn task(reading: &Reading<'_>, draft: &Draft) -> Option<ProposedTask> {
     let entry = reading.index.entry(draft.entry)?;
     let mut params = draft.params.clone();
     for (param, from, path) in &draft.inputs {
-        params.insert(param.clone(), json!({"$ref": id(*from), "path": path}));
+        params.insert(
+            param.clone(),
+            json!({"$ref": place_of(*from), "path": path}),
+        );
     }
-    let at = all.iter().position(|d| std::ptr::eq(d, draft))?;
     Some(ProposedTask {
-        id: Some(id(at)),
         capability: entry.capability().name.to_string(),
         params,
         ..ProposedTask::default()

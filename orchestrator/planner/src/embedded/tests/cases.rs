@@ -18,9 +18,9 @@ pub(super) const MESH: &[Case] = &[
     (
         "Produce an expense summary report for Q4 2024",
         &[
-            "finance.analyze.expenses rows<t3",
-            "document.report.generate content<t1",
             "finance.db.query quarter=Q4 2024",
+            "finance.analyze.expenses rows<t1",
+            "document.report.generate content<t2",
         ],
         &[],
     ),
@@ -157,26 +157,26 @@ pub(super) const MESH: &[Case] = &[
     (
         "Break down our spending in Q2 2024 by category",
         &[
-            "finance.analyze.expenses group_by=category rows<t2",
             "finance.db.query quarter=Q2 2024",
+            "finance.analyze.expenses group_by=category rows<t1",
         ],
         &[],
     ),
     (
         "Analyze last quarter's expenses by department and write an HTML report",
         &[
-            "finance.analyze.expenses group_by=department rows<t3",
-            "document.report.generate content<t1 format=html",
             "finance.db.query quarter=Q4 2024",
+            "finance.analyze.expenses group_by=department rows<t1",
+            "document.report.generate content<t2 format=html",
         ],
         &[],
     ),
     (
         "Expense report for Q3 2024 as markdown",
         &[
-            "finance.analyze.expenses rows<t3",
-            "document.report.generate content<t1 format=markdown",
             "finance.db.query quarter=Q3 2024",
+            "finance.analyze.expenses rows<t1",
+            "document.report.generate content<t2 format=markdown",
         ],
         &[],
     ),
@@ -306,9 +306,9 @@ pub(super) const MESH: &[Case] = &[
     (
         "Write an HTML report on our Q1 2024 spending titled 'Spring'",
         &[
-            "finance.analyze.expenses rows<t3",
-            "document.report.generate content<t1 format=html title=Spring",
             "finance.db.query quarter=Q1 2024",
+            "finance.analyze.expenses rows<t1",
+            "document.report.generate content<t2 format=html title=Spring",
         ],
         &[],
     ),
@@ -404,7 +404,7 @@ pub(super) const MESH: &[Case] = &[
     ),
     (
         "Produce an expense summary",
-        &["finance.analyze.expenses rows<t2", "finance.db.query"],
+        &["finance.db.query", "finance.analyze.expenses rows<t1"],
         &[],
     ),
     (
@@ -419,8 +419,8 @@ pub(super) const MESH: &[Case] = &[
     (
         "What were our total expenses in Q4 2024?",
         &[
-            "finance.analyze.expenses rows<t2",
             "finance.db.query quarter=Q4 2024",
+            "finance.analyze.expenses rows<t1",
         ],
         &[],
     ),
@@ -612,8 +612,8 @@ pub(super) const KNOWN_WEAK: &[Weak] = &[
     (
         "Which department spent the most in 2024?",
         &[
-            "finance.analyze.expenses group_by=department rows<t2",
             "finance.db.query year=2024",
+            "finance.analyze.expenses group_by=department rows<t1",
         ],
         &["finance.db.query year=2024"],
     ),
