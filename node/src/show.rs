@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use amcp_orchestrator::PlanView;
-use amcp_protocol::{AgentId, CallReport, PlannedTaskView, Progress, TaskId, TaskState};
+use amcp_protocol::{AgentId, CallReport, PlannedTaskView, Progress, TaskState};
 use amcp_registry::AgentStatus;
 use serde_json::Value;
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::id::{AgentId, CapabilityName};
 use crate::payload;
 use crate::schema::Schema;
+use crate::terms;
 
 /// Longest description of a capability, in characters: it enters prompts, and its author is not trusted.
 pub const MAX_DESCRIPTION: usize = 300;
@@ -71,7 +72,7 @@ pub struct Capability {
     pub version: String,
     /// One line, at most [`MAX_DESCRIPTION`] characters.
     pub description: String,
-    /// JSON Schema of the params: an object.
+    /// JSON Schema of the params: an object. What it says beyond JSON Schema is in [`terms`].
     #[serde(with = "payload")]
     pub params: Value,
     /// JSON Schema of the result.
@@ -149,6 +150,12 @@ impl Capability {
             .into_iter()
             .flatten()
             .filter_map(Value::as_str)
+    }
+
+    /// Whether doing a task of it carries data out of the mesh ([`terms::SENDS_OUT`]).
+    #[must_use]
+    pub fn sends_out(&self) -> bool {
+        self.params.get(terms::SENDS_OUT).and_then(Value::as_bool) == Some(true)
     }
 
     /// The schema of one top-level param.
@@ -299,6 +306,9 @@ fn check_capability(capability: &Capability) -> Result<(), CardError> {
     if capability.params.get("type").and_then(Value::as_str) != Some("object") {
         return wrong("the params schema must have \"type\": \"object\"".to_owned());
     }
+    if let Err(reason) = terms::check(&capability.params) {
+        return wrong(format!("the params schema: {reason}"));
+    }
     if capability.timeout_ms == 0 || capability.concurrency == 0 {
         return wrong("timeout_ms and concurrency must be at least 1".to_owned());
     }
@@ -362,6 +372,10 @@ mod tests {
         assert!(
             refused(|c| c.result = json!({"type": "strnig"}))
                 .contains("result schema of 'weather.get'")
+        );
+        assert!(
+            refused(|c| c.params["properties"]["city"]["x-kinds"] = json!("city"))
+                .contains("'weather.get': the params schema: 'x-kinds' is no known term: 'x-kind'")
         );
         assert!(refused(|c| c.description = String::new()).contains("one line"));
         assert!(refused(|c| c.timeout_ms = 0).contains("timeout_ms"));

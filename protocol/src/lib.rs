@@ -15,6 +15,7 @@ pub mod request;
 pub mod retry;
 pub mod schema;
 pub mod task;
+pub mod terms;
 pub mod topic;
 
 pub use capability::{

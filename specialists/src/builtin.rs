@@ -2,35 +2,9 @@
 //!
 //! Does not run them; that is the supervisor's. Nothing is opened or connected before a specialist's first task.
 //!
-//! Two conventions that serve planners and composers without a language model:
-//!
-//! **`text`.** Each result is an object whose field `text` holds one or two complete sentences, for a person to read. A
-//! plain answer is composed of them.
-//!
-//! **`x-kind`.** The schema of a param may carry the annotation `"x-kind"`, which says what kind of words of a query it
-//! takes; validators ignore it. The `examples` of such a param are its best-known values: one that occurs in the query,
-//! whatever its case, is meant.
-//!
-//! | `x-kind` | a value | where it is in a query |
-//! | --- | --- | --- |
-//! | `quarter` | `Q4 2024` | a quarter, with or without its year |
-//! | `year` | `2024` | a year by itself |
-//! | `month` | `2024-10` | a month of a year |
-//! | `date` | `2024-10-31` | a day, also "today", "tomorrow"; `x-role` is `from` or `to` for the ends of a span |
-//! | `department`, `category` | `Sales` | one of the `enum` |
-//! | `group` | `department` | one of the `enum`, after "by" or "per" |
-//! | `city` | `Paris` | a place, after "in", "for", "at" |
-//! | `units` | `imperial` | one of the `enum` |
-//! | `ticker` | `AMZN` | a stock's symbol or a company's name |
-//! | `topic` | `programming` | what something is about: before the noun or after "about" |
-//! | `expression` | `15% of 80` | arithmetic |
-//! | `format` | `pdf` | one of the `enum` |
-//! | `title` | `Expenses in Q4` | quoted text |
-//! | `text` | | the rest of the query, or quoted text |
-//! | `sql` | `SELECT …` | a query written out in SQL; never made up |
-//! | `content` | | nothing in a query: comes from another task |
-//!
-//! **`x-aliases`.** Other names that plans use for a param; the plan compiler renames them.
+//! A convention that serves composers without a language model: each result is an object whose field `text` holds one or two
+//! complete sentences, for a person to read. A plain answer is composed of them. What cards tell planners about their params
+//! is in [`amcp_protocol::terms`].
 
 mod expenses_analysis;
 mod expenses_query;
@@ -154,7 +128,7 @@ mod tests {
     use std::time::Duration;
 
     use amcp_protocol::llm::{ChatReply, ChatRequest, LlmClient, PortFuture};
-    use amcp_protocol::{Contract, RequestId};
+    use amcp_protocol::{AgentCard, Contract, RequestId};
 
     use super::*;
     use crate::{Context, Failure, Task};
@@ -229,18 +203,43 @@ mod tests {
         }
     }
 
+    struct Model;
+
+    impl LlmClient for Model {
+        fn name(&self) -> String {
+            "fake".to_owned()
+        }
+
+        fn chat(&self, _: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
+            Box::pin(async { Err(Failure::internal("not asked")) })
+        }
+    }
+
+    /// Cards are contracts: agents of two builds share a capability only while they are the same. What changes here needs
+    /// a new version of the capability and a line in the changelog. `INSTA_UPDATE=always` writes them anew.
+    #[test]
+    fn no_card_changes_unseen() {
+        let mut settings = Settings::new("/nowhere");
+        settings.llm = Some(Arc::new(Model));
+        let cards = |settings: &Settings| {
+            let cards = all(settings).into_iter().map(|(_, make)| make().card());
+            cards.collect::<Vec<_>>()
+        };
+        let online = cards(&settings);
+        insta::assert_json_snapshot!("cards_online", online);
+        settings.offline = true;
+        insta::assert_json_snapshot!("cards_offline", cards(&settings));
+        let sending = |cards: &[AgentCard]| {
+            let all = cards.iter().flat_map(|card| card.capabilities.iter());
+            let sending = all.filter(|capability| capability.sends_out());
+            sending.map(|c| c.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(sending(&online), ["weather.get"]);
+        assert!(sending(&cards(&settings)).is_empty());
+    }
+
     #[test]
     fn what_needs_a_language_model_is_offered_only_with_one() {
-        struct Model;
-        impl LlmClient for Model {
-            fn name(&self) -> String {
-                "fake".to_owned()
-            }
-
-            fn chat(&self, _: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
-                Box::pin(async { Err(Failure::internal("not asked")) })
-            }
-        }
         let offered = |settings: &Settings| {
             all(settings)
                 .iter()

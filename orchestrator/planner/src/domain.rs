@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use amcp_plan::Catalogue;
 use amcp_protocol::capability::MAX_DESCRIPTION;
-use amcp_protocol::{Capability, CapabilityName, Effect};
+use amcp_protocol::{Capability, CapabilityName, Effect, terms};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -154,7 +154,7 @@ pub fn capability(domain: Option<&Domain>, catalogue: &Catalogue) -> Option<Capa
         "type": "object",
         "properties": {"query": {
             "type": "string",
-            "x-kind": "request",
+            terms::KIND: "request",
             "description": "What the user wants of this, in plain language, complete in itself.",
         }},
         "required": ["query"],

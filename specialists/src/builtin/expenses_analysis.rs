@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use amcp_protocol::{AgentCard, Capability, Consumes, Failure, Produces};
+use amcp_protocol::{AgentCard, Capability, Consumes, Failure, Produces, terms};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
@@ -410,11 +410,11 @@ impl Specialist for ExpensesAnalysis {
             "properties": {
                 "rows": {
                     "anyOf": [{"type": "object", "required": ["rows"]}, {"type": "array", "items": {"type": "object"}}],
-                    "x-kind": "content",
+                    terms::KIND: "content",
                     "description": "The expenses: the whole result of finance.db.query, or only its rows.",
                 },
                 "group_by": {
-                    "type": "string", "enum": ["department", "category", "month"], "default": "department", "x-kind": "group",
+                    "type": "string", "enum": ["department", "category", "month"], "default": "department", terms::KIND: "group",
                     "description": "What to add up by.",
                 },
                 "metric": {

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use amcp_protocol::{AgentCard, Capability, ErrorCode, Failure, Produces};
+use amcp_protocol::{AgentCard, Capability, ErrorCode, Failure, Produces, terms};
 use async_trait::async_trait;
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement, named_params};
@@ -118,9 +118,9 @@ impl ExpensesQuery {
     }
 
     fn params_schema(&self) -> Value {
-        let date = |what: &str, role: &str| json!({"type": "string", "format": "date", "x-kind": "date", "x-role": role, "description": what});
-        let mut department = json!({"type": "string", "x-kind": "department", "description": "Only this department."});
-        let mut category = json!({"type": "string", "x-kind": "category", "description": "Only this kind of expense."});
+        let date = |what: &str, role: &str| json!({"type": "string", "format": "date", terms::KIND: "date", terms::ROLE: role, "description": what});
+        let mut department = json!({"type": "string", terms::KIND: "department", "description": "Only this department."});
+        let mut category = json!({"type": "string", terms::KIND: "category", "description": "Only this kind of expense."});
         // A ledger of one's own has names of its own.
         if self.ledger.is_sample() {
             for (schema, names) in [(&mut department, DEPARTMENTS), (&mut category, CATEGORIES)] {
@@ -133,20 +133,20 @@ impl ExpensesQuery {
             "type": "object",
             "properties": {
                 "quarter": {
-                    "type": "string", "pattern": QUARTER_PATTERN, "x-kind": "quarter", "examples": ["Q4 2024"],
+                    "type": "string", "pattern": QUARTER_PATTERN, terms::KIND: "quarter", "examples": ["Q4 2024"],
                     "description": "A quarter; without a year the latest one.",
                 },
                 "month": {
-                    "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$", "x-kind": "month", "examples": ["2024-10"],
+                    "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$", terms::KIND: "month", "examples": ["2024-10"],
                     "description": "A month.",
                 },
-                "year": {"type": "integer", "minimum": 1900, "maximum": 2200, "x-kind": "year", "description": "A whole year."},
+                "year": {"type": "integer", "minimum": 1900, "maximum": 2200, terms::KIND: "year", "description": "A whole year."},
                 "from": date("The first day.", "from"),
                 "to": date("The last day.", "to"),
                 "department": department,
                 "category": category,
                 "sql": {
-                    "type": "string", "minLength": 1, "maxLength": 10_000, "x-kind": "sql",
+                    "type": "string", "minLength": 1, "maxLength": 10_000, terms::KIND: "sql",
                     "description": "In place of all other params: one SELECT on expenses (date, year, quarter, department, category, vendor, description, amount).",
                 },
                 "limit": {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": MAX_ROWS, "description": "Most rows."},

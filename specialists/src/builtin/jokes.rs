@@ -2,7 +2,7 @@
 //!
 //! Does not invent jokes.
 
-use amcp_protocol::{AgentCard, Capability, Failure, Produces};
+use amcp_protocol::{AgentCard, Capability, Failure, Produces, terms};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
@@ -103,7 +103,7 @@ impl Specialist for Jokes {
             "type": "object",
             "properties": {
                 "topic": {
-                    "type": "string", "maxLength": 200, "x-kind": "topic",
+                    "type": "string", "maxLength": 200, terms::KIND: "topic",
                     "description": "What the joke is about.",
                     "examples": ["programming", "math", "science", "animals", "office", "food", "general"],
                 },

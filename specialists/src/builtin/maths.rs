@@ -6,7 +6,7 @@
 mod number;
 mod parse;
 
-use amcp_protocol::{AgentCard, Capability, Failure};
+use amcp_protocol::{AgentCard, Capability, Failure, terms};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ impl Specialist for Maths {
             "type": "object",
             "properties": {
                 "expression": {
-                    "type": "string", "minLength": 1, "maxLength": MAX_EXPRESSION, "x-kind": "expression",
+                    "type": "string", "minLength": 1, "maxLength": MAX_EXPRESSION, terms::KIND: "expression",
                     "description": "What to calculate; words such as 'plus' and 'divided by' are understood.",
                     "examples": ["15% of 80", "(3 + 4) * 2^10", "sqrt(2) / 2"],
                 },

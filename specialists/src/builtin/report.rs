@@ -10,7 +10,7 @@ mod winansi;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use amcp_protocol::{AgentCard, Capability, Consumes, Effect, ErrorCode, Failure, Produces};
+use amcp_protocol::{AgentCard, Capability, Consumes, Effect, ErrorCode, Failure, Produces, terms};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
@@ -95,13 +95,13 @@ impl Specialist for ReportWriter {
             "properties": {
                 "content": {
                     "anyOf": [{"type": "object"}, {"type": "array"}, {"type": "string", "minLength": 1}],
-                    "x-kind": "content",
+                    terms::KIND: "content",
                     "description": "What to report: the result of another task, such as an expense summary, or text.",
                 },
-                "title": {"type": "string", "maxLength": 300, "x-kind": "title", "description": "The title; without it one is made."},
+                "title": {"type": "string", "maxLength": 300, terms::KIND: "title", "description": "The title; without it one is made."},
                 "format": {
                     "type": "string", "enum": ["pdf", "markdown", "html", "PDF", "Markdown", "HTML", "md"], "default": "pdf",
-                    "x-kind": "format", "description": "The kind of file.",
+                    terms::KIND: "format", "description": "The kind of file.",
                 },
             },
             "required": ["content"],

@@ -2,7 +2,7 @@
 //!
 //! Does not know real prices, and says so in each result.
 
-use amcp_protocol::{AgentCard, Capability, Failure};
+use amcp_protocol::{AgentCard, Capability, Failure, terms};
 use async_trait::async_trait;
 use jiff::civil::Date;
 use serde_json::{Value, json};
@@ -126,7 +126,7 @@ impl Specialist for Stocks {
             "type": "object",
             "properties": {
                 "ticker": {
-                    "type": "string", "minLength": 1, "maxLength": 60, "x-kind": "ticker",
+                    "type": "string", "minLength": 1, "maxLength": 60, terms::KIND: "ticker",
                     "description": "Ticker symbol or company name.",
                     "examples": known,
                 },

@@ -4,7 +4,7 @@
 //! not done.
 
 use amcp_protocol::llm::{ChatRequest, ChatTurn, SharedLlm};
-use amcp_protocol::{AgentCard, Capability, Consumes, ErrorCode, Failure, Produces};
+use amcp_protocol::{AgentCard, Capability, Consumes, ErrorCode, Failure, Produces, terms};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ impl Specialist for Summaries {
             "type": "object",
             "properties": {
                 "text": {
-                    "anyOf": [{"type": "string", "minLength": 1}, {"type": "object"}], "x-kind": "text",
+                    "anyOf": [{"type": "string", "minLength": 1}, {"type": "object"}], terms::KIND: "text",
                     "description": "The text, or the result of another task.",
                 },
                 "sentences": {"type": "integer", "minimum": 1, "maximum": 20, "default": 3, "description": "At most so many sentences."},

@@ -5,7 +5,7 @@
 mod climate;
 mod open_meteo;
 
-use amcp_protocol::{AgentCard, Capability, ErrorCode, Failure, Produces};
+use amcp_protocol::{AgentCard, Capability, ErrorCode, Failure, Produces, terms};
 use async_trait::async_trait;
 use jiff::civil::Date;
 use serde_json::{Value, json};
@@ -127,20 +127,24 @@ impl Specialist for Weather {
             "type": "object",
             "properties": {
                 "city": {
-                    "type": "string", "minLength": 1, "maxLength": 100, "x-kind": "city",
-                    "x-aliases": ["location", "place", "town"],
+                    "type": "string", "minLength": 1, "maxLength": 100, terms::KIND: "city",
+                    terms::ALIASES: ["location", "place", "town"],
                     "description": "The city, with its country if there are several.",
                     "examples": ["Paris", "New York", "Tokyo"],
                 },
-                "date": {"type": "string", "format": "date", "x-kind": "date", "description": "The day; today without it."},
+                "date": {"type": "string", "format": "date", terms::KIND: "date", "description": "The day; today without it."},
                 "units": {
-                    "type": "string", "enum": ["metric", "imperial", "celsius", "fahrenheit"], "default": "metric", "x-kind": "units",
+                    "type": "string", "enum": ["metric", "imperial", "celsius", "fahrenheit"], "default": "metric", terms::KIND: "units",
                     "description": "Metric or imperial units.",
                 },
             },
             "required": ["city"],
             "additionalProperties": false,
         });
+        if self.service.is_some() {
+            // The city goes to Open-Meteo.
+            capability.params[terms::SENDS_OUT] = true.into();
+        }
         let (number, string) = (json!({"type": "number"}), json!({"type": "string"}));
         capability.result = json!({
             "type": "object",

@@ -112,7 +112,7 @@ fn the_producer_of_an_input_is_chosen_by_preference() {
     );
     check(
         json!([weather, ["s", {"text": "x"}, ["t3"]], ["s"]]),
-        &["t2>t3", "t3.text=t1/text"],
+        &["t2.text=t1/text", "t3>t2"],
     );
 }
 

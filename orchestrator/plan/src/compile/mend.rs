@@ -3,6 +3,7 @@
 //!
 //! Does not guess: where the schema leaves more than one reading, the value stays as it is.
 
+use amcp_protocol::terms;
 use serde_json::{Map, Value};
 
 use super::draft::Drafts;
@@ -16,13 +17,13 @@ pub(super) fn mend_all(drafts: &mut Drafts<'_>) {
     }
 }
 
-/// Gives params their names where a plan uses another one that the schema lists in `x-aliases`.
+/// Gives params their names where a plan uses another one that the schema lists ([`terms::ALIASES`]).
 pub(super) fn rename_all(drafts: &mut Drafts<'_>) {
     for draft in &mut drafts.tasks {
         let properties = draft.contract.capability.params.get("properties");
         let properties = properties.and_then(Value::as_object);
         for (name, schema) in properties.into_iter().flatten() {
-            let aliases = schema.get("x-aliases").and_then(Value::as_array);
+            let aliases = schema.get(terms::ALIASES).and_then(Value::as_array);
             let given = |alias: &&str| draft.params.contains_key(*alias);
             let mut aliases = aliases.into_iter().flatten().filter_map(Value::as_str);
             if !draft.params.contains_key(name)

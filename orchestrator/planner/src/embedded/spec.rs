@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use amcp_protocol::{Capability, Schema};
+use amcp_protocol::{Capability, Schema, terms};
 use serde_json::{Map, Value};
 
 use super::kind::{Kind, kind_of, type_of, variant};
@@ -128,7 +128,7 @@ fn param(capability: &Capability, name: &str, declared: &Value) -> Param {
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    let annotation = item.get("x-kind").or_else(|| declared.get("x-kind"));
+    let annotation = item.get(terms::KIND).or_else(|| declared.get(terms::KIND));
     let annotation = annotation.and_then(Value::as_str);
     let samples = samples(capability, name, &shown);
     let words = name_words(name);

@@ -1,0 +1,199 @@
+//! The `x-…` keywords of a capability's params schema: what its author tells planners and policies beyond what JSON Schema
+//! can say. Validators ignore them.
+//!
+//! Does not plan with them; it names them, checks how they are written and reads those that belong to a whole capability.
+//!
+//! | term | stands at | value | says |
+//! | --- | --- | --- | --- |
+//! | [`KIND`] | a param | a string, see below | what kind of words of a query the param takes |
+//! | [`ROLE`] | a param | `from`, `to` | which end of a span a date is |
+//! | [`ALIASES`] | a param | a list of strings | other names that plans use for the param; the compiler renames them |
+//! | [`SENDS_OUT`] | the whole schema | a boolean, `false` without it | doing the task carries data out of the mesh |
+//!
+//! They stand in the schema, not in fields of the capability: cards cross links in a form that cannot grow, and a build that
+//! does not know a term must still read the card. As parts of the schema they are parts of the contract, which all agents
+//! of a capability share.
+//!
+//! The `examples` of a param are its best-known values: one that occurs in the query, whatever its case, is meant.
+//!
+//! | [`KIND`] | a value | where it is in a query |
+//! | --- | --- | --- |
+//! | `quarter` | `Q4 2024` | a quarter, with or without its year |
+//! | `year` | `2024` | a year by itself |
+//! | `month` | `2024-10` | a month of a year |
+//! | `date` | `2024-10-31` | a day, also "today", "tomorrow" |
+//! | `datetime`, `time` | `2024-10-31T15:30:00`, `15:30` | a time, with or without its day |
+//! | `department`, `category`, `units`, `format` | `Sales` | one of the `enum` |
+//! | `group` | `department` | one of the `enum`, after "by" or "per" |
+//! | `city`, `place`, `country`, `person`, `language`, `name` | `Paris` | a name, after "in", "for", "at" |
+//! | `ticker` | `AMZN` | a stock's symbol or a company's name |
+//! | `topic`, `title` | `programming` | what something is about: before the noun, after "about", or quoted |
+//! | `expression` | `15% of 80` | arithmetic |
+//! | `email`, `url` | `someone@example.com` | an address |
+//! | `text`, `query` | | the rest of the query, or quoted text |
+//! | `request` | | a part of the query that another orchestrator is to work on |
+//! | `sql` | `SELECT …` | a query written out in SQL; never made up |
+//! | `content` | | nothing in a query: comes from another task |
+
+use serde_json::Value;
+
+/// What kind of words of a query a param takes.
+pub const KIND: &str = "x-kind";
+/// Which end of a span a date is.
+pub const ROLE: &str = "x-role";
+/// Other names that plans use for a param.
+pub const ALIASES: &str = "x-aliases";
+/// Whether doing the task carries data out of the mesh.
+pub const SENDS_OUT: &str = "x-sends-out";
+
+const ALL: [&str; 4] = [KIND, ROLE, ALIASES, SENDS_OUT];
+
+/// Keywords whose value names subschemas: the keys below are names of params or definitions.
+const NAMED: [&str; 5] = [
+    "properties",
+    "patternProperties",
+    "dependentSchemas",
+    "$defs",
+    "definitions",
+];
+
+/// Keywords whose value is data.
+const DATA: [&str; 4] = ["enum", "const", "default", "examples"];
+
+/// Checks all terms of a params schema. Keywords with `x-` that resemble no term are somebody else's and stay.
+///
+/// # Errors
+/// The first term that is misspelt, with the one that is meant, or that has a value of a wrong kind.
+pub(crate) fn check(schema: &Value) -> Result<(), String> {
+    // Not recursive: nobody has bounded the depth of the schema yet.
+    let mut open = vec![(schema, true)];
+    while let Some((value, is_schema)) = open.pop() {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    if !is_schema {
+                        open.push((value, true));
+                        continue;
+                    }
+                    check_term(key, value)?;
+                    if !DATA.contains(&key.as_str()) {
+                        open.push((value, !NAMED.contains(&key.as_str())));
+                    }
+                }
+            }
+            Value::Array(items) => open.extend(items.iter().map(|item| (item, true))),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_term(key: &str, value: &Value) -> Result<(), String> {
+    let wanted = match key {
+        KIND if !value.is_string() => "a string",
+        ROLE if !matches!(value.as_str(), Some("from" | "to")) => "\"from\" or \"to\"",
+        ALIASES if !is_list_of_strings(value) => "a list of strings",
+        SENDS_OUT if !value.is_boolean() => "true or false",
+        _ => {
+            return match meant(key) {
+                Some(term) if term != key => {
+                    Err(format!("'{key}' is no known term: '{term}' is meant"))
+                }
+                _ => Ok(()),
+            };
+        }
+    };
+    Err(format!("'{key}' must be {wanted}"))
+}
+
+fn is_list_of_strings(value: &Value) -> bool {
+    value
+        .as_array()
+        .is_some_and(|items| items.iter().all(Value::is_string))
+}
+
+/// The term that a keyword is, or that it resembles too much to mean another.
+fn meant(key: &str) -> Option<&'static str> {
+    const LONGEST: usize = 32;
+    if key.len() > LONGEST {
+        return None;
+    }
+    let written = key.to_lowercase().replace('_', "-");
+    written.strip_prefix('x')?;
+    let distance = |term: &&str| strsim::osa_distance(&written, term);
+    // One slip in every five characters: "x-kid" is a slip, "x-mode" is another word.
+    let is_slip = |term: &&str| distance(term) <= (term.len() - "x-".len()).div_ceil(5);
+    ALL.into_iter().filter(is_slip).min_by_key(distance)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_misspelt_term_is_refused_with_the_one_that_is_meant() {
+        for (written, meant) in [
+            ("x-kinds", KIND),
+            ("x_kind", KIND),
+            ("xkind", KIND),
+            ("X-Kind", KIND),
+            ("x-knid", KIND),
+            ("x-rôle", ROLE),
+            ("x-alias", ALIASES),
+            ("x-aliasses", ALIASES),
+            ("x-sendsout", SENDS_OUT),
+            ("x_sends_out", SENDS_OUT),
+            ("x-send-out", SENDS_OUT),
+        ] {
+            let schema = json!({"type": "object", "properties": {"city": {"type": "array", "items": {written: "city"}}}});
+            let refused = check(&schema).unwrap_err();
+            assert!(refused.contains(&format!("'{written}'")), "{refused}");
+            assert!(
+                refused.contains(&format!("'{meant}' is meant")),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn terms_of_others_names_of_params_and_data_are_left_alone() {
+        let schema = json!({
+            "type": "object",
+            "x-google-quota": 5,
+            "x-mode": "fast",
+            "x-id": 1,
+            "properties": {"x-kinds": {"x-kind": "text", "default": {"x-kinds": 1}, "enum": [{"x-role": 7}]}},
+            "$defs": {"x-alias": {"type": "string"}},
+            "x-sends-out": false,
+        });
+        assert_eq!(check(&schema), Ok(()));
+    }
+
+    #[test]
+    fn a_value_of_a_wrong_kind_is_refused() {
+        for (term, wrong) in [
+            (KIND, json!(["city"])),
+            (ROLE, json!("start")),
+            (ALIASES, json!("place")),
+            (SENDS_OUT, json!("yes")),
+        ] {
+            let refused = check(&json!({"properties": {"p": {term: wrong}}})).unwrap_err();
+            assert!(refused.contains(&format!("'{term}' must be")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_schema_of_any_depth_costs_no_stack() {
+        let mut schema = json!({"x-kinds": 1});
+        for _ in 0..100_000 {
+            schema = Value::Array(vec![schema]);
+        }
+        assert!(check(&schema).is_err());
+        // Dropping the value recurses too: it is taken apart here.
+        while let Value::Array(mut items) = schema {
+            schema = items.pop().unwrap();
+        }
+    }
+}
