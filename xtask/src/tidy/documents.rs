@@ -1,4 +1,4 @@
-//! What a Markdown document may not promise: files that do not exist, xtask commands that are none.
+//! What a Markdown document may not promise: files and types that do not exist, xtask commands that are none.
 //!
 //! Does not judge prose, nor links to other hosts.
 
@@ -24,6 +24,80 @@ pub(super) fn check(file: &str, text: &str, exists: impl Fn(&str) -> bool) -> Ve
         }
     }
     problems
+}
+
+/// Types and paths in backticks that are not of this tree, and what they are.
+const FOREIGN: &[(&str, &str)] = &[
+    ("RactorClusterMessage", "a macro of ractor_cluster"),
+    ("ActorRef", "a type of ractor"),
+    ("reports/", "a folder of a node's data"),
+    ("./amcp.toml", "a user's file"),
+    ("gateway/", "what node/gateway was before ADR-0010"),
+    ("deploy/", "what node/deploy was before ADR-0010"),
+];
+
+/// Judges what a document has in backticks: paths from the workspace's folder and names of types.
+pub(super) fn check_names(
+    file: &str,
+    text: &str,
+    exists: impl Fn(&str) -> bool,
+    is_item: impl Fn(&str) -> bool,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut is_code = false;
+    for (index, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            is_code = !is_code;
+        }
+        // An indented block is a drawing.
+        if is_code || line.starts_with("    ") {
+            continue;
+        }
+        let at = format!("{file}:{}", index + 1);
+        for span in line.split('`').skip(1).step_by(2) {
+            let is_foreign = |name: &str| FOREIGN.iter().any(|(foreign, _)| *foreign == name);
+            if is_path(span) && !exists(span) && !is_foreign(span) {
+                problems.push(Problem::new(
+                    format!("{at} names the file `{span}`, which does not exist"),
+                    "paths in backticks are relative to the workspace's folder",
+                ));
+            }
+            let name = type_name(span).filter(|name| !is_item(name) && !is_foreign(name));
+            if let Some(name) = name {
+                problems.push(Problem::new(
+                    format!("{at} names the type `{name}`, which does not exist"),
+                    "correct it, or list it in FOREIGN of xtask/src/tidy/documents.rs with its reason",
+                ));
+            }
+        }
+    }
+    problems
+}
+
+/// Whether a text in backticks is a path of the workspace: folders that end with a slash, or a file that is source or
+/// documentation.
+fn is_path(span: &str) -> bool {
+    const ENDINGS: [&str; 5] = [".rs", ".md", ".toml", ".yaml", "/"];
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    let begins = |c: char| c.is_ascii_alphabetic() || c == '.';
+    span.contains('/')
+        && span.starts_with(begins)
+        && span.chars().all(is_plain)
+        && ENDINGS.iter().any(|ending| span.ends_with(ending))
+}
+
+/// The type that a text in backticks names, such as `Wire` of `Wire<T>`, `Record` of `Record::commit`, `RequestActor`. One
+/// capital alone does not make a type: `Location` is a header.
+fn type_name(span: &str) -> Option<&str> {
+    let is_ident = |c: char| c.is_ascii_alphanumeric();
+    let end = span.find(|c| !is_ident(c)).unwrap_or(span.len());
+    let (name, rest) = span.split_at(end);
+    let mut letters = name.chars();
+    let is_camel =
+        letters.next()?.is_ascii_uppercase() && name.contains(|c: char| c.is_ascii_lowercase());
+    let humps = letters.filter(char::is_ascii_uppercase).count();
+    let is_named = humps > 0 && rest.is_empty();
+    (is_camel && (is_named || rest.starts_with('<') || rest.starts_with("::"))).then_some(name)
 }
 
 /// The targets of `[text](target)` that are files, without their anchors.
@@ -61,6 +135,27 @@ mod tests {
         assert_eq!(
             errors(text),
             ["README.md:2 points to docs/GONE.md, which does not exist"]
+        );
+    }
+
+    #[test]
+    fn paths_and_types_in_backticks_exist() {
+        let text = "`plan/src/` and `plan/gone.rs`, `GET /x/`, `a/b`; `Wire<T>`, `RequestActor`, `Location`, `Record::commit`, \
+                    `A2A`, `GoneActor`\n```\n`x/y.rs` `NoSuch`\n```\n    `x/y.rs`";
+        let problems = check_names(
+            "README.md",
+            text,
+            |path| path == "plan/src/",
+            |name| ["RequestActor", "Record"].contains(&name),
+        );
+        let errors: Vec<_> = problems.into_iter().map(|problem| problem.error).collect();
+        assert_eq!(
+            errors,
+            [
+                "README.md:1 names the file `plan/gone.rs`, which does not exist",
+                "README.md:1 names the type `Wire`, which does not exist",
+                "README.md:1 names the type `GoneActor`, which does not exist",
+            ]
         );
     }
 

@@ -6,6 +6,7 @@ mod arrows;
 mod documents;
 mod sources;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::shell::{self, Problem, cargo, output, root};
@@ -18,15 +19,25 @@ pub(crate) fn run() -> Result<(), Problem> {
             .args(["--prefix", "none", "--format", "{p}", "--target", "all"]);
         problems.extend(arrows::check_barred(package, barred, &output(tree)?));
     }
+    let mut items = BTreeSet::new();
     for path in files(root(), &["rs"])? {
-        problems.extend(sources::check(&name(&path), &read(&path)?));
+        let text = read(&path)?;
+        problems.extend(sources::check(&name(&path), &text));
+        items.extend(sources::items(&text).map(str::to_owned));
     }
     for path in files(root(), &["toml"])? {
         problems.extend(sources::check_unwinding(&name(&path), &read(&path)?));
     }
     for path in files(root(), &["md"])? {
         let exists = |link: &str| path.with_file_name("").join(link).exists();
-        problems.extend(documents::check(&name(&path), &read(&path)?, exists));
+        let (name, text) = (name(&path), read(&path)?);
+        problems.extend(documents::check(&name, &text, exists));
+        // The changelog names what was.
+        if name == "README.md" || name.starts_with("docs/") {
+            let exists = |file: &str| root().join(file).exists();
+            let is_item = |item: &str| items.contains(item);
+            problems.extend(documents::check_names(&name, &text, exists, is_item));
+        }
     }
     match problems.len() {
         0 => Ok(()),

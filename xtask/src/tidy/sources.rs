@@ -81,6 +81,25 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Problem> {
     problems
 }
 
+/// The names of a source's types and of their variants.
+pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
+    const KEYWORDS: [&str; 4] = ["struct", "enum", "trait", "type"];
+    let is_ident = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.lines().filter_map(move |line| {
+        let line = line.trim_start();
+        let mut words = line.split(|c| !is_ident(c)).filter(|word| !word.is_empty());
+        if words.by_ref().any(|word| KEYWORDS.contains(&word)) {
+            return words.next();
+        }
+        let variant = line.split(|c| !is_ident(c)).next()?;
+        let is_alone = line
+            .get(variant.len()..)?
+            .trim_start()
+            .starts_with([',', '(', '{']);
+        (is_alone && variant.starts_with(|c: char| c.is_ascii_uppercase())).then_some(variant)
+    })
+}
+
 /// Whether a file is the test module of the one that declares it, whose documentation covers it.
 fn is_tests(file: &str) -> bool {
     file.ends_with("tests.rs")
