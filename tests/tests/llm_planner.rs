@@ -336,6 +336,33 @@ async fn a_failure_of_the_server_is_typed_and_not_repaired() {
 }
 
 #[tokio::test]
+async fn what_a_model_cannot_mend_does_not_take_the_rest_with_it() {
+    let city = json!({"city": "Rome"});
+    let mixed = json!({"tasks": [
+        {"id": "t1", "capability": "weather.get", "params": city},
+        {"id": "t2", "capability": "moon.fly", "params": {}},
+        {"id": "t3", "capability": "payroll.read", "params": {}},
+    ]});
+    let (planned, server) =
+        plan_of(asked("weather, and fly me"), vec![Reply::plan(&mixed); 3]).await;
+    assert_eq!(server.chats().len(), 3, "it had its two repairs");
+    let plan = planned.unwrap().plan;
+    assert_eq!(names(&plan), ["weather.get"]);
+    let refused: Vec<_> = plan
+        .refused
+        .iter()
+        .map(|r| (r.view.id.as_str(), r.failure.code))
+        .collect();
+    assert_eq!(
+        refused,
+        [
+            ("t2", ErrorCode::UnknownCapability),
+            ("t3", ErrorCode::NotPermitted)
+        ]
+    );
+}
+
+#[tokio::test]
 async fn nobody_is_shown_a_capability_that_they_may_not_use() {
     let payroll = json!({"tasks": [{"id": "t1", "capability": "payroll.read", "params": {}}]});
     let (planned, server) =
