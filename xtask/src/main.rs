@@ -1,4 +1,4 @@
-//! Maintainers' commands: `cargo xtask test | tidy | bench`.
+//! Maintainers' commands: `cargo xtask test | tidy | bench | picture`.
 //!
 //! Runs the tools that judge the house. Knows nothing about what the mesh does.
 
@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod picture;
 mod shell;
 mod test;
 mod tidy;
@@ -24,6 +25,7 @@ Maintainers' commands of AMCP
   cargo xtask tidy             the rules of the house that can be checked by reading the sources
   cargo xtask bench [--quick]  the mesh beside bare ractor, over HTTP, under overload, from a cold start (release build)
   cargo xtask bench --cluster  the links between nodes beside bare ractor_cluster; many agents
+  cargo xtask picture          docs/demo.svg, the README's picture, from a run of `amcp demo`
 ";
 
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match args.as_slice() {
         ["test"] => test::run(),
         ["tidy"] => tidy::run(),
+        ["picture"] => picture::run(),
         ["bench", rest @ ..] => bench::run(rest),
         ["help" | "-h" | "--help"] => {
             println!("{USAGE}");
@@ -53,4 +56,4 @@ fn main() -> ExitCode {
 }
 
 /// The commands that exist, for checking what the documents promise.
-const COMMANDS: &[&str] = &["test", "tidy", "bench", "help"];
+const COMMANDS: &[&str] = &["test", "tidy", "bench", "picture", "help"];
