@@ -43,8 +43,12 @@ fn drawn(text: &str) -> String {
     for (number, line) in lines.iter().enumerate() {
         let y = (number + 1) * LINE + LINE / 2;
         let colour = colour(line);
-        writeln!(svg, "<text x=\"16\" y=\"{y}\" fill=\"{colour}\">{}</text>", escaped(&cut(line)))
-            .expect("a string takes every text");
+        writeln!(
+            svg,
+            "<text x=\"16\" y=\"{y}\" fill=\"{colour}\">{}</text>",
+            escaped(&cut(line))
+        )
+        .expect("a string takes every text");
     }
     svg.push_str("</g>\n</svg>\n");
     svg
@@ -69,7 +73,9 @@ fn cut(line: &str) -> String {
 }
 
 fn escaped(line: &str) -> String {
-    line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    line.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -80,8 +86,13 @@ mod tests {
     fn a_line_is_escaped_cut_and_coloured() {
         let long = format!("  ✓ <t1> {}", "x".repeat(200));
         let svg = drawn(&long);
-        let line = svg.lines().find(|line| line.contains("t1")).expect("the line");
-        assert!(line.contains("fill=\"#9ece6a\"") && line.contains("&lt;t1&gt;") && line.contains('…'));
+        let line = svg
+            .lines()
+            .find(|line| line.contains("t1"))
+            .expect("the line");
+        assert!(
+            line.contains("fill=\"#9ece6a\"") && line.contains("&lt;t1&gt;") && line.contains('…')
+        );
         assert_eq!(svg.matches("<text").count(), 2, "the command and the line");
     }
 }
