@@ -22,7 +22,7 @@ use amcp_specialists::supervisor::ChildSpec;
 use amcp_specialists::{
     AgentCard, Capability, Consumes, Context, Failure, Produces, Specialist, Task, async_trait,
 };
-use amcp_tests::fake_ollama::{End, FakeOllama, Pace, Reply, Text};
+use amcp_tests::fake_ollama::{End, FakeOllama, Framing, Pace, Reply, Text};
 use amcp_tests::mesh::Mesh;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -166,6 +166,32 @@ async fn a_read_is_with_its_agent_before_the_model_writes_its_next_token() {
         let attempts: Vec<u32> = answer.tasks.iter().map(|task| task.attempts).collect();
         assert_eq!(attempts, [1; 5], "what began early is not done again");
         drop(mesh);
+    }
+}
+
+#[tokio::test]
+async fn reads_leave_early_however_the_stream_was_cut_on_its_way() {
+    for provider in [Provider::Ollama, Provider::OpenAi] {
+        for framing in [
+            Framing::MidCharacter,
+            Framing::MidLine,
+            Framing::Joined(3),
+            Framing::Bytes(7),
+        ] {
+            let server = FakeOllama::start().await;
+            let text = plan(&[read("t1", "Zürich", 0), read("t2", "São Tomé", 0)]).to_string();
+            // The plan's end never comes: what begins, begins early.
+            let cut = Reply::text(format!("```json\n{text}")).framed(framing);
+            server.script([cut.ending(End::Stall)]);
+            let (mesh, mut begins) = mesh(client(provider, &server)).await;
+            let ticket = mesh.orchestrator.ask(UserRequest::new("Zürich?"), None);
+            for city in ["Zürich", "São Tomé"] {
+                assert_eq!(next(&mut begins).await, city, "{provider:?} {framing:?}");
+            }
+            let ticket = ticket.unwrap();
+            mesh.orchestrator.cancel(ticket.request_id()).unwrap();
+            assert_eq!(ticket.answer().await.state, AnswerState::Cancelled);
+        }
     }
 }
 
