@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering;
 use amcp_protocol::{Failure, RequestId};
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::record::RequestRecord;
-use crate::request::{RequestActor, RequestMsg};
+use crate::request::{RequestActor, RequestAlarm, RequestMsg};
 use crate::shared::Shared;
 use crate::slot::ActorSlot;
 
@@ -37,8 +38,11 @@ pub(crate) struct Orchestrator {
     slot: Arc<ActorSlot<OrchestratorMsg>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OrchestratorState {
+    alarm: Arc<RequestAlarm>,
+    /// Lets the alarm run for as long as the actor lives.
+    _wakes: AbortOnDropHandle<()>,
     running: HashMap<ActorId, Running>,
     actors: HashMap<RequestId, ActorId>,
 }
@@ -82,7 +86,17 @@ impl Actor for Orchestrator {
             );
         }
         self.slot.set(myself);
-        Ok(OrchestratorState::default())
+        let alarm = Arc::new(RequestAlarm::default());
+        let wakes = alarm.clone().run(|request| {
+            // One that has just stopped needs no timer.
+            let _ = request.cast(RequestMsg::TimerDue);
+        });
+        Ok(OrchestratorState {
+            alarm,
+            _wakes: AbortOnDropHandle::new(tokio::spawn(wakes)),
+            running: HashMap::new(),
+            actors: HashMap::new(),
+        })
     }
 
     async fn handle(
@@ -135,7 +149,7 @@ impl Orchestrator {
         if record.answer().is_some() {
             return;
         }
-        let arguments = (self.shared.clone(), record.clone());
+        let arguments = (self.shared.clone(), record.clone(), state.alarm.clone());
         match Actor::spawn_linked(None, RequestActor, arguments, myself.get_cell()).await {
             Ok((actor, _)) => {
                 state.actors.insert(record.id, actor.get_id());

@@ -4,6 +4,7 @@
 //! (`amcp-planner` does) and does not know any specialist: agents are found at run time, in the registry's directory.
 
 mod actor;
+mod alarm;
 mod counts;
 pub mod delegate;
 mod draft;

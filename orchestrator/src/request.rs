@@ -18,9 +18,9 @@ use amcp_protocol::{
 };
 use amcp_registry::bus::unix_ms;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::AbortHandle;
 use tokio_util::sync::DropGuard;
 
+use crate::alarm::{Alarm, Armed};
 use crate::planning::{self, Begun, Call};
 use crate::record::{Phase, RequestRecord};
 use crate::shared::{Clock, Shared};
@@ -59,6 +59,9 @@ pub(crate) enum RequestMsg {
 
 impl ractor::Message for RequestMsg {}
 
+/// Calls requests at their earliest timers.
+pub(crate) type RequestAlarm = Alarm<ActorRef<RequestMsg>>;
+
 #[derive(Debug)]
 pub(crate) struct RequestActor;
 
@@ -77,8 +80,9 @@ pub(crate) struct RequestState {
     lineage: Arc<Lineage>,
     /// A few: one for each task under way and two for the request.
     timers: Vec<(TimerKey, Time)>,
-    /// The one sleep, until the earliest timer or earlier.
-    armed: Option<(Time, AbortHandle)>,
+    alarm: Arc<RequestAlarm>,
+    /// The one call of the alarm, for the earliest timer or earlier.
+    armed: Option<Armed<ActorRef<RequestMsg>>>,
     sent: Vec<Sent>,
     /// What the planner's actor works on for this request; it ends with it.
     planner_call: Option<DropGuard>,
@@ -87,13 +91,13 @@ pub(crate) struct RequestState {
 impl Actor for RequestActor {
     type Msg = RequestMsg;
     type State = RequestState;
-    type Arguments = (Arc<Shared>, Arc<RequestRecord>);
+    type Arguments = (Arc<Shared>, Arc<RequestRecord>, Arc<RequestAlarm>);
 
     /// Runs in the orchestrator's task, which begins all requests: only the state is built here.
     async fn pre_start(
         &self,
         _myself: ActorRef<RequestMsg>,
-        (shared, record): Self::Arguments,
+        (shared, record, alarm): Self::Arguments,
     ) -> Result<RequestState, ActorProcessingErr> {
         let request = &record.request;
         let policy = policy(&shared, &record);
@@ -113,6 +117,7 @@ impl Actor for RequestActor {
             clock: Clock::since(record.accepted),
             phase: Phase::Planning,
             timers: Vec::with_capacity(8),
+            alarm,
             armed: None,
             sent: Vec::with_capacity(4),
             planner_call: None,
@@ -290,9 +295,6 @@ impl Drop for RequestState {
     fn drop(&mut self) {
         for sent in self.sent.drain(..) {
             sent.cancel();
-        }
-        if let Some((_, sleep)) = self.armed.take() {
-            sleep.abort();
         }
     }
 }
@@ -537,23 +539,17 @@ impl RequestState {
         self.arm(myself);
     }
 
-    /// Sleeps until the earliest timer. A sleep that ends too early, because its timer was cleared, is cheaper than
+    /// Has itself called at the earliest timer. A call that comes too early, because its timer was cleared, is cheaper than
     /// a new one for each change.
     fn arm(&mut self, myself: &ActorRef<RequestMsg>) {
         let Some(earliest) = self.timers.iter().map(|(_, at)| *at).min() else {
             return;
         };
-        if self.machine.is_done() || self.armed.as_ref().is_some_and(|(at, _)| *at <= earliest) {
+        let at = self.clock.at(earliest);
+        if self.machine.is_done() || self.armed.as_ref().is_some_and(|armed| armed.at() <= at) {
             return;
         }
-        let (until, myself) = (self.clock.at(earliest), myself.clone());
-        let sleep = tokio::spawn(async move {
-            tokio::time::sleep_until(until).await;
-            let _ = myself.cast(RequestMsg::TimerDue);
-        });
-        if let Some((_, sleep)) = self.armed.replace((earliest, sleep.abort_handle())) {
-            sleep.abort();
-        }
+        self.armed = Some(self.alarm.set(at, myself.clone()));
     }
 }
 

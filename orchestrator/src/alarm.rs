@@ -1,0 +1,152 @@
+//! One waking timer for many: it calls each at its time.
+//!
+//! Does not know what the calls are for. A task with a sleep of its own for each would cost a request a spawn and two wake-ups.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// Calls by their time; a number tells those of one moment apart.
+type Key = (Instant, u64);
+
+#[derive(Debug)]
+pub(crate) struct Alarm<T> {
+    due: Mutex<Due<T>>,
+    /// Something is due before the alarm would wake.
+    earlier: Notify,
+}
+
+#[derive(Debug)]
+struct Due<T> {
+    calls: BTreeMap<Key, T>,
+    set: u64,
+    /// When the alarm wakes; never while nothing was ever set.
+    wakes: Option<Instant>,
+}
+
+/// A call that was set. Dropped, it is not made any more.
+#[derive(Debug)]
+pub(crate) struct Armed<T> {
+    alarm: Arc<Alarm<T>>,
+    key: Key,
+}
+
+impl<T> Armed<T> {
+    pub(crate) const fn at(&self) -> Instant {
+        self.key.0
+    }
+}
+
+impl<T> Drop for Armed<T> {
+    fn drop(&mut self) {
+        let call = self.alarm.due().calls.remove(&self.key);
+        // After the lock was released: it may be anything.
+        drop(call);
+    }
+}
+
+impl<T> Default for Alarm<T> {
+    fn default() -> Self {
+        let due = Due {
+            calls: BTreeMap::new(),
+            set: 0,
+            wakes: None,
+        };
+        Self {
+            due: Mutex::new(due),
+            earlier: Notify::new(),
+        }
+    }
+}
+
+impl<T> Alarm<T> {
+    fn due(&self) -> MutexGuard<'_, Due<T>> {
+        // The map is whole whatever happened: no code of others runs under the lock.
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `call` made at a time, unless what is returned is dropped before.
+    pub(crate) fn set(self: &Arc<Self>, at: Instant, call: T) -> Armed<T> {
+        let mut due = self.due();
+        let key = (at, due.set);
+        due.set += 1;
+        due.calls.insert(key, call);
+        if due.wakes.is_none_or(|wakes| at < wakes) {
+            due.wakes = Some(at);
+            drop(due);
+            self.earlier.notify_one();
+        }
+        let alarm = self.clone();
+        Armed { alarm, key }
+    }
+
+    /// Makes the calls, each at its time, for as long as it is polled.
+    pub(crate) async fn run(self: Arc<Self>, make: impl Fn(T)) {
+        loop {
+            let (calls, wakes) = self.take(Instant::now());
+            calls.into_values().for_each(&make);
+            let sleep = async {
+                match wakes {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = sleep => {}
+                () = self.earlier.notified() => {}
+            }
+        }
+    }
+
+    /// What is due, and when the next is.
+    fn take(&self, now: Instant) -> (BTreeMap<Key, T>, Option<Instant>) {
+        let mut due = self.due();
+        let later = due.calls.split_off(&(now, u64::MAX));
+        let calls = std::mem::replace(&mut due.calls, later);
+        due.wakes = due.calls.first_key_value().map(|((at, _), _)| *at);
+        (calls, due.wakes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+    use tokio_util::task::AbortOnDropHandle;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_call_is_made_at_its_time_and_none_that_was_dropped() {
+        let alarm = Arc::new(Alarm::default());
+        let (made, mut calls) = mpsc::unbounded_channel();
+        let run = alarm.clone().run(move |name| made.send(name).unwrap());
+        let _run = AbortOnDropHandle::new(tokio::spawn(run));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut armed = vec![
+            alarm.set(at(30), "third"),
+            alarm.set(at(20), "never"),
+            alarm.set(at(10), "first"),
+        ];
+        drop(armed.remove(1));
+        assert_eq!(calls.recv().await, Some("first"));
+        assert_eq!(start.elapsed().as_secs(), 10);
+        // Earlier than what the alarm sleeps until by now.
+        armed.push(alarm.set(at(15), "second"));
+        armed.push(alarm.set(at(15), "with it"));
+        assert_eq!(calls.recv().await, Some("second"));
+        assert_eq!(calls.recv().await, Some("with it"));
+        assert_eq!(start.elapsed().as_secs(), 15);
+        assert_eq!(calls.recv().await, Some("third"));
+        assert_eq!(start.elapsed().as_secs(), 30);
+        let past = alarm.set(at(1), "at once");
+        assert_eq!(calls.recv().await, Some("at once"));
+        assert_eq!(start.elapsed().as_secs(), 30);
+        drop((armed, past));
+        assert!(alarm.due().calls.is_empty());
+    }
+}
