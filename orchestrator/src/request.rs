@@ -90,7 +90,9 @@ pub(crate) struct RequestState {
 
 impl Actor for RequestActor {
     type Msg = RequestMsg;
-    type State = RequestState;
+    /// In a box, because ractor moves it several times. Dropped in the request's own task after the end: what is left in it
+    /// would go to the orchestrator with the news of the end.
+    type State = Option<Box<RequestState>>;
     type Arguments = (Arc<Shared>, Arc<RequestRecord>, Arc<RequestAlarm>);
 
     /// Runs in the orchestrator's task, which begins all requests: only the state is built here.
@@ -98,7 +100,7 @@ impl Actor for RequestActor {
         &self,
         _myself: ActorRef<RequestMsg>,
         (shared, record, alarm): Self::Arguments,
-    ) -> Result<RequestState, ActorProcessingErr> {
+    ) -> Result<Self::State, ActorProcessingErr> {
         let request = &record.request;
         let policy = policy(&shared, &record);
         let (machine, first) = Machine::start(policy.clone());
@@ -107,7 +109,7 @@ impl Actor for RequestActor {
             let actions = first.clone();
             recorder.note(record.id, &Opening { accepted, actions });
         }
-        Ok(RequestState {
+        Ok(Some(Box::new(RequestState {
             catalogue: shared.catalogue(),
             grant: Arc::new(Grant {
                 user: request.user.clone(),
@@ -125,14 +127,17 @@ impl Actor for RequestActor {
             record,
             machine,
             first,
-        })
+        })))
     }
 
     async fn post_start(
         &self,
         myself: ActorRef<RequestMsg>,
-        state: &mut RequestState,
+        state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let Some(state) = state else {
+            return Ok(());
+        };
         state.shared.user_request_event(&state.record);
         let query = state.record.request.query.clone();
         state.report(Progress::Accepted { query });
@@ -143,8 +148,11 @@ impl Actor for RequestActor {
         &self,
         myself: ActorRef<RequestMsg>,
         message: RequestMsg,
-        state: &mut RequestState,
+        state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let Some(state) = state else {
+            return Ok(());
+        };
         if let RequestMsg::Responded { task, attempt, .. } = &message {
             state.settle(*task, *attempt);
         }
@@ -156,6 +164,15 @@ impl Actor for RequestActor {
             Some(event) => state.feed(&myself, event),
             None => state.timers_due(&myself),
         }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<RequestMsg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        *state = None;
         Ok(())
     }
 }
