@@ -375,7 +375,7 @@ mod tests {
     /// The reader looks all the time, so that the answer comes at any point of its look.
     #[test]
     fn a_reader_misses_nothing_however_the_answer_comes() {
-        for _ in 0..3_000 {
+        for _ in 0..1_000 {
             let record = record();
             let mut feed = ProgressFeed {
                 record: record.clone(),
