@@ -29,7 +29,7 @@ use crate::roster::RosterChange;
 
 /// What events of the registry say as their source.
 const SOURCE: &str = "/registry";
-/// How often is looked for agents to forget: often enough that the grace period is kept within a sixth.
+/// How often we look for agents to forget: often enough to keep the grace period within a sixth.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 /// How long to wait for a registry that is being restarted.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -356,7 +356,7 @@ enum Waiting {
 
 impl Waiting {
     fn tell(self) {
-        // Whoever gave up waiting asks again or has left.
+        // A caller that gave up waiting asks again or has left.
         let _ = match self {
             Self::Register(reply, outcome) => reply.send(outcome).is_ok(),
             Self::Deregister(reply, there) => reply.send(there).is_ok(),

@@ -45,7 +45,7 @@ pub enum CertError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the operating system said.
         source: io::Error,
     },
     /// No certificate can name this node.
@@ -53,7 +53,7 @@ pub enum CertError {
     Name {
         /// The name.
         name: NodeName,
-        /// Why.
+        /// What is wrong, for people.
         reason: &'static str,
     },
     /// A host cannot be in a certificate.
@@ -61,7 +61,7 @@ pub enum CertError {
     Host {
         /// The host.
         host: String,
-        /// Why.
+        /// What is wrong, for people.
         reason: &'static str,
     },
     /// The key of the authority is not one.
@@ -69,7 +69,7 @@ pub enum CertError {
     Key {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong, for people.
         reason: String,
     },
     /// The library refused.

@@ -47,7 +47,7 @@ use roster::Roster;
 
 /// How long a peer may take to answer a question about a request: a slow link takes a second, a lost one is found in five.
 const QUESTION: Duration = Duration::from_secs(3);
-/// How often is looked whether everything was answered or written.
+/// How often we check whether every task was answered and every frame written.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What other nodes may ask this one.

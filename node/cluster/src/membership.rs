@@ -80,7 +80,7 @@ pub enum Event {
     DialFailed(DialId, DialFailure),
     /// A connection stands, made by this attempt or by the peer.
     Connected {
-        /// Which.
+        /// The new connection.
         link: LinkId,
         /// With whom.
         peer: NodeInfo,
@@ -230,7 +230,7 @@ impl Standing {
 /// The one connection with a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Which.
+    /// Unique for the life of the process.
     pub id: LinkId,
     /// Whether it can carry tasks, and is heard.
     pub phase: Phase,

@@ -185,7 +185,7 @@ impl SettingValue for HttpUrl {
             return Err("write a URL that begins with http:// or https://".to_owned());
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("credentials do not belong into a URL".to_owned());
+            return Err("credentials must not stand in a URL".to_owned());
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err("leave out what follows the path".to_owned());

@@ -1,8 +1,8 @@
 //! Explores every order of events of small requests on a hostile network: answers that are lost, late, doubled or
 //! foreign, timers that fire after they were cleared, planners and writers that never come back.
 //!
-//! Does not sample: what holds here holds on every path of the model. `AMCP_MODEL=large` explores the larger ones too,
-//! which takes about a minute.
+//! Does not sample: what holds here holds on every path of the model. `--run-ignored all` explores the larger ones
+//! too, which takes about a minute.
 
 mod support {
     pub(crate) mod ledger;
@@ -552,16 +552,9 @@ fn tasks_that_are_cut_off_in_a_backoff_so_that_the_answer_can_be_written() {
     request.explore(20_000);
 }
 
-/// Whether the larger models are explored too.
-fn large() -> bool {
-    std::env::var("AMCP_MODEL").is_ok_and(|size| size == "large")
-}
-
 #[test]
+#[ignore = "explores for about a minute"]
 fn large_a_diamond() {
-    if !large() {
-        return;
-    }
     let tasks = vec![
         task("t1", LOOK, &[]),
         task("t2", PAY, &[0]),
@@ -588,10 +581,8 @@ fn large_a_diamond() {
 }
 
 #[test]
+#[ignore = "explores for about a minute"]
 fn large_two_tasks_at_once_with_three_attempts() {
-    if !large() {
-        return;
-    }
     let policy = Policy {
         attempts: 3,
         refusals: 2,

@@ -179,7 +179,7 @@ pub fn capability(domain: Option<&Domain>, catalogue: &Catalogue) -> Option<Capa
     Some(capability)
 }
 
-/// The words that each of its capabilities is found by: of each as many, so that none is lost to another's many.
+/// Words that find its capabilities. Each capability gives the same number, so that none crowds out another.
 fn keywords(name: &str, own: &[&Capability]) -> Vec<String> {
     let mut keywords = vec![name.to_owned()];
     let mut words: Vec<_> = own

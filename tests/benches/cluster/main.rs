@@ -31,7 +31,7 @@ use tokio::runtime::Runtime;
 use bare::Bare;
 use ours::Ours;
 
-/// How long and how often is measured.
+/// How long one measurement takes, and how many there are.
 #[derive(Debug, Clone, Copy)]
 struct Effort {
     round: Duration,

@@ -34,7 +34,7 @@ use amcp_tests::bench::{Shape, memory};
 use bare::Bare;
 use ours::Ours;
 
-/// How long and how often is measured.
+/// How long one measurement takes, and how many there are.
 #[derive(Debug, Clone, Copy)]
 struct Effort {
     round: Duration,

@@ -44,6 +44,7 @@ impl Outcome {
         };
         let done = |task: &amcp_protocol::TaskReport| task.state == TaskState::Completed;
         let mut ids: Vec<_> = answer.tasks.iter().map(|task| &task.id).collect();
+        ids.sort_unstable();
         ids.dedup();
         answer.state == AnswerState::Completed
             && answer.tasks.iter().all(done)

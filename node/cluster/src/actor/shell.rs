@@ -20,7 +20,7 @@ use crate::transport::{never_tls, session_cookie};
 
 /// How often a peer must hear something: three missed make it suspect.
 const BEAT: Duration = Duration::from_secs(1);
-/// How often is looked who is silent and whom to dial: what is dead is found out within 5 s.
+/// How often we check which nodes are silent and which to dial: a dead node is noticed within 5 s.
 const TICK: Duration = Duration::from_millis(200);
 /// Largest frame that a session takes: four of ours, in case several travel together, and too little to matter.
 const MAX_FRAME: u64 = 1024 * 1024;

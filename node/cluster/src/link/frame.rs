@@ -129,7 +129,7 @@ pub enum FrameError {
 pub struct Entry<'a> {
     /// The number of its [`Kind`].
     pub kind: u8,
-    /// Which.
+    /// The task or answer that it is about, unique on its link.
     pub id: u64,
     /// The rest.
     pub body: &'a [u8],

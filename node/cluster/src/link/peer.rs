@@ -31,7 +31,7 @@ const OUTBOX: usize = 16 * 1024 * 1024;
 const FEW: usize = 3;
 /// Bytes that may be in ractor_cluster's own queue, which has no bound: enough to keep a fast link busy.
 const SESSION: u64 = 1024 * 1024;
-/// How often is looked whether a full session has room again: a fast link writes [`SESSION`] in less.
+/// How often we check whether a full session has room again: a fast link writes [`SESSION`] in less time.
 const SESSION_LOOK: Duration = Duration::from_millis(2);
 
 pub(crate) struct Link {

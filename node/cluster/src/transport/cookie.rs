@@ -32,7 +32,7 @@ pub enum CookieError {
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the operating system said.
         source: io::Error,
     },
 }

@@ -22,7 +22,7 @@ pub enum DialError {
     Unreachable {
         /// What was dialled.
         address: SocketAddr,
-        /// Why.
+        /// What is wrong, for people.
         reason: String,
     },
     /// One side does not accept the other's certificate, or only one side uses TLS.
@@ -30,7 +30,7 @@ pub enum DialError {
     Tls {
         /// What was dialled.
         address: SocketAddr,
-        /// Why.
+        /// What is wrong, for people.
         reason: String,
     },
     /// Something else than a node listens there, or it broke off.
@@ -38,7 +38,7 @@ pub enum DialError {
     Greeting {
         /// What was dialled.
         address: SocketAddr,
-        /// Why.
+        /// What is wrong, for people.
         reason: String,
     },
     /// The other node says no, or proved not to be one of the mesh.
@@ -46,7 +46,7 @@ pub enum DialError {
     Refused {
         /// What was dialled.
         address: SocketAddr,
-        /// Why.
+        /// The peer's reason.
         refusal: Refusal,
     },
     /// This node says no.
@@ -54,7 +54,7 @@ pub enum DialError {
     Refuses {
         /// What was dialled.
         address: SocketAddr,
-        /// Why.
+        /// The peer's reason.
         refusal: Refusal,
     },
 }

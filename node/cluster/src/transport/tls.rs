@@ -39,7 +39,7 @@ pub enum TlsError {
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong, for people.
         reason: String,
     },
     /// The key belongs to another certificate.
@@ -73,7 +73,7 @@ pub enum TlsError {
         cert: PathBuf,
         /// The authority.
         ca: PathBuf,
-        /// Why.
+        /// What is wrong, for people.
         reason: String,
     },
 }

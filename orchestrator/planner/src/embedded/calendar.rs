@@ -96,7 +96,7 @@ impl Reader<'_> {
             .or_else(|| self.year_of_next(next + 1, most - 1))
     }
 
-    /// Without a year the latest such quarter that has begun is meant: money is looked back upon.
+    /// Without a year we take the latest such quarter that has begun: questions about money look back.
     fn latest_year_of(&self, quarter: i8) -> i16 {
         self.today.year() - i16::from(quarter > quarter_of(self.today.month()))
     }
