@@ -74,7 +74,7 @@ pub trait TextSink: Send {
     fn reset(&mut self);
 }
 
-/// Takes nothing.
+/// For callers that wait for the whole reply.
 impl TextSink for () {
     fn piece(&mut self, _: &str) {}
 
@@ -90,9 +90,11 @@ pub trait LlmClient: Send + Sync + 'static {
     ///
     /// # Errors
     /// The `llm_*` codes.
-    fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>>;
+    fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
+        Box::pin(async move { self.stream(request, &mut ()).await })
+    }
 
-    /// The same, and hands the text on while it comes. The pieces since the last reset add up to the reply's text;
+    /// Asks once and hands the text on while it comes. The pieces since the last reset add up to the reply's text;
     /// after a failure they are void. A client that cannot stream hands the text on in one piece.
     ///
     /// # Errors
@@ -101,15 +103,7 @@ pub trait LlmClient: Send + Sync + 'static {
         &'a self,
         request: ChatRequest,
         sink: &'a mut dyn TextSink,
-    ) -> PortFuture<'a, Result<ChatReply, Failure>> {
-        Box::pin(async move {
-            let reply = self.chat(request).await?;
-            if !reply.text.is_empty() {
-                sink.piece(&reply.text);
-            }
-            Ok(reply)
-        })
-    }
+    ) -> PortFuture<'a, Result<ChatReply, Failure>>;
 }
 
 /// A shared client.

@@ -127,7 +127,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use amcp_protocol::llm::{ChatReply, ChatRequest, LlmClient, PortFuture};
+    use amcp_protocol::llm::{ChatReply, ChatRequest, LlmClient, PortFuture, TextSink};
     use amcp_protocol::{AgentCard, Contract, RequestId};
 
     use super::*;
@@ -210,7 +210,11 @@ mod tests {
             "fake".to_owned()
         }
 
-        fn chat(&self, _: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
+        fn stream<'a>(
+            &'a self,
+            _: ChatRequest,
+            _: &'a mut dyn TextSink,
+        ) -> PortFuture<'a, Result<ChatReply, Failure>> {
             Box::pin(async { Err(Failure::internal("not asked")) })
         }
     }

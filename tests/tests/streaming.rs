@@ -206,10 +206,6 @@ impl LlmClient for Typist {
         "typist".to_owned()
     }
 
-    fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
-        Box::pin(async move { self.stream(request, &mut ()).await })
-    }
-
     fn stream<'a>(
         &'a self,
         request: ChatRequest,

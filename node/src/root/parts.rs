@@ -289,7 +289,7 @@ mod tests {
     use std::time::Duration;
 
     use amcp_planner::client::{ChatReply, ChatRequest, LlmClient};
-    use amcp_protocol::llm::PortFuture;
+    use amcp_protocol::llm::{PortFuture, TextSink};
     use amcp_protocol::{ErrorCode, Failure};
 
     use super::*;
@@ -312,7 +312,11 @@ mod tests {
             "ollama/none".to_owned()
         }
 
-        fn chat(&self, _: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
+        fn stream<'a>(
+            &'a self,
+            _: ChatRequest,
+            _: &'a mut dyn TextSink,
+        ) -> PortFuture<'a, Result<ChatReply, Failure>> {
             Box::pin(async { Err(Failure::new(ErrorCode::LlmTimeout, "it hangs")) })
         }
     }

@@ -158,7 +158,7 @@ impl Specialist for Summaries {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use amcp_protocol::llm::{ChatReply, LlmClient, PortFuture};
+    use amcp_protocol::llm::{ChatReply, LlmClient, PortFuture, TextSink};
 
     use super::super::tests::{ask, context};
     use super::*;
@@ -174,7 +174,11 @@ mod tests {
             "fake/model".to_owned()
         }
 
-        fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
+        fn stream<'a>(
+            &'a self,
+            request: ChatRequest,
+            _: &'a mut dyn TextSink,
+        ) -> PortFuture<'a, Result<ChatReply, Failure>> {
             *self.heard.lock().unwrap() = Some(request);
             let reply = |text: &str| ChatReply {
                 text: text.to_owned(),

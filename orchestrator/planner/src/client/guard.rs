@@ -240,10 +240,6 @@ impl LlmClient for Guarded {
         self.client.name()
     }
 
-    fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
-        Box::pin(async move { self.ask(request, &mut ()).await })
-    }
-
     fn stream<'a>(
         &'a self,
         request: ChatRequest,
@@ -338,7 +334,11 @@ mod tests {
             "slow".to_owned()
         }
 
-        fn chat(&self, _: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
+        fn stream<'a>(
+            &'a self,
+            _: ChatRequest,
+            _: &'a mut dyn TextSink,
+        ) -> PortFuture<'a, Result<ChatReply, Failure>> {
             Box::pin(async {
                 let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
                 self.peak.fetch_max(now, Ordering::SeqCst);

@@ -113,10 +113,6 @@ impl LlmClient for OllamaClient {
         self.http.settings().name()
     }
 
-    fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
-        Box::pin(async move { self.ask(request, &mut ()).await })
-    }
-
     fn stream<'a>(
         &'a self,
         request: ChatRequest,

@@ -111,10 +111,6 @@ impl LlmClient for OpenAiClient {
         self.http.settings().name()
     }
 
-    fn chat(&self, request: ChatRequest) -> PortFuture<'_, Result<ChatReply, Failure>> {
-        Box::pin(async move { self.ask(request, &mut ()).await })
-    }
-
     fn stream<'a>(
         &'a self,
         request: ChatRequest,
