@@ -143,7 +143,9 @@ impl Specialist for Weather {
         });
         if self.service.is_some() {
             // The city goes to Open-Meteo.
-            capability.params[terms::SENDS_OUT] = true.into();
+            if let Some(params) = capability.params.as_object_mut() {
+                params.insert(terms::SENDS_OUT.to_owned(), true.into());
+            }
         }
         let (number, string) = (json!({"type": "number"}), json!({"type": "string"}));
         capability.result = json!({
