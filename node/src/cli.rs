@@ -128,9 +128,9 @@ pub(crate) enum Command {
     Ask(Ask),
     /// Show the plan that a query would be answered with; nothing is carried out
     Plan(Plan),
-    /// Step this build's decisions through a recorded request; nothing is carried out
+    /// Compare a recorded request with the decisions of this build, without carrying them out
     Replay {
-        /// What `amcp ask --record FILE` wrote
+        /// A file that `amcp ask --record FILE` wrote
         file: PathBuf,
     },
     /// Show who is there: capability, agent, state, tasks in flight, restarts

@@ -72,7 +72,7 @@ impl Live {
         }
     }
 
-    /// Shows the answer while it is written: its end, below everything else, until the whole of it is printed.
+    /// Shows the end of the answer's text below all tasks while a model writes it, until the whole answer is printed.
     pub(crate) fn write(&mut self, piece: &AnswerPiece) {
         match piece {
             AnswerPiece::Text { text } => self.text.push_str(text),
@@ -104,7 +104,7 @@ impl Live {
         }
         self.planned = true;
         for task in tasks {
-            // One that was dispatched before its plan was complete says more already, or has ended.
+            // A task that was dispatched before its plan was complete shows more already, or has ended.
             if !self.tasks.contains_key(&task.id) {
                 let waiting = format!("{} {}", task.id, task.capability);
                 let waiting = self.style.dim(&waiting);
@@ -124,7 +124,7 @@ impl Live {
         self.thinking.set_message(message);
     }
 
-    /// A task's line; it is kept when the task has ended.
+    /// A task's line, which stays when the task has ended.
     fn line(&mut self, task: &TaskId) -> &ProgressBar {
         let (lines, thinking) = (&self.lines, &self.thinking);
         let line = self.tasks.entry(task.clone());
@@ -140,7 +140,7 @@ impl Live {
     }
 }
 
-/// The end of a text, as much as fits below the plan on a small terminal.
+/// The end of a text: as many characters as fit below the plan on a small terminal.
 fn last_lines(text: &str) -> &str {
     const CHARS: usize = 480;
     const LINES: usize = 6;

@@ -12,7 +12,7 @@ use amcp_orchestrator::Recorder;
 
 use crate::output::Trouble;
 
-/// A recording that is being written. What waits to be written is bounded by what one request may do.
+/// A recording that is being written. The limits of the request bound the lines that wait.
 pub(crate) struct Recording {
     path: PathBuf,
     lines: Sender<Option<String>>,
@@ -44,11 +44,11 @@ impl Recording {
         })
     }
 
-    /// What hands the lines over.
+    /// The recorder whose lines go to this file.
     pub(crate) fn recorder(&self) -> Recorder {
         let lines = self.lines.clone();
         Recorder::new(move |_, line| {
-            // A writer that has failed says so at the end.
+            // `finish` reports a writer that has failed.
             let _ = lines.send(Some(line));
         })
     }

@@ -65,7 +65,7 @@ pub(crate) enum Purpose {
 impl Purpose {
     fn restarts(self) -> RestartPolicy {
         match self {
-            // Every agent is killed far more often than a fault that restarting does not cure would end it, and is wanted
+            // The demo kills every agent far more often than a fault that survives restarts would end it, and needs the agent
             // back before a request gives up on it.
             Self::WorkUnderFaults => RestartPolicy {
                 restart_intensity: 10_000,

@@ -195,7 +195,7 @@ pub(crate) const fn task_state(state: TaskState) -> &'static str {
     }
 }
 
-/// How an agent fares, as its JSON says it; of one that cools down also for how much longer.
+/// The state of an agent, as its JSON names it, and the seconds left while the agent cools down.
 pub(crate) fn agent_state(agent: &AgentStatus, now_unix_ms: i64) -> String {
     let state = word(&agent.state);
     match agent.again_at_unix_ms {

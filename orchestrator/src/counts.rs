@@ -1,4 +1,4 @@
-//! What happened since the start, in numbers.
+//! Counters of events since the start.
 //!
 //! Does not count agents or links; the registry and the cluster do.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use amcp_protocol::AnswerState;
 
-/// What happened since the start.
+/// Counters of events since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
     /// Requests accepted.
@@ -65,7 +65,7 @@ impl Counters {
         average.store((before * 7).saturating_add(age) / 8, Ordering::Relaxed);
     }
 
-    /// When a refused asker should come back: after the time that a request takes on average.
+    /// How long a refused client should wait: the time that a request takes on average.
     pub(crate) fn retry_after_ms(&self) -> u64 {
         self.average_ms.load(Ordering::Relaxed).clamp(100, 10_000)
     }

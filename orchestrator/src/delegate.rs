@@ -35,7 +35,7 @@ pub struct Delegation {
     pub traceparent: Option<String>,
 }
 
-/// The id of what a task delegates. Sent twice, it is one request.
+/// The id of the request that a task delegates: the same each time the delegation is sent, so that it stays one request.
 fn id_of((request, task): &(RequestId, TaskId), query: &str) -> RequestId {
     let words = Sha256::digest(query);
     let mut hash = Sha256::new();
@@ -50,7 +50,7 @@ fn id_of((request, task): &(RequestId, TaskId), query: &str) -> RequestId {
     RequestId::from_uuid(uuid::Builder::from_custom_bytes(id).into_uuid())
 }
 
-/// A wait for a delegated request. The last one that is dropped cancels it: nobody wants it any more.
+/// A wait for a delegated request. Dropping the last wait cancels the request.
 struct Wanted<'a>(&'a OrchestratorHandle, Ticket);
 
 impl<'a> Wanted<'a> {
@@ -63,7 +63,7 @@ impl<'a> Wanted<'a> {
 impl Drop for Wanted<'_> {
     fn drop(&mut self) {
         if self.1.record.delegators.fetch_sub(1, Ordering::SeqCst) == 1 {
-            // One that was answered stays as it is.
+            // A request that was answered stays as it is.
             let _ = self.0.cancel(self.1.request_id());
         }
     }
@@ -78,14 +78,13 @@ impl OrchestratorHandle {
     }
 
     /// Works on a delegated request. Returns how the delegating task ends, and the request's tasks as the calls of that task.
-    /// Dropping the future cancels the request.
     ///
-    /// The same delegation again waits for the request that runs or gets its answer, whatever it was; the request is cancelled
-    /// once nobody waits.
+    /// The same delegation again waits for the running request or gets its answer, whatever that was. Dropping the last of
+    /// these futures cancels the request.
     ///
-    /// What is not accepted is refused: [`ErrorCode::CyclicPlan`] when this domain works on it already,
-    /// [`ErrorCode::BudgetExceeded`] past the depth limit, and the refusals of [`OrchestratorHandle::ask`], but for one that was
-    /// answered and whose answer is not kept any more: it fails as [`ErrorCode::Gone`]. A partial answer is a result in part.
+    /// Refusals: [`ErrorCode::CyclicPlan`] when this domain works on it already,
+    /// [`ErrorCode::BudgetExceeded`] past the depth limit, and the refusals of [`OrchestratorHandle::ask`]. A request whose
+    /// answer was dropped is not refused but fails as [`ErrorCode::Gone`], since it was done. A partial answer is a result in part.
     pub async fn delegated(&self, what: Delegation) -> (TaskOutcome, Vec<CallReport>) {
         let ticket = match self.accept(what) {
             Ok(ticket) => ticket,
@@ -99,7 +98,7 @@ impl OrchestratorHandle {
         let answer = wanted.1.answer().await;
         let calls = answer.tasks.iter().flat_map(calls_of).collect();
         let missing = answer.error.as_ref().map(|error| {
-            // To the task that delegated, the agent lives: its work was to have this done.
+            // The delegating task must not read the code as its own agent's death: this agent lives.
             let code = if error.code.is_transient() || error.code == ErrorCode::Cancelled {
                 ErrorCode::DependencyFailed
             } else {

@@ -1,6 +1,6 @@
 //! The text of an answer while a composer writes it, for readers of any speed.
 //!
-//! Does not decide what is answered: a draft that does not become the answer is void.
+//! Does not decide on the answer: a draft that does not become the answer is void.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use amcp_protocol::AnswerPiece;
 /// Longest draft that readers are shown, in bytes: many times the longest answer that a composer asks for.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// One text for all readers: each keeps only its place in it.
+/// One text for all readers, each of which keeps only its place in the text.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
     text: String,
-    /// How often the text became void.
+    /// Number of times that the text became void.
     version: u32,
-    /// It has become too long: the rest is in the answer only.
+    /// The text has become longer than [`MAX_BYTES`]: only the answer holds the rest.
     full: bool,
     /// The answer is there, and the text is given up: it is void, or the beginning of the answer.
     ended: bool,
@@ -62,7 +62,7 @@ impl Draft {
         self.ended = true;
     }
 
-    /// What the reader has not seen, once there is an answer up to its end.
+    /// The text that the reader has not seen; with an answer, the rest of that answer's text.
     pub(crate) fn unread(&self, read: &mut Read, answer: Option<&str>) -> Option<AnswerPiece> {
         if read.version != self.version {
             let saw_some = read.bytes > 0;
@@ -74,7 +74,7 @@ impl Draft {
                 return Some(AnswerPiece::TextReset);
             }
         }
-        // Only a text that readers have seen in part is shown to its end.
+        // Readers get the rest of a text only if they have seen a part of it.
         let text = match answer {
             Some(answer) if self.ended && read.bytes > 0 => answer,
             _ => &self.text,

@@ -60,7 +60,7 @@ pub struct Drained {
     pub cut_off: Vec<RequestId>,
 }
 
-/// When to ask a node again that starts or waits for an agent: most take less, and it does not cost much to ask too early.
+/// When to ask a node again that starts or waits for an agent: most nodes take less, and asking too early costs little.
 const STARTING_MS: u64 = 1_000;
 /// How long requests that are cut off may take to answer with what they have: they only have to be told.
 const CUT_OFF: Duration = Duration::from_millis(500);
@@ -115,9 +115,9 @@ impl OrchestratorHandle {
     /// Accepts a request. An accepted request gets exactly one final response.
     ///
     /// # Errors
-    /// `bad_request`; `overloaded` and `not_ready` with `retry_after_ms`; `shutting_down`; of a key that the same user gave within
-    /// 24 hours: `idempotency_conflict` with another request, `gone` when the answer is not kept any more; `overloaded` when no
-    /// further key can be remembered.
+    /// `bad_request`; `overloaded` and `not_ready` with `retry_after_ms`; `shutting_down`; for a key that the same user gave within
+    /// 24 hours `idempotency_conflict` with another request, and `gone` once the answer was dropped; `overloaded` when the node can
+    /// remember no further key.
     ///
     /// It is `not_ready` while the node starts, and while there is no agent ([`Self::has_agents`]), also where a language
     /// model might answer without one: only a call would tell, and a proxy that reads 503 has other nodes to ask.
@@ -160,7 +160,7 @@ impl OrchestratorHandle {
         }
         let failure = Failure::new(ErrorCode::Overloaded, "the orchestrator is being restarted")
             .retry_after_ms(1_000);
-        // A racing repetition may hold the record already: it gets its answer from here.
+        // A racing repetition may hold the record already, and gets its answer from this commit.
         record.commit(unix_ms(), Shared::failed(record.id, failure.clone()));
         self.shared.requests.withdraw(record, known);
         Err(failure)
@@ -181,7 +181,7 @@ impl OrchestratorHandle {
         if !self.has_agents() {
             let of = self.domain().map(|domain| format!(" of {}", domain.name()));
             let message = format!("no agent{} is ready", of.unwrap_or_default());
-            let hint = "`amcp agents` shows who is there; start specialists here or a node that has some, then ask again";
+            let hint = "`amcp agents` lists the agents; start specialists here or a node that has some, then ask again";
             let failure = Failure::new(ErrorCode::NotReady, message).hint(hint);
             return Err(failure.retry_after_ms(STARTING_MS));
         }
@@ -197,7 +197,7 @@ impl OrchestratorHandle {
 
     /// Records every request from now on. The first recorder stays.
     pub fn record_with(&self, recorder: Recorder) {
-        // A second one would tear the first one's recordings apart.
+        // A second recorder would tear the recordings of the first apart.
         let _ = self.shared.recorder.set(recorder);
     }
 
@@ -294,8 +294,8 @@ impl OrchestratorHandle {
         self.shared.catalogue()
     }
 
-    /// Whether an agent that it can plan with is there: ready, or ready again in a moment because it is being restarted,
-    /// which a request's refusals outlast. Other orchestrators of the mesh count, its own agent does not.
+    /// Whether there is an agent that this orchestrator can plan with: ready, or restarting, since a request's retries of
+    /// refused tasks take longer than a restart. Other orchestrators of the mesh count, this orchestrator's own agent does not.
     #[must_use]
     pub fn has_agents(&self) -> bool {
         let comes = |state| matches!(state, AgentState::Ready | AgentState::Restarting);

@@ -1,4 +1,4 @@
-//! Idempotency keys: which request came under which key, for a day.
+//! Idempotency keys: maps each key to its request for a day.
 //!
 //! Does not keep requests; a key outlives its answer.
 
@@ -9,14 +9,14 @@ use std::time::Duration;
 use amcp_protocol::{ErrorCode, Failure, RequestId};
 use tokio::time::Instant;
 
-/// What clients may rely on: a job that runs every day can repeat what failed the day before.
+/// Clients may rely on this time: a daily job can repeat a request that failed the day before.
 pub(crate) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Most keys at a time, about 200 bytes each. At a bound new keys are refused: to forget an old one would let its request run
 /// a second time.
 const MOST: usize = 100_000;
-/// Of these, most of one user: a key every nine seconds.
+/// Most keys of one user: a key every nine seconds.
 const OF_A_USER: usize = 10_000;
-/// Of these, most of requests without a user: they come from many.
+/// Most keys of requests without a user, which come from many clients.
 const OF_NOBODY: usize = 50_000;
 
 /// A user and that user's key.
@@ -58,9 +58,10 @@ impl Keys {
         if count < most {
             return Ok(());
         }
-        let message =
-            format!("{most} idempotency keys of {whose} are remembered, and no more can be");
-        let hint = "ask without a key, or once keys have become 24 hours old";
+        let message = format!(
+            "the node remembers {most} idempotency keys of {whose} and has no room for more"
+        );
+        let hint = "ask without a key, or later: each key expires after 24 hours";
         Err(Failure::new(ErrorCode::Overloaded, message).hint(hint))
     }
 
@@ -89,7 +90,7 @@ impl Keys {
     }
 
     fn forget(&mut self, owned: &Owned, id: RequestId) {
-        // Withdrawn, the key may stand for a later request.
+        // A withdrawn key may stand for a later request.
         if self.known.get(owned) != Some(&id) {
             return;
         }

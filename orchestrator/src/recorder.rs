@@ -1,6 +1,6 @@
-//! Where the recordings of requests go, line by line, while they are carried out.
+//! Hands the recordings of requests over, line by line, while the requests run.
 //!
-//! Does not write a file: whoever hands over the recorder does, and must not block the request's actor.
+//! Does not write a file: the function behind the recorder does, and must not block the request's actor.
 
 use std::fmt;
 use std::sync::Arc;

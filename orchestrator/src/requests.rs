@@ -1,6 +1,6 @@
 //! The table of requests: those under way and, of the answered ones, the latest.
 //!
-//! Does not admit and does not move a request on.
+//! Does not limit the requests under way and does not move one on.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,25 +11,25 @@ use tokio::time::Instant;
 use crate::keys::Keys;
 use crate::record::RequestRecord;
 
-/// Most bytes of results, estimated as JSON, that answered requests keep: some times that in memory.
+/// Most bytes of results, estimated as JSON, that answered requests keep; in memory they take several times as much.
 const RETAINED_BYTES: usize = 128 * 1024 * 1024;
 
-/// Most delegated requests that are known to have been answered when their answers are not kept any more, 32 bytes each. A
-/// delegation is sent again within its deadline, so the oldest are forgotten first.
+/// Most delegated requests that are remembered after their answers were dropped, 32 bytes each. A delegation is sent again
+/// within its deadline, so the oldest are forgotten first.
 const FORGOTTEN: usize = 100_000;
 
-/// What a request is recognised by when it comes again.
+/// The mark by which the table recognises a request that comes again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Known<'a> {
-    /// Nothing: it is another one each time.
+    /// None: each arrival is another request.
     No,
     /// Its user's key.
     ByKey(&'a str),
-    /// An id that was derived from it.
+    /// The id, which was derived from the request.
     ById(RequestId),
 }
 
-/// All requests that are known: those under way and, of the answered ones, the latest.
+/// Under one lock, since a key, its request and the place among the answered ones change together.
 #[derive(Debug)]
 pub(crate) struct Requests {
     retained: usize,
@@ -60,7 +60,7 @@ impl Requests {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a request, or finds the one that it repeats (`true`). Under one lock, so that of many racing posts one is
+    /// Enters a request, or finds the one that it repeats (`true`). One lock covers both, so that of many racing posts one is
     /// accepted.
     pub(crate) fn enter(
         &self,
@@ -84,7 +84,7 @@ impl Requests {
         Ok((record, false))
     }
 
-    /// Takes back a request that was not begun.
+    /// Removes a request that was not begun.
     pub(crate) fn withdraw(&self, record: &RequestRecord, known: Known<'_>) {
         let mut table = self.table();
         table.records.remove(&record.id);
@@ -108,7 +108,7 @@ impl Requests {
 
     /// Keeps an answered request until enough later ones were answered, or their results have become too large.
     pub(crate) fn finished(&self, id: RequestId, bytes: usize) {
-        // Before the lock and so dropped after it: what a request leaves behind may be large.
+        // Declared before the lock and so dropped after it: the results of a request may be large.
         let mut evicted = Vec::new();
         let mut table = self.table();
         table.answered.push_back((id, bytes));
@@ -142,9 +142,9 @@ impl Table {
         known: Known<'_>,
     ) -> Result<Arc<RequestRecord>, Failure> {
         let Some(record) = self.records.get(&id) else {
-            let message = format!("request {id} was this one; its answer is not kept any more");
+            let message = format!("request {id} was the same, and its answer has been dropped");
             let hint =
-                "it was done and is not done again: look at what came of it, or use a new key";
+                "the request ran and does not run again: check its effects, or use a new key";
             return Err(Failure::new(ErrorCode::Gone, message).hint(hint));
         };
         if is_same(&record.request, again, known) {
@@ -154,7 +154,7 @@ impl Table {
             Known::No | Known::ByKey(_) => {
                 "the idempotency key was used before, with another request"
             }
-            Known::ById(_) => "the task has delegated the same for somebody else",
+            Known::ById(_) => "the task has delegated the same for another user",
         };
         let failure = Failure::new(ErrorCode::IdempotencyConflict, message);
         Err(failure.hint("use a new key for a new request"))
@@ -169,8 +169,8 @@ impl Table {
     }
 }
 
-/// Whether it asks for the same. A repeated request comes in a trace of its own, and a delegation that is sent again has less
-/// time left.
+/// Whether two requests ask for the same. A repeated request comes in a trace of its own, and a delegation that is sent again
+/// has less time left.
 fn is_same(first: &UserRequest, again: &UserRequest, known: Known<'_>) -> bool {
     let UserRequest {
         query,
@@ -186,7 +186,7 @@ fn is_same(first: &UserRequest, again: &UserRequest, known: Known<'_>) -> bool {
         && (*deadline_ms == again.deadline_ms || matches!(known, Known::ById(_)))
 }
 
-/// Delegated requests whose answers are not kept any more.
+/// Delegated requests whose answers were dropped.
 #[derive(Debug, Default)]
 struct Forgotten {
     ids: HashSet<RequestId>,

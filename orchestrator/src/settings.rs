@@ -1,4 +1,4 @@
-//! What an orchestrator is run with.
+//! The bounds and defaults of an orchestrator.
 //!
 //! Does not read a configuration; the node does.
 
@@ -26,7 +26,7 @@ pub struct Settings {
     pub result_bytes: usize,
     /// How many answered requests stay readable.
     pub retained: usize,
-    /// What it plans with; everything when it has no domain.
+    /// The part of the mesh that the orchestrator plans with; all of the mesh without a domain.
     pub domain: Option<Domain>,
 }
 
@@ -38,7 +38,7 @@ impl Default for Settings {
             // What a person waits for, and twice the default time-out of one task.
             default_deadline: Duration::from_secs(60),
             max_deadline: Duration::from_secs(600),
-            // The first, one elsewhere, and one after a restart.
+            // The first attempt, one on another agent, and one after a restart.
             attempts: 3,
             limits: PlanLimits::default(),
             // A plan with two repairs, a second round, the answer, and one to spare.

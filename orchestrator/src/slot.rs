@@ -1,6 +1,6 @@
-//! The way to an actor that may be restarted.
+//! Leads to an actor that may be restarted.
 //!
-//! Does not restart it; its supervisor does.
+//! Does not restart the actor; its supervisor does.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -21,7 +21,7 @@ impl<M: Message> ActorSlot<M> {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
     }
 
-    /// Whether it was sent: not while there is no actor.
+    /// Sends a message. Returns false while there is no actor.
     pub(crate) fn send(&self, message: M) -> bool {
         let slot = self.0.read().unwrap_or_else(PoisonError::into_inner);
         slot.as_ref()

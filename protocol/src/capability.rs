@@ -152,7 +152,7 @@ impl Capability {
             .filter_map(Value::as_str)
     }
 
-    /// Whether doing a task of it carries data out of the mesh ([`terms::SENDS_OUT`]).
+    /// Whether tasks of this capability carry data out of the mesh ([`terms::SENDS_OUT`]).
     #[must_use]
     pub fn sends_out(&self) -> bool {
         self.params.get(terms::SENDS_OUT).and_then(Value::as_bool) == Some(true)

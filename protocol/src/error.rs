@@ -107,7 +107,7 @@ error_codes! {
     UpstreamFailed = "upstream_failed",
     /// A message of a wire version or kind that this node does not know.
     UnsupportedWire = "unsupported_wire",
-    /// The request was answered before, and its answer is not kept any more.
+    /// The request was answered before, and the node has dropped its answer.
     Gone = "gone",
 }
 
@@ -142,7 +142,7 @@ impl<'de> Deserialize<'de> for ErrorCode {
 }
 
 impl ErrorCode {
-    /// Whether another attempt may end otherwise. Says nothing of whether the work began: a handler may return any code, and
+    /// Whether another attempt may end otherwise. Does not tell whether the work began: a handler may return any code, and
     /// only [`TaskOutcome::Refused`](crate::task::TaskOutcome::Refused) says that it did not.
     #[must_use]
     pub const fn is_transient(self) -> bool {

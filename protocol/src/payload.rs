@@ -33,15 +33,15 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, 
     }
 }
 
-/// About how many bytes a value's JSON has, unless they are more than `most`: escapes are not counted, digits not exactly.
-/// Writing it out to know exactly costs several times as much.
+/// The estimated length of a value's JSON in bytes, or none past `most`: without escapes, and with digits not exact. Writing
+/// the JSON out for the exact length costs several times as much.
 #[must_use]
 pub fn size(value: &Value, most: usize) -> Option<usize> {
     let left = take(value, most)?;
     Some(most - left)
 }
 
-/// What a value leaves of so many bytes.
+/// The rest of `left` bytes after a value, or none if they do not suffice.
 fn take(value: &Value, left: usize) -> Option<usize> {
     match value {
         Value::Null | Value::Bool(_) => left.checked_sub(4),

@@ -27,8 +27,8 @@ pub struct ProposedPlan {
 /// One task as a planner proposes it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProposedTask {
-    /// Its id, which stays in the compiled plan. Without one the others name it by its place (`t2` is the second), and the
-    /// compiler numbers it in the order of execution.
+    /// The task's id, which the compiled plan keeps. Without an id other tasks name the task by its place (`t2` is the second),
+    /// and the compiler numbers it in the order of execution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// What to do.
@@ -42,7 +42,7 @@ pub struct ProposedTask {
     /// Whether the tasks that depend on it go on without it when it fails.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
-    /// In a second plan: the ids of the first plan's tasks that it makes up for.
+    /// In a second plan: the ids of the first plan's tasks that this task replaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<String>,
 }

@@ -150,12 +150,12 @@ pub struct TaskResponse {
 pub enum TaskOutcome {
     /// It was done.
     Done(#[serde(with = "payload")] Value),
-    /// It began and has no result. The work may have been done all the same, in part or whole.
+    /// The attempt began and has no result. The work may have been done all the same, in part or whole.
     Failed(Failure),
-    /// It certainly did not begin. Only the agent's shell or the carrier of the task says so, never a handler, whatever code
-    /// the handler returns: what acted may be repeated only after a refusal.
+    /// The attempt certainly did not begin. Only the agent's shell or the carrier of the task says so, never a handler, whatever
+    /// code the handler returns: a task that is not idempotent may be repeated only after a refusal.
     Refused(Failure),
-    /// It was done in part: what there is, and why the rest is missing.
+    /// The work was done in part: the result so far, and why the rest is missing.
     Partly(#[serde(with = "payload")] Value, Failure),
 }
 
@@ -192,7 +192,7 @@ impl TaskOutcome {
     }
 }
 
-/// What a handler returned: it began, so that an error is never a refusal.
+/// The outcome of a handler that returned: it began, so an error is never a refusal.
 impl From<Result<Value, Failure>> for TaskOutcome {
     fn from(result: Result<Value, Failure>) -> Self {
         match result {

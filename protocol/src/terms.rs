@@ -1,5 +1,5 @@
-//! The `x-…` keywords of a capability's params schema: what its author tells planners and policies beyond what JSON Schema
-//! can say. Validators ignore them.
+//! The `x-…` keywords of a capability's params schema, with which its author tells planners and policies more than JSON Schema
+//! can say. Validators ignore the keywords.
 //!
 //! Does not plan with them; it names them, checks how they are written and reads those that belong to a whole capability.
 //!
@@ -37,13 +37,13 @@
 
 use serde_json::Value;
 
-/// What kind of words of a query a param takes.
+/// The term for the kind of words that a param takes from a query.
 pub const KIND: &str = "x-kind";
-/// Which end of a span a date is.
+/// The term for the end of a span that a date marks.
 pub const ROLE: &str = "x-role";
-/// Other names that plans use for a param.
+/// The term for other names that plans use for a param.
 pub const ALIASES: &str = "x-aliases";
-/// Whether doing the task carries data out of the mesh.
+/// The term for capabilities whose tasks carry data out of the mesh.
 pub const SENDS_OUT: &str = "x-sends-out";
 
 const ALL: [&str; 4] = [KIND, ROLE, ALIASES, SENDS_OUT];
@@ -65,7 +65,7 @@ const DATA: [&str; 4] = ["enum", "const", "default", "examples"];
 /// # Errors
 /// The first term that is misspelt, with the one that is meant, or that has a value of a wrong kind.
 pub(crate) fn check(schema: &Value) -> Result<(), String> {
-    // Not recursive: nobody has bounded the depth of the schema yet.
+    // Not recursive: the depth of the schema is not bounded yet.
     let mut open = vec![(schema, true)];
     while let Some((value, is_schema)) = open.pop() {
         match value {
@@ -112,7 +112,7 @@ fn is_list_of_strings(value: &Value) -> bool {
         .is_some_and(|items| items.iter().all(Value::is_string))
 }
 
-/// The term that a keyword is, or that it resembles too much to mean another.
+/// The term that a keyword is, or that it resembles so much that another meaning is unlikely.
 fn meant(key: &str) -> Option<&'static str> {
     const LONGEST: usize = 32;
     if key.len() > LONGEST {

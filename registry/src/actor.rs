@@ -187,7 +187,7 @@ impl RegistryHandle {
         }
     }
 
-    /// Says that an agent failed too often and is started again after this time.
+    /// Reports an agent that failed too often and is started again after this time.
     pub fn report_cooling(&self, agent: &AgentId, after: Duration) {
         if let Some(actor) = self.0.actor.borrow().as_ref() {
             let again_at =

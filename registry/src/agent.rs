@@ -19,13 +19,13 @@ pub enum AgentState {
     Restarting,
     /// It is there, and is given nothing.
     Quarantined,
-    /// It can never be started: its card is refused.
+    /// The agent can never start: its card is refused.
     GivenUp,
     /// It ends what it has and takes nothing new.
     Draining,
     /// It went away.
     Left,
-    /// It failed too often: it is left alone for a while before it is started again.
+    /// The agent failed too often: its supervisor waits a while before it starts the agent again.
     Cooling,
 }
 

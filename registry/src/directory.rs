@@ -346,8 +346,8 @@ impl<P: Clone + PartialEq> Directory<P> {
         true
     }
 
-    /// Forgets what has been gone for longer than [`GRACE`], except agents of this node that were given up or cool down:
-    /// somebody should look at those. Says whether there was any.
+    /// Forgets agents that have been gone for longer than [`GRACE`], except agents of this node that were given up or cool down:
+    /// people should see those. Returns whether it forgot any.
     pub fn forget(&mut self, now: Duration) -> bool {
         let old = |since: Option<Duration>| since.is_some_and(|t| now.saturating_sub(t) > GRACE);
         let before = self.agents.len() + self.offers.len();

@@ -43,7 +43,7 @@ impl Exit {
 pub struct RestartPolicy {
     /// When it is started again at all.
     pub restart: Restart,
-    /// At most this many restarts within the period; one more and it cools down.
+    /// Most restarts within the period; at one more the child cools down.
     pub restart_intensity: u32,
     /// The period that `restart_intensity` counts in.
     pub restart_period: Duration,
@@ -51,10 +51,10 @@ pub struct RestartPolicy {
     pub backoff: Duration,
     /// The longest wait.
     pub backoff_max: Duration,
-    /// How long a child that ended too often is left alone; each further time twice as long, until it has run for as long
-    /// as it was left alone.
+    /// How long a child that ended too often stays down; each further time twice as long, until the child has run for as long
+    /// as it stayed down.
     pub cool_down: Duration,
-    /// The longest that it is left alone.
+    /// The longest time that a child stays down.
     pub cool_down_max: Duration,
 }
 
@@ -69,9 +69,9 @@ impl Default for RestartPolicy {
             backoff: Duration::from_millis(20),
             // Half of the directory's grace period: plans still compile when the agent comes back.
             backoff_max: Duration::from_secs(30),
-            // Five periods: what made it fail (a burst of poison tasks, an upstream that is away) may be over by then.
+            // Five periods: the cause (a burst of poison tasks, an upstream that is away) may be over by then.
             cool_down: Duration::from_secs(50),
-            // As long as the quarantine remembers what killed it.
+            // As long as the quarantine remembers the tasks that killed the child.
             cool_down_max: Duration::from_secs(600),
         }
     }
@@ -85,10 +85,10 @@ pub enum Decision {
         /// How long to wait.
         after: Duration,
     },
-    /// It ended too often. Leave it alone for this time and then start it again, or end with it: which of the two is the
-    /// supervisor's strategy.
+    /// The child ended too often. Depending on its strategy, the supervisor starts the child again after this time, or ends
+    /// with it.
     CoolDown {
-        /// How long to leave it alone.
+        /// How long the child stays down.
         after: Duration,
     },
     /// It may stay ended.
@@ -100,7 +100,7 @@ pub enum Decision {
 pub struct RestartBudget {
     policy: RestartPolicy,
     recent: VecDeque<Duration>,
-    /// How often it cooled down without having run well since, and when and how long it did last.
+    /// Cool-downs since the child last ran well, and the start and length of the last one.
     cool_downs: u32,
     cooled: Option<(Duration, Duration)>,
 }
@@ -147,7 +147,7 @@ impl RestartBudget {
     }
 
     fn cool_down(&mut self, now: Duration, random: u64) -> Decision {
-        // It was away for one such time; what it ran after that is on its credit.
+        // The child was down for one such time; only the time after that counts as run.
         let ran_well = |(then, long): (Duration, Duration)| now.saturating_sub(then) >= long * 2;
         if self.cooled.is_some_and(ran_well) {
             self.cool_downs = 0;
@@ -160,7 +160,7 @@ impl RestartBudget {
     }
 }
 
-/// How long to wait for the nth time: twice as long each time, up to a bound, half of it at random.
+/// The wait after `before` earlier ones: twice as long each time, up to a bound, half of it at random.
 fn wait(first: Duration, before: u32, longest: Duration, random: u64) -> Duration {
     let whole = first.saturating_mul(1 << before.min(31)).min(longest);
     let half = whole / 2;

@@ -3,8 +3,8 @@
 //! Does not run them; that is the supervisor's. Nothing is opened or connected before a specialist's first task.
 //!
 //! A convention that serves composers without a language model: each result is an object whose field `text` holds one or two
-//! complete sentences, for a person to read. A plain answer is composed of them. What cards tell planners about their params
-//! is in [`amcp_protocol::terms`].
+//! complete sentences, for a person to read. The plain composer builds its answers of them. [`amcp_protocol::terms`]
+//! lists what cards tell planners about their params.
 
 mod expenses_analysis;
 mod expenses_query;
@@ -219,8 +219,8 @@ mod tests {
         }
     }
 
-    /// Cards are contracts: agents of two builds share a capability only while they are the same. What changes here needs
-    /// a new version of the capability and a line in the changelog. `INSTA_UPDATE=always` writes them anew.
+    /// Cards are contracts: agents of two builds share a capability only while their cards agree. A change here needs a new
+    /// version of the capability and a line in the changelog. `INSTA_UPDATE=always` writes the snapshots anew.
     #[test]
     fn no_card_changes_unseen() {
         let mut settings = Settings::new("/nowhere");

@@ -38,10 +38,10 @@ pub(crate) struct Calls(Mutex<Ledger>);
 #[derive(Debug)]
 struct Ledger {
     budget: CallBudget,
-    /// How often each call was made, by its digest.
+    /// Number of times that each call was made, by its digest.
     made: HashMap<Digest, u32>,
     reports: Vec<CallReport>,
-    /// What the task's result lacks.
+    /// Why parts of the task's result are missing.
     missing: Option<Failure>,
     /// Whether the task's handler says that nothing began.
     refused: bool,
@@ -399,7 +399,7 @@ impl Drop for Call<'_> {
     }
 }
 
-/// What is called with what, in few bytes: two calls of one task collide once in 2^32 tasks that make thousands.
+/// A digest of capability and params: two calls of one task collide once in 2^32 tasks that make thousands of calls.
 type Digest = [u8; 6];
 
 fn digest(capability: &CapabilityName, params: &Value) -> Digest {
@@ -411,8 +411,8 @@ fn digest(capability: &CapabilityName, params: &Value) -> Digest {
     [a, b, c, d, e, f]
 }
 
-/// The id of a call: the same for each attempt at it, and the same when the caller itself is tried again and asks for the
-/// same, in whatever order. What acts under [`Context::idempotency_key`] so acts once.
+/// The id of a call: the same for each attempt at the call, and the same when the caller itself is tried again and makes the
+/// same calls, in whatever order. An effect under [`Context::idempotency_key`] so happens once.
 fn task_id(caller: &TaskId, digest: Digest, number: u32) -> TaskId {
     let [a, b, c, d, e, f] = digest;
     let suffix = format!("c{number}-{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}");

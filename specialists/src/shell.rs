@@ -1,7 +1,7 @@
-//! The actor shell around a specialist: takes tasks, refuses what may not or cannot be done, and answers each one once.
+//! The actor shell around a specialist: takes tasks, refuses those that may not or cannot be done, and answers each task once.
 //!
-//! Does not do the work (what may take its time has a tokio task of its own, so that the shell always hears) and does not restart: after a
-//! panic it lets what runs end for a moment and fails, for its supervisor to see.
+//! Does not do the work (a job that may take long has a tokio task of its own, so that the shell always hears) and does not
+//! restart: after a panic it gives the other jobs a moment to end, and fails for its supervisor to see.
 
 mod job;
 mod msg;
@@ -87,7 +87,7 @@ impl fmt::Debug for ShellArgs {
 #[derive(Debug)]
 pub struct SpecialistActor;
 
-/// Its keys are hashed several times for each task.
+/// Keys are hashed several times for each task, so the hasher is a fast one.
 type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// One capability's places and queue.
@@ -109,7 +109,7 @@ struct RunningJob {
     _task: AbortOnDropHandle<()>,
 }
 
-/// What becomes of a task that comes.
+/// The fate of a task that arrives.
 enum Intake {
     Open,
     Draining,
@@ -235,14 +235,14 @@ impl ShellState {
         }
     }
 
-    /// An attempt that is in the agent's hands, or ended a while ago and must not be made twice, is not made again: whoever
-    /// sends it again gets its outcome. Gives the port back for all other attempts.
+    /// Answers an attempt that is sent again with the outcome of the first, while the agent has the attempt and, where it must
+    /// not be made twice, for two minutes after its end. Returns the port for all other attempts.
     fn join(&self, request: &TaskRequest, key: &TaskKey, answer: AnswerPort) -> Option<AnswerPort> {
         let Some(lane) = self.lanes.get(&request.capability) else {
             return Some(answer);
         };
         let capability = &lane.contract.capability;
-        // Whoever may not ask for it is refused, here too.
+        // The ordinary way refuses a user who may not ask for the task.
         if request.version != WIRE_VERSION || !capability.allows(&request.grant.roles) {
             return Some(answer);
         }
@@ -461,7 +461,7 @@ impl ShellState {
         lanes.find_map(|lane| lane.has_room().then(|| lane.queue.pop_front())?)
     }
 
-    /// Begins a job: here if its handler never blocks, and in a task of its own if it has to wait or may block.
+    /// Begins a job: in the shell if its handler never blocks, and in a task of its own if it has to wait or may block.
     fn start(&mut self, myself: &ActorRef<ShellMsg>, job: Job) {
         let Some(lane) = self.lanes.get_mut(&job.task.capability) else {
             return;

@@ -99,8 +99,8 @@ impl Context {
         self.request_id
     }
 
-    /// The same for all attempts at this task, and for the repeated calls of a caller that is tried again: hand it to whatever
-    /// acts, so that it acts once. At most 101 letters, digits and `/`, `-`, `_`.
+    /// A key that all attempts at this task share, and the repeated calls of a caller that is tried again: give it to a service
+    /// that acts for you, so that the service acts once. At most 101 letters, digits and `/`, `-`, `_`.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         format!("{}/{}", self.request_id, self.task_id)
@@ -118,14 +118,14 @@ impl Context {
         self.attempt
     }
 
-    /// Says that the result which follows lacks something, and why: the request is then answered as partial.
+    /// Says that the result which follows is incomplete, and why: the request is then answered as partial.
     pub fn report_missing(&self, missing: Failure) {
         self.calls.report_missing(missing);
     }
 
-    /// For a specialist that only carries tasks elsewhere: nothing began, here or there, and the failure that `handle` returns
-    /// is a refusal, after which the task may be tried again even if it must not be done twice. Says nothing once
-    /// another agent was called.
+    /// For a specialist that only carries tasks elsewhere. Says that the work began neither here nor there: the failure that
+    /// `handle` returns becomes a refusal, after which the task may be tried again even if it must not be done twice. Has no effect
+    /// once the task has called another agent.
     #[must_use]
     pub fn refuse(&self, failure: Failure) -> Failure {
         self.calls.refuse();
@@ -173,8 +173,8 @@ pub trait Specialist: Send + Sync + 'static {
     fn card(&self) -> AgentCard;
 
     /// Whether `handle` never holds its thread up: it computes for microseconds, or waits at an `await`. Its tasks then begin
-    /// in the agent's own actor and only one that waits goes on in a task of its own, which costs less; all else is the same.
-    /// Asked when the agent starts.
+    /// in the agent's own actor, and only a task that waits goes on in a tokio task of its own, which costs less. Read once, when
+    /// the agent starts.
     fn never_blocks(&self) -> bool {
         false
     }

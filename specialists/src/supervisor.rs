@@ -85,8 +85,8 @@ pub struct SupervisorConfig {
 }
 
 impl SupervisorConfig {
-    /// One for one: what one specialist cannot do need not cost the others. One that fails too often cools down and is
-    /// started again.
+    /// One for one: a specialist that fails does not cost the others. A specialist that fails too often cools down and starts
+    /// again.
     #[must_use]
     pub const fn new(registry: RegistryHandle, children: Vec<ChildSpec>) -> Self {
         Self { registry, children }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use crate::shell::{self, Problem, cargo, command, output, root, show};
 
-/// Where the picture is, from the workspace's folder.
+/// The picture's path, from the workspace's folder.
 const PICTURE: &str = "docs/demo.svg";
 /// Longest line that is shown, in characters: what fits beside a README's text.
 const COLUMNS: usize = 112;

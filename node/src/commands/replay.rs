@@ -1,4 +1,4 @@
-//! `amcp replay`: steps today's request machine through a recording of `amcp ask --record`.
+//! `amcp replay`: steps this build's request machine through a recording of `amcp ask --record`.
 //!
 //! Carries nothing out: no agent is asked and no model called.
 
@@ -11,16 +11,16 @@ use crate::output::{self, Trouble};
 /// Runs the command.
 ///
 /// # Errors
-/// The file cannot be read, is no recording, or this build decides otherwise than it was recorded.
+/// When the file cannot be read or is no recording, and when this build decides otherwise than the recording says.
 pub(crate) fn run(file: &Path) -> Result<u8, Trouble> {
     let shown = file.display();
     let text = std::fs::read_to_string(file).map_err(|error| {
         Trouble::usage(format!("the recording {shown} cannot be read: {error}"))
-            .hint("`amcp ask --record FILE` writes one")
+            .hint("`amcp ask --record FILE` writes a recording")
     })?;
     let replayed = replay(&text).map_err(|error| match error {
         ReplayError::Differs { .. } => Trouble::failed(format!("{shown}: {error}"))
-            .hint("this build decides otherwise; `jq` shows the lines around it"),
+            .hint("this build decides otherwise; `jq` shows the event and its actions"),
         ReplayError::Empty | ReplayError::Unreadable { .. } | ReplayError::Version(_) => {
             Trouble::usage(format!("{shown}: {error}"))
                 .hint("give a file that `amcp ask --record FILE` of this version wrote")

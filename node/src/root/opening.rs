@@ -30,7 +30,7 @@ pub(super) fn begin(
             someone_ready(&orchestrator, &registry).await;
         };
         if tokio::time::timeout(MEET, known).await.is_err() {
-            tracing::warn!("no other node with an agent was met; the node opens all the same");
+            tracing::warn!("found no other node with an agent; the node opens all the same");
         }
         orchestrator.open();
     });

@@ -39,7 +39,7 @@ impl fmt::Debug for PartSpec {
 /// What the root supervisor understands.
 #[derive(Debug)]
 pub(crate) enum RootMsg {
-    /// From its timers and the tasks that start parts, which go by their place in the order of the start.
+    /// From its timers and the tasks that start parts. The number is the part's place in the order of the start.
     Part(ChildMsg<usize>),
     /// From the node: stop the parts, the last one first, then yourself.
     Stop,

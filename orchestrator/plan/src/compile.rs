@@ -72,9 +72,9 @@ impl Fill for NoFill {
 pub struct Unfinished {
     /// Its id.
     pub id: TaskId,
-    /// What was to be done.
+    /// The capability that it was to use.
     pub capability: CapabilityName,
-    /// What was promised about it, if anybody still offers it.
+    /// The capability's contract, if an agent still offers it.
     pub contract: Option<Arc<Contract>>,
 }
 
@@ -89,7 +89,7 @@ pub struct Rules<'a> {
     pub limits: &'a PlanLimits,
     /// Fills the params of tasks that the compiler adds.
     pub fill: &'a dyn Fill,
-    /// In a later round: what earlier ones left undone.
+    /// In a later round: the tasks that earlier rounds left undone.
     pub unfinished: &'a [Unfinished],
 }
 
@@ -135,19 +135,19 @@ impl PlanError {
 
 /// Compiles a proposed plan.
 ///
-/// What the proposal leaves open is settled on the way: params are renamed that a schema knows under another
-/// name (`"x-aliases": ["location"]`), references brought to their long form, values mended that differ from the schema in notation alone (`"PDF"`, `"4"`), and inputs that nobody gave are bound to the
-/// task that produces them, or to one that is added.
+/// The compiler settles what the proposal leaves open: it renames params that a schema knows under another name
+/// (`"x-aliases": ["location"]`), brings references to their long form, mends values that differ from the schema in notation
+/// alone (`"PDF"`, `"4"`), and binds a missing input to the task that produces it, or to a task that it adds.
 ///
-/// The compiled tasks stand in an order of execution: each follows those it waits for, otherwise the proposal's order stays.
-/// An id that the planner gave stays too, so that a task may be known by it before the plan is complete. A task without one,
-/// which references name by its place in the proposal (`t2` is the second), is numbered in the order of execution.
+/// The compiled tasks stand in an order of execution: each follows the tasks that it waits for, and otherwise keeps its place.
+/// Ids that the planner gave stay, so that a task may be known by its id before the plan is complete. The compiler numbers tasks
+/// without an id in the order of execution; references name them by their place in the proposal (`t2` is the second).
 ///
 /// # Errors
-/// The first rule that it breaks, in this order: something to do; not more tasks than the limit, and not deeper or larger
-/// params (first, because these bound the work of all that follows); unique ids; known capabilities; references and `depends_on` that exist and
-/// fit; no cycle; the other limits; params that keep their schemas (after the edges, because these fill params);
-/// authorisation.
+/// The first rule that the proposal breaks, in this order: at least one task; not more tasks than the limit, and not deeper or
+/// larger params (first, because these bound the work of all later rules); unique ids; known capabilities; references and
+/// `depends_on` that exist and fit; no cycle; the other limits; params that keep their schemas (after the edges, because these
+/// fill params); authorisation.
 pub fn compile(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanError> {
     compile_for(proposal, rules, judge::authorisation)
 }

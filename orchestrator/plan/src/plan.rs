@@ -16,26 +16,26 @@ pub struct Plan {
     pub reasoning: Option<String>,
     /// An answer that needs no task; then `tasks` may be empty.
     pub answer_directly: Option<String>,
-    /// In an order of execution: each task follows those it waits for.
+    /// In an order of execution: each task follows the tasks that it waits for.
     pub tasks: Vec<PlanTask>,
     /// Parts of the query that no capability covers.
     pub unplaced: Vec<String>,
-    /// Tasks that were proposed and cannot be done; the rest is done without them.
+    /// Proposed tasks that cannot be done; the others run without them.
     pub refused: Vec<RefusedTask>,
 }
 
-/// A proposed task that is not carried out: nobody offers its capability, the user may not use it, or it needs such a task.
+/// A proposed task that is not carried out: no agent offers its capability, the user may not use it, or it needs such a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RefusedTask {
-    /// As people are shown it.
+    /// The task as people see it.
     pub view: PlannedTaskView,
-    /// [`TaskState::Failed`], or [`TaskState::Skipped`] for the sake of another refused task.
+    /// [`TaskState::Failed`], or [`TaskState::Skipped`] when it needs another refused task.
     pub state: TaskState,
     /// Why it is refused.
     pub failure: Failure,
 }
 
-/// What is read of a capability's contract once a plan is made: enough to judge its attempts by.
+/// The part of a capability's contract that the machine needs to judge attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// What doing the task changes.
@@ -92,7 +92,7 @@ pub struct PlanTask {
     pub inferred: Vec<InferredEdge>,
     /// Whether dependents go on without it when it fails.
     pub optional: bool,
-    /// In a later round: the tasks of earlier rounds that did not complete and that this one makes up for.
+    /// In a later round: the incomplete tasks of earlier rounds that this task replaces.
     pub replaces: Vec<TaskId>,
 }
 
@@ -108,7 +108,7 @@ pub struct Reference {
 }
 
 impl Plan {
-    /// The tasks as people and programs are shown them, the refused ones last.
+    /// The tasks as people and programs see them, the refused ones last.
     #[must_use]
     pub fn view(&self) -> Vec<PlannedTaskView> {
         self.tasks

@@ -15,21 +15,21 @@ pub const VERSION: u32 = 1;
 pub struct Accepted {
     /// [`VERSION`] of the build that accepted it.
     pub version: u32,
-    /// Which request.
+    /// The id that the request had.
     pub request_id: RequestId,
-    /// When it was accepted, in milliseconds since 1970 UTC.
+    /// Time of acceptance, in milliseconds since 1970 UTC.
     pub unix_ms: i64,
-    /// In plain language.
+    /// The query in plain language.
     pub query: String,
-    /// Who asked, if known.
+    /// The user, if known.
     pub user: Option<String>,
-    /// The key under which it is carried out once.
+    /// The user's idempotency key.
     pub idempotency_key: Option<String>,
     /// W3C trace context of the caller.
     pub traceparent: Option<String>,
     /// How it came about.
     pub lineage: Lineage,
-    /// What its machine is run with; the user's roles and the deadline are in it.
+    /// The machine's settings, among them the user's roles and the deadline.
     pub policy: Policy,
 }
 
@@ -38,18 +38,18 @@ pub struct Accepted {
 pub struct Opening {
     /// The request.
     pub accepted: Accepted,
-    /// What the machine said at its start.
+    /// The machine's first actions.
     pub actions: Vec<Action>,
 }
 
-/// Each further line: something happened.
+/// Each further line of a recording: an event and the actions that followed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Turn {
-    /// When, since the request was accepted.
+    /// Time since the request was accepted.
     pub at: Time,
-    /// What.
+    /// The event that the machine heard.
     pub event: Event,
-    /// What the machine said.
+    /// The actions with which the machine answered the event.
     pub actions: Vec<Action>,
 }
 
@@ -58,7 +58,7 @@ pub struct Turn {
 pub struct Replayed {
     /// The request.
     pub accepted: Accepted,
-    /// How many events there were.
+    /// Number of repeated events.
     pub turns: usize,
     /// Whether the recording goes as far as the final response.
     pub answered: bool,
@@ -67,28 +67,28 @@ pub struct Replayed {
 /// Why a recording is not repeated. Lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
-    /// There is no line.
+    /// The text has no line.
     #[error("the recording is empty")]
     Empty,
-    /// A line is not what it should be.
+    /// A line is no JSON of the expected form.
     #[error("line {line} cannot be read: {reason}")]
     Unreadable {
-        /// Which line.
+        /// Counts from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The parser's message.
         reason: String,
     },
     /// Another build wrote it in another form.
-    #[error("it is written in version {0} of the form, and this build reads {VERSION}")]
+    #[error("the recording has version {0} of the form, and this build reads version {VERSION}")]
     Version(u32),
-    /// Today's machine says something else.
-    #[error("line {line} differs: it was recorded that {recorded}, and this build says {today}")]
+    /// The machine of this build says something else.
+    #[error("line {line} differs: the recording says {recorded}, and this build says {today}")]
     Differs {
-        /// Which line.
+        /// Counts from 1.
         line: usize,
-        /// The first action that differs, as JSON, or that there is none.
+        /// The first action that differs, as JSON, or words for a missing action.
         recorded: String,
-        /// What stands in its place.
+        /// The action of this build's machine in its place.
         today: String,
     },
 }
@@ -125,7 +125,7 @@ pub fn replay(text: &str) -> Result<Replayed, ReplayError> {
     })
 }
 
-/// What every version of the form has.
+/// The field that every version of the form has.
 #[derive(Deserialize)]
 struct VersionOnly {
     accepted: Version,

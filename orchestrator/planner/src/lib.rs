@@ -41,26 +41,26 @@ pub struct PlanningInput {
     pub history: Vec<Turn>,
     /// In a second round: what became of the first one. The new plan adds tasks and may only use `authorised`.
     pub feedback: Option<Feedback>,
-    /// Where tasks go that may start before the plan is complete.
+    /// Takes the tasks that may start before the plan is complete.
     pub early: Sink<PlanTask>,
 }
 
-/// Where a planner puts what comes before its work is done. It must not block, and bounds what it keeps.
+/// Takes tasks or text that a planner has before its work is done. A sink must not block, and bounds what it keeps.
 pub struct Sink<T>(Option<Arc<dyn Fn(T) + Send + Sync>>);
 
 impl<T> Sink<T> {
-    /// Hands everything on to a function.
+    /// A sink that hands every item to a function.
     pub fn new(take: impl Fn(T) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(take)))
     }
 
-    /// Whether somebody takes what comes; a planner may spare itself the making otherwise.
+    /// Whether anything takes the items; without a taker a planner need not make them.
     #[must_use]
     pub const fn is_wanted(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Hands on, or drops what nobody wants.
+    /// Hands an item on, or drops it without a taker.
     pub fn send(&self, item: T) {
         if let Some(take) = &self.0 {
             take(item);
@@ -68,7 +68,7 @@ impl<T> Sink<T> {
     }
 }
 
-/// Takes nothing.
+/// A sink without a taker.
 impl<T> Default for Sink<T> {
     fn default() -> Self {
         Self(None)
@@ -146,7 +146,7 @@ pub struct ComposeInput {
     pub time: Duration,
     /// How many LLM calls it may cost.
     pub llm_calls: u32,
-    /// Where the text goes while it is written.
+    /// Takes the text while it is written.
     pub pieces: Sink<AnswerPiece>,
 }
 
@@ -175,7 +175,7 @@ pub trait Planner: Send + Sync + 'static {
         false
     }
 
-    /// Whether it hands on tasks and text before it is done.
+    /// Whether the planner hands on tasks and text before it is done; the orchestrator prepares to take them only then.
     fn streams(&self) -> bool {
         false
     }

@@ -211,7 +211,7 @@ struct Round<'a> {
     visible: Catalogue,
     /// What a plan may be made of: in a second round only what was authorised in the first.
     usable: Arc<Catalogue>,
-    /// What the first round left undone.
+    /// Tasks that the first round left undone.
     unfinished: Vec<Unfinished>,
     early: Early<'a>,
     calls: u32,
@@ -294,7 +294,7 @@ impl<'a> Round<'a> {
         self.possible(&refusal).ok_or_else(|| self.gave_up(refusal))
     }
 
-    /// What of a plan can be done that names what cannot, once the model could not mend it.
+    /// The possible part of a plan that names unknown or forbidden capabilities, once the model could not mend it.
     fn possible(&self, refusal: &Refusal) -> Option<Plan> {
         let cannot = [ErrorCode::UnknownCapability, ErrorCode::NotPermitted];
         let proposal = self.proposal.as_ref()?;

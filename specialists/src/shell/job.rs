@@ -28,7 +28,7 @@ use crate::call::{Caller, Calls};
 use crate::quarantine::{SharedQuarantine, Suspect};
 use crate::specialist::{Context, Specialist, Task};
 
-/// How an agent's tasks are worked on: what all its jobs share.
+/// The parts that all jobs of an agent share.
 pub(crate) struct Workshop {
     pub(crate) agent: AgentId,
     pub(crate) specialist: Arc<dyn Specialist>,
@@ -39,48 +39,48 @@ pub(crate) struct Workshop {
     pub(crate) load: Arc<AgentLoad>,
     pub(crate) max_result_bytes: usize,
     pub(crate) outcomes: Mutex<Outcomes>,
-    /// Who its jobs are when they call others.
+    /// The caller under whose name the agent's jobs call other agents.
     pub(crate) caller: Arc<Caller>,
 }
 
-/// Whom to answer, about what.
+/// The attempt that a job answers.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) key: TaskKey,
     pub(crate) answer: AnswerPort,
     pub(crate) company: Company,
-    /// Whether how it ends is kept, for when it is sent again.
+    /// Whether its outcome is kept, for the case that the attempt is sent again.
     pub(crate) once: bool,
 }
 
-/// What shell and job share of an attempt: those who sent it again while it was in the agent's hands and wait
-/// for its one end, and whether anybody still wants it.
+/// The part of an attempt that shell and job share: the ports of those who sent the attempt again and wait for its one end,
+/// and whether a result is still wanted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Company(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     waiting: Mutex<Waiting>,
-    /// Made when somebody cancels or wants to hear of it.
+    /// Made at the first cancellation, or when the job first waits for it.
     cancelled: OnceLock<CancellationToken>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     joined: Vec<AnswerPort>,
-    /// How many of those who wait do not want the result any more.
+    /// Number of those who wait but no longer want the result.
     cancelled: usize,
     ended: bool,
 }
 
-/// Most who join: a dispatcher that began anew, several times over.
+/// Most ports that join one attempt: enough for a dispatcher that restarted several times.
 const MOST_JOINED: usize = 4;
 
 impl Company {
-    /// One more waits.
+    /// Adds a port that waits for the end.
     ///
     /// # Errors
-    /// The port and whether the attempt ended already; otherwise too many wait.
+    /// The port back, and whether the attempt ended already (`true`) or too many ports wait (`false`).
     pub(crate) fn join(&self, answer: AnswerPort) -> Result<(), (AnswerPort, bool)> {
         let mut waiting = lock(&self.0.waiting);
         if waiting.ended || waiting.joined.len() >= MOST_JOINED {
@@ -90,7 +90,7 @@ impl Company {
         Ok(())
     }
 
-    /// One of those who wait does not want the result any more. Says whether nobody does; the work is cancelled then.
+    /// Notes that one port no longer wants the result. Cancels the work and returns true when none wants the result.
     pub(crate) fn cancel(&self) -> bool {
         let mut waiting = lock(&self.0.waiting);
         waiting.cancelled += 1;
@@ -101,7 +101,7 @@ impl Company {
         nobody
     }
 
-    /// Completes when nobody wants the result any more.
+    /// Cancelled when no port wants the result any more.
     pub(crate) fn cancelled(&self) -> &CancellationToken {
         self.0.cancelled.get_or_init(CancellationToken::new)
     }
@@ -113,7 +113,7 @@ impl Company {
     }
 }
 
-/// Nothing that runs under these locks panics half-way.
+/// Ignores poison: no code under these locks panics half-way.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -142,7 +142,7 @@ impl JobEnd {
         Self { shell, key, panic }
     }
 
-    /// Does the rest of the job first.
+    /// Finishes the job, and then frees its place.
     pub(crate) async fn after(mut self, work: Work) {
         self.panic = work.await;
     }
@@ -183,7 +183,7 @@ impl Workshop {
             calls,
             outcome,
         };
-        // Kept first: the next to send it finds it under way or kept.
+        // Kept before the answer: an attempt that is sent again finds the job under way or its outcome kept.
         if attempt.once && !response.outcome.is_refused() {
             let key = TaskKey {
                 request_id,
@@ -198,7 +198,7 @@ impl Workshop {
         attempt.answer.answer(response);
     }
 
-    /// Answers one who sent an attempt again whose end cannot be told.
+    /// Answers a repeated attempt whose end is not known.
     pub(crate) fn tell_unknown(&self, key: &TaskKey, answer: AnswerPort, why: &str) {
         answer.answer(TaskResponse {
             version: WIRE_VERSION,
@@ -279,7 +279,7 @@ impl Workshop {
         let result = tokio::select! {
             biased;
             result = work.catch_unwind() => result.map_err(|panic| panic_text(panic.as_ref()))?,
-            // Made only for what does not end at once.
+            // The token is made only for jobs that do not end at once.
             () = async { context.cancelled().cancelled().await } => Err(cancelled()),
             () = async { sleep_until(context.deadline).await } => Err(Failure::new(
                 ErrorCode::TaskTimeout,
@@ -318,8 +318,8 @@ impl Workshop {
 /// A job under way.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
-/// Begins a job where its agent is: it ended with the text of a panic or without, or goes on elsewhere. A panic outside of its
-/// handler, in a destructor say, is one of the job's too.
+/// Polls a job once in its agent's own task. Returns the text of a panic or none if the job ended, and the work as the error if
+/// it has to go on elsewhere. A panic outside of the handler, in a destructor say, counts as the job's too.
 pub(crate) fn begin(mut work: Work) -> Result<Option<String>, Work> {
     let begun = catch_unwind(AssertUnwindSafe(move || {
         let mut cx = std::task::Context::from_waker(Waker::noop());
@@ -328,7 +328,7 @@ pub(crate) fn begin(mut work: Work) -> Result<Option<String>, Work> {
                 drop(work);
                 Ok(panic)
             }
-            // Whoever polls it next is woken.
+            // The lost waker does no harm: the next poll registers another.
             Poll::Pending => Err(work),
         }
     }));

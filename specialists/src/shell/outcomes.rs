@@ -1,7 +1,7 @@
-//! How attempts at what must not be done twice ended, kept for a while: an attempt that is sent again after its end gets the
-//! same outcome. Pure.
+//! Keeps the outcomes of attempts that must not be made twice: an attempt that is sent again after its end gets the same
+//! outcome. Pure: time comes in as an argument.
 //!
-//! Does not keep what may be repeated: sent again, it is executed again. What other nodes send is kept by the link to them.
+//! Does not keep outcomes of idempotent capabilities, whose attempts run again. Links keep those of other nodes' attempts.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use super::HashMap;
 
 /// As long as a link keeps a result: longer than all pauses of a task's attempts.
 const KEPT: Duration = Duration::from_secs(120);
-/// Most outcomes of an agent; past it the oldest is forgotten. As many as may wait for a capability.
+/// Most outcomes of an agent, as many as tasks may wait for a capability; past this number the oldest is forgotten.
 const MOST: usize = 256;
-/// Largest result that is kept, in bytes of its JSON, about: 4 MiB for an agent.
+/// Largest result that is kept, in estimated bytes of JSON: 4 MiB for an agent in all.
 const MOST_BYTES: usize = 16 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
     kept: HashMap<TaskKey, TaskResponse>,
-    /// In the order of their ends.
+    /// The earliest end first.
     ends: VecDeque<(Instant, TaskKey)>,
 }
 
 impl Outcomes {
-    /// An attempt ended. Of a result that is too large only the fact is kept.
+    /// Keeps an outcome; of one with too large a result only the fact that the work was done.
     pub(super) fn keep(&mut self, key: &TaskKey, response: &TaskResponse, now: Instant) {
         self.forget_old(now);
         if self.ends.len() >= MOST
@@ -55,7 +55,7 @@ impl Outcomes {
         }
     }
 
-    /// How an attempt ended, if it did a while ago at most.
+    /// The outcome of an attempt that ended at most [`KEPT`] ago.
     pub(super) fn of(&mut self, key: &TaskKey, now: Instant) -> Option<TaskResponse> {
         self.forget_old(now);
         self.kept.get(key).cloned()
@@ -71,7 +71,7 @@ impl Outcomes {
     }
 }
 
-/// The attempt began and nobody can say how it ended.
+/// The failure of an attempt that began and whose outcome is not known or not kept.
 pub(super) fn unknown(why: &str) -> Failure {
     let message = format!("the same attempt was sent before: {why}");
     Failure::new(ErrorCode::AgentLost, message)

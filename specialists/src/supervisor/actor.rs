@@ -112,7 +112,7 @@ impl Actor for SupervisorActor {
                 if let Some(actor) = running {
                     actor.kill();
                 }
-                // Whoever asked may not care.
+                // The caller may not wait for the reply.
                 let _ = reply.send(running.is_some());
             }
             SupervisorMsg::Drain(within, reply) => state.drain(&myself, within, reply),
@@ -212,7 +212,7 @@ impl SupervisorState {
         reply: RpcReplyPort<Vec<Leftover>>,
     ) {
         if !self.children.close() {
-            // Somebody drains already; the second to ask learns of nothing that was cut off.
+            // A drain is under way already; the second caller does not learn which jobs it cut off.
             return;
         }
         for (_, _, actor) in self.children.all_running() {
@@ -229,7 +229,7 @@ impl SupervisorState {
         if self.children.all_ended()
             && let Some(draining) = self.draining.take()
         {
-            // Whoever asked may have given up waiting.
+            // The caller may have given up waiting.
             let _ = draining.reply.send(Vec::new());
         }
     }
@@ -246,7 +246,7 @@ impl SupervisorState {
             left.push(Leftover { agent, tasks });
             actor.kill();
         }
-        // Whoever asked may have given up waiting.
+        // The caller may have given up waiting.
         let _ = draining.reply.send(left);
     }
 }

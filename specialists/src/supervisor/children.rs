@@ -1,7 +1,7 @@
-//! The [`Children`] of a supervisor: what each is doing, when one that ended is started again, and its timer. Every supervisor
-//! of a node keeps its children so, the root's among them.
+//! The [`Children`] of a supervisor: the state of each child, its restarts and their timers. Every supervisor of a node keeps its
+//! children so, the root among them.
 //!
-//! Does not know what the children are and tells nobody how they fare: whoever supervises them does.
+//! Does not know what the children are and reports to nobody how they fare: their supervisor does.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -12,7 +12,7 @@ use ractor::{ActorCell, ActorRef, ActorStatus, Message, SupervisionEvent};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-/// What a supervisor hears from its own timers and tasks.
+/// Messages of a supervisor's own timers and tasks.
 #[derive(Debug)]
 pub enum ChildMsg<K> {
     /// From its timer: start this child.
@@ -24,9 +24,9 @@ pub enum ChildMsg<K> {
 /// Why a child does not run.
 #[derive(Debug)]
 pub enum NotStarted {
-    /// It may run when it is tried again.
+    /// The child may run at the next try.
     Failed(String),
-    /// It will be refused again.
+    /// Every further try would fail in the same way.
     Refused(String),
 }
 
@@ -73,7 +73,7 @@ struct Child<T> {
     life: Life,
 }
 
-/// Children by their keys, each with what its supervisor knows of it.
+/// Children by their keys, each with a value of its supervisor's.
 #[derive(Debug)]
 pub struct Children<K, T> {
     children: BTreeMap<K, Child<T>>,
@@ -92,7 +92,7 @@ impl<K, T> Default for Children<K, T> {
 }
 
 impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
-    /// Adds a child that is about to start. Says whether its key was free.
+    /// Adds a child that is about to start. Returns whether its key was free.
     pub fn add(&mut self, key: K, of: T, policy: RestartPolicy) -> bool {
         let child = Child {
             of,
@@ -102,13 +102,13 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
         self.children.insert(key, child).is_none()
     }
 
-    /// What its supervisor knows of a child.
+    /// The supervisor's value for a child.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&T> {
         self.children.get(key).map(|child| &child.of)
     }
 
-    /// The same, to change it.
+    /// The supervisor's value for a child, to change it.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut T> {
         self.children.get_mut(key).map(|child| &mut child.of)
     }
@@ -139,8 +139,8 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
         children.all(|child| matches!(child.life, Life::Ended))
     }
 
-    /// From now on nothing is started; a child whose start is under way comes up and is the supervisor's to stop. Says whether
-    /// this is news.
+    /// Starts no child from now on. A child whose start is under way still comes up, and the supervisor has to stop it. Returns
+    /// false if the children were closed before.
     pub fn close(&mut self) -> bool {
         for child in self.children.values_mut() {
             if let Life::Waiting { .. } = child.life {
@@ -150,7 +150,7 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
         !std::mem::replace(&mut self.closing, true)
     }
 
-    /// Whether nothing is started any more.
+    /// Whether [`Self::close`] was called.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
         self.closing
@@ -171,12 +171,12 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
         let myself = myself.clone();
         tokio::spawn(async move {
             let outcome = start.await;
-            // A supervisor that is gone took the child with it.
+            // A supervisor that has ended took the child with it.
             let _ = myself.send_message(ChildMsg::Started(key, outcome).into());
         });
     }
 
-    /// A child was started, or not. Nothing for a key that is nobody's.
+    /// Takes the outcome of a start. None for an unknown key.
     pub fn started<M: Message + From<ChildMsg<K>>>(
         &mut self,
         myself: &ActorRef<M>,
@@ -185,7 +185,7 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
     ) -> Option<ChildNews> {
         let child = self.children.get_mut(key)?;
         let reason = match outcome {
-            // A supervision event overtakes messages: that of a child that is dead already found no such child.
+            // A supervision event overtakes messages: the death of this child came before its start was known.
             Ok(actor) if actor.get_status() >= ActorStatus::Stopping => "it ended at once".into(),
             Ok(actor) => {
                 child.life = Life::Running(actor.clone());
@@ -200,7 +200,7 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
         self.ended(myself, key, Exit::Abnormal, reason)
     }
 
-    /// Something happened to an actor: which child that is, and what becomes of it.
+    /// Takes a supervision event. Returns the child and its fate; none for an actor that is no child.
     pub fn event<M: Message + From<ChildMsg<K>>>(
         &mut self,
         myself: &ActorRef<M>,
@@ -221,7 +221,7 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
         let mut running = self.all_running();
         let key = running.find_map(|(key, _, its)| (*its == actor).then(|| key.clone()));
         drop(running);
-        // One that ended before it was known to run is nobody yet; `started` finds it dead.
+        // A child that ended before its start was known is not found; `started` finds it dead.
         let key = key?;
         let news = self.ended(myself, &key, exit, reason)?;
         Some((key, news))

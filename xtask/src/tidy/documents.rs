@@ -1,4 +1,4 @@
-//! What a Markdown document may not promise: files and types that do not exist, xtask commands that are none.
+//! Refuses documents that name files, types or xtask commands that do not exist.
 //!
 //! Does not judge prose, nor links to other hosts.
 
@@ -26,7 +26,7 @@ pub(super) fn check(file: &str, text: &str, exists: impl Fn(&str) -> bool) -> Ve
     problems
 }
 
-/// Types and paths in backticks that are not of this tree, and what they are.
+/// Types and paths in backticks that are not of this tree, each with its origin.
 const FOREIGN: &[(&str, &str)] = &[
     ("RactorClusterMessage", "a macro of ractor_cluster"),
     ("ActorRef", "a type of ractor"),
@@ -36,7 +36,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("deploy/", "what node/deploy was before ADR-0010"),
 ];
 
-/// Judges what a document has in backticks: paths from the workspace's folder and names of types.
+/// Judges the names in a document's backticks: paths from the workspace's folder and types.
 pub(super) fn check_names(
     file: &str,
     text: &str,

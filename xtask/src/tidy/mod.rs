@@ -32,7 +32,7 @@ pub(crate) fn run() -> Result<(), Problem> {
         let exists = |link: &str| path.with_file_name("").join(link).exists();
         let (name, text) = (name(&path), read(&path)?);
         problems.extend(documents::check(&name, &text, exists));
-        // The changelog names what was.
+        // The changelog also names what is gone.
         if name == "README.md" || name.starts_with("docs/") {
             let exists = |file: &str| root().join(file).exists();
             let is_item = |item: &str| items.contains(item);

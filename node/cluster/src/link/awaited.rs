@@ -1,7 +1,8 @@
-//! Whose answers a link awaits, and in which form each task went to the peer. Pure.
+//! The answers that a link awaits, and the form in which each task went to the peer. Pure: sends nothing.
 //!
-//! The new form is tried first. A peer of the release before refuses it by its number; the task then goes again in the old
-//! form, as all later ones do. Until one or the other has shown, each task is kept, so that nothing is lost in the switch.
+//! A link tries the new form first. A peer of the release before refuses that form by its number; the link then sends the task
+//! again in the old form, as it sends all later tasks. Until the peer has shown which form it takes, the link keeps each task,
+//! so that the switch loses none.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::frame::Kind;
 
-/// By the id of the entry that asked.
+/// Keyed by the id of the entry that asked.
 #[derive(Debug, Default)]
 pub(crate) struct Awaited {
     pub(super) tasks: HashMap<u64, Asked>,
@@ -27,7 +28,7 @@ pub(crate) struct Asked {
     sent: Sent,
 }
 
-/// In which forms the peer takes tasks, as far as this link has shown.
+/// The form in which the peer takes tasks, as far as this link has seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Forms {
     #[default]
@@ -49,16 +50,16 @@ enum Sent {
 /// What follows when the peer does not understand a task.
 #[derive(Debug)]
 pub(crate) enum NotTaken {
-    /// It certainly does not begin there.
+    /// The task certainly does not begin there.
     GiveUp,
-    /// Send it again in the old form.
+    /// Send the task again in the old form.
     Again(Box<(AgentId, TaskRequest)>),
-    /// Nothing: the task is there in another form by now.
+    /// Nothing: by now the peer has the task in another form.
     Ignore,
 }
 
 impl Awaited {
-    /// A task is about to be sent under an id. Says whether in the old form.
+    /// Notes a task that is about to be sent under an id. Returns whether it goes in the old form.
     pub(super) fn insert(
         &mut self,
         id: u64,
@@ -76,7 +77,7 @@ impl Awaited {
         self.forms == Forms::Old
     }
 
-    /// The peer has used the new form: it understands it.
+    /// Notes that the peer has used the new form, and so understands it.
     pub(super) fn uses_new_form(&mut self) {
         if self.forms != Forms::New {
             self.forms = Forms::New;
@@ -105,7 +106,7 @@ impl Awaited {
         }
     }
 
-    /// An attempt is no longer wanted: it is not sent again. Returns its id, if it is there.
+    /// Gives up an attempt, which is then not sent again. Returns the entry's id, if the peer has the task.
     pub(super) fn cancel(&mut self, key: &TaskKey) -> Option<u64> {
         let (id, asked) = self.tasks.iter_mut().find(|(_, asked)| asked.key == *key)?;
         asked.is_not_sent_again();

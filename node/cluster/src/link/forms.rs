@@ -22,8 +22,8 @@ use crate::wire::{MAX_BYTES, WireError};
 
 /// Longest head, in bytes: a thousand times an ordinary one; whatever is large belongs behind it.
 const MAX_HEAD: usize = 256 * 1024;
-/// Deepest nesting of a head, in levels: each costs stack, also in a field that is passed over. Ours has four; JSON that
-/// somebody wrote as a field may have 128.
+/// Deepest nesting of a head, in levels: each level costs stack, also in a field that the reader passes over. A head of this
+/// build has four levels; JSON in a field may have 128.
 const MAX_DEPTH: usize = 256;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ struct TaskHead {
     deadline_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
-    /// Without one it is done for nobody in particular, who has no roles.
+    /// Without a grant the task is done for an unknown user, who has no roles.
     #[serde(default)]
     grant: Arc<Grant>,
     lineage: Arc<Lineage>,
@@ -101,7 +101,7 @@ pub(super) fn read_task(body: &[u8]) -> Result<(AgentId, TaskRequest), WireError
     Ok((head.agent, task))
 }
 
-/// The body that says how a task ended. It does not say which: the entry's id does.
+/// The body that says how a task ended. The entry's id names the task.
 ///
 /// # Errors
 /// [`WireError::Unencodable`] past [`MAX_HEAD`] or [`MAX_BYTES`].
@@ -128,7 +128,7 @@ pub(super) fn outcome(response: &TaskResponse) -> Result<Vec<u8>, WireError> {
     write(&head, response.outcome.result())
 }
 
-/// Reads how the attempt `key` ended. An end that only a newer build knows is a failure: the work may have been done.
+/// Reads how the attempt `key` ended. An outcome that only a newer build knows is read as a failure: the work may have been done.
 ///
 /// # Errors
 /// [`WireError::Malformed`].

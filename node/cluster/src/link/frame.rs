@@ -106,7 +106,7 @@ impl Kind {
         self.is_task() || matches!(self, Self::Question)
     }
 
-    /// Whether it asks for a task.
+    /// Whether an entry of this kind asks for a task, in either form.
     #[must_use]
     pub const fn is_task(self) -> bool {
         matches!(self, Self::Task | Self::Task2)

@@ -1,9 +1,9 @@
 //! Tasks of other nodes in this node's hands: each is executed once, however often it is asked for. Pure but for its locks.
 //!
-//! Keyed by request, task and what is to be done (a call that an agent makes anew may differ under the same name). A second attempt at a task that is under way waits with the first; one at a task that was done
-//! is answered from what is kept. A result is kept until the peer says that it has come, or for a while after its link was
-//! lost. So is a failure where doing the task twice is not the same as doing it once; where it is, another attempt may end
-//! otherwise. A refusal is never kept: nothing had begun.
+//! Keyed by request, task, capability and params (a call that an agent makes anew may differ under the same name). A second
+//! attempt at a task that is under way waits with the first; an attempt at a task that was done gets the kept answer. A result
+//! is kept until the peer confirms it, or for a while after its link was lost, and so is a failure where the capability is not
+//! idempotent; where it is, another attempt may end otherwise. A refusal is never kept: nothing had begun.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
@@ -28,7 +28,7 @@ type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState
 
 type Key = (RequestId, TaskId, u64);
 
-/// Who waits for a task's end: which link, and under which entry's id.
+/// A link that waits for a task's end, and the id of the entry that it answers.
 #[derive(Debug)]
 pub(crate) struct Waiter<L> {
     pub(crate) link: Arc<L>,
@@ -191,7 +191,7 @@ impl<L> Inbox<L> {
         running.waiters
     }
 
-    /// A result has come to whoever waited there: it need not be kept.
+    /// Drops a result that the peer has confirmed.
     pub(crate) fn settled(&mut self, token: u64, id: u64) {
         let Some(key) = self.unsettled.remove(&(token, id)) else {
             return;
@@ -227,7 +227,7 @@ impl<L> Inbox<L> {
         Some(Cancelled { waiter, executed })
     }
 
-    /// How many tasks are under way for somebody.
+    /// Number of tasks, counted for each link that waits for them.
     pub(crate) fn serving(&self) -> usize {
         self.waiters.len()
     }

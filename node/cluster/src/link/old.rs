@@ -2,8 +2,8 @@
 //! [`Kind::Task2`]; to be deleted in the release after next. Pure.
 //!
 //! bincode reads fields by their place, so nothing here ever changes, whatever becomes of the types of `amcp-protocol`.
-//! These forms know neither refusals nor results in part: a refusal goes as a failure with its code and is read as one,
-//! so that what it says of the work (that it did not begin) is lost, which is the safe side; a part of a result goes as all.
+//! These forms know neither refusals nor results in part. A refusal goes and is read as a failure with its code, and loses its
+//! word that the work did not begin, which is the safe side; a result in part goes as a whole one.
 //!
 //! [`Kind::Task`]: super::frame::Kind::Task
 //! [`Kind::Task2`]: super::frame::Kind::Task2

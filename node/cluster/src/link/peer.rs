@@ -202,7 +202,7 @@ impl Link {
         found.map(|asked| (asked.key, asked.port))
     }
 
-    /// The peer has used the new form: it understands it.
+    /// Notes that the peer has used the new form, and so understands it.
     pub(crate) fn uses_new_form(&self) {
         lock(&self.awaited).uses_new_form();
     }

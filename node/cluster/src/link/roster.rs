@@ -207,7 +207,7 @@ mod tests {
         assert_eq!((joined.agents.len(), joined.cards.len()), (2, 1));
         assert_eq!(roster.update(&agents), Change::default());
 
-        // An older node has no word for it.
+        // An older node has no word for an agent that cools down.
         agents.cools(&id("one"), 0, now);
         agents.leave(&id("one"), 1, now);
         agents.leave(&id("two"), 2, now);

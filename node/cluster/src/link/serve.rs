@@ -206,7 +206,7 @@ impl Shared {
                     ..answered(of, &shared.name, TaskOutcome::Failed(failure))
                 }
             };
-            // Said and kept like any other failure: another attempt must not begin it again.
+            // Answered and kept like any other failure: another attempt must not begin the work again.
             let response = response.or_else(|| once.then(lost));
             shared.ended(done, response, once);
         });
@@ -217,7 +217,7 @@ impl Shared {
         }
     }
 
-    /// A task ended, or its agent did. `once`: it must not be carried out again after a failure.
+    /// Answers all who wait for a task that ended, or whose agent did. `once`: a failed task must not be carried out again.
     fn ended(&self, name: Name, response: Option<TaskResponse>, once: bool) {
         let done = response.as_ref().is_some_and(|response| {
             response.outcome.result().is_some() || once && !response.outcome.is_refused()
@@ -342,7 +342,7 @@ fn encoded(mut response: TaskResponse) -> Vec<u8> {
     })
 }
 
-/// Tells one who waits: the response that all share, or that the agent went away with the task.
+/// Answers a link that waits: with the response that all share, or with a failure when the agent went away with the task.
 fn tell(waiter: &Waiter<Link>, response: Option<&[u8]>) {
     let link = &waiter.link;
     let told = response.map(|response| match &waiter.old {

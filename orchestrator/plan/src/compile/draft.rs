@@ -59,7 +59,7 @@ impl Draft<'_> {
     }
 }
 
-/// An edge that the compiler added. Its reason names a task, whose id is known only when all tasks are.
+/// An edge that the compiler added. Its reason names a task, whose id is known only when all tasks are known.
 #[derive(Debug)]
 pub(super) struct Inferred {
     pub(super) from: usize,

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{Rules, compile, judge};
 use crate::plan::PlanTask;
 
-/// The compiled task, if it may start before the rest of its plan is known: it has an id of its own, reads, may be done
-/// twice, consumes nothing, waits for nothing, and keeps its schema and the limits by itself.
+/// Compiles a task that may start before the rest of its plan is known: a task that has an id of its own, reads, may be done
+/// twice, consumes nothing, waits for nothing, and keeps its schema and the limits by itself. None for any other task.
 #[must_use]
 pub fn compile_early(task: &ProposedTask, rules: &Rules<'_>) -> Option<PlanTask> {
     let has_id = task.id.as_deref().is_some_and(|id| TaskId::new(id).is_ok());
@@ -34,7 +34,7 @@ pub fn compile_early(task: &ProposedTask, rules: &Rules<'_>) -> Option<PlanTask>
     (task.after.is_empty() && task.references.is_empty()).then_some(task)
 }
 
-/// Whether a later task's id could make a reference of it.
+/// Whether a later task's id could turn the value into a reference.
 fn may_refer(value: &Value) -> bool {
     match value {
         Value::String(text) => {

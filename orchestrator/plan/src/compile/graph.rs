@@ -94,8 +94,8 @@ impl Graph {
 
     /// An order of execution, or a shortest circle: each of its tasks waits for the next, the last one for the first.
     ///
-    /// Every task comes after those it waits for, which come as late as they can: an order of execution stays as it is,
-    /// and what is needed by one task alone stands right before it.
+    /// Each task follows the tasks that it waits for, and these stand as late as they can: an order of execution stays
+    /// unchanged, and a task that only one other task needs stands right before that task.
     pub(super) fn order(&self) -> Result<Vec<usize>, Vec<usize>> {
         let mut states = vec![State::New; self.after.len()];
         let mut order = Vec::with_capacity(states.len());

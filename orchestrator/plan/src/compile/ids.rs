@@ -93,8 +93,8 @@ impl Ids {
         id
     }
 
-    /// Numbers the ids that were made up in the order of execution, past the numbers that the planner gave; the tasks whose
-    /// ids are others now.
+    /// Numbers the made-up ids in the order of execution, past the numbers that the planner gave. Returns the tasks whose
+    /// ids changed.
     pub(super) fn number(&mut self, order: &[usize]) -> BTreeSet<usize> {
         for task in &self.made_up {
             if let Some(id) = self.ids.get(*task) {

@@ -92,7 +92,7 @@ fn nearest<'a>(name: &str, rules: &'a Rules<'a>) -> impl Iterator<Item = &'a str
 /// Deepest nesting of params: deeper than any schema here, and shallow enough for every recursive reader.
 const MAX_NESTING: usize = 64;
 
-/// The limit on nesting.
+/// Refuses params that nest deeper than [`MAX_NESTING`] levels.
 pub(super) fn nesting(proposal: &ProposedPlan) -> Result<(), PlanError> {
     let is_deep = |task: &ProposedTask| is_deeper(&task.params, MAX_NESTING);
     match proposal.tasks.iter().position(is_deep) {

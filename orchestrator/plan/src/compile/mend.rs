@@ -17,7 +17,7 @@ pub(super) fn mend_all(drafts: &mut Drafts<'_>) {
     }
 }
 
-/// Gives params their names where a plan uses another one that the schema lists ([`terms::ALIASES`]).
+/// Renames params for which a plan uses another name that the schema lists ([`terms::ALIASES`]).
 pub(super) fn rename_all(drafts: &mut Drafts<'_>) {
     for draft in &mut drafts.tasks {
         let properties = draft.contract.capability.params.get("properties");

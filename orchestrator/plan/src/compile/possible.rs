@@ -1,6 +1,6 @@
-//! What of a proposal can be done although some of its tasks cannot.
+//! Compiles the possible part of a proposal that holds impossible tasks.
 //!
-//! For planners that a repair did not help: one unknown or forbidden task must not take the others with it.
+//! Planners call this after the last repair: one unknown or forbidden task must not take the others with it. Does not mend tasks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use super::{PlanError, Rules, compile_for};
 use crate::catalogue::Catalogue;
 use crate::plan::{Plan, PlanTask, RefusedTask};
 
-/// Compiles a proposal like [`super::compile`], but leaves out the tasks that nobody offers, those that the user may not
-/// use, and those that need them: they are in [`Plan::refused`].
+/// Compiles a proposal like [`super::compile`], but leaves out tasks that no agent offers, tasks that the user may not use, and
+/// tasks that need such a task: [`Plan::refused`] lists them.
 ///
 /// # Errors
 /// Those of [`super::compile`], and the first refusal when no task is left.
@@ -33,13 +33,13 @@ pub fn compile_possible(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Pl
     let plan = compile_for(&proposal, &everybody, |_| Ok(()))?;
     let refusals = refusals(&plan, &unknown, rules.roles);
     if refusals.iter().all(Option::is_some) {
-        // The whole plan is refused, as it is without this.
+        // Nothing is possible: the ordinary compilation says why.
         return super::compile(&proposal, rules);
     }
     Ok(without(plan, refusals))
 }
 
-/// The proposal with names that can be names, and those of them that nobody offers.
+/// The proposal with well-formed capability names, and the names among them that no agent offers.
 fn with_names(
     proposal: &ProposedPlan,
     catalogue: &Catalogue,

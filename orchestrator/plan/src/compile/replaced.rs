@@ -1,14 +1,14 @@
-//! Which tasks of earlier rounds a later plan makes up for.
+//! Decides which tasks of earlier rounds a later plan replaces.
 //!
-//! What nobody makes up for stays missing: a later plan with one task must not hide that three others failed.
+//! A task that no later task replaces stays missing: a later plan with one task must not hide that three others failed.
 
 use amcp_protocol::TaskId;
 
 use super::{Rules, Unfinished};
 use crate::plan::PlanTask;
 
-/// What each task of the plan replaces: what the planner names, and of the rest one task with the same capability, or
-/// with a result of the same type. `named` holds the planner's words for each task.
+/// The earlier tasks that each task of the plan replaces: those that the planner names, and of the rest one task with the same
+/// capability, or with a result of the same type. `named` holds the planner's words for each task.
 pub(super) fn settle(
     tasks: &mut [PlanTask],
     named: impl Iterator<Item = Vec<String>>,

@@ -66,9 +66,9 @@ pub(super) struct TaskRun {
     pub(super) status: Status,
     /// A later round replaced it.
     pub(super) superseded: bool,
-    /// It arrived before its plan was complete, under this id, and no complete plan has it yet.
+    /// The task arrived before its plan was complete, under this id, and no complete plan has it yet.
     pub(super) unplanned: Option<TaskId>,
-    /// Whether an attempt may have done its work: it began, as far as anybody can tell.
+    /// Whether an attempt may have done its work: no refusal says that it did not begin.
     pub(super) may_be_done: bool,
     /// Tasks that it waits for and that have not ended.
     pub(super) waiting_for: usize,
@@ -77,7 +77,7 @@ pub(super) struct TaskRun {
     pub(super) attempt: u32,
     /// Attempts that were sent to an agent.
     pub(super) sent: u32,
-    /// Calls of the request's budget that the current attempt was given.
+    /// Share of the request's budget of calls that the current attempt holds.
     pub(super) given: Option<u32>,
     /// How its attempts failed so far.
     pub(super) history: retry::History,
@@ -148,7 +148,7 @@ impl TaskRun {
 }
 
 impl Machine {
-    /// Adds the tasks of a complete plan; returns where each one is. One that arrived early and runs already is adopted.
+    /// Adds the tasks of a complete plan and adopts those that arrived early and run already. Returns the index of each task.
     pub(super) fn add(&mut self, tasks: Vec<PlanTask>) -> Vec<usize> {
         let adopts = |task: &PlanTask| {
             let runs = self.tasks.iter().enumerate().skip(self.round_start);
@@ -220,7 +220,7 @@ impl Machine {
         }
     }
 
-    /// Gives up what arrived early and the complete plan does not have.
+    /// Gives up the tasks that arrived early and that the complete plan lacks.
     pub(super) fn drop_unplanned(&mut self, now: Time, out: &mut Vec<Action>) {
         let message = "the complete plan has no such task";
         let failure = Failure::new(ErrorCode::Cancelled, message);
@@ -235,8 +235,8 @@ impl Machine {
         }
     }
 
-    /// A plan's ids are unique in it; one that was given before, to a task of an earlier round or one that arrived early, is
-    /// changed. `known` is how many tasks there were before.
+    /// Changes an id that a task of an earlier round, or one that arrived early, has already; within a plan ids are unique.
+    /// `known` is the number of tasks before the plan.
     fn unique_id(&self, id: &TaskId, known: usize) -> TaskId {
         let free = |id: &TaskId| self.tasks.iter().take(known).all(|run| &run.plan.id != id);
         if free(id) {
@@ -252,7 +252,7 @@ impl Machine {
             .unwrap_or_else(|| id.clone())
     }
 
-    /// Dispatches those of the tasks that wait for nothing.
+    /// Dispatches the tasks that wait for nothing.
     pub(super) fn dispatch_ready(
         &mut self,
         tasks: impl IntoIterator<Item = usize>,
@@ -342,7 +342,7 @@ impl Machine {
         Ok(())
     }
 
-    /// An agent was chosen: gives it its share of the calls, and sends.
+    /// Gives the chosen agent its share of the calls, and sends the task.
     pub(super) fn chosen(
         &mut self,
         now: Time,
@@ -527,7 +527,7 @@ impl Machine {
         }
     }
 
-    /// Ends a task that has not ended, and what is under way for it.
+    /// Ends a task that has not ended, and its attempt under way.
     fn cut(&mut self, now: Time, task: usize, failure: &Failure, out: &mut Vec<Action>) {
         let Some(run) = self.tasks.get_mut(task) else {
             return;

@@ -1,20 +1,20 @@
-//! Reads the tasks of a plan while its text still comes: each one when its closing brace is there.
+//! Reads the tasks of a plan while its text still arrives: each task as soon as its closing brace is there.
 //!
-//! Does not have the last word, [`super::parse`] of the whole text has: a draft before the plan, or a list that breaks
-//! off, gives tasks here that are none there. Lists under other names than `tasks` are left to it.
+//! Does not have the last word: [`super::parse`] reads the whole text. A draft before the plan, or a list that breaks off, gives
+//! tasks here that the whole text does not have. Lists under other names than `tasks` are left to [`super::parse`].
 
 use amcp_protocol::ProposedTask;
 use serde_json::Value;
 
 use super::{MAX_TEXT_BYTES, is_task_map, task};
 
-/// As deep as the JSON parser goes.
+/// Deepest nesting, in levels: the limit of the JSON parser.
 const MAX_DEPTH: usize = 128;
 const TASKS: &[u8] = b"tasks";
 const THINKING: &[u8] = b"<think>";
 const THOUGHT: &[u8] = b"</think>";
 
-/// Takes a plan's text in pieces and gives back the tasks that are complete. Holds at most one task's text.
+/// Takes a plan's text in pieces and returns the tasks that are complete. Holds the text of one task at most.
 #[derive(Debug, Default)]
 pub struct TaskReader {
     /// All bytes so far.
@@ -27,10 +27,10 @@ pub struct TaskReader {
     tag: usize,
     /// What closes each value that is open.
     open: Vec<u8>,
-    /// Nothing but its bracket came of the outermost value.
+    /// Only the opening bracket of the outermost value has arrived.
     begun: bool,
     string: InString,
-    /// The outermost object's latest key, cut to one byte more than [`TASKS`].
+    /// The outermost object's latest key, cut to one byte more than the length of [`TASKS`].
     key: Vec<u8>,
     at_key: AtKey,
     /// At how many open values a task of the list begins; 0 outside of the list.
@@ -49,7 +49,7 @@ enum InString {
     Escaped,
 }
 
-/// Where it is in a field of the outermost object.
+/// The reader's place in a field of the outermost object.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum AtKey {
     #[default]
@@ -59,11 +59,11 @@ enum AtKey {
 }
 
 impl TaskReader {
-    /// Takes the next piece of the text, wherever it was cut, and gives back the tasks that it completes.
+    /// Takes the next piece of the text, wherever it was cut, and returns the tasks that the piece completes.
     pub fn push(&mut self, text: &str) -> Vec<ProposedTask> {
         let mut tasks = Vec::new();
         self.read = self.read.saturating_add(text.len());
-        // Such a text is refused as a whole.
+        // `parse` refuses such a text as a whole.
         self.done |= self.read > MAX_TEXT_BYTES;
         for byte in text.bytes() {
             if self.done {
@@ -199,7 +199,7 @@ impl TaskReader {
         None
     }
 
-    /// What is open is no plan.
+    /// Drops the open value. `byte`, which does not fit into it, may begin another.
     fn give_up(&mut self, byte: u8) {
         self.open.clear();
         self.end();
@@ -208,7 +208,7 @@ impl TaskReader {
         }
     }
 
-    /// A plan may follow, unless this was it.
+    /// Looks on for a plan, unless the value that ended has given tasks and so was the plan.
     fn end(&mut self) {
         self.done = self.given > 0;
         self.string = InString::No;

@@ -18,7 +18,7 @@ use super::{LlmSettings, Provider};
 /// Most bytes of an error's body that are read, and most characters of its message that are repeated.
 const ERROR_BYTES: usize = 64 * 1024;
 const ERROR_CHARS: usize = 300;
-/// Longest line of a stream: a line holds a token, and of a server that does not stream the whole reply.
+/// Longest line of a stream: a line holds a token, or the whole reply of a server that does not stream.
 const LINE_BYTES: usize = 1024 * 1024;
 /// When a busy server that does not say so is asked again: it works on one prompt for about so long.
 const BUSY_RETRY_MS: u64 = 500;
@@ -226,7 +226,7 @@ pub(crate) struct Body<'a> {
     response: Response,
     left: usize,
     lines: Lines,
-    /// Lines that came and were not taken.
+    /// Lines that arrived and were not yet read.
     ready: VecDeque<Vec<u8>>,
 }
 

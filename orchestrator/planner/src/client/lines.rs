@@ -23,7 +23,7 @@ impl Lines {
         lines
     }
 
-    /// Bytes of the line whose end has not come.
+    /// Bytes of the line whose end has not arrived.
     pub(crate) const fn begun(&self) -> usize {
         self.begun.len()
     }

@@ -130,7 +130,7 @@ struct Completion {
 }
 
 impl Completion {
-    /// Adds its text; gives back why the model stopped, if it did.
+    /// Adds the event's text. Returns why the model stopped, if it did.
     fn add_to(self, text: &mut Arriving<'_>) -> Option<String> {
         let choice = self.choices.into_iter().next()?;
         let content = choice.message.and_then(|message| message.content);

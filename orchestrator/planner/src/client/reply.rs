@@ -1,6 +1,6 @@
-//! A model's reply while it comes: keeps its text and hands on what is no thinking.
+//! A model's reply while it arrives: keeps the text and hands on all of it but the model's thinking.
 //!
-//! Does not read the text otherwise: fences and prose around JSON are the plan parser's business.
+//! Does not read the text otherwise: the plan parser deals with fences and prose around JSON.
 
 use amcp_protocol::llm::{ChatReply, TextSink, Usage};
 
@@ -11,12 +11,12 @@ const CLOSE: &str = "</think>";
 /// opening tag or the thinking never ends.
 pub(crate) struct Arriving<'a> {
     sink: &'a mut dyn TextSink,
-    /// All that came; the client bounds it.
+    /// All text so far; the client bounds it.
     text: String,
     stage: Stage,
     /// Where the reply begins in `text`.
     start: usize,
-    /// What stands before this place was read, and handed on if it is a part of the reply.
+    /// The text up to this place was read, and its part of the reply handed on.
     at: usize,
 }
 
@@ -44,13 +44,13 @@ impl<'a> Arriving<'a> {
         }
     }
 
-    /// Takes what came.
+    /// Takes the next text from the server.
     pub(crate) fn push(&mut self, text: &str) {
         self.text.push_str(text);
         while self.advance(false) {}
     }
 
-    /// The reply, once all has come: `reason` is why the server says that it stopped.
+    /// The reply, once all text has arrived; `reason` is the server's word for why the model stopped.
     pub(crate) fn reply(self, reason: Option<&str>, usage: Usage, max_tokens: u32) -> ChatReply {
         ChatReply {
             text: self.end(),
@@ -72,7 +72,7 @@ impl<'a> Arriving<'a> {
         }
     }
 
-    /// Reads on; false when that needs more text.
+    /// Reads on. Returns false when reading on needs more text.
     fn advance(&mut self, ended: bool) -> bool {
         let rest = self.text.get(self.at..).unwrap_or_default();
         match self.stage {

@@ -71,7 +71,7 @@ pub(super) fn request(input: &ComposeInput) -> ChatRequest {
     }
 }
 
-/// Hands the text on while it is written; trusts it no more than [`answer`] does.
+/// Hands the text on while the model writes it. [`answer`] judges the whole text; until then readers have a draft.
 pub(super) struct Pieces<'a> {
     sink: &'a Sink<AnswerPiece>,
     any: bool,

@@ -15,7 +15,7 @@ pub(super) struct Early<'a> {
     input: &'a PlanningInput,
     usable: Arc<Catalogue>,
     reader: TaskReader,
-    /// At most as many as a plan has. An id goes once: what a repair makes of it waits for the complete plan.
+    /// At most as many as a plan may have. An id begins early once: a repaired task with the same id waits for the complete plan.
     gone: Vec<TaskId>,
 }
 
