@@ -34,7 +34,7 @@ impl ractor::Message for OrchestratorMsg {}
 #[derive(Debug)]
 pub(crate) struct Orchestrator {
     shared: Arc<Shared>,
-    /// Where the handle finds it.
+    /// The slot in which the handle finds this actor.
     slot: Arc<ActorSlot<OrchestratorMsg>>,
 }
 

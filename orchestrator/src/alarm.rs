@@ -1,6 +1,6 @@
-//! One waking timer for many: it calls each at its time.
+//! One timer for many calls: makes each call at its time.
 //!
-//! Does not know what the calls are for. A task with a sleep of its own for each would cost a request a spawn and two wake-ups.
+//! Does not know what the calls are for. A task with a sleep for each call would cost a request a spawn and two wake-ups.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// Calls by their time; a number tells those of one moment apart.
+/// A call's time, and a number that tells calls of the same moment apart.
 type Key = (Instant, u64);
 
 #[derive(Debug)]
 pub(crate) struct Alarm<T> {
     due: Mutex<Due<T>>,
-    /// Something is due before the alarm would wake.
+    /// Notified when a call is due before the alarm would wake.
     earlier: Notify,
 }
 
@@ -22,11 +22,11 @@ pub(crate) struct Alarm<T> {
 struct Due<T> {
     calls: BTreeMap<Key, T>,
     set: u64,
-    /// When the alarm wakes; never while nothing was ever set.
+    /// The time at which the alarm wakes; none while no call is set.
     wakes: Option<Instant>,
 }
 
-/// A call that was set. Dropped, it is not made any more.
+/// A call that was set. Dropping this value prevents the call.
 #[derive(Debug)]
 pub(crate) struct Armed<T> {
     alarm: Arc<Alarm<T>>,
@@ -42,7 +42,7 @@ impl<T> Armed<T> {
 impl<T> Drop for Armed<T> {
     fn drop(&mut self) {
         let call = self.alarm.due().calls.remove(&self.key);
-        // After the lock was released: it may be anything.
+        // Dropped after the lock was released: a call may run any code when it is dropped.
         drop(call);
     }
 }
@@ -63,11 +63,11 @@ impl<T> Default for Alarm<T> {
 
 impl<T> Alarm<T> {
     fn due(&self) -> MutexGuard<'_, Due<T>> {
-        // The map is whole whatever happened: no code of others runs under the lock.
+        // The map is whole even after a panic: no code of others runs under the lock.
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `call` made at a time, unless what is returned is dropped before.
+    /// Makes `call` at a time, unless the returned [`Armed`] is dropped before.
     pub(crate) fn set(self: &Arc<Self>, at: Instant, call: T) -> Armed<T> {
         let mut due = self.due();
         let key = (at, due.set);
@@ -100,7 +100,7 @@ impl<T> Alarm<T> {
         }
     }
 
-    /// What is due, and when the next is.
+    /// Takes the calls that are due, and the time of the next one.
     fn take(&self, now: Instant) -> (BTreeMap<Key, T>, Option<Instant>) {
         let mut due = self.due();
         let later = due.calls.split_off(&(now, u64::MAX));

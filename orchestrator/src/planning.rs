@@ -100,7 +100,7 @@ pub(crate) fn begin(
 
 #[derive(Debug)]
 struct PlannerActor {
-    /// Where requests find it.
+    /// The slot in which requests find this actor.
     slot: Arc<ActorSlot<PlannerMsg>>,
 }
 

@@ -70,7 +70,7 @@ pub(crate) struct RequestRecord {
     pub(crate) id: RequestId,
     pub(crate) request: Arc<UserRequest>,
     pub(crate) accepted: Instant,
-    /// How many wait for a delegated request.
+    /// Number of callers that wait for this request, if it was delegated.
     pub(crate) delegators: AtomicUsize,
     state: Mutex<State>,
     /// Anything was recorded.
@@ -84,7 +84,7 @@ struct State {
     phase: Phase,
     progress: Vec<(i64, Progress)>,
     answer: Option<Arc<Answer>>,
-    /// What a composer has written so far, if one writes.
+    /// The text of a composer so far, if one writes.
     draft: Option<Box<Draft>>,
     /// The request's place among those admitted; given back with the answer.
     admitted: Option<OwnedSemaphorePermit>,
@@ -160,7 +160,7 @@ impl RequestRecord {
         true
     }
 
-    /// Takes a piece of the text that a composer writes; none after the answer.
+    /// Takes a piece of the text that a composer writes; drops it after the answer.
     pub(crate) fn write(&self, piece: AnswerPiece) {
         {
             let mut state = self.state();
@@ -172,7 +172,7 @@ impl RequestRecord {
         self.changed.notify_waiters();
     }
 
-    /// What a reader of the draft finds: a piece, the end, or nothing yet.
+    /// The next piece for a reader of the draft; none at the end.
     fn unread(&self, read: &mut Read) -> Poll<Option<AnswerPiece>> {
         let state = self.state();
         let answer = state.answer.as_deref().map(|a| a.answer.as_str());
@@ -194,7 +194,7 @@ impl RequestRecord {
         }
     }
 
-    /// What a reader finds at its position, seen at one moment: an event, the end, or nothing yet.
+    /// The event at a reader's position, or none at the end; both read under one lock, so that no event before the end is missed.
     fn look(&self, sequence: usize) -> Poll<Option<Recorded>> {
         let state = self.state();
         match state.progress.get(sequence) {
@@ -307,7 +307,7 @@ pub struct TextFeed {
 }
 
 impl TextFeed {
-    /// The next piece, with a name of its own within the request; waits for it; none once the answer is there.
+    /// Waits for the next piece and returns it with a name of its own within the request; none once the answer is there.
     pub async fn next(&mut self) -> Option<(String, AnswerPiece)> {
         loop {
             let changed = self.record.changed.notified();

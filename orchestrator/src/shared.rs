@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) requests: Requests,
     pub(crate) counters: Counters,
     pub(crate) planning: Arc<ActorSlot<PlannerMsg>>,
-    /// Where requests are recorded, if they are.
+    /// Takes the recordings of requests, if there are any.
     pub(crate) recorder: OnceLock<Recorder>,
     /// Of the requests that users ask: the same for all.
     lineage: Arc<Lineage>,

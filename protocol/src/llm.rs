@@ -45,7 +45,7 @@ pub struct ChatReply {
     pub text: String,
     /// Whether it ended because `max_tokens` was reached: the text is cut.
     pub truncated: bool,
-    /// What the call cost.
+    /// The tokens of the call.
     pub usage: Usage,
 }
 
@@ -65,7 +65,7 @@ impl AddAssign for Usage {
     }
 }
 
-/// Takes the text of a reply while the model writes it. The reply's own text is what counts in the end.
+/// Takes the text of a reply while the model writes it. In the end only the reply's own text counts.
 pub trait TextSink: Send {
     /// Takes the next piece; it is never empty, and holds none of the model's thinking.
     fn piece(&mut self, text: &str);

@@ -15,7 +15,7 @@ use crate::task::{CallReport, Lineage};
 /// Longest query, in bytes: a page of text; more belongs into a document that a task reads.
 pub const MAX_QUERY_BYTES: usize = 16 * 1024;
 
-/// Most turns of a conversation before a query: what goes back further seldom bears on it.
+/// Most turns of a conversation before a query: older turns seldom bear on the query.
 pub const MAX_TURNS: usize = 32;
 /// Longest text of all these turns together, in bytes: a quarter of the context that a small model reads.
 pub const MAX_HISTORY_BYTES: usize = 16 * 1024;
@@ -26,7 +26,7 @@ pub const MAX_HISTORY_BYTES: usize = 16 * 1024;
 pub struct Turn {
     /// The speaker.
     pub role: Role,
-    /// What was said.
+    /// The words of the turn; [`MAX_HISTORY_BYTES`] bounds all turns together.
     pub text: String,
 }
 
@@ -312,9 +312,9 @@ impl Progress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum AnswerPiece {
-    /// The text goes on.
+    /// The next piece of the text.
     Text {
-        /// What follows the pieces so far.
+        /// The text that follows the pieces so far.
         text: String,
     },
     /// The pieces so far are void: the answer is written anew.

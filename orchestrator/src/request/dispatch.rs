@@ -41,7 +41,7 @@ impl Sent {
         self.task == task && self.key.attempt == attempt
     }
 
-    /// Tells the agent that nobody wants the result any more.
+    /// Tells the agent that the result is no longer wanted.
     pub(super) fn cancel(self) {
         self.port.cancel(self.key);
     }
@@ -58,7 +58,7 @@ fn refused((task, attempt): (usize, u32), code: ErrorCode, message: String) -> E
 }
 
 impl RequestState {
-    /// Chooses an agent for an attempt; returns what came of it.
+    /// Chooses an agent for an attempt. Returns [`Event::Chosen`], or a refusal when there is none.
     pub(super) fn choose(&self, (task, attempt): (usize, u32), avoid: &[AgentId]) -> Option<Event> {
         let capability = &self.machine.task(task)?.capability;
         let directory = self.shared.registry.load();
@@ -138,7 +138,7 @@ impl RequestState {
         })
     }
 
-    /// An attempt is over: nobody needs to be told when it is no longer wanted.
+    /// Forgets an attempt that is over: its agent needs no cancellation any more.
     pub(super) fn settle(&mut self, task: usize, attempt: u32) {
         if let Some(at) = self.sent.iter().position(|sent| sent.is(task, attempt)) {
             self.sent.swap_remove(at);
