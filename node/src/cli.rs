@@ -133,7 +133,7 @@ pub(crate) enum Command {
         /// A file that `amcp ask --record FILE` wrote
         file: PathBuf,
     },
-    /// Show who is there: capability, agent, state, tasks in flight, restarts
+    /// List the agents: capability, agent, state, tasks in flight, restarts
     Agents(Agents),
     /// Check the LLM, the port, the data folder and the sample data
     Doctor {

@@ -39,7 +39,7 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
         if !place.secured && !address.ip().is_loopback() {
             tracing::warn!(
                 %address,
-                "LINKS TO OTHER NODES ARE NOT ENCRYPTED: whoever can read or change the traffic sees and can forge tasks and \
+                "LINKS TO OTHER NODES ARE NOT ENCRYPTED: anyone who can read or change the traffic sees and can forge tasks and \
                  answers; `amcp cluster certs` makes certificates for --cluster-certs"
             );
         }

@@ -100,7 +100,7 @@ kinds! {
 }
 
 impl Kind {
-    /// Whether whoever sends it waits for an answer under its id.
+    /// Whether the sender waits for an answer under the entry's id.
     #[must_use]
     pub const fn asks(self) -> bool {
         self.is_task() || matches!(self, Self::Question)

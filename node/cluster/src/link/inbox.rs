@@ -15,7 +15,7 @@ use amcp_protocol::{RequestId, TaskId, TaskRequest};
 use amcp_registry::{AgentPort, TaskKey};
 use tokio::time::Instant;
 
-/// How long a result is kept that nobody confirms: longer than a peer is lost before its tasks are tried again, with all
+/// How long an unconfirmed result is kept: longer than a peer is lost before its tasks are tried again, with all
 /// their pauses.
 const KEPT: Duration = Duration::from_secs(120);
 /// Most results kept: the whole credit of sixty-four peers that were lost together.
@@ -160,7 +160,8 @@ impl<L> Inbox<L> {
         }
     }
 
-    /// A task ended. Returns who waits. `response` is what later attempts get; none when they are to execute it again.
+    /// Ends a task. Returns the links that wait for it. `response` is the answer to later attempts; none when these are to
+    /// execute the task again.
     pub(crate) fn ended(
         &mut self,
         name: Name,
@@ -205,7 +206,7 @@ impl<L> Inbox<L> {
         }
     }
 
-    /// An attempt is no longer wanted. Returns who waited; and, when nobody else waits, whom to tell.
+    /// Cancels an attempt. Returns the link that waited and, when no other waits, the agent to tell.
     pub(crate) fn cancel(&mut self, token: u64, id: u64) -> Option<Cancelled<L>> {
         let key = self.waiters.remove(&(token, id))?;
         let Some(Seen::Running(running)) = self.tasks.get_mut(&key) else {

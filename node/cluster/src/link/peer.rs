@@ -187,7 +187,7 @@ impl Link {
         lock(&self.outbox).is_stuffed()
     }
 
-    /// Who awaits the answer to a task; nobody when it was given up.
+    /// The port that awaits the answer to a task; none when the task was given up.
     pub(crate) fn awaited(&self, id: u64) -> Option<AnswerPort> {
         self.awaited_task(id).map(|(_, port)| port)
     }
@@ -236,7 +236,7 @@ impl Link {
 
     pub(crate) fn replied(&self, id: u64, reply: Vec<u8>) {
         if let Some(asker) = lock(&self.awaited).replies.remove(&id) {
-            // Whoever asked may have given up waiting.
+            // The asker may have given up waiting.
             let _ = asker.send(reply);
         }
     }
@@ -283,7 +283,7 @@ impl Link {
         });
     }
 
-    /// Tells whoever awaits a task that the link was lost. Not under a lock: what is told may send again.
+    /// Tells the askers of all tasks that the link was lost. Not under a lock: an asker may send again.
     fn fail(&self, id: u64, when: &str, outcome: impl FnOnce(String) -> TaskOutcome) {
         let awaited = lock(&self.awaited).tasks.remove(&id);
         if let Some(Asked { key, port, .. }) = awaited {

@@ -62,7 +62,7 @@ impl Shared {
         };
         count(&self.counters.unknown);
         tracing::warn!(peer = %link.peer(), why, "a peer sent what cannot be read; it may run another version");
-        // Whoever asked for something must learn that it is not done; what only tells something waits for no answer.
+        // A peer that asked must learn of the refusal; an entry that only tells waits for no answer.
         let told = Kind::of(entry.kind).is_some_and(|kind| !kind.asks());
         if !told && entry.id != 0 {
             refuse(link, entry.kind, entry.id, &why);
@@ -226,7 +226,7 @@ impl Shared {
         let kept = body.clone().filter(|_| done);
         let waiters = lock(&self.inbox).ended(name, kept, Instant::now());
         if waiters.is_empty() {
-            // Whoever asked is gone; its next attempt finds what is kept.
+            // The asker is gone; its next attempt finds the kept answer.
             count(&self.counters.dropped_late);
         }
         for waiter in waiters {

@@ -55,7 +55,7 @@ pub(super) struct Want<'a> {
     pub(super) consumes: &'a Consumes,
     /// Tasks that the planner named for it: in a placeholder, or in `depends_on`.
     pub(super) named: Vec<usize>,
-    /// Params of the task that its schema does not list: meant for whoever produces the input.
+    /// Params of the task that its schema does not list: meant for the task that produces the input.
     pub(super) extra: Map<String, Value>,
 }
 
