@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use amcp_plan::Event;
 use amcp_protocol::{Failure, RequestId};
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
@@ -107,11 +108,15 @@ impl Actor for Orchestrator {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             OrchestratorMsg::Begin(record) => self.begin(&myself, record, state).await,
-            OrchestratorMsg::Cancel(id) => state.tell(id, RequestMsg::Cancel),
+            OrchestratorMsg::Cancel(id) => {
+                state.tell(id, RequestMsg::Happened(Event::CancelRequested))
+            }
             OrchestratorMsg::CutOff(failure) => {
                 for running in state.running.values() {
                     // One that has just stopped has answered.
-                    let _ = running.actor.cast(RequestMsg::CutOff(failure.clone()));
+                    let _ = running
+                        .actor
+                        .cast(RequestMsg::Happened(Event::CutOff(failure.clone())));
                 }
             }
         }

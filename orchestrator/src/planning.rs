@@ -13,11 +13,13 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use amcp_plan::Event;
+
 use crate::request::RequestMsg;
 use crate::slot::ActorSlot;
 
-/// A planner's work for a request, as the message that it ends in.
-pub(crate) type Call = PortFuture<'static, RequestMsg>;
+/// A planner's work for a request, as the event that it ends in.
+pub(crate) type Call = PortFuture<'static, Event>;
 
 /// What the planner's actor understands: from a request, go on with this call. Answered once through the reply, whatever
 /// happens.
@@ -38,21 +40,21 @@ impl std::fmt::Debug for PlannerMsg {
 /// An owed message to a request's actor. Dropped unsent (a panic, a kill, a dead mailbox) it sends `lost`.
 struct Reply {
     to: ActorRef<RequestMsg>,
-    lost: Option<RequestMsg>,
+    lost: Option<Event>,
 }
 
 impl Reply {
-    fn send(mut self, message: RequestMsg) {
+    fn send(mut self, event: Event) {
         self.lost = None;
         // A request that has been answered meanwhile needs it no more.
-        let _ = self.to.cast(message);
+        let _ = self.to.cast(RequestMsg::Happened(event));
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
         if let Some(lost) = self.lost.take() {
-            let _ = self.to.cast(lost);
+            let _ = self.to.cast(RequestMsg::Happened(lost));
         }
     }
 }
@@ -60,7 +62,7 @@ impl Drop for Reply {
 /// How far a call came at once.
 pub(crate) enum Begun {
     /// To its end.
-    Ended(Box<RequestMsg>),
+    Ended(Box<Event>),
     /// The planner's actor goes on with it and one message follows, unless this is dropped before.
     GoesOn(DropGuard),
 }
@@ -70,12 +72,12 @@ pub(crate) fn begin(
     planner: &ActorSlot<PlannerMsg>,
     to: &ActorRef<RequestMsg>,
     mut call: Call,
-    lost: RequestMsg,
+    lost: Event,
 ) -> Begun {
     let mut nobody = Context::from_waker(Waker::noop());
     // A planner is code of others: its panic costs this call, not the request.
     match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut nobody))) {
-        Ok(Poll::Ready(message)) => Begun::Ended(Box::new(message)),
+        Ok(Poll::Ready(event)) => Begun::Ended(Box::new(event)),
         Ok(Poll::Pending) => {
             let unwanted = CancellationToken::new();
             let reply = Reply {

@@ -368,6 +368,7 @@ mod tests {
             planner: String::new(),
             tasks: Vec::new(),
             error: None,
+            usage: amcp_protocol::llm::Usage::default(),
             notes: Vec::new(),
         }
     }

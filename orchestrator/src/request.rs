@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use amcp_plan::recording::{self, Accepted, Opening, Turn};
-use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, PlanTask, Policy, Time, TimerKey};
+use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
 use amcp_protocol::llm::Usage;
-use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
-    Answer, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress, TaskReport,
+    Answer, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress, TaskReport,
 };
 use amcp_registry::bus::unix_ms;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -33,28 +32,10 @@ use dispatch::Sent;
 pub(crate) enum RequestMsg {
     /// From itself, in its own task: begin. What came before, such as a cancel, is served before.
     Begin,
-    /// From a planner that streams: a task of a round that is still planned.
-    Arrived { round: u32, task: PlanTask },
-    /// From the planner's actor: a round ended.
-    Planned {
-        round: u32,
-        result: Result<Planned, PlanningError>,
-    },
-    /// From the planner's actor: the answer was written.
-    Composed(Result<Composed, Failure>),
-    /// From the wait for an agent's answer.
-    Responded {
-        task: usize,
-        attempt: u32,
-        outcome: TaskOutcome,
-        calls: Vec<CallReport>,
-    },
+    /// From planners, agents' answers and the orchestrator: this happened.
+    Happened(Event),
     /// From the timer: something is due.
     TimerDue,
-    /// From the orchestrator: the user does not want it any more.
-    Cancel,
-    /// From the orchestrator: the node stops.
-    CutOff(Failure),
 }
 
 impl ractor::Message for RequestMsg {}
@@ -102,10 +83,9 @@ impl Actor for RequestActor {
         (shared, record, alarm): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let request = &record.request;
-        let policy = policy(&shared, &record);
-        let (machine, first) = Machine::start(policy.clone());
+        let (machine, first) = Machine::start(policy(&shared, &record));
         if let Some(recorder) = shared.recorder.get() {
-            let accepted = accepted(&record, policy);
+            let accepted = accepted(&record, policy(&shared, &record));
             let actions = first.clone();
             recorder.note(record.id, &Opening { accepted, actions });
         }
@@ -153,16 +133,15 @@ impl Actor for RequestActor {
         let Some(state) = state else {
             return Ok(());
         };
-        if let RequestMsg::Responded { task, attempt, .. } = &message {
-            state.settle(*task, *attempt);
-        }
-        if let RequestMsg::Begin = message {
-            state.begin(&myself);
-            return Ok(());
-        }
-        match event_of(message) {
-            Some(event) => state.feed(&myself, event),
-            None => state.timers_due(&myself),
+        match message {
+            RequestMsg::Begin => state.begin(&myself),
+            RequestMsg::Happened(event) => {
+                if let Event::Responded { task, attempt, .. } = &event {
+                    state.settle(*task, *attempt);
+                }
+                state.feed(&myself, event);
+            }
+            RequestMsg::TimerDue => state.timers_due(&myself),
         }
         Ok(())
     }
@@ -212,52 +191,27 @@ fn policy(shared: &Shared, record: &RequestRecord) -> Policy {
     }
 }
 
-/// What a message tells the machine; nothing where the state knows more than the message.
-fn event_of(message: RequestMsg) -> Option<Event> {
-    match message {
-        RequestMsg::Arrived { round, task } => Some(Event::TasksAdded {
-            round,
-            tasks: vec![task],
-        }),
-        RequestMsg::Planned { round, result } => Some(planned(round, result)),
-        RequestMsg::Composed(result) => Some(composed(result)),
-        RequestMsg::Responded {
-            task,
-            attempt,
-            outcome,
-            calls,
-        } => Some(Event::Responded {
-            task,
-            attempt,
-            outcome,
-            calls,
-        }),
-        RequestMsg::Cancel => Some(Event::CancelRequested),
-        RequestMsg::CutOff(failure) => Some(Event::CutOff(failure)),
-        RequestMsg::Begin | RequestMsg::TimerDue => None,
-    }
-}
-
 fn planned(round: u32, result: Result<Planned, PlanningError>) -> Event {
     match result {
         Ok(Planned {
             plan,
             planner,
             llm_calls,
-            usage: _,
+            usage,
             notes,
         }) => Event::Planned {
             round,
             result: Ok(plan),
             planner,
             llm_calls,
+            usage,
             notes,
         },
         Err(PlanningError {
             failure,
             planner,
             llm_calls,
-            usage: _,
+            usage,
             proposal,
         }) => {
             let proposed =
@@ -271,6 +225,7 @@ fn planned(round: u32, result: Result<Planned, PlanningError>) -> Event {
                 result: Err(failure),
                 planner,
                 llm_calls,
+                usage,
                 notes,
             }
         }
@@ -292,16 +247,18 @@ fn composed(result: Result<Composed, Failure>) -> Event {
         Ok(Composed {
             text,
             llm_calls,
-            usage: _,
+            usage,
             notes,
         }) => Event::Composed {
             result: Ok(text),
             llm_calls,
+            usage,
             notes,
         },
         Err(failure) => Event::Composed {
             result: Err(failure),
             llm_calls: 1,
+            usage: Usage::default(),
             notes: Vec::new(),
         },
     }
@@ -383,19 +340,13 @@ impl RequestState {
                     let myself = myself.clone();
                     input.early = Sink::new(move |task| {
                         // A request that has been answered meanwhile needs it no more.
-                        let _ = myself.cast(RequestMsg::Arrived { round, task });
+                        let tasks = vec![task];
+                        let arrived = Event::TasksAdded { round, tasks };
+                        let _ = myself.cast(RequestMsg::Happened(arrived));
                     });
                 }
-                let call = async move {
-                    RequestMsg::Planned {
-                        round,
-                        result: planner.plan(input).await,
-                    }
-                };
-                let lost = RequestMsg::Planned {
-                    round,
-                    result: Err(planner_lost()),
-                };
+                let call = async move { planned(round, planner.plan(input).await) };
+                let lost = planned(round, Err(planner_lost()));
                 return self.begin_call(myself, Box::pin(call), lost);
             }
             Action::Compose {
@@ -411,8 +362,8 @@ impl RequestState {
                 let record = self.record.clone();
                 input.pieces = Sink::new(move |piece| record.write(piece));
                 let planner = self.shared.planner.clone();
-                let call = async move { RequestMsg::Composed(planner.compose(input).await) };
-                let lost = RequestMsg::Composed(Err(planner_lost().failure));
+                let call = async move { composed(planner.compose(input).await) };
+                let lost = composed(Err(planner_lost().failure));
                 return self.begin_call(myself, Box::pin(call), lost);
             }
             Action::Choose {
@@ -434,10 +385,10 @@ impl RequestState {
         &mut self,
         myself: &ActorRef<RequestMsg>,
         call: Call,
-        lost: RequestMsg,
+        lost: Event,
     ) -> Option<Event> {
         match planning::begin(&self.shared.planning, myself, call, lost) {
-            Begun::Ended(message) => event_of(*message),
+            Begun::Ended(event) => Some(*event),
             Begun::GoesOn(guard) => {
                 self.planner_call = Some(guard);
                 None
@@ -495,6 +446,7 @@ impl RequestState {
             error,
             mut notes,
             replaced,
+            usage,
         } = conclusion;
         let answer = match (text, tasks.is_empty(), &error) {
             (Some(text), _, _) => text,
@@ -524,6 +476,7 @@ impl RequestState {
             planner,
             tasks,
             error,
+            usage,
             notes,
         };
         self.shared

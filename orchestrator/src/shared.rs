@@ -199,6 +199,7 @@ impl Shared {
             planner: String::new(),
             tasks: Vec::new(),
             error: Some(failure),
+            usage: amcp_protocol::llm::Usage::default(),
             notes: Vec::new(),
         }
     }

@@ -58,6 +58,14 @@ pub struct Usage {
     pub reply_tokens: u32,
 }
 
+impl Usage {
+    /// Whether no token was counted.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);

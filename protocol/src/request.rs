@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::error::{ErrorCode, Failure};
 use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
+use crate::llm::Usage;
 use crate::plan::PlannedTaskView;
 use crate::task::{CallReport, Lineage};
 
@@ -202,6 +203,9 @@ pub struct Answer {
     /// Why a request failed, or what is missing from a partial answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+    /// Tokens that the language model read and wrote for it, as far as its server counts them.
+    #[serde(default, skip_serializing_if = "Usage::is_none")]
+    pub usage: Usage,
     /// What the reader should know about how the answer came about, such as a fall-back to the embedded planner.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use amcp_plan::{Action, Event, Machine, Plan, PlanTask, Policy};
 use amcp_protocol::AgentId;
+use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
@@ -53,6 +54,7 @@ fn live(plan: Plan, agent: &AgentId) -> u64 {
         result: Ok(plan),
         planner: "bench".into(),
         llm_calls: 0,
+        usage: Usage::default(),
         notes: vec![],
     });
     while let Some(action) = actions.pop() {

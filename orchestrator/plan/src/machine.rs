@@ -16,6 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use amcp_protocol::llm::Usage;
 use amcp_protocol::plan::PlannedTaskView;
 use amcp_protocol::retry::Patience;
 use amcp_protocol::task::{TaskOutcome, calls_used};
@@ -150,6 +151,9 @@ pub enum Event {
         planner: String,
         /// LLM calls that it cost.
         llm_calls: u32,
+        /// Tokens that these calls took.
+        #[serde(default)]
+        usage: Usage,
         /// What the reader of the answer should know.
         notes: Vec<String>,
     },
@@ -183,6 +187,9 @@ pub enum Event {
         result: Result<String, Failure>,
         /// LLM calls that it cost.
         llm_calls: u32,
+        /// Tokens that these calls took.
+        #[serde(default)]
+        usage: Usage,
         /// What the reader should know.
         notes: Vec<String>,
     },
@@ -284,6 +291,9 @@ pub struct Conclusion {
     pub unplaced: Vec<String>,
     /// Why it failed, or what is missing.
     pub error: Option<Failure>,
+    /// Tokens that planning and writing took.
+    #[serde(default)]
+    pub usage: Usage,
     /// What the reader should know.
     pub notes: Vec<String>,
     /// Tasks that did not complete and that a later plan replaced: their failures are no longer missing.
@@ -323,6 +333,7 @@ pub struct Machine {
     order: Vec<usize>,
     /// Tasks that have not ended.
     open: usize,
+    usage: Usage,
     llm_calls_left: u32,
     result_bytes_left: usize,
     calls_left: Option<CallBudget>,
@@ -348,6 +359,7 @@ impl Machine {
             tasks: Vec::new(),
             order: Vec::new(),
             open: 0,
+            usage: Usage::default(),
             llm_calls_left: policy.llm_calls,
             result_bytes_left: policy.result_bytes,
             calls_left: policy.calls.map(CallBudget::new),
@@ -391,8 +403,10 @@ impl Machine {
                 result,
                 planner,
                 llm_calls,
+                usage,
                 notes,
             } => {
+                self.usage += usage;
                 if self.stage == Stage::Planning && round == self.round {
                     self.planner = planner;
                     self.notes.extend(notes);
@@ -416,8 +430,10 @@ impl Machine {
             Event::Composed {
                 result,
                 llm_calls,
+                usage,
                 notes,
             } => {
+                self.usage += usage;
                 if self.stage == Stage::Composing {
                     self.llm_calls_left = self.llm_calls_left.saturating_sub(llm_calls);
                     self.notes.extend(notes);

@@ -13,6 +13,7 @@ mod support {
 use std::hash::{Hash, Hasher};
 
 use amcp_plan::{Event, PlanTask, Policy, TimerKey};
+use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{AnswerState, ErrorCode, Failure, TaskId, TaskState};
 use serde_json::json;
@@ -150,6 +151,7 @@ impl Request {
             result,
             planner: "model".into(),
             llm_calls: 1,
+            usage: Usage::default(),
             notes: vec![],
         };
         let failure = |code| Failure::new(code, "as the model says");
@@ -203,6 +205,7 @@ impl Request {
                     Err(failure(ErrorCode::LlmCut))
                 },
                 llm_calls: 1,
+                usage: Usage::default(),
                 notes: vec![],
             },
             Step::Cancel => Event::CancelRequested,

@@ -12,6 +12,7 @@ mod support {
 use std::time::Duration;
 
 use amcp_plan::{Event, Plan, PlanTask, Policy, TimerKey};
+use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{Effect, ErrorCode, Failure, TaskId};
 use proptest::collection::vec;
@@ -222,6 +223,7 @@ impl Run {
             result,
             planner: "random".into(),
             llm_calls,
+            usage: Usage::default(),
             notes: vec![],
         }
     }
@@ -305,6 +307,7 @@ fn composed(well: bool, llm_calls: u32) -> Event {
     Event::Composed {
         result: text.ok_or_else(|| failure(ErrorCode::LlmCut)),
         llm_calls,
+        usage: Usage::default(),
         notes: vec![],
     }
 }

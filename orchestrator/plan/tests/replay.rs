@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use amcp_plan::recording::{self, Accepted, Opening, ReplayError, Turn, replay};
 use amcp_plan::{Event, Machine, Policy, Time, TimerKey};
+use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{AgentId, ErrorCode, Failure, Lineage};
 use proptest::collection::vec;
@@ -73,7 +74,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => place().prop_map(move |(task, attempt)| Event::Chosen { task, attempt, agent: agent(attempt), incarnation: 1 }),
         8 => (place(), outcome).prop_map(|((task, attempt), outcome)| Event::Responded { calls: Vec::new(), task, attempt, outcome }),
         4 => key.prop_map(Event::TimerFired),
-        1 => code().prop_map(move |code| Event::Composed { result: Err(failure(code)), llm_calls: 1, notes: vec![] }),
+        1 => code().prop_map(move |code| Event::Composed { result: Err(failure(code)), llm_calls: 1, usage: Usage::default(), notes: vec![] }),
         1 => Just(Event::CancelRequested),
     ]
 }
@@ -93,6 +94,7 @@ fn planned(round: u32, llm_calls: u32) -> Event {
         result: Ok(plan(diamond())),
         planner: "recorded".into(),
         llm_calls,
+        usage: Usage::default(),
         notes: vec![],
     }
 }

@@ -193,13 +193,13 @@ impl Awaited {
     fn arrived(self, response: Option<TaskResponse>) {
         let (outcome, calls) = self.read(response);
         let given_up = outcome.is_cancelled();
-        let message = RequestMsg::Responded {
+        let event = Event::Responded {
             task: self.task,
             attempt: self.key.attempt,
             outcome,
             calls,
         };
-        if self.to.cast(message).is_err() && !given_up {
+        if self.to.cast(RequestMsg::Happened(event)).is_err() && !given_up {
             self.shared.counters.late.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -66,6 +66,7 @@ impl Machine {
             tasks: self.reports(now),
             unplaced: std::mem::take(&mut self.unplaced),
             error,
+            usage: self.usage,
             notes: std::mem::take(&mut self.notes),
             replaced: self
                 .planned_runs()

@@ -98,6 +98,7 @@ impl Run {
             result,
             planner: "test".into(),
             llm_calls: 1,
+            usage: Usage::default(),
             notes: vec![],
         })
     }
@@ -154,6 +155,7 @@ impl Run {
         self.step(Event::Composed {
             result: Ok("The text.".into()),
             llm_calls: 1,
+            usage: Usage::default(),
             notes: vec![],
         });
         self.conclusion()
@@ -507,6 +509,7 @@ fn with_an_llm_tasks_are_cut_in_time_to_write_the_answer() {
     run.step(Event::Composed {
         result: Ok("Half of it.".into()),
         llm_calls: 1,
+        usage: Usage::default(),
         notes: vec![],
     });
     assert_eq!(
@@ -526,6 +529,7 @@ fn an_llm_that_fails_to_write_costs_the_text_not_the_request() {
     run.done(0, 1, json!(1)).step(Event::Composed {
         result: Err(failure),
         llm_calls: 1,
+        usage: Usage::default(),
         notes: vec![],
     });
     assert_eq!(
@@ -568,6 +572,7 @@ fn one_more_round_replaces_what_failed() {
     run.step(Event::Composed {
         result: Ok("All.".into()),
         llm_calls: 1,
+        usage: Usage::default(),
         notes: vec![],
     });
     let conclusion = run.conclusion();
@@ -1004,6 +1009,7 @@ fn a_second_plan_replaces_failures_but_not_what_nobody_can_do() {
     run.step(Event::Composed {
         result: Ok("Nearly all.".into()),
         llm_calls: 1,
+        usage: Usage::default(),
         notes: vec![],
     });
     let conclusion = run.conclusion();
