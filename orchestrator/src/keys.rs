@@ -77,6 +77,10 @@ impl Keys {
 
     /// Forgets a key whose request was not begun.
     pub(crate) fn withdraw(&mut self, user: &Option<String>, key: &str, id: RequestId) {
+        // Nearly always the latest: others that came between keep their place, and this one its until its time.
+        if self.order.back().is_some_and(|(.., latest)| *latest == id) {
+            self.order.pop_back();
+        }
         self.forget(&(user.clone(), key.to_owned()), id);
     }
 

@@ -311,7 +311,10 @@ impl RequestState {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             if let Some(event) = self.perform(myself, action) {
-                actions.extend(self.step(event));
+                // Before the rest: an agent that was chosen counts as busy before the next one is chosen.
+                for action in self.step(event).into_iter().rev() {
+                    actions.push_front(action);
+                }
             }
         }
         self.arm(myself);

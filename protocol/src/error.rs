@@ -164,6 +164,12 @@ impl ErrorCode {
         )
     }
 
+    /// Whether the agent is gone, so that nobody knows what its attempt had caused.
+    #[must_use]
+    pub const fn is_agent_gone(self) -> bool {
+        self.is_agent_death() || matches!(self, Self::NodeLost)
+    }
+
     /// Whether the agent itself was destroyed by the attempt, as far as anybody can tell.
     #[must_use]
     pub const fn is_agent_death(self) -> bool {

@@ -43,8 +43,8 @@ struct Ledger {
     reports: Vec<CallReport>,
     /// Why parts of the task's result are missing.
     missing: Option<Failure>,
-    /// Whether the task's handler says that nothing began.
-    refused: bool,
+    /// The failure with which the task's handler says that nothing began.
+    refused: Option<Failure>,
 }
 
 impl Calls {
@@ -54,7 +54,7 @@ impl Calls {
             made: HashMap::new(),
             reports: Vec::new(),
             missing: None,
-            refused: false,
+            refused: None,
         }))
     }
 
@@ -70,15 +70,15 @@ impl Calls {
                 Some(missing) => TaskOutcome::Partly(value, missing),
                 None => TaskOutcome::Done(value),
             },
-            Err(failure) if ledger.refused && ledger.made.is_empty() => {
+            Err(failure) if ledger.refused.as_ref() == Some(&failure) && ledger.made.is_empty() => {
                 TaskOutcome::Refused(failure)
             }
             Err(failure) => TaskOutcome::Failed(failure),
         }
     }
 
-    pub(crate) fn refuse(&self) {
-        self.ledger().refused = true;
+    pub(crate) fn refuse(&self, failure: Failure) {
+        self.ledger().refused = Some(failure);
     }
 
     pub(crate) fn report_missing(&self, missing: Failure) {
@@ -342,10 +342,13 @@ impl<'a> Call<'a> {
         if response.task_id != self.task_id || response.attempt != self.attempt {
             return TaskOutcome::Failed(self.lost("answered for another task"));
         }
-        if !response.outcome.is_refused() {
+        let gone = |failure: &Failure| failure.code.is_agent_gone();
+        if !response.outcome.is_refused() && !response.outcome.failure().is_some_and(gone) {
             self.give_back(given - calls_used(given, &response.calls));
         }
-        self.below = response.calls;
+        // An agent elsewhere may say anything.
+        let room = MAX_REPORTS.saturating_sub(self.below.len());
+        self.below.extend(response.calls.into_iter().take(room));
         response.outcome
     }
 
@@ -390,8 +393,7 @@ impl Drop for Call<'_> {
             error: self.error,
         });
         let below = std::mem::take(&mut self.below).into_iter();
-        // An agent elsewhere may say anything.
-        let below = below.take(MAX_REPORTS).map(|mut report| {
+        let below = below.map(|mut report| {
             report.depth = report.depth.saturating_add(1);
             report
         });

@@ -128,7 +128,7 @@ impl Context {
     /// once the task has called another agent.
     #[must_use]
     pub fn refuse(&self, failure: Failure) -> Failure {
-        self.calls.refuse();
+        self.calls.refuse(failure.clone());
         failure
     }
 

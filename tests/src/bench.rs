@@ -121,7 +121,6 @@ pub fn compiled(proposal: &ProposedPlan, catalogue: &Catalogue) -> Plan {
         roles: &[],
         limits: &limits(),
         fill: &NoFill,
-        unfinished: &[],
     };
     compile(proposal, &rules).expect("a sound plan")
 }

@@ -77,7 +77,6 @@ fn bench(c: &mut Criterion) {
             roles: &[],
             limits,
             fill: &NoFill,
-            unfinished: &[],
         };
         compile(&parse(black_box(text)).expect("a readable plan"), &rules)
     };

@@ -13,13 +13,10 @@ mod mend;
 mod possible;
 mod producers;
 mod references;
-mod replaced;
 mod shape;
 mod supply;
 
-use std::sync::Arc;
-
-use amcp_protocol::{Capability, CapabilityName, Contract, ErrorCode, ProposedPlan, TaskId};
+use amcp_protocol::{Capability, ErrorCode, ProposedPlan};
 use serde_json::{Map, Value};
 
 use crate::catalogue::Catalogue;
@@ -67,17 +64,6 @@ impl Fill for NoFill {
     }
 }
 
-/// A task of an earlier round that did not complete.
-#[derive(Debug, Clone)]
-pub struct Unfinished {
-    /// Its id.
-    pub id: TaskId,
-    /// The capability that it was to use.
-    pub capability: CapabilityName,
-    /// The capability's contract, if an agent still offers it.
-    pub contract: Option<Arc<Contract>>,
-}
-
 /// What a plan is judged by.
 #[expect(missing_debug_implementations, reason = "the filler is a trait object")]
 pub struct Rules<'a> {
@@ -89,8 +75,6 @@ pub struct Rules<'a> {
     pub limits: &'a PlanLimits,
     /// Fills the params of tasks that the compiler adds.
     pub fill: &'a dyn Fill,
-    /// In a later round: the tasks that earlier rounds left undone.
-    pub unfinished: &'a [Unfinished],
 }
 
 /// Why a plan is refused.
@@ -176,11 +160,7 @@ fn compile_for(
     judge::params_bytes(drafted, rules.limits)?;
     judge::params(&mut drafts)?;
     authorisation(&drafts)?;
-    let (order, mut tasks) = drafts.into_tasks()?;
-    // Tasks that the compiler added come after the proposed ones.
-    let proposed = order.iter().map(|&task| proposal.tasks.get(task));
-    let named = proposed.map(|task| task.map(|task| task.replaces.clone()).unwrap_or_default());
-    replaced::settle(&mut tasks, named, rules);
+    let tasks = drafts.into_tasks()?;
     Ok(Plan {
         reasoning: proposal.reasoning.clone(),
         // Work that was planned is not thrown away for an answer that was given on the side.

@@ -11,8 +11,7 @@ pub mod recording;
 
 pub use catalogue::Catalogue;
 pub use compile::{
-    Fill, NoFill, PlanError, PlanLimits, Rules, Unfinished, compile, compile_early,
-    compile_possible,
+    Fill, NoFill, PlanError, PlanLimits, Rules, compile, compile_early, compile_possible,
 };
 pub use machine::{
     Action, Assignment, Conclusion, Dropped, Event, Machine, Policy, Time, TimerKey,

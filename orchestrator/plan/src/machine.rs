@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::catalogue::Catalogue;
-use crate::plan::{Plan, PlanTask, RefusedTask};
-use run::{Status, TaskRun};
+use crate::plan::{Plan, PlanTask};
+use run::{Refusal, Status, TaskRun};
 
 /// Time since the request was accepted.
 pub type Time = Duration;
@@ -338,7 +338,7 @@ pub struct Machine {
     result_bytes_left: usize,
     calls_left: Option<CallBudget>,
     /// Tasks of the plans that are not carried out.
-    refused: Vec<RefusedTask>,
+    refused: Vec<Refusal>,
     planner: String,
     answer_directly: Option<String>,
     unplaced: Vec<String>,
@@ -574,15 +574,8 @@ impl Machine {
     /// Takes a plan over; returns the indexes of its tasks.
     fn accept(&mut self, plan: Plan, out: &mut Vec<Action>) -> Vec<usize> {
         let mut view = plan.view();
-        let refused = plan.refused;
-        self.refused.extend(refused.iter().cloned());
-        for replaced in plan.tasks.iter().flat_map(|task| &task.replaces) {
-            let mut runs = self.tasks.iter_mut().take(self.round_start);
-            if let Some(run) = runs.find(|run| &run.plan.id == replaced) {
-                run.superseded |= !matches!(run.status, Status::Completed(_, None));
-            }
-        }
         let added = self.add(plan.tasks);
+        self.replace(&added);
         self.order.extend(&added);
         // A later round's ids may have been changed to stay unique.
         let ids = added.iter().filter_map(|&index| self.tasks.get(index));
@@ -593,6 +586,12 @@ impl Machine {
             .map(|(task, run)| (task.id.clone(), run.plan.id.clone()))
             .collect();
         rename(&mut view, &renamed);
+        let mut refused = plan.refused;
+        for (refusal, shown) in refused.iter_mut().zip(view.iter_mut().skip(added.len())) {
+            refusal.view.id = self.unique_id(&refusal.view.id, &[]);
+            shown.id = refusal.view.id.clone();
+            self.refused.push(Refusal::of(refusal.clone()));
+        }
         self.answer_directly = plan.answer_directly.filter(|text| !text.trim().is_empty());
         // A later plan repairs what failed; what nobody could do before, nobody can do now.
         for part in plan.unplaced {
@@ -624,20 +623,30 @@ impl Machine {
         if self.round == 1 {
             return Ok(());
         }
+        let mut earlier: Vec<&TaskRun> = self.planned_runs().collect();
         for task in tasks {
-            let same = |run: &&TaskRun| run.plan.capability == task.capability;
-            let mut earlier = self.planned_runs().filter(same);
+            let same = |run: &TaskRun| run.plan.capability == task.capability;
             let refused = if self.may_be_done(&task.capability, task.terms.idempotent) {
                 "may have been done already and is not idempotent"
             } else {
-                match task.terms.effect {
+                let (likewise, refused): (&dyn Fn(&TaskRun) -> bool, _) = match task.terms.effect {
                     Effect::Read => continue,
-                    Effect::Write if earlier.next().is_some() => continue,
-                    Effect::Irreversible if earlier.any(|run| run.asks_the_same(task)) => continue,
-                    Effect::Write => "was not authorised before results were read",
-                    Effect::Irreversible => {
-                        "was not authorised with these params before results were read"
+                    Effect::Write => (&same, "was not authorised before results were read"),
+                    Effect::Irreversible => (
+                        &|run| same(run) && run.asks_the_same(task),
+                        "was not authorised as often with these params before results were read",
+                    ),
+                };
+                match earlier.iter().position(|run| likewise(run)) {
+                    // Each one stands for one of the first plan; what may be done any number of times does not.
+                    Some(_) if task.terms.effect == Effect::Write && task.terms.idempotent => {
+                        continue;
                     }
+                    Some(at) => {
+                        earlier.swap_remove(at);
+                        continue;
+                    }
+                    None => refused,
                 }
             };
             let message = format!("{} {refused}", task.capability);
@@ -686,7 +695,7 @@ impl Machine {
             match &outcome {
                 TaskOutcome::Refused(_) => budget.give_back(given.map_or(0, |given| given + 1)),
                 // What a lost agent called before nobody knows.
-                TaskOutcome::Failed(failure) if failure.code.is_agent_death() => {}
+                TaskOutcome::Failed(failure) if failure.code.is_agent_gone() => {}
                 TaskOutcome::Done(_) | TaskOutcome::Partly(..) | TaskOutcome::Failed(_) => {
                     let given = given.unwrap_or(0);
                     budget.give_back(given - calls_used(given, &calls));
@@ -777,7 +786,9 @@ impl Machine {
 
     fn wants_another_round(&self, now: Time) -> bool {
         let failed = |run: &TaskRun| {
-            matches!(run.status, Status::Failed(_)) && !run.plan.optional && !run.superseded
+            matches!(run.status, Status::Failed(_))
+                && !run.plan.optional
+                && run.replaced_by.is_none()
         };
         self.round < self.policy.rounds
             && self.llm_calls_left > 0

@@ -94,7 +94,6 @@ impl EmbeddedPlanner {
             roles: &input.roles,
             limits: &input.limits,
             fill: &filler,
-            unfinished: &[],
         };
         loop {
             if proposal.tasks.is_empty() {

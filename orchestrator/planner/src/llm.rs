@@ -13,13 +13,11 @@ mod rank;
 use std::fmt;
 use std::sync::Arc;
 
-use amcp_plan::{
-    Catalogue, Fill, NoFill, Plan, Rules, Unfinished, compile, compile_possible, parse,
-};
+use amcp_plan::{Catalogue, Fill, NoFill, Plan, Rules, compile, compile_possible, parse};
 use amcp_protocol::llm::{
     ChatReply, ChatRequest, ChatTurn, PortFuture, SharedLlm, TextSink, Usage,
 };
-use amcp_protocol::{ErrorCode, Failure, ProposedPlan, TaskState};
+use amcp_protocol::{ErrorCode, Failure, ProposedPlan};
 use jiff::civil::Date;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -212,7 +210,6 @@ struct Round<'a> {
     /// What a plan may be made of: in a second round only what was authorised in the first.
     usable: Arc<Catalogue>,
     /// Tasks that the first round left undone.
-    unfinished: Vec<Unfinished>,
     early: Early<'a>,
     calls: u32,
     usage: Usage,
@@ -239,7 +236,6 @@ impl<'a> Round<'a> {
             visible: rank::best(&input.query, permitted, MAX_SHOWN, &planner.rank),
             early: Early::new(input, Arc::clone(&usable)),
             usable,
-            unfinished: unfinished(input),
             calls: 0,
             usage: Usage::default(),
             proposal: None,
@@ -316,7 +312,6 @@ impl<'a> Round<'a> {
             roles: &self.input.roles,
             limits: &self.input.limits,
             fill,
-            unfinished: &self.unfinished,
         }
     }
 
@@ -403,18 +398,6 @@ impl<'a> Round<'a> {
             .map(|contract| contract.capability.name.to_string())
             .collect()
     }
-}
-
-fn unfinished(input: &PlanningInput) -> Vec<Unfinished> {
-    let tasks = input.feedback.iter().flat_map(|feedback| &feedback.tasks);
-    tasks
-        .filter(|task| task.state != TaskState::Completed || task.error.is_some())
-        .map(|task| Unfinished {
-            id: task.id.clone(),
-            capability: task.capability.clone(),
-            contract: input.catalogue.get(task.capability.as_str()).cloned(),
-        })
-        .collect()
 }
 
 const fn said_by_user(text: String) -> ChatTurn {

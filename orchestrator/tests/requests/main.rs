@@ -76,7 +76,6 @@ impl Planner for Told {
                         roles: &input.roles,
                         limits: &input.limits,
                         fill: &NoFill,
-                        unfinished: &[],
                     };
                     let plan = compile(&proposal, &rules)
                         .map_err(|error| failed(Failure::new(error.code, error.to_string())))?;

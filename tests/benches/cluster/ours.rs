@@ -192,7 +192,6 @@ fn plan(payload: usize) -> Plan {
         roles: &[],
         limits: &limits(),
         fill: &NoFill,
-        unfinished: &[],
     };
     compile(&proposal, &rules).expect("a sound plan")
 }

@@ -25,6 +25,8 @@ pub(super) struct Draft<'a> {
     pub(super) listed: Vec<usize>,
     pub(super) inferred: Vec<Inferred>,
     pub(super) optional: bool,
+    /// Tasks of earlier rounds that it makes up for, as the planner names them.
+    pub(super) replaces: Vec<TaskId>,
     /// The proposed task that it belongs to: itself, or the one for whose sake the compiler added it.
     pub(super) root: usize,
 }
@@ -71,6 +73,12 @@ pub(super) struct Inferred {
     pub(super) after: String,
 }
 
+/// The id of an earlier task as a planner writes it; what can be no id names nothing.
+fn named(text: &str) -> Option<TaskId> {
+    let text = text.trim();
+    TaskId::new(text.strip_prefix('$').unwrap_or(text)).ok()
+}
+
 /// Whether the value keeps what the contract's schema says about the param.
 pub(super) fn accepts(contract: &Contract, param: &str, value: &Value) -> bool {
     let place = format!("/{}", shape::escape(param));
@@ -106,6 +114,7 @@ impl<'a> Drafts<'a> {
                     listed: Vec::new(),
                     inferred: Vec::new(),
                     optional: task.optional,
+                    replaces: task.replaces.iter().filter_map(|id| named(id)).collect(),
                     root: i,
                 })
             })
@@ -200,6 +209,7 @@ impl<'a> Drafts<'a> {
             listed: Vec::new(),
             inferred: Vec::new(),
             optional: false,
+            replaces: Vec::new(),
             root,
         });
         self.tasks.len() - 1
@@ -268,7 +278,7 @@ impl<'a> Drafts<'a> {
     }
 
     /// An order of execution, and the finished tasks in it; ids that the compiler made up are numbered in this order.
-    pub(super) fn into_tasks(mut self) -> Result<(Vec<usize>, Vec<PlanTask>), PlanError> {
+    pub(super) fn into_tasks(mut self) -> Result<Vec<PlanTask>, PlanError> {
         let order = self.order()?;
         let renamed = self.ids.number(&order);
         for task in 0..self.tasks.len() {
@@ -303,10 +313,10 @@ impl<'a> Drafts<'a> {
                 after,
                 inferred,
                 optional: draft.optional,
-                replaces: Vec::new(),
+                replaces: std::mem::take(&mut draft.replaces),
             });
         }
-        Ok((order, finished))
+        Ok(finished)
     }
 
     fn told(&self, inferred: &Inferred) -> InferredEdge {

@@ -61,7 +61,6 @@ mod tests {
             roles: &[],
             limits: &PlanLimits::default(),
             fill: &NoFill,
-            unfinished: &[],
         };
         compile_early(&proposal(tasks).tasks[0], &rules)
     }

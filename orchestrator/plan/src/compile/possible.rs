@@ -60,6 +60,14 @@ fn with_names(
         let name: String = name.chars().take(100).map(sound).collect();
         let named = CapabilityName::new(&name)
             .or_else(|_| CapabilityName::new(format!("unknown.{}", name.replace('.', "-"))));
+        // A name that is one only once it is mended does not stand for a capability that there is.
+        let unknown_name = |name: &CapabilityName| {
+            let known = catalogue.get(name.as_str()).is_some();
+            known.then(|| {
+                CapabilityName::new(format!("unknown.{}", name.as_str().replace('.', "-")))
+            })
+        };
+        let named = named.and_then(|name| unknown_name(&name).unwrap_or(Ok(name)));
         if let Ok(name) = named {
             task.capability = name.to_string();
             unknown.insert(name);

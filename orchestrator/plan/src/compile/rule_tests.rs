@@ -195,7 +195,6 @@ fn a_param_under_another_name_is_renamed() {
         roles: &[],
         limits: &limits,
         fill: &NoFill,
-        unfinished: &[],
     };
     let plan = |params: Value| {
         let proposal = serde_json::from_value(
@@ -335,7 +334,6 @@ fn what_can_be_done_is_done_without_what_cannot() {
             roles: &[],
             limits: &limits,
             fill: &NoFill,
-            unfinished: &[],
         };
         compile_possible(&proposal(tasks), &rules)
     };

@@ -186,7 +186,6 @@ pub(super) fn compiled_with(
             roles: &[],
             limits,
             fill,
-            unfinished: &[],
         },
     )
 }

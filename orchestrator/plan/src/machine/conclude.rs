@@ -2,7 +2,7 @@
 
 use amcp_protocol::{AnswerState, ErrorCode, Failure, TaskReport};
 
-use super::run::{Status, TaskRun, millis, state_of};
+use super::run::{Refusal, Status, TaskRun, millis, state_of};
 use crate::plan::RefusedTask;
 
 use super::{Action, Conclusion, Machine, Stage, Time, TimerKey};
@@ -22,13 +22,14 @@ impl Machine {
         }
         self.stage = Stage::Composing;
         out.push(Action::ClearTimer(TimerKey::Closing));
-        let current = |run: &&TaskRun| !run.superseded;
+        let current = |run: &&TaskRun| !self.is_made_up_for(run.replaced_by);
+        let refused = self.refused_now().map(not_done);
         out.push(Action::Compose {
             tasks: self
                 .planned_runs()
                 .filter(current)
                 .map(|run| report(run, now))
-                .chain(self.refused.iter().map(not_done))
+                .chain(refused)
                 .collect(),
             unplaced: self.unplaced.clone(),
             time: self.policy.deadline.saturating_sub(now),
@@ -70,7 +71,7 @@ impl Machine {
             notes: std::mem::take(&mut self.notes),
             replaced: self
                 .planned_runs()
-                .filter(|run| run.superseded)
+                .filter(|run| self.is_made_up_for(run.replaced_by))
                 .map(|run| run.plan.id.clone())
                 .collect(),
         })));
@@ -89,7 +90,7 @@ impl Machine {
             .any(|run| matches!(run.status, Status::Completed(..)));
         let missing = || {
             self.planned_runs()
-                .filter(|run| !run.superseded && !run.plan.optional)
+                .filter(|run| !self.is_made_up_for(run.replaced_by) && !run.plan.optional)
         };
         // What failed by itself says more than what was skipped because of it.
         let root = |run: &&TaskRun| !matches!(run.status, Status::Skipped(_));
@@ -98,7 +99,7 @@ impl Machine {
             .find_map(|run| run.status.failure())
             .or_else(|| missing().find_map(|run| run.status.failure()))
             .or_else(|| missing().find_map(|run| run.status.missing()))
-            .or_else(|| self.refused.first().map(|refused| &refused.failure))
+            .or_else(|| self.refused_now().next().map(|refused| &refused.failure))
             .cloned();
         let unplaced = (!self.unplaced.is_empty()).then(|| {
             let parts: Vec<_> = self
@@ -140,7 +141,16 @@ impl Machine {
 
     pub(super) fn reports(&self, now: Time) -> Vec<TaskReport> {
         let runs = self.planned_runs().map(|run| report(run, now));
-        runs.chain(self.refused.iter().map(not_done)).collect()
+        runs.chain(self.refused_now().map(not_done)).collect()
+    }
+
+    /// The refused tasks that nothing made up for.
+    fn refused_now(&self) -> impl Iterator<Item = &RefusedTask> {
+        let open = |refusal: &&Refusal| !self.is_made_up_for(refusal.replaced_by);
+        self.refused
+            .iter()
+            .filter(open)
+            .map(|refusal| &refusal.task)
     }
 
     /// The tasks of all accepted plans, in the plans' order.

@@ -1,5 +1,6 @@
 //! One task of the machine: from waiting to its end, attempt by attempt.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Action, Assignment, Machine, Time, TimerKey};
-use crate::plan::{PlanTask, Reference};
+use crate::plan::{PlanTask, Reference, RefusedTask};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Status {
@@ -64,8 +65,8 @@ impl Status {
 pub(super) struct TaskRun {
     pub(super) plan: PlanTask,
     pub(super) status: Status,
-    /// A later round replaced it.
-    pub(super) superseded: bool,
+    /// The task of a later round that makes up for it, once that is done.
+    pub(super) replaced_by: Option<usize>,
     /// The task arrived before its plan was complete, under this id, and no complete plan has it yet.
     pub(super) unplanned: Option<TaskId>,
     /// Whether an attempt may have done its work: no refusal says that it did not begin.
@@ -92,12 +93,27 @@ pub(super) struct TaskRun {
     pub(super) calls: Vec<CallReport>,
 }
 
+/// A task of a plan that is not carried out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Refusal {
+    pub(super) task: RefusedTask,
+    /// The task of a later round that makes up for it, once that is done.
+    pub(super) replaced_by: Option<usize>,
+}
+
+impl Refusal {
+    pub(super) const fn of(task: RefusedTask) -> Self {
+        let replaced_by = None;
+        Self { task, replaced_by }
+    }
+}
+
 impl TaskRun {
     fn new(plan: PlanTask) -> Self {
         Self {
             plan,
             status: Status::Waiting,
-            superseded: false,
+            replaced_by: None,
             unplanned: None,
             may_be_done: false,
             waiting_for: 0,
@@ -155,8 +171,9 @@ impl Machine {
             let mut early = runs.filter(|(_, run)| run.is_of(task));
             early.next().map(|(index, _)| index)
         };
-        let known = self.tasks.len();
-        let mut next = known;
+        let incoming: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
+        let known: BTreeSet<TaskId> = self.tasks.iter().map(|run| run.plan.id.clone()).collect();
+        let mut next = self.tasks.len();
         let places: Vec<usize> = tasks
             .iter()
             .map(|task| {
@@ -172,7 +189,9 @@ impl Machine {
                 early.plan.optional = task.optional;
                 continue;
             }
-            task.id = self.unique_id(&task.id, known);
+            if known.contains(&task.id) || !self.refused.is_empty() {
+                task.id = self.unique_id(&task.id, &incoming);
+            }
             let references = task.references.iter_mut();
             let references = references.map(|reference| &mut reference.from);
             for from in task.after.iter_mut().chain(references) {
@@ -211,7 +230,7 @@ impl Machine {
             let again = self.tasks.iter().any(arrived);
             if harmless && !again && task.after.is_empty() && task.references.is_empty() {
                 let arrived_as = task.id.clone();
-                task.id = self.unique_id(&task.id, self.tasks.len());
+                task.id = self.unique_id(&task.id, &[]);
                 let mut run = TaskRun::new(task);
                 run.unplanned = Some(arrived_as);
                 self.tasks.push(run);
@@ -231,14 +250,107 @@ impl Machine {
                 .is_some_and(|run| run.unplanned.is_some())
             {
                 self.cut(now, task, &failure, out);
+                self.take_back(task, &failure);
             }
         }
     }
 
-    /// Changes an id that a task of an earlier round, or one that arrived early, has already; within a plan ids are unique.
-    /// `known` is the number of tasks before the plan.
-    fn unique_id(&self, id: &TaskId, known: usize) -> TaskId {
-        let free = |id: &TaskId| self.tasks.iter().take(known).all(|run| &run.plan.id != id);
+    /// Gives back what the result of a task that no plan has took of the budget.
+    fn take_back(&mut self, task: usize, failure: &Failure) {
+        if let Some(run) = self.tasks.get_mut(task)
+            && let Status::Completed(result, _) = &run.status
+        {
+            self.result_bytes_left += payload::size(result, usize::MAX).unwrap_or(0);
+            run.status = Status::Cancelled(failure.clone());
+        }
+    }
+
+    /// Notes which earlier tasks a later plan's tasks make up for: those that they name, and those that did the same with the
+    /// same inputs. What is done in part is replaced only by name.
+    pub(super) fn replace(&mut self, added: &[usize]) {
+        for &new in added {
+            let Some(task) = self.tasks.get(new).map(|run| &run.plan) else {
+                continue;
+            };
+            let unfinished = |run: &TaskRun| {
+                run.replaced_by.is_none()
+                    && run.unplanned.is_none()
+                    && !matches!(run.status, Status::Completed(_, None))
+            };
+            let again =
+                |run: &TaskRun| run.status.failure().is_some() && self.repeats(task, &run.plan);
+            let mut earlier = self.tasks.iter().take(self.round_start);
+            let replaced: Vec<usize> = if task.replaces.is_empty() {
+                let same = earlier.position(|run| unfinished(run) && again(run));
+                same.into_iter().collect()
+            } else {
+                let named = |run: &TaskRun| task.replaces.contains(&run.plan.id);
+                let named = earlier
+                    .enumerate()
+                    .filter(|(_, run)| unfinished(run) && named(run));
+                named.map(|(index, _)| index).collect()
+            };
+            let refused = task.replaces.clone();
+            for index in replaced {
+                if let Some(run) = self.tasks.get_mut(index) {
+                    run.replaced_by = Some(new);
+                }
+            }
+            for refusal in &mut self.refused {
+                if refused.contains(&refusal.task.view.id) {
+                    refusal.replaced_by = Some(new);
+                }
+            }
+        }
+    }
+
+    /// Whether a later task does what an earlier one should have done, with the same params and inputs.
+    fn repeats(&self, new: &PlanTask, old: &PlanTask) -> bool {
+        let bare = |task: &PlanTask| {
+            let mut params = task.params.clone();
+            for reference in &task.references {
+                remove(&mut params, &reference.place);
+            }
+            params
+        };
+        let stands_for = |new: usize, old: usize| {
+            new == old
+                || self
+                    .tasks
+                    .get(old)
+                    .is_some_and(|run| run.replaced_by == Some(new))
+        };
+        new.capability == old.capability
+            && new.references.len() == old.references.len()
+            && new
+                .references
+                .iter()
+                .zip(&old.references)
+                .all(|(new, old)| {
+                    (&new.place, &new.path) == (&old.place, &old.path)
+                        && stands_for(new.from, old.from)
+                })
+            && bare(new) == bare(old)
+    }
+
+    /// Whether what a task should have brought was brought by a later one.
+    pub(super) fn is_made_up_for(&self, replaced_by: Option<usize>) -> bool {
+        let Some(by) = replaced_by.and_then(|by| self.tasks.get(by)) else {
+            return false;
+        };
+        // A replacement is younger than what it replaces, so that this ends.
+        matches!(by.status, Status::Completed(..)) || self.is_made_up_for(by.replaced_by)
+    }
+
+    /// Changes an id that another task has already: agents and readers tell tasks apart by it. `incoming` are the ids of the
+    /// plan that the task comes with.
+    pub(super) fn unique_id(&self, id: &TaskId, incoming: &[TaskId]) -> TaskId {
+        let refused = |id: &TaskId| {
+            self.refused
+                .iter()
+                .any(|refusal| &refusal.task.view.id == id)
+        };
+        let free = |id: &TaskId| !refused(id) && self.tasks.iter().all(|run| &run.plan.id != id);
         if free(id) {
             return id.clone();
         }
@@ -246,9 +358,11 @@ impl Machine {
         let named = std::iter::once(format!("r{round}-{id}"));
         // An id may be too long for a prefix, or the prefixed one given too.
         let mut numbered = named.chain((1..).map(|n| format!("r{round}-{n}")));
-        let unused = |id: &TaskId| self.tasks.iter().all(|run| &run.plan.id != id);
         numbered
-            .find_map(|text| TaskId::new(text).ok().filter(unused))
+            .find_map(|text| {
+                let id = TaskId::new(text).ok()?;
+                (free(&id) && !incoming.contains(&id)).then_some(id)
+            })
             .unwrap_or_else(|| id.clone())
     }
 
@@ -324,6 +438,7 @@ impl Machine {
         let until = run.until(now).min(closing);
         run.first_dispatch.get_or_insert(now);
         run.attempt += 1;
+        run.given = None;
         run.status = Status::InFlight;
         run.until = until;
         let (attempt, avoid) = (run.attempt, run.avoid.clone());

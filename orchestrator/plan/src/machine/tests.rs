@@ -6,7 +6,7 @@ use amcp_protocol::{Capability, Contract, TaskId, TaskState};
 use serde_json::json;
 
 use super::*;
-use crate::plan::{Reference, Terms};
+use crate::plan::{Reference, RefusedTask, Terms};
 
 fn capability(name: &str, change: impl FnOnce(&mut Capability)) -> Arc<Contract> {
     let mut capability = Capability::new(name, "For tests.");
@@ -1114,4 +1114,74 @@ fn a_delegated_requests_calls_are_shared_among_its_tasks_and_come_back() {
     });
     let error = run.conclusion().tasks[2].error.clone().unwrap();
     assert_eq!(error.code, ErrorCode::BudgetExceeded);
+}
+
+#[test]
+fn a_second_plan_does_what_cannot_be_undone_no_more_often_than_the_first() {
+    let pay = capability("test.pay", |c| {
+        (c.idempotent, c.effect) = (false, Effect::Irreversible)
+    });
+    let pays = |id: &str, after: &[usize]| task_of(id, after, pay.clone());
+    let second = |tasks: Vec<PlanTask>| {
+        let mut run = Run::planned_with(llm_policy(), vec![task("t1", &[]), pays("t2", &[0])]);
+        // The payment was never begun: it waited for the task that failed.
+        run.failed(0, 1, ErrorCode::TaskFailed);
+        run.second_plan(tasks).dispatched().len()
+    };
+    assert_eq!(second(vec![pays("a", &[])]), 1);
+    assert_eq!(second(vec![pays("a", &[]), pays("b", &[])]), 0);
+}
+
+#[test]
+fn a_replacement_makes_up_for_a_task_only_once_it_is_done() {
+    let first = || vec![task("t1", &[]), task("t2", &[])];
+    let second = |change: fn(&mut PlanTask), outcome: fn(&mut Run)| {
+        let mut run = Run::planned_with(llm_policy(), first());
+        run.done(0, 1, json!(1)).failed(1, 1, ErrorCode::TaskFailed);
+        let mut again = replacing(
+            task_of("t9", &[], capability("test.other", |_| ())),
+            &["t2"],
+        );
+        change(&mut again);
+        run.second_plan(vec![again]);
+        outcome(&mut run);
+        let conclusion = run.composed().clone();
+        (conclusion.state, conclusion.replaced.len())
+    };
+    let done: fn(&mut Run) = |run| _ = run.done(2, 1, json!(2));
+    let fails: fn(&mut Run) = |run| _ = run.failed(2, 1, ErrorCode::TaskFailed);
+    assert_eq!(second(|_| (), done), (AnswerState::Completed, 1));
+    assert_eq!(second(|_| (), fails), (AnswerState::Partial, 0));
+    assert_eq!(
+        second(|task| task.optional = true, fails),
+        (AnswerState::Partial, 0)
+    );
+    assert_eq!(
+        second(|task| task.replaces.clear(), done),
+        (AnswerState::Partial, 0)
+    );
+}
+
+#[test]
+fn only_the_same_work_replaces_without_being_named() {
+    let about = |id: &str, city: &str| PlanTask {
+        params: json!({"city": city}),
+        ..task(id, &[])
+    };
+    let chain = |id: &str, from: usize| with_reference(task(id, &[from]), from);
+    let mut run = Run::planned_with(llm_policy(), vec![about("t1", "Paris"), chain("t2", 0)]);
+    run.failed(0, 1, ErrorCode::UpstreamFailed)
+        .second_plan(vec![about("t1", "Paris"), chain("t2", 0)])
+        .done(2, 1, json!({"x": 1}))
+        .done(3, 1, json!(2));
+    assert_eq!(run.composed().state, AnswerState::Completed);
+    let mut run = Run::planned_with(llm_policy(), vec![about("t1", "Paris")]);
+    run.failed(0, 1, ErrorCode::UpstreamFailed)
+        .second_plan(vec![about("t1", "Rome")])
+        .done(1, 1, json!({"x": 1}));
+    assert_eq!(
+        run.composed().state,
+        AnswerState::Partial,
+        "Paris is still missing"
+    );
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use amcp_plan::{
-    Action, Assignment, Conclusion, Dropped, Event, Machine, Plan, Policy, Time, TimerKey,
+    Action, Assignment, Conclusion, Dropped, Event, Machine, Plan, PlanTask, Policy, Time, TimerKey,
 };
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{AnswerState, Effect, ErrorCode, Progress, TaskId, TaskReport, TaskState};
@@ -77,8 +77,8 @@ pub(crate) struct Ledger {
     round_start: usize,
     /// Whether the current round's plan was accepted.
     accepted: bool,
-    /// Tasks that did not complete and that a later plan says it replaces.
-    replaced: BTreeSet<TaskId>,
+    /// Tasks that did not complete, and the tasks of later plans that make up for them.
+    replaced: BTreeMap<usize, usize>,
     /// How many tasks the accepted plans had when the round began.
     placed: usize,
     planning: bool,
@@ -309,15 +309,18 @@ impl Ledger {
         let reads = terms.effect == Effect::Read;
         let early = self.planning && reads && terms.idempotent;
         self.keep(Rule::OnlyAcceptedPlans, self.accepted || early);
-        let used = (0..self.round_start)
-            .filter_map(|i| machine.task(i))
-            .any(|t| {
+        let alike = |index: &usize| {
+            machine.task(*index).is_some_and(|t| {
                 let same_params = terms.effect == Effect::Write || t.params == planned.params;
                 t.capability == planned.capability && same_params
-            });
+            })
+        };
+        let earlier = (0..self.round_start).filter(alike).count();
+        let again = (self.round_start..count(machine)).filter(alike).count();
+        let any_number = terms.effect == Effect::Write && terms.idempotent && earlier > 0;
         self.keep(
             Rule::NoNewEffects,
-            reads || task < self.round_start || self.rounds == 1 || used,
+            reads || task < self.round_start || self.rounds == 1 || any_number || again <= earlier,
         );
         let ready = planned.after.iter().all(|before| {
             let end = self.rows.get(before).and_then(|row| row.end);
@@ -403,16 +406,47 @@ impl Ledger {
             })
         });
         self.keep(Rule::PlanKept, kept && places.len() == plan.tasks.len());
-        let unfinished = |id: &&TaskId| {
-            let earlier =
-                (0..self.round_start).find(|&i| machine.task(i).map(|t| &t.id) == Some(id));
-            let row = earlier.and_then(|i| self.rows.get(&i));
-            earlier.is_some()
-                && row.is_none_or(|row| row.partial || row.end != Some(TaskState::Completed))
+        let unfinished = |index: &usize| {
+            let row = self.rows.get(index);
+            row.is_none_or(|row| row.partial || row.end != Some(TaskState::Completed))
         };
-        let named = plan.tasks.iter().flat_map(|task| &task.replaces);
-        let named: Vec<_> = named.filter(unfinished).cloned().collect();
-        self.replaced.extend(named);
+        let whole = |index: &usize| self.rows.get(index).is_none_or(|row| !row.partial);
+        let mut replaced = self.replaced.clone();
+        for &new in &places {
+            let Some(task) = machine.task(new) else {
+                continue;
+            };
+            let earlier = machine.places().iter().take(placed).copied();
+            let earlier = earlier.filter(unfinished);
+            let earlier: Vec<_> = earlier.filter(|old| !replaced.contains_key(old)).collect();
+            let named = |old: &usize| {
+                machine
+                    .task(*old)
+                    .is_some_and(|t| task.replaces.contains(&t.id))
+            };
+            // Plans of tests have references with equal params only to a first task, or none.
+            let again = |old: &usize| {
+                whole(old)
+                    && machine.task(*old).is_some_and(|t| {
+                        let from = |t: &PlanTask| t.references.first().map(|r| r.from);
+                        let inputs = match (from(t), from(task)) {
+                            (None, None) => true,
+                            (Some(old), Some(new)) => {
+                                replaced.get(&old) == Some(&new) || old == new
+                            }
+                            (None, Some(_)) | (Some(_), None) => false,
+                        };
+                        t.capability == task.capability && t.params == task.params && inputs
+                    })
+            };
+            let found: Vec<usize> = if task.replaces.is_empty() {
+                earlier.into_iter().find(again).into_iter().collect()
+            } else {
+                earlier.into_iter().filter(named).collect()
+            };
+            replaced.extend(found.into_iter().map(|old| (old, new)));
+        }
+        self.replaced = replaced;
     }
 
     /// A point at which everything has ended. With `current` what was replaced is not reported.
@@ -420,10 +454,7 @@ impl Ledger {
         let quiet = self.retries.is_empty() && self.rows.values().all(|row| !row.current);
         self.keep(Rule::NothingLeftRunning, quiet);
         let row = |index: usize| self.rows.get(&index).cloned().unwrap_or_default();
-        let replaced = |index: usize| {
-            let id = machine.task(index).map(|task| &task.id);
-            id.is_some_and(|id| self.replaced.contains(id))
-        };
+        let replaced = |index: usize| self.is_made_up_for(index);
         let reported: Vec<usize> = machine
             .places()
             .iter()
@@ -448,6 +479,14 @@ impl Ledger {
         );
     }
 
+    /// Whether a later task brought what a task should have brought.
+    fn is_made_up_for(&self, task: usize) -> bool {
+        self.replaced.get(&task).is_some_and(|&by| {
+            let end = self.rows.get(&by).and_then(|row| row.end);
+            end == Some(TaskState::Completed) || self.is_made_up_for(by)
+        })
+    }
+
     fn check_conclusion(&mut self, machine: &Machine, conclusion: &Conclusion) {
         let mut reports = conclusion.tasks.iter();
         let something =
@@ -455,7 +494,7 @@ impl Ledger {
         let code = conclusion.error.as_ref().map(|error| error.code);
         let lacks = |(&index, report): (&usize, &TaskReport)| {
             (report.state != TaskState::Completed || report.error.is_some())
-                && !self.replaced.contains(&report.id)
+                && !self.is_made_up_for(index)
                 && machine.task(index).is_some_and(|task| !task.optional)
         };
         let missing = machine.places().iter().zip(&conclusion.tasks).any(lacks);

@@ -106,6 +106,7 @@ impl Http {
         let body = Body {
             http: self,
             response,
+            begun: false,
             left: self.settings.answer_bytes,
             lines: Lines::default(),
             ready: VecDeque::new(),
@@ -225,6 +226,8 @@ pub(crate) struct Body<'a> {
     http: &'a Http,
     response: Response,
     left: usize,
+    /// Whether anything of the body has come.
+    begun: bool,
     lines: Lines,
     /// Lines that arrived and were not yet read.
     ready: VecDeque<Vec<u8>>,
@@ -270,7 +273,12 @@ impl Body<'_> {
 
     /// The next bytes; none at the end.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        let idle = self.http.settings.idle;
+        // Some servers send the head of a stream before they have read the prompt.
+        let idle = if self.begun {
+            self.http.settings.idle
+        } else {
+            self.http.settings.first_byte
+        };
         let chunk = match timeout(idle, self.response.chunk()).await {
             Err(_) => return Err(self.http.too_slow("did not go on with its answer", idle)),
             Ok(Err(error)) => {
@@ -279,6 +287,7 @@ impl Body<'_> {
             }
             Ok(Ok(chunk)) => chunk,
         };
+        self.begun = true;
         let Some(chunk) = chunk else { return Ok(None) };
         self.left = self.left.checked_sub(chunk.len()).ok_or_else(|| {
             self.http.failure(

@@ -45,7 +45,6 @@ impl TextSink for Early<'_> {
             roles: &self.input.roles,
             limits: &self.input.limits,
             fill: &NoFill,
-            unfinished: &[],
         };
         for proposed in self.reader.push(text) {
             let Some(task) = compile_early(&proposed, &rules) else {
