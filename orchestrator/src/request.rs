@@ -1,7 +1,7 @@
 //! The [`RequestActor`]: one request's machine, its timers and its tasks under way.
 //!
 //! Decides nothing: it feeds what happens to the machine and carries out what the machine says. It lives from acceptance
-//! to the final response and is never restarted. Dropped before that, it cancels what it has sent.
+//! to the final response and is never restarted. Dropped before that, it cancels the tasks that it has sent.
 
 mod dispatch;
 
@@ -32,7 +32,7 @@ use dispatch::Sent;
 pub(crate) enum RequestMsg {
     /// From itself, in its own task: begin. What came before, such as a cancel, is served before.
     Begin,
-    /// From planners, agents' answers and the orchestrator: this happened.
+    /// From planners, agents' answers and the orchestrator: an event for the machine.
     Happened(Event),
     /// From the timer: something is due.
     TimerDue,
@@ -51,7 +51,7 @@ pub(crate) struct RequestState {
     shared: Arc<Shared>,
     record: Arc<RequestRecord>,
     machine: Machine,
-    /// What the machine wants done to begin with.
+    /// The machine's first actions.
     first: Vec<Action>,
     clock: Clock,
     phase: Phase,
@@ -283,7 +283,7 @@ impl RequestState {
             }
             true
         });
-        // Time runs since acceptance: after a long wait for a processor the deadline may have passed before anything is planned.
+        // Time runs since acceptance: after a long wait for a processor the deadline may have passed before the first plan.
         self.timers_due(myself);
         if !self.machine.is_done() {
             self.carry_out(myself, first);
@@ -311,7 +311,7 @@ impl RequestState {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             if let Some(event) = self.perform(myself, action) {
-                // Before the rest: an agent that was chosen counts as busy before the next one is chosen.
+                // Before the other actions: a chosen agent counts as busy before the next agent is chosen.
                 for action in self.step(event).into_iter().rev() {
                     actions.push_front(action);
                 }
@@ -342,7 +342,7 @@ impl RequestState {
                 if planner.streams() {
                     let myself = myself.clone();
                     input.early = Sink::new(move |task| {
-                        // A request that has been answered meanwhile needs it no more.
+                        // A request that has been answered meanwhile needs no task.
                         let tasks = vec![task];
                         let arrived = Event::TasksAdded { round, tasks };
                         let _ = myself.cast(RequestMsg::Happened(arrived));

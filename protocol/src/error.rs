@@ -164,7 +164,7 @@ impl ErrorCode {
         )
     }
 
-    /// Whether the agent is gone, so that nobody knows what its attempt had caused.
+    /// Whether the agent is gone, so that the effects of its attempt are unknown.
     #[must_use]
     pub const fn is_agent_gone(self) -> bool {
         self.is_agent_death() || matches!(self, Self::NodeLost)

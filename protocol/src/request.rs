@@ -203,7 +203,7 @@ pub struct Answer {
     /// Why a request failed, or what is missing from a partial answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// Tokens that the language model read and wrote for it, as far as its server counts them.
+    /// Tokens that the language model read and wrote for the answer, as far as its server counts them.
     #[serde(default, skip_serializing_if = "Usage::is_none")]
     pub usage: Usage,
     /// What the reader should know about how the answer came about, such as a fall-back to the embedded planner.

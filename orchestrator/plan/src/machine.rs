@@ -53,8 +53,8 @@ pub struct Policy {
     pub llm_calls: u32,
     /// Most bytes of results, estimated.
     pub result_bytes: usize,
-    /// Most calls that the tasks may cause together; each task has its own bound where there is none. A delegated request
-    /// has what its task was given.
+    /// Most calls that the tasks may cause together; without this bound each task has its own. A delegated request has the
+    /// budget that its task was given.
     pub calls: Option<u32>,
     /// Most planning rounds: 2 allows one replanning.
     pub rounds: u32,
@@ -110,19 +110,19 @@ pub enum TimerKey {
     Closing,
     /// A planning round has taken too long.
     Planning {
-        /// Which round.
+        /// Counts from 1.
         round: u32,
     },
     /// An attempt has taken too long.
     Attempt {
-        /// Which task.
+        /// The task's index, see [`Machine::task`].
         task: usize,
-        /// Which attempt.
+        /// Counts from 1 for each task.
         attempt: u32,
     },
     /// The backoff after an attempt is over.
     Retry {
-        /// Which task.
+        /// The task's index, see [`Machine::task`].
         task: usize,
         /// The attempt that failed.
         attempt: u32,
@@ -135,46 +135,46 @@ pub enum Event {
     /// Tasks of a plan that is still arriving. Those that read, may be repeated and wait for nothing start at once; the
     /// others are left to the complete plan.
     TasksAdded {
-        /// Which round they belong to.
+        /// The round that plans them; counts from 1.
         round: u32,
         /// The tasks.
         tasks: Vec<PlanTask>,
     },
     /// A planning round ended. A task of the plan with the id, the capability and the params of one that arrived before is
-    /// that task; what arrived before and is not in the plan is given up.
+    /// that task; a task that arrived before and is not in the plan is given up.
     Planned {
-        /// Which round.
+        /// Counts from 1.
         round: u32,
         /// The plan, or why there is none.
         result: Result<Plan, Failure>,
-        /// Who planned.
+        /// The planner's name, for people.
         planner: String,
-        /// LLM calls that it cost.
+        /// LLM calls spent.
         llm_calls: u32,
         /// Tokens that these calls took.
         #[serde(default)]
         usage: Usage,
-        /// What the reader of the answer should know.
+        /// Remarks for the reader of the answer.
         notes: Vec<String>,
     },
     /// An agent was chosen for an attempt. Nothing has left yet.
     Chosen {
-        /// Which task.
+        /// The task's index, see [`Machine::task`].
         task: usize,
-        /// Which attempt.
+        /// Counts from 1 for each task.
         attempt: u32,
-        /// Who is to get it.
+        /// The chosen agent.
         agent: AgentId,
-        /// Which start of that agent.
+        /// The agent's incarnation, which each of its starts renews.
         incarnation: u64,
     },
-    /// An attempt ended: with a result, a failure, or word that it will never end.
+    /// An attempt ended: with a result or a failure, or because it can never end.
     Responded {
-        /// Which task.
+        /// The task's index, see [`Machine::task`].
         task: usize,
-        /// Which attempt.
+        /// Counts from 1 for each task.
         attempt: u32,
-        /// With what.
+        /// How the attempt ended.
         outcome: TaskOutcome,
         /// The calls of other agents that it took.
         calls: Vec<CallReport>,
@@ -185,15 +185,15 @@ pub enum Event {
     Composed {
         /// The text, or why there is none.
         result: Result<String, Failure>,
-        /// LLM calls that it cost.
+        /// LLM calls spent.
         llm_calls: u32,
         /// Tokens that these calls took.
         #[serde(default)]
         usage: Usage,
-        /// What the reader should know.
+        /// Remarks for the reader of the answer.
         notes: Vec<String>,
     },
-    /// The user, or somebody for the user, does not want it any more.
+    /// The user, or a client for the user, cancels the request.
     CancelRequested,
     /// The node must stop now.
     CutOff(Failure),
@@ -206,49 +206,49 @@ pub enum Action {
     Plan {
         /// Counts from 1.
         round: u32,
-        /// How long it may take.
+        /// Most time to spend.
         time: Duration,
-        /// LLM calls that it may cost.
+        /// Most LLM calls to spend.
         llm_calls: u32,
-        /// In a later round: what became of the tasks so far.
+        /// In a later round: the ends of the tasks so far.
         tasks: Vec<TaskReport>,
     },
     /// Choose an agent for a task; feed back [`Event::Chosen`], or [`Event::Responded`] with a refusal when there is none.
     Choose {
-        /// Which task.
+        /// The task's index, see [`Machine::task`].
         task: usize,
-        /// Which attempt.
+        /// Counts from 1 for each task.
         attempt: u32,
-        /// Who should not get it, if somebody else can.
+        /// Agents that should not get the task if another can.
         avoid: Vec<AgentId>,
     },
     /// Send a task to the agent that was chosen; feed back [`Event::Responded`].
     Send(Assignment),
     /// Tell the agent that the result is no longer wanted.
     Abandon {
-        /// Which task.
+        /// The task's index, see [`Machine::task`].
         task: usize,
-        /// Which attempt.
+        /// Counts from 1 for each task.
         attempt: u32,
     },
     /// Feed back [`Event::TimerFired`] at a time.
     SetTimer {
-        /// Which.
+        /// The timer's name, which the event repeats.
         key: TimerKey,
-        /// When.
+        /// Time since the request was accepted.
         at: Time,
     },
     /// Forget a timer.
     ClearTimer(TimerKey),
     /// Have the answer written and feed back [`Event::Composed`].
     Compose {
-        /// What became of each task.
+        /// The end of each task, in the plans' order.
         tasks: Vec<TaskReport>,
         /// Parts of the query that no capability covers.
         unplaced: Vec<String>,
-        /// How long it may take.
+        /// Most time to spend.
         time: Duration,
-        /// LLM calls that it may cost.
+        /// Most LLM calls to spend.
         llm_calls: u32,
     },
     /// Let watchers know.
@@ -260,32 +260,32 @@ pub enum Action {
 /// An attempt and the agent that was chosen for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {
-    /// Which task.
+    /// The task's index, see [`Machine::task`].
     pub task: usize,
-    /// Which attempt.
+    /// Counts from 1 for each task.
     pub attempt: u32,
-    /// Who gets it.
+    /// The chosen agent.
     pub agent: AgentId,
-    /// Which start of that agent; another one does not get it.
+    /// The agent's incarnation; the task goes to no other incarnation.
     pub incarnation: u64,
     /// The params, references replaced.
     pub params: Value,
-    /// How long it may take: the deadline that travels with it.
+    /// How long the attempt may take: the deadline that travels with the task.
     pub time: Duration,
-    /// Calls that it may cause, where the request bounds them for all tasks together.
+    /// Calls that the attempt may cause, where the request bounds them for all tasks together.
     pub calls: Option<u32>,
 }
 
-/// The final response, all but its text where nobody wrote one.
+/// The final response; its text is missing where no model wrote one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conclusion {
     /// How the request ended.
     pub state: AnswerState,
     /// The text; where there is none the caller composes it from the rest.
     pub text: Option<String>,
-    /// Who planned.
+    /// The planner's name, for people.
     pub planner: String,
-    /// What became of each task.
+    /// The end of each task, in the plans' order.
     pub tasks: Vec<TaskReport>,
     /// Parts of the query that no capability covers.
     pub unplaced: Vec<String>,
@@ -294,7 +294,7 @@ pub struct Conclusion {
     /// Tokens that planning and writing took.
     #[serde(default)]
     pub usage: Usage,
-    /// What the reader should know.
+    /// Remarks for the reader of the answer.
     pub notes: Vec<String>,
     /// Tasks that did not complete and that a later plan replaced: their failures are no longer missing.
     pub replaced: Vec<TaskId>,
@@ -327,7 +327,7 @@ pub struct Machine {
     round: u32,
     /// Where the current round's tasks begin.
     round_start: usize,
-    /// Those that arrived early and belong to no plan included.
+    /// Tasks of all rounds, also those that arrived early and belong to no plan.
     tasks: Vec<TaskRun>,
     /// The tasks of the accepted plans, in the plans' order.
     order: Vec<usize>,
@@ -616,9 +616,9 @@ impl Machine {
         added
     }
 
-    /// The first plan was authorised when it was compiled; each task is checked once more before its dispatch. A later plan
-    /// was made by a reader of results: it may change nothing that the first plan did not change already, nothing twice
-    /// that must not be done twice, and do nothing irreversible with other params.
+    /// The compiler authorised the first plan, and each task is checked once more before its dispatch. The planner of a later
+    /// plan has read results: that plan may use only those capabilities with effects that the first plan used, none again that
+    /// must not be done twice, and nothing irreversible with other params or more often.
     fn check_authorised(&self, tasks: &[PlanTask]) -> Result<(), Failure> {
         if self.round == 1 {
             return Ok(());
@@ -638,7 +638,7 @@ impl Machine {
                     ),
                 };
                 match earlier.iter().position(|run| likewise(run)) {
-                    // Each one stands for one of the first plan; what may be done any number of times does not.
+                    // Each task uses up one of the first plan, unless its capability may be used any number of times.
                     Some(_) if task.terms.effect == Effect::Write && task.terms.idempotent => {
                         continue;
                     }
@@ -655,8 +655,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether an earlier round's attempt forbids to use the capability once more: it may have done its work, whatever it
-    /// answered.
+    /// Whether an attempt of an earlier round may have done the work of the capability, whatever it answered, and so forbids
+    /// another use.
     fn may_be_done(&self, capability: &CapabilityName, idempotent: bool) -> bool {
         let tried = |run: &TaskRun| run.plan.capability == *capability;
         !idempotent && self.planned_runs().any(|run| tried(run) && run.may_be_done)
@@ -678,7 +678,7 @@ impl Machine {
             return;
         };
         if !matches!(run.status, Status::InFlight) || run.attempt != attempt {
-            // An agent's word that it gave up what was abandoned is no answer.
+            // An agent that confirms the end of an abandoned attempt gives no answer.
             if outcome.is_cancelled() {
                 return;
             }
@@ -694,7 +694,7 @@ impl Machine {
             let given = run.given.take();
             match &outcome {
                 TaskOutcome::Refused(_) => budget.give_back(given.map_or(0, |given| given + 1)),
-                // What a lost agent called before nobody knows.
+                // A lost agent cannot report its calls.
                 TaskOutcome::Failed(failure) if failure.code.is_agent_gone() => {}
                 TaskOutcome::Done(_) | TaskOutcome::Partly(..) | TaskOutcome::Failed(_) => {
                     let given = given.unwrap_or(0);

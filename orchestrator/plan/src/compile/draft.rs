@@ -73,7 +73,7 @@ pub(super) struct Inferred {
     pub(super) after: String,
 }
 
-/// The id of an earlier task as a planner writes it; what can be no id names nothing.
+/// The id of an earlier task as a planner writes it; none for a text that can be no id.
 fn named(text: &str) -> Option<TaskId> {
     let text = text.trim();
     TaskId::new(text.strip_prefix('$').unwrap_or(text)).ok()

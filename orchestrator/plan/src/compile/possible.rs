@@ -60,7 +60,7 @@ fn with_names(
         let name: String = name.chars().take(100).map(sound).collect();
         let named = CapabilityName::new(&name)
             .or_else(|_| CapabilityName::new(format!("unknown.{}", name.replace('.', "-"))));
-        // A name that is one only once it is mended does not stand for a capability that there is.
+        // A name that had to be mended must not hit a capability that exists.
         let unknown_name = |name: &CapabilityName| {
             let known = catalogue.get(name.as_str()).is_some();
             known.then(|| {

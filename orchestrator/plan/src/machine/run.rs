@@ -265,8 +265,8 @@ impl Machine {
         }
     }
 
-    /// Notes which earlier tasks a later plan's tasks make up for: those that they name, and those that did the same with the
-    /// same inputs. What is done in part is replaced only by name.
+    /// Notes the earlier tasks that each task of a later plan replaces: those that it names, or without names one failed task
+    /// with the same params and inputs. A task that was done in part is replaced only by name.
     pub(super) fn replace(&mut self, added: &[usize]) {
         for &new in added {
             let Some(task) = self.tasks.get(new).map(|run| &run.plan) else {
@@ -304,7 +304,7 @@ impl Machine {
         }
     }
 
-    /// Whether a later task does what an earlier one should have done, with the same params and inputs.
+    /// Whether a later task has the capability, the params and the inputs of an earlier one.
     fn repeats(&self, new: &PlanTask, old: &PlanTask) -> bool {
         let bare = |task: &PlanTask| {
             let mut params = task.params.clone();
@@ -333,12 +333,12 @@ impl Machine {
             && bare(new) == bare(old)
     }
 
-    /// Whether what a task should have brought was brought by a later one.
+    /// Whether a later task has brought the result that a task should have brought.
     pub(super) fn is_made_up_for(&self, replaced_by: Option<usize>) -> bool {
         let Some(by) = replaced_by.and_then(|by| self.tasks.get(by)) else {
             return false;
         };
-        // A replacement is younger than what it replaces, so that this ends.
+        // A replacement is younger than the task that it replaces, so this ends.
         matches!(by.status, Status::Completed(..)) || self.is_made_up_for(by.replaced_by)
     }
 
