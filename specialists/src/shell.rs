@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amcp_protocol::task::WIRE_VERSION;
+use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::{AgentCard, CapabilityName, Contract, ErrorCode, Failure, TaskRequest};
 use amcp_registry::{AgentLoad, AgentMsg, AgentState, AnswerPort, RegistryHandle, TaskKey, group};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -22,8 +22,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use job::Company;
 pub(crate) use job::panic_text;
-use job::{Attempt, Job, JobEnd, Work, Workshop, begin, cancelled, lock};
+use job::{Attempt, Closed, Job, JobEnd, Work, Workshop, begin, cancelled, lock};
 pub use msg::ShellMsg;
+use outcomes::unknown;
 
 use crate::call::Caller;
 use crate::quarantine::SharedQuarantine;
@@ -255,27 +256,36 @@ impl ShellState {
                 queued.map(|job| &job.attempt.company)
             }
         };
-        let (answer, ended) = match company {
+        let (answer, closed) = match company {
             Some(company) => match company.join(answer) {
                 Ok(()) => return None,
                 Err(refused) => refused,
             },
-            None if once => (answer, true),
+            None if once => (answer, Closed::Ended),
             None => return Some(answer),
         };
-        let kept = (once && ended)
+        let kept = (once && closed == Closed::Ended)
             .then(|| lock(&self.workshop.outcomes).of(key, Instant::now()))
             .flatten();
         match (kept, company) {
             (Some(response), _) => answer.answer(response),
             (None, None) => return Some(answer),
             (None, Some(_)) => {
-                let why = if ended {
-                    "it has just ended"
-                } else {
-                    "too many wait for its end"
+                let outcome = match closed {
+                    Closed::Full => {
+                        TaskOutcome::Failed(unknown("too many wait for the end of the first one"))
+                    }
+                    Closed::Ended if once => {
+                        TaskOutcome::Failed(unknown("the first one has just ended"))
+                    }
+                    // It may be done again, as soon as the first one is out of the way.
+                    Closed::Ended => {
+                        let message = "the attempt is sent again while the first one ends";
+                        let busy = Failure::new(ErrorCode::AgentBusy, message);
+                        TaskOutcome::Refused(busy.retry_after_ms(RETRY_BUSY_MS))
+                    }
                 };
-                self.workshop.tell_unknown(key, answer, why);
+                self.workshop.tell(key, answer, outcome);
             }
         }
         None

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::msg::ShellMsg;
-use super::outcomes::{Outcomes, unknown};
+use super::outcomes::Outcomes;
 use crate::call::{Caller, Calls};
 use crate::quarantine::{SharedQuarantine, Suspect};
 use crate::specialist::{Context, Specialist, Task};
@@ -76,15 +76,27 @@ struct Waiting {
 /// Most ports that join one attempt: enough for a dispatcher that restarted several times.
 const MOST_JOINED: usize = 4;
 
+/// Why a port cannot join an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// The attempt has ended, or its work was given up and is about to.
+    Ended,
+    /// [`MOST_JOINED`] ports wait already.
+    Full,
+}
+
 impl Company {
     /// Adds a port that waits for the end.
     ///
     /// # Errors
-    /// The port back, and whether the attempt ended already (`true`) or too many ports wait (`false`).
-    pub(crate) fn join(&self, answer: AnswerPort) -> Result<(), (AnswerPort, bool)> {
+    /// The port back, and why it cannot join.
+    pub(crate) fn join(&self, answer: AnswerPort) -> Result<(), (AnswerPort, Closed)> {
         let mut waiting = lock(&self.0.waiting);
-        if waiting.ended || waiting.joined.len() >= MOST_JOINED {
-            return Err((answer, waiting.ended));
+        if waiting.ended || waiting.cancelled > waiting.joined.len() {
+            return Err((answer, Closed::Ended));
+        }
+        if waiting.joined.len() >= MOST_JOINED {
+            return Err((answer, Closed::Full));
         }
         waiting.joined.push(answer);
         Ok(())
@@ -198,8 +210,8 @@ impl Workshop {
         attempt.answer.answer(response);
     }
 
-    /// Answers a repeated attempt whose end is not known.
-    pub(crate) fn tell_unknown(&self, key: &TaskKey, answer: AnswerPort, why: &str) {
+    /// Answers a repeated attempt that cannot join the first one.
+    pub(crate) fn tell(&self, key: &TaskKey, answer: AnswerPort, outcome: TaskOutcome) {
         answer.answer(TaskResponse {
             version: WIRE_VERSION,
             request_id: key.request_id,
@@ -207,7 +219,7 @@ impl Workshop {
             attempt: key.attempt,
             agent: self.agent.clone(),
             calls: Vec::new(),
-            outcome: TaskOutcome::Failed(unknown(why)),
+            outcome,
         });
     }
 

@@ -592,6 +592,21 @@ async fn an_attempt_that_is_sent_again_joins_the_one_that_runs_or_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_be_repeated_does_not_join_work_that_was_given_up() {
+    let mesh = mesh(|spec| spec).await;
+    let first = mesh.send(request("w1", "wait"));
+    mesh.begun(1).await;
+    mesh.cancel("w1");
+    let again = soon(mesh.send(request("w1", "wait"))).await.unwrap();
+    assert!(again.outcome.is_refused(), "{again:?}");
+    assert_eq!(code(first).await, Some(ErrorCode::Cancelled));
+    let anew = mesh.send(request("w1", "wait"));
+    mesh.begun(2).await;
+    mesh.release(1);
+    assert_eq!(code(anew).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_a_few_wait_for_the_same_attempt() {
     let mesh = mesh(|spec| spec).await;
     let first = mesh.send(request("w1", "wait"));
