@@ -78,7 +78,7 @@ impl Purpose {
 }
 
 /// A running node.
-pub(crate) struct Mesh {
+pub(crate) struct Node {
     pub(crate) orchestrator: OrchestratorHandle,
     pub(crate) registry: RegistryHandle,
     /// Where the node runs specialists.
@@ -119,7 +119,7 @@ struct Listener {
     closed: CancellationToken,
 }
 
-impl Mesh {
+impl Node {
     /// Starts a node.
     ///
     /// # Errors

@@ -19,12 +19,12 @@ use crate::request::RequestMsg;
 use crate::slot::ActorSlot;
 
 /// A planner's work for a request, as the event that it ends in.
-pub(crate) type Call = PortFuture<'static, Event>;
+pub(crate) type PlannerCall = PortFuture<'static, Event>;
 
 /// What the planner's actor understands: from a request, go on with this call. Answered once through the reply, whatever
 /// happens.
 pub(crate) struct PlannerMsg {
-    call: Call,
+    call: PlannerCall,
     reply: Reply,
     unwanted: CancellationToken,
 }
@@ -71,7 +71,7 @@ pub(crate) enum Begun {
 pub(crate) fn begin(
     planner: &ActorSlot<PlannerMsg>,
     to: &ActorRef<RequestMsg>,
-    mut call: Call,
+    mut call: PlannerCall,
     lost: Event,
 ) -> Begun {
     let mut nobody = Context::from_waker(Waker::noop());

@@ -20,7 +20,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio_util::sync::DropGuard;
 
 use crate::alarm::{Alarm, Armed};
-use crate::planning::{self, Begun, Call};
+use crate::planning::{self, Begun, PlannerCall};
 use crate::record::{Phase, RequestRecord};
 use crate::shared::{Clock, Shared};
 use amcp_planner::plain::compose_plainly;
@@ -387,7 +387,7 @@ impl RequestState {
     fn begin_call(
         &mut self,
         myself: &ActorRef<RequestMsg>,
-        call: Call,
+        call: PlannerCall,
         lost: Event,
     ) -> Option<Event> {
         match planning::begin(&self.shared.planning, myself, call, lost) {

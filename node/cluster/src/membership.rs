@@ -233,7 +233,7 @@ pub struct Link {
     /// Unique for the life of the process.
     pub id: LinkId,
     /// Whether it can carry tasks, and is heard.
-    pub phase: Phase,
+    pub phase: LinkPhase,
     /// Whether the peer drains.
     pub draining: bool,
     dialled: bool,
@@ -244,7 +244,7 @@ pub struct Link {
 
 /// How far a link is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum LinkPhase {
     /// It is not usable yet.
     Opening,
     /// It is usable, and heard.
@@ -266,7 +266,7 @@ impl Member {
     /// Whether others should be told that it is there.
     fn is_news(&self) -> bool {
         self.link()
-            .is_some_and(|link| link.phase != Phase::Opening && !link.draining)
+            .is_some_and(|link| link.phase != LinkPhase::Opening && !link.draining)
     }
 
     fn stands(&mut self, standing: Standing, now: Duration) {
@@ -422,7 +422,7 @@ impl Membership {
         member.elsewhere = None;
         let link = Link {
             id,
-            phase: Phase::Opening,
+            phase: LinkPhase::Opening,
             draining: false,
             dialled: dial.is_some(),
             admitted: now,
@@ -439,9 +439,9 @@ impl Membership {
             return;
         };
         if let Some(link) = member.standing.link_mut()
-            && link.phase == Phase::Opening
+            && link.phase == LinkPhase::Opening
         {
-            link.phase = Phase::Alive;
+            link.phase = LinkPhase::Alive;
             member.since = now;
             member.trouble = None;
             todo.push(Action::Announce(member.info.clone(), News::Joined));
@@ -459,7 +459,7 @@ impl Membership {
         let Some(link) = member.link().cloned() else {
             return;
         };
-        let opened = link.phase != Phase::Opening;
+        let opened = link.phase != LinkPhase::Opening;
         let proven = opened && now.saturating_sub(link.admitted) >= PROVEN;
         let first = name < member.info.name;
         member.retry.after_loss(now, proven, first, chance);

@@ -6,7 +6,7 @@ use amcp_protocol::NodeName;
 use serde::{Deserialize, Serialize};
 
 use crate::info::{NodeInfo, Role};
-use crate::membership::{Member, Phase, Standing};
+use crate::membership::{LinkPhase, Member, Standing};
 
 /// How a member fares, as seen from one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,10 +121,10 @@ impl MemberView {
             Standing::Apart => MemberState::Lost,
             Standing::Left => MemberState::Left,
             Standing::Linked(link) => match link.phase {
-                Phase::Opening => MemberState::Lost,
-                Phase::Suspect => MemberState::Suspect,
-                Phase::Alive if link.draining => MemberState::Draining,
-                Phase::Alive => MemberState::Alive,
+                LinkPhase::Opening => MemberState::Lost,
+                LinkPhase::Suspect => MemberState::Suspect,
+                LinkPhase::Alive if link.draining => MemberState::Draining,
+                LinkPhase::Alive => MemberState::Alive,
             },
         };
         Self {

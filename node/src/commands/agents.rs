@@ -10,7 +10,7 @@ use crate::cli;
 use crate::client::Client;
 use crate::config::layers::Loaded;
 use crate::output::{self, Style, Trouble};
-use crate::root::{Mesh, Purpose};
+use crate::root::{Node, Purpose};
 use crate::show;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,9 +26,9 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Agents) -> Result<u8, Troubl
     let agents: Agents = match &args.url {
         Some(url) => Client::new(url)?.agents().await?,
         None => {
-            let mesh = Mesh::start(&loaded.config, Purpose::Look).await?;
+            let node = Node::start(&loaded.config, Purpose::Look).await?;
             Agents {
-                agents: mesh.registry.directory().agents(),
+                agents: node.registry.directory().agents(),
             }
         }
     };

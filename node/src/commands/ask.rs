@@ -16,7 +16,7 @@ use crate::config::value::LlmKind;
 use crate::live::Live;
 use crate::output::{self, Style, Trouble, printable};
 use crate::recording::Recording;
-use crate::root::{Mesh, Purpose};
+use crate::root::{Node, Purpose};
 
 /// Runs the command.
 ///
@@ -87,15 +87,15 @@ async fn here(
     recording: Option<&Recording>,
     live: Option<Live>,
 ) -> Result<Arc<Answer>, Trouble> {
-    let mesh = Mesh::start(&loaded.config, Purpose::Work).await?;
+    let node = Node::start(&loaded.config, Purpose::Work).await?;
     if let Some(recording) = recording {
-        mesh.orchestrator.record_with(recording.recorder());
+        node.orchestrator.record_with(recording.recorder());
     }
-    let ticket = mesh.orchestrator.ask(request, None)?;
+    let ticket = node.orchestrator.ask(request, None)?;
     let id = ticket.request_id();
     let watch = async {
-        let feeds = mesh.orchestrator.progress(id, 0);
-        let feeds = feeds.zip(mesh.orchestrator.text(id));
+        let feeds = node.orchestrator.progress(id, 0);
+        let feeds = feeds.zip(node.orchestrator.text(id));
         if let (Some(mut live), Some((mut feed, mut text))) = (live, feeds) {
             loop {
                 tokio::select! {
@@ -116,7 +116,7 @@ async fn here(
         answer = &mut watch => return Ok(answer),
         _ = tokio::signal::ctrl_c() => {}
     }
-    mesh.orchestrator.cancel(id)?;
+    node.orchestrator.cancel(id)?;
     tokio::select! {
         answer = &mut watch => Ok(answer),
         _ = tokio::signal::ctrl_c() => {

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::config::value::LlmKind;
 use crate::output::{self, Style, Trouble, printable};
-use crate::root::{Mesh, Purpose};
+use crate::root::{Node, Purpose};
 use crate::show;
 
 /// The requirements' two scenarios: independent tasks, and a chain in which each task needs the one before.
@@ -43,24 +43,24 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Demo) -> Result<u8, Trouble>
     } else {
         Purpose::Work
     };
-    let mesh = Mesh::start(&config, purpose).await?;
-    let agents = mesh.registry.directory().agents();
+    let node = Node::start(&config, purpose).await?;
+    let agents = node.registry.directory().agents();
     let capabilities: usize = agents.iter().map(|agent| agent.capabilities.len()).sum();
     output::print(format_args!(
         "{} agents with {capabilities} capabilities are ready.",
         agents.len()
     ))?;
     if args.faults {
-        return faults::run(&mesh, args.requests).await;
+        return faults::run(&node, args.requests).await;
     }
     let mut exit = codes::EXIT_ANSWERED;
     for query in SCENARIOS {
-        let answer = scenario(&mesh, query, style).await?;
+        let answer = scenario(&node, query, style).await?;
         if answer.state != AnswerState::Completed {
             exit = codes::EXIT_FAILED;
         }
     }
-    mesh.drain(config.drain).await;
+    node.drain(config.drain).await;
     Ok(exit)
 }
 
@@ -79,10 +79,10 @@ fn surroundings(config: &Config) -> String {
 }
 
 /// Asks, and prints what happens while it happens.
-async fn scenario(mesh: &Mesh, query: &str, style: Style) -> Result<Arc<Answer>, Trouble> {
+async fn scenario(node: &Node, query: &str, style: Style) -> Result<Arc<Answer>, Trouble> {
     output::print(format_args!("\n{} {}", style.bold(">"), style.bold(query)))?;
-    let ticket = mesh.orchestrator.ask(UserRequest::new(query), None)?;
-    let feed = mesh.orchestrator.progress(ticket.request_id(), 0);
+    let ticket = node.orchestrator.ask(UserRequest::new(query), None)?;
+    let feed = node.orchestrator.progress(ticket.request_id(), 0);
     if let Some(mut feed) = feed {
         while let Some(recorded) = feed.next().await {
             progress(&recorded.progress, style)?;

@@ -13,7 +13,7 @@ use amcp_registry::{AgentState, AgentStatus};
 use futures_util::{StreamExt, stream};
 
 use crate::output::{self, Style, Trouble};
-use crate::root::Mesh;
+use crate::root::Node;
 use crate::show;
 
 /// Requests at a time: every agent has work in its hands when it is killed.
@@ -56,16 +56,16 @@ struct Tally {
 ///
 /// # Errors
 /// Those of stdout.
-pub(super) async fn run(mesh: &Mesh, requests: u32) -> Result<u8, Trouble> {
+pub(super) async fn run(node: &Node, requests: u32) -> Result<u8, Trouble> {
     output::print(format_args!(
         "Sending {requests} requests, {AT_ONCE} at a time, and killing a random specialist every {} ms …",
         KILL_EVERY.as_millis()
     ))?;
-    let restarts_before = restarts(mesh);
+    let restarts_before = restarts(node);
     let began = Instant::now();
     let mut tally = Tally::default();
     let mut outcomes = stream::iter(0..requests)
-        .map(|number| one(mesh, number))
+        .map(|number| one(node, number))
         .buffer_unordered(AT_ONCE);
     let mut kill_at = tokio::time::interval(KILL_EVERY);
     let mut kills = 0_u32;
@@ -75,15 +75,15 @@ pub(super) async fn run(mesh: &Mesh, requests: u32) -> Result<u8, Trouble> {
                 Some(outcome) => tally.count(outcome),
                 None => break,
             },
-            _ = kill_at.tick() => kills += u32::from(kill_one(mesh).await?),
+            _ = kill_at.tick() => kills += u32::from(kill_one(node).await?),
         }
     }
     drop(outcomes);
     let took = began.elapsed();
-    let all_back = wait_until_back(mesh, restarts_before + u64::from(kills)).await;
-    let counts = mesh.orchestrator.counts();
-    let restarts = restarts(mesh).saturating_sub(restarts_before);
-    output::print(format_args!("\n{}\n", fared(mesh)))?;
+    let all_back = wait_until_back(node, restarts_before + u64::from(kills)).await;
+    let counts = node.orchestrator.counts();
+    let restarts = restarts(node).saturating_sub(restarts_before);
+    output::print(format_args!("\n{}\n", fared(node)))?;
     output::print(tally.report(&counts, kills, restarts, took))?;
     let style = Style::for_stdout();
     let good = tally.refused == 0 && tally.answered_once(&counts) && all_back;
@@ -112,7 +112,7 @@ enum Outcome {
     },
 }
 
-async fn one(mesh: &Mesh, number: u32) -> Outcome {
+async fn one(node: &Node, number: u32) -> Outcome {
     let query = QUERIES
         .get(number as usize % QUERIES.len())
         .copied()
@@ -121,7 +121,7 @@ async fn one(mesh: &Mesh, number: u32) -> Outcome {
         deadline_ms: u64::try_from(DEADLINE.as_millis()).ok(),
         ..UserRequest::new(query)
     };
-    let Ok(ticket) = mesh.orchestrator.ask(request, None) else {
+    let Ok(ticket) = node.orchestrator.ask(request, None) else {
         return Outcome::Refused;
     };
     let id = ticket.request_id();
@@ -129,7 +129,7 @@ async fn one(mesh: &Mesh, number: u32) -> Outcome {
         return Outcome::Lost;
     };
     let (mut dispatched, mut retried) = (0, 0);
-    if let Some(mut feed) = mesh.orchestrator.progress(id, 0) {
+    if let Some(mut feed) = node.orchestrator.progress(id, 0) {
         while let Some(recorded) = feed.next().await {
             match recorded.progress {
                 Progress::Dispatched { .. } => dispatched += 1,
@@ -239,8 +239,8 @@ impl Tally {
 }
 
 /// Kills one of those that are ready; says whether it hit.
-async fn kill_one(mesh: &Mesh) -> Result<bool, Trouble> {
-    let mut ready = mesh.registry.directory().agents();
+async fn kill_one(node: &Node) -> Result<bool, Trouble> {
+    let mut ready = node.registry.directory().agents();
     ready.retain(|agent| agent.state == AgentState::Ready);
     let random = uuid::Uuid::new_v4().as_u64_pair().0;
     let chosen = u64::try_from(ready.len())
@@ -253,10 +253,10 @@ async fn kill_one(mesh: &Mesh) -> Result<bool, Trouble> {
     else {
         return Ok(false);
     };
-    let hit = mesh.kill(agent).await;
+    let hit = node.kill(agent).await;
     if hit {
         let style = Style::for_stdout();
-        let under_way = mesh.orchestrator.in_flight();
+        let under_way = node.orchestrator.in_flight();
         output::print(format_args!(
             "  {} {agent} killed with {in_flight} tasks in its hands, {under_way} requests under way",
             style.red("✗")
@@ -265,23 +265,23 @@ async fn kill_one(mesh: &Mesh) -> Result<bool, Trouble> {
     Ok(hit)
 }
 
-fn restarts(mesh: &Mesh) -> u64 {
-    let agents = mesh.registry.directory().agents();
+fn restarts(node: &Node) -> u64 {
+    let agents = node.registry.directory().agents();
     agents.iter().map(|agent| agent.restarts).sum()
 }
 
 /// Waits until every kill was followed by a restart, every agent takes tasks and every answer is counted; says whether that came about.
-async fn wait_until_back(mesh: &Mesh, restarts_wanted: u64) -> bool {
+async fn wait_until_back(node: &Node, restarts_wanted: u64) -> bool {
     let all_back = async {
         // Restarts are counted without a word to those who wait, so they are looked at again and again.
         let mut look = tokio::time::interval(KILL_EVERY);
         loop {
             look.tick().await;
-            let agents = mesh.registry.directory().agents();
+            let agents = node.registry.directory().agents();
             let ready = agents.iter().all(|agent| agent.state == AgentState::Ready);
-            let counts = mesh.orchestrator.counts();
+            let counts = node.orchestrator.counts();
             let quiet = counts.answered >= counts.accepted;
-            if ready && quiet && restarts(mesh) >= restarts_wanted {
+            if ready && quiet && restarts(node) >= restarts_wanted {
                 break;
             }
         }
@@ -290,13 +290,13 @@ async fn wait_until_back(mesh: &Mesh, restarts_wanted: u64) -> bool {
 }
 
 /// Who was started again how often.
-fn fared(mesh: &Mesh) -> String {
+fn fared(node: &Node) -> String {
     let mut rows = vec![
         ["AGENT", "STATE", "RESTARTS", "TASKS DONE"]
             .map(str::to_owned)
             .to_vec(),
     ];
-    for agent in mesh.registry.directory().agents() {
+    for agent in node.registry.directory().agents() {
         rows.push(vec![
             agent.agent.to_string(),
             show::agent_state(&agent, unix_ms()),

@@ -9,7 +9,7 @@ use amcp_orchestrator::Drained;
 
 use crate::config::layers::Loaded;
 use crate::output::{self, Trouble};
-use crate::root::{Mesh, Purpose};
+use crate::root::{Node, Purpose};
 
 /// Exit code of a process that a signal ended (128 + SIGINT).
 pub(super) const EXIT_INTERRUPTED: u8 = 130;
@@ -22,8 +22,8 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
     let config = &loaded.config;
     // Before anything is started, so that a signal that comes at once is not lost.
     let mut signals = Signals::listen()?;
-    let mesh = Mesh::start(config, Purpose::Serve).await?;
-    if let Some(address) = mesh.address() {
+    let node = Node::start(config, Purpose::Serve).await?;
+    if let Some(address) = node.address() {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "there are no accounts yet: whoever reaches this address may use the node");
         }
@@ -34,7 +34,7 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
         }
         output::print(format_args!("listening on http://{address}"))?;
     }
-    if let Some(place) = mesh.place() {
+    if let Some(place) = node.place() {
         let address = place.cluster.address();
         if !place.secured && !address.ip().is_loopback() {
             tracing::warn!(
@@ -49,10 +49,10 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
             place.name
         ))?;
     }
-    tracing::info!(data = %config.data.display(), agents = mesh.registry.directory().agents().len(), "ready");
+    tracing::info!(data = %config.data.display(), agents = node.registry.directory().agents().len(), "ready");
     tokio::select! {
         () = signals.next() => {}
-        reason = mesh.failed() => {
+        reason = node.failed() => {
             return Err(Trouble::failed(format!("the node cannot go on: {reason}"))
                 .hint("the log says why it ended; start it again"));
         }
@@ -62,7 +62,7 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
         config.drain.as_secs_f64()
     ));
     tokio::select! {
-        ended = mesh.drain(config.drain) => {
+        ended = node.drain(config.drain) => {
             output::say(summary(&ended.requests, config.drain));
             for left in ended.leftover {
                 output::say(format_args!("{} left {} tasks", left.agent, left.tasks));

@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::commands::ask::user_request;
 use crate::config::layers::Loaded;
 use crate::output::{self, Style, Trouble, printable};
-use crate::root::{Mesh, Purpose};
+use crate::root::{Node, Purpose};
 use crate::show;
 
 /// Runs the command.
@@ -20,8 +20,8 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Plan) -> Result<u8, Trouble>
     let plan = match &query.url {
         Some(url) => Client::new(url)?.plan(&request).await?,
         None => {
-            let mesh = Mesh::start(&loaded.config, Purpose::Look).await?;
-            mesh.orchestrator.plan(request).await?
+            let node = Node::start(&loaded.config, Purpose::Look).await?;
+            node.orchestrator.plan(request).await?
         }
     };
     if query.json {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Cause, LinkId, Membership, News, Phase, READY_TIMEOUT};
+use super::{Action, Cause, LinkId, LinkPhase, Membership, News, READY_TIMEOUT};
 
 /// Three heartbeats of 1 s missed.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
@@ -37,7 +37,7 @@ impl Membership {
                 continue;
             };
             link.forgiven += slept;
-            if link.phase == Phase::Opening {
+            if link.phase == LinkPhase::Opening {
                 let waited = now.saturating_sub(link.admitted + link.forgiven);
                 if waited >= READY_TIMEOUT {
                     given_up.push((link.id, Cause::NotReady));
@@ -55,9 +55,13 @@ impl Membership {
             }
             let silence = silence.saturating_sub(link.forgiven);
             let news = match link.phase {
-                Phase::Suspect if silence < SUSPECT_AFTER => (Phase::Alive, News::Recovered),
-                Phase::Alive if silence >= SUSPECT_AFTER => (Phase::Suspect, News::Suspected),
-                phase @ (Phase::Opening | Phase::Alive | Phase::Suspect) => {
+                LinkPhase::Suspect if silence < SUSPECT_AFTER => {
+                    (LinkPhase::Alive, News::Recovered)
+                }
+                LinkPhase::Alive if silence >= SUSPECT_AFTER => {
+                    (LinkPhase::Suspect, News::Suspected)
+                }
+                phase @ (LinkPhase::Opening | LinkPhase::Alive | LinkPhase::Suspect) => {
                     if silence >= EVICT_AFTER {
                         given_up.push((link.id, Cause::Silent));
                     }

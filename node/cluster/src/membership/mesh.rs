@@ -439,7 +439,9 @@ impl Mesh {
                 };
                 let usable = self.nodes[a].machine.members().any(|member| {
                     member.info.name == self.nodes[b].info.name
-                        && member.link().is_some_and(|link| link.phase == Phase::Alive)
+                        && member
+                            .link()
+                            .is_some_and(|link| link.phase == LinkPhase::Alive)
                 });
                 if a != b && (self.wires.iter().filter(both).count() != 1 || !usable) {
                     apart.push((a, b));

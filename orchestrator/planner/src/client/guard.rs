@@ -162,7 +162,7 @@ impl Guarded {
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        let _place = Place::take(&self.waiting, self.settings.queue).ok_or_else(|| {
+        let _place = Queued::take(&self.waiting, self.settings.queue).ok_or_else(|| {
             let (queue, name) = (self.settings.queue, self.client.name());
             Failure::new(
                 ErrorCode::LlmBusy,
@@ -205,10 +205,10 @@ impl Guarded {
         }
     }
 
-    fn admit(&self) -> Result<Call<'_>, Failure> {
+    fn admit(&self) -> Result<GuardedCall<'_>, Failure> {
         let mut seen = self.seen();
         match seen.breaker.admit(self.began.elapsed()) {
-            Ok(pass) => Ok(Call {
+            Ok(pass) => Ok(GuardedCall {
                 guard: self,
                 pass: Some(pass),
                 since: Instant::now(),
@@ -250,9 +250,9 @@ impl LlmClient for Guarded {
 }
 
 /// A place in the queue, given up when dropped.
-struct Place<'a>(&'a AtomicUsize);
+struct Queued<'a>(&'a AtomicUsize);
 
-impl<'a> Place<'a> {
+impl<'a> Queued<'a> {
     fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
         let before = waiting.fetch_add(1, Ordering::Relaxed);
         let place = Self(waiting);
@@ -260,20 +260,20 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A call on its way; when dropped before its end, its caller ran out of time or lost interest.
-struct Call<'a> {
+struct GuardedCall<'a> {
     guard: &'a Guarded,
     pass: Option<Pass>,
     since: Instant,
 }
 
-impl Call<'_> {
+impl GuardedCall<'_> {
     fn ended(&mut self, result: &Result<ChatReply, Failure>) {
         let outcome = match result {
             Err(failure)
@@ -300,7 +300,7 @@ impl Call<'_> {
     }
 }
 
-impl Drop for Call<'_> {
+impl Drop for GuardedCall<'_> {
     fn drop(&mut self) {
         let waited = self.since.elapsed();
         if waited < self.guard.settings.patience {

@@ -36,11 +36,11 @@ pub(super) struct OpenMeteo {
 struct Places {
     // Absent when nothing is found.
     #[serde(default)]
-    results: Vec<Place>,
+    results: Vec<Location>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Place {
+struct Location {
     name: String,
     latitude: f64,
     longitude: f64,
@@ -121,7 +121,7 @@ impl OpenMeteo {
         Ok(result(&place, &day, current.as_ref(), wanted.units))
     }
 
-    async fn place(&self, city: &str) -> Result<Place, Failure> {
+    async fn place(&self, city: &str) -> Result<Location, Failure> {
         // The service knows names of places only; what follows a comma chooses among namesakes.
         let mut parts = city.split(',').map(str::trim);
         let name = parts.next().unwrap_or_default();
@@ -138,7 +138,7 @@ impl OpenMeteo {
                 ],
             )
             .await?;
-        let fits = |place: &Place| {
+        let fits = |place: &Location| {
             hints.iter().all(|hint| {
                 let of = [&place.country, &place.country_code, &place.admin1];
                 of.into_iter()
@@ -152,7 +152,7 @@ impl OpenMeteo {
         })
     }
 
-    async fn forecast(&self, place: &Place, wanted: &Wanted) -> Result<Forecast, Failure> {
+    async fn forecast(&self, place: &Location, wanted: &Wanted) -> Result<Forecast, Failure> {
         let (latitude, longitude) = (place.latitude.to_string(), place.longitude.to_string());
         let mut query = vec![
             ("latitude", latitude.as_str()),
@@ -295,7 +295,7 @@ impl Daily {
     }
 }
 
-fn result(place: &Place, day: &Day<'_>, current: Option<&Current>, units: Units) -> Value {
+fn result(place: &Location, day: &Day<'_>, current: Option<&Current>, units: Units) -> Value {
     let name = quoted(&place.name);
     let country = place.country.as_deref().map(quoted);
     let full_name = country
