@@ -1185,3 +1185,40 @@ fn only_the_same_work_replaces_without_being_named() {
         "Paris is still missing"
     );
 }
+
+#[test]
+fn what_an_abandoned_attempt_was_given_does_not_come_back_with_the_next_refusal() {
+    let policy = Policy {
+        calls: Some(3),
+        ..Policy::default()
+    };
+    let mut run = Run::planned_with(policy, vec![task("t1", &[])]);
+    let given = |run: &Run| {
+        let sent = |action: &Action| matches!(action, Action::Send(sent) if sent.calls == Some(0));
+        run.last.iter().any(sent)
+    };
+    // The first attempt costs one call and half of the two that are left; it may still spend that half.
+    run.sent(0, 1, "agent-1").fire(TimerKey::Attempt {
+        task: 0,
+        attempt: 1,
+    });
+    run.fire(TimerKey::Retry {
+        task: 0,
+        attempt: 1,
+    });
+    let nobody = Failure::new(ErrorCode::NoAgent, "as told");
+    run.step(Event::Responded {
+        task: 0,
+        attempt: 2,
+        outcome: TaskOutcome::Refused(nobody),
+        calls: Vec::new(),
+    });
+    run.fire(TimerKey::Retry {
+        task: 0,
+        attempt: 2,
+    });
+    assert!(
+        given(run.sent(0, 3, "agent-1")),
+        "one call is left, and nothing for what it may cause"
+    );
+}
