@@ -8,7 +8,9 @@
 //! a task's first accepted result is final; what is not idempotent is never done again once an attempt may have done it,
 //! neither in its round nor in a later one.
 
+mod arrive;
 mod conclude;
+mod replace;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -29,7 +31,8 @@ use serde_json::Value;
 
 use crate::catalogue::Catalogue;
 use crate::plan::{Plan, PlanTask};
-use run::{Refusal, Status, TaskRun};
+use replace::Refusal;
+use run::{Status, TaskRun};
 
 /// Time since the request was accepted.
 pub type Time = Duration;

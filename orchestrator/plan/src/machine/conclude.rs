@@ -2,7 +2,8 @@
 
 use amcp_protocol::{AnswerState, ErrorCode, Failure, TaskReport};
 
-use super::run::{Refusal, Status, TaskRun, millis, state_of};
+use super::replace::Refusal;
+use super::run::{Status, TaskRun, millis, state_of};
 use crate::plan::RefusedTask;
 
 use super::{Action, Conclusion, Machine, Stage, Time, TimerKey};

@@ -1,19 +1,17 @@
 //! One task of the machine: from waiting to its end, attempt by attempt.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::retry::{self, Verdict};
 use amcp_protocol::{
-    AgentId, CallBudget, CallReport, Effect, ErrorCode, Failure, Progress, TaskId, TaskState,
-    payload,
+    AgentId, CallBudget, CallReport, ErrorCode, Failure, Progress, TaskId, TaskState, payload,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Action, Assignment, Machine, Time, TimerKey};
-use crate::plan::{PlanTask, Reference, RefusedTask};
+use crate::plan::{PlanTask, Reference};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Status {
@@ -93,23 +91,8 @@ pub(super) struct TaskRun {
     pub(super) calls: Vec<CallReport>,
 }
 
-/// A task of a plan that is not carried out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Refusal {
-    pub(super) task: RefusedTask,
-    /// The task of a later round that makes up for it, once that is done.
-    pub(super) replaced_by: Option<usize>,
-}
-
-impl Refusal {
-    pub(super) const fn of(task: RefusedTask) -> Self {
-        let replaced_by = None;
-        Self { task, replaced_by }
-    }
-}
-
 impl TaskRun {
-    fn new(plan: PlanTask) -> Self {
+    pub(super) fn new(plan: PlanTask) -> Self {
         Self {
             plan,
             status: Status::Waiting,
@@ -164,208 +147,6 @@ impl TaskRun {
 }
 
 impl Machine {
-    /// Adds the tasks of a complete plan and adopts those that arrived early and run already. Returns the index of each task.
-    pub(super) fn add(&mut self, tasks: Vec<PlanTask>) -> Vec<usize> {
-        let adopts = |task: &PlanTask| {
-            let runs = self.tasks.iter().enumerate().skip(self.round_start);
-            let mut early = runs.filter(|(_, run)| run.is_of(task));
-            early.next().map(|(index, _)| index)
-        };
-        let incoming: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
-        let known: BTreeSet<TaskId> = self.tasks.iter().map(|run| run.plan.id.clone()).collect();
-        let mut next = self.tasks.len();
-        let places: Vec<usize> = tasks
-            .iter()
-            .map(|task| {
-                adopts(task).unwrap_or_else(|| {
-                    next += 1;
-                    next - 1
-                })
-            })
-            .collect();
-        for (mut task, &place) in tasks.into_iter().zip(&places) {
-            if let Some(early) = self.tasks.get_mut(place) {
-                early.unplanned = None;
-                early.plan.optional = task.optional;
-                continue;
-            }
-            if known.contains(&task.id) || !self.refused.is_empty() {
-                task.id = self.unique_id(&task.id, &incoming);
-            }
-            let references = task.references.iter_mut();
-            let references = references.map(|reference| &mut reference.from);
-            for from in task.after.iter_mut().chain(references) {
-                *from = places.get(*from).copied().unwrap_or(*from);
-            }
-            self.tasks.push(TaskRun::new(task));
-            self.open += 1;
-        }
-        self.link(&places);
-        places
-    }
-
-    /// Lets each added task wait for those before it that have not ended.
-    fn link(&mut self, places: &[usize]) {
-        for &place in places {
-            let before = self.tasks.get(place).map(|run| run.plan.after.clone());
-            for before in before.unwrap_or_default() {
-                let waits = self
-                    .tasks
-                    .get_mut(before)
-                    .filter(|before| !before.status.has_ended())
-                    .map(|before| before.dependents.push(place));
-                if let (Some(()), Some(run)) = (waits, self.tasks.get_mut(place)) {
-                    run.waiting_for += 1;
-                }
-            }
-        }
-    }
-
-    /// Adds tasks of a plan that is still arriving: only those that read, may be repeated and wait for nothing may start
-    /// before the plan is complete, since the rest of it may be refused.
-    pub(super) fn add_early(&mut self, tasks: Vec<PlanTask>) {
-        for mut task in tasks {
-            let harmless = task.terms.effect == Effect::Read && task.terms.idempotent;
-            let arrived = |run: &TaskRun| run.unplanned.as_ref() == Some(&task.id);
-            let again = self.tasks.iter().any(arrived);
-            if harmless && !again && task.after.is_empty() && task.references.is_empty() {
-                let arrived_as = task.id.clone();
-                task.id = self.unique_id(&task.id, &[]);
-                let mut run = TaskRun::new(task);
-                run.unplanned = Some(arrived_as);
-                self.tasks.push(run);
-                self.open += 1;
-            }
-        }
-    }
-
-    /// Gives up the tasks that arrived early and that the complete plan lacks.
-    pub(super) fn drop_unplanned(&mut self, now: Time, out: &mut Vec<Action>) {
-        let message = "the complete plan has no such task";
-        let failure = Failure::new(ErrorCode::Cancelled, message);
-        for task in self.round_start..self.tasks.len() {
-            if self
-                .tasks
-                .get(task)
-                .is_some_and(|run| run.unplanned.is_some())
-            {
-                self.cut(now, task, &failure, out);
-                self.take_back(task, &failure);
-            }
-        }
-    }
-
-    /// Gives back what the result of a task that no plan has took of the budget.
-    fn take_back(&mut self, task: usize, failure: &Failure) {
-        if let Some(run) = self.tasks.get_mut(task)
-            && let Status::Completed(result, _) = &run.status
-        {
-            self.result_bytes_left += payload::size(result, usize::MAX).unwrap_or(0);
-            run.status = Status::Cancelled(failure.clone());
-        }
-    }
-
-    /// Notes the earlier tasks that each task of a later plan replaces: those that it names, or without names one failed task
-    /// with the same params and inputs. A task that was done in part is replaced only by name.
-    pub(super) fn replace(&mut self, added: &[usize]) {
-        for &new in added {
-            let Some(task) = self.tasks.get(new).map(|run| &run.plan) else {
-                continue;
-            };
-            let unfinished = |run: &TaskRun| {
-                run.replaced_by.is_none()
-                    && run.unplanned.is_none()
-                    && !matches!(run.status, Status::Completed(_, None))
-            };
-            let again =
-                |run: &TaskRun| run.status.failure().is_some() && self.repeats(task, &run.plan);
-            let mut earlier = self.tasks.iter().take(self.round_start);
-            let replaced: Vec<usize> = if task.replaces.is_empty() {
-                let same = earlier.position(|run| unfinished(run) && again(run));
-                same.into_iter().collect()
-            } else {
-                let named = |run: &TaskRun| task.replaces.contains(&run.plan.id);
-                let named = earlier
-                    .enumerate()
-                    .filter(|(_, run)| unfinished(run) && named(run));
-                named.map(|(index, _)| index).collect()
-            };
-            let refused = task.replaces.clone();
-            for index in replaced {
-                if let Some(run) = self.tasks.get_mut(index) {
-                    run.replaced_by = Some(new);
-                }
-            }
-            for refusal in &mut self.refused {
-                if refused.contains(&refusal.task.view.id) {
-                    refusal.replaced_by = Some(new);
-                }
-            }
-        }
-    }
-
-    /// Whether a later task has the capability, the params and the inputs of an earlier one.
-    fn repeats(&self, new: &PlanTask, old: &PlanTask) -> bool {
-        let bare = |task: &PlanTask| {
-            let mut params = task.params.clone();
-            for reference in &task.references {
-                remove(&mut params, &reference.place);
-            }
-            params
-        };
-        let stands_for = |new: usize, old: usize| {
-            new == old
-                || self
-                    .tasks
-                    .get(old)
-                    .is_some_and(|run| run.replaced_by == Some(new))
-        };
-        new.capability == old.capability
-            && new.references.len() == old.references.len()
-            && new
-                .references
-                .iter()
-                .zip(&old.references)
-                .all(|(new, old)| {
-                    (&new.place, &new.path) == (&old.place, &old.path)
-                        && stands_for(new.from, old.from)
-                })
-            && bare(new) == bare(old)
-    }
-
-    /// Whether a later task has brought the result that a task should have brought.
-    pub(super) fn is_made_up_for(&self, replaced_by: Option<usize>) -> bool {
-        let Some(by) = replaced_by.and_then(|by| self.tasks.get(by)) else {
-            return false;
-        };
-        // A replacement is younger than the task that it replaces, so this ends.
-        matches!(by.status, Status::Completed(..)) || self.is_made_up_for(by.replaced_by)
-    }
-
-    /// Changes an id that another task has already: agents and readers tell tasks apart by it. `incoming` are the ids of the
-    /// plan that the task comes with.
-    pub(super) fn unique_id(&self, id: &TaskId, incoming: &[TaskId]) -> TaskId {
-        let refused = |id: &TaskId| {
-            self.refused
-                .iter()
-                .any(|refusal| &refusal.task.view.id == id)
-        };
-        let free = |id: &TaskId| !refused(id) && self.tasks.iter().all(|run| &run.plan.id != id);
-        if free(id) {
-            return id.clone();
-        }
-        let round = self.round;
-        let named = std::iter::once(format!("r{round}-{id}"));
-        // An id may be too long for a prefix, or the prefixed one given too.
-        let mut numbered = named.chain((1..).map(|n| format!("r{round}-{n}")));
-        numbered
-            .find_map(|text| {
-                let id = TaskId::new(text).ok()?;
-                (free(&id) && !incoming.contains(&id)).then_some(id)
-            })
-            .unwrap_or_else(|| id.clone())
-    }
-
     /// Dispatches the tasks that wait for nothing.
     pub(super) fn dispatch_ready(
         &mut self,
@@ -643,7 +424,7 @@ impl Machine {
     }
 
     /// Ends a task that has not ended, and its attempt under way.
-    fn cut(&mut self, now: Time, task: usize, failure: &Failure, out: &mut Vec<Action>) {
+    pub(super) fn cut(&mut self, now: Time, task: usize, failure: &Failure, out: &mut Vec<Action>) {
         let Some(run) = self.tasks.get_mut(task) else {
             return;
         };
@@ -763,7 +544,7 @@ fn missing(from: &TaskRun, reference: &Reference) -> Failure {
 }
 
 /// Takes away a place that will never have a value; a list's element becomes null, so that the others keep their places.
-fn remove(params: &mut Value, place: &str) {
+pub(super) fn remove(params: &mut Value, place: &str) {
     let Some((parent, key)) = place.rsplit_once('/') else {
         return;
     };

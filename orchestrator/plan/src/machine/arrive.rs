@@ -1,0 +1,141 @@
+//! How tasks come into the machine: with a complete plan, or before it while the plan is still written.
+//!
+//! Does not start them: [`super::run`] does.
+
+use std::collections::BTreeSet;
+
+use amcp_protocol::{Effect, ErrorCode, Failure, TaskId, payload};
+
+use super::run::{Status, TaskRun};
+use super::{Action, Machine, Time};
+use crate::plan::PlanTask;
+
+impl Machine {
+    /// Adds the tasks of a complete plan and adopts those that arrived early and run already. Returns the index of each task.
+    pub(super) fn add(&mut self, tasks: Vec<PlanTask>) -> Vec<usize> {
+        let adopts = |task: &PlanTask| {
+            let runs = self.tasks.iter().enumerate().skip(self.round_start);
+            let mut early = runs.filter(|(_, run)| run.is_of(task));
+            early.next().map(|(index, _)| index)
+        };
+        let incoming: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
+        let known: BTreeSet<TaskId> = self.tasks.iter().map(|run| run.plan.id.clone()).collect();
+        let mut next = self.tasks.len();
+        let places: Vec<usize> = tasks
+            .iter()
+            .map(|task| {
+                adopts(task).unwrap_or_else(|| {
+                    next += 1;
+                    next - 1
+                })
+            })
+            .collect();
+        for (mut task, &place) in tasks.into_iter().zip(&places) {
+            if let Some(early) = self.tasks.get_mut(place) {
+                early.unplanned = None;
+                early.plan.optional = task.optional;
+                continue;
+            }
+            if known.contains(&task.id) || !self.refused.is_empty() {
+                task.id = self.unique_id(&task.id, &incoming);
+            }
+            let references = task.references.iter_mut();
+            let references = references.map(|reference| &mut reference.from);
+            for from in task.after.iter_mut().chain(references) {
+                *from = places.get(*from).copied().unwrap_or(*from);
+            }
+            self.tasks.push(TaskRun::new(task));
+            self.open += 1;
+        }
+        self.link(&places);
+        places
+    }
+
+    /// Lets each added task wait for those before it that have not ended.
+    fn link(&mut self, places: &[usize]) {
+        for &place in places {
+            let before = self.tasks.get(place).map(|run| run.plan.after.clone());
+            for before in before.unwrap_or_default() {
+                let waits = self
+                    .tasks
+                    .get_mut(before)
+                    .filter(|before| !before.status.has_ended())
+                    .map(|before| before.dependents.push(place));
+                if let (Some(()), Some(run)) = (waits, self.tasks.get_mut(place)) {
+                    run.waiting_for += 1;
+                }
+            }
+        }
+    }
+
+    /// Adds tasks of a plan that is still arriving: only those that read, may be repeated and wait for nothing may start
+    /// before the plan is complete, since the rest of it may be refused.
+    pub(super) fn add_early(&mut self, tasks: Vec<PlanTask>) {
+        for mut task in tasks {
+            let harmless = task.terms.effect == Effect::Read && task.terms.idempotent;
+            let arrived = |run: &TaskRun| run.unplanned.as_ref() == Some(&task.id);
+            let again = self.tasks.iter().any(arrived);
+            if harmless && !again && task.after.is_empty() && task.references.is_empty() {
+                let arrived_as = task.id.clone();
+                task.id = self.unique_id(&task.id, &[]);
+                let mut run = TaskRun::new(task);
+                run.unplanned = Some(arrived_as);
+                self.tasks.push(run);
+                self.open += 1;
+            }
+        }
+    }
+
+    /// Gives up the tasks that arrived early and that the complete plan lacks.
+    pub(super) fn drop_unplanned(&mut self, now: Time, out: &mut Vec<Action>) {
+        let message = "the complete plan has no such task";
+        let failure = Failure::new(ErrorCode::Cancelled, message);
+        for task in self.round_start..self.tasks.len() {
+            if self
+                .tasks
+                .get(task)
+                .is_some_and(|run| run.unplanned.is_some())
+            {
+                self.cut(now, task, &failure, out);
+                self.take_back(task, &failure);
+            }
+        }
+    }
+
+    /// Gives back what the result of a task that no plan has took of the budget.
+    fn take_back(&mut self, task: usize, failure: &Failure) {
+        if let Some(run) = self.tasks.get_mut(task)
+            && let Status::Completed(result, _) = &run.status
+        {
+            self.result_bytes_left += payload::size(result, usize::MAX).unwrap_or(0);
+            run.status = Status::Cancelled(failure.clone());
+        }
+    }
+
+    /// Notes the earlier tasks that each task of a later plan replaces: those that it names, or without names one failed task
+    /// with the same params and inputs. A task that was done in part is replaced only by name.
+
+    /// Changes an id that another task has already: agents and readers tell tasks apart by it. `incoming` are the ids of the
+    /// plan that the task comes with.
+    pub(super) fn unique_id(&self, id: &TaskId, incoming: &[TaskId]) -> TaskId {
+        let refused = |id: &TaskId| {
+            self.refused
+                .iter()
+                .any(|refusal| &refusal.task.view.id == id)
+        };
+        let free = |id: &TaskId| !refused(id) && self.tasks.iter().all(|run| &run.plan.id != id);
+        if free(id) {
+            return id.clone();
+        }
+        let round = self.round;
+        let named = std::iter::once(format!("r{round}-{id}"));
+        // An id may be too long for a prefix, or the prefixed one given too.
+        let mut numbered = named.chain((1..).map(|n| format!("r{round}-{n}")));
+        numbered
+            .find_map(|text| {
+                let id = TaskId::new(text).ok()?;
+                (free(&id) && !incoming.contains(&id)).then_some(id)
+            })
+            .unwrap_or_else(|| id.clone())
+    }
+}

@@ -1,0 +1,101 @@
+//! What a later plan makes up for: tasks of earlier plans that did not complete, and tasks that were refused.
+//!
+//! What nothing makes up for stays missing; [`super::conclude`] tells it.
+
+use serde::{Deserialize, Serialize};
+
+use super::Machine;
+use super::run::{Status, TaskRun, remove};
+use crate::plan::{PlanTask, RefusedTask};
+
+/// A task of a plan that is not carried out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Refusal {
+    pub(super) task: RefusedTask,
+    /// The task of a later round that makes up for it, once that is done.
+    pub(super) replaced_by: Option<usize>,
+}
+
+impl Refusal {
+    pub(super) const fn of(task: RefusedTask) -> Self {
+        let replaced_by = None;
+        Self { task, replaced_by }
+    }
+}
+
+impl Machine {
+    pub(super) fn replace(&mut self, added: &[usize]) {
+        for &new in added {
+            let Some(task) = self.tasks.get(new).map(|run| &run.plan) else {
+                continue;
+            };
+            let unfinished = |run: &TaskRun| {
+                run.replaced_by.is_none()
+                    && run.unplanned.is_none()
+                    && !matches!(run.status, Status::Completed(_, None))
+            };
+            let again =
+                |run: &TaskRun| run.status.failure().is_some() && self.repeats(task, &run.plan);
+            let mut earlier = self.tasks.iter().take(self.round_start);
+            let replaced: Vec<usize> = if task.replaces.is_empty() {
+                let same = earlier.position(|run| unfinished(run) && again(run));
+                same.into_iter().collect()
+            } else {
+                let named = |run: &TaskRun| task.replaces.contains(&run.plan.id);
+                let named = earlier
+                    .enumerate()
+                    .filter(|(_, run)| unfinished(run) && named(run));
+                named.map(|(index, _)| index).collect()
+            };
+            let refused = task.replaces.clone();
+            for index in replaced {
+                if let Some(run) = self.tasks.get_mut(index) {
+                    run.replaced_by = Some(new);
+                }
+            }
+            for refusal in &mut self.refused {
+                if refused.contains(&refusal.task.view.id) {
+                    refusal.replaced_by = Some(new);
+                }
+            }
+        }
+    }
+
+    /// Whether a later task has the capability, the params and the inputs of an earlier one.
+    fn repeats(&self, new: &PlanTask, old: &PlanTask) -> bool {
+        let bare = |task: &PlanTask| {
+            let mut params = task.params.clone();
+            for reference in &task.references {
+                remove(&mut params, &reference.place);
+            }
+            params
+        };
+        let stands_for = |new: usize, old: usize| {
+            new == old
+                || self
+                    .tasks
+                    .get(old)
+                    .is_some_and(|run| run.replaced_by == Some(new))
+        };
+        new.capability == old.capability
+            && new.references.len() == old.references.len()
+            && new
+                .references
+                .iter()
+                .zip(&old.references)
+                .all(|(new, old)| {
+                    (&new.place, &new.path) == (&old.place, &old.path)
+                        && stands_for(new.from, old.from)
+                })
+            && bare(new) == bare(old)
+    }
+
+    /// Whether a later task has brought the result that a task should have brought.
+    pub(super) fn is_made_up_for(&self, replaced_by: Option<usize>) -> bool {
+        let Some(by) = replaced_by.and_then(|by| self.tasks.get(by)) else {
+            return false;
+        };
+        // A replacement is younger than the task that it replaces, so this ends.
+        matches!(by.status, Status::Completed(..)) || self.is_made_up_for(by.replaced_by)
+    }
+}
