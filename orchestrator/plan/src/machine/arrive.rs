@@ -112,9 +112,6 @@ impl Machine {
         }
     }
 
-    /// Notes the earlier tasks that each task of a later plan replaces: those that it names, or without names one failed task
-    /// with the same params and inputs. A task that was done in part is replaced only by name.
-
     /// Changes an id that another task has already: agents and readers tell tasks apart by it. `incoming` are the ids of the
     /// plan that the task comes with.
     pub(super) fn unique_id(&self, id: &TaskId, incoming: &[TaskId]) -> TaskId {

@@ -24,6 +24,8 @@ impl Refusal {
 }
 
 impl Machine {
+    /// Notes the earlier tasks that each task of a later plan replaces: those that it names, or without names one failed task
+    /// with the same params and inputs. A task that was done in part is replaced only by name.
     pub(super) fn replace(&mut self, added: &[usize]) {
         for &new in added {
             let Some(task) = self.tasks.get(new).map(|run| &run.plan) else {
