@@ -54,7 +54,7 @@ impl Client {
         let base = HttpUrl::parse(url).map_err(unusable)?;
         let base = Url::parse(&format!("{}/", base.as_str()))
             .map_err(|error| unusable(error.to_string()))?;
-        let http = reqwest::Client::builder()
+        let http = amcp_outbound::client_of(&base)
             .connect_timeout(CONNECT)
             // A node on this machine must not be asked through a proxy.
             .no_proxy()

@@ -19,7 +19,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::process::{PATIENCE, Sandbox, binary};
+use crate::process::{PATIENCE, Sandbox, binary, client};
 
 /// What all nodes of a test know.
 pub const COOKIE: &str = "6f1f8a0d3c5e4b7a92d8e1c0b3a4f5d67e8c9b0a1d2f3e4c";
@@ -359,17 +359,6 @@ fn placed(line: &str, name: &str) -> Option<(SocketAddr, String)> {
     let security = rest.strip_prefix(name)?.trim();
     let security = security.trim_matches(['(', ')']).to_owned();
     Some((address.parse().ok()?, security))
-}
-
-/// A client that no proxy of this machine gets between.
-///
-/// # Panics
-/// When there is no client to be had.
-#[must_use]
-pub fn client() -> reqwest::Client {
-    // Each test has one runtime, and a client that is kept would outlive it.
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
-    client.build().expect("an HTTP client")
 }
 
 /// Waits for a condition; says how long that took.

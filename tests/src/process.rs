@@ -212,3 +212,15 @@ impl Node {
         (code.unwrap_or(-1), text)
     }
 }
+
+/// A client for nodes on this machine.
+///
+/// # Panics
+/// When no client can be made.
+#[must_use]
+pub fn client() -> reqwest::Client {
+    // Each test has one runtime, and a client that is kept would outlive it.
+    let here = "http://127.0.0.1".parse().expect("an address");
+    let client = amcp_outbound::client_of(&here).timeout(PATIENCE);
+    client.build().expect("an HTTP client")
+}

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::Stdio;
 
 use amcp_tests::fake_ollama::{FakeOllama, Reply};
-use amcp_tests::process::{Node, PATIENCE, Ran, Sandbox, finish};
+use amcp_tests::process::{Node, PATIENCE, Ran, Sandbox, client, finish};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -359,7 +359,7 @@ async fn the_doctor_finds_what_is_wrong() {
 async fn a_node_answers_over_http_and_to_ask_with_url() {
     let sandbox = Sandbox::new();
     let node = Node::start(&sandbox, &["--offline"], &[]).await;
-    let http = reqwest::Client::new();
+    let http = client();
     // As curl -d sends it: JSON under the content type of a form.
     let response = http
         .post(node.url("/ask"))
@@ -419,7 +419,7 @@ async fn a_node_without_agents_is_not_ready_and_says_what_to_do() {
     let args = ["--offline", "--cluster", "127.0.0.1:0"];
     let roles = [("AMCP_ROLES", "orchestrator,gateway")];
     let node = Node::start(&sandbox, &args, &roles).await;
-    let http = reqwest::Client::new();
+    let http = client();
     let ready = http.get(node.url("/readyz")).send().await.unwrap();
     assert_eq!(ready.status(), 503);
     for path in ["/ask", "/plan"] {
@@ -453,7 +453,7 @@ async fn a_drain_ends_in_time_and_says_what_it_left() {
     ];
     let sandbox = Sandbox::new();
     let node = Node::start(&sandbox, &[], &environment).await;
-    let http = reqwest::Client::new();
+    let http = client();
     let accepted = http
         .post(node.url("/ask"))
         .header("prefer", "respond-async")
@@ -484,7 +484,7 @@ async fn the_second_signal_ends_a_node_at_once() {
     ];
     let sandbox = Sandbox::new();
     let node = Node::start(&sandbox, &[], &environment).await;
-    let http = reqwest::Client::new();
+    let http = client();
     let ask = http
         .post(node.url("/ask"))
         .header("prefer", "respond-async")

@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use amcp_protocol::{Answer, AnswerState, CapabilityName, ErrorCode, TaskReport};
-use amcp_tests::cluster::{Member, Spec, all_met, client, mesh, until};
+use amcp_tests::cluster::{Member, Spec, all_met, mesh, until};
 use amcp_tests::fake_ollama::{FakeOllama, Reply};
-use amcp_tests::process::PATIENCE;
+use amcp_tests::process::{PATIENCE, client};
 use serde_json::{Value, json};
 
 const BOTH: &str = "What did I spend in Q4 2024 and what's the weather in Paris?";

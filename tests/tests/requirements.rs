@@ -20,6 +20,7 @@ use amcp_specialists::{
 };
 use amcp_tests::fake_ollama::{FakeOllama, Reply};
 use amcp_tests::mesh::Mesh;
+use amcp_tests::process::client;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -323,8 +324,8 @@ async fn connector_over_http() {
             let failed =
                 |error: reqwest::Error| Failure::new(ErrorCode::UpstreamFailed, error.to_string());
             let url = format!("{}/weather?city={}", self.0, task.text("city"));
-            let reply = reqwest::get(url)
-                .await
+            let reply = client().get(url).send().await;
+            let reply = reply
                 .and_then(reqwest::Response::error_for_status)
                 .map_err(failed)?;
             Ok(json!({"text": format!("{} degrees", reply.text().await.map_err(failed)?)}))

@@ -428,7 +428,7 @@ impl Events {
             Limits::default(),
             close.clone(),
         ));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = amcp_tests::process::client();
         let post = http
             .post(format!("{base}/ask"))
             .header("prefer", "respond-async");

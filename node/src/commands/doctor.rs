@@ -8,6 +8,7 @@ use amcp_gateway::codes;
 use amcp_planner::client::{Check, probe};
 use amcp_protocol::{ErrorCode, Failure, RequestId};
 use amcp_specialists::{Context, Task, builtin};
+use reqwest::Url;
 use serde_json::json;
 
 use crate::config::Config;
@@ -121,12 +122,9 @@ async fn port(config: &Config) -> Check {
 
 async fn is_node(address: std::net::SocketAddr) -> bool {
     let ask = async {
-        let client = reqwest::Client::builder().no_proxy().build().ok()?;
-        let response = client
-            .get(format!("http://{address}/livez"))
-            .send()
-            .await
-            .ok()?;
+        let url = Url::parse(&format!("http://{address}/livez")).ok()?;
+        let client = amcp_outbound::client_of(&url).no_proxy().build().ok()?;
+        let response = client.get(url).send().await.ok()?;
         response.json::<serde_json::Value>().await.ok()
     };
     let answer = tokio::time::timeout(LOOK, ask).await.ok().flatten();

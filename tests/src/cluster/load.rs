@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::client;
+use crate::process::client;
 
 /// A request that no gateway answers for so long is lost.
 const LOST_AFTER: Duration = Duration::from_secs(60);

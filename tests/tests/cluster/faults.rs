@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use amcp_cluster::MemberState;
 use amcp_tests::cluster::load::{Load, ask, commits, percentile, recoveries};
-use amcp_tests::cluster::{Member, Spec, client, mesh, until};
-use amcp_tests::process::PATIENCE;
+use amcp_tests::cluster::{Member, Spec, mesh, until};
+use amcp_tests::process::{PATIENCE, client};
 
 use super::{DETECTED, QUERIES, all_complete};
 

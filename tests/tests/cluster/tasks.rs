@@ -2,8 +2,8 @@
 
 use amcp_protocol::{Answer, AnswerState};
 use amcp_tests::cluster::load::ask as ask_all;
-use amcp_tests::cluster::{Member, Spec, client, mesh, until};
-use amcp_tests::process::{PATIENCE, Sandbox};
+use amcp_tests::cluster::{Member, Spec, mesh, until};
+use amcp_tests::process::{PATIENCE, Sandbox, client};
 use serde_json::Value;
 
 /// Asks a node and expects the whole answer.

@@ -169,7 +169,7 @@ impl TestMesh {
         let serving = serve(listener, router(state), setup.limits, close.clone());
         Self {
             address,
-            http: Client::builder().no_proxy().build().unwrap(),
+            http: amcp_tests::process::client(),
             reports,
             close,
             served: tokio::spawn(async move { serving.await.unwrap() }),

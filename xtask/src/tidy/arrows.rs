@@ -11,11 +11,19 @@ use crate::shell::Problem;
 /// The house: each package and the packages of the workspace that it may depend on, for building or testing.
 const ARROWS: &[(&str, &[&str])] = &[
     ("amcp-protocol", &[]),
+    // How HTTP clients are made; for everything that calls other servers.
+    ("amcp-outbound", &[]),
     ("amcp-plan", &["amcp-protocol"]),
     // Knows no actor and no registry: the catalogue that it plans with is an argument.
-    ("amcp-planner", &["amcp-protocol", "amcp-plan"]),
+    (
+        "amcp-planner",
+        &["amcp-outbound", "amcp-protocol", "amcp-plan"],
+    ),
     ("amcp-registry", &["amcp-protocol"]),
-    ("amcp-specialists", &["amcp-protocol", "amcp-registry"]),
+    (
+        "amcp-specialists",
+        &["amcp-outbound", "amcp-protocol", "amcp-registry"],
+    ),
     // Not on specialists: agents are found at run time.
     (
         "amcp-orchestrator",
@@ -41,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "amcp",
         &[
             "amcp-cluster",
+            "amcp-outbound",
             "amcp-protocol",
             "amcp-plan",
             "amcp-planner",
@@ -54,6 +63,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "amcp-tests",
         &[
             "amcp-cluster",
+            "amcp-outbound",
             "amcp-protocol",
             "amcp-plan",
             "amcp-planner",

@@ -275,7 +275,7 @@ fn unreadable(what: &'static str, path: &Path) -> impl Fn(pem::Error) -> TlsErro
     }
 }
 
-/// Named, because another part of the process brings another provider, and rustls would refuse to choose.
+/// Named, because a program that embeds a node may have installed another provider.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

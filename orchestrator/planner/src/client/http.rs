@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use amcp_protocol::{ErrorCode, Failure};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode, Url, redirect};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -35,14 +35,8 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(settings: &LlmSettings) -> Result<Self, Failure> {
-        let mut builder = reqwest::Client::builder()
+        let client = amcp_outbound::client_of(&settings.url)
             .connect_timeout(settings.connect)
-            // A redirect turns a POST into a GET and may lead anywhere.
-            .redirect(redirect::Policy::none());
-        if is_loopback(&settings.url) {
-            builder = builder.no_proxy();
-        }
-        let client = builder
             .build()
             .map_err(|e| Failure::internal(format!("cannot set up the HTTP client: {e}")))?;
         let authorization = match &settings.api_key {
@@ -354,15 +348,6 @@ fn innermost(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn retry_after_ms(response: &Response) -> Option<u64> {

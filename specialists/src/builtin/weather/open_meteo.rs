@@ -189,17 +189,9 @@ impl OpenMeteo {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let mut builder = Client::builder()
-            .user_agent(concat!("amcp/", env!("CARGO_PKG_VERSION")))
+        let client = amcp_outbound::client_of(base)
             .connect_timeout(CONNECT_TIME)
             .timeout(self.call_time)
-            // Nobody sends this client anywhere else.
-            .redirect(reqwest::redirect::Policy::none());
-        // A proxy cannot reach this machine's own addresses.
-        if matches!(base.host_str(), Some("127.0.0.1" | "localhost" | "[::1]")) {
-            builder = builder.no_proxy();
-        }
-        let client = builder
             .build()
             .map_err(|error| Failure::internal(format!("no HTTP client can be made: {error}")))?;
         Ok(self.client.get_or_init(|| client))
