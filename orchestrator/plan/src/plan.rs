@@ -107,6 +107,26 @@ pub struct Reference {
     pub path: String,
 }
 
+impl Reference {
+    /// Takes away the place which will never have a value; a list's element becomes null, so that the others keep their places.
+    pub(crate) fn leave_out_of(&self, params: &mut Value) {
+        let Some((parent, key)) = self.place.rsplit_once('/') else {
+            return;
+        };
+        match params.pointer_mut(parent) {
+            Some(Value::Object(map)) => {
+                map.shift_remove(&key.replace("~1", "/").replace("~0", "~"));
+            }
+            Some(Value::Array(items)) => {
+                if let Some(item) = key.parse::<usize>().ok().and_then(|i| items.get_mut(i)) {
+                    *item = Value::Null;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Plan {
     /// The tasks as people and programs see them, the refused ones last.
     #[must_use]

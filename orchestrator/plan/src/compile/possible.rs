@@ -15,7 +15,7 @@ use crate::catalogue::Catalogue;
 use crate::plan::{Plan, PlanTask, RefusedTask};
 
 /// Compiles a proposal like [`super::compile`], but leaves out tasks that no agent offers, tasks that the user may not use, and
-/// tasks that need such a task: [`Plan::refused`] lists them.
+/// tasks that need such a task: [`Plan::refused`] lists them. Tasks that wait for an optional one of these stay, without it.
 ///
 /// # Errors
 /// Those of [`super::compile`], and the first refusal when no task is left.
@@ -102,12 +102,13 @@ fn refusals(
     loop {
         let skipped = plan.tasks.iter().enumerate().find_map(|(index, task)| {
             let open = matches!(refusals.get(index), Some(None));
-            let needs = task
-                .after
-                .iter()
-                .find(|&&before| matches!(refusals.get(before), Some(Some(_))));
-            let needed = plan.tasks.get(*needs.filter(|_| open)?)?;
-            Some((index, needed.id.clone()))
+            let is_needed = |before: &&usize| {
+                let refused = matches!(refusals.get(**before), Some(Some(_)));
+                // The dependents of an optional task go on without it.
+                refused && plan.tasks.get(**before).is_some_and(|task| !task.optional)
+            };
+            let needed = task.after.iter().find(is_needed).filter(|_| open)?;
+            Some((index, plan.tasks.get(*needed)?.id.clone()))
         });
         let Some((index, needed)) = skipped else {
             return refusals;
@@ -123,10 +124,10 @@ fn refusals(
 /// The plan without its refused tasks; nothing that is left refers to them.
 fn without(mut plan: Plan, refusals: Vec<Option<(TaskState, Failure)>>) -> Plan {
     let views: Vec<PlannedTaskView> = plan.view();
-    let mut places = Vec::with_capacity(refusals.len());
+    let mut places: Vec<Option<usize>> = Vec::with_capacity(refusals.len());
     let mut kept = Vec::new();
     for ((task, refusal), view) in plan.tasks.into_iter().zip(refusals).zip(views) {
-        places.push(kept.len());
+        places.push(refusal.is_none().then_some(kept.len()));
         match refusal {
             None => kept.push(task),
             Some((state, failure)) => plan.refused.push(RefusedTask {
@@ -136,12 +137,22 @@ fn without(mut plan: Plan, refusals: Vec<Option<(TaskState, Failure)>>) -> Plan 
             }),
         }
     }
+    let place = |before: usize| places.get(before).copied().flatten();
+    let refused: BTreeSet<_> = plan.refused.iter().map(|task| &task.view.id).collect();
     for task in &mut kept {
-        let references = task.references.iter_mut();
-        let references = references.map(|reference| &mut reference.from);
-        for from in task.after.iter_mut().chain(references) {
-            *from = places.get(*from).copied().unwrap_or(*from);
-        }
+        task.after = task.after.iter().copied().filter_map(place).collect();
+        task.inferred.retain(|edge| !refused.contains(&edge.from));
+        task.references
+            .retain_mut(|reference| match place(reference.from) {
+                Some(from) => {
+                    reference.from = from;
+                    true
+                }
+                None => {
+                    reference.leave_out_of(&mut task.params);
+                    false
+                }
+            });
     }
     plan.tasks = kept;
     plan

@@ -6,8 +6,9 @@ use amcp_protocol::{Capability, Contract, ErrorCode, ProposedPlan, ProposedTask,
 use serde_json::{Value, json};
 
 use super::testing::{compiled, compiled_with, proposal, wiring};
-use super::{NoFill, PlanLimits, Rules, compile, compile_possible};
+use super::{NoFill, PlanError, PlanLimits, Rules, compile, compile_possible};
 use crate::catalogue::Catalogue;
+use crate::plan::Plan;
 
 fn refused(tasks: Value, code: ErrorCode, path: &str, problem: &str) -> Vec<String> {
     let shown = tasks.to_string();
@@ -324,19 +325,41 @@ fn limits_are_named() {
     assert!(refused(&large).contains("100 bytes"));
 }
 
+fn possible(tasks: Value) -> Result<Plan, PlanError> {
+    let rules = Rules {
+        catalogue: &super::testing::catalogue(),
+        roles: &[],
+        limits: &PlanLimits::default(),
+        fill: &NoFill,
+    };
+    compile_possible(&proposal(tasks), &rules)
+}
+
+#[test]
+fn dependents_of_an_optional_task_that_is_refused_go_on_without_it() {
+    let plan = possible(json!([
+        {"id": "fly", "capability": "moon.fly", "optional": true},
+        {"id": "joke", "capability": "joke.get"},
+        {"id": "news", "capability": "moon.news", "params": {"log": "$fly.log"}},
+        {"id": "sum", "capability": "text.summarize", "optional": true, "params": {"text": "$news.text"}},
+        {"id": "report", "capability": "document.report.generate", "depends_on": ["sum"],
+         "params": {"format": "pdf", "content": {"jokes": ["$fly.log", "$joke.text"], "log": "$fly.log"}}},
+    ]))
+    .unwrap();
+    let refused: Vec<_> = plan.refused.iter().map(|r| r.view.id.as_str()).collect();
+    assert_eq!(refused, ["fly", "news", "sum"]);
+    assert_eq!(wiring(&plan), ["report.content/jokes/1=joke/text"]);
+    let report = plan.tasks.last().unwrap();
+    assert_eq!(report.after, [0]);
+    assert_eq!(report.params["content"]["jokes"][0], Value::Null);
+    assert_eq!(report.params["content"].get("log"), None);
+    let view = plan.view();
+    let report = view.iter().find(|task| task.id.as_str() == "report");
+    assert_eq!(report.unwrap().depends_on, [plan.tasks[0].id.clone()]);
+}
+
 #[test]
 fn what_can_be_done_is_done_without_what_cannot() {
-    let catalogue = super::testing::catalogue();
-    let limits = PlanLimits::default();
-    let possible = |tasks: Value| {
-        let rules = Rules {
-            catalogue: &catalogue,
-            roles: &[],
-            limits: &limits,
-            fill: &NoFill,
-        };
-        compile_possible(&proposal(tasks), &rules)
-    };
     let plan = possible(json!([
         {"id": "fly", "capability": "Moon Rocket!"},
         {"id": "pay", "capability": "salary.list"},

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
-use super::run::{Status, TaskRun, remove};
+use super::run::{Status, TaskRun};
 use crate::plan::{PlanTask, RefusedTask};
 
 /// A task of a plan that is not carried out.
@@ -68,7 +68,7 @@ impl Machine {
         let bare = |task: &PlanTask| {
             let mut params = task.params.clone();
             for reference in &task.references {
-                remove(&mut params, &reference.place);
+                reference.leave_out_of(&mut params);
             }
             params
         };

@@ -315,7 +315,7 @@ impl Machine {
                 }
             } else {
                 // Only an optional task leaves its dependents going on without it.
-                remove(&mut params, &reference.place);
+                reference.leave_out_of(&mut params);
             }
         }
         params
@@ -541,22 +541,4 @@ fn missing(from: &TaskRun, reference: &Reference) -> Failure {
         from.plan.id, reference.path
     );
     Failure::new(ErrorCode::InvalidParams, message)
-}
-
-/// Takes away a place that will never have a value; a list's element becomes null, so that the others keep their places.
-pub(super) fn remove(params: &mut Value, place: &str) {
-    let Some((parent, key)) = place.rsplit_once('/') else {
-        return;
-    };
-    match params.pointer_mut(parent) {
-        Some(Value::Object(map)) => {
-            map.shift_remove(&key.replace("~1", "/").replace("~0", "~"));
-        }
-        Some(Value::Array(items)) => {
-            if let Some(item) = key.parse::<usize>().ok().and_then(|i| items.get_mut(i)) {
-                *item = Value::Null;
-            }
-        }
-        _ => {}
-    }
 }
