@@ -56,8 +56,12 @@ impl Live {
                 tasks,
                 unplaced,
             } => self.planned(planner, *round, tasks, unplaced),
-            Progress::Dispatched { task, .. } | Progress::Retried { task, .. } => {
-                if let Some(text) = show::event(progress, self.style) {
+            Progress::Dispatched { .. }
+            | Progress::Retried { .. }
+            | Progress::FlowRequired { .. }
+            | Progress::FlowEnded { .. } => {
+                let text = show::event(progress, self.style);
+                if let (Some(task), Some(text)) = (progress.task(), text) {
                     self.line(task).set_message(text);
                 }
             }

@@ -133,6 +133,16 @@ pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
             style.yellow("↻"),
             printable(&error.message)
         ),
+        Progress::FlowRequired { flow } => format!(
+            "{} {} waits for a {}: {}",
+            style.yellow("?"),
+            flow.task,
+            flow.kind,
+            printable(&flow.prompt)
+        ),
+        Progress::FlowEnded { task, end, .. } => {
+            format!("{} {task} was {}", style.dim("→"), end.as_str())
+        }
         Progress::Completed {
             task,
             agent,

@@ -14,7 +14,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, 
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::record::RequestRecord;
-use crate::request::{RequestActor, RequestAlarm, RequestMsg};
+use crate::request::{Answering, RequestActor, RequestAlarm, RequestMsg};
 use crate::shared::Shared;
 use crate::slot::ActorSlot;
 
@@ -25,6 +25,8 @@ pub(crate) enum OrchestratorMsg {
     Begin(Arc<RequestRecord>),
     /// From the handle: the user does not want it any more. Not answered.
     Cancel(RequestId),
+    /// From the handle: a person answers a flow. Answered by the request's actor; dropped when there is none.
+    Answer(RequestId, Box<Answering>),
     /// From the handle: the node stops; end everything. Not answered.
     CutOff(Failure),
 }
@@ -110,6 +112,9 @@ impl Actor for Orchestrator {
             OrchestratorMsg::Begin(record) => self.begin(&myself, record, state).await,
             OrchestratorMsg::Cancel(id) => {
                 state.tell(id, RequestMsg::Happened(Event::CancelRequested))
+            }
+            OrchestratorMsg::Answer(id, answering) => {
+                state.tell(id, RequestMsg::Answered(answering))
             }
             OrchestratorMsg::CutOff(failure) => {
                 for running in state.running.values() {

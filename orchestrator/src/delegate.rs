@@ -5,10 +5,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use amcp_protocol::flow::{Decision, FlowEnd};
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
-    AnswerState, CallReport, Capability, ErrorCode, Failure, Grant, Lineage, RequestId, TaskId,
-    TaskReport, UserRequest,
+    AnswerState, CallReport, Capability, EndedFlow, ErrorCode, Failure, FlowAnswer, Grant, Lineage,
+    RequestId, TaskId, TaskReport, UserRequest,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -29,6 +30,8 @@ pub struct Delegation {
     pub grant: Grant,
     /// How the delegating task came about.
     pub lineage: Lineage,
+    /// How the flows ended that were passed on before.
+    pub flows: Vec<EndedFlow>,
     /// What is left of its deadline.
     pub time: Duration,
     /// W3C trace context.
@@ -50,7 +53,7 @@ fn id_of((request, task): &(RequestId, TaskId), query: &str) -> RequestId {
     RequestId::from_uuid(uuid::Builder::from_custom_bytes(id).into_uuid())
 }
 
-/// A wait for a delegated request. Dropping the last wait cancels the request.
+/// A wait for a delegated request. Dropping the last wait cancels the request, unless it waits for a person.
 struct Wanted<'a>(&'a OrchestratorHandle, Ticket);
 
 impl<'a> Wanted<'a> {
@@ -62,7 +65,8 @@ impl<'a> Wanted<'a> {
 
 impl Drop for Wanted<'_> {
     fn drop(&mut self) {
-        if self.1.record.delegators.fetch_sub(1, Ordering::SeqCst) == 1 {
+        let last = self.1.record.delegators.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && !self.1.record.is_idle() {
             // A request that was answered stays as it is.
             let _ = self.0.cancel(self.1.request_id());
         }
@@ -79,6 +83,9 @@ impl OrchestratorHandle {
 
     /// Works on a delegated request. Returns how the delegating task ends, and the request's tasks as the calls of that task.
     ///
+    /// When nothing but flows is open in it, the delegating task ends with the first of them and the request waits: the same delegation
+    /// with the person's answer lets it go on. It ends by itself when its flows expire.
+    ///
     /// The same delegation again waits for the running request or gets its answer, whatever that was. Dropping the last of
     /// these futures cancels the request.
     ///
@@ -86,6 +93,8 @@ impl OrchestratorHandle {
     /// [`ErrorCode::BudgetExceeded`] past the depth limit, and the refusals of [`OrchestratorHandle::ask`]. A request whose
     /// answer was dropped is not refused but fails as [`ErrorCode::Gone`], since it was done. A partial answer is a result in part.
     pub async fn delegated(&self, what: Delegation) -> (TaskOutcome, Vec<CallReport>) {
+        let mut what = what;
+        let flows = std::mem::take(&mut what.flows);
         let ticket = match self.accept(what) {
             Ok(ticket) => ticket,
             // It was done before.
@@ -95,7 +104,16 @@ impl OrchestratorHandle {
             Err(failure) => return (TaskOutcome::Refused(failure), Vec::new()),
         };
         let wanted = Wanted::new(self, ticket);
-        let answer = wanted.1.answer().await;
+        let id = wanted.1.request_id();
+        self.answer_flows(id, flows).await;
+        let answer = match wanted.1.answer_or_idle().await {
+            Ok(answer) => answer,
+            Err(flow) => {
+                let asker = format!("{id}/{}", flow.id);
+                let flow = Box::new(flow.passed_on(asker));
+                return (TaskOutcome::FlowRequired(flow), Vec::new());
+            }
+        };
         let calls = answer.tasks.iter().flat_map(calls_of).collect();
         let missing = answer.error.as_ref().map(|error| {
             // The delegating task must not read the code as its own agent's death: this agent lives.
@@ -134,12 +152,43 @@ impl OrchestratorHandle {
         (outcome, calls)
     }
 
+    /// Hands on how the flows ended that a delegated request had passed on.
+    async fn answer_flows(&self, id: RequestId, flows: Vec<EndedFlow>) {
+        for ended in flows {
+            let asker = ended
+                .asker
+                .as_deref()
+                .and_then(|asker| asker.split_once('/'));
+            let Some(flow) = asker
+                .filter(|(request, _)| *request == id.to_string())
+                .and_then(|(_, flow)| flow.parse().ok())
+            else {
+                continue;
+            };
+            let answer = FlowAnswer {
+                decision: match ended.end {
+                    FlowEnd::Approved => Decision::Approve,
+                    FlowEnd::Denied | FlowEnd::Expired | FlowEnd::Withdrawn => Decision::Deny,
+                },
+                reason: match ended.end {
+                    FlowEnd::Expired => Some("nobody answered in time".to_owned()),
+                    FlowEnd::Approved | FlowEnd::Denied | FlowEnd::Withdrawn => ended.reason,
+                },
+                digest: ended.digest,
+                payload: ended.payload,
+            };
+            // It came with an earlier attempt already.
+            let _ = self.answer_flow(id, flow, answer).await;
+        }
+    }
+
     fn accept(&self, what: Delegation) -> Result<Ticket, Failure> {
         let Delegation {
             by,
             query,
             grant,
             mut lineage,
+            flows: _,
             time,
             traceparent,
         } = what;
@@ -163,6 +212,7 @@ impl OrchestratorHandle {
             deadline_ms: Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)),
             // The clause stands for itself: the conversation stays with the orchestrator that had it.
             history: Vec::new(),
+            flows: Some(grant.flows),
             traceparent,
             lineage,
         };

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use amcp_plan::Catalogue;
 use amcp_protocol::plan::PlannedTaskView;
-use amcp_protocol::{Capability, ErrorCode, Failure, RequestId, UserRequest};
+use amcp_protocol::{Capability, ErrorCode, Failure, FlowAnswer, FlowId, RequestId, UserRequest};
 use amcp_registry::bus::unix_ms;
 use amcp_registry::{AgentState, EventBus, RegistryHandle};
 use ractor::concurrency::JoinHandle;
 use ractor::{ActorCell, SpawnErr};
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
@@ -24,6 +24,7 @@ use crate::draft::Read;
 use crate::planning;
 use crate::record::{ProgressFeed, RequestRecord, RequestView, TextFeed, Ticket};
 use crate::recorder::Recorder;
+use crate::request::Answering;
 use crate::requests::Known;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -239,14 +240,37 @@ impl OrchestratorHandle {
     /// `not_found`.
     pub fn cancel(&self, id: RequestId) -> Result<(), Failure> {
         if self.shared.requests.get(id).is_none() {
-            return Err(Failure::new(
-                ErrorCode::NotFound,
-                format!("there is no request {id}"),
-            ));
+            return Err(no_request(id));
         }
         // Not sent only while the orchestrator restarts, which ends the request too.
         self.orchestrator.send(OrchestratorMsg::Cancel(id));
         Ok(())
+    }
+
+    /// Hands a person's answer to a flow of a request.
+    ///
+    /// # Errors
+    /// `not_found` for an unknown request or flow; `flow_closed` for a flow that was answered before, or when the answer repeats
+    /// another digest than the flow has; `flow_expired`; `bad_request` for an answer past the bounds.
+    pub async fn answer_flow(
+        &self,
+        id: RequestId,
+        flow: FlowId,
+        answer: FlowAnswer,
+    ) -> Result<(), Failure> {
+        let Some(record) = self.shared.requests.get(id) else {
+            return Err(no_request(id));
+        };
+        let (reply, replied) = oneshot::channel();
+        let answering = Box::new(Answering {
+            flow: flow.clone(),
+            answer,
+            reply,
+        });
+        self.orchestrator
+            .send(OrchestratorMsg::Answer(id, answering));
+        // Dropped with the request's actor: the request was answered, or dies with its orchestrator.
+        replied.await.unwrap_or_else(|_| Err(record.closed(&flow)))
     }
 
     /// What is known of a request; none when it is unknown or has expired.
@@ -350,14 +374,10 @@ impl OrchestratorHandle {
         let before = self.counts().answered;
         // Every place is free again when every request has been answered.
         let all = u32::try_from(self.shared.settings.max_requests).unwrap_or(u32::MAX);
-        let idle = tokio::time::timeout(within, self.shared.admission.acquire_many(all))
-            .await
-            .is_ok();
-        let open = if idle {
-            Vec::new()
-        } else {
-            self.shared.requests.open()
-        };
+        let places = self.shared.admission.acquire_many(all);
+        let _ = tokio::time::timeout(within, places).await;
+        // Requests that wait for nothing but flows hold no place.
+        let open = self.shared.requests.open();
         let answered = self.counts().answered.saturating_sub(before);
         let failure = Failure::new(
             ErrorCode::ShuttingDown,
@@ -385,4 +405,8 @@ impl OrchestratorHandle {
             cut_off: open.iter().map(|record| record.id).collect(),
         }
     }
+}
+
+fn no_request(id: RequestId) -> Failure {
+    Failure::new(ErrorCode::NotFound, format!("there is no request {id}"))
 }

@@ -22,7 +22,7 @@ mod slot;
 pub use counts::Counts;
 pub use delegate::Delegation;
 pub use handle::{Drained, OrchestratorHandle, PlanView};
-pub use record::{Phase, ProgressFeed, Recorded, RequestView, TextFeed, Ticket};
+pub use record::{OpenFlow, Phase, ProgressFeed, Recorded, RequestView, TextFeed, Ticket};
 pub use recorder::Recorder;
 pub use settings::Settings;
 

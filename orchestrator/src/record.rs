@@ -8,8 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use amcp_protocol::{Answer, AnswerPiece, CloudEvent, Progress, RequestId, TaskId, UserRequest};
-use serde::Serialize;
+use amcp_protocol::{
+    Answer, AnswerPiece, CloudEvent, Failure, Flow, FlowId, Progress, RequestId, TaskId,
+    UserRequest, flow,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
@@ -24,6 +27,8 @@ pub enum Phase {
     Planning,
     /// Tasks are under way.
     Executing,
+    /// Nothing is under way: tasks wait for a person's answer, and the request's clock stands still.
+    AwaitingFlow,
     /// The answer is being written.
     Synthesizing,
     /// It was answered.
@@ -41,8 +46,20 @@ pub struct RequestView {
     pub query: String,
     /// Who asked.
     pub user: Option<String>,
+    /// The questions that are before the person.
+    pub flows: Vec<OpenFlow>,
     /// The final response, once there is one.
     pub answer: Option<Arc<Answer>>,
+}
+
+/// A flow that takes an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenFlow {
+    /// The flow.
+    #[serde(flatten)]
+    pub flow: Flow,
+    /// When it expires, in milliseconds since 1970 UTC.
+    pub expires_unix_ms: i64,
 }
 
 /// One progress event as it was recorded.
@@ -75,8 +92,9 @@ pub(crate) struct RequestRecord {
     state: Mutex<State>,
     /// Anything was recorded.
     changed: Notify,
-    /// The answer was committed. Apart, so that who waits for the answer is not woken by each step.
-    answered: Notify,
+    /// The answer was committed, or the request goes no further without a person. Apart, so that waits for it are not woken by each
+    /// step.
+    stopped: Notify,
 }
 
 #[derive(Debug)]
@@ -86,8 +104,11 @@ struct State {
     answer: Option<Arc<Answer>>,
     /// The text of a composer so far, if one writes.
     draft: Option<Box<Draft>>,
-    /// The request's place among those admitted; given back with the answer.
-    admitted: Option<OwnedSemaphorePermit>,
+    flows: Vec<OpenFlow>,
+    /// The request's place among those admitted or among those that wait for flows; given back with the answer.
+    place: Option<OwnedSemaphorePermit>,
+    /// How long it has waited for nothing but flows, without the wait under way, and since when it does.
+    idle: (Duration, Option<Instant>),
 }
 
 impl RequestRecord {
@@ -102,7 +123,9 @@ impl RequestRecord {
             progress: Vec::with_capacity(6),
             answer: None,
             draft: None,
-            admitted: Some(admitted),
+            flows: Vec::new(),
+            place: Some(admitted),
+            idle: (Duration::ZERO, None),
         };
         Self {
             id,
@@ -111,7 +134,7 @@ impl RequestRecord {
             delegators: AtomicUsize::new(0),
             state: Mutex::new(state),
             changed: Notify::new(),
-            answered: Notify::new(),
+            stopped: Notify::new(),
         }
     }
 
@@ -122,16 +145,22 @@ impl RequestRecord {
 
     /// Records what happened and returns its sequence number; nothing is recorded after the answer.
     pub(crate) fn push(&self, unix_ms: i64, phase: Phase, progress: Progress) -> Option<usize> {
+        let asks;
         let sequence = {
             let mut state = self.state();
             if state.answer.is_some() {
                 return None;
             }
             state.phase = phase;
+            state.note_flow(unix_ms, &progress);
+            asks = matches!(progress, Progress::FlowRequired { .. });
             state.progress.push((unix_ms, progress));
             state.progress.len() - 1
         };
         self.changed.notify_waiters();
+        if asks {
+            self.stopped.notify_waiters();
+        }
         Some(sequence)
     }
 
@@ -153,11 +182,54 @@ impl RequestRecord {
                 draft.end(&answer.answer);
             }
             state.answer = Some(Arc::new(answer));
-            state.admitted = None;
+            state.flows = Vec::new();
+            state.place = None;
         }
         self.changed.notify_waiters();
-        self.answered.notify_waiters();
+        self.stopped.notify_waiters();
         true
+    }
+
+    /// Notes that the request waits for nothing but flows, or goes on. Without a place where it goes it keeps the one that it has.
+    pub(crate) fn moved(&self, idle: bool, place: Option<OwnedSemaphorePermit>) {
+        {
+            let mut state = self.state();
+            if state.answer.is_some() {
+                return;
+            }
+            if place.is_some() {
+                state.place = place;
+            }
+            if idle {
+                state.phase = Phase::AwaitingFlow;
+                state.idle.1 = Some(Instant::now());
+            } else {
+                if state.phase == Phase::AwaitingFlow {
+                    state.phase = Phase::Executing;
+                }
+                let waited = state.idle.1.take().map(|since| since.elapsed());
+                state.idle.0 += waited.unwrap_or_default();
+            }
+        }
+        self.stopped.notify_waiters();
+    }
+
+    /// Whether the request waits for nothing but flows.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state().phase == Phase::AwaitingFlow
+    }
+
+    /// Why a flow takes no answer, after the request's actor has gone.
+    pub(crate) fn closed(&self, id: &FlowId) -> Failure {
+        let state = self.state();
+        let mut ends = state.progress.iter().rev().map(|(_, progress)| progress);
+        let end = ends.find_map(|progress| {
+            if let Progress::FlowEnded { flow, end, .. } = progress {
+                return (flow == id).then_some(*end);
+            }
+            None
+        });
+        flow::closed(id, end)
     }
 
     /// Takes a piece of the text that a composer writes; drops it after the answer.
@@ -232,14 +304,17 @@ impl RequestRecord {
         inputs
     }
 
-    pub(crate) fn age(&self) -> Duration {
-        self.accepted.elapsed()
+    /// How long it was worked on; the wait for flows does not count.
+    pub(crate) fn worked(&self) -> Duration {
+        let (before, since) = self.state().idle;
+        let idle = before + since.map(|since| since.elapsed()).unwrap_or_default();
+        self.accepted.elapsed().saturating_sub(idle)
     }
 
     pub(crate) fn view(&self) -> RequestView {
-        let (phase, answer) = {
+        let (phase, flows, answer) = {
             let state = self.state();
-            (state.phase, state.answer.clone())
+            (state.phase, state.flows.clone(), state.answer.clone())
         };
         let UserRequest { query, user, .. } = self.request.as_ref();
         RequestView {
@@ -247,7 +322,27 @@ impl RequestRecord {
             phase,
             query: query.clone(),
             user: user.clone(),
+            flows,
             answer,
+        }
+    }
+}
+
+impl State {
+    fn note_flow(&mut self, unix_ms: i64, progress: &Progress) {
+        match progress {
+            Progress::FlowRequired { flow } => self.flows.push(OpenFlow {
+                flow: Flow::clone(flow),
+                expires_unix_ms: unix_ms.saturating_add_unsigned(flow.expires_ms),
+            }),
+            Progress::FlowEnded { flow, .. } => self.flows.retain(|open| open.flow.id != *flow),
+            Progress::Accepted { .. }
+            | Progress::Planned { .. }
+            | Progress::Dispatched { .. }
+            | Progress::Retried { .. }
+            | Progress::Completed { .. }
+            | Progress::Failed { .. }
+            | Progress::Answered { .. } => {}
         }
     }
 }
@@ -286,15 +381,55 @@ impl Ticket {
 
     /// Waits for the one final response.
     pub async fn answer(&self) -> Arc<Answer> {
+        self.stop(|state| state.answer.clone()).await
+    }
+
+    /// Waits for the one final response, or for a question to a person.
+    ///
+    /// # Errors
+    /// The open flows.
+    pub async fn answer_or_flows(&self) -> Result<Arc<Answer>, Vec<OpenFlow>> {
+        let open = |state: &State| (!state.flows.is_empty()).then(|| state.flows.clone());
+        self.stop(|state| {
+            state
+                .answer
+                .clone()
+                .map(Ok)
+                .or_else(|| open(state).map(Err))
+        })
+        .await
+    }
+
+    /// Waits for the one final response, or until nothing but flows is open.
+    ///
+    /// # Errors
+    /// The first of the open flows.
+    pub(crate) async fn answer_or_idle(&self) -> Result<Arc<Answer>, Box<Flow>> {
+        let waits = |state: &State| {
+            let first = state.flows.first();
+            let first = first.filter(|_| state.phase == Phase::AwaitingFlow);
+            first.map(|open| Box::new(open.flow.clone()))
+        };
+        self.stop(|state| {
+            state
+                .answer
+                .clone()
+                .map(Ok)
+                .or_else(|| waits(state).map(Err))
+        })
+        .await
+    }
+
+    async fn stop<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {
         loop {
-            let answered = self.record.answered.notified();
-            tokio::pin!(answered);
-            // Registered before the look, so that a commit in between is not missed.
-            answered.as_mut().enable();
-            if let Some(answer) = self.record.answer() {
-                return answer;
+            let stopped = self.record.stopped.notified();
+            tokio::pin!(stopped);
+            // Registered before the look, so that a change in between is not missed.
+            stopped.as_mut().enable();
+            if let Some(found) = look(&self.record.state()) {
+                return found;
             }
-            answered.await;
+            stopped.await;
         }
     }
 }

@@ -13,10 +13,12 @@ use amcp_plan::recording::{self, Accepted, Opening, Turn};
 use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
 use amcp_protocol::llm::Usage;
 use amcp_protocol::{
-    Answer, CapabilityName, ErrorCode, Failure, Grant, Lineage, Progress, TaskReport,
+    Answer, CapabilityName, ErrorCode, Failure, FlowAnswer, FlowId, FlowKind, Grant, Lineage,
+    Progress, TaskReport, UserRequest,
 };
 use amcp_registry::bus::unix_ms;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
 use tokio_util::sync::DropGuard;
 
 use crate::alarm::{Alarm, Armed};
@@ -34,8 +36,18 @@ pub(crate) enum RequestMsg {
     Begin,
     /// From planners, agents' answers and the orchestrator: an event for the machine.
     Happened(Event),
+    /// From the orchestrator: a person answers a flow. Answered with whether the answer counts.
+    Answered(Box<Answering>),
     /// From the timer: something is due.
     TimerDue,
+}
+
+/// A person's answer on its way to the request.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    pub(crate) flow: FlowId,
+    pub(crate) answer: FlowAnswer,
+    pub(crate) reply: oneshot::Sender<Result<(), Failure>>,
 }
 
 impl ractor::Message for RequestMsg {}
@@ -65,6 +77,8 @@ pub(crate) struct RequestState {
     /// The one call of the alarm, for the earliest timer or earlier.
     armed: Option<Armed<ActorRef<RequestMsg>>>,
     sent: Vec<Sent>,
+    /// Whether it waits for nothing but flows, as the record knows it.
+    idle: bool,
     /// What the planner's actor works on for this request; it ends with it.
     planner_call: Option<DropGuard>,
 }
@@ -94,6 +108,7 @@ impl Actor for RequestActor {
             grant: Arc::new(Grant {
                 user: request.user.clone(),
                 roles: request.roles.clone(),
+                flows: flows(request),
             }),
             lineage: shared.lineage(request),
             clock: Clock::since(record.accepted),
@@ -102,6 +117,7 @@ impl Actor for RequestActor {
             alarm,
             armed: None,
             sent: Vec::with_capacity(4),
+            idle: false,
             planner_call: None,
             shared,
             record,
@@ -141,8 +157,10 @@ impl Actor for RequestActor {
                 }
                 state.feed(&myself, event);
             }
+            RequestMsg::Answered(answering) => state.answered(&myself, *answering),
             RequestMsg::TimerDue => state.timers_due(&myself),
         }
+        state.keep_place();
         Ok(())
     }
 
@@ -184,11 +202,18 @@ fn policy(shared: &Shared, record: &RequestRecord) -> Policy {
         result_bytes: settings.result_bytes,
         rounds: if shared.planner.replans() { 2 } else { 1 },
         composes: shared.planner.composes(),
+        flows: flows(&record.request),
         calls: (record.request.lineage.depth > 0).then_some(record.request.lineage.calls),
         // The low half of a version 7 UUID is random.
         seed: record.id.uuid().as_u64_pair().1,
         ..Policy::default()
     }
+}
+
+/// The kinds of flows that the asker can put before a person.
+fn flows(request: &UserRequest) -> Vec<FlowKind> {
+    let named = request.flows.clone();
+    named.unwrap_or_else(|| FlowKind::ALL.to_vec())
 }
 
 fn planned(round: u32, result: Result<Planned, PlanningError>) -> Event {
@@ -293,6 +318,42 @@ impl RequestState {
     fn feed(&mut self, myself: &ActorRef<RequestMsg>, event: Event) {
         let actions = self.step(event);
         self.carry_out(myself, actions);
+    }
+
+    fn answered(&mut self, myself: &ActorRef<RequestMsg>, answering: Answering) {
+        let Answering {
+            flow,
+            answer,
+            reply,
+        } = answering;
+        let judged = self.machine.check_answer(&flow, &answer);
+        if judged.is_ok() {
+            self.feed(myself, Event::FlowAnswered { flow, answer });
+            self.keep_place();
+        }
+        // An asker that has gone reads the request's progress when it comes back.
+        let _ = reply.send(judged);
+    }
+
+    /// Gives the place among the admitted requests back while nothing but flows is open.
+    fn keep_place(&mut self) {
+        let idle = self.machine.is_idle();
+        if idle == self.idle {
+            return;
+        }
+        self.idle = idle;
+        if idle {
+            self.phase = Phase::AwaitingFlow;
+        } else if self.phase == Phase::AwaitingFlow {
+            self.phase = Phase::Executing;
+        }
+        let places = if idle {
+            &self.shared.waiting
+        } else {
+            &self.shared.admission
+        };
+        self.record
+            .moved(idle, places.clone().try_acquire_owned().ok());
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
@@ -425,6 +486,8 @@ impl RequestState {
             }
             Progress::Accepted { .. }
             | Progress::Dispatched { .. }
+            | Progress::FlowRequired { .. }
+            | Progress::FlowEnded { .. }
             | Progress::Completed { .. }
             | Progress::Failed { .. }
             | Progress::Answered { .. } => {}

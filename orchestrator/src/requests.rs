@@ -178,11 +178,19 @@ fn is_same(first: &UserRequest, again: &UserRequest, known: Known<'_>) -> bool {
         roles,
         deadline_ms,
         history,
+        flows,
         traceparent: _,
         // The same key with another lineage is the same question.
         lineage: _,
     } = first;
-    (query, user, roles, history) == (&again.query, &again.user, &again.roles, &again.history)
+    (query, user, roles, history, flows)
+        == (
+            &again.query,
+            &again.user,
+            &again.roles,
+            &again.history,
+            &again.flows,
+        )
         && (*deadline_ms == again.deadline_ms || matches!(known, Known::ById(_)))
 }
 

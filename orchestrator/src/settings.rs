@@ -12,6 +12,8 @@ use amcp_planner::Domain;
 pub struct Settings {
     /// Most requests that are worked on at a time; further ones are refused as `overloaded`.
     pub max_requests: usize,
+    /// Most requests that wait for nothing but flows beside those that are worked on; further ones keep their place among these.
+    pub max_waiting: usize,
     /// A request's deadline when it names none.
     pub default_deadline: Duration,
     /// The longest deadline that a request may name.
@@ -35,6 +37,8 @@ impl Default for Settings {
         Self {
             // About 32 KB each: a burst of this size costs 32 MB.
             max_requests: 1_024,
+            // A day's questions of a large team, about 32 KB each.
+            max_waiting: 10_000,
             // What a person waits for, and twice the default time-out of one task.
             default_deadline: Duration::from_secs(60),
             max_deadline: Duration::from_secs(600),

@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) registry: RegistryHandle,
     pub(crate) bus: EventBus,
     pub(crate) admission: Arc<Semaphore>,
+    /// The places of requests that wait for nothing but flows.
+    pub(crate) waiting: Arc<Semaphore>,
     pub(crate) draining: AtomicBool,
     pub(crate) starting: AtomicBool,
     pub(crate) requests: Requests,
@@ -65,6 +67,7 @@ impl Shared {
     ) -> Self {
         Self {
             admission: Arc::new(Semaphore::new(settings.max_requests)),
+            waiting: Arc::new(Semaphore::new(settings.max_waiting)),
             draining: AtomicBool::new(false),
             starting: AtomicBool::new(false),
             requests: Requests::new(settings.retained),
@@ -170,7 +173,7 @@ impl Shared {
         if !record.commit(now, answer) {
             return false;
         }
-        self.counters.answered(state, record.age());
+        self.counters.answered(state, record.worked());
         self.requests.finished(record.id, bytes);
         self.bus.publish("user.response", || {
             let data = record

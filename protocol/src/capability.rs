@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::flow::FlowKind;
 use crate::id::{AgentId, CapabilityName};
 use crate::payload;
 use crate::schema::Schema;
@@ -16,6 +17,8 @@ use crate::terms;
 
 /// Longest description of a capability, in characters: it enters prompts, and its author is not trusted.
 pub const MAX_DESCRIPTION: usize = 300;
+/// What the capability of every orchestrator begins with.
+pub const DELEGATES: &str = "orchestrate.";
 
 /// What doing a task changes in the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -156,6 +159,16 @@ impl Capability {
     #[must_use]
     pub fn sends_out(&self) -> bool {
         self.params.get(terms::SENDS_OUT).and_then(Value::as_bool) == Some(true)
+    }
+
+    /// The flow that its tasks wait for before their first dispatch: the one that it declares ([`terms::REQUIRES_FLOW`]), or else a
+    /// confirmation of what cannot be undone. A task that is delegated waits for none: the other orchestrator asks, task by task.
+    #[must_use]
+    pub fn requires_flow(&self) -> Option<FlowKind> {
+        let declared = self.params.get(terms::REQUIRES_FLOW).and_then(terms::flow);
+        let confirmed =
+            self.effect == Effect::Irreversible && !self.name.as_str().starts_with(DELEGATES);
+        declared.or_else(|| confirmed.then_some(FlowKind::Confirmation))
     }
 
     /// The schema of one top-level param.

@@ -109,6 +109,17 @@ error_codes! {
     UnsupportedWire = "unsupported_wire",
     /// The request was answered before, and the node has dropped its answer.
     Gone = "gone",
+
+    /// The task goes on only after a person has answered its flow.
+    FlowRequired = "flow_required",
+    /// A person denied what the task needs.
+    FlowDenied = "flow_denied",
+    /// No person answered the task's flow in time.
+    FlowExpired = "flow_expired",
+    /// The asker cannot answer the kind of flow that the task needs.
+    FlowUnsupported = "flow_unsupported",
+    /// The flow was answered before, or asks something else than what is answered.
+    FlowClosed = "flow_closed",
 }
 
 impl fmt::Display for ErrorCode {

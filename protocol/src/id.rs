@@ -150,6 +150,22 @@ text_id!(
 );
 
 text_id!(
+    /// A flow within one request, such as `t1.1`: the task's id, a dot and a number from 1.
+    FlowId, "flow id", |text| match text.rsplit_once('.') {
+        Some((task, number)) if TaskId::new(task).is_ok() && number.parse::<u32>().is_ok() => Ok(()),
+        _ => Err("it is a task's id, a dot and a number"),
+    }
+);
+
+impl FlowId {
+    /// A task's flow; `number` counts from 1.
+    #[must_use]
+    pub fn of(task: &TaskId, number: u32) -> Self {
+        Self(Arc::from(format!("{task}.{number}")))
+    }
+}
+
+text_id!(
     /// An agent's name, unique in the mesh, such as `weather-1`: letters, digits, `_`, `-`, `.`, `@` and `/`, at most
     /// 128.
     AgentId, "agent id", |text| match text {

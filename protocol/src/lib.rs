@@ -7,6 +7,7 @@
 pub mod capability;
 pub mod error;
 pub mod event;
+pub mod flow;
 pub mod id;
 pub mod llm;
 pub mod payload;
@@ -23,7 +24,8 @@ pub use capability::{
 };
 pub use error::{ErrorCode, Failure};
 pub use event::{CloudEvent, EventError};
-pub use id::{AgentId, CapabilityName, IdError, NodeName, RequestId, TaskId};
+pub use flow::{EndedFlow, Flow, FlowAnswer, FlowKind, FlowRequest};
+pub use id::{AgentId, CapabilityName, FlowId, IdError, NodeName, RequestId, TaskId};
 pub use plan::{PlannedTaskView, ProposedPlan, ProposedTask};
 pub use request::{
     Answer, AnswerPiece, AnswerState, Progress, Role, TaskReport, TaskState, Turn, UserRequest,

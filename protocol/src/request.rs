@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{ErrorCode, Failure};
-use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
+use crate::flow::{Flow, FlowEnd, FlowKind};
+use crate::id::{AgentId, CapabilityName, FlowId, RequestId, TaskId};
 use crate::llm::Usage;
 use crate::plan::PlannedTaskView;
 use crate::task::{CallReport, Lineage};
@@ -59,6 +60,9 @@ pub struct UserRequest {
     /// The conversation before the query, oldest turn first. Data for planning and writing: no turn is a request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Turn>,
+    /// The kinds of flows that the asker can put before a person; all of them when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flows: Option<Vec<FlowKind>>,
     /// W3C trace context of the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
@@ -253,6 +257,20 @@ pub enum Progress {
         /// When it is dispatched again, in milliseconds from now.
         after_ms: u64,
     },
+    /// A task waits for a person's answer; the others go on.
+    FlowRequired {
+        /// The question.
+        flow: Box<Flow>,
+    },
+    /// A task's flow ended.
+    FlowEnded {
+        /// The task that waited.
+        task: TaskId,
+        /// The flow.
+        flow: FlowId,
+        /// How it ended.
+        end: FlowEnd,
+    },
     /// A task was done.
     Completed {
         /// Which task.
@@ -293,6 +311,8 @@ impl Progress {
             Self::Planned { .. } => "progress.planned",
             Self::Dispatched { .. } => "progress.dispatched",
             Self::Retried { .. } => "progress.retried",
+            Self::FlowRequired { .. } => "progress.flow_required",
+            Self::FlowEnded { .. } => "progress.flow_ended",
             Self::Completed { .. } => "progress.completed",
             Self::Failed { .. } => "progress.failed",
             Self::Answered { .. } => "progress.answered",
@@ -305,8 +325,10 @@ impl Progress {
         match self {
             Self::Dispatched { task, .. }
             | Self::Retried { task, .. }
+            | Self::FlowEnded { task, .. }
             | Self::Completed { task, .. }
             | Self::Failed { task, .. } => Some(task),
+            Self::FlowRequired { flow } => Some(&flow.task),
             Self::Accepted { .. } | Self::Planned { .. } | Self::Answered { .. } => None,
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{ErrorCode, Failure};
+use crate::flow::{EndedFlow, FlowKind, FlowRequest};
 use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
 use crate::payload;
 
@@ -21,6 +22,9 @@ pub struct Grant {
     pub user: Option<String>,
     /// The user's roles.
     pub roles: Vec<String>,
+    /// The kinds of flows that the user's client can put before a person.
+    #[serde(default)]
+    pub flows: Vec<FlowKind>,
 }
 
 /// How a task came about. It bounds what the task may cause: agents may call agents, and orchestrators delegate to
@@ -121,6 +125,8 @@ pub struct TaskRequest {
     pub lineage: Arc<Lineage>,
     /// What to do.
     pub capability: CapabilityName,
+    /// How the flows of earlier attempts ended.
+    pub flows: Vec<EndedFlow>,
     /// With what; references are already replaced by values.
     #[serde(with = "payload")]
     pub params: Value,
@@ -157,6 +163,8 @@ pub enum TaskOutcome {
     Refused(Failure),
     /// The work was done in part: the result so far, and why the rest is missing.
     Partly(#[serde(with = "payload")] Value, Failure),
+    /// The attempt began and goes no further without a person's word. The task is to be sent again with it.
+    FlowRequired(Box<FlowRequest>),
 }
 
 impl TaskOutcome {
@@ -165,7 +173,7 @@ impl TaskOutcome {
     pub const fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Failed(failure) | Self::Refused(failure) => Some(failure),
-            Self::Done(_) | Self::Partly(..) => None,
+            Self::Done(_) | Self::Partly(..) | Self::FlowRequired(_) => None,
         }
     }
 
@@ -174,7 +182,7 @@ impl TaskOutcome {
     pub const fn result(&self) -> Option<&Value> {
         match self {
             Self::Done(result) | Self::Partly(result, _) => Some(result),
-            Self::Failed(_) | Self::Refused(_) => None,
+            Self::Failed(_) | Self::Refused(_) | Self::FlowRequired(_) => None,
         }
     }
 

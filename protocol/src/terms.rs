@@ -9,6 +9,7 @@
 //! | [`ROLE`] | a param | `from`, `to` | which end of a span a date is |
 //! | [`ALIASES`] | a param | a list of strings | other names that plans use for the param; the compiler renames them |
 //! | [`SENDS_OUT`] | the whole schema | a boolean, `false` without it | doing the task carries data out of the mesh |
+//! | [`REQUIRES_FLOW`] | the whole schema | a [`FlowKind`] | the task waits for this flow before its first dispatch; a capability with an irreversible effect waits for a confirmation without it |
 //!
 //! They stand in the schema, not in fields of the capability: cards cross links in a form that cannot grow, and a build that
 //! does not know a term must still read the card. As parts of the schema they are parts of the contract, which all agents
@@ -37,6 +38,8 @@
 
 use serde_json::Value;
 
+use crate::flow::FlowKind;
+
 /// The term for the kind of words that a param takes from a query.
 pub const KIND: &str = "x-kind";
 /// The term for the end of a span that a date marks.
@@ -46,7 +49,10 @@ pub const ALIASES: &str = "x-aliases";
 /// The term for capabilities whose tasks carry data out of the mesh.
 pub const SENDS_OUT: &str = "x-sends-out";
 
-const ALL: [&str; 4] = [KIND, ROLE, ALIASES, SENDS_OUT];
+/// The term for capabilities whose tasks wait for a person.
+pub const REQUIRES_FLOW: &str = "x-requires-flow";
+
+const ALL: [&str; 5] = [KIND, ROLE, ALIASES, SENDS_OUT, REQUIRES_FLOW];
 
 /// Keywords whose value names subschemas: the keys below are names of params or definitions.
 const NAMED: [&str; 5] = [
@@ -94,6 +100,9 @@ fn check_term(key: &str, value: &Value) -> Result<(), String> {
         ROLE if !matches!(value.as_str(), Some("from" | "to")) => "\"from\" or \"to\"",
         ALIASES if !is_list_of_strings(value) => "a list of strings",
         SENDS_OUT if !value.is_boolean() => "true or false",
+        REQUIRES_FLOW if flow(value).is_none() => {
+            "\"confirmation\", \"payment\", \"delegation\" or \"oauth\""
+        }
         _ => {
             return match meant(key) {
                 Some(term) if term != key => {
@@ -104,6 +113,11 @@ fn check_term(key: &str, value: &Value) -> Result<(), String> {
         }
     };
     Err(format!("'{key}' must be {wanted}"))
+}
+
+/// The flow that a term's value names.
+pub(crate) fn flow(value: &Value) -> Option<FlowKind> {
+    value.as_str()?.parse().ok()
 }
 
 fn is_list_of_strings(value: &Value) -> bool {
@@ -146,6 +160,7 @@ mod tests {
             ("x-sendsout", SENDS_OUT),
             ("x_sends_out", SENDS_OUT),
             ("x-send-out", SENDS_OUT),
+            ("x-require-flow", REQUIRES_FLOW),
         ] {
             let schema = json!({"type": "object", "properties": {"city": {"type": "array", "items": {written: "city"}}}});
             let refused = check(&schema).unwrap_err();
@@ -178,6 +193,7 @@ mod tests {
             (ROLE, json!("start")),
             (ALIASES, json!("place")),
             (SENDS_OUT, json!("yes")),
+            (REQUIRES_FLOW, json!("approval")),
         ] {
             let refused = check(&json!({"properties": {"p": {term: wrong}}})).unwrap_err();
             assert!(refused.contains(&format!("'{term}' must be")), "{refused}");

@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use amcp_protocol::flow::Subject;
 use amcp_protocol::retry::{History, Patience, Verdict};
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION, calls_used};
 use amcp_protocol::{
-    AgentId, CallBudget, CallReport, CapabilityName, Contract, ErrorCode, Failure, Lineage, TaskId,
-    TaskRequest, TaskResponse,
+    AgentId, CallBudget, CallReport, CapabilityName, Contract, ErrorCode, Failure, FlowRequest,
+    Lineage, TaskId, TaskRequest, TaskResponse,
 };
 use amcp_registry::{AgentPort, AnswerPort, InFlight, RegistryHandle, TaskKey};
 use serde_json::Value;
@@ -22,6 +23,9 @@ use crate::specialist::Context;
 
 /// Most calls that a task reports beside those that its budget bounds.
 const MAX_REPORTS: usize = Lineage::CALLS as usize;
+
+/// More attempts than one call makes: those that begin, and refusals.
+const ATTEMPTS: u32 = 100;
 
 /// Who calls, and where it finds others.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ struct Ledger {
     missing: Option<Failure>,
     /// The failure with which the task's handler says that nothing began.
     refused: Option<Failure>,
+    /// What the task's handler needs of a person, and the failure with which it says so.
+    required: Option<(Failure, Box<FlowRequest>)>,
 }
 
 impl Calls {
@@ -55,6 +61,7 @@ impl Calls {
             reports: Vec::new(),
             missing: None,
             refused: None,
+            required: None,
         }))
     }
 
@@ -73,12 +80,19 @@ impl Calls {
             Err(failure) if ledger.refused.as_ref() == Some(&failure) && ledger.made.is_empty() => {
                 TaskOutcome::Refused(failure)
             }
-            Err(failure) => TaskOutcome::Failed(failure),
+            Err(failure) => match ledger.required.take() {
+                Some((required, flow)) if required == failure => TaskOutcome::FlowRequired(flow),
+                _ => TaskOutcome::Failed(failure),
+            },
         }
     }
 
     pub(crate) fn refuse(&self, failure: Failure) {
         self.ledger().refused = Some(failure);
+    }
+
+    pub(crate) fn require(&self, failure: Failure, flow: Box<FlowRequest>) {
+        self.ledger().required = Some((failure, flow));
     }
 
     pub(crate) fn report_missing(&self, missing: Failure) {
@@ -174,7 +188,8 @@ impl<'a> Call<'a> {
             ctx,
             capability,
             task_id: task_id(&ctx.task_id, digest, number),
-            attempt: 0,
+            // After a person's answer the same call is another attempt, and follows all attempts before.
+            attempt: u32::try_from(ctx.flows.len()).unwrap_or(u32::MAX) * ATTEMPTS,
             avoid: caller.and_then(|c| c.agent.clone()).into_iter().collect(),
             agent: None,
             began: Instant::now(),
@@ -202,6 +217,14 @@ impl<'a> Call<'a> {
                 TaskOutcome::Partly(value, missing) => {
                     self.ctx.report_missing(missing);
                     return Ok(value);
+                }
+                TaskOutcome::FlowRequired(mut flow) => {
+                    let subject = || Subject {
+                        capability: self.capability.clone(),
+                        params,
+                    };
+                    flow.subject.get_or_insert_with(subject);
+                    return Err(self.ctx.pass_on(flow));
                 }
                 TaskOutcome::Refused(failure) => history.refused(failure, patience, jitter),
                 TaskOutcome::Failed(failure) => {
@@ -315,6 +338,13 @@ impl<'a> Call<'a> {
             grant: Arc::clone(&ctx.grant),
             lineage,
             capability: self.capability.clone(),
+            // What the orchestrator asked was asked for the caller's task.
+            flows: ctx
+                .flows
+                .iter()
+                .filter(|f| f.asker.is_some())
+                .cloned()
+                .collect(),
             params,
         }
     }

@@ -230,6 +230,7 @@ impl ShellState {
                     grant: request.grant,
                     lineage: request.lineage,
                     traceparent: request.traceparent,
+                    flows: request.flows,
                     deadline,
                 },
             ),

@@ -5,8 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use amcp_protocol::flow::unsupported;
 use amcp_protocol::{
-    AgentCard, CapabilityName, ErrorCode, Failure, Grant, Lineage, RequestId, TaskId,
+    AgentCard, CapabilityName, EndedFlow, ErrorCode, Failure, FlowKind, FlowRequest, Grant,
+    Lineage, RequestId, TaskId,
 };
 use amcp_registry::RegistryHandle;
 use async_trait::async_trait;
@@ -61,6 +63,7 @@ pub struct Context {
     pub(crate) grant: Arc<Grant>,
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) traceparent: Option<String>,
+    pub(crate) flows: Vec<EndedFlow>,
     pub(crate) calls: Calls,
     pub(crate) caller: Option<Arc<Caller>>,
     pub(crate) deadline: Instant,
@@ -78,6 +81,7 @@ impl Context {
             grant: Arc::default(),
             lineage: Arc::default(),
             traceparent: None,
+            flows: Vec::new(),
             calls: Calls::new(&Lineage::default()),
             caller: None,
             deadline: Instant::now() + time_left,
@@ -129,6 +133,59 @@ impl Context {
     #[must_use]
     pub fn refuse(&self, failure: Failure) -> Failure {
         self.calls.refuse(failure.clone());
+        failure
+    }
+
+    /// Whether a person can be asked for this kind of flow. Where not, [`Self::obtain`] ends the task as
+    /// [`ErrorCode::FlowUnsupported`]: look here first if there is another way.
+    #[must_use]
+    pub fn supports(&self, kind: FlowKind) -> bool {
+        self.grant.flows.contains(&kind)
+    }
+
+    /// A person's approval of what this task needs, with the payload that came with it. Call it before anything is done: without an
+    /// answer so far, the error that `handle` returns ends the attempt, the agent is free, and the task comes again as another attempt
+    /// with the answer. Of each kind the latest answer counts.
+    ///
+    /// # Errors
+    /// [`ErrorCode::FlowRequired`] while nobody has answered, [`ErrorCode::FlowDenied`], [`ErrorCode::FlowExpired`];
+    /// [`ErrorCode::FlowUnsupported`] when nobody can be asked.
+    pub fn obtain(&self, flow: FlowRequest) -> Result<&EndedFlow, Failure> {
+        if let Some(ended) = self.answer(flow.kind) {
+            return ended.failure().map_or(Ok(ended), Err);
+        }
+        if !self.supports(flow.kind) {
+            return Err(unsupported(flow.kind));
+        }
+        let asker = format!("{}/{}", self.idempotency_key(), self.attempt);
+        Err(self.pass_on(Box::new(FlowRequest { asker, ..flow })))
+    }
+
+    /// The latest end of a flow of this kind that was opened for this task: by the task itself, or by the orchestrator before.
+    #[must_use]
+    pub fn answer(&self, kind: FlowKind) -> Option<&EndedFlow> {
+        let key = self.idempotency_key();
+        let own = |ended: &&EndedFlow| {
+            let attempt = ended.asker.as_ref().map(|asker| asker.rsplit_once('/'));
+            attempt.is_none_or(|split| split.is_some_and(|(asker, _)| asker == key))
+        };
+        let mut ended = self.flows.iter().rev().filter(|e| e.kind == kind);
+        ended.find(own)
+    }
+
+    /// How the flows of this task and of what it caused ended so far, for a specialist that only carries tasks elsewhere.
+    #[must_use]
+    pub fn flows(&self) -> &[EndedFlow] {
+        &self.flows
+    }
+
+    /// Says what the task needs of a person before it goes on: the failure that `handle` returns becomes the flow. For a specialist
+    /// that only carries tasks elsewhere; others use [`Self::obtain`].
+    #[must_use]
+    pub fn pass_on(&self, flow: Box<FlowRequest>) -> Failure {
+        let message = format!("it needs a person's answer first: {}", flow.prompt);
+        let failure = Failure::new(ErrorCode::FlowRequired, message);
+        self.calls.require(failure.clone(), flow);
         failure
     }
 

@@ -282,6 +282,7 @@ mod tests {
             phase,
             query: String::new(),
             user: None,
+            flows: Vec::new(),
             answer: answer.map(Arc::new),
         };
         assert_eq!(state(Some(view(Phase::Planning, None))), "planning");

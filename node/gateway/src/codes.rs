@@ -50,10 +50,10 @@ fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
         E::Overloaded => (S::TOO_MANY_REQUESTS, EXIT_UNAVAILABLE),
         E::ShuttingDown | E::NotReady => (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE),
         E::NotFound => (S::NOT_FOUND, EXIT_FAILED),
-        E::IdempotencyConflict => (S::CONFLICT, EXIT_FAILED),
-        E::Gone => (S::GONE, EXIT_FAILED),
+        E::IdempotencyConflict | E::FlowRequired | E::FlowClosed => (S::CONFLICT, EXIT_FAILED),
+        E::Gone | E::FlowExpired => (S::GONE, EXIT_FAILED),
         E::Cancelled => (S::CONFLICT, EXIT_CANCELLED),
-        E::NotPermitted => (S::FORBIDDEN, EXIT_FAILED),
+        E::NotPermitted | E::FlowDenied => (S::FORBIDDEN, EXIT_FAILED),
         E::DeadlineExceeded | E::TaskTimeout => (S::GATEWAY_TIMEOUT, EXIT_FAILED),
         // The request was understood and cannot be done as it was asked.
         E::BudgetExceeded
@@ -63,6 +63,7 @@ fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
         | E::CyclicPlan
         | E::TaskFailed
         | E::InvalidParams
+        | E::FlowUnsupported
         | E::ResultTooLarge
         | E::DependencyFailed => (S::UNPROCESSABLE_ENTITY, EXIT_FAILED),
         E::LlmUnavailable | E::LlmBusy => (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE),

@@ -63,6 +63,8 @@ pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRe
         query: text,
         user: query.user.clone(),
         roles: query.roles.clone(),
+        // No question reaches a person here.
+        flows: Some(Vec::new()),
         deadline_ms: named.then(|| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)),
         ..UserRequest::default()
     };

@@ -137,6 +137,8 @@ async fn one(node: &Node, number: u32) -> Outcome {
                 Progress::Accepted { .. }
                 | Progress::Answered { .. }
                 | Progress::Planned { .. }
+                | Progress::FlowRequired { .. }
+                | Progress::FlowEnded { .. }
                 | Progress::Completed { .. }
                 | Progress::Failed { .. } => {}
             }

@@ -245,6 +245,7 @@ impl Specialist for DelegateSpecialist {
                 query: task.text("query").to_owned(),
                 grant: ctx.grant().clone(),
                 lineage: ctx.lineage().clone(),
+                flows: ctx.flows().to_vec(),
                 time: ctx.time_left(),
                 traceparent: ctx.traceparent().map(str::to_owned),
             })
@@ -258,6 +259,7 @@ impl Specialist for DelegateSpecialist {
             }
             TaskOutcome::Failed(failure) => Err(failure),
             TaskOutcome::Refused(failure) => Err(ctx.refuse(failure)),
+            TaskOutcome::FlowRequired(flow) => Err(ctx.pass_on(flow)),
         }
     }
 }

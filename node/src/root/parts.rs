@@ -151,6 +151,7 @@ pub(super) fn orchestrator_settings(config: &Config) -> Result<Settings, Trouble
         result_bytes: config.result_bytes,
         retained: config.retained as usize,
         domain: config.domain.clone(),
+        ..Settings::default()
     })
 }
 

@@ -10,6 +10,7 @@
 
 mod arrive;
 mod conclude;
+mod flow;
 mod replace;
 mod run;
 #[cfg(test)]
@@ -23,8 +24,8 @@ use amcp_protocol::plan::PlannedTaskView;
 use amcp_protocol::retry::Patience;
 use amcp_protocol::task::{TaskOutcome, calls_used};
 use amcp_protocol::{
-    AgentId, AnswerState, CallBudget, CallReport, CapabilityName, Effect, ErrorCode, Failure,
-    Progress, TaskId, TaskReport,
+    AgentId, AnswerState, CallBudget, CallReport, CapabilityName, Effect, EndedFlow, ErrorCode,
+    Failure, FlowAnswer, FlowId, FlowKind, Progress, TaskId, TaskReport,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -63,6 +64,9 @@ pub struct Policy {
     pub rounds: u32,
     /// Whether an LLM writes the answer; otherwise the machine concludes without text and the caller composes plainly.
     pub composes: bool,
+    /// The kinds of flows that the asker can put before a person.
+    #[serde(default)]
+    pub flows: Vec<FlowKind>,
     /// Source of the jitter.
     pub seed: u64,
 }
@@ -98,6 +102,7 @@ impl Default for Policy {
             // Planning again is worth it only with a planner that learns from what failed.
             rounds: 1,
             composes: false,
+            flows: Vec::new(),
             seed: 0,
         }
     }
@@ -129,6 +134,13 @@ pub enum TimerKey {
         task: usize,
         /// The attempt that failed.
         attempt: u32,
+    },
+    /// A flow expires.
+    Flow {
+        /// The task's index, see [`Machine::task`].
+        task: usize,
+        /// Counts from 1 for each task.
+        number: u32,
     },
 }
 
@@ -181,6 +193,13 @@ pub enum Event {
         outcome: TaskOutcome,
         /// The calls of other agents that it took.
         calls: Vec<CallReport>,
+    },
+    /// A person answered a flow.
+    FlowAnswered {
+        /// The flow.
+        flow: FlowId,
+        /// The answer.
+        answer: FlowAnswer,
     },
     /// A timer expired.
     TimerFired(TimerKey),
@@ -277,6 +296,9 @@ pub struct Assignment {
     pub time: Duration,
     /// Calls that the attempt may cause, where the request bounds them for all tasks together.
     pub calls: Option<u32>,
+    /// How the task's flows ended so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flows: Vec<EndedFlow>,
 }
 
 /// The final response; its text is missing where no model wrote one.
@@ -349,6 +371,12 @@ pub struct Machine {
     /// Why the request as a whole goes no further.
     stopped: Option<Failure>,
     dropped: Dropped,
+    /// Number of open flows.
+    flows: usize,
+    /// Since when the request has waited for nothing but flows.
+    idle_since: Option<Time>,
+    /// How long the request has waited for nothing but flows; the deadline is later by as much.
+    idle: Duration,
 }
 
 impl Machine {
@@ -373,18 +401,13 @@ impl Machine {
             notes: Vec::new(),
             stopped: None,
             dropped: Dropped::default(),
+            flows: 0,
+            idle_since: None,
+            idle: Duration::ZERO,
             policy,
         };
-        let mut out = vec![Action::SetTimer {
-            key: TimerKey::Deadline,
-            at: machine.policy.deadline,
-        }];
-        if machine.policy.composes {
-            out.push(Action::SetTimer {
-                key: TimerKey::Closing,
-                at: machine.closing_time(),
-            });
-        }
+        let mut out = Vec::new();
+        machine.set_deadline(&mut out);
         machine.begin_round(Time::ZERO, &mut out);
         (machine, out)
     }
@@ -399,6 +422,7 @@ impl Machine {
             }
             return out;
         }
+        self.count_idle(now);
         match event {
             Event::TasksAdded { round, tasks } => self.tasks_added(now, round, tasks, &mut out),
             Event::Planned {
@@ -429,6 +453,9 @@ impl Machine {
                 outcome,
                 calls,
             } => self.responded(now, (task, attempt), (outcome, calls), &mut out),
+            Event::FlowAnswered { flow, answer } => {
+                self.flow_answered(now, &flow, answer, &mut out)
+            }
             Event::TimerFired(key) => self.timer_fired(now, key, &mut out),
             Event::Composed {
                 result,
@@ -449,6 +476,7 @@ impl Machine {
             }
             Event::CutOff(failure) => self.stop_now(now, failure, &mut out),
         }
+        self.keep_clock(now, &mut out);
         out
     }
 
@@ -506,9 +534,27 @@ impl Machine {
     fn closing_time(&self) -> Time {
         let reserve = (self.policy.deadline / 5).min(Duration::from_secs(10));
         if self.policy.composes {
-            self.policy.deadline.saturating_sub(reserve)
+            self.deadline().saturating_sub(reserve)
         } else {
-            self.policy.deadline
+            self.deadline()
+        }
+    }
+
+    /// When the final response is due.
+    fn deadline(&self) -> Time {
+        self.policy.deadline + self.idle
+    }
+
+    fn set_deadline(&self, out: &mut Vec<Action>) {
+        out.push(Action::SetTimer {
+            key: TimerKey::Deadline,
+            at: self.deadline(),
+        });
+        if self.policy.composes {
+            out.push(Action::SetTimer {
+                key: TimerKey::Closing,
+                at: self.closing_time(),
+            });
         }
     }
 
@@ -632,11 +678,13 @@ impl Machine {
             let refused = if self.may_be_done(&task.capability, task.terms.idempotent) {
                 "may have been done already and is not idempotent"
             } else {
+                let confirmed = task.terms.flow.is_some();
                 let (likewise, refused): (&dyn Fn(&TaskRun) -> bool, _) = match task.terms.effect {
                     Effect::Read => continue,
                     Effect::Write => (&same, "was not authorised before results were read"),
                     Effect::Irreversible => (
-                        &|run| same(run) && run.asks_the_same(task),
+                        // A person sees the params of what waits for a flow.
+                        &|run| same(run) && (confirmed || run.asks_the_same(task)),
                         "was not authorised as often with these params before results were read",
                     ),
                 };
@@ -699,7 +747,10 @@ impl Machine {
                 TaskOutcome::Refused(_) => budget.give_back(given.map_or(0, |given| given + 1)),
                 // A lost agent cannot report its calls.
                 TaskOutcome::Failed(failure) if failure.code.is_agent_gone() => {}
-                TaskOutcome::Done(_) | TaskOutcome::Partly(..) | TaskOutcome::Failed(_) => {
+                TaskOutcome::Done(_)
+                | TaskOutcome::Partly(..)
+                | TaskOutcome::Failed(_)
+                | TaskOutcome::FlowRequired(_) => {
                     let given = given.unwrap_or(0);
                     budget.give_back(given - calls_used(given, &calls));
                 }
@@ -715,12 +766,15 @@ impl Machine {
             }
             TaskOutcome::Failed(failure) => self.attempt_failed(now, task, (failure, false), out),
             TaskOutcome::Refused(failure) => self.attempt_failed(now, task, (failure, true), out),
+            TaskOutcome::FlowRequired(request) => self.flow_required(now, task, *request, out),
         }
         self.advance(now, out);
     }
 
     fn timer_fired(&mut self, now: Time, key: TimerKey, out: &mut Vec<Action>) {
         match key {
+            // Set before the request waited for nothing but flows: its deadline is later now.
+            TimerKey::Deadline | TimerKey::Closing if self.idle_since.is_some() => {}
             // Everything was done but the text: that is not a failure of the request.
             TimerKey::Deadline if self.stage == Stage::Composing => {
                 let failure = Failure::new(
@@ -757,6 +811,7 @@ impl Machine {
                 }
             }
             TimerKey::Attempt { task, attempt } => self.attempt_timed_out(now, task, attempt, out),
+            TimerKey::Flow { task, number } => self.flow_expired(now, task, number, out),
             TimerKey::Retry { task, attempt } => {
                 let waiting = |run: &&TaskRun| {
                     matches!(run.status, Status::Backoff) && run.attempt == attempt
@@ -788,8 +843,15 @@ impl Machine {
     }
 
     fn wants_another_round(&self, now: Time) -> bool {
+        // A planner cannot mend what a person decided.
+        let decided = |failure: &Failure| {
+            matches!(
+                failure.code,
+                ErrorCode::FlowDenied | ErrorCode::FlowExpired | ErrorCode::FlowUnsupported
+            )
+        };
         let failed = |run: &TaskRun| {
-            matches!(run.status, Status::Failed(_))
+            matches!(&run.status, Status::Failed(failure) if !decided(failure))
                 && !run.plan.optional
                 && run.replaced_by.is_none()
         };

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use amcp_protocol::plan::{InferredEdge, PlannedTaskView};
-use amcp_protocol::{Capability, CapabilityName, Effect, Failure, TaskId, TaskState};
+use amcp_protocol::{Capability, CapabilityName, Effect, Failure, FlowKind, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -46,6 +46,9 @@ pub struct Terms {
     pub timeout_ms: u64,
     /// A user needs all of these roles.
     pub required_roles: Vec<String>,
+    /// The flow that the task waits for before its first dispatch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<FlowKind>,
 }
 
 impl Terms {
@@ -57,6 +60,7 @@ impl Terms {
             idempotent: capability.idempotent,
             timeout_ms: capability.timeout_ms,
             required_roles: capability.required_roles.clone(),
+            flow: capability.requires_flow(),
         }
     }
 

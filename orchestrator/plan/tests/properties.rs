@@ -154,6 +154,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             rounds,
             composes,
             calls,
+            flows: Vec::new(),
             seed,
         }
     })

@@ -7,13 +7,11 @@ use std::fmt::Write;
 use std::str::FromStr;
 
 use amcp_plan::Catalogue;
-use amcp_protocol::capability::MAX_DESCRIPTION;
+use amcp_protocol::capability::{DELEGATES, MAX_DESCRIPTION};
 use amcp_protocol::{Capability, CapabilityName, Effect, terms};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// What every orchestrator's own capability begins with.
-const KIND: &str = "orchestrate.";
 /// The domain of an orchestrator that has none.
 pub const ANY: &str = "any";
 /// Most capabilities that a card names: it is read by models, which pay for each word.
@@ -46,7 +44,7 @@ impl Domain {
 
     /// Whether an orchestrator of this domain may plan with a capability: one of its own, or another orchestrator.
     fn holds(&self, capability: &str) -> bool {
-        match capability.strip_prefix(KIND) {
+        match capability.strip_prefix(DELEGATES) {
             Some(other) => other != self.name,
             None => self.globs.iter().any(|glob| matches(glob, capability)),
         }
@@ -57,7 +55,7 @@ impl Domain {
 pub fn holds(domain: Option<&Domain>, capability: &str) -> bool {
     match domain {
         Some(domain) => domain.holds(capability),
-        None => !capability.starts_with(KIND),
+        None => !capability.starts_with(DELEGATES),
     }
 }
 
@@ -93,7 +91,7 @@ impl FromStr for Domain {
         if name == ANY {
             return Err(refused("'any' is the name of those without a domain"));
         }
-        if name.contains('.') || CapabilityName::new(format!("{KIND}{name}")).is_err() {
+        if name.contains('.') || CapabilityName::new(format!("{DELEGATES}{name}")).is_err() {
             return Err(refused("a name is one or more of a-z, 0-9, '_' and '-'"));
         }
         let sound = |glob: &String| {
@@ -132,7 +130,7 @@ impl From<Domain> for String {
 
 /// The name of what an orchestrator of this domain offers.
 pub fn offered(domain: Option<&Domain>) -> String {
-    format!("{KIND}{}", domain.map_or(ANY, Domain::name))
+    format!("{DELEGATES}{}", domain.map_or(ANY, Domain::name))
 }
 
 /// What an orchestrator offers to others; nothing while it can do nothing itself. Only the description and the keywords
@@ -142,7 +140,7 @@ pub fn capability(domain: Option<&Domain>, catalogue: &Catalogue) -> Option<Capa
         .iter()
         .map(|contract| &contract.capability)
         // What others say of their orchestrators, perhaps by what this one says of itself.
-        .filter(|capability| !capability.name.as_str().starts_with(KIND))
+        .filter(|capability| !capability.name.as_str().starts_with(DELEGATES))
         .take(DESCRIBED)
         .collect();
     if own.is_empty() {

@@ -134,6 +134,7 @@ impl RequestState {
             grant: self.grant.clone(),
             lineage,
             capability: planned.capability.clone(),
+            flows: assigned.flows,
             params: assigned.params,
         })
     }
@@ -241,6 +242,12 @@ impl Awaited {
                     | TaskOutcome::Failed(failure)
                     | TaskOutcome::Refused(failure) => Some(failure),
                     TaskOutcome::Done(_) => None,
+                    TaskOutcome::FlowRequired(flow) => {
+                        if let Some(data) = data.as_object_mut() {
+                            data.insert("flow".to_owned(), json!(flow));
+                        }
+                        None
+                    }
                 };
                 if let (Some(error), Some(data)) = (lacks, data.as_object_mut()) {
                     data.insert("error".to_owned(), json!(error));

@@ -15,7 +15,7 @@ async fn finance(name: &str) -> Mesh {
     mesh
 }
 
-fn delegation(query: String) -> Delegation {
+pub(super) fn delegation(query: String) -> Delegation {
     Delegation {
         by: (
             "123e4567-e89b-12d3-a456-426614174999".parse().unwrap(),
@@ -27,6 +27,7 @@ fn delegation(query: String) -> Delegation {
             domains: vec!["weather".into()],
             ..Lineage::default()
         },
+        flows: Vec::new(),
         time: Duration::from_secs(20),
         traceparent: None,
     }
@@ -70,7 +71,10 @@ async fn a_delegation_that_comes_back_or_goes_too_deep_is_refused() {
     };
     let refused = |outcome: TaskOutcome| match outcome {
         TaskOutcome::Refused(failure) => failure,
-        TaskOutcome::Done(_) | TaskOutcome::Partly(..) | TaskOutcome::Failed(_) => {
+        TaskOutcome::Done(_)
+        | TaskOutcome::Partly(..)
+        | TaskOutcome::Failed(_)
+        | TaskOutcome::FlowRequired(_) => {
             panic!("it never began: {outcome:?}")
         }
     };

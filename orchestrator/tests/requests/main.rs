@@ -4,6 +4,7 @@
 
 mod begin;
 mod delegated;
+mod flows;
 mod keys;
 
 use std::fs::File;
@@ -19,8 +20,8 @@ use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::{PortFuture, Usage};
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
-    AgentCard, AgentId, AnswerState, Capability, ErrorCode, Failure, Grant, Lineage, Progress,
-    ProposedPlan, TaskRequest, TaskResponse, TaskState, UserRequest,
+    AgentCard, AgentId, AnswerState, Capability, Effect, ErrorCode, Failure, FlowKind, FlowRequest,
+    Grant, Lineage, Progress, ProposedPlan, TaskRequest, TaskResponse, TaskState, UserRequest,
 };
 use amcp_registry::{AgentMsg, AnswerPort, EventBus, Registration, RegistryHandle};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
@@ -93,7 +94,7 @@ impl Planner for Told {
 }
 
 /// An agent that does what the params say, at once: `{"fail": code}`, `{"drop": true}`, `{"hold": true}` (until asked for
-/// `release`), `{"panic_once": true}`, `{"deadline": true}` (says what is left); otherwise it echoes them.
+/// `release`), `{"panic_once": true}`, `{"pay": true}` (asks for a payment, then says how it went), `{"deadline": true}` (says what is left); otherwise it echoes them.
 struct Worker {
     id: AgentId,
     held: Arc<AtomicUsize>,
@@ -136,6 +137,16 @@ impl Actor for Worker {
                     self.held.fetch_add(1, Ordering::SeqCst);
                 } else if params.get("deadline").is_some() {
                     port.answer(answer(&task, Ok(json!({"ms": task.deadline_ms}))));
+                } else if params.get("pay").is_some() && task.flows.is_empty() {
+                    let asker = format!("{}/{}/{}", task.request_id, task.task_id, task.attempt);
+                    let flow = FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?");
+                    let flow = Box::new(FlowRequest { asker, ..flow });
+                    port.answer(TaskResponse {
+                        outcome: TaskOutcome::FlowRequired(flow),
+                        ..answer(&task, Ok(Value::Null))
+                    });
+                } else if params.get("pay").is_some() {
+                    port.answer(answer(&task, Ok(json!({"flows": task.flows}))));
                 } else if params.get("drop").is_none() {
                     port.answer(answer(&task, Ok(params)));
                 }
@@ -212,8 +223,12 @@ impl Mesh {
 
     async fn join(&self, id: &str, capability: &str) -> ActorCell {
         let mut capability = Capability::new(capability, "For tests.");
-        if capability.name.as_str() == "test.secret" {
-            capability.required_roles = vec!["boss".into()];
+        match capability.name.as_str() {
+            "test.secret" => capability.required_roles = vec!["boss".into()],
+            "test.send" => {
+                (capability.effect, capability.idempotent) = (Effect::Irreversible, false);
+            }
+            _ => {}
         }
         let card = AgentCard::new(id, "A worker.", vec![capability]);
         let worker = Worker {

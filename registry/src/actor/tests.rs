@@ -74,6 +74,7 @@ fn task() -> TaskRequest {
         grant: Arc::default(),
         lineage: Arc::default(),
         capability: CapabilityName::new("a.x").unwrap(),
+        flows: Vec::new(),
         params: json!({}),
     }
 }

@@ -130,6 +130,7 @@ fn request(params: Value) -> TaskRequest {
         grant: Arc::default(),
         lineage: Arc::default(),
         capability: CapabilityName::new("mesh.do").unwrap(),
+        flows: Vec::new(),
         params,
     }
 }
@@ -223,7 +224,10 @@ async fn what_is_forbidden_or_unknown_never_leaves() {
 
     let mut allowed = request(calls("mesh.secret", &json!({})));
     let roles = vec!["staff".to_owned()];
-    allowed.grant = Arc::new(Grant { user: None, roles });
+    allowed.grant = Arc::new(Grant {
+        roles,
+        ..Grant::default()
+    });
     assert_eq!(code(&mesh.ask(allowed).await), None, "the grant goes along");
 }
 

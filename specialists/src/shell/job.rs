@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::{
-    AgentId, CallReport, Contract, ErrorCode, Failure, Grant, Lineage, TaskResponse, Violation,
-    payload,
+    AgentId, CallReport, Contract, EndedFlow, ErrorCode, Failure, Grant, Lineage, TaskResponse,
+    Violation, payload,
 };
 use amcp_registry::{AgentLoad, AnswerPort, TaskKey};
 use futures_util::FutureExt;
@@ -137,6 +137,7 @@ pub(crate) struct Job {
     pub(crate) grant: Arc<Grant>,
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) traceparent: Option<String>,
+    pub(crate) flows: Vec<EndedFlow>,
     pub(crate) deadline: Instant,
 }
 
@@ -196,7 +197,9 @@ impl Workshop {
             outcome,
         };
         // Kept before the answer: an attempt that is sent again finds the job under way or its outcome kept.
-        if attempt.once && !response.outcome.is_refused() {
+        // What was not carried out may begin again.
+        let asks = matches!(response.outcome, TaskOutcome::FlowRequired(_));
+        if attempt.once && !asks && !response.outcome.is_refused() {
             let key = TaskKey {
                 request_id,
                 task_id: response.task_id.clone(),
@@ -236,6 +239,7 @@ impl Workshop {
             caller: Some(Arc::clone(&self.caller)),
             lineage: job.lineage,
             traceparent: job.traceparent,
+            flows: job.flows,
             deadline: job
                 .deadline
                 .min(Instant::now() + contract.capability.timeout()),

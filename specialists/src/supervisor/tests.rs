@@ -169,6 +169,7 @@ fn request(task: &str, act: &str) -> TaskRequest {
         grant: Arc::default(),
         lineage: Arc::default(),
         capability: CapabilityName::new("probe.do").unwrap(),
+        flows: Vec::new(),
         params: json!({"act": act}),
     }
 }
@@ -296,7 +297,10 @@ async fn what_may_not_be_done_is_refused_before_it_begins() {
     let role = refused(|t| {
         t.capability = CapabilityName::new("probe.secret").unwrap();
         let roles = vec!["finance".to_owned()];
-        t.grant = Arc::new(Grant { user: None, roles });
+        t.grant = Arc::new(Grant {
+            roles,
+            ..Grant::default()
+        });
     });
     let role = role.await;
     assert_eq!(role.code, ErrorCode::NotPermitted);
@@ -309,7 +313,10 @@ async fn what_may_not_be_done_is_refused_before_it_begins() {
     let mut allowed = request("t1", "lie");
     allowed.capability = CapabilityName::new("probe.secret").unwrap();
     let roles = vec!["finance".to_owned(), "staff".to_owned()];
-    allowed.grant = Arc::new(Grant { user: None, roles });
+    allowed.grant = Arc::new(Grant {
+        roles,
+        ..Grant::default()
+    });
     assert_eq!(mesh.ask(allowed).await, None);
 }
 

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::{
-    AgentId, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, RequestId, TaskId,
-    TaskRequest, TaskResponse,
+    AgentId, CallReport, CapabilityName, EndedFlow, ErrorCode, Failure, Grant, Lineage, RequestId,
+    TaskId, TaskRequest, TaskResponse,
 };
 use amcp_registry::TaskKey;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::wire::{MAX_BYTES, WireError};
 
@@ -42,6 +42,9 @@ struct TaskHead {
     grant: Arc<Grant>,
     lineage: Arc<Lineage>,
     capability: CapabilityName,
+    /// How the flows of earlier attempts ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    flow_answers: Vec<EndedFlow>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,6 +58,9 @@ struct OutcomeHead<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<Cow<'a, Failure>>,
 }
+
+/// The word for an attempt that needs a person's word; its flow follows the head.
+const FLOW_REQUIRED: &str = "flow_required";
 
 const fn first_version() -> u16 {
     WIRE_VERSION
@@ -76,6 +82,7 @@ pub(super) fn task(agent: &AgentId, task: &TaskRequest) -> Result<Vec<u8>, WireE
         grant: Arc::clone(&task.grant),
         lineage: Arc::clone(&task.lineage),
         capability: task.capability.clone(),
+        flow_answers: task.flows.clone(),
     };
     write(&head, Some(&task.params))
 }
@@ -96,6 +103,7 @@ pub(super) fn read_task(body: &[u8]) -> Result<(AgentId, TaskRequest), WireError
         grant: head.grant,
         lineage: head.lineage,
         capability: head.capability,
+        flows: head.flow_answers,
         params: json(params)?,
     };
     Ok((head.agent, task))
@@ -111,9 +119,10 @@ pub(super) fn outcome(response: &TaskResponse) -> Result<Vec<u8>, WireError> {
         TaskOutcome::Failed(_) => "failed",
         TaskOutcome::Refused(_) => "refused",
         TaskOutcome::Partly(..) => "partly",
+        TaskOutcome::FlowRequired(_) => FLOW_REQUIRED,
     };
     let failure = match &response.outcome {
-        TaskOutcome::Done(_) => None,
+        TaskOutcome::Done(_) | TaskOutcome::FlowRequired(_) => None,
         TaskOutcome::Failed(failure)
         | TaskOutcome::Refused(failure)
         | TaskOutcome::Partly(_, failure) => Some(Cow::Borrowed(failure)),
@@ -125,6 +134,9 @@ pub(super) fn outcome(response: &TaskResponse) -> Result<Vec<u8>, WireError> {
         outcome: Cow::Borrowed(outcome),
         failure,
     };
+    if let TaskOutcome::FlowRequired(flow) = &response.outcome {
+        return write(&head, Some(flow));
+    }
     write(&head, response.outcome.result())
 }
 
@@ -143,6 +155,7 @@ pub(super) fn read_outcome(body: &[u8], key: TaskKey) -> Result<TaskResponse, Wi
         "failed" => TaskOutcome::Failed(failure),
         "refused" => TaskOutcome::Refused(failure),
         "partly" => TaskOutcome::Partly(json(result)?, failure),
+        FLOW_REQUIRED => TaskOutcome::FlowRequired(json(result)?),
         newer => {
             let message =
                 format!("the task ended as '{newer:.40}', which this build does not know");
@@ -160,7 +173,7 @@ pub(super) fn read_outcome(body: &[u8], key: TaskKey) -> Result<TaskResponse, Wi
     })
 }
 
-fn write<H: Serialize>(head: &H, json: Option<&Value>) -> Result<Vec<u8>, WireError> {
+fn write<H: Serialize>(head: &H, json: Option<&impl Serialize>) -> Result<Vec<u8>, WireError> {
     let mut body = Vec::with_capacity(512);
     body.extend([0; 4]);
     rmp_serde::encode::write_named(&mut body, head)
@@ -203,14 +216,16 @@ fn read<'a, H: Deserialize<'a>>(body: &'a [u8]) -> Result<(H, &'a [u8]), WireErr
     Ok((head, rest))
 }
 
-fn json(bytes: &[u8]) -> Result<Value, WireError> {
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     serde_json::from_slice(bytes).map_err(|error| WireError::Malformed(error.to_string()))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use amcp_protocol::flow::FlowEnd;
+    use amcp_protocol::{FlowKind, FlowRequest};
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -225,6 +240,7 @@ pub(super) mod tests {
             grant: Arc::new(Grant {
                 user: Some("alice".into()),
                 roles: vec!["finance".into()],
+                flows: vec![FlowKind::Payment],
             }),
             lineage: Arc::new(Lineage {
                 domains: vec!["any".into()],
@@ -232,6 +248,15 @@ pub(super) mod tests {
                 calls: 15,
             }),
             capability: CapabilityName::new("weather.get").unwrap(),
+            flows: vec![EndedFlow {
+                id: "t1.1".parse().unwrap(),
+                asker: Some("a/t1/1".into()),
+                kind: FlowKind::Payment,
+                digest: "d".into(),
+                end: FlowEnd::Approved,
+                payload: json!({"receipt": [1, 2.5]}),
+                reason: None,
+            }],
             params: json!({"city": "Paris"}),
         };
         (AgentId::new("sky@b").unwrap(), task)
@@ -280,6 +305,9 @@ pub(super) mod tests {
             TaskOutcome::Failed(failure.clone()),
             TaskOutcome::Refused(failure.clone()),
             TaskOutcome::Partly(json!(null), failure),
+            TaskOutcome::FlowRequired(Box::new(
+                FlowRequest::new(FlowKind::Payment, "Pay?").payload(json!({"eur": 12})),
+            )),
         ] {
             let response = ended(outcome);
             let body = super::outcome(&response).unwrap();
@@ -310,14 +338,11 @@ pub(super) mod tests {
             key: &'static str,
             epoch: u64,
             grant2: Vec<u8>,
-            flows: Vec<&'static str>,
-            flow_answer: Value,
             #[serde(flatten)]
             head: H,
             idle_ms: u64,
             progress: Value,
             usage: Value,
-            flow: Option<Value>,
             of_tomorrow: Value,
         }
         fn newer<H>(head: H) -> Newer<H> {
@@ -325,13 +350,10 @@ pub(super) mod tests {
                 key: "k",
                 epoch: 7,
                 grant2: vec![1, 2],
-                flows: vec!["payment"],
-                flow_answer: json!({"approve": true}),
                 head,
                 idle_ms: 9,
                 progress: json!([0.5]),
                 usage: json!({"tokens": 3}),
-                flow: None,
                 of_tomorrow: json!({"nobody": ["knows", {"this": null}]}),
             }
         }
@@ -372,6 +394,7 @@ pub(super) mod tests {
         let expected = TaskRequest {
             traceparent: None,
             grant: Arc::default(),
+            flows: Vec::new(),
             ..request.clone()
         };
         let body = write(&least, Some(&request.params)).unwrap();
@@ -389,14 +412,15 @@ pub(super) mod tests {
                 outcome: Cow::Borrowed(outcome),
                 failure: None,
             };
-            let body = write(&head, None).unwrap();
+            let body = write(&head, None::<&Value>).unwrap();
             read_outcome(&body, TaskKey::of(&request)).map(|response| response.outcome)
         };
-        let flow = read("flow_required").unwrap();
-        assert!(!flow.is_refused());
-        assert_eq!(flow.failure().unwrap().code, ErrorCode::UnsupportedWire);
+        let newer = read("of_tomorrow").unwrap();
+        assert!(!newer.is_refused());
+        assert_eq!(newer.failure().unwrap().code, ErrorCode::UnsupportedWire);
         assert!(read("refused").unwrap().is_refused());
         assert!(read("done").is_err(), "it has no result");
+        assert!(read("flow_required").is_err(), "it has no flow");
     }
 
     #[test]
@@ -405,6 +429,7 @@ pub(super) mod tests {
         request.grant = Arc::new(Grant {
             user: None,
             roles: vec!["x".repeat(MAX_HEAD)],
+            flows: Vec::new(),
         });
         assert!(task(&agent, &request).is_err());
         // A map whose one field holds arrays in arrays.

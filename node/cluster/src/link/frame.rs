@@ -12,13 +12,10 @@
 //! | Task2 | `key` | text: the idempotency key, the same for all attempts |
 //! | Task2 | `epoch` | number: which life of the request asks, when a request can outlive its orchestrator |
 //! | Task2 | `grant2` | bytes: a signed grant, in place of `grant` |
-//! | Task2 | `flows` | list of texts: the flows that the asker can carry out |
-//! | Task2 | `flow_answer` | bytes of JSON: the answer to the flow that an attempt before this one ended with |
 //! | Task2 | `idle_ms` | number: how long the task may go on without a sign of life, in milliseconds |
 //! | Outcome2 | `attempt` | number: which attempt was carried out, where several share an outcome |
 //! | Outcome2 | `progress` | bytes of JSON: how far the task came |
 //! | Outcome2 | `usage` | map: tokens and the like that the task used |
-//! | Outcome2 | `flow` | bytes of JSON: the flow that is required, with the outcome `flow_required` |
 
 /// The version of the envelope that this build writes and reads.
 pub const VERSION: u8 = 1;

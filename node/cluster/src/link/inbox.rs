@@ -293,6 +293,7 @@ mod tests {
             grant: Arc::default(),
             lineage: Arc::default(),
             capability: CapabilityName::new("a.x").unwrap(),
+            flows: Vec::new(),
             params: json!({}),
         }
     }

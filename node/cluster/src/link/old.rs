@@ -3,7 +3,8 @@
 //!
 //! bincode reads fields by their place, so nothing here ever changes, whatever becomes of the types of `amcp-protocol`.
 //! These forms know neither refusals nor results in part. A refusal goes and is read as a failure with its code, and loses its
-//! word that the work did not begin, which is the safe side; a result in part goes as a whole one.
+//! word that the work did not begin, which is the safe side; a result in part goes as a whole one. Nor do they know flows: a
+//! flow goes as the failure of an asker that cannot answer one.
 //!
 //! [`Kind::Task`]: super::frame::Kind::Task
 //! [`Kind::Task2`]: super::frame::Kind::Task2
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
     AgentId, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, RequestId, TaskId,
-    TaskRequest, TaskResponse, payload,
+    TaskRequest, TaskResponse, flow, payload,
 };
 use amcp_registry::TaskKey;
 use serde::{Deserialize, Serialize};
@@ -96,13 +97,19 @@ pub(super) fn read_task(body: &[u8]) -> Result<(AgentId, TaskRequest), WireError
         attempt: old.attempt,
         deadline_ms: old.deadline_ms,
         traceparent: old.traceparent,
-        grant: Arc::new(Grant { user, roles }),
+        // Peers of that release know no flows.
+        grant: Arc::new(Grant {
+            user,
+            roles,
+            flows: Vec::new(),
+        }),
         lineage: Arc::new(Lineage {
             domains,
             depth,
             calls,
         }),
         capability: old.capability,
+        flows: Vec::new(),
         params: old.params,
     };
     Ok((old.agent, task))
@@ -125,6 +132,10 @@ pub(super) fn outcome(response: TaskResponse) -> Result<Vec<u8>, WireError> {
         outcome: match response.outcome {
             TaskOutcome::Done(result) | TaskOutcome::Partly(result, _) => OldOutcome::Done(result),
             TaskOutcome::Failed(f) | TaskOutcome::Refused(f) => {
+                OldOutcome::Failed((f.code, f.message, f.hint, f.retry_after_ms))
+            }
+            TaskOutcome::FlowRequired(flow) => {
+                let f = flow::unsupported(flow.kind);
                 OldOutcome::Failed((f.code, f.message, f.hint, f.retry_after_ms))
             }
         },
@@ -193,7 +204,15 @@ mod tests {
         let (agent, request) = asked();
         let body = task(agent.clone(), request.clone()).unwrap();
         assert_eq!(hex(&body), TASK);
-        assert_eq!(read_task(&body), Ok((agent, request.clone())));
+        // Peers of that release know no flows.
+        let Grant { user, roles, .. } = Grant::clone(&request.grant);
+        let flows = Vec::new();
+        let known = TaskRequest {
+            grant: Arc::new(Grant { user, roles, flows }),
+            flows: Vec::new(),
+            ..request.clone()
+        };
+        assert_eq!(read_task(&body), Ok((agent, known)));
         let failure = Failure::new(ErrorCode::AgentBusy, "no")
             .hint("h")
             .retry_after_ms(300);

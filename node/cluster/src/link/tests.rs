@@ -209,6 +209,7 @@ fn task(name: &str, attempt: u32) -> TaskRequest {
         grant: Arc::default(),
         lineage: Arc::default(),
         capability: CapabilityName::new("a.x").unwrap(),
+        flows: Vec::new(),
         params: json!({"n": 1}),
     }
 }

@@ -33,7 +33,7 @@ impl Machine {
                 .chain(refused)
                 .collect(),
             unplaced: self.unplaced.clone(),
-            time: self.policy.deadline.saturating_sub(now),
+            time: self.deadline().saturating_sub(now),
             llm_calls: self.llm_calls_left,
         });
     }
@@ -188,6 +188,7 @@ fn report(run: &TaskRun, now: Time) -> TaskReport {
             Status::Waiting
             | Status::InFlight
             | Status::Backoff
+            | Status::AwaitingFlow(_)
             | Status::Failed(_)
             | Status::Skipped(_)
             | Status::Cancelled(_) => None,

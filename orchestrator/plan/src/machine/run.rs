@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use amcp_protocol::flow::FlowEnd;
 use amcp_protocol::retry::{self, Verdict};
 use amcp_protocol::{
-    AgentId, CallBudget, CallReport, ErrorCode, Failure, Progress, TaskId, TaskState, payload,
+    AgentId, CallBudget, CallReport, EndedFlow, ErrorCode, Failure, Flow, Progress, TaskId,
+    TaskState, payload,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +23,8 @@ pub(super) enum Status {
     InFlight,
     /// Before the next attempt.
     Backoff,
+    /// For a person's answer.
+    AwaitingFlow(Box<Flow>),
     /// The result, and why a part of it is missing.
     Completed(Arc<Value>, Option<Failure>),
     Failed(Failure),
@@ -43,6 +47,21 @@ impl Status {
             Self::Waiting
             | Self::InFlight
             | Self::Backoff
+            | Self::AwaitingFlow(_)
+            | Self::Failed(_)
+            | Self::Skipped(_)
+            | Self::Cancelled(_) => None,
+        }
+    }
+
+    /// The flow that the task waits for.
+    pub(super) fn flow(&self) -> Option<&Flow> {
+        match self {
+            Self::AwaitingFlow(flow) => Some(flow),
+            Self::Waiting
+            | Self::InFlight
+            | Self::Backoff
+            | Self::Completed(..)
             | Self::Failed(_)
             | Self::Skipped(_)
             | Self::Cancelled(_) => None,
@@ -54,7 +73,11 @@ impl Status {
             Self::Failed(failure) | Self::Skipped(failure) | Self::Cancelled(failure) => {
                 Some(failure)
             }
-            Self::Waiting | Self::InFlight | Self::Backoff | Self::Completed(..) => None,
+            Self::Waiting
+            | Self::InFlight
+            | Self::Backoff
+            | Self::AwaitingFlow(_)
+            | Self::Completed(..) => None,
         }
     }
 }
@@ -83,12 +106,17 @@ pub(super) struct TaskRun {
     pub(super) avoid: Vec<AgentId>,
     /// Who got the latest attempt.
     pub(super) agent: Option<AgentId>,
+    /// Later by the time that the task has waited for flows since.
     pub(super) first_dispatch: Option<Time>,
     /// When the latest attempt is over.
     pub(super) until: Time,
     pub(super) ended: Option<Time>,
     /// The calls of other agents that the last answered attempt took.
     pub(super) calls: Vec<CallReport>,
+    /// Number of flows that were opened for it.
+    pub(super) flows: u32,
+    /// How its flows ended.
+    pub(super) ended_flows: Vec<EndedFlow>,
 }
 
 impl TaskRun {
@@ -111,6 +139,8 @@ impl TaskRun {
             until: Time::ZERO,
             ended: None,
             calls: Vec::new(),
+            flows: 0,
+            ended_flows: Vec::new(),
         }
     }
 
@@ -216,6 +246,9 @@ impl Machine {
             let message = format!("the user's roles do not allow {}", run.plan.capability);
             return Err(Failure::new(ErrorCode::NotPermitted, message));
         }
+        if let Some(kind) = run.flow_before() {
+            return self.ask_before(now, index, kind, out);
+        }
         let until = run.until(now).min(closing);
         run.first_dispatch.get_or_insert(now);
         run.attempt += 1;
@@ -279,6 +312,7 @@ impl Machine {
             params,
             time: run.until.saturating_sub(now),
             calls: run.given,
+            flows: run.ended_flows.clone(),
         }));
     }
 
@@ -299,7 +333,7 @@ impl Machine {
     }
 
     /// The params with the references replaced by values.
-    fn params_of(&self, index: usize) -> Value {
+    pub(super) fn params_of(&self, index: usize) -> Value {
         let Some(run) = self.tasks.get(index) else {
             return Value::Null;
         };
@@ -436,6 +470,9 @@ impl Machine {
                 out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
             }
             Status::Backoff => out.push(Action::ClearTimer(TimerKey::Retry { task, attempt })),
+            Status::AwaitingFlow(_) => {
+                self.close_flow(now, task, FlowEnd::Withdrawn, out);
+            }
             Status::Waiting => {}
             Status::Completed(..)
             | Status::Failed(_)
@@ -447,7 +484,7 @@ impl Machine {
 
     /// Ends a task and whatever that means for those that wait for it. Walks with a stack of its own: a chain may be
     /// thousands long.
-    fn end(&mut self, now: Time, index: usize, status: Status, out: &mut Vec<Action>) {
+    pub(super) fn end(&mut self, now: Time, index: usize, status: Status, out: &mut Vec<Action>) {
         let mut ending = vec![(index, status)];
         while let Some((index, status)) = ending.pop() {
             let succeeded = matches!(status, Status::Completed(..));
@@ -524,9 +561,11 @@ pub(super) const fn state_of(status: &Status) -> TaskState {
         Status::Completed(..) => TaskState::Completed,
         Status::Failed(_) => TaskState::Failed,
         Status::Skipped(_) => TaskState::Skipped,
-        Status::Waiting | Status::InFlight | Status::Backoff | Status::Cancelled(_) => {
-            TaskState::Cancelled
-        }
+        Status::Waiting
+        | Status::InFlight
+        | Status::Backoff
+        | Status::AwaitingFlow(_)
+        | Status::Cancelled(_) => TaskState::Cancelled,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tables of what the machine does: given a plan, after these events, these actions.
 
+mod flows;
+
 use std::sync::Arc;
 
 use amcp_protocol::{Capability, Contract, TaskId, TaskState};
@@ -24,7 +26,11 @@ fn task_of(id: &str, after: &[usize], contract: Arc<Contract>) -> PlanTask {
     PlanTask {
         id,
         capability: contract.capability.name.clone(),
-        terms: Terms::of(&contract.capability),
+        // Flows have tests of their own.
+        terms: Terms {
+            flow: None,
+            ..Terms::of(&contract.capability)
+        },
         params,
         references: Vec::new(),
         after,

@@ -189,6 +189,7 @@ impl Ledger {
             | Event::TimerFired(_)
             | Event::TasksAdded { .. }
             | Event::Chosen { .. }
+            | Event::FlowAnswered { .. }
             | Event::CancelRequested
             | Event::CutOff(_) => {}
         }
@@ -223,7 +224,7 @@ impl Ledger {
                     row.refused += 1;
                     row.executions -= u32::from(row.sent);
                 }
-                TaskOutcome::Failed(_) => row.begun += 1,
+                TaskOutcome::Failed(_) | TaskOutcome::FlowRequired(_) => row.begun += 1,
             }
         }
     }
@@ -365,6 +366,8 @@ impl Ledger {
             Progress::Accepted { .. }
             | Progress::Dispatched { .. }
             | Progress::Retried { .. }
+            | Progress::FlowRequired { .. }
+            | Progress::FlowEnded { .. }
             | Progress::Answered { .. } => return,
         };
         let Some(index) = (0..count(machine)).find(|&i| machine.task(i).map(|t| &t.id) == Some(id))

@@ -59,7 +59,10 @@ pub(crate) fn task(id: &str, kind: Kind, after: &[usize]) -> PlanTask {
     PlanTask {
         id: TaskId::new(id).expect("an id in a test is valid"),
         capability: contract(kind).capability.name.clone(),
-        terms: Terms::of(&contract(kind).capability),
+        terms: Terms {
+            flow: None,
+            ..Terms::of(&contract(kind).capability)
+        },
         params: json!({}),
         references: Vec::new(),
         after: after.to_vec(),

@@ -88,6 +88,7 @@ impl World {
             Event::Composed { .. } => self.composing = false,
             Event::TasksAdded { .. }
             | Event::Chosen { .. }
+            | Event::FlowAnswered { .. }
             | Event::CancelRequested
             | Event::CutOff(_) => {}
         }

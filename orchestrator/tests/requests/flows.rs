@@ -1,0 +1,209 @@
+//! Flows through the real actors: questions, answers, places, delegation.
+
+use amcp_orchestrator::{OpenFlow, Phase, Ticket};
+use amcp_protocol::flow::{Decision, FlowEnd};
+use amcp_protocol::{EndedFlow, FlowAnswer, RequestId};
+
+use super::delegated::delegation;
+use super::*;
+
+fn send(id: &str, params: Value) -> Value {
+    json!({"id": id, "capability": "test.send", "params": params})
+}
+
+async fn mesh(name: &str, settings: Settings) -> Mesh {
+    let mesh = Mesh::with(name, settings).await;
+    mesh.join("sender-1", "test.send").await;
+    mesh
+}
+
+fn answer(open: &OpenFlow, decision: Decision) -> FlowAnswer {
+    FlowAnswer {
+        decision,
+        digest: open.flow.digest.clone(),
+        payload: json!({"receipt": 7}),
+        reason: None,
+    }
+}
+
+impl Mesh {
+    fn begin(&self, query: String) -> Ticket {
+        self.handle.ask(UserRequest::new(query), None).unwrap()
+    }
+
+    /// The open flows, once nothing else is open.
+    async fn idle(&self, id: RequestId) -> Vec<OpenFlow> {
+        let wait = async {
+            loop {
+                let view = self.handle.request(id).unwrap();
+                if view.phase == Phase::AwaitingFlow {
+                    return view.flows;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(3_600), wait).await;
+        waited.expect("the request never waited for a person")
+    }
+
+    async fn decide(
+        &self,
+        ticket: &Ticket,
+        open: &OpenFlow,
+        decision: Decision,
+    ) -> Result<(), ErrorCode> {
+        let (id, flow) = (ticket.request_id(), open.flow.id.clone());
+        let answered = self.handle.answer_flow(id, flow, answer(open, decision));
+        answered.await.map_err(|failure| failure.code)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_its_person_and_not_for_its_deadline() {
+    let mesh = mesh("confirm", Settings::default()).await;
+    let tasks = [
+        send("t1", json!({"to": "bob"})),
+        task("t2", json!({"fine": 1})),
+    ];
+    let ticket = mesh.begin(plan(&tasks));
+    let Err(open) = ticket.answer_or_flows().await else {
+        panic!("it asks first");
+    };
+    assert_eq!(open[0].flow.subject.params, json!({"to": "bob"}));
+    mesh.idle(ticket.request_id()).await;
+    // Its place is free, and its deadline of a minute passes without it.
+    assert_eq!(mesh.handle.in_flight(), 0);
+    tokio::time::sleep(Duration::from_secs(20 * 60 * 60)).await;
+    assert_eq!(
+        mesh.decide(&ticket, &open[0], Decision::Approve).await,
+        Ok(())
+    );
+    assert_eq!(
+        mesh.decide(&ticket, &open[0], Decision::Deny).await,
+        Err(ErrorCode::FlowClosed)
+    );
+    let answer = ticket.answer().await;
+    assert_eq!(answer.state, AnswerState::Completed, "{answer:?}");
+    assert_eq!(answer.tasks[0].attempts, 1);
+    assert_eq!(
+        mesh.decide(&ticket, &open[0], Decision::Approve).await,
+        Err(ErrorCode::FlowClosed)
+    );
+    assert_eq!(mesh.handle.request(ticket.request_id()).unwrap().flows, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_expires_after_a_day() {
+    let mesh = mesh("expires", Settings::default()).await;
+    let ticket = mesh.begin(plan(&[send("t1", json!({}))]));
+    let open = mesh.idle(ticket.request_id()).await;
+    let answer = ticket.answer().await;
+    assert_eq!(answer.state, AnswerState::Failed);
+    assert_eq!(answer.error.as_ref().unwrap().code, ErrorCode::FlowExpired);
+    assert_eq!(
+        mesh.decide(&ticket, &open[0], Decision::Approve).await,
+        Err(ErrorCode::FlowExpired)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_asks_and_gets_the_answer() {
+    let mesh = mesh("pays", Settings::default()).await;
+    let ticket = mesh.begin(plan(&[task("t1", json!({"pay": true}))]));
+    let open = mesh.idle(ticket.request_id()).await;
+    assert_eq!(open[0].flow.kind, FlowKind::Payment);
+    assert_eq!(open[0].flow.subject.params, json!({"pay": true}));
+    mesh.decide(&ticket, &open[0], Decision::Approve)
+        .await
+        .unwrap();
+    let answer = ticket.answer().await;
+    let result = answer.tasks[0].result.as_deref().unwrap();
+    assert_eq!(result["flows"][0]["end"], "approved");
+    assert_eq!(result["flows"][0]["payload"], json!({"receipt": 7}));
+    assert_eq!(answer.tasks[0].attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_requests_have_a_bound_of_their_own() {
+    let settings = Settings {
+        max_requests: 2,
+        max_waiting: 1,
+        ..Settings::default()
+    };
+    let mesh = mesh("places", settings).await;
+    let first = mesh.begin(plan(&[send("t1", json!({"n": 1}))]));
+    mesh.idle(first.request_id()).await;
+    assert_eq!(mesh.handle.in_flight(), 0);
+    // No place among those that wait is left: it keeps its own.
+    let second = mesh.begin(plan(&[send("t1", json!({"n": 2}))]));
+    let open = mesh.idle(second.request_id()).await;
+    assert_eq!(mesh.handle.in_flight(), 1);
+    mesh.decide(&second, &open[0], Decision::Deny)
+        .await
+        .unwrap();
+    assert_eq!(second.answer().await.state, AnswerState::Failed);
+    assert_eq!(mesh.handle.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_people() {
+    let mesh = mesh("drained", Settings::default()).await;
+    let ticket = mesh.begin(plan(&[send("t1", json!({}))]));
+    mesh.idle(ticket.request_id()).await;
+    let begun = tokio::time::Instant::now();
+    let drained = mesh.handle.drain(Duration::from_secs(30)).await;
+    assert_eq!(drained.cut_off, [ticket.request_id()]);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    let error = ticket.answer().await.error.clone().unwrap();
+    assert_eq!(error.code, ErrorCode::ShuttingDown);
+}
+
+fn passed_on(outcome: TaskOutcome) -> Box<FlowRequest> {
+    let TaskOutcome::FlowRequired(flow) = outcome else {
+        panic!("it asks its asker: {outcome:?}");
+    };
+    flow
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_flows_of_a_delegated_request_are_its_askers() {
+    for (end, done) in [
+        (FlowEnd::Approved, "completed"),
+        (FlowEnd::Denied, "partial"),
+        (FlowEnd::Expired, "partial"),
+    ] {
+        let mesh = mesh(&format!("passes-on-{done}-{end:?}"), Settings::default()).await;
+        let tasks = [send("t1", json!({"to": "bob"})), task("t2", json!({}))];
+        let mut what = delegation(plan(&tasks));
+        what.grant.flows = FlowKind::ALL.to_vec();
+        let (outcome, _) = mesh.handle.delegated(what.clone()).await;
+        let flow = passed_on(outcome);
+        let subject = flow.subject.clone().unwrap();
+        assert_eq!(subject.capability.as_str(), "test.send");
+        // The same delegation again, without an answer: the same question.
+        let (again, _) = mesh.handle.delegated(what.clone()).await;
+        assert_eq!(passed_on(again), flow);
+        let ids = ("t9.1".parse().unwrap(), "t9".parse().unwrap());
+        let shown = amcp_protocol::Flow::open(ids, *flow, subject);
+        what.flows = vec![EndedFlow {
+            end,
+            ..EndedFlow::of(shown, None)
+        }];
+        let (outcome, calls) = mesh.handle.delegated(what).await;
+        assert_eq!(outcome.result().unwrap()["state"], done, "{outcome:?}");
+        assert_eq!(calls.len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_asker_that_cannot_answer_is_told_so() {
+    let mesh = mesh("cannot-ask", Settings::default()).await;
+    let request = UserRequest {
+        flows: Some(vec![FlowKind::Payment]),
+        ..UserRequest::new(plan(&[send("t1", json!({}))]))
+    };
+    let answer = mesh.handle.ask(request, None).unwrap().answer().await;
+    let error = answer.error.clone().unwrap();
+    assert_eq!(error.code, ErrorCode::FlowUnsupported, "{error}");
+    assert_eq!(answer.tasks[0].attempts, 0);
+}

@@ -1,0 +1,481 @@
+//! Flows: what a task needs of a person before it goes on, and what the person says.
+//!
+//! Does not ask anybody: the request's machine opens a flow, and the faces of AMCP put it before the person.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::error::{ErrorCode, Failure};
+use crate::id::{CapabilityName, FlowId, TaskId};
+
+/// Longest prompt, in bytes: a paragraph that a person reads before a decision.
+pub const MAX_PROMPT_BYTES: usize = 2 * 1024;
+/// Largest payload of a flow or of its answer, in bytes of JSON: a signed payment or mandate takes a few thousand.
+pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024;
+/// How long a flow stays open when nothing else is said, in milliseconds: until the same time tomorrow.
+pub const DEFAULT_EXPIRY_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Longest life of a flow, in milliseconds: a week.
+pub const MAX_EXPIRY_MS: u64 = 7 * DEFAULT_EXPIRY_MS;
+
+/// What a person is asked for (`urn:a2a:orchestrator:v1` names the first three).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowKind {
+    /// A yes to what is about to be done.
+    Confirmation,
+    /// A payment.
+    Payment,
+    /// Authority to act in the person's name.
+    Delegation,
+    /// A login at a service outside.
+    Oauth,
+}
+
+impl FlowKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [
+        Self::Confirmation,
+        Self::Payment,
+        Self::Delegation,
+        Self::Oauth,
+    ];
+
+    /// The kind as it is serialised.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmation => "confirmation",
+            Self::Payment => "payment",
+            Self::Delegation => "delegation",
+            Self::Oauth => "oauth",
+        }
+    }
+}
+
+impl std::fmt::Display for FlowKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for FlowKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        known.ok_or_else(|| {
+            format!("'{text:.40}' is none of confirmation, payment, delegation, oauth")
+        })
+    }
+}
+
+/// What the person decides about: a task, its references replaced by values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Subject {
+    /// What is to be done.
+    pub capability: CapabilityName,
+    /// With what.
+    pub params: Value,
+}
+
+/// What a specialist asks for when it ends an attempt: its task is sent again with the person's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlowRequest {
+    /// What is asked for.
+    pub kind: FlowKind,
+    /// The question in words for the person, at most [`MAX_PROMPT_BYTES`].
+    pub prompt: String,
+    /// What the kind needs beside the words, such as an amount or an address; null or at most [`MAX_PAYLOAD_BYTES`].
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub payload: Value,
+    /// How long the question stands, in milliseconds; at most [`MAX_EXPIRY_MS`].
+    pub expires_ms: u64,
+    /// The name under which the answer finds its way back to the asker. The asker's shell fills it in.
+    #[serde(default)]
+    pub asker: String,
+    /// The asker's task. The nearest party that sent the task fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+}
+
+impl FlowRequest {
+    /// A question that stands for [`DEFAULT_EXPIRY_MS`], without a payload.
+    #[must_use]
+    pub fn new(kind: FlowKind, prompt: impl Into<String>) -> Self {
+        Self {
+            kind,
+            prompt: prompt.into(),
+            payload: Value::Null,
+            expires_ms: DEFAULT_EXPIRY_MS,
+            asker: String::new(),
+            subject: None,
+        }
+    }
+
+    /// The same, with what the kind needs beside the words.
+    #[must_use]
+    pub fn payload(self, payload: Value) -> Self {
+        Self { payload, ..self }
+    }
+
+    /// The same, for another time, in milliseconds.
+    #[must_use]
+    pub fn expires_ms(self, expires_ms: u64) -> Self {
+        Self { expires_ms, ..self }
+    }
+
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TaskFailed`]: the specialist that asks is at fault.
+    pub fn check(&self) -> Result<(), Failure> {
+        let wrong = |what: String| Err(Failure::new(ErrorCode::TaskFailed, what));
+        let length = self.prompt.len();
+        if self.prompt.trim().is_empty() || length > MAX_PROMPT_BYTES {
+            return wrong(format!(
+                "a flow's prompt has 1 to {MAX_PROMPT_BYTES} bytes, not {length}"
+            ));
+        }
+        if too_large(&self.payload) {
+            return wrong(format!(
+                "a flow's payload has more than {MAX_PAYLOAD_BYTES} bytes"
+            ));
+        }
+        if !(1..=MAX_EXPIRY_MS).contains(&self.expires_ms) {
+            return wrong(format!(
+                "a flow stays open for 1 to {MAX_EXPIRY_MS} ms, not {}",
+                self.expires_ms
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn too_large(payload: &Value) -> bool {
+    crate::payload::size(payload, MAX_PAYLOAD_BYTES).is_none()
+}
+
+/// A question that is before the person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Flow {
+    /// Unique within the request.
+    pub id: FlowId,
+    /// The task that waits.
+    pub task: TaskId,
+    /// What is asked for.
+    pub kind: FlowKind,
+    /// The question in words.
+    pub prompt: String,
+    /// What the kind needs beside the words; null without it.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub payload: Value,
+    /// What the person decides about.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// SHA-256 of kind, prompt, payload and subject, in hexadecimal: an answer repeats it, so that the person decides about what
+    /// was shown.
+    pub digest: String,
+    /// How long the flow stays open from its opening, in milliseconds.
+    pub expires_ms: u64,
+    /// [`FlowRequest::asker`]; none when the orchestrator asks before it dispatches the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asker: Option<String>,
+}
+
+impl Flow {
+    /// Opens a flow for a task.
+    #[must_use]
+    pub fn open((id, task): (FlowId, TaskId), request: FlowRequest, subject: Subject) -> Self {
+        let FlowRequest {
+            kind,
+            prompt,
+            payload,
+            expires_ms,
+            asker,
+            subject: asked_about,
+        } = request;
+        let subject = asked_about.unwrap_or(subject);
+        let all = json!([kind, prompt, payload, subject]).to_string();
+        let digest = Sha256::digest(all);
+        Self {
+            digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            asker: Some(asker).filter(|asker| !asker.is_empty()),
+            id,
+            task,
+            kind,
+            prompt,
+            payload,
+            subject,
+            expires_ms,
+        }
+    }
+
+    /// Whether an answer is one to this flow as it was shown.
+    ///
+    /// # Errors
+    /// [`ErrorCode::FlowClosed`] when the answer repeats another digest, [`ErrorCode::BadRequest`] when it is too large.
+    pub fn check(&self, answer: &FlowAnswer) -> Result<(), Failure> {
+        if answer.digest != self.digest {
+            let message = format!(
+                "the answer is to another question than flow {} asks",
+                self.id
+            );
+            let hint = "read the flow again, and repeat the digest that it has now";
+            return Err(Failure::new(ErrorCode::FlowClosed, message).hint(hint));
+        }
+        let reason = answer.reason.as_ref().map_or(0, String::len);
+        if too_large(&answer.payload) || reason > MAX_PROMPT_BYTES {
+            let message = format!(
+                "the answer has a payload of more than {MAX_PAYLOAD_BYTES} or a reason of more than {MAX_PROMPT_BYTES} bytes"
+            );
+            return Err(Failure::new(ErrorCode::BadRequest, message).hint("shorten it"));
+        }
+        Ok(())
+    }
+
+    /// The request with which this flow is asked of another orchestrator's user, under a name by which its answer comes back.
+    #[must_use]
+    pub fn passed_on(self, asker: String) -> FlowRequest {
+        FlowRequest {
+            kind: self.kind,
+            prompt: self.prompt,
+            payload: self.payload,
+            expires_ms: self.expires_ms,
+            asker,
+            subject: Some(self.subject),
+        }
+    }
+}
+
+/// What the person decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Go on.
+    Approve,
+    /// Do not.
+    Deny,
+}
+
+/// A person's answer to a flow: the body of `POST /requests/{id}/flows/{flow_id}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowAnswer {
+    /// The decision.
+    pub decision: Decision,
+    /// [`Flow::digest`] of what was decided about.
+    pub digest: String,
+    /// What the asker needs, such as a proof of payment; null or at most [`MAX_PAYLOAD_BYTES`].
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub payload: Value,
+    /// Why not, in words for the reader of the request's answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How a flow ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowEnd {
+    /// The person approved.
+    Approved,
+    /// The person denied.
+    Denied,
+    /// No answer came in time.
+    Expired,
+    /// The task or its request ended first.
+    Withdrawn,
+}
+
+impl FlowEnd {
+    /// The end that an answer brings, or none.
+    #[must_use]
+    pub const fn of(answer: Option<&FlowAnswer>) -> Self {
+        match answer {
+            None => Self::Expired,
+            Some(answer) => match answer.decision {
+                Decision::Approve => Self::Approved,
+                Decision::Deny => Self::Denied,
+            },
+        }
+    }
+
+    /// The end as it is serialised.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+/// The end of a flow, as it travels with the task that asked for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndedFlow {
+    /// The flow.
+    pub id: FlowId,
+    /// [`Flow::asker`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asker: Option<String>,
+    /// What was asked for.
+    pub kind: FlowKind,
+    /// [`Flow::digest`].
+    pub digest: String,
+    /// How it ended.
+    pub end: FlowEnd,
+    /// [`FlowAnswer::payload`].
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub payload: Value,
+    /// [`FlowAnswer::reason`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl EndedFlow {
+    /// How a flow ended, by an answer or without one.
+    #[must_use]
+    pub fn of(flow: Flow, answer: Option<FlowAnswer>) -> Self {
+        let end = FlowEnd::of(answer.as_ref());
+        let (payload, reason) = answer.map_or((Value::Null, None), |a| (a.payload, a.reason));
+        Self {
+            id: flow.id,
+            asker: flow.asker,
+            kind: flow.kind,
+            digest: flow.digest,
+            end,
+            payload,
+            reason,
+        }
+    }
+
+    /// Why what the flow asked for is not there; nothing after an approval.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        let (code, message, hint) = match self.end {
+            FlowEnd::Approved => return None,
+            FlowEnd::Denied => (
+                ErrorCode::FlowDenied,
+                match &self.reason {
+                    Some(reason) => format!("the {} was denied: {reason}", self.kind),
+                    None => format!("the {} was denied", self.kind),
+                },
+                None,
+            ),
+            FlowEnd::Expired | FlowEnd::Withdrawn => (
+                ErrorCode::FlowExpired,
+                format!("nobody answered the {} in time", self.kind),
+                Some("ask again, and answer before it expires"),
+            ),
+        };
+        let failure = Failure::new(code, message);
+        Some(match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        })
+    }
+}
+
+/// Why a task that needs a flow is not done for an asker that cannot answer one.
+#[must_use]
+pub fn unsupported(kind: FlowKind) -> Failure {
+    let message = format!("it needs a {kind}, which the asker cannot give");
+    Failure::new(ErrorCode::FlowUnsupported, message)
+        .hint("ask from where a person can answer: `amcp ask` in a terminal, or a client that lists the kind in \"flows\"")
+}
+
+/// Why a flow that is not open takes no answer.
+#[must_use]
+pub fn closed(id: &FlowId, end: Option<FlowEnd>) -> Failure {
+    let (code, message) = match end {
+        None => (ErrorCode::NotFound, format!("there is no open flow {id}")),
+        Some(FlowEnd::Expired) => (ErrorCode::FlowExpired, format!("flow {id} has expired")),
+        Some(end) => (
+            ErrorCode::FlowClosed,
+            format!("flow {id} was {} before", end.as_str()),
+        ),
+    };
+    Failure::new(code, message).hint("GET /requests/{id} lists the flows that are open")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(params: Value) -> Flow {
+        let request =
+            FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?").payload(json!({"eur": 12}));
+        let capability = CapabilityName::new("shop.buy").unwrap();
+        let ids = (FlowId::new("t1.1").unwrap(), TaskId::new("t1").unwrap());
+        Flow::open(ids, request, Subject { capability, params })
+    }
+
+    fn approval(flow: &Flow) -> FlowAnswer {
+        FlowAnswer {
+            decision: Decision::Approve,
+            digest: flow.digest.clone(),
+            payload: Value::Null,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn an_answer_is_to_what_was_shown() {
+        let shown = flow(json!({"book": 1}));
+        let answer = approval(&shown);
+        assert_eq!(shown.check(&answer), Ok(()));
+        for other in [
+            flow(json!({"book": 2})),
+            Flow::open(
+                (shown.id.clone(), shown.task.clone()),
+                FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?").payload(json!({"eur": 1200})),
+                shown.subject.clone(),
+            ),
+        ] {
+            let refused = other.check(&answer).unwrap_err();
+            assert_eq!(refused.code, ErrorCode::FlowClosed);
+        }
+    }
+
+    #[test]
+    fn prompts_payloads_and_expiry_are_bounded() {
+        let ask = |prompt: &str| FlowRequest::new(FlowKind::Confirmation, prompt);
+        assert_eq!(ask("Go on?").check(), Ok(()));
+        for wrong in [
+            ask(" "),
+            ask(&"x".repeat(MAX_PROMPT_BYTES + 1)),
+            ask("Go on?").payload(json!("x".repeat(MAX_PAYLOAD_BYTES))),
+            ask("Go on?").expires_ms(0),
+            ask("Go on?").expires_ms(MAX_EXPIRY_MS + 1),
+        ] {
+            assert_eq!(wrong.check().unwrap_err().code, ErrorCode::TaskFailed);
+        }
+        let shown = flow(json!({}));
+        let mut answer = approval(&shown);
+        answer.payload = json!("x".repeat(MAX_PAYLOAD_BYTES));
+        assert_eq!(
+            shown.check(&answer).unwrap_err().code,
+            ErrorCode::BadRequest
+        );
+    }
+
+    #[test]
+    fn a_flow_is_flat_json_and_keeps_its_digest_where_it_is_passed_on() {
+        let shown = flow(json!({"book": 1}));
+        let text = serde_json::to_value(&shown).unwrap();
+        assert_eq!(text["capability"], "shop.buy");
+        assert_eq!(text["params"], json!({"book": 1}));
+        assert_eq!(serde_json::from_value::<Flow>(text).unwrap(), shown);
+        let other = Subject {
+            capability: CapabilityName::new("orchestrate.shop").unwrap(),
+            params: json!({"query": "buy it"}),
+        };
+        let ids = (FlowId::new("t7.1").unwrap(), TaskId::new("t7").unwrap());
+        let outer = Flow::open(ids, shown.clone().passed_on("inner/t1.1".into()), other);
+        assert_eq!((outer.digest, outer.subject), (shown.digest, shown.subject));
+        assert_eq!(outer.asker.as_deref(), Some("inner/t1.1"));
+    }
+}
