@@ -144,7 +144,7 @@ impl OrchestratorHandle {
             .map(|task| json!({"id": task.id, "capability": task.capability, "state": task.state}))
             .collect();
         let state = answer.state.as_str();
-        let result = json!({"text": answer.answer, "state": state, "tasks": tasks});
+        let result = json!({"text": answer.answer, "state": state, "tasks": tasks}).into();
         let outcome = match missing {
             Some(missing) => TaskOutcome::Partly(result, missing),
             None => TaskOutcome::Done(result),

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{ErrorCode, Failure};
 use crate::id::{CapabilityName, FlowId, TaskId};
+use crate::payload::{self, Payload};
 
 /// Longest prompt, in bytes: a paragraph that a person reads before a decision.
 pub const MAX_PROMPT_BYTES: usize = 2 * 1024;
@@ -76,7 +77,7 @@ pub struct Subject {
     /// What is to be done.
     pub capability: CapabilityName,
     /// With what.
-    pub params: Value,
+    pub params: Payload,
 }
 
 /// What a specialist asks for when it ends an attempt: its task is sent again with the person's answer.
@@ -153,7 +154,7 @@ impl FlowRequest {
 }
 
 fn too_large(payload: &Value) -> bool {
-    crate::payload::size(payload, MAX_PAYLOAD_BYTES).is_none()
+    payload::size(payload, MAX_PAYLOAD_BYTES).is_none()
 }
 
 /// A question that is before the person.
@@ -406,6 +407,7 @@ mod tests {
     use super::*;
 
     fn flow(params: Value) -> Flow {
+        let params = params.into();
         let request =
             FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?").payload(json!({"eur": 12}));
         let capability = CapabilityName::new("shop.buy").unwrap();
@@ -471,7 +473,7 @@ mod tests {
         assert_eq!(serde_json::from_value::<Flow>(text).unwrap(), shown);
         let other = Subject {
             capability: CapabilityName::new("orchestrate.shop").unwrap(),
-            params: json!({"query": "buy it"}),
+            params: json!({"query": "buy it"}).into(),
         };
         let ids = (FlowId::new("t7.1").unwrap(), TaskId::new("t7").unwrap());
         let outer = Flow::open(ids, shown.clone().passed_on("inner/t1.1".into()), other);

@@ -26,6 +26,7 @@ pub use error::{ErrorCode, Failure};
 pub use event::{CloudEvent, EventError};
 pub use flow::{EndedFlow, Flow, FlowAnswer, FlowKind, FlowRequest};
 pub use id::{AgentId, CapabilityName, FlowId, IdError, NodeName, RequestId, TaskId};
+pub use payload::Payload;
 pub use plan::{PlannedTaskView, ProposedPlan, ProposedTask};
 pub use request::{
     Answer, AnswerPiece, AnswerState, Progress, Role, TaskReport, TaskState, Turn, UserRequest,

@@ -1,15 +1,148 @@
-//! JSON values that travel as bytes where the format is binary, and how large they are.
+//! JSON that travels: bytes, a value, or both, with the other form made when it is first needed.
 //!
-//! Binary formats such as bincode cannot read a `serde_json::Value` (it needs a self-describing format), so there a
-//! value is its JSON text in bytes, parsed where it is used. Use with `#[serde(with = "payload")]`.
+//! Bounds no size: whoever takes a payload in does. As deep as `serde_json` reads, 128 levels.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
-use serde::de::Visitor;
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 
-/// Serialises a value: as itself in text formats, as the bytes of its JSON in binary ones.
+/// Params or a result: shared by its clones, never changed, read like the [`Value`] that it is.
+///
+/// In text formats it is its value. Binary formats such as bincode cannot read a value (that needs a self-describing format):
+/// there a payload is its JSON text in bytes.
+#[derive(Clone)]
+pub struct Payload(Arc<Forms>);
+
+/// At least one form is there.
+struct Forms {
+    value: OnceLock<Value>,
+    bytes: OnceLock<Box<[u8]>>,
+    size: usize,
+}
+
+impl Payload {
+    /// A payload of one JSON text. Builds no value.
+    ///
+    /// # Errors
+    /// Those of `serde_json`, for everything that it would not read as a value.
+    pub fn from_json(text: &[u8]) -> Result<Self, serde_json::Error> {
+        let Size(size) = serde_json::from_slice(text)?;
+        Ok(Self(Arc::new(Forms {
+            value: OnceLock::new(),
+            bytes: OnceLock::from(Box::from(text)),
+            size,
+        })))
+    }
+
+    /// The JSON text.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.0.bytes.get_or_init(|| {
+            let text = serde_json::to_vec(&**self);
+            text.expect("a value has only texts as names").into()
+        })
+    }
+
+    /// The estimated length of the JSON in bytes, as [`size`] counts it: the same for all forms.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.size
+    }
+
+    /// The value for its last owner; a copy while others share it.
+    #[must_use]
+    pub fn into_value(self) -> Value {
+        let owned = Arc::try_unwrap(self.0);
+        let owned = owned.map(|forms| forms.value.into_inner().ok_or(forms.bytes));
+        match owned {
+            Ok(Ok(value)) => value,
+            Ok(Err(bytes)) => parsed(&bytes),
+            Err(shared) => Self(shared).deref().clone(),
+        }
+    }
+}
+
+fn parsed(bytes: &OnceLock<Box<[u8]>>) -> Value {
+    let bytes = bytes.get().map_or(&[][..], |bytes| bytes);
+    serde_json::from_slice(bytes).expect("it was read once, when the payload was made")
+}
+
+impl Deref for Payload {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        self.0.value.get_or_init(|| parsed(&self.0.bytes))
+    }
+}
+
+impl From<Value> for Payload {
+    fn from(value: Value) -> Self {
+        Self(Arc::new(Forms {
+            size: size(&value, usize::MAX).unwrap_or(usize::MAX),
+            value: OnceLock::from(value),
+            bytes: OnceLock::new(),
+        }))
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || **self == **other
+    }
+}
+
+impl PartialEq<Value> for Payload {
+    fn eq(&self, other: &Value) -> bool {
+        **self == *other
+    }
+}
+
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            (**self).serialize(serializer)
+        } else {
+            serializer.serialize_bytes(self.bytes())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Payload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            Value::deserialize(deserializer).map(Self::from)
+        } else {
+            deserializer.deserialize_bytes(Text)
+        }
+    }
+}
+
+/// Reads the bytes where they are: as a sequence of numbers they would be copied one by one.
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = Payload;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes of a JSON text")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Payload, E> {
+        Payload::from_json(bytes).map_err(E::custom)
+    }
+}
+
+/// Serialises a plain value like a [`Payload`]: `#[serde(with = "payload")]`.
 ///
 /// # Errors
 /// Those of the serializer.
@@ -24,13 +157,9 @@ pub fn serialize<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S
 /// Reads what [`serialize`] wrote.
 ///
 /// # Errors
-/// Those of the deserializer, and JSON syntax errors in the bytes.
+/// Those of the deserializer, and of JSON in the bytes.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-    if deserializer.is_human_readable() {
-        Value::deserialize(deserializer)
-    } else {
-        deserializer.deserialize_bytes(Json)
-    }
+    Payload::deserialize(deserializer).map(Payload::into_value)
 }
 
 /// The estimated length of a value's JSON in bytes, or none past `most`: without escapes, and with digits not exact. Writing
@@ -60,18 +189,63 @@ fn take(value: &Value, left: usize) -> Option<usize> {
     }
 }
 
-/// Reads the bytes where they are: as a sequence of numbers they would be copied one by one.
-struct Json;
+/// The [`size`] of a JSON text. Reads the text in the way of a value, with the same errors; `IgnoredAny` would pass over bad
+/// escapes, numbers out of range and any depth.
+struct Size(usize);
 
-impl Visitor<'_> for Json {
-    type Value = Value;
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Sizes).map(Size)
+    }
+}
+
+struct Sizes;
+
+impl<'de> Visitor<'de> for Sizes {
+    type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the bytes of a JSON text")
+        f.write_str("JSON")
     }
 
-    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Value, E> {
-        serde_json::from_slice(bytes).map_err(E::custom)
+    fn visit_unit<E>(self) -> Result<usize, E> {
+        Ok(4)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<usize, E> {
+        Ok(4)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<usize, E> {
+        Ok(8)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<usize, E> {
+        Ok(8)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<usize, E> {
+        Ok(8)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<usize, E> {
+        Ok(text.len() + 2)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<usize, A::Error> {
+        let mut size = 2;
+        while let Some(Size(item)) = items.next_element()? {
+            size += item + 1;
+        }
+        Ok(size)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<usize, A::Error> {
+        let mut size = 2;
+        while let Some((Size(name), Size(value))) = members.next_entry()? {
+            size += name + value + 2;
+        }
+        Ok(size)
     }
 }
 
@@ -94,5 +268,55 @@ mod tests {
             assert_eq!(super::size(&value, size), Some(size));
             assert_eq!(super::size(&value, size - 1), None);
         }
+    }
+
+    #[test]
+    fn both_forms_are_one_payload_of_one_size() {
+        for value in [
+            json!(null),
+            json!({"a": [1, -2, 2.5, true, "\u{1F600}\n\""], "empty": {}, "none": [null, []]}),
+        ] {
+            let made = Payload::from(value.clone());
+            let text = value.to_string();
+            let read = Payload::from_json(text.as_bytes()).unwrap();
+            assert_eq!((made.size(), made.bytes()), (read.size(), read.bytes()));
+            assert_eq!(read, made);
+            assert_eq!(read, value);
+            assert_eq!(serde_json::to_string(&read).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Payload>(&text).unwrap(), made);
+            assert_eq!(read.clone().into_value(), value, "shared");
+            assert_eq!(read.into_value(), value, "the last owner");
+            let unread = Payload::from_json(text.as_bytes()).unwrap();
+            assert_eq!(unread.into_value(), value, "never looked at");
+        }
+    }
+
+    /// Whatever is taken must be readable later, when nobody can refuse it any more.
+    #[test]
+    fn what_is_no_value_is_no_payload() {
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        for text in [
+            "",
+            "{",
+            "1 2",
+            "nul",
+            "1e999",
+            r#""\ud800""#,
+            r#"{"a" 1}"#,
+            "{1:2}",
+            "\"\n\"",
+            &deep(127),
+            &deep(128),
+            &deep(100_000),
+            "[1,[2,{\"a\":-0.5e3}]]",
+        ] {
+            let value = serde_json::from_str::<Value>(text);
+            let payload = Payload::from_json(text.as_bytes());
+            assert_eq!(payload.is_ok(), value.is_ok(), "{text:.20}");
+            if let (Ok(payload), Ok(value)) = (payload, value) {
+                assert_eq!(payload, value);
+            }
+        }
+        assert!(Payload::from_json(b"\"\xff\"").is_err());
     }
 }

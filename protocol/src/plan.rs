@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::{CapabilityName, TaskId};
+use crate::payload::Payload;
 
 /// What a planner proposes; nothing in it has been checked.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ pub struct PlannedTaskView {
     /// What to do.
     pub capability: CapabilityName,
     /// With what; references in their long form.
-    pub params: Value,
+    pub params: Payload,
     /// Tasks that must be completed before.
     pub depends_on: Vec<TaskId>,
     /// The edges that the compiler added, each with its reason.

@@ -2,15 +2,13 @@
 //!
 //! Does not move a request from state to state: that is the machine's work (crate `amcp-plan`).
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::error::{ErrorCode, Failure};
 use crate::flow::{Flow, FlowEnd, FlowKind};
 use crate::id::{AgentId, CapabilityName, FlowId, RequestId, TaskId};
 use crate::llm::Usage;
+use crate::payload::Payload;
 use crate::plan::PlannedTaskView;
 use crate::task::{CallReport, Lineage};
 
@@ -180,9 +178,9 @@ pub struct TaskReport {
     pub attempts: u32,
     /// From the first dispatch to the end, in milliseconds.
     pub duration_ms: u64,
-    /// The result of a completed task; shared, because it may be large and has several readers.
+    /// The result of a completed task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<Arc<Value>>,
+    pub result: Option<Payload>,
     /// Why a task was not completed, or what the result of a completed one lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,

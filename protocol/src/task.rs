@@ -4,13 +4,11 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use crate::error::{ErrorCode, Failure};
 use crate::flow::{EndedFlow, FlowKind, FlowRequest};
 use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
-use crate::payload;
+use crate::payload::Payload;
+use serde::{Deserialize, Serialize};
 
 /// The version of [`TaskRequest`] and [`TaskResponse`] that this build speaks.
 pub const WIRE_VERSION: u16 = 1;
@@ -128,8 +126,7 @@ pub struct TaskRequest {
     /// How the flows of earlier attempts ended.
     pub flows: Vec<EndedFlow>,
     /// With what; references are already replaced by values.
-    #[serde(with = "payload")]
-    pub params: Value,
+    pub params: Payload,
 }
 
 /// How an attempt ended.
@@ -155,14 +152,14 @@ pub struct TaskResponse {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum TaskOutcome {
     /// It was done.
-    Done(#[serde(with = "payload")] Value),
+    Done(Payload),
     /// The attempt began and has no result. The work may have been done all the same, in part or whole.
     Failed(Failure),
     /// The attempt certainly did not begin. Only the agent's shell or the carrier of the task says so, never a handler, whatever
     /// code the handler returns: a task that is not idempotent may be repeated only after a refusal.
     Refused(Failure),
     /// The work was done in part: the result so far, and why the rest is missing.
-    Partly(#[serde(with = "payload")] Value, Failure),
+    Partly(Payload, Failure),
     /// The attempt began and goes no further without a person's word. The task is to be sent again with it.
     FlowRequired(Box<FlowRequest>),
 }
@@ -179,7 +176,7 @@ impl TaskOutcome {
 
     /// The result, whole or in part.
     #[must_use]
-    pub const fn result(&self) -> Option<&Value> {
+    pub const fn result(&self) -> Option<&Payload> {
         match self {
             Self::Done(result) | Self::Partly(result, _) => Some(result),
             Self::Failed(_) | Self::Refused(_) | Self::FlowRequired(_) => None,
@@ -197,15 +194,5 @@ impl TaskOutcome {
     pub fn is_cancelled(&self) -> bool {
         self.failure()
             .is_some_and(|failure| failure.code == ErrorCode::Cancelled)
-    }
-}
-
-/// The outcome of a handler that returned: it began, so an error is never a refusal.
-impl From<Result<Value, Failure>> for TaskOutcome {
-    fn from(result: Result<Value, Failure>) -> Self {
-        match result {
-            Ok(value) => Self::Done(value),
-            Err(failure) => Self::Failed(failure),
-        }
     }
 }

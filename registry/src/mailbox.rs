@@ -231,7 +231,7 @@ mod tests {
             attempt: 1,
             agent: AgentId::new("one").unwrap(),
             calls: Vec::new(),
-            outcome: TaskOutcome::Done(json!(1)),
+            outcome: TaskOutcome::Done(json!(1).into()),
         }
     }
 

@@ -152,6 +152,7 @@ mod tests {
         let violations = contract.params.violations(&params);
         assert!(violations.is_empty(), "{params}: {violations:?}");
         let capability = contract.capability.name.clone();
+        let params = params.into();
         let result = specialist.handle(Task { capability, params }, ctx).await?;
         let violations = contract.result.violations(&result);
         assert!(violations.is_empty(), "{result}: {violations:?}");

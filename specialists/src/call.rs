@@ -12,7 +12,7 @@ use amcp_protocol::retry::{History, Patience, Verdict};
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION, calls_used};
 use amcp_protocol::{
     AgentId, CallBudget, CallReport, CapabilityName, Contract, ErrorCode, Failure, FlowRequest,
-    Lineage, TaskId, TaskRequest, TaskResponse,
+    Lineage, Payload, TaskId, TaskRequest, TaskResponse,
 };
 use amcp_registry::{AgentPort, AnswerPort, InFlight, RegistryHandle, TaskKey};
 use serde_json::Value;
@@ -70,7 +70,7 @@ impl Calls {
     }
 
     /// How the attempt ends, from what its handler returned and said before.
-    pub(crate) fn outcome(&self, returned: Result<Value, Failure>) -> TaskOutcome {
+    pub(crate) fn outcome(&self, returned: Result<Payload, Failure>) -> TaskOutcome {
         let mut ledger = self.ledger();
         match returned {
             Ok(value) => match ledger.missing.take() {
@@ -117,10 +117,13 @@ impl Context {
     /// [`ErrorCode::DependencyFailed`]. [`ErrorCode::UnknownCapability`], [`ErrorCode::NotPermitted`] and
     /// [`ErrorCode::BudgetExceeded`] without any attempt.
     pub async fn call(&self, capability: &CapabilityName, params: Value) -> Result<Value, Failure> {
+        let params = Payload::from(params);
         let mut call = Call::new(self, capability, &params);
         let outcome = call.run(params).await;
         call.error = outcome.as_ref().err().map(|failure| failure.code);
-        outcome.map_err(|failure| as_dependency(capability, failure))
+        outcome
+            .map(Payload::into_value)
+            .map_err(|failure| as_dependency(capability, failure))
     }
 
     /// The same, for a capability whose name is written in the source.
@@ -175,7 +178,7 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn new(ctx: &'a Context, capability: &'a CapabilityName, params: &Value) -> Self {
+    fn new(ctx: &'a Context, capability: &'a CapabilityName, params: &Payload) -> Self {
         let digest = digest(capability, params);
         let number = {
             let mut ledger = ctx.calls.ledger();
@@ -200,7 +203,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    async fn run(&mut self, params: Value) -> Result<Value, Failure> {
+    async fn run(&mut self, params: Payload) -> Result<Payload, Failure> {
         let Some(caller) = &self.ctx.caller else {
             let message = format!("{} cannot be called outside of a mesh", self.capability);
             let hint = "give the context a registry: Context::with_registry";
@@ -287,7 +290,7 @@ impl<'a> Call<'a> {
         caller: &Caller,
         contract: &Contract,
         lineage: &Lineage,
-        params: Value,
+        params: Payload,
     ) -> TaskOutcome {
         let now = Instant::now();
         let until = self.ctx.deadline.min(now + contract.capability.timeout());
@@ -325,7 +328,7 @@ impl<'a> Call<'a> {
         &self,
         lineage: Arc<Lineage>,
         time: std::time::Duration,
-        params: Value,
+        params: Payload,
     ) -> TaskRequest {
         let ctx = self.ctx;
         TaskRequest {
@@ -434,11 +437,11 @@ impl Drop for Call<'_> {
 /// A digest of capability and params: two calls of one task collide once in 2^32 tasks that make thousands of calls.
 type Digest = [u8; 6];
 
-fn digest(capability: &CapabilityName, params: &Value) -> Digest {
+fn digest(capability: &CapabilityName, params: &Payload) -> Digest {
     let mut hash = Sha256::new();
     hash.update(capability.as_str());
     hash.update([0]);
-    hash.update(params.to_string());
+    hash.update(params.bytes());
     let [a, b, c, d, e, f, ..] = <[u8; 32]>::from(hash.finalize());
     [a, b, c, d, e, f]
 }

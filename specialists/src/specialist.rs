@@ -8,7 +8,7 @@ use std::time::Duration;
 use amcp_protocol::flow::unsupported;
 use amcp_protocol::{
     AgentCard, CapabilityName, EndedFlow, ErrorCode, Failure, FlowKind, FlowRequest, Grant,
-    Lineage, RequestId, TaskId,
+    Lineage, Payload, RequestId, TaskId,
 };
 use amcp_registry::RegistryHandle;
 use async_trait::async_trait;
@@ -26,7 +26,7 @@ pub struct Task {
     /// Which of the card's capabilities is wanted.
     pub capability: CapabilityName,
     /// The params: an object.
-    pub params: Value,
+    pub params: Payload,
 }
 
 impl Task {
@@ -35,7 +35,7 @@ impl Task {
     /// # Errors
     /// [`ErrorCode::InvalidParams`] when they do not fit; what the schema says cannot happen.
     pub fn params<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        T::deserialize(&self.params).map_err(|error| {
+        T::deserialize(&*self.params).map_err(|error| {
             Failure::new(
                 ErrorCode::InvalidParams,
                 format!("params of {}: {error}", self.capability),

@@ -473,7 +473,7 @@ fn report(capability: &str, result: Result<Value, Failure>) -> TaskReport {
         attempts: 1,
         duration_ms: 1,
         error: result.as_ref().err().cloned(),
-        result: result.ok().map(Arc::new),
+        result: result.ok().map(Into::into),
     }
 }
 

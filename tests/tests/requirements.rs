@@ -279,7 +279,7 @@ async fn malformed_data() {
     );
 
     let panics = does("weather-1", strict, |task| {
-        panic!("cannot read {}", task.params)
+        panic!("cannot read {:?}", task.params)
     });
     let mesh = mesh(&llm, vec![panics, joke()]).await;
     let answer = mesh.ask("What's the weather in Paris?").await;

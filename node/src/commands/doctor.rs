@@ -87,7 +87,7 @@ async fn ledger(config: &Config) -> Check {
             let params = capability.examples.first().map(|e| e.params.clone());
             let task = Task {
                 capability: capability.name.clone(),
-                params: params.unwrap_or_else(|| json!({})),
+                params: params.unwrap_or_else(|| json!({})).into(),
             };
             let context = Context::detached(RequestId::from_uuid(uuid::Uuid::nil()), LEDGER_TIME);
             return match specialist.handle(task, &context).await {

@@ -252,10 +252,10 @@ impl Specialist for DelegateSpecialist {
             .await;
         ctx.report_calls(calls);
         match outcome {
-            TaskOutcome::Done(result) => Ok(result),
+            TaskOutcome::Done(result) => Ok(result.into_value()),
             TaskOutcome::Partly(result, missing) => {
                 ctx.report_missing(missing);
-                Ok(result)
+                Ok(result.into_value())
             }
             TaskOutcome::Failed(failure) => Err(failure),
             TaskOutcome::Refused(failure) => Err(ctx.refuse(failure)),

@@ -66,7 +66,7 @@ fn live(plan: Plan, agent: &AgentId) -> u64 {
                 agent,
                 incarnation: 1,
             }));
-            let outcome = TaskOutcome::Done(json!({"rows": [1, 2, 3]}));
+            let outcome = TaskOutcome::Done(json!({"rows": [1, 2, 3]}).into());
             actions.extend(step(Event::Responded {
                 calls: Vec::new(),
                 task,

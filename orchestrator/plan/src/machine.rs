@@ -25,10 +25,9 @@ use amcp_protocol::retry::Patience;
 use amcp_protocol::task::{TaskOutcome, calls_used};
 use amcp_protocol::{
     AgentId, AnswerState, CallBudget, CallReport, CapabilityName, Effect, EndedFlow, ErrorCode,
-    Failure, FlowAnswer, FlowId, FlowKind, Progress, TaskId, TaskReport,
+    Failure, FlowAnswer, FlowId, FlowKind, Payload, Progress, TaskId, TaskReport,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::catalogue::Catalogue;
 use crate::plan::{Plan, PlanTask};
@@ -291,7 +290,7 @@ pub struct Assignment {
     /// The agent's incarnation; the task goes to no other incarnation.
     pub incarnation: u64,
     /// The params, references replaced.
-    pub params: Value,
+    pub params: Payload,
     /// How long the attempt may take: the deadline that travels with the task.
     pub time: Duration,
     /// Calls that the attempt may cause, where the request bounds them for all tasks together.

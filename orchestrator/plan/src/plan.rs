@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use amcp_protocol::plan::{InferredEdge, PlannedTaskView};
-use amcp_protocol::{Capability, CapabilityName, Effect, Failure, FlowKind, TaskId, TaskState};
+use amcp_protocol::{
+    Capability, CapabilityName, Effect, Failure, FlowKind, Payload, TaskId, TaskState,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -87,7 +89,7 @@ pub struct PlanTask {
     /// What is promised about it.
     pub terms: Terms,
     /// An object; the places of `references` hold their long form until they are replaced by values.
-    pub params: Value,
+    pub params: Payload,
     /// Which places of `params` are filled from other tasks' results.
     pub references: Vec<Reference>,
     /// The tasks that must have ended before: explicit, referenced and inferred ones, without duplicates, ascending.

@@ -108,10 +108,11 @@ impl Outcome {
     fn reported(self, attempt: u32) -> TaskOutcome {
         let failure = |code| Failure::new(code, "as the model says");
         match self {
-            Outcome::Done => TaskOutcome::Done(json!({"by": attempt})),
-            Outcome::Partly => {
-                TaskOutcome::Partly(json!({"by": attempt}), failure(ErrorCode::TaskFailed))
-            }
+            Outcome::Done => TaskOutcome::Done(json!({"by": attempt}).into()),
+            Outcome::Partly => TaskOutcome::Partly(
+                json!({"by": attempt}).into(),
+                failure(ErrorCode::TaskFailed),
+            ),
             Outcome::Transient => TaskOutcome::Failed(failure(ErrorCode::UpstreamUnavailable)),
             Outcome::AgentDied => TaskOutcome::Failed(failure(ErrorCode::AgentLost)),
             Outcome::Busy => TaskOutcome::Failed(failure(ErrorCode::AgentBusy)),
@@ -177,7 +178,7 @@ impl Request {
                 calls: Vec::new(),
                 task: *task,
                 attempt: *attempt,
-                outcome: TaskOutcome::Done(json!("another result")),
+                outcome: TaskOutcome::Done(json!("another result").into()),
             },
             Step::AnswerAgain(task, attempt, _) => Event::Responded {
                 calls: Vec::new(),
@@ -189,13 +190,13 @@ impl Request {
                 calls: Vec::new(),
                 task: 9,
                 attempt: 1,
-                outcome: TaskOutcome::Done(json!("foreign")),
+                outcome: TaskOutcome::Done(json!("foreign").into()),
             },
             Step::ForeignAttempt(task, attempt) => Event::Responded {
                 calls: Vec::new(),
                 task: *task,
                 attempt: attempt + 1,
-                outcome: TaskOutcome::Done(json!("foreign")),
+                outcome: TaskOutcome::Done(json!("foreign").into()),
             },
             Step::Fire(key) | Step::FireCleared(key) => Event::TimerFired(*key),
             Step::ComposingEnds(well) => Event::Composed {

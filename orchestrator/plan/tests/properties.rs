@@ -18,7 +18,7 @@ use amcp_protocol::{Effect, ErrorCode, Failure, TaskId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use support::ledger::Rule;
 use support::plans::{Kind, fed_by, plan, task};
@@ -320,7 +320,7 @@ fn pick<T>(from: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>, n: us
 }
 
 fn responded((task, attempt): (usize, u32), outcome: Outcome) -> Event {
-    let result = |n: usize| -> Value { json!("x".repeat(n)) };
+    let result = |n: usize| json!("x".repeat(n)).into();
     Event::Responded {
         calls: Vec::new(),
         task,

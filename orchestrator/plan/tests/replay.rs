@@ -56,7 +56,7 @@ fn event() -> impl Strategy<Value = Event> {
     let code = || prop::sample::select(ErrorCode::ALL);
     let failure = |code| Failure::new(code, "as drawn");
     let outcome = prop_oneof![
-        any::<u8>().prop_map(|n| TaskOutcome::Done(json!({ "x": n }))),
+        any::<u8>().prop_map(|n| TaskOutcome::Done(json!({ "x": n }).into())),
         code().prop_map(move |code| TaskOutcome::Failed(failure(code))),
         code().prop_map(move |code| TaskOutcome::Refused(failure(code))),
     ];

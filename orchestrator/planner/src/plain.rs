@@ -188,7 +188,7 @@ mod tests {
         outcome: Result<Value, Failure>,
     ) -> TaskReport {
         let (result, error) = match outcome {
-            Ok(value) => (Some(Arc::new(value)), None),
+            Ok(value) => (Some(value.into()), None),
             Err(failure) => (None, Some(failure)),
         };
         TaskReport {

@@ -235,7 +235,7 @@ impl Awaited {
             .publish(format_args!("task.response.{}", self.capability), || {
                 let mut data = json!({"task": key.task_id, "attempt": key.attempt});
                 if let (Some(result), Some(data)) = (outcome.result(), data.as_object_mut()) {
-                    data.insert("result".to_owned(), result.clone());
+                    data.insert("result".to_owned(), Value::clone(result));
                 }
                 let lacks = match &outcome {
                     TaskOutcome::Partly(_, failure)

@@ -117,38 +117,40 @@ impl Actor for Worker {
         message: AgentMsg,
         held: &mut Held,
     ) -> Result<(), ActorProcessingErr> {
-        let answer = |task: &TaskRequest, result: Result<Value, Failure>| TaskResponse {
+        let answer = |task: &TaskRequest, outcome: TaskOutcome| TaskResponse {
             version: 1,
             request_id: task.request_id,
             task_id: task.task_id.clone(),
             attempt: task.attempt,
             agent: self.id.clone(),
             calls: Vec::new(),
-            outcome: result.into(),
+            outcome,
         };
         match message {
             AgentMsg::Execute(task, port) => {
                 let params = task.params.clone();
                 if let Some(code) = params.get("fail") {
                     let code = serde_json::from_value(code.clone()).unwrap();
-                    port.answer(answer(&task, Err(Failure::new(code, "as told"))));
+                    port.answer(answer(
+                        &task,
+                        TaskOutcome::Failed(Failure::new(code, "as told")),
+                    ));
                 } else if params.get("hold").is_some() {
                     held.push((task, port));
                     self.held.fetch_add(1, Ordering::SeqCst);
                 } else if params.get("deadline").is_some() {
-                    port.answer(answer(&task, Ok(json!({"ms": task.deadline_ms}))));
+                    let result = json!({"ms": task.deadline_ms}).into();
+                    port.answer(answer(&task, TaskOutcome::Done(result)));
                 } else if params.get("pay").is_some() && task.flows.is_empty() {
                     let asker = format!("{}/{}/{}", task.request_id, task.task_id, task.attempt);
                     let flow = FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?");
                     let flow = Box::new(FlowRequest { asker, ..flow });
-                    port.answer(TaskResponse {
-                        outcome: TaskOutcome::FlowRequired(flow),
-                        ..answer(&task, Ok(Value::Null))
-                    });
+                    port.answer(answer(&task, TaskOutcome::FlowRequired(flow)));
                 } else if params.get("pay").is_some() {
-                    port.answer(answer(&task, Ok(json!({"flows": task.flows}))));
+                    let result = json!({"flows": task.flows}).into();
+                    port.answer(answer(&task, TaskOutcome::Done(result)));
                 } else if params.get("drop").is_none() {
-                    port.answer(answer(&task, Ok(params)));
+                    port.answer(answer(&task, TaskOutcome::Done(params)));
                 }
             }
             AgentMsg::Cancel(key) => {

@@ -75,7 +75,7 @@ fn task() -> TaskRequest {
         lineage: Arc::default(),
         capability: CapabilityName::new("a.x").unwrap(),
         flows: Vec::new(),
-        params: json!({}),
+        params: json!({}).into(),
     }
 }
 

@@ -131,7 +131,7 @@ fn request(params: Value) -> TaskRequest {
         lineage: Arc::default(),
         capability: CapabilityName::new("mesh.do").unwrap(),
         flows: Vec::new(),
-        params,
+        params: params.into(),
     }
 }
 

@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::{
-    AgentId, CallReport, Contract, EndedFlow, ErrorCode, Failure, Grant, Lineage, TaskResponse,
-    Violation, payload,
+    AgentId, CallReport, Contract, EndedFlow, ErrorCode, Failure, Grant, Lineage, Payload,
+    TaskResponse, Violation,
 };
 use amcp_registry::{AgentLoad, AnswerPort, TaskKey};
 use futures_util::FutureExt;
 use ractor::ActorRef;
-use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -288,7 +287,7 @@ impl Workshop {
         task: Task,
         context: &Context,
         contract: &Contract,
-    ) -> Result<Result<Value, Failure>, String> {
+    ) -> Result<Result<Payload, Failure>, String> {
         let name = &contract.capability.name;
         // The async block: a hand-written handler may panic before it returns its future.
         let work = AssertUnwindSafe(async { self.specialist.handle(task, context).await });
@@ -302,13 +301,13 @@ impl Workshop {
                 format!("{} did not finish {name} in time", self.agent),
             )),
         };
-        Ok(result.and_then(|value| self.check_result(contract, value)))
+        Ok(result.and_then(|value| self.check_result(contract, value.into())))
     }
 
-    fn check_result(&self, contract: &Contract, value: Value) -> Result<Value, Failure> {
+    fn check_result(&self, contract: &Contract, result: Payload) -> Result<Payload, Failure> {
         let name = &contract.capability.name;
         let agent = &self.agent;
-        if payload::size(&value, self.max_result_bytes).is_none() {
+        if result.size() > self.max_result_bytes {
             let message = format!(
                 "{agent} answered {name} with more than {} bytes",
                 self.max_result_bytes
@@ -317,12 +316,12 @@ impl Workshop {
                 Failure::new(ErrorCode::ResultTooLarge, message).hint("ask for less at a time")
             );
         }
-        if !contract.result.is_valid(&value) {
-            let why = listed(&contract.result.violations(&value));
+        if !contract.result.is_valid(&result) {
+            let why = listed(&contract.result.violations(&result));
             let message = format!("{agent} broke the result schema of {name}: {why}");
             return Err(Failure::new(ErrorCode::InvalidResult, message));
         }
-        Ok(value)
+        Ok(result)
     }
 
     fn panicked(&self, text: &str) -> Failure {

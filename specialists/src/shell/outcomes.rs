@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use amcp_protocol::{ErrorCode, Failure, TaskResponse, payload, task::TaskOutcome};
+use amcp_protocol::{ErrorCode, Failure, TaskResponse, task::TaskOutcome};
 use amcp_registry::TaskKey;
 use tokio::time::Instant;
 
@@ -36,7 +36,7 @@ impl Outcomes {
             self.kept.remove(&oldest);
         }
         let result = response.outcome.result();
-        let small = result.is_none_or(|result| payload::size(result, MOST_BYTES).is_some());
+        let small = result.is_none_or(|result| result.size() <= MOST_BYTES);
         let kept = if small {
             response.clone()
         } else {
@@ -97,7 +97,7 @@ mod tests {
             attempt: 1,
             agent: AgentId::new("one").unwrap(),
             calls: Vec::new(),
-            outcome: TaskOutcome::Done(result),
+            outcome: TaskOutcome::Done(result.into()),
         };
         let key = TaskKey {
             request_id,

@@ -170,7 +170,7 @@ fn request(task: &str, act: &str) -> TaskRequest {
         lineage: Arc::default(),
         capability: CapabilityName::new("probe.do").unwrap(),
         flows: Vec::new(),
-        params: json!({"act": act}),
+        params: json!({"act": act}).into(),
     }
 }
 
@@ -263,7 +263,10 @@ async fn a_task_is_done_and_its_answer_says_which() {
     for never_blocks in [false, true] {
         let mesh = mesh_of(never_blocks, |spec| spec).await;
         let response = mesh.send(request("t1", "echo")).await.unwrap();
-        assert_eq!(response.outcome, TaskOutcome::Done(json!({"value": 1})));
+        assert_eq!(
+            response.outcome,
+            TaskOutcome::Done(json!({"value": 1}).into())
+        );
         assert_eq!((response.agent, response.attempt), (agent(), 1));
         assert_eq!(response.task_id, TaskId::new("t1").unwrap());
         let refused = mesh.ask(request("t2", "fail")).await.unwrap();
@@ -291,7 +294,7 @@ async fn what_may_not_be_done_is_refused_before_it_begins() {
     assert_eq!(version.code, ErrorCode::UnsupportedWire);
     let expired = refused(|t| t.deadline_ms = 0).await;
     assert_eq!(expired.code, ErrorCode::DeadlineExceeded);
-    let params = refused(|t| t.params = json!({"act": "echo", "n": "one"})).await;
+    let params = refused(|t| t.params = json!({"act": "echo", "n": "one"}).into()).await;
     assert_eq!(params.code, ErrorCode::InvalidParams);
     assert!(params.message.contains("/n"), "{}", params.message);
     let role = refused(|t| {
@@ -368,7 +371,7 @@ async fn a_panic_costs_its_task_and_nobody_else() {
         let response = mesh.send(request("t4", "echo")).await.unwrap();
         assert_eq!(
             response.outcome,
-            TaskOutcome::Done(json!({"value": 2})),
+            TaskOutcome::Done(json!({"value": 2}).into()),
             "a fresh value"
         );
         assert_eq!(mesh.status().restarts, 1);
@@ -474,7 +477,7 @@ async fn a_poison_task_is_refused_after_three_deaths() {
         let mesh = mesh_of(never_blocks, |spec| spec).await;
         let poison = |n: u32| {
             let mut task = request(&format!("t{n}"), "panic");
-            task.params["n"] = json!(7);
+            task.params = json!({"act": "panic", "n": 7}).into();
             task
         };
         for death in 1..=3 {
@@ -659,7 +662,7 @@ async fn two_poison_tasks_cost_the_agent_for_a_while_and_not_for_good() {
     let mesh = mesh(|spec| spec).await;
     for death in 1..=6 {
         let mut poison = request(&format!("t{death}"), "panic");
-        poison.params["n"] = json!(death % 2);
+        poison.params = json!({"act": "panic", "n": death % 2}).into();
         let failure = mesh.ask(poison).await.unwrap();
         assert_eq!(failure.code, ErrorCode::AgentPanicked);
         if death < 6 {

@@ -234,14 +234,14 @@ impl Specialist for Counter {
         AgentCard::new("bench", "Counts.", vec![self.0.clone()])
     }
 
-    async fn handle(&self, mut task: Task, _: &Context) -> Result<Value, Failure> {
+    async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
         let number = |param| {
             let number = task.params.get(param).and_then(Value::as_u64);
             number.unwrap_or_default()
         };
         let n = number("n") + number("a") + number("b") + 1;
-        Ok(match task.params.get_mut("data") {
-            Some(data) => json!({"n": n, "text": "Counted.", "data": data.take()}),
+        Ok(match task.params.get("data") {
+            Some(data) => json!({"n": n, "text": "Counted.", "data": data}),
             None => json!({"n": n}),
         })
     }

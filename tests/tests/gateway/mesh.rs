@@ -47,7 +47,7 @@ impl Planner for StubPlanner {
                 id: TaskId::new("t1").unwrap(),
                 capability: contract.capability.name.clone(),
                 terms: Terms::of(&contract.capability),
-                params: json!({"text": text}),
+                params: json!({"text": text}).into(),
                 references: Vec::new(),
                 after: Vec::new(),
                 inferred: Vec::new(),

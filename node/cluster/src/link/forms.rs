@@ -11,11 +11,10 @@ use std::sync::Arc;
 
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::{
-    AgentId, CallReport, CapabilityName, EndedFlow, ErrorCode, Failure, Grant, Lineage, RequestId,
-    TaskId, TaskRequest, TaskResponse,
+    AgentId, CallReport, CapabilityName, EndedFlow, ErrorCode, Failure, Grant, Lineage, Payload,
+    RequestId, TaskId, TaskRequest, TaskResponse,
 };
 use amcp_registry::TaskKey;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{MAX_BYTES, WireError};
@@ -84,7 +83,7 @@ pub(super) fn task(agent: &AgentId, task: &TaskRequest) -> Result<Vec<u8>, WireE
         capability: task.capability.clone(),
         flow_answers: task.flows.clone(),
     };
-    write(&head, Some(&task.params))
+    write(&head, task.params.bytes())
 }
 
 /// Reads what [`task`] wrote.
@@ -135,9 +134,14 @@ pub(super) fn outcome(response: &TaskResponse) -> Result<Vec<u8>, WireError> {
         failure,
     };
     if let TaskOutcome::FlowRequired(flow) = &response.outcome {
-        return write(&head, Some(flow));
+        let flow = serde_json::to_vec(flow);
+        return write(
+            &head,
+            &flow.map_err(|e| WireError::Unencodable(e.to_string()))?,
+        );
     }
-    write(&head, response.outcome.result())
+    let result = response.outcome.result().map(Payload::bytes);
+    write(&head, result.unwrap_or_default())
 }
 
 /// Reads how the attempt `key` ended. An outcome that only a newer build knows is read as a failure: the work may have been done.
@@ -155,7 +159,9 @@ pub(super) fn read_outcome(body: &[u8], key: TaskKey) -> Result<TaskResponse, Wi
         "failed" => TaskOutcome::Failed(failure),
         "refused" => TaskOutcome::Refused(failure),
         "partly" => TaskOutcome::Partly(json(result)?, failure),
-        FLOW_REQUIRED => TaskOutcome::FlowRequired(json(result)?),
+        FLOW_REQUIRED => {
+            TaskOutcome::FlowRequired(serde_json::from_slice(result).map_err(unreadable)?)
+        }
         newer => {
             let message =
                 format!("the task ended as '{newer:.40}', which this build does not know");
@@ -173,16 +179,13 @@ pub(super) fn read_outcome(body: &[u8], key: TaskKey) -> Result<TaskResponse, Wi
     })
 }
 
-fn write<H: Serialize>(head: &H, json: Option<&impl Serialize>) -> Result<Vec<u8>, WireError> {
+fn write<H: Serialize>(head: &H, json: &[u8]) -> Result<Vec<u8>, WireError> {
     let mut body = Vec::with_capacity(512);
     body.extend([0; 4]);
     rmp_serde::encode::write_named(&mut body, head)
         .map_err(|error| WireError::Unencodable(error.to_string()))?;
     let length = body.len() - 4;
-    if let Some(json) = json {
-        serde_json::to_writer(&mut body, json)
-            .map_err(|error| WireError::Unencodable(error.to_string()))?;
-    }
+    body.extend_from_slice(json);
     if length > MAX_HEAD || body.len() > MAX_BYTES {
         let message = format!(
             "a head of {length} bytes and {} in all are more than {MAX_HEAD} and {MAX_BYTES}",
@@ -216,8 +219,12 @@ fn read<'a, H: Deserialize<'a>>(body: &'a [u8]) -> Result<(H, &'a [u8]), WireErr
     Ok((head, rest))
 }
 
-fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    serde_json::from_slice(bytes).map_err(|error| WireError::Malformed(error.to_string()))
+fn json(bytes: &[u8]) -> Result<Payload, WireError> {
+    Payload::from_json(bytes).map_err(unreadable)
+}
+
+fn unreadable(error: serde_json::Error) -> WireError {
+    WireError::Malformed(error.to_string())
 }
 
 #[cfg(test)]
@@ -257,7 +264,7 @@ pub(super) mod tests {
                 payload: json!({"receipt": [1, 2.5]}),
                 reason: None,
             }],
-            params: json!({"city": "Paris"}),
+            params: json!({"city": "Paris"}).into(),
         };
         (AgentId::new("sky@b").unwrap(), task)
     }
@@ -301,10 +308,10 @@ pub(super) mod tests {
             .hint("h")
             .retry_after_ms(300);
         for outcome in [
-            TaskOutcome::Done(json!({"x": [1, 2.5]})),
+            TaskOutcome::Done(json!({"x": [1, 2.5]}).into()),
             TaskOutcome::Failed(failure.clone()),
             TaskOutcome::Refused(failure.clone()),
-            TaskOutcome::Partly(json!(null), failure),
+            TaskOutcome::Partly(json!(null).into(), failure),
             TaskOutcome::FlowRequired(Box::new(
                 FlowRequest::new(FlowKind::Payment, "Pay?").payload(json!({"eur": 12})),
             )),
@@ -358,14 +365,14 @@ pub(super) mod tests {
             }
         }
         let (agent, request) = asked();
-        let body = write(&newer(serde_json::Map::new()), Some(&request.params)).unwrap();
+        let body = write(&newer(serde_json::Map::new()), request.params.bytes()).unwrap();
         assert!(read_task(&body).is_err(), "it lacks what makes a task");
-        let body = write(&newer(head()), Some(&request.params)).unwrap();
+        let body = write(&newer(head()), request.params.bytes()).unwrap();
         assert_eq!(read_task(&body), Ok((agent, request.clone())));
-        let response = ended(TaskOutcome::Done(json!(1)));
+        let response = ended(TaskOutcome::Done(json!(1).into()));
         let written = super::outcome(&response).unwrap();
         let (head, _) = read::<OutcomeHead<'_>>(&written).unwrap();
-        let body = write(&newer(head), Some(&json!(1))).unwrap();
+        let body = write(&newer(head), b"1").unwrap();
         assert_eq!(read_outcome(&body, TaskKey::of(&request)), Ok(response));
     }
 
@@ -397,7 +404,7 @@ pub(super) mod tests {
             flows: Vec::new(),
             ..request.clone()
         };
-        let body = write(&least, Some(&request.params)).unwrap();
+        let body = write(&least, request.params.bytes()).unwrap();
         assert_eq!(read_task(&body), Ok((agent, expected)));
     }
 
@@ -412,7 +419,7 @@ pub(super) mod tests {
                 outcome: Cow::Borrowed(outcome),
                 failure: None,
             };
-            let body = write(&head, None::<&Value>).unwrap();
+            let body = write(&head, b"").unwrap();
             read_outcome(&body, TaskKey::of(&request)).map(|response| response.outcome)
         };
         let newer = read("of_tomorrow").unwrap();
@@ -466,7 +473,7 @@ pub(super) mod tests {
         ) {
             let (agent, request) = asked();
             let failure = Failure::new(ErrorCode::AgentBusy, "no");
-            let response = ended(TaskOutcome::Partly(json!({"x": 1}), failure));
+            let response = ended(TaskOutcome::Partly(json!({"x": 1}).into(), failure));
             for mut body in [task(&agent, &request).unwrap(), super::outcome(&response).unwrap()] {
                 let whole = body.len();
                 body[at.index(whole)] = byte;

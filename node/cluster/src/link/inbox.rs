@@ -120,7 +120,7 @@ impl<L> Inbox<L> {
         now: Instant,
     ) -> Admitted<L> {
         self.forget_old(now);
-        let what = (&task.capability, &task.params);
+        let what = (&task.capability, task.params.bytes());
         let digest = self.digests.hash_one(what);
         let key = (task.request_id, task.task_id.clone(), digest);
         match self.tasks.entry(key.clone()) {
@@ -294,7 +294,7 @@ mod tests {
             lineage: Arc::default(),
             capability: CapabilityName::new("a.x").unwrap(),
             flows: Vec::new(),
-            params: json!({}),
+            params: json!({}).into(),
         }
     }
 
@@ -349,7 +349,7 @@ mod tests {
         let first = task("t1", 1);
         let name = executes(&mut inbox, &first, waiter(1, 1));
         let other = TaskRequest {
-            params: json!({"x": 1}),
+            params: json!({"x": 1}).into(),
             ..task("t1", 2)
         };
         executes(&mut inbox, &other, waiter(1, 2));

@@ -13,12 +13,11 @@ use std::sync::Arc;
 
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
-    AgentId, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, RequestId, TaskId,
-    TaskRequest, TaskResponse, flow, payload,
+    AgentId, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, Payload, RequestId,
+    TaskId, TaskRequest, TaskResponse, flow,
 };
 use amcp_registry::TaskKey;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::wire::{self, WireError};
 
@@ -36,8 +35,7 @@ struct OldTask {
     /// Domains, depth, calls.
     lineage: (Vec<String>, u8, u32),
     capability: CapabilityName,
-    #[serde(with = "payload")]
-    params: Value,
+    params: Payload,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,7 +54,7 @@ type OldCall = (u8, CapabilityName, Option<AgentId>, u64, Option<ErrorCode>);
 
 #[derive(Debug, Serialize, Deserialize)]
 enum OldOutcome {
-    Done(#[serde(with = "payload")] Value),
+    Done(Payload),
     /// Code, message, hint, milliseconds after which to try again.
     Failed((ErrorCode, String, Option<String>, Option<u64>)),
 }
@@ -216,7 +214,7 @@ mod tests {
         let failure = Failure::new(ErrorCode::AgentBusy, "no")
             .hint("h")
             .retry_after_ms(300);
-        let result = json!({"x": 1});
+        let result = Payload::from(json!({"x": 1}));
         let (done, failed) = (
             TaskOutcome::Done(result.clone()),
             TaskOutcome::Failed(failure.clone()),

@@ -210,7 +210,7 @@ fn task(name: &str, attempt: u32) -> TaskRequest {
         lineage: Arc::default(),
         capability: CapabilityName::new("a.x").unwrap(),
         flows: Vec::new(),
-        params: json!({"n": 1}),
+        params: json!({"n": 1}).into(),
     }
 }
 
@@ -228,7 +228,7 @@ fn done(task: &TaskRequest, value: Value) -> TaskResponse {
         attempt: task.attempt,
         agent: AgentId::new("worker@b").unwrap(),
         calls: Vec::new(),
-        outcome: TaskOutcome::Done(value),
+        outcome: TaskOutcome::Done(value.into()),
     }
 }
 
@@ -317,7 +317,7 @@ async fn a_repeated_task_is_answered_from_what_is_kept_or_joins_what_is_under_wa
     let second = second.await.unwrap();
     assert_eq!(
         (second.attempt, second.outcome),
-        (2, TaskOutcome::Done(json!("once")))
+        (2, TaskOutcome::Done(json!("once").into()))
     );
 
     // One that was done while nobody was linked.
@@ -333,7 +333,7 @@ async fn a_repeated_task_is_answered_from_what_is_kept_or_joins_what_is_under_wa
     let second = send(&port, task("t2", 2)).await.unwrap();
     assert_eq!(
         (second.attempt, second.outcome),
-        (2, TaskOutcome::Done(json!("kept")))
+        (2, TaskOutcome::Done(json!("kept").into()))
     );
     assert_eq!(b.links.counts().deduplicated, 2);
     assert!(b.held.lock().unwrap().is_empty(), "it was executed once");
@@ -415,7 +415,7 @@ async fn a_result_of_megabytes_comes_whole() {
     let text = "x".repeat(900 * 1024);
     answer.answer(done(&asked, json!(text)));
     let response = answered.await.unwrap();
-    assert!(response.outcome == TaskOutcome::Done(json!(text)));
+    assert!(response.outcome == TaskOutcome::Done(json!(text).into()));
     assert_eq!(b.links.statuses()[0].in_flight, 0);
 }
 
@@ -565,7 +565,7 @@ async fn a_large_task_that_is_cancelled_on_its_way_is_not_begun() {
     link(&a, &b, 1);
     let port = a.sees("worker@b").await;
     let large = TaskRequest {
-        params: json!("x".repeat(500 * 1024)),
+        params: json!("x".repeat(500 * 1024)).into(),
         ..task("t1", 1)
     };
     let answered = send(&port, large.clone());

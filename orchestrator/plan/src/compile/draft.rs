@@ -308,7 +308,7 @@ impl<'a> Drafts<'a> {
                 id,
                 capability: draft.contract.capability.name.clone(),
                 terms: Terms::of(&draft.contract.capability),
-                params: Value::Object(std::mem::take(&mut draft.params)),
+                params: Value::Object(std::mem::take(&mut draft.params)).into(),
                 references,
                 after,
                 inferred,

@@ -13,6 +13,7 @@ use amcp_protocol::{
 use super::{PlanError, Rules, compile_for};
 use crate::catalogue::Catalogue;
 use crate::plan::{Plan, PlanTask, RefusedTask};
+use serde_json::Value;
 
 /// Compiles a proposal like [`super::compile`], but leaves out tasks that no agent offers, tasks that the user may not use, and
 /// tasks that need such a task: [`Plan::refused`] lists them. Tasks that wait for an optional one of these stay, without it.
@@ -149,7 +150,9 @@ fn without(mut plan: Plan, refusals: Vec<Option<(TaskState, Failure)>>) -> Plan 
                     true
                 }
                 None => {
-                    reference.leave_out_of(&mut task.params);
+                    let mut params = Value::clone(&task.params);
+                    reference.leave_out_of(&mut params);
+                    task.params = params.into();
                     false
                 }
             });

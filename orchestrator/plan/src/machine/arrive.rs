@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use amcp_protocol::{Effect, ErrorCode, Failure, TaskId, payload};
+use amcp_protocol::{Effect, ErrorCode, Failure, TaskId};
 
 use super::run::{Status, TaskRun};
 use super::{Action, Machine, Time};
@@ -107,7 +107,7 @@ impl Machine {
         if let Some(run) = self.tasks.get_mut(task)
             && let Status::Completed(result, _) = &run.status
         {
-            self.result_bytes_left += payload::size(result, usize::MAX).unwrap_or(0);
+            self.result_bytes_left += result.size();
             run.status = Status::Cancelled(failure.clone());
         }
     }

@@ -110,7 +110,7 @@ impl Machine {
             return Err(flow::unsupported(request.kind));
         }
         let params = self.params_of(index);
-        let Some(run) = self.tasks.get_mut(index) else {
+        let (Some(run), Some(params)) = (self.tasks.get_mut(index), params) else {
             return Ok(());
         };
         run.flows += 1;

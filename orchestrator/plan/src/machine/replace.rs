@@ -3,6 +3,7 @@
 //! What nothing makes up for stays missing; [`super::conclude`] tells it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Machine;
 use super::run::{Status, TaskRun};
@@ -66,7 +67,7 @@ impl Machine {
     /// Whether a later task has the capability, the params and the inputs of an earlier one.
     fn repeats(&self, new: &PlanTask, old: &PlanTask) -> bool {
         let bare = |task: &PlanTask| {
-            let mut params = task.params.clone();
+            let mut params = Value::clone(&task.params);
             for reference in &task.references {
                 reference.leave_out_of(&mut params);
             }

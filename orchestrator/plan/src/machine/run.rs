@@ -1,13 +1,12 @@
 //! One task of the machine: from waiting to its end, attempt by attempt.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::flow::FlowEnd;
 use amcp_protocol::retry::{self, Verdict};
 use amcp_protocol::{
-    AgentId, CallBudget, CallReport, EndedFlow, ErrorCode, Failure, Flow, Progress, TaskId,
-    TaskState, payload,
+    AgentId, CallBudget, CallReport, EndedFlow, ErrorCode, Failure, Flow, Payload, Progress,
+    TaskId, TaskState,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,7 +25,7 @@ pub(super) enum Status {
     /// For a person's answer.
     AwaitingFlow(Box<Flow>),
     /// The result, and why a part of it is missing.
-    Completed(Arc<Value>, Option<Failure>),
+    Completed(Payload, Option<Failure>),
     Failed(Failure),
     Skipped(Failure),
     Cancelled(Failure),
@@ -292,7 +291,7 @@ impl Machine {
             return self.advance(now, out);
         }
         let params = self.params_of(task);
-        let Some(run) = self.tasks.get_mut(task) else {
+        let (Some(run), Some(params)) = (self.tasks.get_mut(task), params) else {
             return;
         };
         run.agent = Some(agent.clone());
@@ -333,11 +332,12 @@ impl Machine {
     }
 
     /// The params with the references replaced by values.
-    pub(super) fn params_of(&self, index: usize) -> Value {
-        let Some(run) = self.tasks.get(index) else {
-            return Value::Null;
-        };
-        let mut params = run.plan.params.clone();
+    pub(super) fn params_of(&self, index: usize) -> Option<Payload> {
+        let run = self.tasks.get(index)?;
+        if run.plan.references.is_empty() {
+            return Some(run.plan.params.clone());
+        }
+        let mut params = Value::clone(&run.plan.params);
         for reference in &run.plan.references {
             let Some(from) = self.tasks.get(reference.from) else {
                 continue;
@@ -352,17 +352,17 @@ impl Machine {
                 reference.leave_out_of(&mut params);
             }
         }
-        params
+        Some(params.into())
     }
 
     pub(super) fn completed(
         &mut self,
         now: Time,
         index: usize,
-        (result, missing): (Value, Option<Failure>),
+        (result, missing): (Payload, Option<Failure>),
         out: &mut Vec<Action>,
     ) {
-        let Some(bytes) = payload::size(&result, self.result_bytes_left) else {
+        let Some(left) = self.result_bytes_left.checked_sub(result.size()) else {
             let message = format!(
                 "the results of this request exceed {} bytes",
                 self.policy.result_bytes
@@ -371,13 +371,8 @@ impl Machine {
                 Failure::new(ErrorCode::BudgetExceeded, message).hint("ask for less at a time");
             return self.end(now, index, Status::Failed(failure), out);
         };
-        self.result_bytes_left -= bytes;
-        self.end(
-            now,
-            index,
-            Status::Completed(Arc::new(result), missing),
-            out,
-        );
+        self.result_bytes_left = left;
+        self.end(now, index, Status::Completed(result, missing), out);
     }
 
     pub(super) fn attempt_failed(

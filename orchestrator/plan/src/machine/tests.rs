@@ -5,7 +5,7 @@ mod flows;
 use std::sync::Arc;
 
 use amcp_protocol::{Capability, Contract, TaskId, TaskState};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::plan::{Reference, RefusedTask, Terms};
@@ -21,7 +21,7 @@ fn task(id: &str, after: &[usize]) -> PlanTask {
 }
 
 fn task_of(id: &str, after: &[usize], contract: Arc<Contract>) -> PlanTask {
-    let params = json!({});
+    let params = json!({}).into();
     let (id, after) = (TaskId::new(id).unwrap(), after.to_vec());
     PlanTask {
         id,
@@ -42,7 +42,7 @@ fn task_of(id: &str, after: &[usize], contract: Arc<Contract>) -> PlanTask {
 
 /// `a` from the first task's `/x`.
 fn with_reference(mut task: PlanTask, from: usize) -> PlanTask {
-    task.params = json!({"a": {"$ref": "t1", "path": "/x"}, "b": 1});
+    task.params = json!({"a": {"$ref": "t1", "path": "/x"}, "b": 1}).into();
     task.references = vec![Reference {
         place: "/a".into(),
         from,
@@ -123,7 +123,7 @@ impl Run {
             calls: Vec::new(),
             task,
             attempt,
-            outcome: TaskOutcome::Done(result),
+            outcome: TaskOutcome::Done(result.into()),
         })
     }
 
@@ -183,7 +183,7 @@ impl Run {
         self.last.iter().filter_map(dispatch).collect()
     }
 
-    fn params(&self) -> Value {
+    fn params(&self) -> Payload {
         let params = |action: &Action| {
             if let Action::Send(sent) = action {
                 Some(sent.params.clone())
@@ -667,7 +667,7 @@ fn a_complete_plan_adopts_the_early_tasks_that_it_has_and_gives_up_the_others() 
     assert_eq!(ids, ["t0", "t1"], "in the plan's order");
     let changes: [fn(&mut PlanTask); 4] = [
         |task| task.id = TaskId::new("t9").unwrap(),
-        |task| task.params = json!({"another": 1}),
+        |task| task.params = json!({"another": 1}).into(),
         |task| task.capability = CapabilityName::new("test.another").unwrap(),
         |task| task.after = vec![1],
     ];
@@ -840,7 +840,7 @@ fn a_second_round_does_not_repeat_what_may_have_been_done() {
 fn a_second_round_keeps_the_params_of_what_cannot_be_undone() {
     let send = capability("test.send", |c| c.effect = Effect::Irreversible);
     let to = |name: &str| PlanTask {
-        params: json!({"to": name}),
+        params: json!({"to": name}).into(),
         ..task_of("t1", &[], send.clone())
     };
     let dispatched = |second: PlanTask| {
@@ -877,7 +877,7 @@ fn a_result_that_lacks_something_makes_the_answer_partial() {
     run.sent(0, 1, "agent-1").step(Event::Responded {
         task: 0,
         attempt: 1,
-        outcome: TaskOutcome::Partly(json!(1), missing.clone()),
+        outcome: TaskOutcome::Partly(json!(1).into(), missing.clone()),
         calls: Vec::new(),
     });
     assert_eq!(run.dispatched(), [(1, 1)], "what there is may be used");
@@ -1033,7 +1033,7 @@ fn tasks_that_cannot_be_done_are_told_and_the_others_are_done() {
         view: PlannedTaskView {
             id: TaskId::new("t2").unwrap(),
             capability: CapabilityName::new("moon.fly").unwrap(),
-            params: json!({}),
+            params: json!({}).into(),
             depends_on: Vec::new(),
             inferred: Vec::new(),
         },
@@ -1111,11 +1111,11 @@ fn a_delegated_requests_calls_are_shared_among_its_tasks_and_come_back() {
         None,
         "nothing is left, and it is told"
     );
-    respond(&mut run, 0, TaskOutcome::Done(json!(1)));
+    respond(&mut run, 0, TaskOutcome::Done(json!(1).into()));
     run.step(Event::Responded {
         task: 1,
         attempt: 2,
-        outcome: TaskOutcome::Done(json!(1)),
+        outcome: TaskOutcome::Done(json!(1).into()),
         calls: Vec::new(),
     });
     let error = run.conclusion().tasks[2].error.clone().unwrap();
@@ -1171,7 +1171,7 @@ fn a_replacement_makes_up_for_a_task_only_once_it_is_done() {
 #[test]
 fn only_the_same_work_replaces_without_being_named() {
     let about = |id: &str, city: &str| PlanTask {
-        params: json!({"city": city}),
+        params: json!({"city": city}).into(),
         ..task(id, &[])
     };
     let chain = |id: &str, from: usize| with_reference(task(id, &[from]), from);

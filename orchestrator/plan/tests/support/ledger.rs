@@ -468,7 +468,7 @@ impl Ledger {
         let whole = reported.iter().zip(reports).all(|(&index, report)| {
             let row = row(index);
             let (task, done) = (machine.task(index), report.state == TaskState::Completed);
-            let result = report.result.as_ref().map(ToString::to_string);
+            let result = report.result.as_ref().map(|result| result.to_string());
             ids.insert(&report.id)
                 && task.map(|t| (&t.id, &t.capability)) == Some((&report.id, &report.capability))
                 && row.end == Some(report.state)

@@ -63,7 +63,7 @@ pub(crate) fn task(id: &str, kind: Kind, after: &[usize]) -> PlanTask {
             flow: None,
             ..Terms::of(&contract(kind).capability)
         },
-        params: json!({}),
+        params: json!({}).into(),
         references: Vec::new(),
         after: after.to_vec(),
         inferred: Vec::new(),
@@ -74,7 +74,7 @@ pub(crate) fn task(id: &str, kind: Kind, after: &[usize]) -> PlanTask {
 
 /// The same, with a param that is another task's whole result.
 pub(crate) fn fed_by(mut task: PlanTask, from: usize) -> PlanTask {
-    task.params = json!({"input": {"$ref": "another"}});
+    task.params = json!({"input": {"$ref": "another"}}).into();
     task.references = vec![Reference {
         place: "/input".into(),
         from,

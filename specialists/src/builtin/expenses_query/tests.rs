@@ -153,7 +153,7 @@ async fn a_dropped_task_frees_its_thread() {
     let ctx = Context::detached(context(1).request_id(), hour);
     let endless =
         "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n";
-    let params = json!({"sql": endless});
+    let params = json!({"sql": endless}).into();
     let task = Task {
         capability: specialist.card().capabilities[0].name.clone(),
         params,
@@ -223,7 +223,7 @@ async fn a_query_that_was_given_up_keeps_its_place_until_it_ends() {
     };
     let task = Task {
         capability: specialist.card().capabilities[0].name.clone(),
-        params: json!({}),
+        params: json!({}).into(),
     };
     // A ledger whose opening waits, whatever it is told, until somebody writes.
     let pipe = dir.path().join("ledger.sqlite");

@@ -93,7 +93,7 @@ async fn a_peer_of_the_last_release_gets_each_task_once() {
     let [refused, _] = link_as_before(&a, &b, 1).await;
     let port = a.sees("worker@b").await;
     let large = TaskRequest {
-        params: json!("x".repeat(500 * 1024)),
+        params: json!("x".repeat(500 * 1024)).into(),
         ..task("t4", 1)
     };
     let tasks = [task("t1", 1), task("t2", 1), task("t3", 1), large];
@@ -143,7 +143,7 @@ async fn the_last_release_knows_neither_refusals_nor_parts() {
     b.agent("worker@b", "a.x").await;
     let failure = Failure::new(ErrorCode::AgentBusy, "full").retry_after_ms(9);
     let refused = TaskOutcome::Refused(failure.clone());
-    let partly = TaskOutcome::Partly(json!([1]), failure.clone());
+    let partly = TaskOutcome::Partly(json!([1]).into(), failure.clone());
     let crossed = async |number: u64, outcome: &TaskOutcome| {
         let port = a.sees("worker@b").await;
         let task = task(&format!("t{number}"), 1);
@@ -154,7 +154,10 @@ async fn the_last_release_knows_neither_refusals_nor_parts() {
     };
     link_as_before(&a, &b, 1).await;
     assert_eq!(crossed(1, &refused).await, TaskOutcome::Failed(failure));
-    assert_eq!(crossed(2, &partly).await, TaskOutcome::Done(json!([1])));
+    assert_eq!(
+        crossed(2, &partly).await,
+        TaskOutcome::Done(json!([1]).into())
+    );
     a.links.close(2);
     b.links.close(3);
     a.does_not_see("worker@b").await;
@@ -196,12 +199,12 @@ async fn peers_of_both_releases_share_one_execution() {
     let second = send(&c.sees("worker@b").await, task("t1", 2));
     until(|| (b.links.counts().deduplicated == 1).then_some(())).await;
     let failure = Failure::new(ErrorCode::UpstreamFailed, "half");
-    let partly = TaskOutcome::Partly(json!(1), failure);
+    let partly = TaskOutcome::Partly(json!(1).into(), failure);
     answer.answer(ends(&asked, partly.clone()));
     let (first, second) = (first.await.unwrap(), second.await.unwrap());
     assert_eq!(
         (first.attempt, first.outcome),
-        (1, TaskOutcome::Done(json!(1)))
+        (1, TaskOutcome::Done(json!(1).into()))
     );
     assert_eq!((second.attempt, second.outcome), (2, partly));
     assert!(b.held.lock().unwrap().is_empty());

@@ -118,7 +118,7 @@ fn what_cannot_be_undone_waits_for_a_yes_and_the_others_go_on() {
         calls: Vec::new(),
         task: 0,
         attempt: 1,
-        outcome: TaskOutcome::Done(json!(1)),
+        outcome: TaskOutcome::Done(json!(1).into()),
     });
     assert_eq!(run.conclusion().state, AnswerState::Completed);
 }
@@ -287,7 +287,7 @@ fn a_second_plan_may_change_what_a_person_sees_and_nothing_else() {
     };
     let changed = |terms: Option<FlowKind>| {
         let mut task = send("t9", &[]);
-        task.params = json!({"to": "somebody else"});
+        task.params = json!({"to": "somebody else"}).into();
         task.terms.flow = terms;
         task.terms.idempotent = true;
         task
