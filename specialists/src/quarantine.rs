@@ -32,7 +32,6 @@ impl Suspect {
     /// The task that asks for this capability with these params; the order of members does not matter.
     #[must_use]
     pub fn new(capability: &CapabilityName, params: &Value) -> Self {
-        // Every task's params are hashed: this is one of the fast ones.
         let hasher = foldhash::quality::FixedState::with_seed(0);
         Self {
             capability: capability.clone(),
@@ -114,13 +113,14 @@ impl SharedQuarantine {
         self.cases.store(quarantine.0.len(), Ordering::Release);
     }
 
-    /// See [`Quarantine::refuses`].
+    /// See [`Quarantine::refuses`]. Hashes the params only while there are cases.
     #[must_use]
-    pub fn refuses(&self, suspect: &Suspect) -> Option<Duration> {
+    pub fn refuses(&self, capability: &CapabilityName, params: &Value) -> Option<Duration> {
         if self.cases.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.lock().refuses(suspect, self.origin.elapsed())
+        let suspect = Suspect::new(capability, params);
+        self.lock().refuses(&suspect, self.origin.elapsed())
     }
 
     fn lock(&self) -> MutexGuard<'_, Quarantine> {

@@ -228,7 +228,7 @@ impl Workshop {
     /// Does a job and answers it. Returns the text of a panic.
     pub(crate) async fn run(self: Arc<Self>, job: Job, contract: Arc<Contract>) -> Option<String> {
         let Job { attempt, task, .. } = job;
-        let suspect = Suspect::new(&task.capability, &task.params);
+        let params = task.params.clone();
         let context = Context {
             request_id: attempt.key.request_id,
             task_id: attempt.key.task_id.clone(),
@@ -244,11 +244,12 @@ impl Workshop {
                 .min(Instant::now() + contract.capability.timeout()),
             company: attempt.company.clone(),
         };
-        let (outcome, panic) = match self.check_params(&contract, &task, &suspect) {
+        let (outcome, panic) = match self.check_params(&contract, &params) {
             Err(failure) => (TaskOutcome::Refused(failure), None),
             Ok(()) => match self.work(task, &context, &contract).await {
                 Ok(outcome) => (context.calls.outcome(outcome), None),
                 Err(panic) => {
+                    let suspect = Suspect::new(&contract.capability.name, &params);
                     self.quarantine.died(suspect, self.incarnation);
                     (TaskOutcome::Failed(self.panicked(&panic)), Some(panic))
                 }
@@ -258,19 +259,14 @@ impl Workshop {
         panic
     }
 
-    fn check_params(
-        &self,
-        contract: &Contract,
-        task: &Task,
-        suspect: &Suspect,
-    ) -> Result<(), Failure> {
-        let name = &task.capability;
-        if !contract.params.is_valid(&task.params) {
-            let why = listed(&contract.params.violations(&task.params));
+    fn check_params(&self, contract: &Contract, params: &Payload) -> Result<(), Failure> {
+        let name = &contract.capability.name;
+        if !contract.params.is_valid(params) {
+            let why = listed(&contract.params.violations(params));
             let message = format!("the params of {name} break its schema: {why}");
             return Err(Failure::new(ErrorCode::InvalidParams, message));
         }
-        if let Some(left) = self.quarantine.refuses(suspect) {
+        if let Some(left) = self.quarantine.refuses(name, params) {
             let message = format!("{name} with these params made several agents panic");
             let hint = format!(
                 "it is refused for another {}; use other params or have the specialist mended",
