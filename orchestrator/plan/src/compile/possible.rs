@@ -9,11 +9,11 @@ use amcp_protocol::plan::PlannedTaskView;
 use amcp_protocol::{
     Capability, CapabilityName, Contract, ErrorCode, Failure, ProposedPlan, TaskState,
 };
+use serde_json::Value;
 
 use super::{PlanError, Rules, compile_for};
 use crate::catalogue::Catalogue;
 use crate::plan::{Plan, PlanTask, RefusedTask};
-use serde_json::Value;
 
 /// Compiles a proposal like [`super::compile`], but leaves out tasks that no agent offers, tasks that the user may not use, and
 /// tasks that need such a task: [`Plan::refused`] lists them. Tasks that wait for an optional one of these stay, without it.
