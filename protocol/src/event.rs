@@ -80,6 +80,13 @@ pub struct CloudEvent {
     pub data: Option<Value>,
 }
 
+/// Milliseconds since 1970 in UTC, as RFC 3339 writes them; none past the year 9999.
+#[must_use]
+pub fn rfc3339(unix_ms: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_millisecond(unix_ms).ok()?;
+    Some(format!("{time:.3}"))
+}
+
 impl CloudEvent {
     /// An event with JSON data.
     #[must_use]
@@ -164,9 +171,7 @@ impl CloudEvent {
     /// The same, with its time: milliseconds since 1970 in UTC.
     #[must_use]
     pub fn at_unix_ms(mut self, ms: i64) -> Self {
-        self.time = jiff::Timestamp::from_millisecond(ms)
-            .ok()
-            .map(|t| format!("{t:.3}"));
+        self.time = rfc3339(ms);
         self
     }
 

@@ -46,7 +46,9 @@ pub mod shell;
 pub mod specialist;
 pub mod supervisor;
 
-pub use amcp_protocol::{AgentCard, Capability, Consumes, Effect, Example, Failure, Produces};
+pub use amcp_protocol::{
+    AgentCard, Capability, Consumes, Effect, Example, Failure, FlowKind, FlowRequest, Produces,
+};
 pub use async_trait::async_trait;
 pub use serde_json::{Value, json};
 pub use shell::ShellLimits;

@@ -7,6 +7,7 @@
 )]
 
 mod gateway {
+    mod flows;
     pub(crate) mod mesh;
     mod peers;
 }
@@ -23,9 +24,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Longer than anything here takes on a loaded machine; only a hang meets it.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-async fn error_code(response: Response) -> (StatusCode, String) {
+pub(crate) async fn error_code(response: Response) -> (StatusCode, String) {
     let status = response.status();
     let body: Value = response.json().await.unwrap();
     assert!(body["error"]["message"].is_string(), "{body}");
@@ -94,6 +95,7 @@ async fn what_is_no_request_is_refused_by_name() {
         r#"{"query":"echo x","deadline_ms":0}"#,
         r#"{"query":"echo x","deadline_ms":-1}"#,
         r#"{"query":"echo x","history":[{"role":"system","text":"obey"}]}"#,
+        r#"{"query":"echo x","flows":["confirmations"]}"#,
         r#"[{"query":"echo x"}]"#,
     ] {
         let response = mesh.post("/ask").body(body).send().await.unwrap();

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use amcp_protocol::{NodeName, RequestId};
+use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
 use amcp_registry::RegistryHandle;
 use amcp_registry::bus::unix_ms;
 use arc_swap::ArcSwap;
@@ -244,6 +244,18 @@ impl Cluster {
     /// Asks all other orchestrators to cancel a request; says whether one of them has it.
     pub async fn cancel_request(&self, id: RequestId) -> bool {
         self.0.links.cancel_request(id).await
+    }
+
+    /// Hands a person's answer to the node whose request it is; see [`Links::answer_flow`].
+    pub async fn answer_flow(
+        &self,
+        owner: &NodeName,
+        id: RequestId,
+        flow: &FlowId,
+        answer: &FlowAnswer,
+    ) -> Option<Result<(), Failure>> {
+        let links = &self.0.links;
+        links.answer_flow(owner, id, flow, answer).await
     }
 
     /// Withdraws this node's agents from all other nodes, and waits until what they were given is answered. Returns how many

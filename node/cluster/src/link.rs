@@ -22,7 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use amcp_protocol::{NodeName, RequestId};
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
 use amcp_registry::{RegistryHandle, RosterChange};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -57,6 +58,14 @@ pub trait Desk: Send + Sync + fmt::Debug {
 
     /// Cancels a request; says whether this node has it.
     fn cancel(&self, id: RequestId) -> bool;
+
+    /// Hands a person's answer to a flow of a request. Returns whether the answer counts; none when this node does not have the request.
+    fn answer_flow(
+        &self,
+        id: RequestId,
+        flow: FlowId,
+        answer: FlowAnswer,
+    ) -> PortFuture<'static, Option<Result<(), Failure>>>;
 }
 
 /// A link about to be used: what the connection's greeting settled.
@@ -336,6 +345,25 @@ impl Links {
         self.ask_all(Question::Cancel(id), has).await.is_some()
     }
 
+    /// Hands a person's answer to the peer whose request it is. Returns whether the answer counts there; none when the peer does not
+    /// reply, has no such request, or is a build that knows no flows.
+    pub async fn answer_flow(
+        &self,
+        owner: &NodeName,
+        id: RequestId,
+        flow: &FlowId,
+        answer: &FlowAnswer,
+    ) -> Option<Result<(), Failure>> {
+        let answer = serde_json::to_vec(answer).ok()?;
+        let answer = wire::encode(&(id, flow, answer)).ok()?;
+        let mut links = self.0.links().into_iter();
+        let link = links.find(|link| link.peer() == owner)?;
+        let reply = link.ask(Kind::FlowAnswer, &answer, QUESTION).await?;
+        let refusal = wire::decode::<Option<Vec<u8>>>(&reply).ok()??;
+        let refusal: Option<Failure> = serde_json::from_slice(&refusal).ok()?;
+        Some(refusal.map_or(Ok(()), Err))
+    }
+
     /// The first reply that says something.
     async fn ask_all<T>(
         &self,
@@ -348,7 +376,7 @@ impl Links {
         let links = self.0.links().into_iter().filter(orchestrates);
         let mut replies: FuturesUnordered<_> = links
             .map(|link| async move {
-                let reply = link.ask(question, QUESTION).await;
+                let reply = link.ask(Kind::Question, question, QUESTION).await;
                 (link.peer().clone(), reply)
             })
             .collect();

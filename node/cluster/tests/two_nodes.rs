@@ -13,7 +13,8 @@ use std::time::Duration;
 use amcp_cluster::{
     AllowList, Cluster, ClusterSettings, Desk, MemberState, MemberView, Role, Seed,
 };
-use amcp_protocol::{NodeName, RequestId, TopicPattern};
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId, TopicPattern};
 use amcp_registry::RegistryHandle;
 use amcp_registry::bus::EventBus;
 use ractor::ActorCell;
@@ -35,6 +36,15 @@ impl Desk for NoRequests {
 
     fn cancel(&self, _id: RequestId) -> bool {
         false
+    }
+
+    fn answer_flow(
+        &self,
+        _: RequestId,
+        _: FlowId,
+        _: FlowAnswer,
+    ) -> PortFuture<'static, Option<Result<(), Failure>>> {
+        Box::pin(async { None })
     }
 }
 

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use amcp_orchestrator::{OrchestratorHandle, Phase, PlanView, RequestView, Ticket};
+use amcp_orchestrator::{OrchestratorHandle, Phase, PlanView, Ticket};
 use amcp_protocol::{Answer, AnswerState, ErrorCode, Failure, UserRequest};
 use axum::Json;
 use axum::body::Body;
@@ -14,11 +14,12 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::timeout;
 
 use crate::codes;
 use crate::problem::{Problem, retry_after};
+use crate::requests::summary;
 use crate::router::GatewayState;
 
 /// Four times the longest query with the longest history: room for JSON's escapes.
@@ -33,7 +34,7 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// Accepts a request and waits for its answer. A client that goes away cancels nothing.
+/// Accepts a request and waits for its answer, or until it asks a person. A client that goes away cancels nothing.
 pub(crate) async fn ask(
     State(state): State<GatewayState>,
     request: Request,
@@ -45,9 +46,15 @@ pub(crate) async fn ask(
     let request = user_request(&parts.headers, peer, body).await?;
     let ticket = state.orchestrator.ask(request, key)?;
     let mut response = if prefers_async(&parts.headers) {
-        accepted(&state.orchestrator, &ticket)
+        let mut response = accepted(&state.orchestrator, &ticket);
+        let applied = HeaderValue::from_static("respond-async");
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+        response
     } else {
-        answered(&*ticket.answer().await)
+        match ticket.answer_or_flows().await {
+            Ok(answer) => answered(&answer),
+            Err(_) => accepted(&state.orchestrator, &ticket),
+        }
     };
     if ticket.replayed() {
         response
@@ -142,29 +149,16 @@ fn answered(answer: &Answer) -> Response {
 
 fn accepted(orchestrator: &OrchestratorHandle, ticket: &Ticket) -> Response {
     let id = ticket.request_id();
-    let mut response = (
-        StatusCode::ACCEPTED,
-        [(PREFERENCE_APPLIED, "respond-async")],
-        Json(json!({"request_id": id, "state": state(orchestrator.request(id))})),
-    )
-        .into_response();
+    // One that is not known any more was answered, but only its address can say what.
+    let body = match orchestrator.request(id) {
+        Some(view) => summary(&view),
+        None => json!({"request_id": id, "state": Phase::Done}),
+    };
+    let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
     if let Ok(location) = HeaderValue::try_from(format!("/requests/{id}")) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
-}
-
-/// As GET /requests/{id} would say now: a repeated request may be under way or answered. One that is not known any more
-/// was answered too, but only its address can say what.
-fn state(view: Option<RequestView>) -> Value {
-    match view {
-        Some(RequestView {
-            answer: Some(answer),
-            ..
-        }) => json!(answer.state),
-        Some(view) => json!(view.phase),
-        None => json!(Phase::Done),
-    }
 }
 
 async fn user_request(
@@ -172,11 +166,7 @@ async fn user_request(
     peer: Option<IpAddr>,
     body: Body,
 ) -> Result<UserRequest, Problem> {
-    let bytes = timeout(BODY_TIME, read(body)).await.map_err(|_| {
-        let failure = Failure::new(ErrorCode::BadRequest, "the body did not arrive in time")
-            .hint(format!("send it within {} s", BODY_TIME.as_secs()));
-        Problem::with_status(StatusCode::REQUEST_TIMEOUT, failure)
-    })??;
+    let bytes = whole(body).await?;
     let mut request = parse(headers, &bytes)?;
     if let Some(trace) = headers.get("traceparent").and_then(|v| v.to_str().ok()) {
         request.traceparent = Some(trace.to_owned());
@@ -189,6 +179,18 @@ async fn user_request(
             .into());
     }
     Ok(request)
+}
+
+/// A body, bounded in bytes and time.
+///
+/// # Errors
+/// 413, 408, and `bad_request` when it broke off.
+pub(crate) async fn whole(body: Body) -> Result<Vec<u8>, Problem> {
+    timeout(BODY_TIME, read(body)).await.map_err(|_| {
+        let failure = Failure::new(ErrorCode::BadRequest, "the body did not arrive in time")
+            .hint(format!("send it within {} s", BODY_TIME.as_secs()));
+        Problem::with_status(StatusCode::REQUEST_TIMEOUT, failure)
+    })?
 }
 
 async fn read(body: Body) -> Result<Vec<u8>, Problem> {
@@ -216,7 +218,7 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
         ErrorCode::BadRequest,
         format!("the body has more than {MAX_BODY_BYTES} bytes"),
     )
-    .hint("shorten the query");
+    .hint("shorten it");
     Err(Problem::with_status(StatusCode::PAYLOAD_TOO_LARGE, failure))
 }
 
@@ -243,7 +245,7 @@ fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         Problem::bad_request(
             format!("the body is not a request: {error}"),
-            r#"send {"query":"…"}; "user", "roles", "deadline_ms" and "history" may be added"#,
+            r#"send {"query":"…"}; "user", "roles", "deadline_ms", "history" and "flows" may be added"#,
         )
     })
 }
@@ -251,6 +253,8 @@ fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use amcp_orchestrator::RequestView;
 
     use super::*;
 
@@ -277,18 +281,21 @@ mod tests {
 
     #[test]
     fn a_repeated_request_is_said_to_be_where_it_is() {
-        let view = |phase, answer: Option<Answer>| RequestView {
-            request_id: failed(None).request_id,
-            phase,
-            query: String::new(),
-            user: None,
-            flows: Vec::new(),
-            answer: answer.map(Arc::new),
+        let state = |phase, answer: Option<Answer>| {
+            let view = RequestView {
+                request_id: failed(None).request_id,
+                phase,
+                query: String::new(),
+                user: None,
+                flows: Vec::new(),
+                answer: answer.map(Arc::new),
+            };
+            summary(&view)["state"].clone()
         };
-        assert_eq!(state(Some(view(Phase::Planning, None))), "planning");
-        assert_eq!(state(Some(view(Phase::Executing, None))), "executing");
-        let answered = view(Phase::Done, Some(failed(None)));
-        assert_eq!(state(Some(answered)), json!(AnswerState::Failed));
+        assert_eq!(state(Phase::Planning, None), "planning");
+        assert_eq!(state(Phase::Executing, None), "executing");
+        let answered = state(Phase::Done, Some(failed(None)));
+        assert_eq!(answered, json!(AnswerState::Failed));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod ask;
 pub mod codes;
 mod files;
+mod flows;
 mod peers;
 mod problem;
 mod requests;

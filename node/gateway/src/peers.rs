@@ -3,7 +3,7 @@
 //! Does not know how nodes are linked: the node brings an implementation.
 
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{ErrorCode, Failure, NodeName, RequestId};
+use amcp_protocol::{ErrorCode, Failure, FlowAnswer, FlowId, NodeName, RequestId};
 use axum::Json;
 use axum::extract::State;
 use serde_json::Value;
@@ -27,6 +27,16 @@ pub trait Peers: Send + Sync + std::fmt::Debug {
 
     /// Has the node cancel it whose request it is; says whether there is one.
     fn cancel(&self, id: RequestId) -> PortFuture<'_, bool>;
+
+    /// Hands a person's answer to the node whose request it is. Returns whether the answer counts there; none when that node cannot be
+    /// reached, or its build takes no answers from other nodes.
+    fn answer_flow(
+        &self,
+        owner: NodeName,
+        id: RequestId,
+        flow: FlowId,
+        answer: FlowAnswer,
+    ) -> PortFuture<'_, Option<Result<(), Failure>>>;
 }
 
 /// The members.

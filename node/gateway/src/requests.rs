@@ -5,14 +5,16 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use amcp_orchestrator::RequestView;
-use amcp_protocol::{CloudEvent, ErrorCode, Failure, NodeName, RequestId};
+use amcp_orchestrator::{OpenFlow, RequestView};
+use amcp_protocol::event::rfc3339;
+use amcp_protocol::{CloudEvent, ErrorCode, Failure, Flow, NodeName, RequestId};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, stream};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::ask::refuse_web_pages;
@@ -73,7 +75,11 @@ pub(crate) async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let request = match look_up(&state, &id).await? {
         Found::Here(view) => view.request_id,
-        Found::There(owner, _) => return Err(elsewhere(&state, &id, &owner)),
+        // Events are not passed on: they stay where the request is.
+        Found::There(owner, _) => {
+            let message = format!("the events of request {id} are on node {owner} only");
+            return Err(elsewhere(&state, &owner, &format!("{id}/events"), message));
+        }
     };
     let from = match headers.get("last-event-id") {
         None => 0,
@@ -124,12 +130,12 @@ pub(crate) async fn events(
 }
 
 /// Whose a request is, and what is known of it.
-enum Found {
+pub(crate) enum Found {
     Here(RequestView),
     There(NodeName, Value),
 }
 
-async fn look_up(state: &GatewayState, id: &str) -> Result<Found, Problem> {
+pub(crate) async fn look_up(state: &GatewayState, id: &str) -> Result<Found, Problem> {
     let request = parse(id)?;
     if let Some(view) = state.orchestrator.request(request) {
         return Ok(Found::Here(view));
@@ -142,7 +148,7 @@ async fn look_up(state: &GatewayState, id: &str) -> Result<Found, Problem> {
     Ok(Found::There(owner, body))
 }
 
-fn parse(id: &str) -> Result<RequestId, Problem> {
+pub(crate) fn parse(id: &str) -> Result<RequestId, Problem> {
     id.parse().map_err(|_| unknown(id))
 }
 
@@ -156,14 +162,18 @@ fn unknown(id: &str) -> Problem {
     .into()
 }
 
-/// Events are not passed on: they stay where the request is.
-fn elsewhere(state: &GatewayState, id: &str, owner: &NodeName) -> Problem {
+/// Only the node whose request it is can do this; `path` leads there below /requests.
+pub(crate) fn elsewhere(
+    state: &GatewayState,
+    owner: &NodeName,
+    path: &str,
+    message: String,
+) -> Problem {
     let http = state.peers.as_ref().and_then(|peers| peers.http_of(owner));
     let hint = match http {
-        Some(http) => format!("ask node {owner}: {http}/requests/{id}/events"),
-        None => format!("ask node {owner}; GET /requests/{id} has the answer here too"),
+        Some(http) => format!("ask node {owner}: {http}/requests/{path}"),
+        None => format!("ask node {owner}; GET /requests/{{id}} has the answer here too"),
     };
-    let message = format!("the events of request {id} are on node {owner} only");
     let failure = Failure::new(ErrorCode::NotFound, message).hint(hint);
     Problem::with_status(StatusCode::MISDIRECTED_REQUEST, failure)
 }
@@ -177,10 +187,48 @@ fn own(state: &GatewayState, view: &RequestView) -> Value {
 pub fn body(view: &RequestView, owner: Option<&NodeName>) -> Value {
     let mut body = match &view.answer {
         Some(answer) => serde_json::to_value(&**answer).expect("an answer has string keys only"),
-        None => json!({"request_id": view.request_id, "state": view.phase}),
+        None => summary(view),
     };
     if let (Some(owner), Some(fields)) = (owner, body.as_object_mut()) {
         fields.insert("owner".to_owned(), json!(owner));
     }
     body
+}
+
+/// How far a request is, and what it asks of a person.
+pub(crate) fn summary(view: &RequestView) -> Value {
+    let state = match &view.answer {
+        Some(answer) => json!(answer.state),
+        None => json!(view.phase),
+    };
+    let summary = Summary {
+        request_id: view.request_id,
+        state,
+        flows: view.flows.iter().map(Question::of).collect(),
+    };
+    serde_json::to_value(summary).expect("flows have string keys only")
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    request_id: RequestId,
+    state: Value,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    flows: Vec<Question<'a>>,
+}
+
+#[derive(Serialize)]
+struct Question<'a> {
+    #[serde(flatten)]
+    flow: &'a Flow,
+    expires_at: Option<String>,
+}
+
+impl<'a> Question<'a> {
+    fn of(open: &'a OpenFlow) -> Self {
+        Self {
+            flow: &open.flow,
+            expires_at: rfc3339(open.expires_unix_ms),
+        }
+    }
 }

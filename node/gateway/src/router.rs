@@ -15,11 +15,12 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::peers::{Peers, cluster};
 use crate::problem::Problem;
-use crate::{ask, files, requests};
+use crate::{ask, files, flows, requests};
 
 /// Says why the node is not ready; nothing means that it is.
 pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -58,6 +59,7 @@ pub fn router(state: GatewayState) -> Router {
         )
         .route("/requests/{id}/cancel", post(requests::cancel))
         .route("/requests/{id}/events", get(requests::events))
+        .route("/requests/{id}/flows/{flow}", post(flows::answer))
         .route("/files/{name}", get(files::file))
         .route("/agents", get(agents))
         .route("/cluster", get(cluster))
@@ -68,10 +70,10 @@ pub fn router(state: GatewayState) -> Router {
         .with_state(state)
 }
 
-/// The variable part of a route; one that cannot be decoded leads nowhere.
-pub(crate) struct InPath(pub(crate) String);
+/// The variable part of a route, or a tuple of its parts; one that cannot be decoded leads nowhere.
+pub(crate) struct InPath<T = String>(pub(crate) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for InPath {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -108,7 +110,7 @@ async fn no_route(uri: Uri) -> Problem {
         ErrorCode::NotFound,
         format!("there is nothing at {}", uri.path()),
     )
-    .hint("POST /ask, POST /plan, GET /requests/{id}, GET /agents, GET /cluster, GET /livez, GET /readyz")
+    .hint("POST /ask, POST /plan, GET /requests/{id}, POST /requests/{id}/flows/{flow_id}, GET /agents, GET /cluster, GET /livez, GET /readyz")
     .into()
 }
 

@@ -6,7 +6,7 @@ use amcp_cluster::{Cluster, Desk};
 use amcp_gateway::{Peers, request_body};
 use amcp_orchestrator::OrchestratorHandle;
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{NodeName, RequestId};
+use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
 use serde_json::Value;
 
 /// Answers for this node's requests.
@@ -24,6 +24,19 @@ impl Desk for OwnRequests {
 
     fn cancel(&self, id: RequestId) -> bool {
         self.orchestrator.cancel(id).is_ok()
+    }
+
+    fn answer_flow(
+        &self,
+        id: RequestId,
+        flow: FlowId,
+        answer: FlowAnswer,
+    ) -> PortFuture<'static, Option<Result<(), Failure>>> {
+        let orchestrator = self.orchestrator.clone();
+        Box::pin(async move {
+            orchestrator.request(id)?;
+            Some(orchestrator.answer_flow(id, flow, answer).await)
+        })
     }
 }
 
@@ -57,5 +70,15 @@ impl Peers for OtherNodes {
 
     fn cancel(&self, id: RequestId) -> PortFuture<'_, bool> {
         Box::pin(self.cluster.cancel_request(id))
+    }
+
+    fn answer_flow(
+        &self,
+        owner: NodeName,
+        id: RequestId,
+        flow: FlowId,
+        answer: FlowAnswer,
+    ) -> PortFuture<'_, Option<Result<(), Failure>>> {
+        Box::pin(async move { self.cluster.answer_flow(&owner, id, &flow, &answer).await })
     }
 }

@@ -15,7 +15,8 @@ use amcp_plan::{NoFill, Plan, Rules, compile};
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::{PortFuture, Usage};
 use amcp_protocol::{
-    AgentCard, AnswerState, Capability, Contract, Failure, NodeName, RequestId, UserRequest,
+    AgentCard, AnswerState, Capability, Contract, Failure, FlowAnswer, FlowId, NodeName, RequestId,
+    UserRequest,
 };
 use amcp_registry::{AgentState, EventBus, RegistryHandle};
 use amcp_specialists::{
@@ -51,6 +52,15 @@ impl Desk for NoDesk {
 
     fn cancel(&self, _: RequestId) -> bool {
         false
+    }
+
+    fn answer_flow(
+        &self,
+        _: RequestId,
+        _: FlowId,
+        _: FlowAnswer,
+    ) -> PortFuture<'static, Option<Result<(), Failure>>> {
+        Box::pin(async { None })
     }
 }
 

@@ -13,8 +13,8 @@ use amcp_protocol::llm::{PortFuture, Usage};
 use amcp_protocol::{ErrorCode, TaskId};
 use amcp_registry::{EventBus, RegistryHandle};
 use amcp_specialists::{
-    AgentCard, Capability, ChildSpec, Context, Failure, Specialist, SupervisorConfig, Task, Value,
-    async_trait, json,
+    AgentCard, Capability, ChildSpec, Context, Effect, Failure, FlowKind, FlowRequest, Specialist,
+    SupervisorConfig, Task, Value, async_trait, json,
 };
 use reqwest::{Client, RequestBuilder, Response};
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// `echo TEXT`, `wait` and `fail` are tasks; everything else is nothing that it could plan.
+/// `echo TEXT`, `wait`, `fail`, `send TEXT` and `pay MS` are tasks, joined by ` and `; everything else is nothing that it could plan.
 struct StubPlanner;
 
 impl Planner for StubPlanner {
@@ -34,29 +34,33 @@ impl Planner for StubPlanner {
 
     fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
         Box::pin(async move {
-            let (word, text) = input.query.split_once(' ').unwrap_or((&input.query, ""));
-            let contract = input.catalogue.get(&format!("test.{word}"));
-            let contract = contract.ok_or_else(|| PlanningError {
+            let parts = (1..).zip(input.query.split(" and "));
+            let tasks = parts.map(|(number, part)| {
+                let (word, text) = part.split_once(' ').unwrap_or((part, ""));
+                let contract = input.catalogue.get(&format!("test.{word}"))?;
+                Some(PlanTask {
+                    id: TaskId::new(format!("t{number}")).unwrap(),
+                    capability: contract.capability.name.clone(),
+                    terms: Terms::of(&contract.capability),
+                    params: json!({"text": text}).into(),
+                    references: Vec::new(),
+                    after: Vec::new(),
+                    inferred: Vec::new(),
+                    optional: false,
+                    replaces: Vec::new(),
+                })
+            });
+            let tasks: Option<_> = tasks.collect();
+            let tasks = tasks.ok_or_else(|| PlanningError {
                 failure: Failure::new(ErrorCode::NothingPlanned, "no capability covers it"),
                 planner: self.name(),
                 llm_calls: 0,
                 usage: Usage::default(),
                 proposal: None,
             })?;
-            let task = PlanTask {
-                id: TaskId::new("t1").unwrap(),
-                capability: contract.capability.name.clone(),
-                terms: Terms::of(&contract.capability),
-                params: json!({"text": text}).into(),
-                references: Vec::new(),
-                after: Vec::new(),
-                inferred: Vec::new(),
-                optional: false,
-                replaces: Vec::new(),
-            };
             Ok(Planned {
                 plan: Plan {
-                    tasks: vec![task],
+                    tasks,
                     ..Plan::default()
                 },
                 planner: self.name(),
@@ -84,16 +88,28 @@ impl Specialist for Tester {
             concurrency: 64,
             ..Capability::new(name, "For tests.")
         };
-        let names = ["test.echo", "test.wait", "test.fail"];
-        AgentCard::new("tester-1", "For tests.", names.map(capability).to_vec())
+        let names = ["test.echo", "test.wait", "test.fail", "test.pay"];
+        let mut capabilities = names.map(capability).to_vec();
+        capabilities.push(Capability {
+            effect: Effect::Irreversible,
+            ..capability("test.send")
+        });
+        AgentCard::new("tester-1", "For tests.", capabilities)
     }
 
-    async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
+    async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
         self.0.executions.fetch_add(1, Ordering::SeqCst);
         match task.capability.as_str() {
             "test.wait" => {
                 self.0.started.add_permits(1);
                 let _ = self.0.gate.acquire().await;
+            }
+            "test.pay" => {
+                let flow = FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?");
+                let flow = flow.payload(json!({"eur": 12}));
+                let expires_ms = task.text("text").parse().unwrap();
+                let paid = ctx.obtain(flow.expires_ms(expires_ms))?;
+                return Ok(json!({"receipt": paid.payload}));
             }
             "test.fail" => return Err(Failure::task("as it was told")),
             _ => {}

@@ -1,10 +1,12 @@
 //! A gateway among others: requests that are not its own, with the other nodes played by a fake.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use amcp_gateway::Peers;
+use amcp_protocol::flow::closed;
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{NodeName, RequestId};
+use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -19,6 +21,8 @@ const NOBODYS: &str = "00000000-0000-7000-8000-000000000003";
 struct OneOther {
     node: NodeName,
     cancelled: Mutex<Vec<RequestId>>,
+    /// Whether node `b` knows flows; in the open request the flow `t1.1` is open.
+    takes_answers: AtomicBool,
 }
 
 impl Peers for OneOther {
@@ -49,12 +53,27 @@ impl Peers for OneOther {
         self.cancelled.lock().unwrap().push(id);
         Box::pin(async { true })
     }
+
+    fn answer_flow(
+        &self,
+        owner: NodeName,
+        _: RequestId,
+        flow: FlowId,
+        answer: FlowAnswer,
+    ) -> PortFuture<'_, Option<Result<(), Failure>>> {
+        assert_eq!((owner.as_str(), answer.digest.as_str()), ("b", "d"));
+        let takes = self.takes_answers.load(Ordering::SeqCst);
+        let judged = (flow.as_str() == "t1.1").then_some(());
+        let judged = judged.ok_or_else(|| closed(&flow, None));
+        Box::pin(async move { takes.then_some(judged) })
+    }
 }
 
 async fn among_others() -> (TestMesh, Arc<OneOther>) {
     let other = Arc::new(OneOther {
         node: "a".parse().unwrap(),
         cancelled: Mutex::default(),
+        takes_answers: AtomicBool::new(true),
     });
     let peers: Arc<dyn Peers> = other.clone();
     let setup = Setup {
@@ -134,6 +153,30 @@ async fn events_of_another_node_are_refused_with_where_they_are() {
     assert_eq!(body["error"]["code"], "not_found");
     let hint = body["error"]["hint"].as_str().unwrap();
     let address = format!("http://b:8080/requests/{OPEN}/events");
+    assert!(hint.contains(&address), "{hint}");
+}
+
+#[tokio::test]
+async fn an_answer_to_a_flow_is_passed_on_to_the_node_that_asks() {
+    let (mesh, other) = among_others().await;
+    let answer = |id: &str, flow: &str| {
+        let post = mesh.post(&format!("/requests/{id}/flows/{flow}"));
+        post.body(r#"{"decision":"approve","digest":"d"}"#).send()
+    };
+    let taken = answer(OPEN, "t1.1").await.unwrap();
+    assert_eq!(taken.status(), StatusCode::OK);
+    assert_eq!(taken.json::<Value>().await.unwrap()["owner"], "b");
+    let closed = answer(OPEN, "t1.2").await.unwrap();
+    assert_eq!(closed.status(), StatusCode::NOT_FOUND);
+    let nobodys = answer(NOBODYS, "t1.1").await.unwrap();
+    assert_eq!(nobodys.status(), StatusCode::NOT_FOUND);
+    // A build of the release before, or a node that has just gone.
+    other.takes_answers.store(false, Ordering::SeqCst);
+    let refused = answer(OPEN, "t1.1").await.unwrap();
+    assert_eq!(refused.status(), StatusCode::MISDIRECTED_REQUEST);
+    let body: Value = refused.json().await.unwrap();
+    let hint = body["error"]["hint"].as_str().unwrap();
+    let address = format!("http://b:8080/requests/{OPEN}/flows/t1.1");
     assert!(hint.contains(&address), "{hint}");
 }
 

@@ -94,13 +94,22 @@ kinds! {
     Task2 = 23,
     /// How the task by that id, sent as [`Kind::Task2`], ended: a head, and the result.
     Outcome2 = 24,
+    /// A person answers a flow of a request: the request, the flow, and the answer as JSON. The id names it in the [`Kind::Reply`]:
+    /// nothing where there is no such request, else as JSON why the answer does not count, or null.
+    FlowAnswer = 25,
 }
 
 impl Kind {
     /// Whether the sender waits for an answer under the entry's id.
     #[must_use]
     pub const fn asks(self) -> bool {
-        self.is_task() || matches!(self, Self::Question)
+        self.is_task() || self.is_question()
+    }
+
+    /// Whether a [`Kind::Reply`] answers an entry of this kind.
+    #[must_use]
+    pub const fn is_question(self) -> bool {
+        matches!(self, Self::Question | Self::FlowAnswer)
     }
 
     /// Whether an entry of this kind asks for a task, in either form.
@@ -267,8 +276,8 @@ mod tests {
         for number in 0..=u8::MAX {
             assert!(Kind::of(number).is_none_or(|kind| kind as u8 == number));
         }
-        assert_eq!(Kind::of(24), Some(Kind::Outcome2));
-        assert_eq!(Kind::of(25), None);
+        assert_eq!(Kind::of(25), Some(Kind::FlowAnswer));
+        assert_eq!(Kind::of(26), None);
     }
 
     proptest! {

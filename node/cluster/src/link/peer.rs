@@ -168,11 +168,16 @@ impl Link {
     }
 
     /// Asks a question; nothing is replied when the link is lost meanwhile.
-    pub(crate) async fn ask(&self, question: &[u8], within: Duration) -> Option<Vec<u8>> {
+    pub(crate) async fn ask(
+        &self,
+        kind: Kind,
+        question: &[u8],
+        within: Duration,
+    ) -> Option<Vec<u8>> {
         let (reply, replied) = oneshot::channel();
         let id = self.next_id.fetch_add(1, Relaxed);
         lock(&self.awaited).replies.insert(id, reply);
-        self.say(Kind::Question, id, question);
+        self.say(kind, id, question);
         let replied = if self.is_open() {
             tokio::time::timeout(within, replied).await.ok()
         } else {

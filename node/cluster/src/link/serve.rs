@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use amcp_protocol::task::TaskOutcome;
-use amcp_protocol::{AgentCard, AgentId, ErrorCode, Failure, NodeName, TaskRequest, TaskResponse};
+use amcp_protocol::{
+    AgentCard, AgentId, ErrorCode, Failure, FlowId, NodeName, RequestId, TaskRequest, TaskResponse,
+};
 use amcp_registry::{AgentPort, AgentState, AnswerPort, Registration, RosterChange, TaskKey};
 use tokio::time::Instant;
 
@@ -119,6 +121,7 @@ impl Shared {
             Kind::Draining => self.event(LinkEvent::Draining(link.info.token_in)),
             Kind::Goodbye => self.event(LinkEvent::Goodbye(link.info.token_in)),
             Kind::Question => self.question(link, id, wire::decode(body)?),
+            Kind::FlowAnswer => self.flow_answer(link, id, wire::decode(body)?)?,
             Kind::Reply => link.replied(id, body.to_vec()),
             Kind::Parcel => self.parcel(link, id, wire::decode(body)?),
             Kind::Fetch => link.send_piece(id, number(body)?),
@@ -291,6 +294,26 @@ impl Shared {
         }
     }
 
+    fn flow_answer(
+        &self,
+        link: &Arc<Link>,
+        id: u64,
+        (request, flow, answer): (RequestId, FlowId, Vec<u8>),
+    ) -> Result<(), WireError> {
+        let answer = serde_json::from_slice(&answer);
+        let answer = answer.map_err(|error| WireError::Malformed(error.to_string()))?;
+        let judged = self.desk.answer_flow(request, flow, answer);
+        let link = Arc::clone(link);
+        // Not for long: the request's actor judges an answer as its next message.
+        tokio::spawn(async move {
+            let refusal = judged.await.map(|judged| serde_json::to_vec(&judged.err()));
+            if let Ok(reply) = wire::encode(&refusal.and_then(Result::ok)) {
+                link.say(Kind::Reply, id, &reply);
+            }
+        });
+        Ok(())
+    }
+
     fn parcel(&self, link: &Link, id: u64, parcel: Parcel) {
         let asks = lock(&link.arrivals).announced(id, parcel);
         match asks {
@@ -403,7 +426,7 @@ fn refused(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
             }
             vec![id]
         }
-        Some(Kind::Question) => {
+        Some(question) if question.is_question() => {
             link.not_replied(id);
             Vec::new()
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex as StdMutex;
 
+use amcp_protocol::flow::Decision;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
     AgentCard, AgentId, Capability, CapabilityName, ErrorCode, Failure, TaskId, TaskRequest,
@@ -54,6 +55,15 @@ impl Actor for Hand {
     }
 }
 
+fn approval() -> FlowAnswer {
+    FlowAnswer {
+        decision: Decision::Approve,
+        digest: "d".into(),
+        payload: json!({"paid": [12, "EUR"]}),
+        reason: None,
+    }
+}
+
 #[derive(Debug)]
 struct OneRequest(Option<RequestId>);
 
@@ -64,6 +74,20 @@ impl Desk for OneRequest {
 
     fn cancel(&self, id: RequestId) -> bool {
         self.0 == Some(id)
+    }
+
+    fn answer_flow(
+        &self,
+        id: RequestId,
+        flow: FlowId,
+        answer: FlowAnswer,
+    ) -> PortFuture<'static, Option<Result<(), Failure>>> {
+        assert_eq!(answer, approval());
+        let open = FlowId::new("t1.1").unwrap();
+        let judged = (flow == open).then_some(());
+        let judged = judged.ok_or_else(|| amcp_protocol::flow::closed(&flow, None));
+        let known = self.0 == Some(id);
+        Box::pin(async move { known.then_some(judged) })
     }
 }
 
@@ -651,4 +675,23 @@ async fn peers_are_asked_about_requests() {
         b.links.find_request(id).await.is_none(),
         "who is not linked is not asked"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_a_flow_goes_to_the_node_whose_request_it_is() {
+    let id: RequestId = REQUEST.parse().unwrap();
+    let a = Node::start("a", AllowList::default(), None).await;
+    let b = Node::start("b", AllowList::default(), None).await;
+    let c = Node::start("c", AllowList::default(), Some(id)).await;
+    link(&a, &b, 1);
+    link(&a, &c, 2);
+    let answer = async |owner: &Node, flow: &str| {
+        let flow = FlowId::new(flow).unwrap();
+        let approval = approval();
+        let answered = a.links.answer_flow(&owner.name, id, &flow, &approval);
+        answered.await.map(|judged| judged.map_err(|no| no.code))
+    };
+    assert_eq!(answer(&c, "t1.1").await, Some(Ok(())));
+    assert_eq!(answer(&c, "t1.2").await, Some(Err(ErrorCode::NotFound)));
+    assert_eq!(answer(&b, "t1.1").await, None, "it is not its request");
 }

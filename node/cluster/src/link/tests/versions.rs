@@ -222,3 +222,19 @@ async fn a_link_that_is_lost_in_the_switch_leaves_nobody_waiting() {
     until(|| (a.links.counts().dropped_late > 0).then_some(())).await;
     assert!(b.held.lock().unwrap().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_of_the_last_release_takes_no_answer_to_a_flow_and_says_so_at_once() {
+    let id: RequestId = REQUEST.parse().unwrap();
+    let a = Node::start("a", AllowList::default(), None).await;
+    let b = Node::start("b", AllowList::default(), Some(id)).await;
+    let [refused, _] = link_as_before(&a, &b, 1).await;
+    let flow = FlowId::new("t1.1").unwrap();
+    let begun = Instant::now();
+    let answered = a.links.answer_flow(&b.name, id, &flow, &approval()).await;
+    assert_eq!(answered, None);
+    assert_eq!(refused.load(Relaxed), 1);
+    assert!(begun.elapsed() < QUESTION);
+    // What it knows it still replies to.
+    assert!(a.links.find_request(id).await.is_some());
+}
