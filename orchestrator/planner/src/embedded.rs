@@ -12,6 +12,7 @@ mod draft;
 mod expression;
 mod facts;
 mod fill;
+mod help;
 mod index;
 mod kind;
 mod learn;
@@ -25,10 +26,12 @@ mod spec;
 #[cfg(test)]
 mod tests;
 mod text;
+mod understood;
 mod values;
 mod wiring;
 mod words;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amcp_plan::{Catalogue, Fill, Plan, PlanError, Rules, compile};
@@ -42,6 +45,7 @@ use index::Index;
 use query::Query;
 use rank::Reading;
 use spec::Spec;
+use understood::{Judgement, Misread, judge};
 
 use super::{Planned, Planner, PlanningError, PlanningInput};
 
@@ -71,11 +75,11 @@ impl EmbeddedPlanner {
         Self::default()
     }
 
-    /// The plan before it is compiled, and the compiled one.
+    /// The plan, and what the reader of the answer should know of it.
     ///
     /// # Errors
     /// The compiler's, when leaving out the tasks that it refuses does not help.
-    fn plan_now(&self, input: &PlanningInput) -> Result<Plan, PlanningError> {
+    fn plan_now(&self, input: &PlanningInput) -> Result<(Plan, Vec<String>), PlanningError> {
         let index = self.index(&input.catalogue);
         let query = Query::new(&input.query, input.today);
         let allowed = index
@@ -84,7 +88,6 @@ impl EmbeddedPlanner {
             .map(|e| e.capability().allows(&input.roles))
             .collect();
         let reading = Reading::new(&query, &index, allowed);
-        let mut proposal = propose::propose(&reading, input.limits.tasks);
         let filler = ReadQuery {
             query: &query,
             index: &index,
@@ -95,22 +98,27 @@ impl EmbeddedPlanner {
             limits: &input.limits,
             fill: &filler,
         };
+        if let Some(text) = help::answer(&reading) {
+            let answer_directly = Some(text);
+            let plan = Plan {
+                answer_directly,
+                ..Plan::default()
+            };
+            return Ok((plan, Vec::new()));
+        }
+        let mut misread = BTreeMap::new();
         loop {
-            if proposal.tasks.is_empty() {
-                return Ok(Plan {
-                    reasoning: proposal.reasoning,
-                    unplaced: proposal.unplaced,
-                    ..Plan::default()
-                });
-            }
-            match compile(&proposal, &rules) {
-                Ok(plan) => return Ok(plan),
-                Err(error) => {
-                    if !leave_out(&mut proposal, &error) {
-                        return Err(refused(&error, proposal));
-                    }
-                }
-            }
+            let proposed = propose::propose(&reading, input.limits.tasks, &misread);
+            let plan = compiled(&proposed.plan, &rules)?;
+            let Judgement {
+                misread: wrong,
+                notes,
+            } = judge(&reading, &proposed, &plan);
+            match wrong {
+                // Each round leaves one more clause out.
+                Some(Misread { clause, why }) => misread.insert(clause, why),
+                None => return Ok((plan, notes)),
+            };
         }
     }
 
@@ -172,15 +180,37 @@ impl Planner for EmbeddedPlanner {
 
     fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
         Box::pin(async move {
-            let plan = self.plan_now(&input)?;
+            let (plan, notes) = self.plan_now(&input)?;
             Ok(Planned {
                 plan,
                 planner: self.name(),
                 llm_calls: 0,
                 usage: Usage::default(),
-                notes: Vec::new(),
+                notes,
             })
         })
+    }
+}
+
+/// Compiles a proposal without the tasks that the compiler refuses.
+fn compiled(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanningError> {
+    let mut proposal = proposal.clone();
+    loop {
+        if proposal.tasks.is_empty() {
+            return Ok(Plan {
+                reasoning: proposal.reasoning,
+                unplaced: proposal.unplaced,
+                ..Plan::default()
+            });
+        }
+        match compile(&proposal, rules) {
+            Ok(plan) => return Ok(plan),
+            Err(error) => {
+                if !leave_out(&mut proposal, &error) {
+                    return Err(refused(&error, proposal));
+                }
+            }
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! Does not add inputs that a single chain lacks: the plan compiler does, and gives the reasons.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use amcp_protocol::{ProposedPlan, ProposedTask};
+use amcp_plan::Plan;
+use amcp_protocol::{Effect, ProposedPlan, ProposedTask};
 use serde_json::json;
 
 use super::chain;
@@ -40,12 +41,53 @@ pub(super) struct Drafts {
     pub(super) used: BTreeSet<usize>,
 }
 
-/// Proposes a plan of at most `most` tasks. It has tasks or unplaced parts, or both.
-pub(super) fn propose(reading: &Reading<'_>, most: usize) -> ProposedPlan {
+/// A proposal, and the clauses that its tasks stand for.
+#[derive(Debug)]
+pub(super) struct Proposed {
+    pub(super) plan: ProposedPlan,
+    pub(super) clauses: Vec<Range<usize>>,
+    /// Of each task its clause and its capability's entry.
+    tasks: Vec<(usize, usize)>,
+}
+
+impl Proposed {
+    /// The capabilities of a clause.
+    pub(super) fn entries_of(&self, clause: usize) -> impl Iterator<Item = usize> {
+        let of_clause = move |task: &&(usize, usize)| task.0 == clause;
+        self.tasks.iter().filter(of_clause).map(|task| task.1)
+    }
+
+    /// The effects of the tasks that the compiler added.
+    pub(super) fn added(&self, reading: &Reading<'_>, plan: &Plan) -> Vec<Effect> {
+        let proposed = |name: &str| {
+            let entries = self
+                .tasks
+                .iter()
+                .filter_map(|task| reading.index.entry(task.1));
+            entries
+                .into_iter()
+                .any(|e| e.capability().name.as_str() == name)
+        };
+        let tasks = plan.tasks.iter();
+        let added = tasks.filter(|task| !proposed(task.capability.as_str()));
+        added.map(|task| task.terms.effect).collect()
+    }
+}
+
+/// Proposes a plan of at most `most` tasks. It has tasks or unplaced parts, or both. The clauses in `misread` get no task but are
+/// unplaced, with the reasons there.
+pub(super) fn propose(
+    reading: &Reading<'_>,
+    most: usize,
+    misread: &BTreeMap<usize, String>,
+) -> Proposed {
     let mut drafts = Drafts::default();
     let clauses = clauses(reading);
     for (number, clause) in clauses.iter().enumerate() {
-        place(reading, clause, number, &mut drafts);
+        match misread.get(&number) {
+            Some(why) => unplaced(reading, &clause.tokens, &format!(" ({why})"), &mut drafts),
+            None => place(reading, clause, number, &mut drafts),
+        }
     }
     chain::complete(reading, &clauses, &mut drafts);
     chain::wire_up(reading, &clauses, &mut drafts);
@@ -56,7 +98,7 @@ pub(super) fn propose(reading: &Reading<'_>, most: usize) -> ProposedPlan {
         .chars()
         .take(MAX_REASONING)
         .collect();
-    ProposedPlan {
+    let plan = ProposedPlan {
         reasoning: (!reasoning.is_empty()).then_some(reasoning),
         answer_directly: None,
         tasks: drafts
@@ -65,6 +107,11 @@ pub(super) fn propose(reading: &Reading<'_>, most: usize) -> ProposedPlan {
             .filter_map(|draft| task(reading, draft))
             .collect(),
         unplaced,
+    };
+    Proposed {
+        plan,
+        clauses: clauses.into_iter().map(|clause| clause.tokens).collect(),
+        tasks: drafts.tasks.iter().map(|d| (d.clause, d.entry)).collect(),
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 
 use super::facts::{Fact, facts};
 use super::text::{Token, TokenKind, tokens};
-use super::words::{is_generic, is_stop};
+use super::words::{is_filler, is_generic, is_stop};
 
 /// A query, read once.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl<'q> Query<'q> {
     /// A word that says something by itself: neither grammar nor a general verb.
     pub(super) fn is_content(&self, at: usize) -> bool {
         self.token(at).is_some_and(|t| match t.kind {
-            TokenKind::Word => !is_stop(&t.lower) && !is_generic(&t.lower),
+            TokenKind::Word => !is_stop(&t.lower) && !is_generic(&t.lower) && !is_filler(&t.lower),
             TokenKind::Number | TokenKind::Quoted | TokenKind::Link => true,
             TokenKind::Mark | TokenKind::Line => false,
         })

@@ -68,6 +68,8 @@ pub(super) struct Spec {
     pub(super) params: Vec<Param>,
     /// Stems of its name, keywords and description: they do not become values by being near.
     pub(super) words: BTreeSet<String>,
+    /// Stems of what its result holds.
+    pub(super) results: BTreeSet<String>,
     /// It takes requests and plans them itself.
     pub(super) plans: bool,
 }
@@ -103,9 +105,18 @@ impl Spec {
             .collect();
         learn(capability, &words, &mut params);
         let plans = params.iter().any(|p| p.kind == Kind::Request);
+        let held = capability
+            .result
+            .get("properties")
+            .and_then(Value::as_object);
+        let results = held.into_iter().flat_map(Map::keys);
         Self {
             params,
             words,
+            results: results
+                .flat_map(|name| name_words(name))
+                .map(|w| stem(&w))
+                .collect(),
             plans,
         }
     }

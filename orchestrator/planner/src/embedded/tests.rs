@@ -8,7 +8,7 @@ mod delegation;
 
 use std::sync::LazyLock;
 
-use cases::{Case, KNOWN_WEAK, MESH, OFFICE};
+use cases::{Case, DECLINED_MESH, DECLINED_OFFICE, KNOWN_WEAK, MESH, OFFICE};
 use proptest::prelude::*;
 
 use super::*;
@@ -38,6 +38,7 @@ fn plan(catalogue: &Arc<Catalogue>, query: &str) -> Plan {
     EmbeddedPlanner::new()
         .plan_now(&input(catalogue, query))
         .unwrap_or_else(|e| panic!("{query}: {e}"))
+        .0
 }
 
 /// A task in one line: `weather.get city=Paris`, a reference as `rows<t1`.
@@ -187,7 +188,7 @@ fn what_a_user_may_not_use_is_not_planned() {
     assert_eq!(refused.unplaced, ["Tell me a joke"]);
     let mut input = input(&guarded, query);
     input.roles = vec!["jester".into()];
-    let allowed = EmbeddedPlanner::new().plan_now(&input).unwrap();
+    let allowed = EmbeddedPlanner::new().plan_now(&input).unwrap().0;
     assert_eq!(allowed.tasks.len(), 2);
 }
 
@@ -378,4 +379,53 @@ fn an_index_is_built_once_and_nobody_waits_for_another_one_to_be_built() {
         let again = planner.index_by(catalogue, |_| panic!("it is known"));
         assert!(Arc::ptr_eq(&again, index));
     }
+}
+
+/// What the planner does not understand it does not do: the tasks that remain, and a part of the reason.
+fn check_declined(catalogue: &Arc<Catalogue>, cases: &[(&str, &[&str], &str)]) {
+    for (query, wanted, why) in cases {
+        let plan = plan(catalogue, query);
+        assert_eq!(lines(&plan), *wanted, "{query}");
+        let unplaced = plan.unplaced.join("; ");
+        assert!(unplaced.contains(why), "{query}: {unplaced}");
+    }
+}
+
+#[test]
+fn a_word_that_nothing_explains_is_named() {
+    check_declined(mesh(), DECLINED_MESH);
+}
+
+#[test]
+fn nothing_is_changed_that_nobody_asked_to_change() {
+    check_declined(office(), DECLINED_OFFICE);
+    for query in [
+        "Could you email bob@example.com saying we are late?",
+        "I need to email bob@example.com saying we are late",
+        "turn the kitchen lights off",
+    ] {
+        assert_eq!(plan(office(), query).tasks.len(), 1, "{query}");
+    }
+}
+
+#[test]
+fn an_adjunct_that_changes_nothing_is_noted() {
+    let input = input(mesh(), "weather in Paris for my boss, please, quickly");
+    let (plan, notes) = EmbeddedPlanner::new().plan_now(&input).unwrap();
+    assert_eq!(lines(&plan), ["weather.get city=Paris"]);
+    assert_eq!(plan.unplaced, Vec::<String>::new());
+    assert_eq!(notes, ["'for my boss' changed nothing"]);
+}
+
+#[test]
+fn a_greeting_is_answered_with_what_there_is() {
+    for query in ["hello", "Help!", "what can you do?"] {
+        let plan = plan(mesh(), query);
+        let text = plan.answer_directly.expect(query);
+        assert!(text.contains("weather.get"), "{text}");
+        assert!(text.contains("Ask for example"), "{text}");
+        assert_eq!((plan.tasks.len(), plan.unplaced.len()), (0, 0));
+    }
+    let asked = plan(mesh(), "help me with the weather in Rome");
+    assert_eq!(lines(&asked), ["weather.get city=Rome"]);
 }

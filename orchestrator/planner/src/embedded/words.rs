@@ -70,6 +70,31 @@ static PREFACES: Set = LazyLock::new(|| {
     )
 });
 
+/// Verbs that say that something is to be changed: what only reads cannot do them.
+static CHANGES: Set = LazyLock::new(|| {
+    set(
+        "delete remove cancel drop erase clear undo reject decline revoke dismiss update change modify edit adjust rename \
+         move pay buy order book send email mail post publish upload install transfer reserve rent invite approve sign \
+         share lock unlock enable disable restart deploy dim mute mark assign",
+    )
+});
+
+/// Verbs that take something back: a capability that makes something does not do them unless its card says so.
+static TAKES_BACK: Set = LazyLock::new(|| {
+    set(
+        "delete remove cancel drop erase clear undo reject decline revoke dismiss stop disable close unlock mute",
+    )
+});
+
+/// Words that change nothing of what is asked: they ask for haste or care, or name what any result holds.
+static FILLERS: Set = LazyLock::new(|| {
+    set(
+        "quickly quick fast asap urgently immediately briefly short shortly simply exactly roughly approximately actually \
+         right away soon currently nicely carefully kind sort favor favour curious wondering wonder hurry thx pls hear listen love \
+         row entry record item figure number value result status",
+    )
+});
+
 /// Groups of words that mean the same in any domain.
 const SYNONYMS: &[&[&str]] = &[
     &[
@@ -107,7 +132,7 @@ const SYNONYMS: &[&[&str]] = &[
     &["mail", "email", "e-mail"],
     &["meeting", "appointment"],
     &["picture", "image", "photo"],
-    &["price", "quote", "quotation"],
+    &["price", "quote", "quotation", "cost"],
     &["share", "stock"],
     &[
         "expense",
@@ -139,6 +164,63 @@ pub(super) fn is_command(lower: &str) -> bool {
 
 pub(super) fn is_question(lower: &str) -> bool {
     QUESTIONS.contains(lower)
+}
+
+pub(super) fn changes(lower: &str) -> bool {
+    CHANGES.contains(lower)
+}
+
+pub(super) fn takes_back(lower: &str) -> bool {
+    TAKES_BACK.contains(lower)
+}
+
+pub(super) fn is_filler(lower: &str) -> bool {
+    FILLERS.contains(lower)
+}
+
+/// Takes something back or away: "don't", "without", "other than".
+pub(super) fn is_negation(lower: &str, next: &str) -> bool {
+    matches!(
+        lower,
+        "not"
+            | "never"
+            | "nor"
+            | "neither"
+            | "without"
+            | "excluding"
+            | "exclude"
+            | "excludes"
+            | "except"
+            | "no"
+            | "cannot"
+            | "unless"
+            | "minus"
+    ) || lower.ends_with("n't")
+        || lower.ends_with("n’t")
+        || matches!(
+            (lower, next),
+            ("other" | "rather", "than") | ("instead", "of") | ("apart" | "aside", "from")
+        )
+}
+
+/// Compares with a number that follows: "more than 500".
+pub(super) fn is_comparison(lower: &str, next: &str) -> bool {
+    matches!(
+        (lower, next),
+        (
+            "more"
+                | "less"
+                | "fewer"
+                | "greater"
+                | "larger"
+                | "bigger"
+                | "smaller"
+                | "higher"
+                | "lower"
+                | "cheaper",
+            "than"
+        ) | ("at", "least" | "most")
+    ) || matches!(lower, "over" | "above" | "below" | "under" | "exceeding")
 }
 
 pub(super) fn is_preface(lower: &str) -> bool {

@@ -52,8 +52,10 @@ pub(super) const MESH: &[Case] = &[
     ),
     (
         "Give me the forecast for Oslo for the next 5 days",
-        &["weather.get city=Oslo"],
         &[],
+        &[
+            "Give me the forecast for Oslo for the next 5 days (weather.get was meant, but '5' was not understood)",
+        ],
     ),
     (
         "What is the weather like in Paris? And in London?",
@@ -373,7 +375,11 @@ pub(super) const MESH: &[Case] = &[
         ],
         &[],
     ),
-    ("give me 3 jokes", &["joke.get"], &[]),
+    (
+        "give me 3 jokes",
+        &[],
+        &["give me 3 jokes (joke.get was meant, but '3' was not understood)"],
+    ),
     (
         "How's the weather in Zürich? Wie geht's?",
         &["weather.get city=Zürich"],
@@ -597,7 +603,7 @@ pub(super) const KNOWN_WEAK: &[Weak] = &[
     (
         "Tell me two jokes, one about cats and one about dogs",
         &["joke.get topic=cats", "joke.get topic=dogs"],
-        &["joke.get topic=cats and one about dogs"],
+        &[],
     ),
     (
         "Will I get wet in Dublin?",
@@ -607,7 +613,7 @@ pub(super) const KNOWN_WEAK: &[Weak] = &[
     (
         "weather paris joke",
         &["weather.get city=Paris", "joke.get"],
-        &["weather.get city=Paris"],
+        &[],
     ),
     (
         "Which department spent the most in 2024?",
@@ -616,5 +622,88 @@ pub(super) const KNOWN_WEAK: &[Weak] = &[
             "finance.analyze.expenses group_by=department rows<t1",
         ],
         &["finance.db.query year=2024"],
+    ),
+];
+
+/// A query, the tasks that remain of it, and a part of the reason why the rest is not done.
+type Declined = (&'static str, &'static [&'static str], &'static str);
+
+pub(super) const DECLINED_MESH: &[Declined] = &[
+    (
+        "Show expenses for Q4 2024 excluding travel",
+        &[],
+        "'excluding travel' cannot be expressed",
+    ),
+    ("expenses over 500 in Q4 2024", &[], "'over 500"),
+    (
+        "tell me a joke that is not about cats",
+        &[],
+        "'not about cats'",
+    ),
+    (
+        "Do not tell me a joke, just the weather in Oslo",
+        &["weather.get city=Oslo"],
+        "Do not tell me a joke",
+    ),
+    (
+        "expenses from October to December 2024",
+        &[],
+        "'December 2024' was not understood",
+    ),
+    ("expenses in march", &[], "'march'"),
+    (
+        "What's the weather in Oslo the day after tomorrow",
+        &[],
+        "'after'",
+    ),
+    ("Any marketing purchases in Q3 2024?", &[], "'Q3 2024'"),
+    ("What is the sine of 30 degrees?", &[], "'30'"),
+    ("What's the price of a flight to Rome?", &[], "'Rome'"),
+    ("How much does a train ticket to Lyon cost?", &[], "'train'"),
+    (
+        "What's the total population of France?",
+        &[],
+        "'population France'",
+    ),
+    ("200 minus 15%", &[], "'%'"),
+    (
+        "delete every row of the ledger",
+        &[],
+        "nothing here can delete that",
+    ),
+    (
+        "Delete the Q4 report",
+        &[],
+        "document.report.generate changes something",
+    ),
+    (
+        "weather for liquid nitrogen in Rome",
+        &[],
+        "was not understood",
+    ),
+    ("book me a table in Paris tonight", &[], "'Paris'"),
+    ("Which stocks fell today?", &[], "'today'"),
+];
+
+pub(super) const DECLINED_OFFICE: &[Declined] = &[
+    (
+        "Cancel my meeting with Anna tomorrow at 3pm",
+        &[],
+        "calendar.create changes something",
+    ),
+    (
+        "Don't email bob@example.com saying we are late",
+        &[],
+        "'Don't email",
+    ),
+    (
+        "What's on my calendar tomorrow?",
+        &[],
+        "calendar.create changes something",
+    ),
+    (
+        "Is there a light in the kitchen?",
+        &[],
+        "device.light.set changes something",
     ),
 ];
