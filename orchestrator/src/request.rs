@@ -5,7 +5,6 @@
 
 mod dispatch;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -368,14 +367,13 @@ impl RequestState {
     }
 
     /// Carries out actions and what follows from them at once, in order.
-    fn carry_out(&mut self, myself: &ActorRef<RequestMsg>, actions: Vec<Action>) {
-        let mut actions = VecDeque::from(actions);
-        while let Some(action) = actions.pop_front() {
+    fn carry_out(&mut self, myself: &ActorRef<RequestMsg>, mut actions: Vec<Action>) {
+        // The next one last.
+        actions.reverse();
+        while let Some(action) = actions.pop() {
             if let Some(event) = self.perform(myself, action) {
                 // Before the other actions: a chosen agent counts as busy before the next agent is chosen.
-                for action in self.step(event).into_iter().rev() {
-                    actions.push_front(action);
-                }
+                actions.extend(self.step(event).into_iter().rev());
             }
         }
         self.arm(myself);

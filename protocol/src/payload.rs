@@ -1,10 +1,10 @@
-//! JSON that travels: bytes, a value, or both, with the other form made when it is first needed.
+//! JSON that travels: text that becomes a value when somebody first looks into it.
 //!
 //! Bounds no size: whoever takes a payload in does. As deep as `serde_json` reads, 128 levels.
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -17,11 +17,23 @@ use serde_json::Value;
 #[derive(Clone)]
 pub struct Payload(Arc<Forms>);
 
-/// At least one form is there.
 struct Forms {
     value: OnceLock<Value>,
-    bytes: OnceLock<Box<[u8]>>,
+    /// Given up for the value: answers are kept for long, and large results should not be there twice.
+    text: Mutex<Option<Arc<[u8]>>>,
     size: usize,
+}
+
+impl Forms {
+    fn text(&self) -> MutexGuard<'_, Option<Arc<[u8]>>> {
+        // Every use is a single step, so a poisoned lock still guards a whole text.
+        self.text.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parsed(&self) -> Value {
+        let text = self.text().take().unwrap_or_default();
+        serde_json::from_slice(&text).expect("it was read once, when the payload was made")
+    }
 }
 
 impl Payload {
@@ -33,21 +45,32 @@ impl Payload {
         let Size(size) = serde_json::from_slice(text)?;
         Ok(Self(Arc::new(Forms {
             value: OnceLock::new(),
-            bytes: OnceLock::from(Box::from(text)),
+            text: Mutex::new(Some(text.into())),
             size,
         })))
     }
 
-    /// The JSON text.
+    /// The JSON text: as it came while nobody has looked into it, otherwise written anew.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        self.0.bytes.get_or_init(|| {
-            let text = serde_json::to_vec(&**self);
-            text.expect("a value has only texts as names").into()
+    pub fn text(&self) -> Arc<[u8]> {
+        let text = self.0.text().clone();
+        text.unwrap_or_else(|| {
+            let mut text = Vec::new();
+            self.write_to(&mut text);
+            text.into()
         })
     }
 
-    /// The estimated length of the JSON in bytes, as [`size`] counts it: the same for all forms.
+    /// Appends the JSON text.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        let text = self.0.text().clone();
+        match text {
+            Some(text) => out.extend_from_slice(&text),
+            None => serde_json::to_writer(out, &**self).expect("a value has only texts as names"),
+        }
+    }
+
+    /// The estimated length of the JSON in bytes, as [`size`] counts it: the same for text and value.
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.size
@@ -55,27 +78,19 @@ impl Payload {
 
     /// The value for its last owner; a copy while others share it.
     #[must_use]
-    pub fn into_value(self) -> Value {
-        let owned = Arc::try_unwrap(self.0);
-        let owned = owned.map(|forms| forms.value.into_inner().ok_or(forms.bytes));
-        match owned {
-            Ok(Ok(value)) => value,
-            Ok(Err(bytes)) => parsed(&bytes),
-            Err(shared) => Self(shared).deref().clone(),
-        }
+    pub fn into_value(mut self) -> Value {
+        // Makes the value where there is none yet.
+        let _ = &*self;
+        let owned = Arc::get_mut(&mut self.0).and_then(|forms| forms.value.take());
+        owned.unwrap_or_else(|| self.deref().clone())
     }
-}
-
-fn parsed(bytes: &OnceLock<Box<[u8]>>) -> Value {
-    let bytes = bytes.get().map_or(&[][..], |bytes| bytes);
-    serde_json::from_slice(bytes).expect("it was read once, when the payload was made")
 }
 
 impl Deref for Payload {
     type Target = Value;
 
     fn deref(&self) -> &Value {
-        self.0.value.get_or_init(|| parsed(&self.0.bytes))
+        self.0.value.get_or_init(|| self.0.parsed())
     }
 }
 
@@ -84,7 +99,7 @@ impl From<Value> for Payload {
         Self(Arc::new(Forms {
             size: size(&value, usize::MAX).unwrap_or(usize::MAX),
             value: OnceLock::from(value),
-            bytes: OnceLock::new(),
+            text: Mutex::new(None),
         }))
     }
 }
@@ -112,7 +127,7 @@ impl Serialize for Payload {
         if serializer.is_human_readable() {
             (**self).serialize(serializer)
         } else {
-            serializer.serialize_bytes(self.bytes())
+            serializer.serialize_bytes(&self.text())
         }
     }
 }
@@ -271,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_are_one_payload_of_one_size() {
+    fn text_and_value_are_one_payload_of_one_size() {
         for value in [
             json!(null),
             json!({"a": [1, -2, 2.5, true, "\u{1F600}\n\""], "empty": {}, "none": [null, []]}),
@@ -279,15 +294,20 @@ mod tests {
             let made = Payload::from(value.clone());
             let text = value.to_string();
             let read = Payload::from_json(text.as_bytes()).unwrap();
-            assert_eq!((made.size(), made.bytes()), (read.size(), read.bytes()));
+            assert_eq!((made.size(), made.text()), (read.size(), read.text()));
             assert_eq!(read, made);
+            assert_eq!(made.text(), read.text(), "written anew");
             assert_eq!(read, value);
             assert_eq!(serde_json::to_string(&read).unwrap(), text);
             assert_eq!(serde_json::from_str::<Payload>(&text).unwrap(), made);
             assert_eq!(read.clone().into_value(), value, "shared");
             assert_eq!(read.into_value(), value, "the last owner");
-            let unread = Payload::from_json(text.as_bytes()).unwrap();
-            assert_eq!(unread.into_value(), value, "never looked at");
+            let read = Payload::from_json(text.as_bytes()).unwrap();
+            let shared = read.clone();
+            let texts = [read.text(), shared.text()];
+            assert!(Arc::ptr_eq(&texts[0], &texts[1]), "as it came");
+            assert_eq!(read.into_value(), value, "never looked at");
+            assert!(shared.0.text().is_none(), "no text beside the value");
         }
     }
 

@@ -441,7 +441,7 @@ fn digest(capability: &CapabilityName, params: &Payload) -> Digest {
     let mut hash = Sha256::new();
     hash.update(capability.as_str());
     hash.update([0]);
-    hash.update(params.bytes());
+    hash.update(params.text());
     let [a, b, c, d, e, f, ..] = <[u8; 32]>::from(hash.finalize());
     [a, b, c, d, e, f]
 }

@@ -110,6 +110,16 @@ pub fn plan(shape: Shape, catalogue: &Catalogue) -> Plan {
     compiled(&proposal(shape), catalogue)
 }
 
+/// A compiled plan as a planner makes it for one request: no other request has used its params.
+#[must_use]
+pub fn fresh(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    for task in &mut plan.tasks {
+        task.params = Value::clone(&task.params).into();
+    }
+    plan
+}
+
 /// Any proposal, compiled.
 ///
 /// # Panics

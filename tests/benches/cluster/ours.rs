@@ -23,7 +23,7 @@ use amcp_specialists::{
     ChildSpec, Context, Specialist, SupervisorConfig, SupervisorHandle, Task, async_trait,
 };
 use amcp_tests::bench::load::{Fate, Mesh};
-use amcp_tests::bench::{Shape, capabilities, limits, memory, proposal};
+use amcp_tests::bench::{Shape, capabilities, fresh, limits, memory, proposal};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -222,7 +222,7 @@ impl Planner for Precompiled {
     }
 
     fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
-        let plan = self.0.get(input.query.as_str()).cloned();
+        let plan = self.0.get(input.query.as_str()).map(fresh);
         Box::pin(async move {
             Ok(Planned {
                 plan: plan.expect("only known queries are asked"),

@@ -83,7 +83,7 @@ pub(super) fn task(agent: &AgentId, task: &TaskRequest) -> Result<Vec<u8>, WireE
         capability: task.capability.clone(),
         flow_answers: task.flows.clone(),
     };
-    write(&head, task.params.bytes())
+    write(&head, Some(&task.params))
 }
 
 /// Reads what [`task`] wrote.
@@ -134,14 +134,11 @@ pub(super) fn outcome(response: &TaskResponse) -> Result<Vec<u8>, WireError> {
         failure,
     };
     if let TaskOutcome::FlowRequired(flow) = &response.outcome {
-        let flow = serde_json::to_vec(flow);
-        return write(
-            &head,
-            &flow.map_err(|e| WireError::Unencodable(e.to_string()))?,
-        );
+        let flow = serde_json::to_value(flow);
+        let flow = flow.map_err(|error| WireError::Unencodable(error.to_string()))?;
+        return write(&head, Some(&flow.into()));
     }
-    let result = response.outcome.result().map(Payload::bytes);
-    write(&head, result.unwrap_or_default())
+    write(&head, response.outcome.result())
 }
 
 /// Reads how the attempt `key` ended. An outcome that only a newer build knows is read as a failure: the work may have been done.
@@ -179,13 +176,15 @@ pub(super) fn read_outcome(body: &[u8], key: TaskKey) -> Result<TaskResponse, Wi
     })
 }
 
-fn write<H: Serialize>(head: &H, json: &[u8]) -> Result<Vec<u8>, WireError> {
-    let mut body = Vec::with_capacity(512);
+fn write<H: Serialize>(head: &H, json: Option<&Payload>) -> Result<Vec<u8>, WireError> {
+    let mut body = Vec::with_capacity(512 + json.map_or(0, Payload::size));
     body.extend([0; 4]);
     rmp_serde::encode::write_named(&mut body, head)
         .map_err(|error| WireError::Unencodable(error.to_string()))?;
     let length = body.len() - 4;
-    body.extend_from_slice(json);
+    if let Some(json) = json {
+        json.write_to(&mut body);
+    }
     if length > MAX_HEAD || body.len() > MAX_BYTES {
         let message = format!(
             "a head of {length} bytes and {} in all are more than {MAX_HEAD} and {MAX_BYTES}",
@@ -365,14 +364,14 @@ pub(super) mod tests {
             }
         }
         let (agent, request) = asked();
-        let body = write(&newer(serde_json::Map::new()), request.params.bytes()).unwrap();
+        let body = write(&newer(serde_json::Map::new()), Some(&request.params)).unwrap();
         assert!(read_task(&body).is_err(), "it lacks what makes a task");
-        let body = write(&newer(head()), request.params.bytes()).unwrap();
+        let body = write(&newer(head()), Some(&request.params)).unwrap();
         assert_eq!(read_task(&body), Ok((agent, request.clone())));
         let response = ended(TaskOutcome::Done(json!(1).into()));
         let written = super::outcome(&response).unwrap();
         let (head, _) = read::<OutcomeHead<'_>>(&written).unwrap();
-        let body = write(&newer(head), b"1").unwrap();
+        let body = write(&newer(head), Some(&json!(1).into())).unwrap();
         assert_eq!(read_outcome(&body, TaskKey::of(&request)), Ok(response));
     }
 
@@ -404,7 +403,7 @@ pub(super) mod tests {
             flows: Vec::new(),
             ..request.clone()
         };
-        let body = write(&least, request.params.bytes()).unwrap();
+        let body = write(&least, Some(&request.params)).unwrap();
         assert_eq!(read_task(&body), Ok((agent, expected)));
     }
 
@@ -419,7 +418,7 @@ pub(super) mod tests {
                 outcome: Cow::Borrowed(outcome),
                 failure: None,
             };
-            let body = write(&head, b"").unwrap();
+            let body = write(&head, None).unwrap();
             read_outcome(&body, TaskKey::of(&request)).map(|response| response.outcome)
         };
         let newer = read("of_tomorrow").unwrap();

@@ -1,6 +1,6 @@
 //! Tasks of other nodes in this node's hands: each is executed once, however often it is asked for. Pure but for its locks.
 //!
-//! Keyed by request, task, capability and the bytes of the params (a call that an agent makes anew may differ under the same
+//! Keyed by request, task, capability and the text of the params (a call that an agent makes anew may differ under the same
 //! name). A second attempt at a task that is under way waits with the first; an attempt at a task that was done gets the kept
 //! answer. A result is kept until the peer confirms it, or for a while after its link was lost, and so is a failure where the
 //! capability is not idempotent; where it is, another attempt may end otherwise. A refusal is never kept: nothing had begun.
@@ -120,7 +120,7 @@ impl<L> Inbox<L> {
         now: Instant,
     ) -> Admitted<L> {
         self.forget_old(now);
-        let what = (&task.capability, task.params.bytes());
+        let what = (&task.capability, task.params.text());
         let digest = self.digests.hash_one(what);
         let key = (task.request_id, task.task_id.clone(), digest);
         match self.tasks.entry(key.clone()) {

@@ -486,13 +486,12 @@ impl Machine {
             if !self.mark_ended(now, index, status, out) {
                 continue;
             }
-            let Some(run) = self.tasks.get(index) else {
+            let Some(run) = self.tasks.get_mut(index) else {
                 continue;
             };
             let goes_on = succeeded || run.plan.optional;
             let cause = run.plan.id.clone();
-            let dependents = run.dependents.clone();
-            for dependent in dependents {
+            for dependent in std::mem::take(&mut run.dependents) {
                 if let Some(run) = self.tasks.get_mut(dependent) {
                     run.waiting_for = run.waiting_for.saturating_sub(1);
                 }
