@@ -14,6 +14,8 @@ use crate::payload::{self, Payload};
 pub const MAX_PROMPT_BYTES: usize = 2 * 1024;
 /// Largest payload of a flow or of its answer, in bytes of JSON: a signed payment or mandate takes a few thousand.
 pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024;
+/// Longest name of an asker, in bytes: a request's id, a task's id and a number take 112.
+const MAX_ASKER_BYTES: usize = 128;
 /// How long a flow stays open when nothing else is said, in milliseconds: until the same time tomorrow.
 pub const DEFAULT_EXPIRY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Longest life of a flow, in milliseconds: a week.
@@ -126,7 +128,7 @@ impl FlowRequest {
         Self { expires_ms, ..self }
     }
 
-    /// Checks the bounds.
+    /// Checks the bounds of what an agent asks.
     ///
     /// # Errors
     /// [`ErrorCode::TaskFailed`]: the specialist that asks is at fault.
@@ -147,6 +149,12 @@ impl FlowRequest {
             return wrong(format!(
                 "a flow stays open for 1 to {MAX_EXPIRY_MS} ms, not {}",
                 self.expires_ms
+            ));
+        }
+        let name = self.asker.len();
+        if !(1..=MAX_ASKER_BYTES).contains(&name) {
+            return wrong(format!(
+                "a flow's asker has a name of 1 to {MAX_ASKER_BYTES} bytes, not {name}"
             ));
         }
         Ok(())
@@ -443,11 +451,17 @@ mod tests {
     }
 
     #[test]
-    fn prompts_payloads_and_expiry_are_bounded() {
-        let ask = |prompt: &str| FlowRequest::new(FlowKind::Confirmation, prompt);
+    fn prompts_payloads_askers_and_expiry_are_bounded() {
+        let named = |asker: &str, prompt: &str| FlowRequest {
+            asker: asker.to_owned(),
+            ..FlowRequest::new(FlowKind::Confirmation, prompt)
+        };
+        let ask = |prompt: &str| named("r/t1/1", prompt);
         assert_eq!(ask("Go on?").check(), Ok(()));
         for wrong in [
             ask(" "),
+            named("", "Go on?"),
+            named(&"x".repeat(MAX_ASKER_BYTES + 1), "Go on?"),
             ask(&"x".repeat(MAX_PROMPT_BYTES + 1)),
             ask("Go on?").payload(json!("x".repeat(MAX_PAYLOAD_BYTES))),
             ask("Go on?").expires_ms(0),

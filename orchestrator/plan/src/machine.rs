@@ -549,7 +549,7 @@ impl Machine {
             key: TimerKey::Deadline,
             at: self.deadline(),
         });
-        if self.policy.composes {
+        if self.policy.composes && self.stage != Stage::Composing {
             out.push(Action::SetTimer {
                 key: TimerKey::Closing,
                 at: self.closing_time(),
@@ -772,8 +772,9 @@ impl Machine {
 
     fn timer_fired(&mut self, now: Time, key: TimerKey, out: &mut Vec<Action>) {
         match key {
-            // Set before the request waited for nothing but flows: its deadline is later now.
-            TimerKey::Deadline | TimerKey::Closing if self.idle_since.is_some() => {}
+            // Set before the request waited for nothing but flows: it is due later now.
+            TimerKey::Deadline if now < self.deadline() => {}
+            TimerKey::Closing if now < self.closing_time() => {}
             // Everything was done but the text: that is not a failure of the request.
             TimerKey::Deadline if self.stage == Stage::Composing => {
                 let failure = Failure::new(

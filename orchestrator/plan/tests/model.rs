@@ -10,18 +10,28 @@ mod support {
     pub(crate) mod world;
 }
 
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 use amcp_plan::{Event, PlanTask, Policy, TimerKey};
+use amcp_protocol::flow::Decision;
 use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
-use amcp_protocol::{AnswerState, ErrorCode, Failure, TaskId, TaskState};
+use amcp_protocol::{
+    AnswerState, ErrorCode, Failure, FlowAnswer, FlowId, FlowKind, FlowRequest, TaskId, TaskState,
+};
 use serde_json::json;
 use stateright::{Checker, Model, Property};
 
 use support::ledger::Rule;
-use support::plans::{LOOK, PAY, WRITE, fed_by, plan, task};
+use support::plans::{Kind, LOOK, PAY, SEND, WRITE, fed_by, plan, task};
 use support::world::World;
+
+/// How long a person takes.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+const DECISIONS: [Decision; 2] = [Decision::Approve, Decision::Deny];
 
 /// A request to explore.
 #[derive(Clone)]
@@ -42,6 +52,10 @@ struct Faults {
     stale_timers: u8,
     /// Tasks that arrive before the plan is complete.
     streamed: u8,
+    /// Flows that agents open.
+    asks: u8,
+    /// Answers to something else than was shown, and answers that come again or late.
+    answers: u8,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +66,10 @@ enum Reach {
     Cancelled,
     SecondRound,
     Composed,
+    Approved,
+    Denied,
+    Expired,
+    AskedTwice,
 }
 
 #[derive(Clone)]
@@ -92,6 +110,8 @@ enum Outcome {
     /// The shell refuses a handler's result: the work was done.
     Final,
     Partly,
+    /// For a payment.
+    Asks,
 }
 
 const OUTCOMES: [Outcome; 7] = [
@@ -118,6 +138,10 @@ impl Outcome {
             Outcome::Busy => TaskOutcome::Failed(failure(ErrorCode::AgentBusy)),
             Outcome::NotStarted => TaskOutcome::Refused(failure(ErrorCode::AgentBusy)),
             Outcome::Final => TaskOutcome::Failed(failure(ErrorCode::InvalidResult)),
+            Outcome::Asks => TaskOutcome::FlowRequired(Box::new(FlowRequest {
+                asker: format!("r/t/{attempt}"),
+                ..FlowRequest::new(FlowKind::Payment, "May it go on?")
+            })),
         }
     }
 }
@@ -134,6 +158,9 @@ enum Step {
     Fire(TimerKey),
     FireCleared(TimerKey),
     ComposingEnds(bool),
+    Decide(FlowId, Decision),
+    DecideAgain(FlowId, Decision),
+    WrongDigest(FlowId),
     Cancel,
 }
 
@@ -209,8 +236,23 @@ impl Request {
                 usage: Usage::default(),
                 notes: vec![],
             },
+            Step::Decide(flow, decision) => answered(flow, &state.world.flows, *decision),
+            Step::DecideAgain(flow, decision) => answered(flow, &state.world.closed, *decision),
+            Step::WrongDigest(flow) => answered(flow, &BTreeMap::new(), Decision::Approve),
             Step::Cancel => Event::CancelRequested,
         }
+    }
+}
+
+fn answered(flow: &FlowId, shown: &BTreeMap<FlowId, String>, decision: Decision) -> Event {
+    Event::FlowAnswered {
+        flow: flow.clone(),
+        answer: FlowAnswer {
+            decision,
+            digest: shown.get(flow).cloned().unwrap_or_default(),
+            payload: json!({"by": "a person"}),
+            reason: None,
+        },
     }
 }
 
@@ -222,6 +264,9 @@ impl State {
         }
         if self.faults.stale_timers == 0 {
             self.world.cleared.clear();
+        }
+        if self.faults.answers == 0 {
+            self.world.closed.clear();
         }
         let mut hasher = std::hash::DefaultHasher::new();
         (self.world.digest(), self.faults, self.streamed).hash(&mut hasher);
@@ -240,19 +285,25 @@ impl State {
         let task = |wanted: &dyn Fn(&amcp_protocol::TaskReport) -> bool| {
             conclusion.tasks.iter().any(wanted)
         };
+        let failed = |code| task(&|task| task.error.as_ref().map(|error| error.code) == Some(code));
         match reach {
             Reach::RetryThenSuccess => {
                 task(&|task| task.attempts > 1 && task.state == TaskState::Completed)
             }
-            Reach::Quarantine => task(&|task| {
-                task.error.as_ref().map(|error| error.code) == Some(ErrorCode::Quarantined)
-            }),
+            Reach::Quarantine => failed(ErrorCode::Quarantined),
             Reach::Partial => conclusion.state == AnswerState::Partial,
             Reach::Cancelled => conclusion.state == AnswerState::Cancelled,
             Reach::SecondRound => {
                 self.world.ledger.rounds == 2 && conclusion.state == AnswerState::Completed
             }
             Reach::Composed => conclusion.text.is_some(),
+            Reach::Approved => {
+                let approved = self.world.machine.idle() > Duration::ZERO;
+                approved && conclusion.state == AnswerState::Completed
+            }
+            Reach::Denied => failed(ErrorCode::FlowDenied),
+            Reach::Expired => failed(ErrorCode::FlowExpired),
+            Reach::AskedTwice => self.world.machine.idle() >= 2 * DAY,
         }
     }
 }
@@ -263,8 +314,8 @@ impl Model for Request {
 
     fn init_states(&self) -> Vec<State> {
         let mut world = World::start(self.policy.clone());
-        // Time stands still but for the deadline: every timer may fire at any moment anyway.
-        world.now = std::time::Duration::from_millis(1);
+        // Time stands still but for the deadline and for people: every timer may fire at any moment anyway.
+        world.now = Duration::from_millis(1);
         let state = State {
             world,
             faults: self.faults,
@@ -289,6 +340,19 @@ impl Model for Request {
         }
         for &(task, attempt) in &world.awaited {
             steps.extend(OUTCOMES.map(|outcome| Step::Answer(task, attempt, outcome)));
+            if state.faults.asks > 0 {
+                steps.push(Step::Answer(task, attempt, Outcome::Asks));
+            }
+        }
+        for flow in world.flows.keys() {
+            steps.extend(DECISIONS.map(|decision| Step::Decide(flow.clone(), decision)));
+        }
+        if state.faults.answers > 0 {
+            let again = world.closed.keys().flat_map(|flow| {
+                DECISIONS.map(|decision| Step::DecideAgain(flow.clone(), decision))
+            });
+            steps.extend(again);
+            steps.extend(world.flows.keys().cloned().map(Step::WrongDigest));
         }
         if state.faults.duplicates > 0 {
             for &(task, attempt) in &world.answered {
@@ -323,9 +387,25 @@ impl Model for Request {
             Step::AnswerAgain(..) => next.faults.duplicates -= 1,
             Step::ForeignTask | Step::ForeignAttempt(..) => next.faults.foreign -= 1,
             Step::FireCleared(_) => next.faults.stale_timers -= 1,
-            Step::Fire(TimerKey::Deadline) => next.world.now = self.policy.deadline,
-            Step::Answer(..) | Step::Fire(_) | Step::ComposingEnds(_) | Step::Cancel => {}
+            Step::Answer(_, _, Outcome::Asks) => next.faults.asks -= 1,
+            Step::DecideAgain(..) | Step::WrongDigest(_) => next.faults.answers -= 1,
+            Step::Decide(..)
+            | Step::Answer(..)
+            | Step::Fire(_)
+            | Step::ComposingEnds(_)
+            | Step::Cancel => {}
         }
+        // The deadline and closing count only when they are due, and people take their time.
+        let due = match (&event, last.world.machine.is_idle()) {
+            (Event::TimerFired(key @ (TimerKey::Deadline | TimerKey::Closing)), false) => {
+                last.world.timers.get(key).copied()
+            }
+            (Event::FlowAnswered { .. } | Event::TimerFired(TimerKey::Flow { .. }), true) => {
+                Some(last.world.now + DAY)
+            }
+            _ => None,
+        };
+        next.world.now = last.world.now.max(due.unwrap_or_default());
         next.world.feed(event);
         Some(next.settled())
     }
@@ -338,7 +418,8 @@ impl Model for Request {
         }
         let mut properties = always![OneResponse NothingAfterTheResponse AnswersWhenTold NeverStuck ResultIsFinal
             NeverTwice DependenciesFirst OneCurrentAttempt Budgets DeadlineKept Permitted OnlyAcceptedPlans NoNewEffects
-            PlanKept NothingLeftRunning ReportsAreWhole DropsCounted];
+            PlanKept NothingLeftRunning ReportsAreWhole DropsCounted AsksFirst AsksOnce WaitsForPeople FlowsEndOnce
+            AnswersArrive ClockKept];
         properties.push(Property::eventually("answered", |_, state: &State| {
             state.world.conclusion.is_some()
         }));
@@ -351,9 +432,12 @@ impl Model for Request {
         properties.push(Property::always(
             "the deadline answers",
             |_, state: &State| {
-                state.world.conclusion.is_some() || {
+                let deadline = state.world.timers.get(&TimerKey::Deadline);
+                // Without it nothing but flows is open.
+                let asks = deadline.is_none() && !state.world.flows.is_empty();
+                state.world.conclusion.is_some() || asks || {
                     let mut world = state.world.clone();
-                    world.now = world.policy.deadline;
+                    world.now = world.now.max(deadline.copied().unwrap_or_default());
                     world.feed(Event::TimerFired(TimerKey::Deadline));
                     world.conclusion.is_some() && world.ledger.breaches.is_empty()
                 }
@@ -368,8 +452,7 @@ impl Model for Request {
                 }
             };
         }
-        let sometimes =
-            reached![RetryThenSuccess Quarantine Partial Cancelled SecondRound Composed];
+        let sometimes = reached![RetryThenSuccess Quarantine Partial Cancelled SecondRound Composed Approved Denied Expired AskedTwice];
         properties.extend(self.reaches.iter().map(sometimes));
         properties
     }
@@ -392,6 +475,12 @@ impl Request {
         );
         late.extend([Step::PlanArrives, Step::PlanFails, Step::ForeignTask]);
         late.extend([Step::ComposingEnds(true), Step::Cancel]);
+        late.extend(
+            world
+                .closed
+                .keys()
+                .map(|flow| Step::DecideAgain(flow.clone(), Decision::Approve)),
+        );
         let mut after = world.clone();
         for step in late {
             after.feed(self.event(state, &step));
@@ -425,11 +514,20 @@ fn policy() -> Policy {
     }
 }
 
+const NO_FAULTS: Faults = Faults {
+    duplicates: 0,
+    foreign: 0,
+    stale_timers: 0,
+    streamed: 0,
+    asks: 0,
+    answers: 0,
+};
+
 const FAULTS: Faults = Faults {
     duplicates: 1,
     foreign: 1,
     stale_timers: 1,
-    streamed: 0,
+    ..NO_FAULTS
 };
 
 #[test]
@@ -498,6 +596,7 @@ fn a_second_round_whose_tasks_arrive_one_by_one() {
             foreign: 0,
             stale_timers: 1,
             streamed: 2,
+            ..NO_FAULTS
         },
         reaches: &[Reach::SecondRound, Reach::Composed, Reach::Partial],
     };
@@ -546,14 +645,158 @@ fn tasks_that_are_cut_off_in_a_backoff_so_that_the_answer_can_be_written() {
         policy,
         plans: vec![vec![task("t1", LOOK, &[]), task("t2", LOOK, &[])]],
         faults: Faults {
-            duplicates: 0,
-            foreign: 0,
             stale_timers: 1,
-            streamed: 0,
+            ..NO_FAULTS
         },
         reaches: &[Reach::RetryThenSuccess, Reach::Composed, Reach::Partial],
     };
     request.explore(20_000);
+}
+
+/// For people who answer anything.
+fn asks() -> Policy {
+    Policy {
+        flows: FlowKind::ALL.to_vec(),
+        refusals: 1,
+        ..policy()
+    }
+}
+
+#[test]
+fn a_chain_whose_second_task_needs_a_yes() {
+    let request = Request {
+        policy: asks(),
+        plans: vec![vec![
+            task("t1", LOOK, &[]),
+            fed_by(task("t2", SEND, &[0]), 0),
+        ]],
+        faults: Faults {
+            asks: 1,
+            answers: 1,
+            ..NO_FAULTS
+        },
+        reaches: &[
+            Reach::Approved,
+            Reach::Denied,
+            Reach::Expired,
+            Reach::AskedTwice,
+            Reach::Partial,
+            Reach::Cancelled,
+        ],
+    };
+    request.explore(4_000);
+}
+
+#[test]
+fn two_tasks_at_once_one_of_which_needs_a_yes_and_the_other_asks() {
+    let policy = Policy {
+        composes: true,
+        attempts: 1,
+        ..asks()
+    };
+    let request = Request {
+        policy,
+        plans: vec![vec![task("t1", LOOK, &[]), task("t2", SEND, &[])]],
+        faults: Faults {
+            asks: 1,
+            stale_timers: 1,
+            ..NO_FAULTS
+        },
+        reaches: &[
+            Reach::Approved,
+            Reach::Denied,
+            Reach::Expired,
+            Reach::AskedTwice,
+            Reach::Composed,
+            Reach::Partial,
+        ],
+    };
+    request.explore(15_000);
+}
+
+#[test]
+fn people_who_are_asked_while_plans_arrive_and_are_made_again() {
+    let request = Request {
+        policy: rounds_that_ask(),
+        plans: vec![
+            vec![task("t1", LOGIN, &[])],
+            vec![replacing(task("t2", LOGIN, &[]), &["t1"])],
+        ],
+        faults: Faults {
+            streamed: 1,
+            ..NO_FAULTS
+        },
+        reaches: &[
+            Reach::Approved,
+            Reach::Denied,
+            Reach::Expired,
+            Reach::SecondRound,
+            Reach::Composed,
+        ],
+    };
+    request.explore(900);
+}
+
+/// Reads after a login.
+const LOGIN: Kind = Kind {
+    flow: Some(FlowKind::Oauth),
+    ..LOOK
+};
+
+fn rounds_that_ask() -> Policy {
+    Policy {
+        flows: FlowKind::ALL.to_vec(),
+        ..two_rounds()
+    }
+}
+
+#[test]
+#[ignore = "explores for about a minute"]
+fn large_two_rounds_that_ask_while_plans_arrive() {
+    let request = Request {
+        policy: rounds_that_ask(),
+        plans: vec![
+            vec![task("t1", LOGIN, &[]), task("t2", LOOK, &[])],
+            vec![replacing(task("t3", LOGIN, &[]), &["t1", "t2"])],
+        ],
+        faults: Faults {
+            streamed: 1,
+            ..NO_FAULTS
+        },
+        reaches: &[Reach::Approved, Reach::SecondRound],
+    };
+    request.explore(5_000);
+}
+
+#[test]
+#[ignore = "explores for about a minute"]
+fn large_three_tasks_that_ask() {
+    let tasks = vec![
+        task("t1", SEND, &[]),
+        task("t2", LOOK, &[]),
+        task("t3", SEND, &[0, 1]),
+    ];
+    let request = Request {
+        policy: Policy {
+            attempts: 1,
+            ..asks()
+        },
+        plans: vec![tasks],
+        faults: Faults {
+            asks: 2,
+            answers: 1,
+            stale_timers: 1,
+            ..NO_FAULTS
+        },
+        reaches: &[
+            Reach::Approved,
+            Reach::Denied,
+            Reach::Expired,
+            Reach::AskedTwice,
+            Reach::Partial,
+        ],
+    };
+    request.explore(100_000);
 }
 
 #[test]
@@ -569,10 +812,8 @@ fn large_a_diamond() {
         policy: policy(),
         plans: vec![tasks],
         faults: Faults {
-            duplicates: 0,
-            foreign: 0,
-            stale_timers: 0,
             streamed: 1,
+            ..NO_FAULTS
         },
         reaches: &[
             Reach::RetryThenSuccess,
@@ -596,12 +837,7 @@ fn large_two_tasks_at_once_with_three_attempts() {
     let request = Request {
         policy,
         plans: vec![vec![task("t1", LOOK, &[]), task("t2", LOOK, &[])]],
-        faults: Faults {
-            duplicates: 0,
-            foreign: 0,
-            stale_timers: 0,
-            streamed: 0,
-        },
+        faults: NO_FAULTS,
         reaches: &[
             Reach::RetryThenSuccess,
             Reach::Quarantine,

@@ -12,9 +12,12 @@ mod support {
 use std::time::Duration;
 
 use amcp_plan::{Event, Plan, PlanTask, Policy, TimerKey};
+use amcp_protocol::flow::Decision;
 use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
-use amcp_protocol::{Effect, ErrorCode, Failure, TaskId};
+use amcp_protocol::{
+    Effect, ErrorCode, Failure, FlowAnswer, FlowId, FlowKind, FlowRequest, TaskId,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
@@ -53,6 +56,11 @@ enum Step {
     AnyTimer(usize),
     ClearedTimer(usize),
     Deadline,
+    Decide(usize, Decision),
+    /// An answer to a flow that is closed, as it was shown.
+    DecideLate(usize, Decision),
+    /// An approval of something else than was shown.
+    WrongDigest(usize),
     Wait(u64),
     Composed(bool, u32),
     Cancel,
@@ -66,6 +74,7 @@ enum Outcome {
     Partly(usize),
     Failed(ErrorCode),
     Refused(ErrorCode),
+    Asks(FlowKind),
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -74,13 +83,19 @@ fn kind() -> impl Strategy<Value = Kind> {
         2 => Just(Effect::Write),
         1 => Just(Effect::Irreversible),
     ];
-    (effect, prop::bool::weighted(0.7), prop::bool::weighted(0.1)).prop_map(
-        |(effect, idempotent, secret)| Kind {
+    let flow = prop::sample::select(vec![FlowKind::Confirmation, FlowKind::Payment]);
+    (
+        effect,
+        prop::bool::weighted(0.7),
+        prop::bool::weighted(0.1),
+        prop::option::weighted(0.25, flow),
+    )
+        .prop_map(|(effect, idempotent, secret, flow)| Kind {
             effect,
             idempotent,
             secret,
-        },
-    )
+            flow,
+        })
 }
 
 /// An acyclic plan in any order: the compiler appends the tasks that it adds, so edges point forward too.
@@ -130,6 +145,10 @@ fn tasks() -> impl Strategy<Value = Vec<PlanTask>> {
 
 fn policy() -> impl Strategy<Value = Policy> {
     let limits = (1..4_u32, 1..4_u32, 1..4_u32, 0..7_u32, 1..4_u32);
+    let flows = prop_oneof![
+        3 => Just(FlowKind::ALL.to_vec()),
+        1 => prop::sample::subsequence(FlowKind::ALL.to_vec(), 0..4),
+    ];
     let rest = (
         any::<bool>(),
         any::<bool>(),
@@ -139,7 +158,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     );
     // Short deadlines cut retries off, long ones let all of them happen.
     let deadline = prop_oneof![200..2_000_u64, 2_000..120_000_u64];
-    (limits, rest, deadline).prop_map(|(limits, rest, deadline_ms)| {
+    (limits, rest, deadline, flows).prop_map(|(limits, rest, deadline_ms, flows)| {
         let (attempts, refusals, kills, llm_calls, rounds) = limits;
         let (boss, composes, seed, result_bytes, calls) = rest;
         Policy {
@@ -154,7 +173,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             rounds,
             composes,
             calls,
-            flows: Vec::new(),
+            flows,
             seed,
         }
     })
@@ -166,6 +185,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         1 => (0..30_usize).prop_map(Outcome::Partly),
         3 => prop::sample::select(ErrorCode::ALL).prop_map(Outcome::Failed),
         2 => prop::sample::select(ErrorCode::ALL).prop_map(Outcome::Refused),
+        2 => prop::sample::select(FlowKind::ALL.to_vec()).prop_map(Outcome::Asks),
     ]
 }
 
@@ -181,6 +201,7 @@ impl ReferenceStateMachine for Request {
 
     fn transitions(_: &Self) -> BoxedStrategy<Step> {
         let pick = any::<usize>;
+        let decision = || prop_oneof![3 => Just(Decision::Approve), 1 => Just(Decision::Deny)];
         prop_oneof![
             4 => (1..4_usize).prop_map(Step::Stream),
             12 => (0..3_u32, prop::bool::weighted(0.2))
@@ -194,6 +215,9 @@ impl ReferenceStateMachine for Request {
             8 => Just(Step::NextTimer),
             2 => pick().prop_map(Step::AnyTimer),
             4 => pick().prop_map(Step::ClearedTimer),
+            8 => (pick(), decision()).prop_map(|(pick, what)| Step::Decide(pick, what)),
+            2 => (pick(), decision()).prop_map(|(pick, what)| Step::DecideLate(pick, what)),
+            1 => pick().prop_map(Step::WrongDigest),
             4 => (0..200_u64).prop_map(Step::Wait),
             3 => (any::<bool>(), 0..3_u32).prop_map(|(well, calls)| Step::Composed(well, calls)),
             1 => prop::sample::select(vec![Step::Deadline, Step::Cancel, Step::CutOff]),
@@ -287,6 +311,12 @@ impl Run {
             Step::AnyTimer(n) => Event::TimerFired(*pick(self.world.timers.keys(), n)?),
             Step::ClearedTimer(n) => Event::TimerFired(*pick(&self.world.cleared, n)?),
             Step::Deadline => Event::TimerFired(TimerKey::Deadline),
+            Step::Decide(n, decision) => answered(pick(&self.world.flows, n)?, decision),
+            Step::DecideLate(n, decision) => answered(pick(&self.world.closed, n)?, decision),
+            Step::WrongDigest(n) => {
+                let (flow, digest) = pick(&self.world.flows, n)?;
+                answered((flow, &digest.chars().rev().collect()), Decision::Approve)
+            }
             Step::Wait(ms) => {
                 self.world.now += Duration::from_millis(ms);
                 return None;
@@ -319,6 +349,18 @@ fn pick<T>(from: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>, n: us
     from.nth(index)
 }
 
+fn answered((flow, digest): (&FlowId, &String), decision: Decision) -> Event {
+    Event::FlowAnswered {
+        flow: flow.clone(),
+        answer: FlowAnswer {
+            decision,
+            digest: digest.clone(),
+            payload: json!({"by": "a person"}),
+            reason: None,
+        },
+    }
+}
+
 fn responded((task, attempt): (usize, u32), outcome: Outcome) -> Event {
     let result = |n: usize| json!("x".repeat(n)).into();
     Event::Responded {
@@ -332,6 +374,10 @@ fn responded((task, attempt): (usize, u32), outcome: Outcome) -> Event {
             }
             Outcome::Failed(code) => TaskOutcome::Failed(failure(code)),
             Outcome::Refused(code) => TaskOutcome::Refused(failure(code)),
+            Outcome::Asks(kind) => TaskOutcome::FlowRequired(Box::new(FlowRequest {
+                asker: format!("r/t{task}/{attempt}"),
+                ..FlowRequest::new(kind, "May it go on?").expires_ms(5_000)
+            })),
         },
     }
 }
@@ -377,10 +423,20 @@ impl<C: Concern> StateMachineTest for Keeping<C> {
         assert!(!ours, "{broken:?} in {:?}", run.world);
     }
 
-    fn teardown(run: Run, request: Request) {
-        let run = Self::apply(run, &request, Step::Deadline);
-        Self::check_invariants(&run, &request);
-        assert!(run.world.conclusion.is_some(), "no answer at the deadline");
+    fn teardown(mut run: Run, request: Request) {
+        // Without a deadline nothing but flows is open, and they expire.
+        while run.world.conclusion.is_none() {
+            let timed = run.world.timers.contains_key(&TimerKey::Deadline);
+            let step = if timed {
+                Step::Deadline
+            } else {
+                Step::NextTimer
+            };
+            assert!(!run.world.timers.is_empty(), "no answer at the deadline");
+            run = Self::apply(run, &request, step);
+            Self::check_invariants(&run, &request);
+            assert!(run.world.conclusion.is_some() || !timed);
+        }
     }
 }
 
@@ -400,7 +456,8 @@ concerns! {
     OneResponse: OneResponse NothingAfterTheResponse AnswersWhenTold NeverStuck,
     NothingTwice: ResultIsFinal NeverTwice OneCurrentAttempt DropsCounted,
     NothingForbidden: DependenciesFirst Permitted OnlyAcceptedPlans NoNewEffects PlanKept,
-    WithinLimits: Budgets DeadlineKept,
+    WithinLimits: Budgets DeadlineKept ClockKept,
+    PeopleAsked: AsksFirst AsksOnce WaitsForPeople FlowsEndOnce AnswersArrive,
     WholeReports: NothingLeftRunning ReportsAreWhole,
 }
 
@@ -420,6 +477,11 @@ prop_state_machine! {
 
     #[test]
     fn invariant_budgets_and_the_deadline_are_kept(sequential 1..80 => Keeping<WithinLimits>);
+
+    #[test]
+    fn invariant_people_are_asked_once_and_before_anything_is_done(
+        sequential 1..80 => Keeping<PeopleAsked>
+    );
 
     #[test]
     fn invariant_reports_are_whole_and_nothing_runs_on(sequential 1..80 => Keeping<WholeReports>);

@@ -10,15 +10,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use amcp_plan::recording::{self, Accepted, Opening, ReplayError, Turn, replay};
-use amcp_plan::{Event, Machine, Policy, Time, TimerKey};
+use amcp_plan::{Event, Machine, PlanTask, Policy, Time, TimerKey};
+use amcp_protocol::flow::Decision;
 use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
-use amcp_protocol::{AgentId, ErrorCode, Failure, Lineage};
+use amcp_protocol::{AgentId, ErrorCode, Failure, FlowAnswer, FlowKind, FlowRequest, Lineage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
 
-use support::plans::{LOOK, PAY, WRITE, fed_by, plan, task};
+use support::plans::{LOOK, SEND, WRITE, fed_by, plan, task};
 
 /// Recordings that `AMCP_RECORD_TO=DIR cargo nextest run -p amcp-orchestrator` writes, one for each request of its tests.
 #[test]
@@ -34,7 +35,7 @@ fn every_recorded_request_is_repeated() {
         }
         repeated += 1;
     }
-    assert!(repeated >= 10, "{repeated} recordings");
+    assert!(repeated >= 20, "{repeated} recordings");
 }
 
 #[test]
@@ -59,6 +60,10 @@ fn event() -> impl Strategy<Value = Event> {
         any::<u8>().prop_map(|n| TaskOutcome::Done(json!({ "x": n }).into())),
         code().prop_map(move |code| TaskOutcome::Failed(failure(code))),
         code().prop_map(move |code| TaskOutcome::Refused(failure(code))),
+        Just(TaskOutcome::FlowRequired(Box::new(FlowRequest {
+            asker: "r/t/1".into(),
+            ..FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?")
+        }))),
     ];
     let key = prop_oneof![
         Just(TimerKey::Deadline),
@@ -66,34 +71,60 @@ fn event() -> impl Strategy<Value = Event> {
         (1..3_u32).prop_map(|round| TimerKey::Planning { round }),
         place().prop_map(|(task, attempt)| TimerKey::Attempt { task, attempt }),
         place().prop_map(|(task, attempt)| TimerKey::Retry { task, attempt }),
+        place().prop_map(|(task, number)| TimerKey::Flow { task, number }),
     ];
     let agent = |attempt: u32| AgentId::new(format!("agent-{attempt}")).expect("a valid id");
     prop_oneof![
         2 => (1..3_u32).prop_map(|round| Event::TasksAdded { round, tasks: diamond().into_iter().take(2).collect() }),
-        4 => (1..3_u32).prop_map(|round| planned(round, 1)),
+        4 => (1..3_u32).prop_map(|round| planned(round, diamond())),
         4 => place().prop_map(move |(task, attempt)| Event::Chosen { task, attempt, agent: agent(attempt), incarnation: 1 }),
         8 => (place(), outcome).prop_map(|((task, attempt), outcome)| Event::Responded { calls: Vec::new(), task, attempt, outcome }),
         4 => key.prop_map(Event::TimerFired),
+        4 => prop::sample::select(vec![Decision::Approve, Decision::Deny]).prop_map(confirmed),
         1 => code().prop_map(move |code| Event::Composed { result: Err(failure(code)), llm_calls: 1, usage: Usage::default(), notes: vec![] }),
         1 => Just(Event::CancelRequested),
     ]
 }
 
-fn diamond() -> Vec<amcp_plan::PlanTask> {
+fn diamond() -> Vec<PlanTask> {
     vec![
         task("t1", LOOK, &[]),
         fed_by(task("t2", LOOK, &[0]), 0),
         task("t3", WRITE, &[0]),
-        task("t4", PAY, &[1, 2]),
+        task("t4", SEND, &[]),
     ]
 }
 
-fn planned(round: u32, llm_calls: u32) -> Event {
+/// The answer to the flow before the fourth task.
+fn confirmed(decision: Decision) -> Event {
+    let (mut machine, _) = Machine::start(asks());
+    let _ = machine.step(Time::ZERO, planned(1, vec![task("t4", SEND, &[])]));
+    let flow = machine.open_flows().next().expect("it asks first");
+    Event::FlowAnswered {
+        flow: flow.id.clone(),
+        answer: FlowAnswer {
+            decision,
+            digest: flow.digest.clone(),
+            payload: json!({"by": "a person"}),
+            reason: None,
+        },
+    }
+}
+
+fn asks() -> Policy {
+    Policy {
+        rounds: 2,
+        flows: FlowKind::ALL.to_vec(),
+        ..Policy::default()
+    }
+}
+
+fn planned(round: u32, tasks: Vec<PlanTask>) -> Event {
     Event::Planned {
         round,
-        result: Ok(plan(diamond())),
+        result: Ok(plan(tasks)),
         planner: "recorded".into(),
-        llm_calls,
+        llm_calls: 1,
         usage: Usage::default(),
         notes: vec![],
     }
@@ -145,7 +176,7 @@ proptest! {
         seed: u64,
         composes: bool,
     ) {
-        let policy = Policy { rounds: 2, seed, composes, ..Policy::default() };
+        let policy = Policy { seed, composes, ..asks() };
         let text = recorded(&policy, &timed(drawn));
         let turns = text.lines().count() - 1;
         prop_assert_eq!(replay(&text).map(|replayed| replayed.turns), Ok(turns));
@@ -160,7 +191,7 @@ proptest! {
         cut in any::<prop::sample::Index>(),
         composes: bool,
     ) {
-        let policy = Policy { rounds: 2, composes, ..Policy::default() };
+        let policy = Policy { composes, ..asks() };
         let events = timed(drawn);
         let (mut machine, _) = Machine::start(policy);
         let (before, after) = events.split_at(cut.index(events.len()));

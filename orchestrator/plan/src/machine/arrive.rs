@@ -68,11 +68,12 @@ impl Machine {
         }
     }
 
-    /// Adds tasks of a plan that is still arriving: only those that read, may be repeated and wait for nothing may start
-    /// before the plan is complete, since the rest of it may be refused.
+    /// Adds tasks of a plan that is still arriving: only those that read, may be repeated and wait for nothing, not even for a
+    /// person, may start before the plan is complete, since the rest of it may be refused.
     pub(super) fn add_early(&mut self, tasks: Vec<PlanTask>) {
         for mut task in tasks {
-            let harmless = task.terms.effect == Effect::Read && task.terms.idempotent;
+            let reads = task.terms.effect == Effect::Read && task.terms.idempotent;
+            let harmless = reads && task.terms.flow.is_none();
             let arrived = |run: &TaskRun| run.unplanned.as_ref() == Some(&task.id);
             let again = self.tasks.iter().any(arrived);
             if harmless && !again && task.after.is_empty() && task.references.is_empty() {

@@ -142,8 +142,19 @@ impl Machine {
         Ok(())
     }
 
+    /// Takes back the flow of a task whose end follows.
+    pub(super) fn withdraw_flow(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
+        let flow = self.close_flow(now, index, FlowEnd::Withdrawn, out);
+        if let (Some(flow), Some(run)) = (flow, self.tasks.get_mut(index)) {
+            run.ended_flows.push(EndedFlow {
+                end: FlowEnd::Withdrawn,
+                ..EndedFlow::of(flow, None)
+            });
+        }
+    }
+
     /// Takes the flow of a task that waits for one; the task has no status until the caller gives it the next.
-    pub(super) fn close_flow(
+    fn close_flow(
         &mut self,
         now: Time,
         index: usize,
@@ -233,8 +244,11 @@ impl Machine {
     /// Stops the clock when nothing but flows is open, and lets it run on when something is.
     pub(super) fn keep_clock(&mut self, now: Time, out: &mut Vec<Action>) {
         let under_way = |run: &TaskRun| matches!(run.status, Status::InFlight | Status::Backoff);
-        let idle =
-            self.flows > 0 && self.stage == Stage::Executing && !self.tasks.iter().any(under_way);
+        // A request that is past its time does not wait for anybody: its timers are due.
+        let idle = self.flows > 0
+            && self.stage == Stage::Executing
+            && now < self.closing_time()
+            && !self.tasks.iter().any(under_way);
         if idle && self.idle_since.is_none() {
             self.idle_since = Some(now);
             out.push(Action::ClearTimer(TimerKey::Deadline));

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use amcp_protocol::flow::FlowEnd;
 use amcp_protocol::retry::{self, Verdict};
 use amcp_protocol::{
     AgentId, CallBudget, CallReport, EndedFlow, ErrorCode, Failure, Flow, Payload, Progress,
@@ -465,9 +464,7 @@ impl Machine {
                 out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
             }
             Status::Backoff => out.push(Action::ClearTimer(TimerKey::Retry { task, attempt })),
-            Status::AwaitingFlow(_) => {
-                self.close_flow(now, task, FlowEnd::Withdrawn, out);
-            }
+            Status::AwaitingFlow(_) => self.withdraw_flow(now, task, out),
             Status::Waiting => {}
             Status::Completed(..)
             | Status::Failed(_)

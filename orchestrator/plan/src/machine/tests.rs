@@ -168,7 +168,25 @@ impl Run {
     }
 
     fn fire(&mut self, key: TimerKey) -> &mut Self {
+        if matches!(key, TimerKey::Deadline | TimerKey::Closing) {
+            self.now = self.now.max(self.timer(key).unwrap_or_default());
+        }
         self.step(Event::TimerFired(key))
+    }
+
+    /// When a timer that is set is due.
+    fn timer(&self, key: TimerKey) -> Option<Time> {
+        let mut at = None;
+        for action in &self.all {
+            if let Action::SetTimer { key: set, at: time } = action
+                && *set == key
+            {
+                at = Some(*time);
+            } else if *action == Action::ClearTimer(key) {
+                at = None;
+            }
+        }
+        at
     }
 
     /// (task, attempt) of what the last actions dispatch: an agent is to be chosen for it.

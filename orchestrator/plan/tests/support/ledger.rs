@@ -2,6 +2,8 @@
 //!
 //! Does not predict what the machine does next: it judges each step once it was taken.
 
+mod flows;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use amcp_plan::{
@@ -10,6 +12,8 @@ use amcp_plan::{
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{AnswerState, Effect, ErrorCode, Progress, TaskId, TaskReport, TaskState};
 
+use flows::Flows;
+
 /// What holds after every step, whatever happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Rule {
@@ -17,9 +21,9 @@ pub(crate) enum Rule {
     OneResponse,
     /// The final response is the last action.
     NothingAfterTheResponse,
-    /// Cancelled, cut off or at its deadline, a request is answered in the same step.
+    /// Cancelled, cut off or at its deadline, a request is answered in the same step; a deadline that has moved on does nothing.
     AnswersWhenTold,
-    /// Without an answer yet, something is under way that will lead to one, other than the deadline.
+    /// Without an answer yet, something is under way that will lead to one, other than the deadline, or a person is asked.
     NeverStuck,
     /// The first accepted result is the result, and a task ends once.
     ResultIsFinal,
@@ -31,7 +35,7 @@ pub(crate) enum Rule {
     OneCurrentAttempt,
     /// Attempts, refusals, rounds, LLM calls, result bytes.
     Budgets,
-    /// No timer and no time-out reaches beyond the deadline.
+    /// No timer and no time-out reaches beyond the deadline, but that of a flow.
     DeadlineKept,
     /// Nobody gets done what the user's roles do not allow.
     Permitted,
@@ -47,6 +51,18 @@ pub(crate) enum Rule {
     ReportsAreWhole,
     /// Every response that was not for the current attempt is counted, as what it was.
     DropsCounted,
+    /// A task that needs a flow is dispatched only after an approval, and with the params that were approved.
+    AsksFirst,
+    /// The machine asks once for each task, before its first dispatch; otherwise it asks what an agent asks.
+    AsksOnce,
+    /// Nothing of a task is dispatched while its flow is open.
+    WaitsForPeople,
+    /// Each flow ends once, as its answer or its timer says, or with its task; none is open after the response.
+    FlowsEndOnce,
+    /// An answer counts exactly if it was judged so, and each attempt brings all ends so far to the agent.
+    AnswersArrive,
+    /// The deadline moves by exactly the time in which nothing but flows is open, and has a timer at all other times.
+    ClockKept,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -86,6 +102,7 @@ pub(crate) struct Ledger {
     done: bool,
     llm_calls: u32,
     dropped: (u32, u32, u32),
+    flows: Flows,
 }
 
 impl Ledger {
@@ -104,7 +121,9 @@ impl Ledger {
         (event, actions): (&Event, &[Action]),
     ) {
         let (done_before, base) = (self.done, self.placed);
-        self.take_event(event);
+        self.flows.pass(now);
+        let due = !self.flows.is_idle() && now >= self.flows.deadline(policy);
+        self.take_event(now, event);
         self.keep(
             Rule::NothingAfterTheResponse,
             !done_before || actions.is_empty(),
@@ -118,17 +137,21 @@ impl Ledger {
         {
             self.check_plan(machine, plan, base);
         }
-        let told = matches!(
-            event,
-            Event::CancelRequested | Event::CutOff(_) | Event::TimerFired(TimerKey::Deadline)
-        );
+        let deadline = *event == Event::TimerFired(TimerKey::Deadline);
+        let told = matches!(event, Event::CancelRequested | Event::CutOff(_)) || deadline && due;
         self.keep(Rule::AnswersWhenTold, self.done || !told);
+        self.keep(
+            Rule::AnswersWhenTold,
+            due || !deadline || actions.is_empty(),
+        );
         self.keep(Rule::AnswersWhenTold, self.done == machine.is_done());
         let under_way = self.planning
             || self.composing
             || !self.retries.is_empty()
             || self.rows.values().any(|row| row.current);
-        self.keep(Rule::NeverStuck, self.done || under_way);
+        self.check_people(policy, machine, (now, under_way), actions);
+        let asked = self.flows.is_any_open();
+        self.keep(Rule::NeverStuck, self.done || under_way || asked);
         let Dropped {
             duplicate,
             late,
@@ -146,12 +169,13 @@ impl Ledger {
         }
     }
 
-    fn take_event(&mut self, event: &Event) {
+    fn take_event(&mut self, now: Time, event: &Event) {
         if self.done {
             let late = |event: &Event| matches!(event, Event::Responded { outcome, .. } if !outcome.is_cancelled());
             self.dropped.1 += u32::from(late(event));
             return;
         }
+        self.flows.take_event(now, event);
         match event {
             Event::Planned {
                 round, llm_calls, ..
@@ -224,7 +248,9 @@ impl Ledger {
                     row.refused += 1;
                     row.executions -= u32::from(row.sent);
                 }
-                TaskOutcome::Failed(_) | TaskOutcome::FlowRequired(_) => row.begun += 1,
+                TaskOutcome::Failed(_) => row.begun += 1,
+                // It asks before it does anything.
+                TaskOutcome::FlowRequired(_) => row.executions -= u32::from(row.sent),
             }
         }
     }
@@ -242,7 +268,7 @@ impl Ledger {
                     llm_calls,
                     tasks,
                 } => {
-                    self.keep(Rule::DeadlineKept, now + *time <= policy.deadline.max(now));
+                    self.check_time(policy, now, *time);
                     self.keep(
                         Rule::Budgets,
                         *round == self.rounds + 1 && *round <= policy.rounds,
@@ -259,21 +285,25 @@ impl Ledger {
                     llm_calls,
                     ..
                 } => {
-                    self.keep(Rule::DeadlineKept, now + *time <= policy.deadline.max(now));
+                    self.check_time(policy, now, *time);
                     self.check_llm_calls(policy, *llm_calls);
                     self.check_quiet(machine, tasks, true);
                     self.composing = true;
                 }
                 Action::Choose { task, attempt, .. } => {
+                    self.check_asked(policy, machine, *task, None);
                     self.take_dispatch(policy, machine, *task, *attempt);
                 }
-                Action::Send(assigned) => self.take_send(now, policy, assigned),
+                Action::Send(assigned) => {
+                    self.check_asked(policy, machine, assigned.task, Some(assigned));
+                    self.take_send(now, policy, assigned);
+                }
                 Action::Abandon { task, attempt } => {
                     let row = self.rows.entry(*task).or_default();
                     row.current &= row.dispatched != *attempt;
                 }
                 Action::SetTimer { key, at } => {
-                    self.keep(Rule::DeadlineKept, *at <= policy.deadline);
+                    self.take_timer(policy, *key, *at);
                     if let TimerKey::Retry { task, attempt } = key {
                         self.retries.insert((*task, *attempt));
                     }
@@ -281,7 +311,13 @@ impl Ledger {
                 Action::ClearTimer(TimerKey::Retry { task, attempt }) => {
                     self.retries.remove(&(*task, *attempt));
                 }
-                Action::ClearTimer(_) => {}
+                Action::ClearTimer(key) => self.drop_timer(*key),
+                Action::Report(Progress::FlowRequired { flow }) => {
+                    self.flow_opened(now, machine, flow);
+                }
+                Action::Report(Progress::FlowEnded { flow, end, .. }) => {
+                    self.flow_ended(flow, *end);
+                }
                 Action::Report(progress) => self.take_progress(policy, machine, progress),
                 Action::Respond(conclusion) => {
                     self.check_quiet(machine, &conclusion.tasks, false);
@@ -292,9 +328,13 @@ impl Ledger {
         }
     }
 
+    fn check_time(&mut self, policy: &Policy, now: Time, time: Time) {
+        let deadline = self.flows.deadline(policy);
+        self.keep(Rule::DeadlineKept, now + time <= deadline.max(now));
+    }
+
     fn take_send(&mut self, now: Time, policy: &Policy, assigned: &Assignment) {
-        let on_time = now + assigned.time <= policy.deadline.max(now);
-        self.keep(Rule::DeadlineKept, on_time);
+        self.check_time(policy, now, assigned.time);
         let row = self.rows.entry(assigned.task).or_default();
         let chosen = row.current && row.dispatched == assigned.attempt && !row.sent;
         (row.sent, row.executions) = (true, row.executions + 1);
@@ -455,7 +495,8 @@ impl Ledger {
     /// A point at which everything has ended. With `current` what was replaced is not reported.
     fn check_quiet(&mut self, machine: &Machine, reports: &[TaskReport], current: bool) {
         let quiet = self.retries.is_empty() && self.rows.values().all(|row| !row.current);
-        self.keep(Rule::NothingLeftRunning, quiet);
+        let asked = self.flows.is_any_open();
+        self.keep(Rule::NothingLeftRunning, quiet && !asked);
         let row = |index: usize| self.rows.get(&index).cloned().unwrap_or_default();
         let replaced = |index: usize| self.is_made_up_for(index);
         let reported: Vec<usize> = machine

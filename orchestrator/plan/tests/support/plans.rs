@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use amcp_plan::{Plan, PlanTask, Reference, Terms};
-use amcp_protocol::{Capability, Contract, Effect, TaskId};
+use amcp_protocol::{Capability, Contract, Effect, FlowKind, TaskId};
 use serde_json::json;
 
 /// What distinguishes the capabilities that tests use.
@@ -16,12 +16,15 @@ pub(crate) struct Kind {
     pub(crate) idempotent: bool,
     /// Whether it needs the role `boss`.
     pub(crate) secret: bool,
+    /// What a person is asked for before its first dispatch.
+    pub(crate) flow: Option<FlowKind>,
 }
 
 pub(crate) const LOOK: Kind = Kind {
     effect: Effect::Read,
     idempotent: true,
     secret: false,
+    flow: None,
 };
 
 pub(crate) const WRITE: Kind = Kind {
@@ -33,6 +36,13 @@ pub(crate) const PAY: Kind = Kind {
     effect: Effect::Irreversible,
     idempotent: false,
     secret: false,
+    flow: None,
+};
+
+/// Is not done without a yes, and once.
+pub(crate) const SEND: Kind = Kind {
+    flow: Some(FlowKind::Confirmation),
+    ..PAY
 };
 
 /// The contract of a kind; compiled once, because schemas take a thousand times longer to compile than a step takes.
@@ -42,8 +52,9 @@ pub(crate) fn contract(kind: Kind) -> Arc<Contract> {
     let contract = contracts.entry(kind).or_insert_with(|| {
         let effect = format!("{:?}", kind.effect).to_lowercase();
         let idempotent = if kind.idempotent { "again" } else { "once" };
+        let asks = kind.flow.map_or("unasked", FlowKind::as_str);
         let name = format!(
-            "{}.{effect}.{idempotent}",
+            "{}.{effect}.{idempotent}.{asks}",
             if kind.secret { "secret" } else { "open" }
         );
         let mut capability = Capability::new(&name, "For tests.");
@@ -60,7 +71,7 @@ pub(crate) fn task(id: &str, kind: Kind, after: &[usize]) -> PlanTask {
         id: TaskId::new(id).expect("an id in a test is valid"),
         capability: contract(kind).capability.name.clone(),
         terms: Terms {
-            flow: None,
+            flow: kind.flow,
             ..Terms::of(&contract(kind).capability)
         },
         params: json!({}).into(),

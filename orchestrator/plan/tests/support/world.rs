@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use amcp_plan::{Action, Assignment, Conclusion, Event, Machine, Policy, Time, TimerKey};
-use amcp_protocol::AgentId;
+use amcp_protocol::{AgentId, FlowId, Progress};
 
 use super::ledger::Ledger;
 
@@ -26,6 +26,10 @@ pub(crate) struct World {
     pub(crate) timers: BTreeMap<TimerKey, Time>,
     /// Timers that may have expired just before they were cleared.
     pub(crate) cleared: BTreeSet<TimerKey>,
+    /// Open flows and their digests.
+    pub(crate) flows: BTreeMap<FlowId, String>,
+    /// Closed ones: their answer may come again, or late.
+    pub(crate) closed: BTreeMap<FlowId, String>,
     /// The round that the planner works on.
     pub(crate) planning: Option<u32>,
     pub(crate) composing: bool,
@@ -44,6 +48,8 @@ impl World {
             answered: BTreeSet::new(),
             timers: BTreeMap::new(),
             cleared: BTreeSet::new(),
+            flows: BTreeMap::new(),
+            closed: BTreeMap::new(),
             planning: None,
             composing: false,
             conclusion: None,
@@ -59,6 +65,7 @@ impl World {
         let mut inbox = VecDeque::from([event]);
         while let Some(event) = inbox.pop_front() {
             self.take_note(&event);
+            self.ledger.hears(&self.machine, &event);
             let actions = self.machine.step(self.now, event.clone());
             self.ledger
                 .saw(&self.policy, &self.machine, self.now, (&event, &actions));
@@ -73,7 +80,10 @@ impl World {
     fn take_note(&mut self, event: &Event) {
         match event {
             Event::TimerFired(key) => {
-                if self.timers.remove(key).is_none() {
+                // One that was cleared may have been set anew.
+                if self.timers.get(key).is_some_and(|at| *at <= self.now) {
+                    self.timers.remove(key);
+                } else {
                     self.cleared.remove(key);
                 }
             }
@@ -120,6 +130,14 @@ impl World {
             Action::Plan { round, .. } => self.planning = Some(round),
             Action::Compose { .. } => self.composing = true,
             Action::Respond(conclusion) => self.conclusion = Some(*conclusion),
+            Action::Report(Progress::FlowRequired { flow }) => {
+                self.flows.insert(flow.id.clone(), flow.digest);
+            }
+            Action::Report(Progress::FlowEnded { flow, .. }) => {
+                if let Some(digest) = self.flows.remove(&flow) {
+                    self.closed.insert(flow, digest);
+                }
+            }
             Action::Abandon { .. } | Action::Report(_) => {}
         }
         None
@@ -133,7 +151,8 @@ impl World {
         let Text(mut hasher) = text;
         self.ledger.hash(&mut hasher);
         (&self.awaited, &self.answered, &self.timers, &self.cleared).hash(&mut hasher);
-        (self.planning, self.composing).hash(&mut hasher);
+        (self.now, self.planning, self.composing).hash(&mut hasher);
+        (&self.flows, &self.closed).hash(&mut hasher);
         self.conclusion
             .as_ref()
             .map(|conclusion| conclusion.state)

@@ -78,20 +78,6 @@ impl Run {
             outcome: TaskOutcome::FlowRequired(Box::new(flow)),
         })
     }
-
-    fn timer(&self, key: TimerKey) -> Option<Time> {
-        let mut at = None;
-        for action in &self.all {
-            if let Action::SetTimer { key: set, at: time } = action
-                && *set == key
-            {
-                at = Some(*time);
-            } else if *action == Action::ClearTimer(key) {
-                at = None;
-            }
-        }
-        at
-    }
 }
 
 #[test]
@@ -328,4 +314,106 @@ fn a_retry_after_an_approval_does_not_ask_again() {
     });
     assert_eq!(run.dispatched(), [(0, 2)]);
     assert_eq!(run.opened(), Vec::<&Flow>::new());
+}
+
+#[test]
+fn a_deadline_that_was_due_before_a_wait_for_a_person_is_not_due_after_it() {
+    let policy = Policy {
+        composes: true,
+        ..policy()
+    };
+    let mut run = Run::planned_with(policy, vec![send("t1", &[]), task("t2", &[])]);
+    run.done(1, 1, json!(1));
+    run.now += DAY / 2;
+    run.decide("t1.1", Decision::Approve);
+    // They were on their way when they were cleared.
+    for stale in [TimerKey::Closing, TimerKey::Deadline] {
+        run.step(Event::TimerFired(stale));
+        assert_eq!(run.last, [], "{stale:?}");
+    }
+    run.done(0, 1, json!(1));
+    assert_eq!(run.composed().state, AnswerState::Completed);
+}
+
+#[test]
+fn past_the_deadline_a_request_waits_for_nobody() {
+    let mut run = Run::planned_with(policy(), vec![send("t1", &[]), task("t2", &[])]);
+    run.now = run.timer(TimerKey::Deadline).unwrap();
+    run.done(1, 1, json!(1));
+    assert!(!run.machine.is_idle());
+    run.fire(TimerKey::Deadline);
+    assert_eq!(run.ended(), [("t1.1", FlowEnd::Withdrawn)]);
+    assert_eq!(run.conclusion().state, AnswerState::Partial);
+}
+
+#[test]
+fn nobody_is_asked_about_a_task_that_no_complete_plan_has() {
+    let mut read = task("t1", &[]);
+    read.terms.flow = Some(FlowKind::Confirmation);
+    let mut run = Run::start(policy());
+    run.step(Event::TasksAdded {
+        round: 1,
+        tasks: vec![read.clone(), task("t2", &[])],
+    });
+    assert_eq!(run.opened(), Vec::<&Flow>::new());
+    assert_eq!(run.dispatched(), [(0, 1)]);
+    run.plan(
+        1,
+        Ok(Plan {
+            tasks: vec![read, task("t2", &[])],
+            ..Plan::default()
+        }),
+    );
+    assert_eq!(run.opened().len(), 1);
+}
+
+#[test]
+fn a_flow_that_was_taken_back_says_so_while_the_answer_is_written() {
+    let policy = Policy {
+        composes: true,
+        ..policy()
+    };
+    let mut run = Run::planned_with(
+        policy,
+        vec![send("t1", &[]), task("t2", &[]), task("t3", &[])],
+    );
+    let (id, answer) = run.answer("t1.1", Decision::Approve);
+    run.done(1, 1, json!(1)).fire(TimerKey::Closing);
+    assert_eq!(run.ended(), [("t1.1", FlowEnd::Withdrawn)]);
+    let closed = run.machine.check_answer(&id, &answer).unwrap_err();
+    assert_eq!(closed.code, ErrorCode::FlowClosed);
+    assert!(closed.message.contains("withdrawn"), "{closed}");
+}
+
+#[test]
+fn an_asker_has_a_name_of_bounded_length() {
+    for asker in [String::new(), "x".repeat(1_000)] {
+        let mut run = Run::planned_with(policy(), vec![task("t1", &[])]);
+        let flow = FlowRequest {
+            asker,
+            ..FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?")
+        };
+        run.sent(0, 1, "agent-1").step(Event::Responded {
+            calls: Vec::new(),
+            task: 0,
+            attempt: 1,
+            outcome: TaskOutcome::FlowRequired(Box::new(flow)),
+        });
+        let error = run.conclusion().error.clone().unwrap();
+        assert_eq!(error.code, ErrorCode::TaskFailed);
+    }
+}
+
+#[test]
+fn while_the_answer_is_written_nothing_closes() {
+    let policy = Policy {
+        composes: true,
+        ..policy()
+    };
+    let mut run = Run::planned_with(policy, vec![send("t1", &[]), task("t2", &[])]);
+    run.done(1, 1, json!(1)).decide("t1.1", Decision::Deny);
+    let composes = |action: &Action| matches!(action, Action::Compose { .. });
+    assert!(run.last.iter().any(composes));
+    assert!(run.timer(TimerKey::Deadline).is_some());
+    assert_eq!(run.timer(TimerKey::Closing), None);
 }
