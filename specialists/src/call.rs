@@ -49,8 +49,8 @@ struct Ledger {
     missing: Option<Failure>,
     /// The failure with which the task's handler says that nothing began.
     refused: Option<Failure>,
-    /// What the task's handler needs of a person, and the failure with which it says so.
-    required: Option<(Failure, Box<FlowRequest>)>,
+    /// What the task's handler needs of a person: the latest, since of several calls at once each may ask.
+    required: Option<Box<FlowRequest>>,
 }
 
 impl Calls {
@@ -81,8 +81,10 @@ impl Calls {
                 TaskOutcome::Refused(failure)
             }
             Err(failure) => match ledger.required.take() {
-                Some((required, flow)) if required == failure => TaskOutcome::FlowRequired(flow),
-                _ => TaskOutcome::Failed(failure),
+                Some(flow) if failure.code == ErrorCode::FlowRequired => {
+                    TaskOutcome::FlowRequired(flow)
+                }
+                Some(_) | None => TaskOutcome::Failed(failure),
             },
         }
     }
@@ -91,8 +93,8 @@ impl Calls {
         self.ledger().refused = Some(failure);
     }
 
-    pub(crate) fn require(&self, failure: Failure, flow: Box<FlowRequest>) {
-        self.ledger().required = Some((failure, flow));
+    pub(crate) fn require(&self, flow: Box<FlowRequest>) {
+        self.ledger().required = Some(flow);
     }
 
     pub(crate) fn report_missing(&self, missing: Failure) {
@@ -341,11 +343,11 @@ impl<'a> Call<'a> {
             grant: Arc::clone(&ctx.grant),
             lineage,
             capability: self.capability.clone(),
-            // What the orchestrator asked was asked for the caller's task.
+            // What was given to the caller's own task, such as a token, is no callee's business.
             flows: ctx
                 .flows
                 .iter()
-                .filter(|f| f.asker.is_some())
+                .filter(|ended| !ctx.is_own(ended))
                 .cloned()
                 .collect(),
             params,

@@ -164,13 +164,15 @@ impl Context {
     /// The latest end of a flow of this kind that was opened for this task: by the task itself, or by the orchestrator before.
     #[must_use]
     pub fn answer(&self, kind: FlowKind) -> Option<&EndedFlow> {
-        let key = self.idempotency_key();
-        let own = |ended: &&EndedFlow| {
-            let attempt = ended.asker.as_ref().map(|asker| asker.rsplit_once('/'));
-            attempt.is_none_or(|split| split.is_some_and(|(asker, _)| asker == key))
-        };
         let mut ended = self.flows.iter().rev().filter(|e| e.kind == kind);
-        ended.find(own)
+        ended.find(|ended| self.is_own(ended))
+    }
+
+    /// Whether a flow was opened for this task: by one of its attempts, or by the orchestrator before.
+    pub(crate) fn is_own(&self, ended: &EndedFlow) -> bool {
+        let asker = ended.asker.as_ref().map(|asker| asker.rsplit_once('/'));
+        let own = |(asker, _)| asker == self.idempotency_key();
+        asker.is_none_or(|attempt| attempt.is_some_and(own))
     }
 
     /// How the flows of this task and of what it caused ended so far, for a specialist that only carries tasks elsewhere.
@@ -179,14 +181,13 @@ impl Context {
         &self.flows
     }
 
-    /// Says what the task needs of a person before it goes on: the failure that `handle` returns becomes the flow. For a specialist
-    /// that only carries tasks elsewhere; others use [`Self::obtain`].
+    /// Says what the task needs of a person before it goes on: a failure of the code [`ErrorCode::FlowRequired`] that `handle`
+    /// returns becomes the flow that was said last. For a specialist that only carries tasks elsewhere; others use [`Self::obtain`].
     #[must_use]
     pub fn pass_on(&self, flow: Box<FlowRequest>) -> Failure {
         let message = format!("it needs a person's answer first: {}", flow.prompt);
-        let failure = Failure::new(ErrorCode::FlowRequired, message);
-        self.calls.require(failure.clone(), flow);
-        failure
+        self.calls.require(flow);
+        Failure::new(ErrorCode::FlowRequired, message)
     }
 
     /// Whom the task is done for.

@@ -1,11 +1,13 @@
 //! Agents that call agents, on the real shells, supervisor and registry; time is paused.
 
+mod flows;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use amcp_protocol::task::TaskOutcome;
-use amcp_protocol::{AgentCard, Capability, Grant, RequestId};
+use amcp_protocol::{AgentCard, Capability, FlowKind, Grant, RequestId};
 use amcp_registry::EventBus;
 use serde_json::json;
 
@@ -79,6 +81,25 @@ impl Specialist for Node {
                 let first = self.0.deaths.fetch_add(1, Ordering::Relaxed) == 0;
                 assert!(!first, "as told");
                 Ok(json!({}))
+            }
+            "buy" => {
+                let question = format!("Pay for {}?", task.text("what"));
+                let asks = FlowRequest::new(FlowKind::Payment, question);
+                let paid = ctx.obtain(asks)?.payload.clone();
+                let flows = ctx.flows().len();
+                self.0.paid.lock().unwrap().push(ctx.idempotency_key());
+                Ok(json!({"paid": paid, "flows": flows}))
+            }
+            "buy and call" => {
+                ctx.obtain(FlowRequest::new(FlowKind::Payment, "Pay?"))?;
+                ctx.call_named(task.text("name"), params).await
+            }
+            "call all at once" => {
+                let all = params.as_array().unwrap().iter();
+                let calls = all.map(|params| ctx.call_named("mesh.once", params.clone()));
+                let results = futures_util::future::join_all(calls).await;
+                let results: Result<Vec<_>, _> = results.into_iter().collect();
+                Ok(json!({"all": results?}))
             }
             "busy" => Err(Failure::new(ErrorCode::AgentBusy, "says the handler")),
             "refuse" => Err(ctx.refuse(Failure::new(ErrorCode::AgentBusy, "not begun"))),
