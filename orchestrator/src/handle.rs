@@ -135,11 +135,13 @@ impl OrchestratorHandle {
         let request = Arc::new(request);
         let accept = || {
             let admitted = self.admit()?;
-            let id = match known {
-                Known::ById(id) => id,
-                Known::No | Known::ByKey(_) => RequestId::from_uuid(Uuid::now_v7()),
+            let named = match known {
+                Known::ById(id) => (id, None),
+                Known::No => (RequestId::from_uuid(Uuid::now_v7()), None),
+                Known::ByKey(key) => (RequestId::from_uuid(Uuid::now_v7()), Some(key)),
             };
-            Ok(Arc::new(RequestRecord::new(id, request.clone(), admitted)))
+            let record = RequestRecord::new(named, request.clone(), admitted);
+            Ok(Arc::new(record))
         };
         let (record, replayed) = self.shared.requests.enter(&request, known, accept)?;
         if !replayed {

@@ -87,6 +87,8 @@ pub(crate) struct RequestRecord {
     pub(crate) id: RequestId,
     pub(crate) request: Arc<UserRequest>,
     pub(crate) accepted: Instant,
+    /// The user's idempotency key.
+    pub(crate) key: Option<Box<str>>,
     /// Number of callers that wait for this request, if it was delegated.
     pub(crate) delegators: AtomicUsize,
     state: Mutex<State>,
@@ -113,7 +115,7 @@ struct State {
 
 impl RequestRecord {
     pub(crate) fn new(
-        id: RequestId,
+        (id, key): (RequestId, Option<&str>),
         request: Arc<UserRequest>,
         admitted: OwnedSemaphorePermit,
     ) -> Self {
@@ -131,6 +133,7 @@ impl RequestRecord {
             id,
             request,
             accepted: Instant::now(),
+            key: key.map(Box::from),
             delegators: AtomicUsize::new(0),
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -492,7 +495,7 @@ mod tests {
         let admitted = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let id = "123e4567-e89b-12d3-a456-426614174999".parse().unwrap();
         let request = Arc::new(UserRequest::new("x"));
-        Arc::new(RequestRecord::new(id, request, admitted))
+        Arc::new(RequestRecord::new((id, None), request, admitted))
     }
 
     fn answer(id: RequestId) -> Answer {

@@ -182,7 +182,7 @@ fn accepted(record: &RequestRecord, policy: Policy) -> Accepted {
         unix_ms: unix_ms() - age,
         query: request.query.clone(),
         user: request.user.clone(),
-        idempotency_key: None,
+        idempotency_key: record.key.as_deref().map(str::to_owned),
         traceparent: request.traceparent.clone(),
         lineage: request.lineage.clone(),
         policy,
@@ -337,7 +337,7 @@ impl RequestState {
     /// Gives the place among the admitted requests back while nothing but flows is open.
     fn keep_place(&mut self) {
         let idle = self.machine.is_idle();
-        if idle == self.idle {
+        if idle == self.idle || self.machine.is_done() {
             return;
         }
         self.idle = idle;

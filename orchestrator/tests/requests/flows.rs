@@ -65,7 +65,8 @@ async fn a_request_waits_for_its_person_and_not_for_its_deadline() {
         send("t1", json!({"to": "bob"})),
         task("t2", json!({"fine": 1})),
     ];
-    let ticket = mesh.begin(plan(&tasks));
+    let request = UserRequest::new(plan(&tasks));
+    let ticket = mesh.handle.ask(request, Some("a key")).unwrap();
     let Err(open) = ticket.answer_or_flows().await else {
         panic!("it asks first");
     };
@@ -90,6 +91,33 @@ async fn a_request_waits_for_its_person_and_not_for_its_deadline() {
         Err(ErrorCode::FlowClosed)
     );
     assert_eq!(mesh.handle.request(ticket.request_id()).unwrap().flows, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_denies_is_not_done_and_not_planned_again() {
+    let told = Told { replans: true };
+    let mesh = Mesh::planned_by(told, "denied", Settings::default()).await;
+    mesh.join("sender-1", "test.send").await;
+    let ticket = mesh.begin(plan(&[
+        send("t1", json!({"to": "bob"})),
+        task("t2", json!({"from": "$t1"})),
+        task("t3", json!({"x": 1})),
+    ]));
+    let open = mesh.idle(ticket.request_id()).await;
+    mesh.decide(&ticket, &open[0], Decision::Deny)
+        .await
+        .unwrap();
+    let answer = ticket.answer().await;
+    assert_eq!(answer.error.as_ref().unwrap().code, ErrorCode::FlowDenied);
+    let ends: Vec<_> = answer.tasks.iter().map(|t| (t.state, t.attempts)).collect();
+    assert_eq!(
+        ends,
+        [
+            (TaskState::Failed, 0),
+            (TaskState::Skipped, 0),
+            (TaskState::Completed, 1)
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +200,7 @@ async fn the_flows_of_a_delegated_request_are_its_askers() {
         (FlowEnd::Denied, "partial"),
         (FlowEnd::Expired, "partial"),
     ] {
-        let mesh = mesh(&format!("passes-on-{done}-{end:?}"), Settings::default()).await;
+        let mesh = mesh(&format!("passes-on-{}", end.as_str()), Settings::default()).await;
         let tasks = [send("t1", json!({"to": "bob"})), task("t2", json!({}))];
         let mut what = delegation(plan(&tasks));
         what.grant.flows = FlowKind::ALL.to_vec();

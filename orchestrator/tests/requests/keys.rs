@@ -29,6 +29,23 @@ async fn one_idempotency_key_is_one_execution() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_recording_names_its_key() {
+    let first: Arc<Mutex<Option<String>>> = Arc::default();
+    let lines = first.clone();
+    let recorder = Recorder::new(move |_, line| {
+        lines.lock().unwrap().get_or_insert(line);
+    });
+    let (told, settings) = (Told::default(), Settings::default());
+    let mesh = Mesh::recorded_by(Some(recorder), told, "recorded", settings).await;
+    let request = UserRequest::new(plan(&[task("t1", json!({}))]));
+    let ticket = mesh.handle.ask(request, Some("k")).unwrap();
+    ticket.answer().await;
+    let line = first.lock().unwrap().take().unwrap();
+    let opening: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(opening["accepted"]["idempotency_key"], "k");
+}
+
+#[tokio::test(start_paused = true)]
 async fn answered_requests_are_kept_for_a_while_and_then_forgotten() {
     let mesh = Mesh::with(
         "retained",

@@ -27,9 +27,12 @@ use amcp_registry::{AgentMsg, AnswerPort, EventBus, Registration, RegistryHandle
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use serde_json::{Value, json};
 
-/// Plans what the query says: it is the plan's JSON. `panic` panics, `hang` never answers, `down` fails, `block` keeps its
-/// thread until [`begin::Blocked`] is dropped.
-struct Told;
+/// Plans what the query says: it is the plan's JSON, with the plan of a second round under `then`. `panic` panics, `hang` never
+/// answers, `down` fails, `block` keeps its thread until [`begin::Blocked`] is dropped.
+#[derive(Default)]
+struct Told {
+    replans: bool,
+}
 
 static ENDED: AtomicUsize = AtomicUsize::new(0);
 
@@ -45,6 +48,10 @@ impl Drop for Ended {
 impl Planner for Told {
     fn name(&self) -> String {
         "told".into()
+    }
+
+    fn replans(&self) -> bool {
+        self.replans
     }
 
     fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
@@ -71,7 +78,12 @@ impl Planner for Told {
                     "no LLM answers",
                 ))),
                 json => {
-                    let proposal: ProposedPlan = serde_json::from_str(json).expect("a plan");
+                    let mut told: Value = serde_json::from_str(json).expect("JSON");
+                    let then = told.as_object_mut().and_then(|plan| plan.remove("then"));
+                    if input.feedback.is_some() {
+                        told = then.expect("a plan for the second round");
+                    }
+                    let proposal: ProposedPlan = serde_json::from_value(told).expect("a plan");
                     let rules = Rules {
                         catalogue: &input.catalogue,
                         roles: &input.roles,
@@ -200,13 +212,28 @@ impl Mesh {
     }
 
     async fn with(name: &str, settings: Settings) -> Self {
+        Self::planned_by(Told::default(), name, settings).await
+    }
+
+    async fn planned_by(planner: Told, name: &str, settings: Settings) -> Self {
+        let folder = std::env::var_os("AMCP_RECORD_TO");
+        let recorder = folder.map(|folder| to_files(folder.into(), name.to_owned()));
+        Self::recorded_by(recorder, planner, name, settings).await
+    }
+
+    async fn recorded_by(
+        recorder: Option<Recorder>,
+        planner: Told,
+        name: &str,
+        settings: Settings,
+    ) -> Self {
         let bus = EventBus::new();
         let registry = RegistryHandle::new(format!("test/{name}"), bus.clone());
         registry.spawn(None).await.unwrap();
         let handle =
-            OrchestratorHandle::new(settings, Arc::new(Told), registry.clone(), bus.clone());
-        if let Some(folder) = std::env::var_os("AMCP_RECORD_TO") {
-            handle.record_with(to_files(folder.into(), name.to_owned()));
+            OrchestratorHandle::new(settings, Arc::new(planner), registry.clone(), bus.clone());
+        if let Some(recorder) = recorder {
+            handle.record_with(recorder);
         }
         let (planner, _) = handle.spawn_planner(None).await.unwrap();
         let (orchestrator, _) = handle.spawn(None).await.unwrap();
@@ -276,7 +303,7 @@ fn plan(tasks: &[Value]) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_flows_into_the_task_that_refers_to_it() {
-    let mesh = Mesh::start("flows").await;
+    let mesh = Mesh::start("references").await;
     let tasks = [
         task("t1", json!({"x": [1, 2]})),
         task("t2", json!({"from": {"$ref": "t1", "path": "/x"}})),
@@ -353,6 +380,28 @@ async fn a_failed_task_is_reported_and_what_needs_it_is_skipped() {
     assert_eq!(
         states,
         [TaskState::Failed, TaskState::Skipped, TaskState::Completed]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_plan_replaces_what_failed() {
+    let told = Told { replans: true };
+    let mesh = Mesh::planned_by(told, "replans", Settings::default()).await;
+    let fails = task("t1", json!({"fail": "task_failed"}));
+    let mut instead = task("t3", json!({"y": 2}));
+    instead["replaces"] = json!(["t1"]);
+    let tasks = [fails, task("t2", json!({"x": 1}))];
+    let query = json!({"tasks": tasks, "then": {"tasks": [instead]}});
+    let answer = mesh.ask(query).await;
+    assert_eq!(answer.state, AnswerState::Completed, "{answer:?}");
+    let states: Vec<_> = answer.tasks.iter().map(|task| task.state).collect();
+    assert_eq!(
+        states,
+        [
+            TaskState::Failed,
+            TaskState::Completed,
+            TaskState::Completed
+        ]
     );
 }
 
