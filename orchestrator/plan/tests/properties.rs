@@ -242,6 +242,11 @@ impl Run {
         plans.cloned().unwrap_or_default()
     }
 
+    fn next_timer(&self) -> Option<Event> {
+        let next = self.world.timers.iter().min_by_key(|(_, at)| **at);
+        next.map(|(key, _)| Event::TimerFired(*key))
+    }
+
     fn planned(&self, round: Option<u32>, result: Result<Plan, Failure>, llm_calls: u32) -> Event {
         Event::Planned {
             round: round.or(self.world.planning).unwrap_or(1),
@@ -304,18 +309,15 @@ impl Run {
                 }
                 responded((task, attempt), Outcome::Done(1))
             }
-            Step::NextTimer => {
-                let next = self.world.timers.iter().min_by_key(|(_, at)| **at);
-                Event::TimerFired(next.map(|(key, _)| *key)?)
-            }
+            Step::NextTimer => self.next_timer()?,
             Step::AnyTimer(n) => Event::TimerFired(*pick(self.world.timers.keys(), n)?),
             Step::ClearedTimer(n) => Event::TimerFired(*pick(&self.world.cleared, n)?),
             Step::Deadline => Event::TimerFired(TimerKey::Deadline),
             Step::Decide(n, decision) => answered(pick(&self.world.flows, n)?, decision),
             Step::DecideLate(n, decision) => answered(pick(&self.world.closed, n)?, decision),
             Step::WrongDigest(n) => {
-                let (flow, digest) = pick(&self.world.flows, n)?;
-                answered((flow, &digest.chars().rev().collect()), Decision::Approve)
+                let flow = pick(self.world.flows.keys(), n)?;
+                answered((flow, &String::new()), Decision::Approve)
             }
             Step::Wait(ms) => {
                 self.world.now += Duration::from_millis(ms);

@@ -1,5 +1,7 @@
 //! Tasks and calls that need a person: who asks, what is shown, and whose answer it is.
 
+use std::slice::from_ref;
+
 use amcp_protocol::flow::{FlowEnd, Subject};
 use amcp_protocol::{EndedFlow, Flow};
 
@@ -139,7 +141,7 @@ async fn the_question_of_a_callee_is_its_callers_and_the_answer_gets_to_it() {
     // At once, while outcomes of what must not be done twice are kept.
     let answer = approved(flow);
     let again = mesh
-        .ask(attempt(2, caller.clone(), &[answer.clone()]))
+        .ask(attempt(2, caller.clone(), from_ref(&answer)))
         .await;
     let TaskOutcome::Done(result) = &again.outcome else {
         panic!("{again:?}");
@@ -157,7 +159,7 @@ async fn what_was_given_to_a_caller_is_not_given_to_its_callees() {
     let mesh = mesh(2).await;
     let caller = json!({"act": "buy and call", "name": "mesh.once", "params": buy("a book")});
     let own = approved(asked(&mesh.ask(attempt(1, caller.clone(), &[])).await));
-    let callees = asked(&mesh.ask(attempt(2, caller.clone(), &[own.clone()])).await);
+    let callees = asked(&mesh.ask(attempt(2, caller.clone(), from_ref(&own))).await);
     assert_eq!(callees.prompt, "Pay for a book?");
     let both = [own, approved(callees)];
     let response = mesh.ask(attempt(3, caller, &both)).await;
