@@ -54,12 +54,6 @@ impl<T> Sink<T> {
         Self(Some(Arc::new(take)))
     }
 
-    /// Whether anything takes the items; without a taker a planner need not make them.
-    #[must_use]
-    pub const fn is_wanted(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Hands an item on, or drops it without a taker.
     pub fn send(&self, item: T) {
         if let Some(take) = &self.0 {
@@ -83,7 +77,7 @@ impl<T> Clone for Sink<T> {
 
 impl<T> fmt::Debug for Sink<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sink").field(&self.is_wanted()).finish()
+        f.debug_tuple("Sink").field(&self.0.is_some()).finish()
     }
 }
 

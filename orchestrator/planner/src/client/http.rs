@@ -8,6 +8,7 @@ use std::time::Duration;
 use amcp_protocol::{ErrorCode, Failure};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -72,7 +73,8 @@ impl Http {
 
     /// Gets JSON.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.send(Method::GET, path, None).await?.json().await
+        let body = self.send(Method::GET, path, None).await?;
+        self.piece(&body.bytes().await?, ErrorCode::LlmMalformed)
     }
 
     async fn send(
@@ -193,6 +195,30 @@ impl Http {
         }
     }
 
+    /// One piece of an answer, or all of it; an error that the server sends in its place gets `code`.
+    pub(crate) fn piece<T: DeserializeOwned>(
+        &self,
+        bytes: &[u8],
+        code: ErrorCode,
+    ) -> Result<T, Failure> {
+        let nonsense = |error: serde_json::Error| self.nonsense(&error.to_string(), bytes);
+        let value: Value = serde_json::from_slice(bytes).map_err(nonsense)?;
+        if let Some(message) = error_text(&value) {
+            return Err(self.said(code, &message));
+        }
+        serde_json::from_value(value).map_err(nonsense)
+    }
+
+    /// The failure of a server that sent something else than an answer.
+    pub(crate) fn nonsense(&self, why: &str, bytes: &[u8]) -> Failure {
+        let message = format!("sent no part of an answer ({why}): {}", excerpt(bytes));
+        self.failure(ErrorCode::LlmMalformed, message)
+            .hint(match self.settings.provider {
+                Provider::Ollama => "is this the address of an Ollama server?",
+                Provider::OpenAi => "is this the address of an OpenAI-style server?",
+            })
+    }
+
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
         if error.is_connect() {
             return self.not_there(&format!("cannot be reached: {}", innermost(error)));
@@ -295,18 +321,13 @@ impl Body<'_> {
         Ok(Some(chunk.to_vec()))
     }
 
-    /// The whole body as JSON.
-    pub(crate) async fn json(mut self) -> Result<Value, Failure> {
+    /// The whole body.
+    pub(crate) async fn bytes(mut self) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
         while let Some(chunk) = self.next().await? {
             bytes.extend(chunk);
         }
-        serde_json::from_slice(&bytes).map_err(|error| {
-            self.http.failure(
-                ErrorCode::LlmMalformed,
-                format!("did not answer with JSON ({error}): {}", excerpt(&bytes)),
-            )
-        })
+        Ok(bytes)
     }
 
     /// The server's words about its failure; as much as came, since a broken error is an error still.
@@ -324,7 +345,7 @@ impl Body<'_> {
 }
 
 /// The message of an error body: `{"error":"…"}` or `{"error":{"message":"…"}}`.
-pub(crate) fn error_text(body: &Value) -> Option<String> {
+fn error_text(body: &Value) -> Option<String> {
     let error = body.get("error")?;
     let text = error.as_str().or_else(|| error.get("message")?.as_str());
     Some(text.map_or_else(|| error.to_string(), str::to_owned))
@@ -332,7 +353,7 @@ pub(crate) fn error_text(body: &Value) -> Option<String> {
 }
 
 /// The beginning of a body, for messages.
-pub(crate) fn excerpt(bytes: &[u8]) -> String {
+fn excerpt(bytes: &[u8]) -> String {
     let head = bytes.get(..ERROR_CHARS).unwrap_or(bytes);
     let text = String::from_utf8_lossy(head);
     match text.trim() {

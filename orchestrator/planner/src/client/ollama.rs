@@ -12,7 +12,7 @@ use ollama_rs::models::ModelOptions;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::http::{Http, error_text, excerpt};
+use super::http::Http;
 use super::reply::Arriving;
 use super::{ChatReply, ChatRequest, LlmClient, LlmSettings, TextSink, Usage};
 
@@ -44,12 +44,16 @@ impl OllamaClient {
         let mut answer = self.http.post("/api/chat", &body).await?;
         let mut text = Arriving::new(sink);
         while let Some(line) = answer.line().await? {
-            if let Some(last) = self.read(&line, &mut text)? {
+            let line: Line = self.http.piece(&line, ErrorCode::LlmCut)?;
+            if let Some(message) = &line.message {
+                text.push(&message.content);
+            }
+            if line.done {
                 let usage = Usage {
-                    prompt_tokens: last.prompt_eval_count,
-                    reply_tokens: last.eval_count,
+                    prompt_tokens: line.prompt_eval_count,
+                    reply_tokens: line.eval_count,
                 };
-                return Ok(text.reply(last.done_reason.as_deref(), usage, max_tokens));
+                return Ok(text.reply(line.done_reason.as_deref(), usage, max_tokens));
             }
         }
         Err(answer.cut())
@@ -85,26 +89,6 @@ impl OllamaClient {
             body.insert("truncate".to_owned(), Value::Bool(false));
         }
         Ok(body)
-    }
-
-    /// Adds a line to the text; gives it back if it is the last one.
-    fn read(&self, line: &[u8], text: &mut Arriving<'_>) -> Result<Option<Line>, Failure> {
-        let nonsense = |why: String| {
-            self.http
-                .failure(ErrorCode::LlmMalformed, format!("{why}: {}", excerpt(line)))
-                .hint("is this the address of an Ollama server?")
-        };
-        let value: Value = serde_json::from_slice(line)
-            .map_err(|e| nonsense(format!("sent a line that is not JSON ({e})")))?;
-        if let Some(message) = error_text(&value) {
-            return Err(self.http.said(ErrorCode::LlmCut, &message));
-        }
-        let line: Line = serde_json::from_value(value)
-            .map_err(|e| nonsense(format!("sent a line that is no part of a chat ({e})")))?;
-        if let Some(message) = &line.message {
-            text.push(&message.content);
-        }
-        Ok(line.done.then_some(line))
     }
 }
 

@@ -8,7 +8,7 @@ use amcp_protocol::{ErrorCode, Failure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::http::{Http, error_text, excerpt};
+use super::http::Http;
 use super::ollama::SEED;
 use super::reply::Arriving;
 use super::{ChatReply, ChatRequest, LlmClient, LlmSettings, TextSink, Usage};
@@ -38,9 +38,10 @@ impl OpenAiClient {
         let mut answer = self.http.post("/v1/chat/completions", &body).await?;
         let mut text = Arriving::new(sink);
         if !answer.is_event_stream() {
-            let completion = self.completion(answer.json().await?, ErrorCode::LlmMalformed)?;
+            let whole = answer.bytes().await?;
+            let completion: Completion = self.http.piece(&whole, ErrorCode::LlmMalformed)?;
             if completion.choices.is_empty() {
-                return Err(self.nonsense("it has no choices"));
+                return Err(self.http.nonsense("it has no choices", &whole));
             }
             let usage = completion.usage.map_or_else(Usage::default, Usage::from);
             let reason = completion.add_to(&mut text);
@@ -55,30 +56,11 @@ impl OpenAiClient {
             if data == b"[DONE]" {
                 return Ok(text.reply(reason.as_deref(), usage, max_tokens));
             }
-            let value = serde_json::from_slice(data)
-                .map_err(|e| self.nonsense(&format!("{e}: {}", excerpt(data))))?;
-            let completion = self.completion(value, ErrorCode::LlmCut)?;
+            let completion: Completion = self.http.piece(data, ErrorCode::LlmCut)?;
             usage = completion.usage.map_or(usage, Usage::from);
             reason = completion.add_to(&mut text).or(reason);
         }
         Err(answer.cut())
-    }
-
-    /// A completion or a piece of one; `code` is that of an error in its place.
-    fn completion(&self, value: Value, code: ErrorCode) -> Result<Completion, Failure> {
-        if let Some(message) = error_text(&value) {
-            return Err(self.http.said(code, &message));
-        }
-        serde_json::from_value(value).map_err(|e| self.nonsense(&e.to_string()))
-    }
-
-    fn nonsense(&self, why: &str) -> Failure {
-        self.http
-            .failure(
-                ErrorCode::LlmMalformed,
-                format!("sent no chat completion: {why}"),
-            )
-            .hint("is this the address of an OpenAI-style server?")
     }
 
     fn body(&self, request: ChatRequest) -> Value {

@@ -37,9 +37,6 @@ impl<'a> Early<'a> {
 
 impl TextSink for Early<'_> {
     fn piece(&mut self, text: &str) {
-        if !self.input.early.is_wanted() {
-            return;
-        }
         let rules = Rules {
             catalogue: &self.usable,
             roles: &self.input.roles,
