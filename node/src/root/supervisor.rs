@@ -7,7 +7,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use amcp_registry::RestartPolicy;
+use amcp_registry::{Decision, RestartPolicy};
 use amcp_specialists::supervisor::children::{ChildMsg, ChildNews, Children, NotStarted};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::watch;
@@ -139,13 +139,13 @@ impl RootState {
         match news {
             ChildNews::Runs(actor) if self.parts.is_closing() => actor.stop(None),
             ChildNews::Runs(_) => tracing::info!(part, "a part of the node runs"),
-            ChildNews::Restarts { after, reason } => {
+            ChildNews::Ended(Decision::Restart { after }, reason) => {
                 tracing::warn!(part, %reason, ?after, "a part of the node ended and is restarted");
             }
-            ChildNews::StaysEnded(reason) => {
+            ChildNews::Ended(Decision::Leave, reason) => {
                 tracing::info!(part, %reason, "a part of the node ended");
             }
-            ChildNews::CoolsDown { reason, .. } | ChildNews::Refused(reason) => {
+            ChildNews::Ended(Decision::CoolDown { .. }, reason) | ChildNews::Refused(reason) => {
                 tracing::error!(part, %reason, "a part ended too often: the node gives up");
                 let fate = format!("{part} ended too often");
                 self.fate.send_replace(Some(fate));

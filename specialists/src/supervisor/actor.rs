@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use amcp_protocol::AgentId;
 use amcp_registry::{
-    AgentLoad, AgentMsg, AgentPort, AgentState, Entry, RegisterError, Registration, RegistryHandle,
+    AgentLoad, AgentMsg, AgentPort, AgentState, Decision, Entry, RegisterError, Registration,
+    RegistryHandle,
 };
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use ractor::{
+    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::children::{ChildMsg, ChildNews, Children, NotStarted, send_later};
@@ -61,6 +64,8 @@ struct Agent {
     spec: ChildSpec,
     load: Arc<AgentLoad>,
     ran: bool,
+    /// The last of its actors that was killed: its end may not have been noticed yet.
+    killed: Option<ActorId>,
 }
 
 impl Actor for SupervisorActor {
@@ -80,6 +85,7 @@ impl Actor for SupervisorActor {
                 spec,
                 load: Arc::default(),
                 ran: false,
+                killed: None,
             };
             if !children.add(id.clone(), agent, policy) {
                 return Err(format!("the agent id '{id}' is given twice").into());
@@ -108,12 +114,8 @@ impl Actor for SupervisorActor {
                 }
             }
             SupervisorMsg::Kill(agent, reply) => {
-                let running = state.children.running(&agent);
-                if let Some(actor) = running {
-                    actor.kill();
-                }
                 // The caller may not wait for the reply.
-                let _ = reply.send(running.is_some());
+                let _ = reply.send(state.kill(&agent));
             }
             SupervisorMsg::Drain(within, reply) => state.drain(&myself, within, reply),
             SupervisorMsg::DrainOver => state.drain_over(),
@@ -135,6 +137,15 @@ impl Actor for SupervisorActor {
 }
 
 impl SupervisorState {
+    fn kill(&mut self, id: &AgentId) -> bool {
+        let running = self.children.running(id).cloned();
+        let Some((actor, agent)) = running.zip(self.children.get_mut(id)) else {
+            return false;
+        };
+        actor.kill();
+        agent.killed.replace(actor.get_id()) != Some(actor.get_id())
+    }
+
     fn start(&mut self, myself: &ActorRef<SupervisorMsg>, id: AgentId) {
         let Some(agent) = self.children.get(&id) else {
             return;
@@ -153,17 +164,17 @@ impl SupervisorState {
     fn heard(&mut self, agent: &AgentId, news: ChildNews) {
         match news {
             ChildNews::Runs(actor) => self.runs(agent, &actor),
-            ChildNews::Restarts { after, reason } => {
+            ChildNews::Ended(Decision::Restart { after }, reason) => {
                 tracing::warn!(%agent, %reason, ?after, "an agent ended and is restarted");
                 self.report(agent, AgentState::Restarting);
             }
-            ChildNews::CoolsDown { after, reason } => {
+            ChildNews::Ended(Decision::CoolDown { after }, reason) => {
                 tracing::error!(%agent, %reason, ?after, "an agent ended too often and cools down");
                 if self.is_ours(agent) {
                     self.registry.report_cooling(agent, after);
                 }
             }
-            ChildNews::StaysEnded(reason) => {
+            ChildNews::Ended(Decision::Leave, reason) => {
                 tracing::info!(%agent, %reason, "an agent ended");
                 self.report(agent, AgentState::Left);
             }

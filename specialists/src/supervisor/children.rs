@@ -35,22 +35,8 @@ pub enum NotStarted {
 pub enum ChildNews {
     /// It runs.
     Runs(ActorCell),
-    /// It ended or did not start; its timer starts it again.
-    Restarts {
-        /// How long from now.
-        after: Duration,
-        /// Why it ended.
-        reason: String,
-    },
-    /// It ended too often; its timer starts it again, unless its supervisor ends with it.
-    CoolsDown {
-        /// How long from now.
-        after: Duration,
-        /// Why it ended.
-        reason: String,
-    },
-    /// It ended and stays so, for this reason.
-    StaysEnded(String),
+    /// It ended or did not start, for this reason. Unless the decision leaves it, its timer starts it again.
+    Ended(Decision, String),
     /// It is never tried again, for this reason.
     Refused(String),
 }
@@ -235,20 +221,19 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
         reason: String,
     ) -> Option<ChildNews> {
         let child = self.children.get_mut(key)?;
-        child.life = Life::Ended;
-        if self.closing {
-            return Some(ChildNews::StaysEnded(reason));
-        }
-        let now = self.origin.elapsed();
-        let (after, news) = match child.budget.decide(exit, now, fastrand::u64(..)) {
-            Decision::Leave => return Some(ChildNews::StaysEnded(reason)),
-            Decision::Restart { after } => (after, ChildNews::Restarts { after, reason }),
-            Decision::CoolDown { after } => (after, ChildNews::CoolsDown { after, reason }),
+        let decision = if self.closing {
+            Decision::Leave
+        } else {
+            let now = self.origin.elapsed();
+            child.budget.decide(exit, now, fastrand::u64(..))
         };
-        child.life = Life::Waiting {
-            _timer: send_later(myself, after, ChildMsg::Start(key.clone())),
+        child.life = match decision {
+            Decision::Leave => Life::Ended,
+            Decision::Restart { after } | Decision::CoolDown { after } => Life::Waiting {
+                _timer: send_later(myself, after, ChildMsg::Start(key.clone())),
+            },
         };
-        Some(news)
+        Some(ChildNews::Ended(decision, reason))
     }
 }
 

@@ -472,6 +472,17 @@ async fn a_killed_agent_loses_what_it_had_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_dies_of_one_kill_only() {
+    let mesh = mesh(|spec| spec).await;
+    let agent = agent();
+    let kills = || mesh.supervisor.kill(&agent);
+    let (first, second) = tokio::join!(kills(), kills());
+    assert_eq!((first, second), (true, false), "one death, one restart");
+    mesh.restarted(1).await;
+    assert!(mesh.supervisor.kill(&agent).await, "the next one is alive");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poison_task_is_refused_after_three_deaths() {
     for never_blocks in [false, true] {
         let mesh = mesh_of(never_blocks, |spec| spec).await;
