@@ -8,7 +8,7 @@
 //! | [`KIND`] | a param | a string, see below | what kind of words of a query the param takes |
 //! | [`ROLE`] | a param | `from`, `to` | which end of a span a date is |
 //! | [`ALIASES`] | a param | a list of strings | other names that plans use for the param; the compiler renames them |
-//! | [`SENDS_OUT`] | the whole schema | a boolean, `false` without it | doing the task carries data out of the mesh |
+//! | [`SENDS_OUT`] | the whole schema | a boolean, `false` without it | doing the task may carry data out of the mesh |
 //! | [`REQUIRES_FLOW`] | the whole schema | a [`FlowKind`] | the task waits for this flow before its first dispatch; a capability with an irreversible effect waits for a confirmation without it |
 //!
 //! They stand in the schema, not in fields of the capability: cards cross links in a form that cannot grow, and a build that
@@ -46,7 +46,7 @@ pub const KIND: &str = "x-kind";
 pub const ROLE: &str = "x-role";
 /// The term for other names that plans use for a param.
 pub const ALIASES: &str = "x-aliases";
-/// The term for capabilities whose tasks carry data out of the mesh.
+/// The term for capabilities whose tasks may carry data out of the mesh.
 pub const SENDS_OUT: &str = "x-sends-out";
 
 /// The term for capabilities whose tasks wait for a person.

@@ -140,13 +140,10 @@ impl Specialist for Weather {
             },
             "required": ["city"],
             "additionalProperties": false,
+            // The city goes to Open-Meteo. Offline it does not, but a plan does not know which node will do its task, and agents
+            // of one capability share one contract.
+            terms::SENDS_OUT: true,
         });
-        if self.service.is_some() {
-            // The city goes to Open-Meteo.
-            if let Some(params) = capability.params.as_object_mut() {
-                params.insert(terms::SENDS_OUT.to_owned(), true.into());
-            }
-        }
         let (number, string) = (json!({"type": "number"}), json!({"type": "string"}));
         capability.result = json!({
             "type": "object",
