@@ -114,6 +114,50 @@ pub(super) fn packages(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
+/// The workspace's packages and their folders, from the workspace's on.
+pub(super) fn folders(metadata: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value, key: &str| Some(value.get(key)?.as_str()?.replace('\\', "/"));
+    let Some(root) = text(metadata, "workspace_root") else {
+        return Vec::new();
+    };
+    let folder = |package: &Value| {
+        let manifest = text(package, "manifest_path")?;
+        let folder = manifest.strip_prefix(&root)?.strip_suffix("/Cargo.toml")?;
+        Some((
+            text(package, "name")?,
+            folder.trim_start_matches('/').to_owned(),
+        ))
+    };
+    let packages = metadata.get("packages").and_then(Value::as_array);
+    packages.into_iter().flatten().filter_map(folder).collect()
+}
+
+/// Packages that sources name by another word than their own.
+const CRATES: &[(&str, &str)] = &[("rustls-webpki", "webpki")];
+
+/// Judges whether the sources of a package name all that it depends on.
+pub(super) fn check_used(
+    package: &str,
+    packages: &BTreeMap<String, BTreeSet<String>>,
+    used: impl Fn(&str) -> bool,
+) -> Vec<Problem> {
+    let unused = |dependency: &&String| {
+        let other = CRATES.iter().find(|(name, _)| name == dependency);
+        !other.map_or_else(
+            || used(&dependency.replace('-', "_")),
+            |(_, name)| used(name),
+        )
+    };
+    let dependencies = packages.get(package).into_iter().flatten();
+    let problem = |dependency: &String| {
+        Problem::new(
+            format!("{package} depends on {dependency}, which none of its sources names"),
+            "take it out of the package's Cargo.toml",
+        )
+    };
+    dependencies.filter(unused).map(problem).collect()
+}
+
 /// Judges the dependencies between the workspace's packages.
 pub(super) fn check(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<Problem> {
     let known: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
@@ -227,6 +271,21 @@ mod tests {
         assert_eq!(
             packages(&metadata),
             BTreeMap::from([("a".to_owned(), expected)])
+        );
+    }
+
+    #[test]
+    fn a_dependency_that_no_source_names_is_found() {
+        let metadata = serde_json::json!({"workspace_root": "/x", "packages": [
+            {"name": "a", "manifest_path": "/x/a/b/Cargo.toml", "dependencies": [
+                {"name": "used-so"}, {"name": "rustls-webpki"}, {"name": "idle"},
+            ]},
+        ]});
+        assert_eq!(folders(&metadata), [("a".to_owned(), "a/b".to_owned())]);
+        let used = |name: &str| ["used_so", "webpki"].contains(&name);
+        assert_eq!(
+            errors(check_used("a", &packages(&metadata), used)),
+            ["a depends on idle, which none of its sources names"]
         );
     }
 

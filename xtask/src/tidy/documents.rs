@@ -2,6 +2,8 @@
 //!
 //! Does not judge prose, nor links to other hosts.
 
+use std::collections::BTreeMap;
+
 use crate::COMMANDS;
 use crate::shell::Problem;
 
@@ -24,6 +26,21 @@ pub(super) fn check(file: &str, text: &str, exists: impl Fn(&str) -> bool) -> Ve
         }
     }
     problems
+}
+
+/// Judges the names of the decision records: two may not have the same number.
+pub(super) fn check_numbers<'a>(records: impl Iterator<Item = &'a str>) -> Vec<Problem> {
+    let mut taken = BTreeMap::new();
+    let numbered = records.filter_map(|record| Some((record.split_once('-')?.0, record)));
+    let again =
+        numbered.filter_map(|(number, record)| Some((taken.insert(number, record)?, record)));
+    let problem = |(first, second)| {
+        Problem::new(
+            format!("docs/adr/{first} and docs/adr/{second} have the same number"),
+            "the record that came later takes the next free number",
+        )
+    };
+    again.map(problem).collect()
 }
 
 /// Types and paths in backticks that are not of this tree, each with its origin.
@@ -156,6 +173,17 @@ mod tests {
                 "README.md:1 names the type `Wire`, which does not exist",
                 "README.md:1 names the type `GoneActor`, which does not exist",
             ]
+        );
+    }
+
+    #[test]
+    fn two_decisions_with_one_number_are_found() {
+        let records = ["0001-a.md", "0002-b.md", "0002-c.md"];
+        let problems = check_numbers(records.into_iter());
+        let errors: Vec<_> = problems.into_iter().map(|problem| problem.error).collect();
+        assert_eq!(
+            errors,
+            ["docs/adr/0002-b.md and docs/adr/0002-c.md have the same number"]
         );
     }
 

@@ -6,13 +6,15 @@ mod arrows;
 mod documents;
 mod sources;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::shell::{self, Problem, cargo, output, root};
 
 pub(crate) fn run() -> Result<(), Problem> {
-    let mut problems = arrows::check(&arrows::packages(&shell::metadata()?));
+    let metadata = shell::metadata()?;
+    let packages = arrows::packages(&metadata);
+    let mut problems = arrows::check(&packages);
     for (package, barred) in arrows::BARRED {
         let mut tree = cargo();
         tree.args(["tree", "--package", package, "--edges", "normal"])
@@ -20,14 +22,27 @@ pub(crate) fn run() -> Result<(), Problem> {
         problems.extend(arrows::check_barred(package, barred, &output(tree)?));
     }
     let mut items = BTreeSet::new();
+    let mut words: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for path in files(root(), &["rs"])? {
         let text = read(&path)?;
+        let mut folders = path.ancestors();
+        if let Some(package) = folders.find(|folder| folder.join("Cargo.toml").is_file()) {
+            let words = words.entry(name(package)).or_default();
+            words.extend(sources::words(&text).map(str::to_owned));
+        }
         problems.extend(sources::check(&name(&path), &text));
         items.extend(sources::items(&text).map(str::to_owned));
+    }
+    for (package, folder) in arrows::folders(&metadata) {
+        let used = |name: &str| words.get(&folder).is_some_and(|words| words.contains(name));
+        problems.extend(arrows::check_used(&package, &packages, used));
     }
     for path in files(root(), &["toml"])? {
         problems.extend(sources::check_unwinding(&name(&path), &read(&path)?));
     }
+    let records = files(&root().join("docs/adr"), &["md"])?;
+    let records = records.iter().filter_map(|path| path.file_name()?.to_str());
+    problems.extend(documents::check_numbers(records));
     for path in files(root(), &["md"])? {
         let exists = |link: &str| path.with_file_name("").join(link).exists();
         let (name, text) = (name(&path), read(&path)?);

@@ -81,17 +81,23 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Problem> {
     problems
 }
 
+/// The words of a source, those of its comments and strings too.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let is_ident = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(move |c| !is_ident(c));
+    words.filter(|word| !word.is_empty())
+}
+
 /// The names of a source's types and of their variants.
 pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
     const KEYWORDS: [&str; 4] = ["struct", "enum", "trait", "type"];
-    let is_ident = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.lines().filter_map(move |line| {
         let line = line.trim_start();
-        let mut words = line.split(|c| !is_ident(c)).filter(|word| !word.is_empty());
-        if words.by_ref().any(|word| KEYWORDS.contains(&word)) {
-            return words.next();
+        let mut rest = words(line);
+        if rest.by_ref().any(|word| KEYWORDS.contains(&word)) {
+            return rest.next();
         }
-        let variant = line.split(|c| !is_ident(c)).next()?;
+        let variant = words(line).next().filter(|word| line.starts_with(word))?;
         let is_alone = line
             .get(variant.len()..)?
             .trim_start()
