@@ -1,32 +1,32 @@
-//! Who is a member, who is dialled, who is suspected, evicted, superseded: pure.
+//! Decides which nodes are members, which addresses to dial, and when to suspect, evict or supersede a member: pure.
 //!
-//! [`Membership`] takes what happened with the time at which it happened, and says what to do. It opens no sockets, reads no
-//! clock and draws no randomness but from its seed; time is what has passed since an origin of the caller's choice.
+//! [`Membership`] takes an event with its time and returns the actions. It opens no sockets, reads no clock and draws no
+//! randomness but from its seed; a time is a duration since an origin that the caller chooses.
 //!
-//! # One link to each peer, whoever dials
+//! # One link to each peer, whichever side dials
 //!
-//! Both sides of a connection judge it twice: while they greet ([`Membership::admit`], the dialler first, which changes
-//! nothing) and when it stands ([`Event::Connected`]). In between another connection may have come to stand, and one side may know of it
-//! before the other. So that both always keep the same one:
+//! Both sides of a connection judge it twice: during the greeting ([`Membership::admit`], the dialler first; this changes no
+//! state) and when it stands ([`Event::Connected`]). Between the two judgements another connection may be established, and one side may
+//! learn of it before the other. These rules make both sides keep the same connection:
 //!
 //! - Of two connections with the same boot of a peer, dialled from both sides at once, the one that the lower name
 //!   dialled is *preferred*. Each side keeps it or changes over to it, in whatever order it meets them.
-//! - Nobody dials a peer that it has a link with. So when a peer dials us whose link stands here, it has lost the link, and
-//!   the new one supersedes it, unless the link is younger than [`SETTLE`]: then the dial may have begun before the link
-//!   stood, and the link stays.
-//! - Of two connections that one side dialled at once, because two addresses lead to the same peer, the other side takes
-//!   the first (they meet there within [`SETTLE`]). Such an address is remembered, and not dialled while that peer is linked.
-//! - While we dial a peer by its name, and ours is the lower, we refuse it; but only while the dial is young, because a
-//!   dial that hangs may never arrive, and then the peer's is the only one that will.
-//! - A later boot of a name supersedes an earlier one at once: the earlier process is dead, or should not share a name. An
-//!   earlier boot is refused while a later one is linked, and for [`FENCE`] after it was: a process that was frozen and
-//!   wakes beside its successor stays out, and one whose machine's clock was set back comes in again.
+//! - No node dials a peer to which it has a link. So a peer that dials us although its link stands here has lost that link: the
+//!   new connection supersedes it. A link younger than [`SETTLE`] stays, because the dial may have begun before the link stood.
+//! - One side may dial the same peer twice at once, because two addresses lead to it. The other side takes the first of the
+//!   two connections (both arrive within [`SETTLE`]). The dialling side remembers such an address and does not dial it while that
+//!   peer is linked.
+//! - While we dial a peer by its name and our name is the lower one, we refuse the peer's own dial, but only while ours is
+//!   young: a dial that hangs may never arrive, and then only the peer's dial will.
+//! - A later boot of a name supersedes an earlier one at once: the earlier process is dead, or should not share the name. We
+//!   refuse an earlier boot while a later one is linked, and for [`FENCE`] afterwards. A process that was frozen and wakes beside
+//!   its successor thus stays out, and a node whose machine's clock was set back comes in again.
 //!
-//! What others say about a member, who may be wrong or lie, makes us dial and nothing more: whom to let in is judged by what
-//! members said about themselves.
+//! Other members may be wrong about a member, or lie. What they say makes us dial and nothing more: we decide about admission
+//! by what a node says about itself.
 //!
-//! What these rules leave open (both sides dropping the one that the other keeps, because a connection broke in the middle
-//! of it) ends with no link, and both sides dialling again after different random waits.
+//! One case stays open: a connection breaks during these steps, and each side drops the connection that the other keeps. Then
+//! no link is left, and both sides dial again after different random waits.
 
 mod admission;
 mod dials;
@@ -46,21 +46,21 @@ pub use liveness::{EVICT_AFTER, SUSPECT_AFTER};
 
 /// Longest time that a dial takes, from its start to the end of its greeting: two lost SYNs (3 s) and a slow handshake.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How young a link is whose peer may have dialled before it stood: a dial, and the two seconds that the other side of a
-/// greeting may lag behind.
+/// The peer of a link younger than this may have dialled before the link stood: a dial, and the two seconds by which the other
+/// side of a greeting may lag behind.
 pub const SETTLE: Duration = Duration::from_secs(7);
-/// How long a connection may take to become usable: its session needs four messages and a copy of the process groups.
+/// How long a connection may take to become usable: its session exchanges four messages and a copy of the process groups.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often members are told although nothing changed: repairs what was lost with a link.
+/// We tell all members about the others this often although nothing changed: this repairs what was lost with a link.
 const GOSSIP_EVERY: Duration = Duration::from_secs(10);
-/// How long a member is remembered that left or was lost, or that was heard of and never met.
+/// How long we remember a member that left or was lost, or that we heard of and never met.
 const REMEMBER: Duration = Duration::from_secs(3600);
-/// Most members that are remembered: bounds what others can make us remember.
+/// The most members that we remember: bounds what others can make us remember.
 const MAX_MEMBERS: usize = 1024;
-/// How long an earlier boot stays out after the last link with a later one broke: six times what it takes to find out that a
-/// link is dead, so that a successor that is merely cut off has had its chances to come back.
+/// How long an earlier boot stays out after the last link with a later one broke: six times the time in which we notice that a
+/// link is dead, so that a successor that is merely cut off has several chances to come back.
 const FENCE: Duration = Duration::from_secs(30);
-/// A link that stood this long was a good one: after its loss dialling begins with short waits again.
+/// A link that stood this long was good: after its loss we dial with short waits again.
 const PROVEN: Duration = Duration::from_secs(10);
 
 /// One connection: its `token_in`.
@@ -69,22 +69,22 @@ pub type LinkId = u64;
 /// One attempt to connect.
 pub type DialId = u64;
 
-/// What happened.
+/// An event that membership decides about.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// Time passed; how long each connection has been silent.
     Tick(Vec<(LinkId, Duration)>),
-    /// A seed was looked up: the addresses that it stands for, or why there are none.
+    /// The lookup of a seed (its index) ended: the addresses behind it, or why there are none.
     Found(usize, Result<Vec<String>, String>),
-    /// An attempt came to nothing.
+    /// A dial made no connection.
     DialFailed(DialId, DialFailure),
     /// A connection stands, made by this attempt or by the peer.
     Connected {
         /// The new connection.
         link: LinkId,
-        /// With whom.
+        /// The node at its other end, as it describes itself.
         peer: NodeInfo,
-        /// Our attempt, if it was ours.
+        /// Our dial, or none if the peer dialled.
         dial: Option<DialId>,
     },
     /// The connection can carry tasks.
@@ -97,7 +97,7 @@ pub enum Event {
     Draining(LinkId),
     /// The peer of this link goes.
     Goodbye(LinkId),
-    /// We slept so long that every peer has given us up.
+    /// This process slept so long that every peer has given it up.
     Overslept,
     /// We take nothing new.
     Drain,
@@ -107,36 +107,36 @@ pub enum Event {
     Leave,
 }
 
-/// Why an attempt came to nothing.
+/// Why a dial made no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialFailure {
     /// For people.
     pub text: String,
-    /// What the peer, or we, had against it.
+    /// Our refusal or the peer's, if one of us refused.
     pub veto: Option<Veto>,
 }
 
-/// What to do.
+/// An action for the shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Look a seed up; [`Event::Found`] says what came of it.
+    /// Look up the seed with this index; [`Event::Found`] has the result.
     Look(usize),
-    /// Connect to this address; [`Event::Connected`] or [`Event::DialFailed`] says what came of it.
+    /// Connect to this address; [`Event::Connected`] or [`Event::DialFailed`] has the result.
     Dial(DialId, String),
-    /// Make this connection a link; [`Event::Ready`] says when it is one.
+    /// Make this connection a link; [`Event::Ready`] follows when it is one.
     Open(LinkId),
-    /// Give this connection up. Comes exactly once for each [`Event::Connected`].
+    /// Close this connection. This action comes exactly once for each [`Event::Connected`].
     Close(LinkId, Cause),
     /// Tell every peer that these members are alive.
     Gossip(Vec<NodeInfo>),
-    /// Tell people and events.
+    /// Write this to the log and publish it on the event bus.
     Announce(NodeInfo, News),
 }
 
 /// Why a connection is given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// It is one too many, or may not be.
+    /// The rules refuse it.
     Refused(Veto),
     /// A better one, or one to a later boot, took its place.
     Superseded,
@@ -169,7 +169,7 @@ impl std::fmt::Display for Cause {
     }
 }
 
-/// What became of a member.
+/// A change in a member's standing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     /// A link with it stands.
@@ -186,14 +186,14 @@ pub enum News {
     Left,
 }
 
-/// One member, itself not among them.
+/// A member other than this node.
 #[derive(Debug, Clone)]
 pub struct Member {
-    /// What it last said about itself; of one that was never met, what others said.
+    /// What it last said about itself; before the first link, what others said.
     pub info: NodeInfo,
-    /// How we stand with it.
+    /// Whether there is a link.
     pub standing: Standing,
-    /// Since when.
+    /// The time of the last change of `standing`.
     pub since: Duration,
     /// Why there is no link.
     pub trouble: Option<String>,
@@ -201,25 +201,25 @@ pub struct Member {
     met: bool,
     /// When the last link with it ended.
     parted: Duration,
-    /// Where others say that a later boot of it is.
+    /// The address at which others say that a later boot of it listens.
     elsewhere: Option<String>,
     retry: Retry,
     dial: Option<DialId>,
 }
 
-/// How we stand with a member.
+/// Whether we have a link with a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// There is no link; it is dialled.
     Apart,
     /// There is a connection.
-    Linked(Link),
+    Linked(MemberLink),
     /// It said good-bye.
     Left,
 }
 
 impl Standing {
-    fn link_mut(&mut self) -> Option<&mut Link> {
+    fn link_mut(&mut self) -> Option<&mut MemberLink> {
         match self {
             Self::Linked(link) => Some(link),
             Self::Apart | Self::Left => None,
@@ -229,7 +229,7 @@ impl Standing {
 
 /// The one connection with a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub struct MemberLink {
     /// Unique for the life of the process.
     pub id: LinkId,
     /// Whether it can carry tasks, and is heard.
@@ -242,7 +242,7 @@ pub struct Link {
     forgiven: Duration,
 }
 
-/// How far a link is.
+/// The state of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkPhase {
     /// It is not usable yet.
@@ -256,31 +256,32 @@ pub enum LinkPhase {
 impl Member {
     /// The link, if there is one.
     #[must_use]
-    pub const fn link(&self) -> Option<&Link> {
+    pub const fn link(&self) -> Option<&MemberLink> {
         match &self.standing {
             Standing::Linked(link) => Some(link),
             Standing::Apart | Standing::Left => None,
         }
     }
 
-    /// Whether others should be told that it is there.
+    /// Whether gossip names it.
     fn is_news(&self) -> bool {
         self.link()
             .is_some_and(|link| link.phase != LinkPhase::Opening && !link.draining)
     }
 
+    /// Every change of `standing` goes through here or through [`Self::parts`].
     fn stands(&mut self, standing: Standing, now: Duration) {
         self.standing = standing;
         self.since = now;
     }
 
-    /// The same, of a link that ends.
+    /// As [`Self::stands`], for a link that ends.
     fn parts(&mut self, standing: Standing, now: Duration) {
         self.stands(standing, now);
         self.parted = now;
     }
 
-    /// What is said again and again must not put the dial off.
+    /// Dials at the earlier of the two times: repeated hearsay must not put the dial off.
     fn dial_by(&mut self, at: Duration) {
         self.retry.begin(self.retry.at().min(at));
     }
@@ -290,18 +291,18 @@ impl Member {
     }
 }
 
-/// Whether we take part.
+/// How far this node takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     In,
-    /// It still works for others, and others for it: whom it has met stays linked, and is linked again.
+    /// It still works for others, and others for it: it keeps and renews the links with members that it has met.
     Draining,
     /// It said good-bye.
     Parting,
     Gone,
 }
 
-/// Who is in the mesh, as this node sees it.
+/// The members of the mesh, as this node sees them.
 #[derive(Debug)]
 pub struct Membership {
     name: NodeName,
@@ -309,7 +310,7 @@ pub struct Membership {
     mode: Mode,
     members: BTreeMap<NodeName, Member>,
     seeds: Vec<SeedState>,
-    /// Who was met at which address.
+    /// By address: the member that answered there.
     leads: BTreeMap<String, Leads>,
     dials: BTreeMap<DialId, Dial>,
     next_dial: DialId,
@@ -320,7 +321,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Knows nobody; the first [`Event::Tick`] begins to look the seeds up.
+    /// A membership without members; the first [`Event::Tick`] looks up the seeds.
     #[must_use]
     pub fn new(name: NodeName, incarnation: u64, seeds: &[Seed], randomness: u64) -> Self {
         Self {
@@ -344,7 +345,7 @@ impl Membership {
         self.members.values()
     }
 
-    /// Seeds behind which nobody was met yet, with why.
+    /// Seeds at which no node has answered yet, with the reason.
     pub fn strangers(&self) -> impl Iterator<Item = (&Seed, &str)> {
         let unmet = |seed: &&SeedState| {
             !seed
@@ -358,7 +359,7 @@ impl Membership {
             .filter_map(|seed| Some((&seed.seed, seed.trouble.as_deref()?)))
     }
 
-    /// What to do about what happened.
+    /// Takes an event and returns the actions, in the order in which to carry them out.
     pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut todo = Vec::new();
         match event {
@@ -420,7 +421,7 @@ impl Membership {
         member.info = peer;
         member.met = true;
         member.elsewhere = None;
-        let link = Link {
+        let link = MemberLink {
             id,
             phase: LinkPhase::Opening,
             draining: false,
@@ -449,7 +450,7 @@ impl Membership {
         }
     }
 
-    /// Gives a member's link up. Nothing happens for a connection that is nobody's link: it was given up before.
+    /// Closes a member's link. A connection that is no member's link was closed before.
     fn part(&mut self, now: Duration, id: LinkId, cause: Cause, todo: &mut Vec<Action>) {
         let (name, chance) = (self.name.clone(), self.rng.f64());
         let parting = self.mode == Mode::Parting;
@@ -466,14 +467,14 @@ impl Membership {
         member.parts(Standing::Apart, now);
         member.trouble = Some(cause.to_string());
         todo.push(Action::Close(id, cause.clone()));
-        // Peers to whom we said good-bye close: they are not lost.
+        // Peers that heard our good-bye close their links: they are not lost.
         if opened && !parting {
             todo.push(Action::Announce(member.info.clone(), News::Lost(cause)));
             self.changed = true;
         }
     }
 
-    /// Every peer has given us up: what still seems to stand does not.
+    /// Every peer has given us up, so links that still seem to stand are dead.
     fn overslept(&mut self, now: Duration, todo: &mut Vec<Action>) {
         let links = self.members.values().filter_map(Member::link);
         let links: Vec<_> = links.map(|link| link.id).collect();
@@ -482,16 +483,16 @@ impl Membership {
         }
     }
 
-    /// Somebody else knows a member. That is hearsay: it makes us dial, and no more.
+    /// Takes hearsay about a member: it makes us dial, and no more.
     fn heard_of(&mut self, now: Duration, info: NodeInfo) {
         if info.name == self.name || self.mode != Mode::In {
             return;
         }
-        // What could not be met like this is not dialled either.
+        // A node that describes itself like this would be refused, so we do not dial it.
         let Ok(info) = info.checked() else {
             return;
         };
-        // When both hear of each other at once, only the lower name dials; the other follows when that came to nothing.
+        // When both hear of each other at once, only the lower name dials; the other follows if no link comes of that.
         let first = if self.name < info.name {
             Duration::ZERO
         } else {
@@ -519,7 +520,7 @@ impl Membership {
             }
             Some(member) if member.info == info => {}
             Some(member) => {
-                // One hearsay is as good as another: the last may be right where the first was not.
+                // No hearsay is better than another: the last may be right where the first was wrong.
                 member.info = info;
                 member.dial_by(now + first);
             }
@@ -538,7 +539,7 @@ impl Membership {
     }
 
     fn peer_left(&mut self, now: Duration, id: LinkId, todo: &mut Vec<Action>) {
-        // A good-bye over a link that is no more came late.
+        // A good-bye over a closed link came late.
         let Some(member) = self.by_link(id) else {
             return;
         };
@@ -578,7 +579,7 @@ impl Membership {
         all.find(|member| member.link().is_some_and(|link| link.id == id))
     }
 
-    /// Members without a link are not remembered for ever, unless a seed is to lead to them; nor is where they were met.
+    /// Forgets members that have had no link for [`REMEMBER`], unless a seed leads to them, and addresses that lead to no member.
     fn forget(&mut self, now: Duration) {
         let (leads, seeds) = (&self.leads, &self.seeds);
         let is_seed = |name: &NodeName| {
@@ -600,7 +601,7 @@ impl Membership {
         });
     }
 
-    /// Makes room for a member that has a link, by the one that has had none for longest.
+    /// Makes room for a member with a link: forgets the one that has had none for longest.
     fn forget_oldest(&mut self) {
         let apart = self.members.values().filter(|m| m.link().is_none());
         let oldest = apart.min_by_key(|member| member.since);
@@ -627,6 +628,6 @@ impl Member {
 }
 
 #[cfg(test)]
-mod mesh;
+mod simulation;
 #[cfg(test)]
 mod tests;

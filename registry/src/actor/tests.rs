@@ -228,9 +228,9 @@ async fn who_is_gone_for_long_is_forgotten() {
 
 /// A link to another node.
 #[derive(Debug)]
-struct Link(AtomicBool);
+struct StubCarrier(AtomicBool);
 
-impl Carrier for Link {
+impl Carrier for StubCarrier {
     fn execute(&self, _: &AgentId, _: TaskRequest, answer: AnswerPort) -> Result<(), Failure> {
         drop(answer);
         Ok(())
@@ -243,8 +243,8 @@ impl Carrier for Link {
     }
 }
 
-fn link() -> Arc<Link> {
-    Arc::new(Link(AtomicBool::new(true)))
+fn link() -> Arc<StubCarrier> {
+    Arc::new(StubCarrier(AtomicBool::new(true)))
 }
 
 fn node(name: &str) -> NodeName {
@@ -259,7 +259,7 @@ fn joins(name: &str, joined: Vec<Registration<AgentPort>>) -> RosterChange {
     }
 }
 
-fn remote(agent: &str, link: &Arc<Link>) -> Registration<AgentPort> {
+fn remote(agent: &str, link: &Arc<StubCarrier>) -> Registration<AgentPort> {
     let card = card(agent, &["a.x"]);
     let port = AgentPort::Remote(card.id.clone(), Arc::clone(link) as Arc<dyn Carrier>);
     Registration::new(card, 1, port)

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
-use amcp_tests::bench::load::{Fate, Mesh};
+use amcp_tests::bench::load::{Fate, Subject};
 use amcp_tests::bench::memory;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent, pg};
 use ractor::{RactorErr, call_t};
@@ -211,7 +211,7 @@ impl Bare {
     }
 }
 
-impl Mesh for Bare {
+impl Subject for Bare {
     /// Bytes in each param and each result.
     type Question = usize;
 

@@ -22,7 +22,7 @@ use amcp_registry::{AgentState, EventBus, RegistryHandle};
 use amcp_specialists::{
     ChildSpec, Context, Specialist, SupervisorConfig, SupervisorHandle, Task, async_trait,
 };
-use amcp_tests::bench::load::{Fate, Mesh};
+use amcp_tests::bench::load::{Fate, Subject};
 use amcp_tests::bench::{Shape, capabilities, fresh, limits, memory, proposal};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -152,7 +152,7 @@ impl Ours {
     }
 }
 
-impl Mesh for Ours {
+impl Subject for Ours {
     /// Bytes in each param and each result.
     type Question = usize;
 

@@ -48,7 +48,7 @@ async fn rate(agents: usize, duration: Duration) -> f64 {
 
 struct Asked(Mesh);
 
-impl load::Mesh for Asked {
+impl load::Subject for Asked {
     type Question = ();
 
     async fn ask(&self, (): ()) -> Fate {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use amcp_tests::bench::load::{Fate, Mesh};
+use amcp_tests::bench::load::{Fate, Subject};
 use amcp_tests::bench::{LONG, Shape};
 use futures_util::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent, call};
@@ -153,7 +153,7 @@ impl Bare {
     }
 }
 
-impl Mesh for Bare {
+impl Subject for Bare {
     type Question = Shape;
 
     async fn ask(&self, shape: Shape) -> Fate {

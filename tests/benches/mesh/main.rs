@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use amcp_tests::bench::load::{self, Fate, Mesh, Open, Sample, median};
+use amcp_tests::bench::load::{self, Fate, Open, Sample, Subject, median};
 use amcp_tests::bench::report::{Goal, Report};
 use amcp_tests::bench::{Shape, memory};
 use bare::Bare;
@@ -225,7 +225,7 @@ async fn spin(who: &str, in_flight: usize) {
 }
 
 /// Resident bytes per request while `count` of them wait for a gate.
-async fn held<M: Mesh<Question = Shape>>(
+async fn held<M: Subject<Question = Shape>>(
     mesh: Arc<M>,
     gate: Arc<Semaphore>,
     count: usize,

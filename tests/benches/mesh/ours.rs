@@ -16,7 +16,7 @@ use amcp_registry::{EventBus, RegistryHandle};
 use amcp_specialists::{
     ChildSpec, Context, Specialist, SupervisorConfig, SupervisorHandle, Task, async_trait,
 };
-use amcp_tests::bench::load::{Fate, Mesh};
+use amcp_tests::bench::load::{Fate, Subject};
 use amcp_tests::bench::{Shape, capabilities, catalogue, fresh, limits, plan};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -69,7 +69,7 @@ impl Ours {
     }
 }
 
-impl Mesh for Ours {
+impl Subject for Ours {
     type Question = Shape;
 
     async fn ask(&self, shape: Shape) -> Fate {

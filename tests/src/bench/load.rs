@@ -33,8 +33,8 @@ pub enum Fate {
     Refused,
 }
 
-/// Whoever can be asked: ours, or bare ractor.
-pub trait Mesh: Send + Sync + 'static {
+/// A system under load: ours, or bare ractor.
+pub trait Subject: Send + Sync + 'static {
     /// What can be asked.
     type Question: Copy + Send + 'static;
 
@@ -136,7 +136,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Closed loop: `in_flight` askers, each of which asks again as soon as it has its answer.
-pub async fn closed<M: Mesh>(
+pub async fn closed<M: Subject>(
     mesh: &Arc<M>,
     question: M::Question,
     in_flight: usize,
@@ -168,7 +168,7 @@ pub async fn closed<M: Mesh>(
 }
 
 /// Open loop: `rate` requests a second, whether or not earlier ones were answered.
-pub async fn open<M: Mesh>(
+pub async fn open<M: Subject>(
     mesh: &Arc<M>,
     question: M::Question,
     rate: f64,

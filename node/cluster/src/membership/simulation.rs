@@ -63,7 +63,7 @@ struct Node {
 }
 
 #[derive(Debug)]
-struct Mesh {
+struct Simulation {
     now: Duration,
     nodes: Vec<Node>,
     wires: Vec<Wire>,
@@ -121,7 +121,7 @@ fn boot(index: usize, incarnation: u64, randomness: u64) -> Node {
     }
 }
 
-impl Mesh {
+impl Simulation {
     fn new(seed: u64) -> Self {
         Self {
             now: Duration::ZERO,
@@ -458,26 +458,26 @@ proptest! {
         faults in prop::collection::vec(fault(), 0..40),
         seed in any::<u64>(),
     ) {
-        let mut mesh = Mesh::new(seed);
+        let mut simulation = Simulation::new(seed);
         for fault in &faults {
-            mesh.apply(fault);
+            simulation.apply(fault);
         }
-        mesh.blocked.clear();
-        for node in &mut mesh.nodes {
+        simulation.blocked.clear();
+        for node in &mut simulation.nodes {
             node.frozen = false;
         }
-        mesh.run(SETTLED);
-        prop_assert_eq!(mesh.apart(), vec![]);
-        let closes = mesh.closes;
-        mesh.run(STABLE);
-        prop_assert_eq!(mesh.apart(), vec![]);
-        prop_assert_eq!(mesh.closes, closes, "links are shaken although nothing fails");
+        simulation.run(SETTLED);
+        prop_assert_eq!(simulation.apart(), vec![]);
+        let closes = simulation.closes;
+        simulation.run(STABLE);
+        prop_assert_eq!(simulation.apart(), vec![]);
+        prop_assert_eq!(simulation.closes, closes, "links are shaken although nothing fails");
     }
 }
 
 #[test]
 fn nodes_that_start_together_are_linked_at_once() {
-    let mut mesh = Mesh::new(1);
-    mesh.run(Duration::from_secs(5));
-    assert_eq!(mesh.apart(), []);
+    let mut simulation = Simulation::new(1);
+    simulation.run(Duration::from_secs(5));
+    assert_eq!(simulation.apart(), []);
 }
