@@ -1,6 +1,6 @@
-//! A running node as seen from the command line: asks, plans and agents over HTTP, progress over server-sent events.
+//! The command line's client of a running node: questions, plans and agents over HTTP, progress over server-sent events.
 //!
-//! Does not retry an ask: a lost connection leaves its outcome unknown, and only an idempotency key makes it safe.
+//! Does not send a question again: a lost connection leaves its outcome unknown, and only an idempotency key makes that safe.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +20,9 @@ use crate::output::Trouble;
 
 /// A node on the same continent answers a dial in a tenth of this.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How often a broken event stream is taken up again: the request goes on without it.
+/// How many times we reconnect to a broken event stream: the request goes on without it.
 const RESUMES: u32 = 5;
-/// Pause before it.
+/// Pause before each reconnection.
 const RESUME_AFTER: Duration = Duration::from_millis(300);
 /// Longest line of an event stream: a plan of 32 tasks with params of 256 KiB.
 const MAX_EVENT: usize = 1024 * 1024;
@@ -46,7 +46,7 @@ struct Accepted {
 
 impl Client {
     /// # Errors
-    /// When `url` is none.
+    /// When `url` is not an HTTP address.
     pub(crate) fn new(url: &str) -> Result<Self, Trouble> {
         let unusable = |problem: String| {
             Trouble::usage(format!("'{url}' is not usable for --url")).hint(problem)
@@ -56,7 +56,7 @@ impl Client {
             .map_err(|error| unusable(error.to_string()))?;
         let http = amcp_outbound::client_of(&base)
             .connect_timeout(CONNECT)
-            // A node on this machine must not be asked through a proxy.
+            // Other machines too: the environment's proxy is for the world outside.
             .no_proxy()
             .build()
             .map_err(|error| Trouble::failed(format!("no HTTP client: {error}")))?;
@@ -74,7 +74,7 @@ impl Client {
     async fn send(&self, request: RequestBuilder) -> Result<Response, Trouble> {
         request.send().await.map_err(|error| {
             let reason = if error.is_connect() {
-                "nobody answers there"
+                "no node listens there"
             } else {
                 "the connection broke off"
             };
@@ -87,7 +87,7 @@ impl Client {
     }
 
     /// # Errors
-    /// The node's refusal, or that it cannot be understood.
+    /// The node's refusal, or an answer that is not a node's.
     async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Trouble> {
         let status = response.status();
         let body = response.bytes().await.map_err(|error| {
@@ -102,10 +102,10 @@ impl Client {
         Err(not_a_node(&self.base, status))
     }
 
-    /// Asks and waits; shows the progress meanwhile if somebody watches.
+    /// Sends the request and waits for its answer; `live` shows the progress meanwhile.
     ///
     /// # Errors
-    /// The node's refusal, or that it cannot be reached.
+    /// The node's refusal, or no connection to it.
     pub(crate) async fn ask(
         &self,
         request: &UserRequest,
@@ -131,7 +131,7 @@ impl Client {
         Ok(Arc::new(self.read(response).await?))
     }
 
-    /// Follows the events up to the last one, over several connections if need be.
+    /// Follows the events to the last one; connects again up to [`RESUMES`] times.
     async fn watch(&self, id: RequestId, live: &mut Live) -> Result<(), Trouble> {
         let mut last: Option<String> = None;
         for resume in 0..=RESUMES {
@@ -159,7 +159,7 @@ impl Client {
     }
 
     /// # Errors
-    /// The node's refusal, or that it cannot be reached.
+    /// The node's refusal, or no connection to it.
     pub(crate) async fn plan(&self, request: &UserRequest) -> Result<PlanView, Trouble> {
         let post = self.request(Method::POST, "plan")?.json(request);
         let response = self.send(post).await?;
@@ -167,21 +167,21 @@ impl Client {
     }
 
     /// # Errors
-    /// The node's refusal, or that it cannot be reached.
+    /// The node's refusal, or no connection to it.
     pub(crate) async fn agents<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
         self.get("agents").await
     }
 
     /// # Errors
-    /// The node's refusal (it may be alone), or that it cannot be reached.
+    /// The node's refusal (a node without links knows no cluster), or no connection to it.
     pub(crate) async fn cluster<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
         self.get("cluster").await
     }
 
-    /// What is on record of a request that has been answered.
+    /// The progress of an answered request, from the node's record.
     ///
     /// # Errors
-    /// The node's refusal, or that it cannot be reached.
+    /// The node's refusal, or no connection to it.
     pub(crate) async fn record(&self, id: RequestId) -> Result<Vec<Progress>, Trouble> {
         let get = self.request(Method::GET, &format!("requests/{id}/events"))?;
         let response = self.send(get).await?;
@@ -242,7 +242,7 @@ async fn follow(response: Response, last: &mut Option<String>, live: &mut Live) 
     false
 }
 
-/// An event of a kind that this build does not know is passed over.
+/// None for an event of a kind that this build does not know.
 fn data_of<T: DeserializeOwned>(data: &str) -> Option<T> {
     let mut event: Value = serde_json::from_str(data).ok()?;
     serde_json::from_value(event.get_mut("data")?.take()).ok()

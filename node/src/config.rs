@@ -75,19 +75,19 @@ macro_rules! settings {
 }
 
 settings! {
-    /// The folder that everything that is written goes to.
+    /// The folder for all files that the node writes.
     data: PathBuf = "./amcp-data",
-    /// No specialist touches the network; shipped sample data is used and labelled.
+    /// Specialists stay off the network and answer from shipped sample data; their answers say so.
     offline: bool = "false",
-    /// Who plans and writes the answers: an LLM server, or the embedded planner, which needs none.
+    /// The planner, which also writes the answers: an LLM server, or the embedded planner without one.
     llm: LlmKind = "embedded",
-    /// The model that the LLM server is asked for.
+    /// The name of the model on the LLM server.
     model: Option<String> = "",
-    /// Where Ollama listens. OLLAMA_HOST is used when nothing else sets it.
+    /// The address of the Ollama server. `OLLAMA_HOST` comes last before the default.
     ollama_url: HttpUrl = "http://127.0.0.1:11434",
-    /// Where an OpenAI-style server listens (`/v1/chat/completions` is added).
+    /// The address of an OpenAI-style server, without `/v1/chat/completions`.
     openai_url: Option<HttpUrl> = "",
-    /// The key of the OpenAI-style server. Better kept in a file: see openai_key_file.
+    /// The key of the OpenAI-style server. Keep it in a file instead: see `openai_key_file`.
     openai_key: Option<Secret> = "",
     /// A file that holds the key of the OpenAI-style server.
     openai_key_file: Option<PathBuf> = "",
@@ -95,71 +95,71 @@ settings! {
     llm_fallback: bool = "false",
     /// How long one call of the LLM may take.
     llm_timeout: Duration = "120s",
-    /// Most calls of the LLM at a time.
+    /// The most calls of the LLM at a time.
     llm_concurrency: u32 = "2",
-    /// Tokens that Ollama reserves for prompt and answer together.
+    /// The context that Ollama reserves, in tokens: prompt and answer together.
     llm_context: u32 = "16384",
-    /// Most calls of the LLM for one request, repairs and the answer included.
+    /// The most calls of the LLM for one request, with those that repair a plan and write the answer.
     llm_calls: u32 = "6",
-    /// Where forecasts come from, in place of Open-Meteo.
+    /// The server that forecasts come from, in place of Open-Meteo.
     weather_url: Option<HttpUrl> = "",
-    /// Where coordinates of cities come from, in place of Open-Meteo.
+    /// The server that the coordinates of cities come from, in place of Open-Meteo.
     geocoding_url: Option<HttpUrl> = "",
-    /// Where the node listens for HTTP. There are no accounts yet: whoever reaches it may use it.
+    /// The address on which the node listens for HTTP. There are no accounts yet: everybody who reaches it may use it.
     http: SocketAddr = "127.0.0.1:8080",
-    /// Where clients reach the node, for links to reports; by default the address it listens on, or loopback where that is every address.
+    /// The address in links to reports; by default that of `http`, or loopback if `http` is every address.
     public_url: Option<HttpUrl> = "",
-    /// Most HTTP connections at a time.
+    /// The most HTTP connections at a time.
     connections: u32 = "2048",
-    /// Most requests at a time; further ones are refused as overloaded.
+    /// The most requests at a time; the node refuses further ones as `overloaded`.
     max_requests: u32 = "1024",
-    /// How long a request may take when it does not say.
+    /// The deadline of a request that names none.
     deadline: Duration = "60s",
     /// The longest deadline that a request may name.
     max_deadline: Duration = "10m",
-    /// Most attempts at one task.
+    /// The most attempts at one task.
     attempts: u32 = "3",
-    /// Most tasks of one plan.
+    /// The most tasks in one plan.
     max_tasks: u32 = "32",
-    /// Most bytes of results that one request may gather.
+    /// The most bytes of results that one request may gather.
     result_bytes: usize = "33554432",
     /// How many answered requests stay readable.
     retained: u32 = "1000",
-    /// How long requests under way may take to end when the node is told to stop.
+    /// How long a node that is told to stop waits for requests under way.
     drain: Duration = "10s",
-    /// What is logged: a level or a filter such as `info,amcp_orchestrator=debug`; by default `info` for a node, else `warn`.
+    /// A level or a filter such as `info,amcp_orchestrator=debug`; by default `info` for a node, else `warn`.
     log: Option<String> = "",
-    /// How it is logged.
+    /// The form of the log: text for people, or one JSON object per line.
     log_format: LogFormat = "human",
-    /// The node's name, unique among the nodes; by default the machine's, or `amcp` where that is no name for a node.
+    /// The node's name, unique among the nodes; by default the machine's, or `amcp` if the machine's is no valid node name.
     name: Option<NodeName> = "",
-    /// Where the node listens for other nodes; without it, it is alone.
+    /// The address on which the node listens for other nodes; without it the node stays alone.
     cluster: Option<SocketAddr> = "",
-    /// Where other nodes are looked for; `dns:` takes every address that the host has.
+    /// Addresses of other nodes to dial first; `dns:` stands for all addresses of a host.
     join: Seeds = "",
-    /// Where other nodes reach this one; by default the address that it is met from and the port that it listens on.
+    /// The address at which other nodes reach this one; by default the one that its connections come from, with the port of `cluster`.
     advertise: Option<HostPort> = "",
-    /// What the node is there for; a gateway needs the orchestrator beside it.
+    /// The parts that the node runs; a gateway needs the orchestrator beside it.
     roles: Roles = "orchestrator,gateway,specialists",
-    /// Which built-in specialists run here, by agent, capability or first word (`finance,weather`); by default all.
+    /// The built-in specialists that run here, by agent, capability or first word (`finance,weather`); by default all.
     specialists: Words = "",
-    /// What this node's orchestrator plans with: what begins with the word (`finance`), or what is named (`finance=finance.*,document.*`); by default everything. Of what is not its own it hands whole requests to orchestrators of other domains.
+    /// The capabilities that this node's orchestrator plans with: those that begin with the word (`finance`), or those in the list (`finance=finance.*,document.*`); by default all. It hands other parts of a query to the orchestrators of other domains.
     domain: Option<Domain> = "",
-    /// What all nodes of the cluster know: 128 bits or more; `amcp cluster cookie` makes one. Better kept in a file: see cookie_file.
+    /// The secret that all nodes of the cluster share, 128 bits or more; `amcp cluster cookie` makes one. Keep it in a file instead: see `cookie_file`.
     cookie: Option<Secret> = "",
     /// A file that holds the cookie. Without a cookie, nodes on loopback addresses share a generated one (`~/.local/state/amcp/cookie`).
     cookie_file: Option<PathBuf> = "",
-    /// A folder that `amcp cluster certs` filled: `ca.pem`, `NAME.pem` and `NAME.key` are used.
+    /// A folder with `ca.pem`, `NAME.pem` and `NAME.key`, as `amcp cluster certs` makes them.
     cluster_certs: Option<PathBuf> = "",
-    /// In place of cluster_certs: the certificate of the authority that all nodes trust.
+    /// In place of `cluster_certs`: the certificate of the authority that all nodes trust.
     cluster_ca: Option<PathBuf> = "",
-    /// In place of cluster_certs: this node's certificate.
+    /// In place of `cluster_certs`: this node's certificate.
     cluster_cert: Option<PathBuf> = "",
-    /// In place of cluster_certs: the key of this node's certificate.
+    /// In place of `cluster_certs`: the key of this node's certificate.
     cluster_key: Option<PathBuf> = "",
     /// Allows links without encryption beyond loopback addresses.
     insecure: bool = "false",
-    /// Which capabilities the agents of a node may offer here; one that is not named may offer all (`b=finance.*,report.*;c=weather.get`).
+    /// The capabilities that the agents of a node may offer here (`b=finance.*,report.*;c=weather.get`); a node that is not in the list may offer all.
     cluster_allow: AllowList = "",
 }
 

@@ -96,7 +96,7 @@ pub struct Capability {
     /// A user needs all of these roles; none means that everybody may.
     #[serde(default)]
     pub required_roles: Vec<String>,
-    /// What it changes.
+    /// Whether it only reads, or how well its change can be undone.
     pub effect: Effect,
     /// Whether doing the same task twice is the same as doing it once.
     pub idempotent: bool,
@@ -155,7 +155,7 @@ impl Capability {
             .filter_map(Value::as_str)
     }
 
-    /// Whether tasks of this capability carry data out of the mesh ([`terms::SENDS_OUT`]).
+    /// Whether tasks of this capability may carry data out of the mesh ([`terms::SENDS_OUT`]).
     #[must_use]
     pub fn sends_out(&self) -> bool {
         self.params.get(terms::SENDS_OUT).and_then(Value::as_bool) == Some(true)
@@ -181,7 +181,7 @@ impl Capability {
 /// A capability whose schemas were compiled: what a plan is checked against and a specialist promises.
 #[derive(Debug)]
 pub struct Contract {
-    /// The capability as declared.
+    /// As the card declares it.
     pub capability: Capability,
     /// Judges params.
     pub params: Schema,
@@ -274,28 +274,28 @@ impl AgentCard {
 /// Why a card is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CardError {
-    /// It offers nothing.
+    /// It lists no capability.
     #[error("the card lists no capability")]
     Empty,
     /// It lists one capability twice.
     #[error("the card lists '{0}' twice")]
     Twice(CapabilityName),
-    /// A schema is none.
+    /// A text in the place of a schema is no JSON Schema.
     #[error("the {what} schema of '{capability}' is {source}")]
     Schema {
-        /// Whose schema.
+        /// The capability with the schema.
         capability: CapabilityName,
         /// `params` or `result`.
         what: &'static str,
-        /// What is wrong with it.
+        /// The schema compiler's error.
         source: crate::schema::SchemaError,
     },
     /// A declaration contradicts itself.
     #[error("'{capability}': {reason}")]
     Declaration {
-        /// Whose declaration.
+        /// The capability with the declaration.
         capability: CapabilityName,
-        /// What is wrong with it.
+        /// The broken rule, in a sentence without a full stop.
         reason: String,
     },
 }

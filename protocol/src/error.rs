@@ -192,14 +192,14 @@ impl ErrorCode {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What kind it is.
+    /// The kind, by which programs decide.
     pub code: ErrorCode,
     /// What is wrong and where, in a sentence without a full stop.
     pub message: String,
     /// What to do about it.
     #[serde(default)]
     pub hint: Option<String>,
-    /// When trying again makes sense, in milliseconds from now.
+    /// When another try makes sense, in milliseconds from now.
     #[serde(default)]
     pub retry_after_ms: Option<u64>,
 }

@@ -10,13 +10,13 @@ use serde_json::{Map, Value};
 use crate::id::RequestId;
 use crate::request::{AnswerPiece, Progress};
 
-/// What a user asks.
+/// A request was accepted.
 pub const USER_REQUEST: &str = "user.request";
 /// What an orchestrator asks of an agent.
 pub const TASK_REQUEST: &str = "task.request";
-/// What an agent answers.
+/// An agent answered a task.
 pub const TASK_RESPONSE: &str = "task.response";
-/// The one final response.
+/// The one final response to a request.
 pub const USER_RESPONSE: &str = "user.response";
 /// An agent joined.
 pub const AGENT_REGISTER: &str = "agent.register";
@@ -37,9 +37,9 @@ pub enum EventError {
     /// An attribute has a value that its type does not allow.
     #[error("the attribute '{name}' {reason}")]
     Value {
-        /// Which attribute.
+        /// The attribute, as JSON spells it.
         name: String,
-        /// What is wrong with it.
+        /// Completes the sentence "the attribute NAME …".
         reason: String,
     },
     /// An attribute's name breaks the rule: lower-case letters and digits, at most 20 characters.
@@ -68,14 +68,14 @@ pub struct CloudEvent {
     /// Media type of `data`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub datacontenttype: Option<String>,
-    /// Which schema `data` keeps.
+    /// The schema of `data`, as a URI.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dataschema: Option<String>,
     /// Extension attributes: `correlationid` (the request), `causationid` (the event that caused this one),
     /// `traceparent` and others. Values are strings, booleans or 32-bit integers.
     #[serde(flatten)]
     pub extensions: BTreeMap<String, Value>,
-    /// The payload.
+    /// JSON; its shape depends on the type of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
 }

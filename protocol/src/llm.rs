@@ -25,7 +25,7 @@ pub struct ChatRequest {
     pub turns: Vec<ChatTurn>,
     /// JSON Schema that the answer must keep; none for free text.
     pub format: Option<Value>,
-    /// At most so many tokens are generated.
+    /// The most tokens that the model may generate.
     pub max_tokens: u32,
 }
 
@@ -34,11 +34,11 @@ pub struct ChatRequest {
 pub struct ChatTurn {
     /// Whether the model said it (`assistant`) or the user.
     pub by_model: bool,
-    /// What was said.
+    /// Plain text.
     pub text: String,
 }
 
-/// What the model said.
+/// A model's whole reply to a [`ChatRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatReply {
     /// The text, without the model's thinking.
@@ -114,5 +114,5 @@ pub trait LlmClient: Send + Sync + 'static {
     ) -> PortFuture<'a, Result<ChatReply, Failure>>;
 }
 
-/// A shared client.
+/// A client that several planners and specialists share.
 pub type SharedLlm = Arc<dyn LlmClient>;

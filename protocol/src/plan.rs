@@ -8,16 +8,16 @@ use serde_json::{Map, Value};
 use crate::id::{CapabilityName, TaskId};
 use crate::payload::Payload;
 
-/// What a planner proposes; nothing in it has been checked.
+/// A planner's proposal; nothing in it has been checked.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProposedPlan {
-    /// Why, in the planner's words.
+    /// The planner's reasons, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
     /// An answer that needs no task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_directly: Option<String>,
-    /// The tasks.
+    /// In any order; the compiler bounds their number.
     #[serde(default)]
     pub tasks: Vec<ProposedTask>,
     /// Parts of the query for which the planner found no capability.
@@ -32,9 +32,9 @@ pub struct ProposedTask {
     /// and the compiler numbers it in the order of execution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// What to do.
+    /// The name of a capability, perhaps misspelt or unknown.
     pub capability: String,
-    /// With what; a value may be a reference, `{"$ref":"t1","path":"/rows"}` or `"$t1.rows"`.
+    /// An object; a value may be a reference, `{"$ref":"t1","path":"/rows"}` or `"$t1.rows"`.
     #[serde(default)]
     pub params: Map<String, Value>,
     /// Tasks that must be completed before.
@@ -51,11 +51,11 @@ pub struct ProposedTask {
 /// One task of a compiled plan, as `amcp plan --json` and the events show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedTaskView {
-    /// Its id.
+    /// Unique in the plan.
     pub id: TaskId,
-    /// What to do.
+    /// One that an agent offers, except in a task that was refused.
     pub capability: CapabilityName,
-    /// With what; references in their long form.
+    /// An object, with references in their long form.
     pub params: Payload,
     /// Tasks that must be completed before.
     pub depends_on: Vec<TaskId>,
@@ -68,6 +68,6 @@ pub struct PlannedTaskView {
 pub struct InferredEdge {
     /// The task that must be completed before.
     pub from: TaskId,
-    /// Why.
+    /// The compiler's reason, for people.
     pub reason: String,
 }

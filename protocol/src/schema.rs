@@ -19,7 +19,7 @@ pub struct SchemaError(String);
 pub struct Violation {
     /// Where in the value, as a JSON pointer; empty for the value itself.
     pub path: String,
-    /// What is wrong there.
+    /// The broken rule, for people and for a model that repairs its plan.
     pub message: String,
 }
 
