@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cluster_delegation {
+    mod flows;
+}
+
 use amcp_protocol::{Answer, AnswerState, CapabilityName, ErrorCode, TaskReport};
 use amcp_tests::cluster::{Member, Spec, all_met, mesh, until};
 use amcp_tests::fake_ollama::{FakeOllama, Reply};
