@@ -106,7 +106,8 @@ struct State {
     answer: Option<Arc<Answer>>,
     /// The text of a composer so far, if one writes.
     draft: Option<Box<Draft>>,
-    flows: Vec<OpenFlow>,
+    /// The open flows, and since when.
+    flows: Vec<(Instant, OpenFlow)>,
     /// The request's place among those admitted or among those that wait for flows; given back with the answer.
     place: Option<OwnedSemaphorePermit>,
     /// How long it has waited for nothing but flows, without the wait under way, and since when it does.
@@ -317,7 +318,7 @@ impl RequestRecord {
     pub(crate) fn view(&self) -> RequestView {
         let (phase, flows, answer) = {
             let state = self.state();
-            (state.phase, state.flows.clone(), state.answer.clone())
+            (state.phase, state.open_flows(), state.answer.clone())
         };
         let UserRequest { query, user, .. } = self.request.as_ref();
         RequestView {
@@ -332,13 +333,23 @@ impl RequestRecord {
 }
 
 impl State {
+    fn open_flows(&self) -> Vec<OpenFlow> {
+        let open = self.flows.iter();
+        open.map(|(_, open)| open.clone()).collect()
+    }
+
     fn note_flow(&mut self, unix_ms: i64, progress: &Progress) {
         match progress {
-            Progress::FlowRequired { flow } => self.flows.push(OpenFlow {
-                flow: Flow::clone(flow),
-                expires_unix_ms: unix_ms.saturating_add_unsigned(flow.expires_ms),
-            }),
-            Progress::FlowEnded { flow, .. } => self.flows.retain(|open| open.flow.id != *flow),
+            Progress::FlowRequired { flow } => {
+                let open = OpenFlow {
+                    flow: Flow::clone(flow),
+                    expires_unix_ms: unix_ms.saturating_add_unsigned(flow.expires_ms),
+                };
+                self.flows.push((Instant::now(), open));
+            }
+            Progress::FlowEnded { flow, .. } => {
+                self.flows.retain(|(_, open)| open.flow.id != *flow);
+            }
             Progress::Accepted { .. }
             | Progress::Planned { .. }
             | Progress::Dispatched { .. }
@@ -392,7 +403,7 @@ impl Ticket {
     /// # Errors
     /// The open flows.
     pub async fn answer_or_flows(&self) -> Result<Arc<Answer>, Vec<OpenFlow>> {
-        let open = |state: &State| (!state.flows.is_empty()).then(|| state.flows.clone());
+        let open = |state: &State| (!state.flows.is_empty()).then(|| state.open_flows());
         self.stop(|state| {
             state
                 .answer
@@ -406,12 +417,14 @@ impl Ticket {
     /// Waits for the one final response, or until nothing but flows is open.
     ///
     /// # Errors
-    /// The first of the open flows.
+    /// The first of the open flows, for the rest of its time.
     pub(crate) async fn answer_or_idle(&self) -> Result<Arc<Answer>, Box<Flow>> {
         let waits = |state: &State| {
-            let first = state.flows.first();
-            let first = first.filter(|_| state.phase == Phase::AwaitingFlow);
-            first.map(|open| Box::new(open.flow.clone()))
+            let (since, open) = state.flows.first()?;
+            let waited = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let mut flow = Box::new(open.flow.clone());
+            flow.expires_ms = flow.expires_ms.saturating_sub(waited).max(1);
+            (state.phase == Phase::AwaitingFlow).then_some(flow)
         };
         self.stop(|state| {
             state

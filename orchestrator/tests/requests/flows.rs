@@ -224,6 +224,28 @@ async fn the_flows_of_a_delegated_request_are_its_askers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_passed_on_stands_for_the_rest_of_its_time() {
+    let mesh = mesh("the-rest", Settings::default()).await;
+    let tasks = ["t1", "t2"].map(|id| send(id, json!({"to": id})));
+    let mut what = delegation(plan(&tasks));
+    what.grant.flows = FlowKind::ALL.to_vec();
+    let (first, _) = mesh.handle.delegated(what.clone()).await;
+    let first = passed_on(first);
+    tokio::time::sleep(Duration::from_secs(20 * 60 * 60)).await;
+    let subject = first.subject.clone().unwrap();
+    let ids = ("t9.1".parse().unwrap(), "t9".parse().unwrap());
+    let shown = amcp_protocol::Flow::open(ids, *first, subject);
+    what.flows = vec![EndedFlow {
+        end: FlowEnd::Approved,
+        ..EndedFlow::of(shown, None)
+    }];
+    let (second, _) = mesh.handle.delegated(what).await;
+    let second = passed_on(second);
+    assert_eq!(second.subject.unwrap().params["to"], "t2");
+    assert_eq!(second.expires_ms / (60 * 60 * 1_000), 4, "hours");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_asker_that_cannot_answer_is_told_so() {
     let mesh = mesh("cannot-ask", Settings::default()).await;
     let request = UserRequest {
