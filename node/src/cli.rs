@@ -7,6 +7,7 @@ mod cluster;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::civil::Date;
 
 pub(crate) use cluster::{Certs, Cluster, ClusterTool, Node};
 
@@ -102,6 +103,7 @@ impl Cli {
             Command::Node(node) => node.given(),
             Command::Ask(_)
             | Command::Plan(_)
+            | Command::Eval(_)
             | Command::Agents(_)
             | Command::Doctor { .. }
             | Command::Cluster(_)
@@ -128,6 +130,8 @@ pub(crate) enum Command {
     Ask(Ask),
     /// Show the plan that a query would be answered with; nothing is carried out
     Plan(Plan),
+    /// Measure the planner by a file of queries and the plans that they should get; nothing is carried out
+    Eval(Eval),
     /// Compare a recorded request with the decisions of this build, without carrying them out
     Replay {
         /// A file that `amcp ask --record FILE` wrote
@@ -195,6 +199,28 @@ pub(crate) struct Ask {
 pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) query: Query,
+    /// Plan over the capabilities in this JSON file, a list written as on agents' cards; no agent is needed
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    pub(crate) cards: Option<PathBuf>,
+    /// The day that the query is asked on, such as 2025-03-31 [default: today]
+    #[arg(long, value_name = "DATE", conflicts_with = "url")]
+    pub(crate) today: Option<Date>,
+}
+
+/// `amcp eval`.
+#[derive(Debug, Args)]
+pub(crate) struct Eval {
+    /// A JSON file of cases: queries, and the plans that they should get
+    pub(crate) file: PathBuf,
+    /// The day on which queries without a `today` of their own are asked, such as 2025-03-31 [default: today]
+    #[arg(long, value_name = "DATE")]
+    pub(crate) today: Option<Date>,
+    /// Also list the cases that are not right, and why
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `amcp agents`.

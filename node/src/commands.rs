@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod demo_cluster;
 pub(crate) mod doctor;
+pub(crate) mod eval;
 pub(crate) mod faults;
 pub(crate) mod node;
 pub(crate) mod plan;

@@ -48,6 +48,7 @@ fn run(cli: Cli) -> Result<u8, output::Trouble> {
         match cli.command {
             Command::Ask(args) => commands::ask::run(&loaded, args).await,
             Command::Plan(args) => commands::plan::run(&loaded, args).await,
+            Command::Eval(args) => commands::eval::run(&loaded, args).await,
             Command::Agents(args) => commands::agents::run(&loaded, args).await,
             Command::Doctor { json } => commands::doctor::run(&loaded, json).await,
             Command::Node(_) => commands::node::run(&loaded).await,

@@ -11,6 +11,7 @@ mod links;
 mod opening;
 mod parts;
 mod peers;
+mod planning;
 mod supervisor;
 
 use std::net::{SocketAddr, TcpListener};
@@ -32,6 +33,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use delegate::Delegated;
 pub(crate) use parts::{guessed_url, llm_settings, specialist_settings};
+pub(crate) use planning::{Planning, this_day};
 use supervisor::{PartSpec, RootMsg, RootSupervisor};
 
 use crate::config::Config;

@@ -29,8 +29,8 @@ use crate::requests::Known;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::slot::ActorSlot;
-use amcp_planner::SharedPlanner;
 use amcp_planner::domain::{self, Domain};
+use amcp_planner::{Planned, SharedPlanner};
 
 /// A plan that was made and not carried out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,8 +48,21 @@ pub struct PlanView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_directly: Option<String>,
     /// What the reader should know.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub notes: Vec<String>,
+}
+
+impl From<Planned> for PlanView {
+    fn from(planned: Planned) -> Self {
+        Self {
+            planner: planned.planner,
+            tasks: planned.plan.view(),
+            unplaced: planned.plan.unplaced,
+            reasoning: planned.plan.reasoning,
+            answer_directly: planned.plan.answer_directly,
+            notes: planned.notes,
+        }
+    }
 }
 
 /// What was left when a drain ended.
@@ -226,14 +239,7 @@ impl OrchestratorHandle {
                 Failure::internal("the planner died before it had answered").hint("ask again")
             })?
             .map_err(|error| error.failure)?;
-        Ok(PlanView {
-            planner: planned.planner,
-            tasks: planned.plan.view(),
-            unplaced: planned.plan.unplaced,
-            reasoning: planned.plan.reasoning,
-            answer_directly: planned.plan.answer_directly,
-            notes: planned.notes,
-        })
+        Ok(planned.into())
     }
 
     /// Cancels a request; one that was answered before stays as it is.

@@ -283,6 +283,145 @@ async fn a_plan_shows_each_edge_with_its_reason_and_carries_nothing_out() {
 }
 
 #[tokio::test]
+async fn a_plan_over_a_file_of_cards_needs_no_agent() {
+    let sandbox = Sandbox::new();
+    let cards = sandbox.path().join("cards.json");
+    std::fs::write(&cards, LAMP).unwrap();
+    let cards = cards.to_str().unwrap();
+    let ran = sandbox
+        .run([
+            "plan",
+            "--json",
+            "--cards",
+            cards,
+            "switch on the lamp in the hall",
+        ])
+        .await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let plan = ran.json();
+    assert_eq!(plan["tasks"][0]["capability"], "lamp.set", "{plan}");
+    assert!(plan["notes"].is_array(), "{plan}");
+
+    let ran = sandbox
+        .run([
+            "plan",
+            "--json",
+            "--today",
+            "2025-02-14",
+            "weather in Oslo tomorrow",
+        ])
+        .await;
+    assert_eq!(
+        ran.json()["tasks"][0]["params"]["date"],
+        "2025-02-15",
+        "{ran:?}"
+    );
+
+    for (cards, said) in [
+        ("{}", "not a list of capabilities"),
+        (r#"[{"name": "a.b"}]"#, "capability 1: 'description'"),
+    ] {
+        let path = sandbox.path().join("wrong.json");
+        std::fs::write(&path, cards).unwrap();
+        let ran = sandbox
+            .run(["plan", "--cards", path.to_str().unwrap(), "x"])
+            .await;
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(
+            ran.stderr.contains(said) && ran.stderr.contains("hint: "),
+            "{ran:?}"
+        );
+    }
+    let ran = sandbox.run(["plan", "--today", "soon", "x"]).await;
+    assert_eq!(ran.code, 2, "{ran:?}");
+}
+
+const LAMP: &str = r#"[{"name": "lamp.set", "description": "Switches a lamp on or off.", "effect": "write", "keywords": ["lamp", "switch"],
+    "params": {"type": "object", "properties": {"room": {"type": "string", "enum": ["hall", "attic"]}}, "required": ["room"]}}]"#;
+
+#[tokio::test]
+async fn eval_counts_the_outcomes_of_each_class() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path().join("cases.json");
+    std::fs::write(sandbox.path().join("lamp.json"), LAMP).unwrap();
+    let lamp = |room: &str| json!([{"capability": "lamp.set", "params": {"room": room}}]);
+    let cases = json!({"today": "2025-02-14", "cases": [
+        {"class": "write", "query": "switch on the lamp in the hall", "cards": "lamp.json", "expect": lamp("hall")},
+        {"class": "write", "query": "switch on the lamp in the attic", "cards": "lamp.json", "expect": lamp("hall")},
+        {"class": "read", "query": "weather in Oslo tomorrow", "expect": [{"capability": "weather.get", "params": {"city": "Oslo", "date": "2025-02-15"}}]},
+        {"class": "read", "query": "please knit me a jumper", "expect": []},
+        {"class": "read", "query": "please knit me a scarf", "expect": [{"capability": "joke.get"}]},
+    ]});
+    std::fs::write(&file, cases.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let ran = sandbox.run(["eval", "--json", file]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let report = ran.json();
+    let read = &report["classes"]["read"];
+    assert_eq!(
+        (&read["right"], &read["declined"]),
+        (&json!(2), &json!(1)),
+        "{report}"
+    );
+    let write = &report["classes"]["write"];
+    assert_eq!(
+        (
+            &write["right"],
+            &write["silently_wrong"],
+            &write["wrong_writes"]
+        ),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    assert_eq!(report["total"]["shares"]["right"], json!(0.6));
+    assert_eq!(report["misses"][0]["id"], "2");
+
+    let ran = sandbox.run(["eval", "--list", file]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for part in [
+        "SILENTLY WRONG",
+        "1 (50 %)",
+        "in the median",
+        "lamp.set.room is \"attic\"",
+    ] {
+        assert!(
+            ran.stdout.contains(part),
+            "{part} is missing from {}",
+            ran.stdout
+        );
+    }
+}
+
+#[tokio::test]
+async fn eval_names_the_case_and_the_field_that_are_unusable() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path().join("cases.json");
+    let file = path.to_str().unwrap();
+    for (cases, said) in [
+        ("[{", "not JSON"),
+        (r#"[{"query": "x"}]"#, "case 1: expect: it is missing"),
+        (
+            r#"[{"id": "w", "query": "x", "expect": [{"capability": "wether.get"}]}]"#,
+            "case 1 (w): expect[0].capability: no card offers 'wether.get'",
+        ),
+        (
+            r#"[{"query": "x", "cards": "none.json", "expect": []}]"#,
+            "case 1: cards: ",
+        ),
+    ] {
+        std::fs::write(&path, cases).unwrap();
+        let ran = sandbox.run(["eval", file]).await;
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains(said), "{said} is missing from {ran:?}");
+        assert!(
+            ran.stderr.contains("hint: ") && ran.stdout.is_empty(),
+            "{ran:?}"
+        );
+    }
+    let ran = sandbox.run(["eval", "/nowhere/cases.json"]).await;
+    assert_eq!(ran.code, 2, "{ran:?}");
+}
+
+#[tokio::test]
 async fn agents_are_listed_with_what_they_can_do() {
     let sandbox = Sandbox::new();
     let ran = sandbox.run(["agents"]).await;

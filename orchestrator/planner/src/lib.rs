@@ -3,9 +3,11 @@
 //! Outside of the request machine, which only sees what came of it. A planner dispatches nothing, knows no actor and no
 //! registry: the catalogue that it plans with is an argument.
 
+pub mod cards;
 pub mod client;
 pub mod domain;
 pub mod embedded;
+pub mod eval;
 pub mod llm;
 pub mod plain;
 

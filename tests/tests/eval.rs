@@ -1,0 +1,134 @@
+//! The shipped cases, judged: what the embedded planner gets right must not become less.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use amcp_plan::{Catalogue, PlanLimits};
+use amcp_planner::embedded::EmbeddedPlanner;
+use amcp_planner::eval::{Case, Cost, Report, Scored, judge, read};
+use amcp_planner::{Planner, PlanningInput, Sink};
+use amcp_specialists::builtin::{Settings, all};
+
+/// At least this many cases of a file are right; at most this many are silently wrong, and at most this many tasks change
+/// something that they should not. A better planner moves the numbers.
+struct Floor {
+    file: &'static str,
+    cases: u32,
+    right: u32,
+    silently_wrong: u32,
+    wrong_writes: u32,
+}
+
+const FLOORS: &[Floor] = &[
+    Floor {
+        file: "shipped.json",
+        cases: 155,
+        right: 104,
+        silently_wrong: 12,
+        wrong_writes: 0,
+    },
+    Floor {
+        file: "office.json",
+        cases: 60,
+        right: 41,
+        silently_wrong: 6,
+        wrong_writes: 2,
+    },
+    Floor {
+        file: "home.json",
+        cases: 58,
+        right: 41,
+        silently_wrong: 3,
+        wrong_writes: 2,
+    },
+    Floor {
+        file: "shop.json",
+        cases: 60,
+        right: 40,
+        silently_wrong: 2,
+        wrong_writes: 0,
+    },
+];
+
+fn shipped() -> Arc<Catalogue> {
+    let settings = Settings {
+        offline: true,
+        ..Settings::new("unused")
+    };
+    let cards = all(&settings).into_iter().map(|(_, make)| make().card());
+    Arc::new(cards.flat_map(|card| card.contracts().unwrap()).collect())
+}
+
+fn cases(file: &str) -> Vec<Case> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("eval");
+    let load = |path: &str| std::fs::read_to_string(folder.join(path)).map_err(|e| e.to_string());
+    let text = load(file).unwrap();
+    read(&text, &shipped(), &mut { load }).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+async fn score(planner: &EmbeddedPlanner, case: &Case) -> Scored {
+    let input = PlanningInput {
+        query: case.query.clone(),
+        catalogue: case.catalogue.clone(),
+        roles: Vec::new(),
+        limits: PlanLimits::default(),
+        time: Duration::from_secs(10),
+        llm_calls: 0,
+        today: case.today.unwrap(),
+        history: Vec::new(),
+        feedback: None,
+        early: Sink::default(),
+    };
+    let planned = planner.plan(input).await;
+    Scored {
+        id: case.id.clone(),
+        class: case.class.clone(),
+        query: case.query.clone(),
+        verdict: judge(case, planned.as_ref()),
+        cost: Cost::default(),
+    }
+}
+
+#[tokio::test]
+async fn what_is_right_of_the_shipped_cases_does_not_become_less() {
+    let planner = EmbeddedPlanner::new();
+    let mut worse = Vec::new();
+    for floor in FLOORS {
+        let mut scored = Vec::new();
+        for case in cases(floor.file) {
+            scored.push(score(&planner, &case).await);
+        }
+        let row = Report::of(&scored).total;
+        assert_eq!(row.cases, floor.cases, "{}", floor.file);
+        if row.right < floor.right
+            || row.silently_wrong > floor.silently_wrong
+            || row.wrong_writes > floor.wrong_writes
+        {
+            worse.push(format!("{}: {row:?}", floor.file));
+        }
+    }
+    assert!(worse.is_empty(), "{}", worse.join("\n"));
+}
+
+#[test]
+fn a_third_of_the_cases_must_not_be_planned_and_each_is_asked_once() {
+    let files = FLOORS.iter().map(|floor| floor.file);
+    let cases: Vec<Case> = files.chain(["heldout.json"]).flat_map(cases).collect();
+    let declined = cases.iter().filter(|case| case.expects_nothing()).count();
+    assert!(3 * declined >= cases.len(), "{declined} of {}", cases.len());
+    let mut queries: Vec<_> = cases.iter().map(|case| case.query.to_lowercase()).collect();
+    queries.sort_unstable();
+    let twice: Vec<_> = queries
+        .windows(2)
+        .filter(|pair| pair[0] == pair[1])
+        .collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    assert!(
+        cases
+            .iter()
+            .all(|case| !case.class.is_empty() && case.today.is_some())
+    );
+}
