@@ -24,7 +24,7 @@ pub const MAX_HISTORY_BYTES: usize = 16 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Turn {
-    /// The speaker.
+    /// The user, or AMCP in an earlier answer.
     pub role: Role,
     /// The words of the turn; [`MAX_HISTORY_BYTES`] bounds all turns together.
     pub text: String,
@@ -34,13 +34,13 @@ pub struct Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The user.
+    /// The person or program that asks.
     User,
     /// AMCP, in an earlier answer.
     Assistant,
 }
 
-/// What a user asks.
+/// A user's request: the body of `POST /ask`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserRequest {
@@ -122,17 +122,17 @@ impl UserRequest {
     }
 }
 
-/// How a request ended.
+/// The final state of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerState {
     /// Every task was done and the whole query was answered.
     Completed,
-    /// Something is missing; the answer says what.
+    /// A part is missing; the answer names it.
     Partial,
-    /// Nothing could be answered; `error` says why.
+    /// No part could be answered; `error` says why.
     Failed,
-    /// Somebody cancelled it.
+    /// Cancelled from outside before its end.
     Cancelled,
 }
 
@@ -149,30 +149,30 @@ impl AnswerState {
     }
 }
 
-/// How a task ended.
+/// The final state of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
-    /// It was done.
+    /// It has a result, perhaps in part.
     Completed,
-    /// It was tried and not done.
+    /// It has no result, after one attempt or several, or it was refused before any.
     Failed,
-    /// It was never started, because something that it needs is missing.
+    /// It never began, because a task that it needs has no result.
     Skipped,
     /// The request was cancelled or ran out of time before it ended.
     Cancelled,
 }
 
-/// What became of one task.
+/// A task at the end of its request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskReport {
-    /// The task.
+    /// Unique in the request, over all rounds.
     pub id: TaskId,
-    /// What was to be done.
+    /// The capability of the task.
     pub capability: CapabilityName,
-    /// Who worked on it last; nobody when it was never dispatched.
+    /// The agent of the last attempt; none if the task was never dispatched.
     pub agent: Option<AgentId>,
-    /// How it ended.
+    /// `completed` goes with `result`, the others with `error`.
     pub state: TaskState,
     /// How many times it was dispatched.
     pub attempts: u32,
@@ -192,15 +192,15 @@ pub struct TaskReport {
 /// The one final response to a request: the body of POST /ask and of `amcp ask --json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Which request.
+    /// The id under which `GET /requests/{id}` shows the request.
     pub request_id: RequestId,
-    /// How it ended.
+    /// `failed` and `partial` go with `error`.
     pub state: AnswerState,
     /// For the user to read; never empty.
     pub answer: String,
-    /// Which planner made the plan, such as `embedded` or `ollama/llama3.1:8b`.
+    /// The planner that made the plan, such as `embedded` or `ollama/llama3.1:8b`.
     pub planner: String,
-    /// What became of each task, in the plan's order.
+    /// All tasks, in the plan's order.
     pub tasks: Vec<TaskReport>,
     /// Why a request failed, or what is missing from a partial answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,23 +208,23 @@ pub struct Answer {
     /// Tokens that the language model read and wrote for the answer, as far as its server counts them.
     #[serde(default, skip_serializing_if = "Usage::is_none")]
     pub usage: Usage,
-    /// What the reader should know about how the answer came about, such as a fall-back to the embedded planner.
+    /// For the reader: circumstances of the answer, such as a fall-back to the embedded planner.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-/// What is seen of a request while it is worked on, in order; the CloudEvents `progress.*`.
+/// One step of a request, in order; the CloudEvents `progress.*`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Progress {
     /// The request was accepted.
     Accepted {
-        /// What is asked.
+        /// At most [`MAX_QUERY_BYTES`].
         query: String,
     },
     /// A plan was compiled; with `round` 2 it replaces what failed in round 1.
     Planned {
-        /// Which planner made it.
+        /// Such as `embedded` or `ollama/llama3.1:8b`.
         planner: String,
         /// Counts from 1.
         round: u32,
@@ -235,24 +235,24 @@ pub enum Progress {
     },
     /// A task was sent to an agent.
     Dispatched {
-        /// Which task.
+        /// Its id in the plan.
         task: TaskId,
-        /// What to do.
+        /// The capability of the task.
         capability: CapabilityName,
         /// Counts from 1.
         attempt: u32,
-        /// To whom.
+        /// The agent that has the attempt.
         agent: AgentId,
     },
     /// An attempt failed and the task will be dispatched again.
     Retried {
-        /// Which task.
+        /// Its id in the plan.
         task: TaskId,
-        /// The attempt that failed.
+        /// The number of the failed attempt, from 1.
         attempt: u32,
-        /// Why it failed.
+        /// The failure of that attempt.
         error: Failure,
-        /// When it is dispatched again, in milliseconds from now.
+        /// The pause before the next attempt, in milliseconds.
         after_ms: u64,
     },
     /// A task waits for a person's answer; the others go on.
@@ -271,9 +271,9 @@ pub enum Progress {
     },
     /// A task was done.
     Completed {
-        /// Which task.
+        /// Its id in the plan.
         task: TaskId,
-        /// Who did it.
+        /// The agent of the successful attempt.
         agent: AgentId,
         /// From the first dispatch, in milliseconds.
         duration_ms: u64,
@@ -283,11 +283,11 @@ pub enum Progress {
     },
     /// A task failed for good, was skipped or was cancelled.
     Failed {
-        /// Which task.
+        /// Its id in the plan.
         task: TaskId,
-        /// How it ended.
+        /// Not `completed`.
         state: TaskState,
-        /// Why.
+        /// The failure of the last attempt, or the reason for which there was none.
         error: Failure,
         /// The calls of other agents that its last attempt made.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -295,7 +295,7 @@ pub enum Progress {
     },
     /// The final response was given; nothing follows.
     Answered {
-        /// How the request ended.
+        /// As in the [`Answer`].
         state: AnswerState,
     },
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// The version of [`TaskRequest`] and [`TaskResponse`] that this build speaks.
 pub const WIRE_VERSION: u16 = 1;
 
-/// Whom a task is done for.
+/// The user for whom agents do a task, with the user's rights.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// The user, if known.
@@ -25,8 +25,8 @@ pub struct Grant {
     pub flows: Vec<FlowKind>,
 }
 
-/// How a task came about. It bounds what the task may cause: agents may call agents, and orchestrators delegate to
-/// orchestrators, without end otherwise.
+/// The origin of a task. It bounds what the task may cause: otherwise agents might call agents, and orchestrators delegate to
+/// orchestrators, without end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lineage {
     /// The domains of the orchestrators that work on it, the first first. None is asked twice.
@@ -54,12 +54,12 @@ impl Default for Lineage {
     }
 }
 
-/// The calls that something may still cause.
+/// The calls that a task may still cause, its callees' calls among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallBudget(u32);
 
 impl CallBudget {
-    /// So many.
+    /// A task of a plan gets [`Lineage::CALLS`].
     #[must_use]
     pub const fn new(calls: u32) -> Self {
         Self(calls)
@@ -67,7 +67,7 @@ impl CallBudget {
 
     /// Takes one call and, for what it may cause in turn, half of what is left then. None when nothing is left.
     ///
-    /// Half: whoever calls keeps something for the calls after this one, and a chain of calls ends by itself.
+    /// Half: the caller keeps some for its later calls, and a chain of calls ends by itself.
     pub fn take(&mut self) -> Option<u32> {
         let rest = self.0.checked_sub(1)?;
         let given = rest / 2;
@@ -92,13 +92,13 @@ pub fn calls_used(given: u32, calls: &[CallReport]) -> u32 {
 pub struct CallReport {
     /// How deep it is below the task: 1 for the task's own calls. A call follows the one that made it.
     pub depth: u8,
-    /// What was called.
+    /// The capability of the call.
     pub capability: CapabilityName,
-    /// Who did it last; none when nobody was found.
+    /// The agent of the last attempt; none if no agent was found.
     pub agent: Option<AgentId>,
-    /// How long it took, in milliseconds.
+    /// From the call to its end, in milliseconds.
     pub elapsed_ms: u64,
-    /// Why there is no result.
+    /// None if there is a result.
     pub error: Option<ErrorCode>,
 }
 
@@ -117,19 +117,19 @@ pub struct TaskRequest {
     pub deadline_ms: u64,
     /// W3C trace context of the request.
     pub traceparent: Option<String>,
-    /// Whom it is done for.
+    /// The user for whom the task is done.
     pub grant: Arc<Grant>,
-    /// How it came about.
+    /// Bounds what the task may cause.
     pub lineage: Arc<Lineage>,
-    /// What to do.
+    /// One that the agent's card offers.
     pub capability: CapabilityName,
     /// How the flows of earlier attempts ended.
     pub flows: Vec<EndedFlow>,
-    /// With what; references are already replaced by values.
+    /// An object; values stand in the places of references.
     pub params: Payload,
 }
 
-/// How an attempt ended.
+/// An agent's answer to a [`TaskRequest`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskResponse {
     /// [`WIRE_VERSION`] of the sender.
@@ -140,9 +140,9 @@ pub struct TaskResponse {
     pub task_id: TaskId,
     /// From the task's request.
     pub attempt: u32,
-    /// Who worked on it.
+    /// The agent that had the attempt.
     pub agent: AgentId,
-    /// The calls of other agents that it took.
+    /// The attempt's calls of other agents.
     pub calls: Vec<CallReport>,
     /// The result, or why there is none.
     pub outcome: TaskOutcome,
@@ -151,7 +151,7 @@ pub struct TaskResponse {
 /// How an attempt at a task ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum TaskOutcome {
-    /// It was done.
+    /// The result.
     Done(Payload),
     /// The attempt began and has no result. The work may have been done all the same, in part or whole.
     Failed(Failure),
@@ -165,7 +165,7 @@ pub enum TaskOutcome {
 }
 
 impl TaskOutcome {
-    /// Why there is no result, if there is none.
+    /// The failure of an attempt without a result.
     #[must_use]
     pub const fn failure(&self) -> Option<&Failure> {
         match self {
