@@ -189,6 +189,9 @@ pub(crate) struct Ask {
     /// With the same key the same request is carried out once, however often it is sent (with --url)
     #[arg(long, value_name = "KEY", requires = "url")]
     pub(crate) idempotency_key: Option<String>,
+    /// Approve every confirmation without asking, for scripts; other flows are put to you in a terminal only
+    #[arg(long, short)]
+    pub(crate) yes: bool,
     /// Record every decision to a new file, for `amcp replay` and bug reports; it holds the query and all results
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     pub(crate) record: Option<PathBuf>,

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use amcp_gateway::codes;
 use amcp_orchestrator::PlanView;
-use amcp_protocol::{Answer, AnswerPiece, Failure, Progress, RequestId, UserRequest};
+use amcp_protocol::{
+    Answer, AnswerPiece, Failure, FlowAnswer, FlowId, Progress, RequestId, UserRequest,
+};
 use futures_util::StreamExt;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::audience::Audience;
 use crate::config::value::{HttpUrl, SettingValue};
-use crate::live::Live;
 use crate::output::Trouble;
 
 /// A node on the same continent answers a dial in a tenth of this.
@@ -102,7 +104,7 @@ impl Client {
         Err(not_a_node(&self.base, status))
     }
 
-    /// Sends the request and waits for its answer; `live` shows the progress meanwhile.
+    /// Sends the request and waits for its answer; the audience sees the progress and answers the flows meanwhile.
     ///
     /// # Errors
     /// The node's refusal, or no connection to it.
@@ -110,20 +112,20 @@ impl Client {
         &self,
         request: &UserRequest,
         key: Option<&str>,
-        live: Option<Live>,
+        audience: &mut Audience,
     ) -> Result<Arc<Answer>, Trouble> {
         let mut post = self.request(Method::POST, "ask")?.json(request);
         if let Some(key) = key {
             post = post.header("idempotency-key", key);
         }
-        let Some(mut live) = live else {
+        if !audience.attends() {
             let response = self.send(post).await?;
             return Ok(Arc::new(self.read(response).await?));
-        };
+        }
         let response = self.send(post.header("prefer", "respond-async")).await?;
         let Accepted { request_id } = self.read(response).await?;
-        let watched = self.watch(request_id, &mut live).await;
-        live.clear();
+        let watched = self.watch(request_id, audience).await;
+        audience.clear();
         watched?;
         let response = self
             .send(self.request(Method::GET, &format!("requests/{request_id}"))?)
@@ -132,7 +134,7 @@ impl Client {
     }
 
     /// Follows the events to the last one; connects again up to [`RESUMES`] times.
-    async fn watch(&self, id: RequestId, live: &mut Live) -> Result<(), Trouble> {
+    async fn watch(&self, id: RequestId, audience: &mut Audience) -> Result<(), Trouble> {
         let mut last: Option<String> = None;
         for resume in 0..=RESUMES {
             if resume > 0 {
@@ -149,13 +151,75 @@ impl Client {
                 let Refused { error } = self.read(response).await?;
                 return Err(error.into());
             }
-            if follow(response, &mut last, live).await {
+            if self.follow(id, response, &mut last, audience).await {
                 return Ok(());
             }
         }
         let message = format!("the events of request {id} broke off {} times", RESUMES + 1);
         Err(Trouble::new(codes::EXIT_UNAVAILABLE, message)
             .hint("the request goes on; GET /requests/{id} has its answer"))
+    }
+
+    /// Shows the events of one connection; true after the last one of the request.
+    async fn follow(
+        &self,
+        id: RequestId,
+        response: Response,
+        last: &mut Option<String>,
+        audience: &mut Audience,
+    ) -> bool {
+        let mut chunks = response.bytes_stream();
+        let mut events = Events::default();
+        loop {
+            tokio::select! {
+                chunk = chunks.next() => match chunk {
+                    Some(Ok(chunk)) => events.buffer.extend_from_slice(&chunk),
+                    Some(Err(_)) | None => return false,
+                },
+                (flow, answer) = audience.decided() => {
+                    let judged = self.answer_flow(id, &flow, &answer).await;
+                    audience.judged(judged);
+                }
+            }
+            while let Some((id, data)) = events.next() {
+                *last = id.or(last.take());
+                if let Some(piece) = data_of::<AnswerPiece>(&data) {
+                    audience.write(&piece);
+                }
+                if let Some(progress) = data_of::<Progress>(&data) {
+                    audience.show(&progress);
+                    if matches!(progress, Progress::Answered { .. }) {
+                        return true;
+                    }
+                }
+            }
+            if events.buffer.len() > MAX_EVENT {
+                return false;
+            }
+        }
+    }
+
+    /// # Errors
+    /// Why the answer does not count, or that the node cannot be reached.
+    async fn answer_flow(
+        &self,
+        id: RequestId,
+        flow: &FlowId,
+        answer: &FlowAnswer,
+    ) -> Result<(), Failure> {
+        let path = format!("requests/{id}/flows/{flow}");
+        let answered = async {
+            let post = self.request(Method::POST, &path)?.json(answer);
+            let response = self.send(post).await?;
+            if response.status().is_success() {
+                return Ok(Ok(()));
+            }
+            let Refused { error } = self.read(response).await?;
+            Ok(Err(error))
+        };
+        answered
+            .await
+            .unwrap_or_else(|trouble: Trouble| Err(trouble.into_failure()))
     }
 
     /// # Errors
@@ -209,37 +273,28 @@ fn not_a_node(base: &Url, status: StatusCode) -> Trouble {
     .hint("check --url")
 }
 
-/// Shows the events of one connection; true after the last one of the request.
-async fn follow(response: Response, last: &mut Option<String>, live: &mut Live) -> bool {
-    let mut chunks = response.bytes_stream();
-    let mut buffer: Vec<u8> = Vec::new();
-    let mut id = None;
-    while let Some(Ok(chunk)) = chunks.next().await {
-        buffer.extend_from_slice(&chunk);
-        while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = buffer.drain(..=end).collect();
+/// What has arrived of an event stream and was not read yet.
+#[derive(Default)]
+struct Events {
+    buffer: Vec<u8>,
+    id: Option<String>,
+}
+
+impl Events {
+    /// The next event: its id, if it has one, and its data.
+    fn next(&mut self) -> Option<(Option<String>, String)> {
+        while let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.buffer.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
             let line = line.trim_end();
             if let Some(value) = line.strip_prefix("id:") {
-                id = Some(value.trim().to_owned());
+                self.id = Some(value.trim().to_owned());
             } else if let Some(data) = line.strip_prefix("data:") {
-                *last = id.take().or(last.take());
-                if let Some(piece) = data_of::<AnswerPiece>(data) {
-                    live.write(&piece);
-                }
-                if let Some(progress) = data_of::<Progress>(data) {
-                    live.show(&progress);
-                    if matches!(progress, Progress::Answered { .. }) {
-                        return true;
-                    }
-                }
+                return Some((self.id.take(), data.to_owned()));
             }
         }
-        if buffer.len() > MAX_EVENT {
-            return false;
-        }
+        None
     }
-    false
 }
 
 /// None for an event of a kind that this build does not know.

@@ -2,12 +2,14 @@
 //!
 //! Decides nothing about a request. The binary `amcp` is this and an allocator.
 
+mod audience;
 mod cli;
 mod client;
 mod commands;
 mod config;
 mod live;
 mod output;
+mod person;
 mod recording;
 mod root;
 mod show;

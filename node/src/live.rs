@@ -135,6 +135,22 @@ impl Live {
         line.or_insert_with(|| lines.insert_before(thinking, spinner("")))
     }
 
+    /// Says something above the lines.
+    pub(crate) fn say(&self, text: &str) {
+        let _ = self.lines.println(format!("  {}", printable(text)));
+    }
+
+    /// Leaves the terminal to a question.
+    pub(crate) fn pause(&self) {
+        let _ = self.lines.clear();
+        self.lines.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    /// Draws again after [`Self::pause`].
+    pub(crate) fn go_on(&self) {
+        self.lines.set_draw_target(ProgressDrawTarget::stderr());
+    }
+
     /// Takes away what is not finished.
     pub(crate) fn clear(&mut self) {
         for line in self.tasks.values() {

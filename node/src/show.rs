@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use amcp_orchestrator::PlanView;
-use amcp_protocol::{AgentId, CallReport, PlannedTaskView, Progress, TaskState};
+use amcp_protocol::{AgentId, CallReport, Flow, PlannedTaskView, Progress, TaskState};
 use amcp_registry::AgentStatus;
 use serde_json::Value;
 
@@ -13,6 +13,8 @@ use crate::output::{Style, printable};
 
 /// Longest value of a param that is shown, in characters.
 const MAX_VALUE: usize = 80;
+/// The same where a person decides about it: a page, and an ellipsis where it is longer.
+const MAX_DECIDED: usize = 2_000;
 /// Deepest indentation of a call: an agent elsewhere may name any depth.
 const MAX_INDENT: usize = 8;
 
@@ -102,6 +104,33 @@ pub(crate) fn shortened(text: &str, limit: usize) -> String {
     }
     let head: String = text.chars().take(limit.saturating_sub(1)).collect();
     format!("{head}…")
+}
+
+/// A flow's question: in words, and the task with all its params.
+pub(crate) fn flow(flow: &Flow, style: Style) -> String {
+    let whole = |value: &Value| shortened(&printable(&value.to_string()), MAX_DECIDED);
+    let mut text = format!(
+        "{} {} needs a {}: {}\n  {}",
+        style.yellow("?"),
+        flow.task,
+        flow.kind,
+        style.bold(&printable(&flow.prompt)),
+        style.cyan(flow.subject.capability.as_str())
+    );
+    match flow.subject.params.as_object() {
+        Some(params) => {
+            for (name, value) in params {
+                let _ = write!(text, "\n    {} = {}", printable(name), whole(value));
+            }
+        }
+        None => {
+            let _ = write!(text, "\n    {}", whole(&flow.subject.params));
+        }
+    }
+    if !flow.payload.is_null() {
+        let _ = write!(text, "\n  with {}", whole(&flow.payload));
+    }
+    text
 }
 
 /// What happened to a task, in one line; nothing for events that are shown otherwise.

@@ -393,7 +393,7 @@ impl EndedFlow {
 pub fn unsupported(kind: FlowKind) -> Failure {
     let message = format!("it needs a {kind}, which the asker cannot give");
     Failure::new(ErrorCode::FlowUnsupported, message)
-        .hint("ask from where a person can answer: `amcp ask` in a terminal, or a client that lists the kind in \"flows\"")
+        .hint("ask from where a person can answer: `amcp ask` in a terminal (`--yes` approves confirmations), or a client that lists the kind in \"flows\"")
 }
 
 /// Why a flow that is not open takes no answer.

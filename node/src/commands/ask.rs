@@ -9,11 +9,11 @@ use amcp_gateway::codes;
 use amcp_protocol::request::MAX_QUERY_BYTES;
 use amcp_protocol::{Answer, AnswerState, UserRequest};
 
+use crate::audience::Audience;
 use crate::cli;
 use crate::client::Client;
 use crate::config::layers::{Loaded, Source};
 use crate::config::value::LlmKind;
-use crate::live::Live;
 use crate::output::{self, Style, Trouble, printable};
 use crate::recording::Recording;
 use crate::root::{Node, Purpose};
@@ -26,19 +26,21 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
     let cli::Ask {
         query,
         idempotency_key,
+        yes,
         record,
     } = args;
-    let request = user_request(loaded, &query)?;
-    let live = (!query.quiet && Live::is_wanted()).then(Live::new);
+    let mut request = user_request(loaded, &query)?;
+    let mut audience = Audience::here(query.quiet, yes);
+    request.flows = Some(audience.kinds());
     let answer = match &query.url {
         Some(url) => {
             Client::new(url)?
-                .ask(&request, idempotency_key.as_deref(), live)
+                .ask(&request, idempotency_key.as_deref(), &mut audience)
                 .await?
         }
         None => {
             let recording = record.as_deref().map(Recording::create).transpose()?;
-            let answer = here(loaded, request, recording.as_ref(), live).await;
+            let answer = here(loaded, request, recording.as_ref(), &mut audience).await;
             recording.map_or(Ok(()), Recording::finish)?;
             answer?
         }
@@ -63,8 +65,6 @@ pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRe
         query: text,
         user: query.user.clone(),
         roles: query.roles.clone(),
-        // No question reaches a person here.
-        flows: Some(Vec::new()),
         deadline_ms: named.then(|| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)),
         ..UserRequest::default()
     };
@@ -87,7 +87,7 @@ async fn here(
     loaded: &Loaded,
     request: UserRequest,
     recording: Option<&Recording>,
-    live: Option<Live>,
+    audience: &mut Audience,
 ) -> Result<Arc<Answer>, Trouble> {
     let node = Node::start(&loaded.config, Purpose::Work).await?;
     if let Some(recording) = recording {
@@ -98,18 +98,22 @@ async fn here(
     let watch = async {
         let feeds = node.orchestrator.progress(id, 0);
         let feeds = feeds.zip(node.orchestrator.text(id));
-        if let (Some(mut live), Some((mut feed, mut text))) = (live, feeds) {
+        if let Some((mut feed, mut text)) = feeds.filter(|_| audience.attends()) {
             loop {
                 tokio::select! {
                     biased;
-                    Some((_, piece)) = text.next() => live.write(&piece),
+                    Some((_, piece)) = text.next() => audience.write(&piece),
                     recorded = feed.next() => match recorded {
-                        Some(recorded) => live.show(&recorded.progress),
+                        Some(recorded) => audience.show(&recorded.progress),
                         None => break,
                     },
+                    (flow, answer) = audience.decided() => {
+                        let judged = node.orchestrator.answer_flow(id, flow, answer).await;
+                        audience.judged(judged);
+                    }
                 }
             }
-            live.clear();
+            audience.clear();
         }
         ticket.answer().await
     };

@@ -1,5 +1,6 @@
 //! Flows over HTTP: a request that asks a person, and the person's answers.
 
+use amcp_tests::process::Sandbox;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -266,4 +267,32 @@ async fn a_repeated_ask_meets_the_same_question() {
     assert_eq!(again.headers()["location"], location);
     let again: Value = again.json().await.unwrap();
     assert_eq!(again["flows"], first["flows"]);
+}
+
+#[tokio::test]
+async fn the_command_line_is_asked_only_where_somebody_can_answer() {
+    let mesh = TestMesh::start(Setup::default()).await;
+    let sandbox = Sandbox::new();
+    let url = mesh.url("");
+    // No terminal: nobody is asked, and the failure says what to do.
+    let ran = sandbox.run(["ask", "--url", &url, "send bob"]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("flow_unsupported"), "{ran:?}");
+    assert!(ran.stderr.contains("--yes"), "{ran:?}");
+    assert_eq!(mesh.executions(), 0);
+    let ran = sandbox.run(["ask", "--yes", "--url", &url, "send bob"]);
+    let ran = ran.await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("bob."), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("approved by --yes: May test.send be done?"),
+        "{ran:?}"
+    );
+    assert_eq!(mesh.executions(), 1);
+    // A confirmation is all that it gives.
+    let ran = sandbox.run(["ask", "-yq", "--url", &url, "send bob and pay 60000"]);
+    let ran = ran.await;
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert_eq!(ran.stderr, "");
 }

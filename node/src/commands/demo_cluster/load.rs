@@ -11,6 +11,7 @@ use amcp_protocol::{Answer, AnswerState, Progress, UserRequest};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::audience::Audience;
 use crate::client::Client;
 use crate::commands::faults::QUERIES;
 use crate::output::Style;
@@ -100,10 +101,13 @@ impl Load {
 async fn ask(client: &Client, query: &str, asked: &Mutex<Vec<Asked>>) {
     let request = UserRequest {
         deadline_ms: u64::try_from(DEADLINE.as_millis()).ok(),
+        flows: Some(Vec::new()),
         ..UserRequest::new(query)
     };
     let began = Instant::now();
-    let answer = tokio::time::timeout(DEADLINE + SLACK, client.ask(&request, None, None)).await;
+    let mut nobody = Audience::nobody();
+    let answer =
+        tokio::time::timeout(DEADLINE + SLACK, client.ask(&request, None, &mut nobody)).await;
     let asked_now = Asked {
         began,
         ended: Instant::now(),
