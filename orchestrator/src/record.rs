@@ -122,8 +122,8 @@ impl RequestRecord {
     ) -> Self {
         let state = State {
             phase: Phase::Planning,
-            // What a plan of one task records; a larger one grows it.
-            progress: Vec::with_capacity(6),
+            // Accepted and planned; the plan makes room for its tasks.
+            progress: Vec::with_capacity(2),
             answer: None,
             draft: None,
             flows: Vec::new(),
@@ -157,6 +157,10 @@ impl RequestRecord {
             }
             state.phase = phase;
             state.note_flow(unix_ms, &progress);
+            if let Progress::Planned { tasks, .. } = &progress {
+                // Each task is sent and ends; two more are the plan and the answer.
+                state.progress.reserve(2 * tasks.len() + 2);
+            }
             asks = matches!(progress, Progress::FlowRequired { .. });
             state.progress.push((unix_ms, progress));
             state.progress.len() - 1

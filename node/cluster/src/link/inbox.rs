@@ -42,7 +42,7 @@ pub(crate) struct Waiter<L> {
 enum Seen<L> {
     Running(Running<L>),
     /// Its response, and whose confirmation that it has come is awaited.
-    Done(Arc<[u8]>, Vec<(u64, u64)>),
+    Done(Arc<Vec<u8>>, Vec<(u64, u64)>),
 }
 
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub(crate) enum Admitted<L> {
     /// It is under way; its end is also this attempt's.
     Joined,
     /// It was done before: answer with this.
-    Known(Waiter<L>, Arc<[u8]>),
+    Known(Waiter<L>, Arc<Vec<u8>>),
 }
 
 /// An attempt that is no longer wanted.
@@ -165,7 +165,7 @@ impl<L> Inbox<L> {
     pub(crate) fn ended(
         &mut self,
         name: Name,
-        response: Option<Arc<[u8]>>,
+        response: Option<Arc<Vec<u8>>>,
         now: Instant,
     ) -> Vec<Waiter<L>> {
         let Entry::Occupied(seen) = self.tasks.entry(name.key.clone()) else {
@@ -329,13 +329,13 @@ mod tests {
             Admitted::Joined
         ));
         assert_eq!(inbox.serving(), 2);
-        let body: Arc<[u8]> = Arc::from(&b"done"[..]);
+        let body = Arc::new(b"done".to_vec());
         let told = inbox.ended(name, Some(body), now);
         assert_eq!(ids(&told), [(1, 1), (2, 1)]);
         assert_eq!(inbox.serving(), 0);
         match inbox.admit(&task("t1", 3), waiter(2, 2), now) {
             Admitted::Known(waiter, response) => {
-                assert_eq!((waiter.id, &*response), (2, &b"done"[..]));
+                assert_eq!((waiter.id, response.as_slice()), (2, &b"done"[..]));
             }
             other @ (Admitted::Execute(_) | Admitted::Joined) => panic!("{other:?}"),
         }
@@ -383,7 +383,7 @@ mod tests {
     #[test]
     fn what_has_come_is_not_kept_and_what_may_not_have_come_is() {
         let mut inbox = Inbox::default();
-        let body: Arc<[u8]> = Arc::from(&b"done"[..]);
+        let body = Arc::new(b"done".to_vec());
         for (n, token) in [(1, 1), (2, 1), (3, 2)] {
             let task = task(&format!("t{n}"), 1);
             let name = executes(&mut inbox, &task, waiter(token, n));
@@ -412,7 +412,7 @@ mod tests {
         for n in 0..10 {
             let task = task(&format!("t{n}"), 1);
             let name = executes(&mut inbox, &task, waiter(1, n));
-            let body: Arc<[u8]> = Arc::from(vec![0; MOST_BYTES / 4]);
+            let body = Arc::new(vec![0; MOST_BYTES / 4]);
             inbox.ended(name, Some(body), Instant::now());
         }
         assert!(inbox.bytes <= MOST_BYTES);

@@ -225,7 +225,7 @@ impl Shared {
         let done = response.as_ref().is_some_and(|response| {
             response.outcome.result().is_some() || once && !response.outcome.is_refused()
         });
-        let body: Option<Arc<[u8]>> = response.map(|response| Arc::from(encoded(response)));
+        let body = response.map(|response| Arc::new(encoded(response)));
         let kept = body.clone().filter(|_| done);
         let waiters = lock(&self.inbox).ended(name, kept, Instant::now());
         if waiters.is_empty() {
@@ -233,7 +233,7 @@ impl Shared {
             count(&self.counters.dropped_late);
         }
         for waiter in waiters {
-            tell(&waiter, body.as_deref());
+            tell(&waiter, body.as_deref().map(Vec::as_slice));
         }
     }
 
