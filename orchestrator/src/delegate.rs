@@ -54,21 +54,30 @@ fn id_of((request, task): &(RequestId, TaskId), query: &str) -> RequestId {
 }
 
 /// A wait for a delegated request. Dropping the last wait cancels the request, unless it waits for a person.
-struct Wanted<'a>(&'a OrchestratorHandle, Ticket);
+struct Wanted<'a> {
+    orchestrator: &'a OrchestratorHandle,
+    ticket: Ticket,
+    /// Whether the request waits for a person now.
+    idle: bool,
+}
 
 impl<'a> Wanted<'a> {
     fn new(orchestrator: &'a OrchestratorHandle, ticket: Ticket) -> Self {
         ticket.record.delegators.fetch_add(1, Ordering::SeqCst);
-        Self(orchestrator, ticket)
+        Self {
+            orchestrator,
+            ticket,
+            idle: false,
+        }
     }
 }
 
 impl Drop for Wanted<'_> {
     fn drop(&mut self) {
-        let last = self.1.record.delegators.fetch_sub(1, Ordering::SeqCst) == 1;
-        if last && !self.1.record.is_idle() {
+        let last = self.ticket.record.delegators.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && !self.idle {
             // A request that was answered stays as it is.
-            let _ = self.0.cancel(self.1.request_id());
+            let _ = self.orchestrator.cancel(self.ticket.request_id());
         }
     }
 }
@@ -103,12 +112,13 @@ impl OrchestratorHandle {
             }
             Err(failure) => return (TaskOutcome::Refused(failure), Vec::new()),
         };
-        let wanted = Wanted::new(self, ticket);
-        let id = wanted.1.request_id();
+        let mut wanted = Wanted::new(self, ticket);
+        let id = wanted.ticket.request_id();
         self.answer_flows(id, flows).await;
-        let answer = match wanted.1.answer_or_idle().await {
+        let answer = match wanted.ticket.answer_or_idle().await {
             Ok(answer) => answer,
             Err(flow) => {
+                wanted.idle = true;
                 let asker = format!("{id}/{}", flow.id);
                 let flow = Box::new(flow.passed_on(asker));
                 return (TaskOutcome::FlowRequired(flow), Vec::new());

@@ -76,6 +76,8 @@ pub struct Drained {
 
 /// When to ask a node again that starts or waits for an agent: most nodes take less, and asking too early costs little.
 const STARTING_MS: u64 = 1_000;
+/// How often a drain looks for requests that go on without a place: they are few.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long requests that are cut off may take to answer with what they have: they only have to be told.
 const CUT_OFF: Duration = Duration::from_millis(500);
 
@@ -382,8 +384,15 @@ impl OrchestratorHandle {
         let before = self.counts().answered;
         // Every place is free again when every request has been answered.
         let all = u32::try_from(self.shared.settings.max_requests).unwrap_or(u32::MAX);
-        let places = self.shared.admission.acquire_many(all);
-        let _ = tokio::time::timeout(within, places).await;
+        let idle = async {
+            // Closed only with the handle.
+            let _ = self.shared.admission.acquire_many(all).await;
+            // A request that went on after a flow may have found no place.
+            while !self.shared.requests.open().iter().all(|r| r.is_idle()) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let _ = tokio::time::timeout(within, idle).await;
         // Requests that wait for nothing but flows hold no place.
         let open = self.shared.requests.open();
         let answered = self.counts().answered.saturating_sub(before);

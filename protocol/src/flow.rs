@@ -14,8 +14,8 @@ use crate::payload::{self, Payload};
 pub const MAX_PROMPT_BYTES: usize = 2 * 1024;
 /// Largest payload of a flow or of its answer, in bytes of JSON: a signed payment or mandate takes a few thousand.
 pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024;
-/// Longest name of an asker, in bytes: a request's id, a task's id and a number take 112.
-const MAX_ASKER_BYTES: usize = 128;
+/// Longest name of an asker, in bytes: a request's id, a task's id, a number and a question take 129.
+const MAX_ASKER_BYTES: usize = 160;
 /// How long a flow stays open when nothing else is said, in milliseconds: until the same time tomorrow.
 pub const DEFAULT_EXPIRY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Longest life of a flow, in milliseconds: a week.
@@ -94,6 +94,9 @@ pub struct FlowRequest {
     pub payload: Value,
     /// How long the question stands, in milliseconds; at most [`MAX_EXPIRY_MS`].
     pub expires_ms: u64,
+    /// Whether the asker holds work that is half done, so that only it can go on. Carriers of whole requests say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// The name under which the answer finds its way back to the asker. The asker's shell fills it in.
     #[serde(default)]
     pub asker: String,
@@ -111,6 +114,7 @@ impl FlowRequest {
             prompt: prompt.into(),
             payload: Value::Null,
             expires_ms: DEFAULT_EXPIRY_MS,
+            held: false,
             asker: String::new(),
             subject: None,
         }
@@ -126,6 +130,14 @@ impl FlowRequest {
     #[must_use]
     pub fn expires_ms(self, expires_ms: u64) -> Self {
         Self { expires_ms, ..self }
+    }
+
+    /// Tells questions of one asker apart: the first 16 hexadecimal digits of the SHA-256 of kind, prompt and payload.
+    #[must_use]
+    pub fn question(&self) -> String {
+        let mut digest = hex(&json!([self.kind, self.prompt, self.payload]));
+        digest.truncate(16);
+        digest
     }
 
     /// Checks the bounds of what an agent asks.
@@ -201,14 +213,13 @@ impl Flow {
             prompt,
             payload,
             expires_ms,
+            held: _,
             asker,
             subject: asked_about,
         } = request;
         let subject = asked_about.unwrap_or(subject);
-        let all = json!([kind, prompt, payload, subject]).to_string();
-        let digest = Sha256::digest(all);
         Self {
-            digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            digest: hex(&json!([kind, prompt, payload, subject])),
             asker: Some(asker).filter(|asker| !asker.is_empty()),
             id,
             task,
@@ -251,10 +262,17 @@ impl Flow {
             prompt: self.prompt,
             payload: self.payload,
             expires_ms: self.expires_ms,
+            held: true,
             asker,
             subject: Some(self.subject),
         }
     }
+}
+
+/// SHA-256 in hexadecimal.
+fn hex(value: &Value) -> String {
+    let digest = Sha256::digest(value.to_string());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the person decides.

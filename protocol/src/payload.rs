@@ -257,10 +257,37 @@ impl<'de> Visitor<'de> for Sizes {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<usize, A::Error> {
         let mut size = 2;
-        while let Some((Size(name), Size(value))) = members.next_entry()? {
+        while let Some((Name(name), Size(value))) = members.next_entry()? {
             size += name + value + 2;
         }
         Ok(size)
+    }
+}
+
+/// The size of a member's name.
+struct Name(usize);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Names)
+    }
+}
+
+struct Names;
+
+impl Visitor<'_> for Names {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    /// With features that other crates may switch on, `serde_json` reads objects with names of its own as something else.
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Name, E> {
+        if name.starts_with("$serde_json::") {
+            return Err(E::custom(format_args!("the name '{name:.80}' is reserved")));
+        }
+        Ok(Name(name.len() + 2))
     }
 }
 
@@ -308,6 +335,14 @@ mod tests {
             assert!(Arc::ptr_eq(&texts[0], &texts[1]), "as it came");
             assert_eq!(read.into_value(), value, "never looked at");
             assert!(shared.0.text().is_none(), "no text beside the value");
+        }
+    }
+
+    #[test]
+    fn a_name_with_which_serde_json_marks_raw_text_is_refused() {
+        for name in ["RawValue", "Number"] {
+            let text = format!(r#"[{{"$serde_json::private::{name}": 0}}]"#);
+            assert!(Payload::from_json(text.as_bytes()).is_err());
         }
     }
 

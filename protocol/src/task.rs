@@ -189,6 +189,13 @@ impl TaskOutcome {
         matches!(self, Self::Refused(_))
     }
 
+    /// Whether the next attempt carries the task out anew, also where it must not be done twice: nothing was done, or the task waits for
+    /// a person.
+    #[must_use]
+    pub const fn begins_anew(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::FlowRequired(_))
+    }
+
     /// Whether the agent gave the attempt up because it is no longer wanted.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

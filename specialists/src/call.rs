@@ -24,9 +24,6 @@ use crate::specialist::Context;
 /// Most calls that a task reports beside those that its budget bounds.
 const MAX_REPORTS: usize = Lineage::CALLS as usize;
 
-/// More attempts than one call makes: those that begin, and refusals.
-const ATTEMPTS: u32 = 100;
-
 /// Who calls, and where it finds others.
 #[derive(Debug)]
 pub(crate) struct Caller {
@@ -49,6 +46,8 @@ struct Ledger {
     missing: Option<Failure>,
     /// The failure with which the task's handler says that nothing began.
     refused: Option<Failure>,
+    /// Whether a call may have done what must not be done twice.
+    acted: bool,
     /// What the task's handler needs of a person: the latest, since of several calls at once each may ask.
     required: Option<Box<FlowRequest>>,
 }
@@ -61,6 +60,7 @@ impl Calls {
             reports: Vec::new(),
             missing: None,
             refused: None,
+            acted: false,
             required: None,
         }))
     }
@@ -82,6 +82,9 @@ impl Calls {
             }
             Err(failure) => match ledger.required.take() {
                 Some(flow) if failure.code == ErrorCode::FlowRequired => {
+                    if ledger.acted {
+                        return TaskOutcome::Failed(too_late(failure));
+                    }
                     TaskOutcome::FlowRequired(flow)
                 }
                 Some(_) | None => TaskOutcome::Failed(failure),
@@ -159,6 +162,13 @@ fn as_dependency(capability: &CapabilityName, failure: Failure) -> Failure {
     }
 }
 
+/// The task would be done anew after the person's answer, with the calls that must not be repeated.
+fn too_late(failure: Failure) -> Failure {
+    let message = format!("{failure}; but a call was made before that must not be repeated");
+    Failure::new(ErrorCode::DependencyFailed, message)
+        .hint("the specialist should ask before it acts")
+}
+
 /// One call, from its first attempt to its report.
 struct Call<'a> {
     ctx: &'a Context,
@@ -193,8 +203,7 @@ impl<'a> Call<'a> {
             ctx,
             capability,
             task_id: task_id(&ctx.task_id, digest, number),
-            // After a person's answer the same call is another attempt, and follows all attempts before.
-            attempt: u32::try_from(ctx.flows.len()).unwrap_or(u32::MAX) * ATTEMPTS,
+            attempt: 0,
             avoid: caller.and_then(|c| c.agent.clone()).into_iter().collect(),
             agent: None,
             began: Instant::now(),
@@ -222,6 +231,12 @@ impl<'a> Call<'a> {
                 TaskOutcome::Partly(value, missing) => {
                     self.ctx.report_missing(missing);
                     return Ok(value);
+                }
+                TaskOutcome::FlowRequired(flow) if flow.held => {
+                    let message =
+                        format!("{} waits for a person, and a call cannot", self.capability);
+                    let failure = Failure::new(ErrorCode::FlowUnsupported, message);
+                    return Err(failure.hint("plan it as a task of its own"));
                 }
                 TaskOutcome::FlowRequired(mut flow) => {
                     let subject = || Subject {
@@ -322,6 +337,9 @@ impl<'a> Call<'a> {
             self.give_back(given + 1);
         } else {
             self.counted = true;
+            let asks = matches!(outcome, TaskOutcome::FlowRequired(_));
+            let acted = !asks && !contract.capability.idempotent;
+            self.ctx.calls.ledger().acted |= acted;
         }
         outcome
     }

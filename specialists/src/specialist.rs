@@ -145,23 +145,29 @@ impl Context {
 
     /// A person's approval of what this task needs, with the payload that came with it. Call it before anything is done: without an
     /// answer so far, the error that `handle` returns ends the attempt, the agent is free, and the task comes again as another attempt
-    /// with the answer. Of each kind the latest answer counts.
+    /// with the answer. An answer counts for this question only: for the same kind, prompt and payload.
     ///
     /// # Errors
     /// [`ErrorCode::FlowRequired`] while nobody has answered, [`ErrorCode::FlowDenied`], [`ErrorCode::FlowExpired`];
     /// [`ErrorCode::FlowUnsupported`] when nobody can be asked.
     pub fn obtain(&self, flow: FlowRequest) -> Result<&EndedFlow, Failure> {
-        if let Some(ended) = self.answer(flow.kind) {
+        let question = flow.question();
+        let answers = |ended: &&EndedFlow| {
+            let asker = ended.asker.as_ref().filter(|_| self.is_own(ended));
+            asker.is_some_and(|asker| asker.ends_with(&question))
+        };
+        if let Some(ended) = self.flows.iter().rev().find(answers) {
             return ended.failure().map_or(Ok(ended), Err);
         }
         if !self.supports(flow.kind) {
             return Err(unsupported(flow.kind));
         }
-        let asker = format!("{}/{}", self.idempotency_key(), self.attempt);
+        let asker = format!("{}/{}.{question}", self.idempotency_key(), self.attempt);
         Err(self.pass_on(Box::new(FlowRequest { asker, ..flow })))
     }
 
-    /// The latest end of a flow of this kind that was opened for this task: by the task itself, or by the orchestrator before.
+    /// The latest end of a flow of this kind that was opened for this task, whatever it asked: by the task itself, or by the
+    /// orchestrator before the task began.
     #[must_use]
     pub fn answer(&self, kind: FlowKind) -> Option<&EndedFlow> {
         let mut ended = self.flows.iter().rev().filter(|e| e.kind == kind);

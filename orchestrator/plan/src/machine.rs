@@ -242,6 +242,9 @@ pub enum Action {
         attempt: u32,
         /// Agents that should not get the task if another can.
         avoid: Vec<AgentId>,
+        /// The agent and its incarnation that alone may get the task, because it holds what was done so far.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only: Option<(AgentId, u64)>,
     },
     /// Send a task to the agent that was chosen; feed back [`Event::Responded`].
     Send(Assignment),
@@ -674,8 +677,11 @@ impl Machine {
         let mut earlier: Vec<&TaskRun> = self.planned_runs().collect();
         for task in tasks {
             let same = |run: &TaskRun| run.plan.capability == task.capability;
+            let denied = |run: &TaskRun| same(run) && run.was_denied() && run.asks_the_same(task);
             let refused = if self.may_be_done(&task.capability, task.terms.idempotent) {
                 "may have been done already and is not idempotent"
+            } else if self.planned_runs().any(denied) {
+                "was denied by a person with these params"
             } else {
                 let confirmed = task.terms.flow.is_some();
                 let (likewise, refused): (&dyn Fn(&TaskRun) -> bool, _) = match task.terms.effect {

@@ -45,7 +45,7 @@ use index::Index;
 use query::Query;
 use rank::Reading;
 use spec::Spec;
-use understood::{Judgement, Misread, judge};
+use understood::{Misread, judge};
 
 use super::{Planned, Planner, PlanningError, PlanningInput};
 
@@ -110,15 +110,13 @@ impl EmbeddedPlanner {
         loop {
             let proposed = propose::propose(&reading, input.limits.tasks, &misread);
             let plan = compiled(&proposed.plan, &rules)?;
-            let Judgement {
-                misread: wrong,
-                notes,
-            } = judge(&reading, &proposed, &plan);
-            match wrong {
-                // Each round leaves one more clause out.
-                Some(Misread { clause, why }) => misread.insert(clause, why),
-                None => return Ok((plan, notes)),
-            };
+            let judged = judge(&reading, &proposed, &plan);
+            if judged.misread.is_empty() {
+                return Ok((plan, judged.notes));
+            }
+            // Each round leaves at least one more clause out; one is enough, unless a clause leaned on another.
+            let wrong = judged.misread.into_iter();
+            misread.extend(wrong.map(|Misread { clause, why }| (clause, why)));
         }
     }
 

@@ -59,9 +59,34 @@ fn refused((task, attempt): (usize, u32), code: ErrorCode, message: String) -> E
 
 impl RequestState {
     /// Chooses an agent for an attempt. Returns [`Event::Chosen`], or a refusal when there is none.
-    pub(super) fn choose(&self, (task, attempt): (usize, u32), avoid: &[AgentId]) -> Option<Event> {
+    pub(super) fn choose(
+        &self,
+        (task, attempt): (usize, u32),
+        avoid: &[AgentId],
+        only: Option<(AgentId, u64)>,
+    ) -> Option<Event> {
         let capability = &self.machine.task(task)?.capability;
         let directory = self.shared.registry.load();
+        if let Some((agent, incarnation)) = only {
+            let entry = directory.agent(&agent);
+            if entry.is_some_and(|entry| entry.incarnation == incarnation) {
+                return Some(Event::Chosen {
+                    task,
+                    attempt,
+                    agent,
+                    incarnation,
+                });
+            }
+            let message = format!("{agent} went away while its task waited for a person");
+            // Another attempt would begin the work again.
+            let lost = TaskOutcome::Failed(Failure::new(ErrorCode::DependencyFailed, message));
+            return Some(Event::Responded {
+                task,
+                attempt,
+                outcome: lost,
+                calls: Vec::new(),
+            });
+        }
         let Some(entry) = directory.choose(capability, avoid, fastrand::u64(..)) else {
             let message = format!("no agent offers {capability} at the moment");
             return Some(refused((task, attempt), ErrorCode::NoAgent, message));

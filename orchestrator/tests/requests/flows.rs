@@ -257,3 +257,25 @@ async fn an_asker_that_cannot_answer_is_told_so() {
     assert_eq!(error.code, ErrorCode::FlowUnsupported, "{error}");
     assert_eq!(answer.tasks[0].attempts, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_holder_is_gone_is_lost_and_goes_to_no_other_agent() {
+    let mesh = mesh("holder", Settings::default()).await;
+    let holder = mesh.join("payer-1", "test.pay").await;
+    let pays = json!({"id": "t1", "capability": "test.pay", "params": {"pay": "held"}});
+    let ticket = mesh.begin(plan(&[pays]));
+    let open = mesh.idle(ticket.request_id()).await;
+    mesh.join("payer-2", "test.pay").await;
+    holder.stop_and_wait(None, None).await.unwrap();
+    let gone = "payer-1".parse().unwrap();
+    while mesh.registry.load().agent(&gone).is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    mesh.decide(&ticket, &open[0], Decision::Approve)
+        .await
+        .unwrap();
+    let answer = ticket.answer().await;
+    let error = answer.tasks[0].error.clone().unwrap();
+    assert_eq!(error.code, ErrorCode::DependencyFailed, "{error}");
+    assert_eq!(answer.tasks[0].attempts, 1);
+}

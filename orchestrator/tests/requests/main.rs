@@ -156,7 +156,12 @@ impl Actor for Worker {
                 } else if params.get("pay").is_some() && task.flows.is_empty() {
                     let asker = format!("{}/{}/{}", task.request_id, task.task_id, task.attempt);
                     let flow = FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?");
-                    let flow = Box::new(FlowRequest { asker, ..flow });
+                    let held = params.get("pay") == Some(&json!("held"));
+                    let flow = Box::new(FlowRequest {
+                        asker,
+                        held,
+                        ..flow
+                    });
                     port.answer(answer(&task, TaskOutcome::FlowRequired(flow)));
                 } else if params.get("pay").is_some() {
                     let result = json!({"flows": task.flows}).into();

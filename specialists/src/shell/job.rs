@@ -196,9 +196,7 @@ impl Workshop {
             outcome,
         };
         // Kept before the answer: an attempt that is sent again finds the job under way or its outcome kept.
-        // What was not carried out may begin again.
-        let asks = matches!(response.outcome, TaskOutcome::FlowRequired(_));
-        if attempt.once && !asks && !response.outcome.is_refused() {
+        if attempt.once && !response.outcome.begins_anew() {
             let key = TaskKey {
                 request_id,
                 task_id: response.task_id.clone(),

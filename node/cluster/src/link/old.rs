@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use amcp_protocol::capability::DELEGATES;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
     AgentId, CallReport, CapabilityName, ErrorCode, Failure, Grant, Lineage, Payload, RequestId,
@@ -62,8 +63,12 @@ enum OldOutcome {
 /// The body that asks an agent for a task.
 ///
 /// # Errors
-/// [`WireError::Unencodable`].
+/// [`WireError::Unencodable`], also for a whole request: nobody would be asked before what cannot be undone.
 pub(super) fn task(agent: AgentId, task: TaskRequest) -> Result<Vec<u8>, WireError> {
+    if task.capability.as_str().starts_with(DELEGATES) {
+        let message = "an orchestrator of the last release asks no person before it acts";
+        return Err(WireError::Unencodable(message.to_owned()));
+    }
     let (grant, lineage) = (&task.grant, &task.lineage);
     wire::encode(&OldTask {
         agent,
@@ -195,6 +200,13 @@ mod tests {
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn a_whole_request_does_not_go_to_an_orchestrator_that_asks_nobody() {
+        let (agent, mut request) = asked();
+        request.capability = CapabilityName::new("orchestrate.finance").unwrap();
+        assert!(task(agent, request).is_err());
     }
 
     #[test]

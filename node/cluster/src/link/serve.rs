@@ -223,7 +223,7 @@ impl Shared {
     /// Answers all who wait for a task that ended, or whose agent did. `once`: a failed task must not be carried out again.
     fn ended(&self, name: Name, response: Option<TaskResponse>, once: bool) {
         let done = response.as_ref().is_some_and(|response| {
-            response.outcome.result().is_some() || once && !response.outcome.is_refused()
+            response.outcome.result().is_some() || once && !response.outcome.begins_anew()
         });
         let body = response.map(|response| Arc::new(encoded(response)));
         let kept = body.clone().filter(|_| done);

@@ -122,6 +122,7 @@ impl Machine {
             capability: run.plan.capability.clone(),
             params,
         };
+        let held = request.held;
         let id = FlowId::of(&run.plan.id, run.flows);
         let flow = Flow::open((id, run.plan.id.clone()), request, subject);
         out.push(Action::SetTimer {
@@ -136,7 +137,8 @@ impl Machine {
         }));
         // The time until here counts; the wait does not.
         run.first_dispatch = run.first_dispatch.map(|first| now.saturating_sub(first));
-        run.agent = None;
+        let agent = run.agent.take().filter(|_| held);
+        run.holder = agent.map(|agent| (agent, run.incarnation));
         run.status = Status::AwaitingFlow(Box::new(flow));
         self.flows += 1;
         Ok(())

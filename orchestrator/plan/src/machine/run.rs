@@ -104,6 +104,12 @@ pub(super) struct TaskRun {
     pub(super) avoid: Vec<AgentId>,
     /// Who got the latest attempt.
     pub(super) agent: Option<AgentId>,
+    /// The incarnation of the latest agent.
+    #[serde(default)]
+    pub(super) incarnation: u64,
+    /// The agent that holds what was done before a flow: no other may go on.
+    #[serde(default)]
+    pub(super) holder: Option<(AgentId, u64)>,
     /// Later by the time that the task has waited for flows since.
     pub(super) first_dispatch: Option<Time>,
     /// When the latest attempt is over.
@@ -133,6 +139,8 @@ impl TaskRun {
             history: retry::History::default(),
             avoid: Vec::new(),
             agent: None,
+            incarnation: 0,
+            holder: None,
             first_dispatch: None,
             until: Time::ZERO,
             ended: None,
@@ -156,6 +164,12 @@ impl TaskRun {
         self.plan.params == task.params
             && self.plan.references.is_empty()
             && task.references.is_empty()
+    }
+
+    /// Whether a person denied what the task needed before it was dispatched.
+    pub(super) fn was_denied(&self) -> bool {
+        let code = self.status.failure().map(|failure| failure.code);
+        code == Some(ErrorCode::FlowDenied)
     }
 
     /// Whether an attempt is the one under way.
@@ -253,7 +267,7 @@ impl Machine {
         run.given = None;
         run.status = Status::InFlight;
         run.until = until;
-        let (attempt, avoid) = (run.attempt, run.avoid.clone());
+        let (attempt, avoid, only) = (run.attempt, run.avoid.clone(), run.holder.clone());
         out.push(Action::SetTimer {
             key: TimerKey::Attempt {
                 task: index,
@@ -265,6 +279,7 @@ impl Machine {
             task: index,
             attempt,
             avoid,
+            only,
         });
         Ok(())
     }
@@ -294,6 +309,7 @@ impl Machine {
             return;
         };
         run.agent = Some(agent.clone());
+        run.incarnation = incarnation;
         run.sent += 1;
         run.given = calls.flatten();
         out.push(Action::Report(Progress::Dispatched {

@@ -64,7 +64,10 @@ pub(super) fn fill(
         range,
         reach,
         values: spec.params.iter().map(|_| Vec::new()).collect(),
-        used: vec![false; query.tokens.len()],
+        used: match reach {
+            Reach::Elsewhere => query.denied.clone(),
+            Reach::Clause | Reach::Named => vec![false; query.tokens.len()],
+        },
         bound,
     };
     filler.request();

@@ -23,7 +23,8 @@ pub(super) fn answer(reading: &Reading<'_>) -> Option<String> {
         )
     });
     let plain = words.all(|word| is_stop(&word.lower) || is_generic(&word.lower));
-    if !(greets && plain && query.facts.is_empty()) {
+    let stands = reading.stands(0..query.tokens.len()).is_some();
+    if !(greets && plain && query.facts.is_empty()) || stands {
         return None;
     }
     let entries = reading.index.entries.iter().enumerate();

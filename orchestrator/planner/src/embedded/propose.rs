@@ -265,6 +265,12 @@ fn continues(
     number: usize,
     drafts: &mut Drafts,
 ) -> bool {
+    if range
+        .clone()
+        .any(|at| reading.query.denied.get(at) == Some(&true))
+    {
+        return false;
+    }
     let before: Vec<usize> = drafts.last.clone();
     for at in before.into_iter().rev() {
         let Some(previous) = drafts.tasks.get(at).cloned() else {

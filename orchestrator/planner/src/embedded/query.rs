@@ -8,7 +8,7 @@ use jiff::civil::Date;
 
 use super::facts::{Fact, facts};
 use super::text::{Token, TokenKind, tokens};
-use super::words::{is_filler, is_generic, is_stop};
+use super::words::{is_filler, is_generic, is_negation, is_stop};
 
 /// A query, read once.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Query<'q> {
     pub(super) facts: Vec<Fact>,
     /// Which token belongs to a fact.
     pub(super) in_fact: Vec<bool>,
+    /// Which token stands in a sentence after a word that takes something back: no other sentence takes a value from there.
+    pub(super) denied: Vec<bool>,
     pub(super) today: Date,
 }
 
@@ -29,11 +31,13 @@ impl<'q> Query<'q> {
         for fact in &facts {
             mark(&mut in_fact, fact.tokens.clone());
         }
+        let denied = denied(&tokens);
         Self {
             text,
             tokens,
             facts,
             in_fact,
+            denied,
             today,
         }
     }
@@ -66,6 +70,18 @@ impl<'q> Query<'q> {
             TokenKind::Mark | TokenKind::Line => false,
         })
     }
+}
+
+fn denied(tokens: &[Token<'_>]) -> Vec<bool> {
+    let next = |at: usize| tokens.get(at + 1).map_or("", |t| t.lower.as_str());
+    let mut inside = false;
+    let mut denied = Vec::with_capacity(tokens.len());
+    for (at, token) in tokens.iter().enumerate() {
+        let ends = token.kind == TokenKind::Line || matches!(token.lower.as_str(), "." | "?" | "!");
+        inside = !ends && (inside || is_negation(&token.lower, next(at)));
+        denied.push(inside);
+    }
+    denied
 }
 
 pub(super) fn mark(flags: &mut [bool], range: Range<usize>) {

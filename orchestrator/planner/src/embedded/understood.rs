@@ -37,8 +37,8 @@ pub(super) struct Misread {
 /// What the user should know of a plan.
 #[derive(Debug, Default)]
 pub(super) struct Judgement {
-    /// The first clause that the plan does not carry out as it was said.
-    pub(super) misread: Option<Misread>,
+    /// The clauses that the plan does not carry out as they were said.
+    pub(super) misread: Vec<Misread>,
     pub(super) notes: Vec<String>,
 }
 
@@ -64,10 +64,7 @@ pub(super) fn judge(reading: &Reading<'_>, proposed: &Proposed, plan: &Plan) -> 
             used: used(reading, range, &entries),
         };
         match words.why_not(&proposed.added(reading, plan)) {
-            Some(why) => {
-                judgement.misread = Some(Misread { clause, why });
-                return judgement;
-            }
+            Some(why) => judgement.misread.push(Misread { clause, why }),
             None => judgement.notes.extend(words.note()),
         }
     }

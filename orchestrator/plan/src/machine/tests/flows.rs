@@ -180,6 +180,49 @@ fn an_agent_that_asks_is_free_and_gets_the_task_again_with_the_answer() {
 }
 
 #[test]
+fn a_task_goes_on_only_where_its_work_is_held() {
+    let mut run = Run::planned_with(policy(), vec![task("t1", &[])]);
+    let flow = FlowRequest {
+        held: true,
+        asker: "inner/t1.1".into(),
+        ..FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?")
+    };
+    run.sent(0, 1, "agent-7").step(Event::Responded {
+        calls: Vec::new(),
+        task: 0,
+        attempt: 1,
+        outcome: TaskOutcome::FlowRequired(Box::new(flow)),
+    });
+    run.decide("t1.1", Decision::Approve);
+    let only = |action: &Action| {
+        if let Action::Choose { only, .. } = action {
+            return only.clone();
+        }
+        None
+    };
+    let holder = run.last.iter().find_map(only);
+    assert_eq!(holder, Some((AgentId::new("agent-7").unwrap(), 1)));
+    // Another question of an agent that holds nothing lets any agent go on.
+    run.ask(0, 2, FlowKind::Payment);
+    run.decide("t1.2", Decision::Approve);
+    assert_eq!(run.last.iter().find_map(only), None);
+}
+
+#[test]
+fn what_a_person_denied_is_not_asked_again_by_a_second_plan() {
+    let policy = Policy {
+        rounds: 2,
+        ..policy()
+    };
+    let mut run = Run::planned_with(policy, vec![send("t1", &[]), task("t2", &[])]);
+    run.failed(1, 1, ErrorCode::TaskFailed);
+    run.decide("t1.1", Decision::Deny);
+    run.second_plan(vec![send("t9", &[])]);
+    assert_eq!(run.opened(), Vec::<&Flow>::new());
+    assert_eq!(run.conclusion().state, AnswerState::Failed);
+}
+
+#[test]
 fn an_agent_that_asks_without_end_fails() {
     let mut run = Run::planned_with(policy(), vec![task("t1", &[])]);
     let mut attempt = 0;

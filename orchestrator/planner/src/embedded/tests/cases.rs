@@ -687,6 +687,11 @@ pub(super) const DECLINED_MESH: &[Declined] = &[
 
 pub(super) const DECLINED_OFFICE: &[Declined] = &[
     (
+        "Turn off the lights. Not in the kitchen.",
+        &[],
+        "Not in the kitchen",
+    ),
+    (
         "Cancel my meeting with Anna tomorrow at 3pm",
         &[],
         "calendar.create changes something",
