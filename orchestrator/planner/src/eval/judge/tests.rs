@@ -113,7 +113,7 @@ fn a_task_that_is_not_expected_is_silently_wrong_unless_it_reads_and_a_note_name
         Partly
     );
     assert_eq!(worth(json!([]), two, &[], &[]), SilentlyWrong);
-    let write = json!([{"capability": "report.write", "params": {"rows": []}}]);
+    let write = json!([{"capability": "report.write", "params": {"rows": ["a"]}}]);
     let verdict = verdict(
         json!({"query": "q", "expect": []}),
         write,
@@ -121,6 +121,7 @@ fn a_task_that_is_not_expected_is_silently_wrong_unless_it_reads_and_a_note_name
         &["report.write"],
     );
     assert_eq!((verdict.outcome, verdict.wrong_writes), (SilentlyWrong, 1));
+    assert_eq!(verdict.why, ["report.write is not expected"]);
 }
 
 #[test]
