@@ -57,6 +57,7 @@ impl Live {
                 unplaced,
             } => self.planned(planner, *round, tasks, unplaced),
             Progress::Dispatched { .. }
+            | Progress::Progressed { .. }
             | Progress::Retried { .. }
             | Progress::FlowRequired { .. }
             | Progress::FlowEnded { .. } => {

@@ -135,6 +135,7 @@ pub(crate) fn flow(flow: &Flow, style: Style) -> String {
 
 /// What happened to a task, in one line; nothing for events that are shown otherwise.
 pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
+    let arrow = style.dim("→");
     let line = match progress {
         Progress::Dispatched {
             task,
@@ -146,11 +147,11 @@ pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
                 1 => String::new(),
                 n => format!(", attempt {n}"),
             };
-            format!(
-                "{} {task} {} to {agent}{again}",
-                style.dim("→"),
-                style.cyan(capability.as_str())
-            )
+            let capability = style.cyan(capability.as_str());
+            format!("{arrow} {task} {capability} to {agent}{again}")
+        }
+        Progress::Progressed { task, note } => {
+            format!("{arrow} {task} {}", printable(note))
         }
         Progress::Retried {
             task,
@@ -170,7 +171,7 @@ pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
             printable(&flow.prompt)
         ),
         Progress::FlowEnded { task, end, .. } => {
-            format!("{} {task} was {}", style.dim("→"), end.as_str())
+            format!("{arrow} {task} was {}", end.as_str())
         }
         Progress::Completed {
             task,

@@ -96,12 +96,16 @@ impl OrchestratorHandle {
     /// with the person's answer lets it go on. It ends by itself when its flows expire.
     ///
     /// The same delegation again waits for the running request or gets its answer, whatever that was. Dropping the last of
-    /// these futures cancels the request.
+    /// these futures cancels the request. `hear` is told what shows that the request lives, in a few words or none.
     ///
     /// Refusals: [`ErrorCode::CyclicPlan`] when this domain works on it already,
     /// [`ErrorCode::BudgetExceeded`] past the depth limit, and the refusals of [`OrchestratorHandle::ask`]. A request whose
     /// answer was dropped is not refused but fails as [`ErrorCode::Gone`], since it was done. A partial answer is a result in part.
-    pub async fn delegated(&self, what: Delegation) -> (TaskOutcome, Vec<CallReport>) {
+    pub async fn delegated(
+        &self,
+        what: Delegation,
+        hear: impl Fn(&str),
+    ) -> (TaskOutcome, Vec<CallReport>) {
         let mut what = what;
         let flows = std::mem::take(&mut what.flows);
         let ticket = match self.accept(what) {
@@ -115,7 +119,12 @@ impl OrchestratorHandle {
         let mut wanted = Wanted::new(self, ticket);
         let id = wanted.ticket.request_id();
         self.answer_flows(id, flows).await;
-        let answer = match wanted.ticket.answer_or_idle().await {
+        let end = tokio::select! {
+            biased;
+            end = wanted.ticket.answer_or_idle() => end,
+            never = wanted.ticket.live(hear) => match never {},
+        };
+        let answer = match end {
             Ok(answer) => answer,
             Err(flow) => {
                 wanted.idle = true;

@@ -3,6 +3,7 @@
 //! Does not decide anything; the request's actor writes it, everybody may read it. It outlives the actor, so that a
 //! reader who comes late or comes back misses nothing.
 
+use std::convert::Infallible;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -97,6 +98,8 @@ pub(crate) struct RequestRecord {
     /// The answer was committed, or the request goes no further without a person. Apart, so that waits for it are not woken by each
     /// step.
     stopped: Notify,
+    /// An agent gave a sign of life; few of their words are recorded.
+    pub(crate) lived: Notify,
 }
 
 #[derive(Debug)]
@@ -139,6 +142,7 @@ impl RequestRecord {
             state: Mutex::new(state),
             changed: Notify::new(),
             stopped: Notify::new(),
+            lived: Notify::new(),
         }
     }
 
@@ -357,6 +361,7 @@ impl State {
             Progress::Accepted { .. }
             | Progress::Planned { .. }
             | Progress::Dispatched { .. }
+            | Progress::Progressed { .. }
             | Progress::Retried { .. }
             | Progress::Completed { .. }
             | Progress::Failed { .. }
@@ -438,6 +443,29 @@ impl Ticket {
                 .or_else(|| waits(state).map(Err))
         })
         .await
+    }
+
+    /// Tells `hear` of all that is recorded from now on, in a few words, and without words of what else shows that the request
+    /// lives; never ends.
+    pub(crate) async fn live(&self, hear: impl Fn(&str)) -> Infallible {
+        let mut feed = ProgressFeed {
+            record: Arc::clone(&self.record),
+            next: self.record.state().progress.len(),
+        };
+        loop {
+            tokio::select! {
+                Some(recorded) = feed.next() => {
+                    if let Progress::Progressed { note, .. } = &recorded.progress {
+                        hear(note);
+                    } else if let Progress::Dispatched { capability, .. } = &recorded.progress {
+                        hear(capability.as_str());
+                    } else {
+                        hear("");
+                    }
+                }
+                () = self.record.lived.notified() => hear(""),
+            }
+        }
     }
 
     async fn stop<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {

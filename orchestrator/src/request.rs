@@ -153,6 +153,8 @@ impl Actor for RequestActor {
             RequestMsg::Happened(event) => {
                 if let Event::Responded { task, attempt, .. } = &event {
                     state.settle(*task, *attempt);
+                } else if let Event::Progressed { .. } = &event {
+                    state.record.lived.notify_waiters();
                 }
                 state.feed(&myself, event);
             }
@@ -485,6 +487,7 @@ impl RequestState {
             }
             Progress::Accepted { .. }
             | Progress::Dispatched { .. }
+            | Progress::Progressed { .. }
             | Progress::FlowRequired { .. }
             | Progress::FlowEnded { .. }
             | Progress::Completed { .. }

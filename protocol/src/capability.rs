@@ -139,6 +139,13 @@ impl Capability {
         Duration::from_millis(self.timeout_ms)
     }
 
+    /// How long an attempt may go on without a sign of life ([`terms::IDLE_MS`]).
+    #[must_use]
+    pub fn idle(&self) -> Option<Duration> {
+        let ms = self.params.get(terms::IDLE_MS)?.as_u64();
+        ms.map(Duration::from_millis)
+    }
+
     /// Whether a user with these roles may use it.
     #[must_use]
     pub fn allows(&self, roles: &[String]) -> bool {

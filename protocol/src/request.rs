@@ -244,6 +244,13 @@ pub enum Progress {
         /// The agent that has the attempt.
         agent: AgentId,
     },
+    /// An agent says how a task goes on. Of many such words a few are shown.
+    Progressed {
+        /// Which task.
+        task: TaskId,
+        /// The agent's words: one line.
+        note: String,
+    },
     /// An attempt failed and the task will be dispatched again.
     Retried {
         /// Its id in the plan.
@@ -308,6 +315,7 @@ impl Progress {
             Self::Accepted { .. } => "progress.accepted",
             Self::Planned { .. } => "progress.planned",
             Self::Dispatched { .. } => "progress.dispatched",
+            Self::Progressed { .. } => "progress.progressed",
             Self::Retried { .. } => "progress.retried",
             Self::FlowRequired { .. } => "progress.flow_required",
             Self::FlowEnded { .. } => "progress.flow_ended",
@@ -322,6 +330,7 @@ impl Progress {
     pub const fn task(&self) -> Option<&TaskId> {
         match self {
             Self::Dispatched { task, .. }
+            | Self::Progressed { task, .. }
             | Self::Retried { task, .. }
             | Self::FlowEnded { task, .. }
             | Self::Completed { task, .. }

@@ -10,6 +10,7 @@
 //! | [`ALIASES`] | a param | a list of strings | other names that plans use for the param; the compiler renames them |
 //! | [`SENDS_OUT`] | the whole schema | a boolean, `false` without it | doing the task may carry data out of the mesh |
 //! | [`REQUIRES_FLOW`] | the whole schema | a [`FlowKind`] | the task waits for this flow before its first dispatch; a capability with an irreversible effect waits for a confirmation without it |
+//! | [`IDLE_MS`] | the whole schema | a positive integer | an attempt that gives no sign of life for so many milliseconds is given up; without it an attempt has its time-out only |
 //!
 //! They stand in the schema, not in fields of the capability: cards cross links in a form that cannot grow, and a build that
 //! does not know a term must still read the card. As parts of the schema they are parts of the contract, which all agents
@@ -51,8 +52,10 @@ pub const SENDS_OUT: &str = "x-sends-out";
 
 /// The term for capabilities whose tasks wait for a person.
 pub const REQUIRES_FLOW: &str = "x-requires-flow";
+/// The term for capabilities whose handlers say that they go on.
+pub const IDLE_MS: &str = "x-idle-ms";
 
-const ALL: [&str; 5] = [KIND, ROLE, ALIASES, SENDS_OUT, REQUIRES_FLOW];
+const ALL: [&str; 6] = [KIND, ROLE, ALIASES, SENDS_OUT, REQUIRES_FLOW, IDLE_MS];
 
 /// Keywords whose value names subschemas: the keys below are names of params or definitions.
 const NAMED: [&str; 5] = [
@@ -103,6 +106,7 @@ fn check_term(key: &str, value: &Value) -> Result<(), String> {
         REQUIRES_FLOW if flow(value).is_none() => {
             "\"confirmation\", \"payment\", \"delegation\" or \"oauth\""
         }
+        IDLE_MS if value.as_u64().is_none_or(|ms| ms == 0) => "a positive integer",
         _ => {
             return match meant(key) {
                 Some(term) if term != key => {
@@ -161,6 +165,8 @@ mod tests {
             ("x_sends_out", SENDS_OUT),
             ("x-send-out", SENDS_OUT),
             ("x-require-flow", REQUIRES_FLOW),
+            ("x-idle_ms", IDLE_MS),
+            ("x-idlems", IDLE_MS),
         ] {
             let schema = json!({"type": "object", "properties": {"city": {"type": "array", "items": {written: "city"}}}});
             let refused = check(&schema).unwrap_err();
@@ -194,6 +200,8 @@ mod tests {
             (ALIASES, json!("place")),
             (SENDS_OUT, json!("yes")),
             (REQUIRES_FLOW, json!("approval")),
+            (IDLE_MS, json!(0)),
+            (IDLE_MS, json!("5000")),
         ] {
             let refused = check(&json!({"properties": {"p": {term: wrong}}})).unwrap_err();
             assert!(refused.contains(&format!("'{term}' must be")), "{refused}");

@@ -16,6 +16,6 @@ pub use actor::{Agents, RegistryActor, RegistryHandle, RegistryMsg};
 pub use agent::{AgentLoad, AgentState, AgentStatus, Entry, InFlight, Registration};
 pub use bus::{EventBus, Subscription};
 pub use directory::{Change, Directory, RegisterError};
-pub use mailbox::{AgentMsg, AgentPort, AnswerPort, Carrier, TaskKey};
+pub use mailbox::{AgentMsg, AgentPort, AnswerPort, Carrier, Signs, TaskKey};
 pub use restart::{Decision, Exit, Restart, RestartBudget, RestartPolicy};
 pub use roster::RosterChange;

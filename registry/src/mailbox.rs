@@ -1,5 +1,5 @@
 //! The way to an agent: the mailbox that every agent has, the port through which tasks go to it here or to another node,
-//! and the port through which its answer comes back.
+//! and the port through which its answer and, before it, signs of life come back.
 //!
 //! Does not cross nodes: a [`Carrier`] does, and whoever links nodes brings one.
 
@@ -47,14 +47,61 @@ pub enum AgentMsg {
 
 impl ractor::Message for AgentMsg {}
 
+/// Where an attempt's signs of life go before its answer. Each clone leads to the same asker; the default one leads nowhere.
+#[derive(Clone, Default)]
+pub struct Signs(Option<Arc<Hears>>);
+
+type Hears = dyn Fn(&str) + Send + Sync;
+
+impl Signs {
+    /// Longest words of a sign, in characters: two lines of a terminal.
+    pub const MAX_NOTE: usize = 160;
+
+    /// Gives a sign of life with a few words for people, or none: the first line of `note`, so much of it as is allowed. May
+    /// be lost on its way.
+    pub fn give(&self, note: &str) {
+        let Some(hears) = &self.0 else {
+            return;
+        };
+        let line = note.trim().lines().next().unwrap_or_default();
+        let end = line.char_indices().nth(Self::MAX_NOTE);
+        hears(end.and_then(|(end, _)| line.get(..end)).unwrap_or(line));
+    }
+}
+
+impl fmt::Debug for Signs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signs")
+    }
+}
+
 /// Where an attempt's answer goes. Used once; one that is dropped unused says that the agent went away with the task.
-pub struct AnswerPort(Option<Box<dyn FnOnce(Option<TaskResponse>) + Send>>);
+pub struct AnswerPort {
+    take: Option<Box<dyn FnOnce(Option<TaskResponse>) + Send>>,
+    signs: Signs,
+}
 
 impl AnswerPort {
     /// A port that hands over the answer, or nothing when the agent went away. `take` runs where the agent answers: it must
     /// neither block nor panic.
     pub fn new(take: impl FnOnce(Option<TaskResponse>) + Send + 'static) -> Self {
-        Self(Some(Box::new(take)))
+        Self {
+            take: Some(Box::new(take)),
+            signs: Signs::default(),
+        }
+    }
+
+    /// The same for an asker that also hears signs of life. `hears` runs where they are given: it must neither block nor panic.
+    #[must_use]
+    pub fn hearing(mut self, hears: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.signs = Signs(Some(Arc::new(hears)));
+        self
+    }
+
+    /// The way for signs of life before the answer.
+    #[must_use]
+    pub const fn signs(&self) -> &Signs {
+        &self.signs
     }
 
     /// A port and the wait for its answer, which fails when the agent went away.
@@ -72,20 +119,20 @@ impl AnswerPort {
 
     /// Answers.
     pub fn answer(mut self, response: TaskResponse) {
-        if let Some(take) = self.0.take() {
+        if let Some(take) = self.take.take() {
             take(Some(response));
         }
     }
 
     /// Lets go of the port without a word: the task was never sent.
     pub fn discard(mut self) {
-        self.0 = None;
+        self.take = None;
     }
 }
 
 impl Drop for AnswerPort {
     fn drop(&mut self) {
-        if let Some(take) = self.0.take() {
+        if let Some(take) = self.take.take() {
             take(None);
         }
     }
@@ -248,6 +295,20 @@ mod tests {
         let (discarded, heard) = port();
         discarded.discard();
         assert_eq!(*heard.lock().unwrap(), [], "it was never sent");
+    }
+
+    #[test]
+    fn the_words_of_a_sign_are_one_short_line() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&heard);
+        let (port, _) = port();
+        let port = port.hearing(move |note| hears.lock().unwrap().push(note.to_owned()));
+        for note in ["", " page 1\r\nof 3", &"é".repeat(1_000)] {
+            port.signs().clone().give(note);
+        }
+        let long = "é".repeat(Signs::MAX_NOTE);
+        assert_eq!(*heard.lock().unwrap(), ["", "page 1", &long]);
+        AnswerPort::channel().0.signs().give("nobody hears it");
     }
 
     #[tokio::test]

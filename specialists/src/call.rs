@@ -2,10 +2,12 @@
 //! budget.
 //!
 //! Does not decide whether a failed call is tried again ([`amcp_protocol::retry`] does) and does not check params or
-//! results: the callee's shell does.
+//! results: the callee's shell does. A call keeps a loop of its own beside the request machine, which knows plans and rounds
+//! and which specialists do not depend on (ADR-0015); `tests/tests/calls.rs` runs the same faults through both.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use amcp_protocol::flow::Subject;
 use amcp_protocol::retry::{History, Patience, Verdict};
@@ -17,7 +19,8 @@ use amcp_protocol::{
 use amcp_registry::{AgentPort, AnswerPort, InFlight, RegistryHandle, TaskKey};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::specialist::Context;
 
@@ -169,6 +172,14 @@ fn too_late(failure: Failure) -> Failure {
         .hint("the specialist should ask before it acts")
 }
 
+/// An attempt at a call that an agent has.
+struct Sent {
+    answered: oneshot::Receiver<TaskResponse>,
+    /// The callee's latest sign of life.
+    signs: watch::Receiver<String>,
+    _in_flight: InFlight,
+}
+
 /// One call, from its first attempt to its report.
 struct Call<'a> {
     ctx: &'a Context,
@@ -179,6 +190,8 @@ struct Call<'a> {
     avoid: Vec<AgentId>,
     agent: Option<AgentId>,
     began: Instant,
+    /// When the call is over: with the caller's time, or after twice an attempt's, as for a task of a plan.
+    deadline: Instant,
     /// The attempt under way.
     sent: Option<(AgentPort, TaskKey)>,
     /// Whether it took something of the budget for good.
@@ -207,6 +220,7 @@ impl<'a> Call<'a> {
             avoid: caller.and_then(|c| c.agent.clone()).into_iter().collect(),
             agent: None,
             began: Instant::now(),
+            deadline: ctx.deadline,
             sent: None,
             counted: false,
             error: Some(ErrorCode::Cancelled),
@@ -222,6 +236,8 @@ impl<'a> Call<'a> {
         };
         let contract = self.contract(caller)?;
         let lineage = self.lineage()?;
+        let twice = self.began + 2 * contract.capability.timeout();
+        self.deadline = self.deadline.min(twice);
         let mut history = History::default();
         loop {
             let attempt = self.attempt(caller, &contract, &lineage, params.clone());
@@ -254,7 +270,7 @@ impl<'a> Call<'a> {
             };
             match verdict {
                 Verdict::GiveUp(failure) => return Err(failure),
-                Verdict::Retry { after, failure } if after >= self.ctx.time_left() => {
+                Verdict::Retry { after, failure } if Instant::now() + after >= self.deadline => {
                     return Err(failure);
                 }
                 Verdict::Retry { after, .. } => sleep(after).await,
@@ -310,7 +326,7 @@ impl<'a> Call<'a> {
         params: Payload,
     ) -> TaskOutcome {
         let now = Instant::now();
-        let until = self.ctx.deadline.min(now + contract.capability.timeout());
+        let until = self.deadline.min(now + contract.capability.timeout());
         let Some(given) = self.ctx.calls.ledger().budget.take() else {
             let message = format!("no call is left for {}", self.capability);
             let hint = "a task of a plan may cause 32 calls, each callee half of what is left then";
@@ -323,11 +339,11 @@ impl<'a> Call<'a> {
             ..lineage.clone()
         });
         let request = self.request(lineage, until.saturating_duration_since(now), params);
+        let idle = contract.capability.idle();
         let outcome = match self.send(caller, request) {
-            Ok((answered, _in_flight)) => match timeout_at(until, answered).await {
-                Ok(Ok(response)) => self.read(response, given),
-                Ok(Err(_)) => TaskOutcome::Failed(self.lost("went away with the call")),
-                Err(_) => TaskOutcome::Failed(self.timed_out()),
+            Ok(sent) => match self.answer(sent, until, idle).await {
+                Ok(response) => self.read(response, given),
+                Err(failure) => TaskOutcome::Failed(failure),
             },
             Err(failure) => TaskOutcome::Refused(failure),
         };
@@ -344,12 +360,34 @@ impl<'a> Call<'a> {
         outcome
     }
 
-    fn request(
+    /// Waits for an answer, and hands the callee's signs of life on as the caller's own.
+    async fn answer(
         &self,
-        lineage: Arc<Lineage>,
-        time: std::time::Duration,
-        params: Payload,
-    ) -> TaskRequest {
+        mut sent: Sent,
+        until: Instant,
+        idle: Option<Duration>,
+    ) -> Result<TaskResponse, Failure> {
+        loop {
+            let silent = idle
+                .map(|idle| Instant::now() + idle)
+                .filter(|at| *at < until);
+            tokio::select! {
+                biased;
+                answered = &mut sent.answered => {
+                    return answered.map_err(|_| self.lost("went away with the call"));
+                }
+                Ok(()) = sent.signs.changed() => {
+                    let note = sent.signs.borrow_and_update().clone();
+                    self.ctx.progress(&note);
+                }
+                () = sleep_until(silent.unwrap_or(until)) => {
+                    return Err(self.timed_out(silent.and(idle)));
+                }
+            }
+        }
+    }
+
+    fn request(&self, lineage: Arc<Lineage>, time: Duration, params: Payload) -> TaskRequest {
         let ctx = self.ctx;
         TaskRequest {
             version: WIRE_VERSION,
@@ -372,11 +410,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn send(
-        &mut self,
-        caller: &Caller,
-        request: TaskRequest,
-    ) -> Result<(tokio::sync::oneshot::Receiver<TaskResponse>, InFlight), Failure> {
+    fn send(&mut self, caller: &Caller, request: TaskRequest) -> Result<Sent, Failure> {
         let directory = caller.registry.load();
         let Some(entry) = directory.choose(self.capability, &self.avoid, fastrand::u64(..)) else {
             let message = format!("no agent offers {} at the moment", self.capability);
@@ -385,10 +419,16 @@ impl<'a> Call<'a> {
         self.agent = Some(entry.id().clone());
         let key = TaskKey::of(&request);
         let (answer, answered) = AnswerPort::channel();
+        let (sign, signs) = watch::channel(String::new());
+        let answer = answer.hearing(move |note| drop(sign.send_replace(note.to_owned())));
         let in_flight = entry.begin();
         entry.port.execute(request, answer)?;
         self.sent = Some((entry.port.clone(), key));
-        Ok((answered, in_flight))
+        Ok(Sent {
+            answered,
+            signs,
+            _in_flight: in_flight,
+        })
     }
 
     fn read(&mut self, response: TaskResponse, given: u32) -> TaskOutcome {
@@ -417,11 +457,14 @@ impl<'a> Call<'a> {
         Failure::new(ErrorCode::AgentLost, format!("{} {what}", self.who()))
     }
 
-    fn timed_out(&self) -> Failure {
+    fn timed_out(&self, silent: Option<Duration>) -> Failure {
         if let Some((port, key)) = &self.sent {
             port.cancel(key.clone());
         }
-        let message = format!("{} did not answer in time", self.who());
+        let message = match silent {
+            Some(idle) => format!("{} gave no sign of life for {idle:?}", self.who()),
+            None => format!("{} did not answer in time", self.who()),
+        };
         Failure::new(ErrorCode::TaskTimeout, message)
     }
 }

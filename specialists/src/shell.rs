@@ -212,8 +212,8 @@ impl ShellState {
         let lane = self.lanes.get(&request.capability);
         let attempt = Attempt {
             key,
+            company: Company::of(&answer),
             answer,
-            company: Company::default(),
             once: lane.is_some_and(|lane| !lane.contract.capability.idempotent),
         };
         let deadline = Instant::now() + Duration::from_millis(request.deadline_ms);
@@ -462,6 +462,11 @@ impl ShellState {
                 let failure = expired(&job.task.capability);
                 self.workshop.refuse(job.attempt, failure);
             } else {
+                let lane = self.lanes.get(&job.task.capability);
+                if lane.is_some_and(|lane| lane.contract.capability.idle().is_some()) {
+                    // The wait in the queue says nothing against the agent.
+                    job.attempt.company.give_sign("");
+                }
                 self.start(myself, job);
             }
         }

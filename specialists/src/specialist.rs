@@ -196,6 +196,14 @@ impl Context {
         Failure::new(ErrorCode::FlowRequired, message)
     }
 
+    /// Says that the task goes on, with a few words for people (one line, at most 160 characters) or none. A
+    /// capability that declares `x-idle-ms` must say so more often than that, or its attempt is given up; each word renews that
+    /// time. Of words that follow each other within 100 ms the last counts, and people see a few of all: call this as often as
+    /// you like. What this task calls speaks for it while it waits.
+    pub fn progress(&self, note: &str) {
+        self.company.give_sign(note);
+    }
+
     /// Whom the task is done for.
     #[must_use]
     pub fn grant(&self) -> &Grant {

@@ -137,6 +137,7 @@ async fn one(node: &Node, number: u32) -> Outcome {
                 Progress::Accepted { .. }
                 | Progress::Answered { .. }
                 | Progress::Planned { .. }
+                | Progress::Progressed { .. }
                 | Progress::FlowRequired { .. }
                 | Progress::FlowEnded { .. }
                 | Progress::Completed { .. }

@@ -238,17 +238,18 @@ impl Specialist for DelegateSpecialist {
     }
 
     async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
+        let delegation = Delegation {
+            by: (ctx.request_id(), ctx.task_id().clone()),
+            query: task.text("query").to_owned(),
+            grant: ctx.grant().clone(),
+            lineage: ctx.lineage().clone(),
+            flows: ctx.flows().to_vec(),
+            time: ctx.time_left(),
+            traceparent: ctx.traceparent().map(str::to_owned),
+        };
         let (outcome, calls) = self
             .orchestrator
-            .delegated(Delegation {
-                by: (ctx.request_id(), ctx.task_id().clone()),
-                query: task.text("query").to_owned(),
-                grant: ctx.grant().clone(),
-                lineage: ctx.lineage().clone(),
-                flows: ctx.flows().to_vec(),
-                time: ctx.time_left(),
-                traceparent: ctx.traceparent().map(str::to_owned),
-            })
+            .delegated(delegation, |note| ctx.progress(note))
             .await;
         ctx.report_calls(calls);
         match outcome {

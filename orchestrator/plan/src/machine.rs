@@ -11,6 +11,7 @@
 mod arrive;
 mod conclude;
 mod flow;
+mod life;
 mod replace;
 mod run;
 #[cfg(test)]
@@ -127,6 +128,13 @@ pub enum TimerKey {
         /// Counts from 1 for each task.
         attempt: u32,
     },
+    /// An attempt has given no sign of life for its idle time.
+    Silence {
+        /// The task's index, see [`Machine::task`].
+        task: usize,
+        /// Counts from 1 for each task.
+        attempt: u32,
+    },
     /// The backoff after an attempt is over.
     Retry {
         /// The task's index, see [`Machine::task`].
@@ -181,6 +189,15 @@ pub enum Event {
         agent: AgentId,
         /// The agent's incarnation, which each of its starts renews.
         incarnation: u64,
+    },
+    /// An agent gave a sign of life. No other event depends on this one: a record of a request may leave it out.
+    Progressed {
+        /// The task's index, see [`Machine::task`].
+        task: usize,
+        /// Counts from 1 for each task.
+        attempt: u32,
+        /// Words for people, or nothing.
+        note: String,
     },
     /// An attempt ended: with a result or a failure, or because it can never end.
     Responded {
@@ -449,6 +466,11 @@ impl Machine {
                 agent,
                 incarnation,
             } => self.chosen(now, (task, attempt), (agent, incarnation), &mut out),
+            Event::Progressed {
+                task,
+                attempt,
+                note,
+            } => self.progressed(now, (task, attempt), note, &mut out),
             Event::Responded {
                 task,
                 attempt,
@@ -763,7 +785,7 @@ impl Machine {
         }
         run.calls = calls;
         run.may_be_done |= !outcome.is_refused();
-        out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
+        run.clear_timers(task, out);
         match outcome {
             TaskOutcome::Done(result) => self.completed(now, task, (result, None), out),
             TaskOutcome::Partly(result, missing) => {
@@ -816,7 +838,12 @@ impl Machine {
                     );
                 }
             }
-            TimerKey::Attempt { task, attempt } => self.attempt_timed_out(now, task, attempt, out),
+            TimerKey::Attempt { task, attempt } => {
+                self.attempt_timed_out(now, (task, attempt), false, out);
+            }
+            TimerKey::Silence { task, attempt } => {
+                self.attempt_timed_out(now, (task, attempt), true, out);
+            }
             TimerKey::Flow { task, number } => self.flow_expired(now, task, number, out),
             TimerKey::Retry { task, attempt } => {
                 let waiting = |run: &&TaskRun| {

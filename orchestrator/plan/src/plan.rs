@@ -46,6 +46,9 @@ pub struct Terms {
     pub idempotent: bool,
     /// How long one attempt may take, in milliseconds.
     pub timeout_ms: u64,
+    /// How long an attempt may go on without a sign of life, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
     /// A user needs all of these roles.
     pub required_roles: Vec<String>,
     /// The flow that the task waits for before its first dispatch.
@@ -61,6 +64,9 @@ impl Terms {
             effect: capability.effect,
             idempotent: capability.idempotent,
             timeout_ms: capability.timeout_ms,
+            idle_ms: capability
+                .idle()
+                .and_then(|idle| u64::try_from(idle.as_millis()).ok()),
             required_roles: capability.required_roles.clone(),
             flow: capability.requires_flow(),
         }
@@ -70,6 +76,12 @@ impl Terms {
     #[must_use]
     pub const fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
+    }
+
+    /// How long an attempt may go on without a sign of life.
+    #[must_use]
+    pub fn idle(&self) -> Option<Duration> {
+        self.idle_ms.map(Duration::from_millis)
     }
 
     /// Whether a user with these roles may have it done.

@@ -52,6 +52,7 @@ enum Step {
     Answer(usize, Outcome),
     AnswerAgain(usize, Outcome),
     Foreign(usize, u32),
+    Sign(usize, u32),
     NextTimer,
     AnyTimer(usize),
     ClearedTimer(usize),
@@ -118,7 +119,7 @@ fn tasks() -> impl Strategy<Value = Vec<PlanTask>> {
         let mut tasks: Vec<(usize, PlanTask)> = drawn
             .iter()
             .enumerate()
-            .map(|(nth, (kind, optional, before, fed, _, replaces))| {
+            .map(|(nth, (kind, optional, before, fed, order, replaces))| {
                 let place = |nth: usize| places.iter().position(|&i| i == nth).unwrap_or(nth);
                 let mut after: Vec<usize> = before
                     .iter()
@@ -129,6 +130,7 @@ fn tasks() -> impl Strategy<Value = Vec<PlanTask>> {
                 after.dedup();
                 let mut task = task(&format!("t{nth}"), *kind, &after);
                 task.optional = *optional;
+                task.terms.idle_ms = (order % 2 == 0).then_some(300);
                 // Of a first round there is nothing to replace, and the machine minds no such word.
                 let replaced = replaces.map(|n| TaskId::new(format!("t{n}")).expect("a valid id"));
                 task.replaces = replaced.into_iter().collect();
@@ -212,6 +214,7 @@ impl ReferenceStateMachine for Request {
             30 => (pick(), outcome()).prop_map(|(pick, outcome)| Step::Answer(pick, outcome)),
             4 => (pick(), outcome()).prop_map(|(pick, outcome)| Step::AnswerAgain(pick, outcome)),
             2 => (0..14_usize, 0..9_u32).prop_map(|(task, attempt)| Step::Foreign(task, attempt)),
+            4 => (0..14_usize, 0..9_u32).prop_map(|(task, attempt)| Step::Sign(task, attempt)),
             8 => Just(Step::NextTimer),
             2 => pick().prop_map(Step::AnyTimer),
             4 => pick().prop_map(Step::ClearedTimer),
@@ -255,6 +258,17 @@ impl Run {
             llm_calls,
             usage: Usage::default(),
             notes: vec![],
+        }
+    }
+
+    fn sign(&self, n: usize, attempt: u32) -> Event {
+        let awaited = pick(&self.world.awaited, n).filter(|_| attempt % 2 == 0);
+        let (task, attempt) = awaited.copied().unwrap_or((n, attempt));
+        let note = "it goes on".to_owned();
+        Event::Progressed {
+            task,
+            attempt,
+            note,
         }
     }
 
@@ -309,6 +323,7 @@ impl Run {
                 }
                 responded((task, attempt), Outcome::Done(1))
             }
+            Step::Sign(n, attempt) => self.sign(n, attempt),
             Step::NextTimer => self.next_timer()?,
             Step::AnyTimer(n) => Event::TimerFired(*pick(self.world.timers.keys(), n)?),
             Step::ClearedTimer(n) => Event::TimerFired(*pick(&self.world.cleared, n)?),
@@ -456,7 +471,7 @@ macro_rules! concerns {
 
 concerns! {
     OneResponse: OneResponse NothingAfterTheResponse AnswersWhenTold NeverStuck,
-    NothingTwice: ResultIsFinal NeverTwice OneCurrentAttempt DropsCounted,
+    NothingTwice: ResultIsFinal NeverTwice OneCurrentAttempt DropsCounted SignsDecideNothing,
     NothingForbidden: DependenciesFirst Permitted OnlyAcceptedPlans NoNewEffects PlanKept,
     WithinLimits: Budgets DeadlineKept ClockKept,
     PeopleAsked: AsksFirst AsksOnce WaitsForPeople FlowsEndOnce AnswersArrive,

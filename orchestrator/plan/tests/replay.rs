@@ -72,6 +72,7 @@ fn event() -> impl Strategy<Value = Event> {
         place().prop_map(|(task, attempt)| TimerKey::Attempt { task, attempt }),
         place().prop_map(|(task, attempt)| TimerKey::Retry { task, attempt }),
         place().prop_map(|(task, number)| TimerKey::Flow { task, number }),
+        place().prop_map(|(task, attempt)| TimerKey::Silence { task, attempt }),
     ];
     let agent = |attempt: u32| AgentId::new(format!("agent-{attempt}")).expect("a valid id");
     prop_oneof![
@@ -79,6 +80,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (1..3_u32).prop_map(|round| planned(round, diamond())),
         4 => place().prop_map(move |(task, attempt)| Event::Chosen { task, attempt, agent: agent(attempt), incarnation: 1 }),
         8 => (place(), outcome).prop_map(|((task, attempt), outcome)| Event::Responded { calls: Vec::new(), task, attempt, outcome }),
+        2 => place().prop_map(|(task, attempt)| Event::Progressed { task, attempt, note: "it goes on".into() }),
         4 => key.prop_map(Event::TimerFired),
         4 => prop::sample::select(vec![Decision::Approve, Decision::Deny]).prop_map(confirmed),
         1 => code().prop_map(move |code| Event::Composed { result: Err(failure(code)), llm_calls: 1, usage: Usage::default(), notes: vec![] }),
@@ -87,8 +89,10 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn diamond() -> Vec<PlanTask> {
+    let mut first = task("t1", LOOK, &[]);
+    first.terms.idle_ms = Some(1_000);
     vec![
-        task("t1", LOOK, &[]),
+        first,
         fed_by(task("t2", LOOK, &[0]), 0),
         task("t3", WRITE, &[0]),
         task("t4", SEND, &[]),

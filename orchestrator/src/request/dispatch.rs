@@ -57,6 +57,14 @@ fn refused((task, attempt): (usize, u32), code: ErrorCode, message: String) -> E
     }
 }
 
+fn progressed(task: usize, attempt: u32, note: &str) -> Event {
+    Event::Progressed {
+        task,
+        attempt,
+        note: note.to_owned(),
+    }
+}
+
 impl RequestState {
     /// Chooses an agent for an attempt. Returns [`Event::Chosen`], or a refusal when there is none.
     pub(super) fn choose(
@@ -129,7 +137,11 @@ impl RequestState {
             shared: self.shared.clone(),
             _in_flight: entry.begin(),
         };
-        let answer = AnswerPort::new(move |response| awaited.arrived(response));
+        let to = myself.clone();
+        let answer = AnswerPort::new(move |response| awaited.arrived(response)).hearing(
+            // A request that has been answered meanwhile needs no sign.
+            move |note| drop(to.cast(RequestMsg::Happened(progressed(task, attempt, note)))),
+        );
         if let Err(failure) = entry.port.execute(request, answer) {
             let message = format!("{}: {failure}", entry.id());
             return Some(refused((task, attempt), failure.code, message));

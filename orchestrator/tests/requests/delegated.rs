@@ -40,7 +40,10 @@ async fn a_delegated_request_is_answered_with_its_tasks_as_calls() {
         task("t1", json!({"x": 1})),
         task("t2", json!({"fail": "task_failed"})),
     ];
-    let (outcome, calls) = mesh.handle.delegated(delegation(plan(&tasks))).await;
+    let (outcome, calls) = mesh
+        .handle
+        .delegated(delegation(plan(&tasks)), |_| ())
+        .await;
     let TaskOutcome::Partly(result, missing) = outcome else {
         panic!("a partial answer is no plain success: {outcome:?}");
     };
@@ -52,7 +55,10 @@ async fn a_delegated_request_is_answered_with_its_tasks_as_calls() {
     assert_eq!(errors, [(1, None), (1, Some(ErrorCode::TaskFailed))]);
 
     let other = json!({"id": "t1", "capability": "test.other", "params": {}});
-    let (refused, _) = mesh.handle.delegated(delegation(plan(&[other]))).await;
+    let (refused, _) = mesh
+        .handle
+        .delegated(delegation(plan(&[other])), |_| ())
+        .await;
     let refused = refused.failure().unwrap();
     assert_eq!(
         refused.code,
@@ -67,7 +73,7 @@ async fn a_delegation_that_comes_back_or_goes_too_deep_is_refused() {
     let ask = |change: fn(&mut Lineage)| {
         let mut what = delegation(plan(&[task("t1", json!({}))]));
         change(&mut what.lineage);
-        async { mesh.handle.delegated(what).await.0 }
+        async { mesh.handle.delegated(what, |_| ()).await.0 }
     };
     let refused = |outcome: TaskOutcome| match outcome {
         TaskOutcome::Refused(failure) => failure,
@@ -97,14 +103,14 @@ async fn a_delegated_request_has_the_time_of_its_task_and_ends_with_it() {
     let mesh = finance("ends").await;
     let held = || plan(&[task("t1", json!({"hold": true}))]);
     let begin = tokio::time::Instant::now();
-    let late = mesh.handle.delegated(delegation(held())).await.0;
+    let late = mesh.handle.delegated(delegation(held()), |_| ()).await.0;
     assert!(late.failure().is_some());
     assert_eq!(begin.elapsed().as_secs(), 20);
 
     let handle = mesh.handle.clone();
     let mut what = delegation(held());
     what.by.1 = "t2".parse().unwrap();
-    let asked = tokio::spawn(async move { handle.delegated(what).await });
+    let asked = tokio::spawn(async move { handle.delegated(what, |_| ()).await });
     mesh.until_held(1).await;
     asked.abort();
     mesh.until_held(0).await;
@@ -140,7 +146,7 @@ async fn a_delegation_that_is_sent_twice_runs_once() {
     let held = || plan(&[task("t1", json!({"hold": true}))]);
     let send = |what: Delegation| {
         let handle = mesh.handle.clone();
-        tokio::spawn(async move { handle.delegated(what).await })
+        tokio::spawn(async move { handle.delegated(what, |_| ()).await })
     };
     let first = send(delegation(held()));
     mesh.until_held(1).await;
@@ -170,7 +176,7 @@ async fn a_delegation_that_is_sent_again_gets_its_answer_and_other_words_run() {
     let send = |x: u32, change: fn(&mut Delegation)| {
         let mut what = delegation(plan(&[task("t1", json!({"x": x}))]));
         change(&mut what);
-        mesh.handle.delegated(what)
+        mesh.handle.delegated(what, |_| ())
     };
     let first = send(1, |_| {}).await;
     assert_eq!(first, send(1, |_| {}).await);

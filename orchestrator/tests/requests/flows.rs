@@ -204,12 +204,12 @@ async fn the_flows_of_a_delegated_request_are_its_askers() {
         let tasks = [send("t1", json!({"to": "bob"})), task("t2", json!({}))];
         let mut what = delegation(plan(&tasks));
         what.grant.flows = FlowKind::ALL.to_vec();
-        let (outcome, _) = mesh.handle.delegated(what.clone()).await;
+        let (outcome, _) = mesh.handle.delegated(what.clone(), |_| ()).await;
         let flow = passed_on(outcome);
         let subject = flow.subject.clone().unwrap();
         assert_eq!(subject.capability.as_str(), "test.send");
         // The same delegation again, without an answer: the same question.
-        let (again, _) = mesh.handle.delegated(what.clone()).await;
+        let (again, _) = mesh.handle.delegated(what.clone(), |_| ()).await;
         assert_eq!(passed_on(again), flow);
         let ids = ("t9.1".parse().unwrap(), "t9".parse().unwrap());
         let shown = amcp_protocol::Flow::open(ids, *flow, subject);
@@ -217,7 +217,7 @@ async fn the_flows_of_a_delegated_request_are_its_askers() {
             end,
             ..EndedFlow::of(shown, None)
         }];
-        let (outcome, calls) = mesh.handle.delegated(what).await;
+        let (outcome, calls) = mesh.handle.delegated(what, |_| ()).await;
         assert_eq!(outcome.result().unwrap()["state"], done, "{outcome:?}");
         assert_eq!(calls.len(), 2);
     }

@@ -6,6 +6,7 @@ mod begin;
 mod delegated;
 mod flows;
 mod keys;
+mod life;
 
 use std::fs::File;
 use std::io::Write;
@@ -147,6 +148,17 @@ impl Actor for Worker {
                         &task,
                         TaskOutcome::Failed(Failure::new(code, "as told")),
                     ));
+                } else if let Some(seconds) = params.get("say").and_then(Value::as_u64) {
+                    let id = self.id.clone();
+                    tokio::spawn(async move {
+                        for n in 0..2 * seconds {
+                            port.signs().give(&format!("{id} at {n}"));
+                            tokio::time::sleep(Duration::from_millis(500)).await;
+                        }
+                        // Afterwards nothing more is said, for as long.
+                        tokio::time::sleep(Duration::from_secs(seconds)).await;
+                        drop((task, port));
+                    });
                 } else if params.get("hold").is_some() {
                     held.push((task, port));
                     self.held.fetch_add(1, Ordering::SeqCst);
@@ -258,6 +270,7 @@ impl Mesh {
     async fn join(&self, id: &str, capability: &str) -> ActorCell {
         let mut capability = Capability::new(capability, "For tests.");
         match capability.name.as_str() {
+            "test.crawl" => capability.params = json!({"type": "object", "x-idle-ms": 3_000}),
             "test.secret" => capability.required_roles = vec!["boss".into()],
             "test.send" => {
                 (capability.effect, capability.idempotent) = (Effect::Irreversible, false);

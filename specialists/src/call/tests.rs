@@ -35,6 +35,20 @@ impl Drop for Dropped<'_> {
     }
 }
 
+impl Node {
+    async fn crawl(&self, ctx: &Context, hangs: bool) -> Result<Value, Failure> {
+        for n in 1..=5 {
+            ctx.progress(&format!("page {n}"));
+            sleep(Duration::from_millis(900)).await;
+        }
+        if hangs {
+            let _dropped = Dropped(&self.0);
+            std::future::pending().await
+        }
+        Ok(json!({}))
+    }
+}
+
 #[crate::async_trait]
 impl Specialist for Node {
     fn card(&self) -> AgentCard {
@@ -44,7 +58,10 @@ impl Specialist for Node {
         once.idempotent = false;
         let mut secret = Capability::new("mesh.secret", "Only for some.");
         secret.required_roles = vec!["staff".into()];
-        AgentCard::new("node", "A node.", vec![does, once, secret])
+        let mut crawl = Capability::new("mesh.crawl", "Takes long.");
+        crawl.params = json!({"type": "object", "x-idle-ms": 1_000});
+        crawl.idempotent = false;
+        AgentCard::new("node", "A node.", vec![does, once, secret, crawl])
     }
 
     async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
@@ -69,6 +86,7 @@ impl Specialist for Node {
                 let _dropped = Dropped(&self.0);
                 std::future::pending().await
             }
+            "crawl" => self.crawl(ctx, params == json!("hang")).await,
             "fail" => Err(Failure::task("it cannot")),
             "pay" => {
                 self.0.paid.lock().unwrap().push(ctx.idempotency_key());
@@ -362,4 +380,41 @@ async fn only_an_explicit_word_of_a_handler_that_called_nobody_is_a_refusal() {
         matches!(called.outcome, TaskOutcome::Failed(_)),
         "{called:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callees_signs_of_life_are_its_callers() {
+    let mesh = mesh(3).await;
+    let (answer, answered) = AnswerPort::channel();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&heard);
+    let answer = answer.hearing(move |note| hears.lock().unwrap().push(note.to_owned()));
+    let crawl = calls("mesh.crawl", &json!({"act": "crawl"}));
+    let nested = request(calls("mesh.do", &crawl));
+    mesh.port("node-0").execute(nested, answer).unwrap();
+    let response = answered.await.unwrap();
+    assert_eq!(code(&response), None, "{response:?}");
+    let expected: Vec<_> = (1..=5).map(|n| format!("page {n}")).collect();
+    assert_eq!(*heard.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_callee_is_given_up_before_its_time_is_over() {
+    let mesh = mesh(2).await;
+    let hang = json!({"act": "crawl", "params": "hang"});
+    let task = request(calls("mesh.crawl", &hang));
+    let begin = Instant::now();
+    let response = mesh.ask(task).await;
+    let failure = response.outcome.failure().unwrap();
+    assert_eq!(failure.code, ErrorCode::DependencyFailed);
+    assert!(
+        failure.message.contains("gave no sign of life for 1s"),
+        "{failure}"
+    );
+    assert_eq!(response.calls[0].error, Some(ErrorCode::TaskTimeout));
+    // A second after its fifth page.
+    assert_eq!(begin.elapsed().as_millis() / 100, 46);
+    while mesh.world.dropped.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
 }

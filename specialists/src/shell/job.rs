@@ -3,6 +3,7 @@
 //! Does not decide when it may start; the shell does.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,9 +16,10 @@ use amcp_protocol::{
     AgentId, CallReport, Contract, EndedFlow, ErrorCode, Failure, Grant, Lineage, Payload,
     TaskResponse, Violation,
 };
-use amcp_registry::{AgentLoad, AnswerPort, TaskKey};
+use amcp_registry::{AgentLoad, AnswerPort, Signs, TaskKey};
 use futures_util::FutureExt;
 use ractor::ActorRef;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -53,13 +55,17 @@ pub(crate) struct Attempt {
 }
 
 /// The part of an attempt that shell and job share: the ports of those who sent the attempt again and wait for its one end,
-/// and whether a result is still wanted.
+/// the way for signs of life, and whether a result is still wanted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Company(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Of the port that sent the attempt first.
+    signs: Signs,
     waiting: Mutex<Waiting>,
+    /// A sign waits in `waiting.unsaid`.
+    unsaid: Notify,
     /// Made at the first cancellation, or when the job first waits for it.
     cancelled: OnceLock<CancellationToken>,
 }
@@ -70,10 +76,17 @@ struct Waiting {
     /// Number of those who wait but no longer want the result.
     cancelled: usize,
     ended: bool,
+    /// When the next sign of life may be given.
+    next_sign: Option<Instant>,
+    /// The latest sign that came too early.
+    unsaid: Option<String>,
 }
 
 /// Most ports that join one attempt: enough for a dispatcher that restarted several times.
 const MOST_JOINED: usize = 4;
+
+/// Between two signs of life: a handler may give one at each turn of a loop, and no sign is of use so soon after another.
+const SIGNS_APART: Duration = Duration::from_millis(100);
 
 /// Why a port cannot join an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +98,44 @@ pub(crate) enum Closed {
 }
 
 impl Company {
+    /// The company of an attempt that a port awaits.
+    pub(crate) fn of(answer: &AnswerPort) -> Self {
+        let signs = answer.signs().clone();
+        Self(Arc::new(Shared {
+            signs,
+            ..Shared::default()
+        }))
+    }
+
+    /// Gives all ports a sign of life, at most one in [`SIGNS_APART`]; of those that come too early the last follows later.
+    pub(crate) fn give_sign(&self, note: &str) {
+        let now = Instant::now();
+        let mut waiting = lock(&self.0.waiting);
+        if waiting.next_sign.is_some_and(|next| now < next) {
+            note.clone_into(waiting.unsaid.get_or_insert_default());
+            self.0.unsaid.notify_one();
+            return;
+        }
+        (waiting.next_sign, waiting.unsaid) = (Some(now + SIGNS_APART), None);
+        self.0.signs.give(note);
+        for port in &waiting.joined {
+            port.signs().give(note);
+        }
+    }
+
+    /// Gives the signs that came too early, each when it is due; never ends.
+    async fn give_late_signs(&self) -> Infallible {
+        loop {
+            self.0.unsaid.notified().await;
+            let next = lock(&self.0.waiting).next_sign;
+            sleep_until(next.unwrap_or_else(Instant::now)).await;
+            let unsaid = lock(&self.0.waiting).unsaid.take();
+            if let Some(note) = unsaid {
+                self.give_sign(&note);
+            }
+        }
+    }
+
     /// Adds a port that waits for the end.
     ///
     /// # Errors
@@ -294,6 +345,7 @@ impl Workshop {
                 ErrorCode::TaskTimeout,
                 format!("{} did not finish {name} in time", self.agent),
             )),
+            never = async { context.company.give_late_signs().await } => match never {},
         };
         Ok(result.and_then(|value| self.check_result(contract, value.into())))
     }

@@ -60,7 +60,12 @@ impl Specialist for Probe {
             idempotent: false,
             ..Capability::new("probe.act", "Acts.")
         };
-        AgentCard::new("probe", "A probe.", vec![does, secret, act])
+        let crawl = Capability {
+            params: json!({"type": "object", "x-idle-ms": 1_000}),
+            concurrency: 1,
+            ..Capability::new("probe.crawl", "Takes long.")
+        };
+        AgentCard::new("probe", "A probe.", vec![does, secret, act, crawl])
     }
 
     fn never_blocks(&self) -> bool {
@@ -84,6 +89,19 @@ impl Specialist for Probe {
                     .await
                     .unwrap()
                     .forget();
+                Ok(json!({}))
+            }
+            "say much" => {
+                for n in 1..=1_000 {
+                    ctx.progress(&format!("page {n}"));
+                }
+                std::future::pending().await
+            }
+            "say more" => {
+                for n in 1.. {
+                    ctx.progress(&format!("page {n}"));
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
                 Ok(json!({}))
             }
             "lie" => Ok(json!("not an object")),
@@ -941,4 +959,83 @@ async fn thousands_of_agents_settle_under_one_supervisor() {
     let agents = supervisor.agents();
     assert_eq!(agents.len(), AGENTS);
     assert!(agents.iter().all(|a| a.state == AgentState::Ready));
+}
+
+type Heard = Arc<Mutex<Vec<(u128, String)>>>;
+
+impl Mesh {
+    /// Sends a task and writes down its signs of life, with the time since now in milliseconds.
+    fn listen(&self, task: TaskRequest) -> (Answer, Heard) {
+        let (heard, begin) = (Heard::default(), tokio::time::Instant::now());
+        let hears = Arc::clone(&heard);
+        let (port, answer) = AnswerPort::channel();
+        let port = port.hearing(move |note| {
+            let at = begin.elapsed().as_millis();
+            hears.lock().unwrap().push((at, note.to_owned()));
+        });
+        self.port().execute(task, port).unwrap();
+        (answer, heard)
+    }
+}
+
+fn notes(heard: &Heard) -> Vec<(u128, String)> {
+    heard.lock().unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_signs_in_a_loop_few_leave_and_the_last_is_among_them() {
+    let mesh = mesh(|child| child).await;
+    let (_answer, heard) = mesh.listen(request("t1", "say much"));
+    let (answer, more) = mesh.listen(TaskRequest {
+        deadline_ms: 10_000,
+        ..request("t2", "say more")
+    });
+    assert_eq!(code(answer).await, Some(ErrorCode::TaskTimeout));
+    let expected = [(0, "page 1"), (100, "page 1000")].map(|(at, note)| (at, note.to_owned()));
+    assert_eq!(notes(&heard), expected);
+    let more = notes(&more);
+    assert!((90..=101).contains(&more.len()), "{}", more.len());
+    let apart = more.windows(2).map(|two| two[1].0 - two[0].0);
+    assert!(apart.min() >= Some(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_sent_again_hears_the_same_signs() {
+    let mesh = mesh(|child| child).await;
+    let (_first, one) = mesh.listen(request("t1", "say more"));
+    mesh.begun(1).await;
+    let (_second, two) = mesh.listen(request("t1", "say more"));
+    soon(async {
+        while notes(&two).len() < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let said = |heard: &Heard| {
+        notes(heard)
+            .into_iter()
+            .map(|(_, note)| note)
+            .collect::<Vec<_>>()
+    };
+    assert!(said(&one).ends_with(&said(&two)));
+    assert_eq!(mesh.world.begun.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_says_that_it_takes_a_task_out_of_its_queue() {
+    let mesh = mesh(|child| child).await;
+    let crawl = |task: &str| TaskRequest {
+        capability: CapabilityName::new("probe.crawl").unwrap(),
+        ..request(task, "wait")
+    };
+    let (first, at_once) = mesh.listen(crawl("t1"));
+    let (second, queued) = mesh.listen(crawl("t2"));
+    mesh.begun(1).await;
+    assert_eq!((notes(&at_once), notes(&queued)), (vec![], vec![]));
+    mesh.release(1);
+    assert_eq!(code(first).await, None);
+    mesh.begun(2).await;
+    assert_eq!(notes(&queued).len(), 1);
+    mesh.release(1);
+    assert_eq!(code(second).await, None);
 }

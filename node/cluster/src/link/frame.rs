@@ -97,6 +97,8 @@ kinds! {
     /// A person answers a flow of a request: the request, the flow, and the answer as JSON. The id names it in the [`Kind::Reply`]:
     /// nothing where there is no such request, else as JSON why the answer does not count, or null.
     FlowAnswer = 25,
+    /// The agent works on the task by that id, sent as [`Kind::Task2`]: a few words for people, as text, or none.
+    Sign = 26,
 }
 
 impl Kind {
@@ -276,8 +278,8 @@ mod tests {
         for number in 0..=u8::MAX {
             assert!(Kind::of(number).is_none_or(|kind| kind as u8 == number));
         }
-        assert_eq!(Kind::of(25), Some(Kind::FlowAnswer));
-        assert_eq!(Kind::of(26), None);
+        assert_eq!(Kind::of(26), Some(Kind::Sign));
+        assert_eq!(Kind::of(27), None);
     }
 
     proptest! {

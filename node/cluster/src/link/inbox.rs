@@ -160,6 +160,20 @@ impl<L> Inbox<L> {
         }
     }
 
+    /// The links that take signs of life of a task under way, and the ids of the entries that asked for it.
+    pub(crate) fn hearing(&self, name: &Name) -> Vec<(Arc<L>, u64)> {
+        let Some(Seen::Running(running)) = self.tasks.get(&name.key) else {
+            return Vec::new();
+        };
+        let current = running.generation == name.generation;
+        let waiters = running.waiters.iter();
+        // A peer that asks in the old form knows no signs.
+        waiters
+            .filter(|waiter| current && waiter.old.is_none())
+            .map(|waiter| (Arc::clone(&waiter.link), waiter.id))
+            .collect()
+    }
+
     /// Ends a task. Returns the links that wait for it. `response` is the answer to later attempts; none when these are to
     /// execute the task again.
     pub(crate) fn ended(

@@ -135,6 +135,26 @@ impl Link {
         let _ = lock(&self.outbox).put(Kind::Settled, id, &[]);
     }
 
+    /// Sends a sign of life. A peer that is slow to read gets none.
+    pub(crate) fn send_sign(&self, id: u64, note: &str) {
+        let waiting = lock(&self.outbox).waiting();
+        if waiting <= OUTBOX {
+            self.say(Kind::Sign, id, note.as_bytes());
+        }
+    }
+
+    /// Hands a peer's sign of life on to the asker, if the task has not ended here.
+    pub(crate) fn heard(&self, id: u64, note: &str) {
+        let signs = {
+            let awaited = lock(&self.awaited);
+            let asked = awaited.tasks.get(&id);
+            asked.map(|asked| asked.port.signs().clone())
+        };
+        if let Some(signs) = signs {
+            signs.give(note);
+        }
+    }
+
     /// Hands a frame to the session.
     fn hand_over(&self, frame: Vec<u8>) {
         // What ractor_cluster adds is small beside a backlog, and without a backlog the count begins anew.

@@ -95,6 +95,7 @@ impl Shared {
                 link.uses_new_form();
                 outcome(link, id, |key| forms::read_outcome(body, key))?;
             }
+            Kind::Sign => link.heard(id, &String::from_utf8_lossy(body)),
             Kind::Lost => drop(link.awaited(id)),
             Kind::Refused => refused(link, id, body)?,
             Kind::Joined => self.joined(link, wire::decode(body)?),
@@ -212,6 +213,13 @@ impl Shared {
             // Answered and kept like any other failure: another attempt must not begin the work again.
             let response = response.or_else(|| once.then(lost));
             shared.ended(done, response, once);
+        });
+        let (shared, of) = (Arc::clone(self), name.clone());
+        let port = port.hearing(move |note| {
+            let hearing = lock(&shared.inbox).hearing(&of);
+            for (link, id) in hearing {
+                link.send_sign(id, note);
+            }
         });
         lock(&self.inbox).placed(&name, entry.port.clone());
         if let Err(failure) = entry.port.execute(task, port) {

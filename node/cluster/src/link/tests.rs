@@ -244,6 +244,17 @@ fn send(port: &AgentPort, task: TaskRequest) -> oneshot::Receiver<TaskResponse> 
     answered
 }
 
+type Heard = Arc<StdMutex<Vec<String>>>;
+
+/// The same, and what is heard before the answer.
+fn listen(port: &AgentPort, task: TaskRequest) -> (oneshot::Receiver<TaskResponse>, Heard) {
+    let ((answer, answered), heard) = (AnswerPort::channel(), Heard::default());
+    let hears = Arc::clone(&heard);
+    let answer = answer.hearing(move |note| hears.lock().unwrap().push(note.to_owned()));
+    port.execute(task, answer).unwrap();
+    (answered, heard)
+}
+
 fn done(task: &TaskRequest, value: Value) -> TaskResponse {
     TaskResponse {
         version: 1,
@@ -694,4 +705,45 @@ async fn an_answer_to_a_flow_goes_to_the_node_whose_request_it_is() {
     assert_eq!(answer(&c, "t1.1").await, Some(Ok(())));
     assert_eq!(answer(&c, "t1.2").await, Some(Err(ErrorCode::NotFound)));
     assert_eq!(answer(&b, "t1.1").await, None, "it is not its request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn signs_of_life_cross_to_all_who_wait_until_the_end() {
+    let (a, b) = two().await;
+    let c = Node::start("c", AllowList::default(), None).await;
+    b.agent("worker@b", "a.x").await;
+    link(&a, &b, 1);
+    link(&c, &b, 2);
+    let (first, one) = listen(&a.sees("worker@b").await, task("t1", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    answer.signs().give("");
+    answer.signs().give("page 1");
+    until(|| (*one.lock().unwrap() == ["", "page 1"]).then_some(())).await;
+    let (second, two) = listen(&c.sees("worker@b").await, task("t1", 2));
+    until(|| (b.links.counts().deduplicated == 1).then_some(())).await;
+    let signs = answer.signs().clone();
+    signs.give("page 2");
+    until(|| (*two.lock().unwrap() == ["page 2"]).then_some(())).await;
+    answer.answer(done(&asked, json!(1)));
+    assert_eq!(
+        first.await.unwrap().outcome,
+        TaskOutcome::Done(json!(1).into())
+    );
+    assert_eq!(
+        second.await.unwrap().outcome,
+        TaskOutcome::Done(json!(1).into())
+    );
+    signs.give("after the end");
+    // One that crosses with the end, and one that no build of today would send.
+    let mut late = frame::begin(2);
+    frame::push(&mut late, Kind::Sign, 1, b"late");
+    frame::push(&mut late, Kind::Sign, 77, &[0xff, 0xfe]);
+    a.links.arrived(&late);
+    let next = send(&a.sees("worker@b").await, task("t2", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    answer.answer(done(&asked, json!(2)));
+    next.await.unwrap();
+    assert_eq!(*one.lock().unwrap(), ["", "page 1", "page 2"]);
+    let counts = a.links.counts();
+    assert_eq!((counts.unknown, counts.dropped_late), (0, 0));
 }

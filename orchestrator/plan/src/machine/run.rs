@@ -114,6 +114,8 @@ pub(super) struct TaskRun {
     pub(super) first_dispatch: Option<Time>,
     /// When the latest attempt is over.
     pub(super) until: Time,
+    /// When its agents' words were last shown.
+    pub(super) shown: Option<Time>,
     pub(super) ended: Option<Time>,
     /// The calls of other agents that the last answered attempt took.
     pub(super) calls: Vec<CallReport>,
@@ -143,6 +145,7 @@ impl TaskRun {
             holder: None,
             first_dispatch: None,
             until: Time::ZERO,
+            shown: None,
             ended: None,
             calls: Vec::new(),
             flows: 0,
@@ -312,6 +315,7 @@ impl Machine {
         run.incarnation = incarnation;
         run.sent += 1;
         run.given = calls.flatten();
+        run.wait_for_sign(now, task, out);
         out.push(Action::Report(Progress::Dispatched {
             task: run.plan.id.clone(),
             capability: run.plan.capability.clone(),
@@ -441,8 +445,8 @@ impl Machine {
     pub(super) fn attempt_timed_out(
         &mut self,
         now: Time,
-        task: usize,
-        attempt: u32,
+        (task, attempt): (usize, u32),
+        silent: bool,
         out: &mut Vec<Action>,
     ) {
         let current = |run: &&mut TaskRun| run.is_current(attempt);
@@ -450,12 +454,20 @@ impl Machine {
             return;
         };
         let limit = run.plan.terms.timeout();
-        let message = match &run.agent {
-            Some(agent) => format!("{agent} did not answer within {limit:?}"),
-            None => format!("nobody took the task within {limit:?}"),
+        let message = match (&run.agent, run.plan.terms.idle()) {
+            (Some(agent), Some(idle)) if silent => {
+                format!("{agent} gave no sign of life for {idle:?}")
+            }
+            (Some(agent), _) => format!("{agent} did not answer within {limit:?}"),
+            (None, _) => format!("nobody took the task within {limit:?}"),
         };
         run.may_be_done |= run.agent.is_some();
         out.push(Action::Abandon { task, attempt });
+        if silent {
+            out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
+        } else if run.plan.terms.idle_ms.is_some() {
+            out.push(Action::ClearTimer(TimerKey::Silence { task, attempt }));
+        }
         let failure = Failure::new(ErrorCode::TaskTimeout, message);
         self.attempt_failed(now, task, (failure, false), out);
         self.advance(now, out);
@@ -477,7 +489,7 @@ impl Machine {
             Status::InFlight => {
                 run.may_be_done |= run.agent.is_some();
                 out.push(Action::Abandon { task, attempt });
-                out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
+                run.clear_timers(task, out);
             }
             Status::Backoff => out.push(Action::ClearTimer(TimerKey::Retry { task, attempt })),
             Status::AwaitingFlow(_) => self.withdraw_flow(now, task, out),

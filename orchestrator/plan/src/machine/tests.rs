@@ -1,6 +1,7 @@
 //! Tables of what the machine does: given a plan, after these events, these actions.
 
 mod flows;
+mod life;
 
 use std::sync::Arc;
 

@@ -63,6 +63,8 @@ pub(crate) enum Rule {
     AnswersArrive,
     /// The deadline moves by exactly the time in which nothing but flows is open, and has a timer at all other times.
     ClockKept,
+    /// A sign of life renews a timer and is shown; nothing else follows.
+    SignsDecideNothing,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -80,6 +82,18 @@ struct Row {
     accepted: Option<String>,
     /// Whether the accepted result lacks something.
     partial: bool,
+}
+
+fn is_of_signs(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::ClearTimer(TimerKey::Silence { .. })
+            | Action::SetTimer {
+                key: TimerKey::Silence { .. },
+                ..
+            }
+            | Action::Report(Progress::Progressed { .. })
+    )
 }
 
 /// What was seen of one request.
@@ -128,6 +142,9 @@ impl Ledger {
             Rule::NothingAfterTheResponse,
             !done_before || actions.is_empty(),
         );
+        if matches!(event, Event::Progressed { .. }) {
+            self.keep(Rule::SignsDecideNothing, actions.iter().all(is_of_signs));
+        }
         self.take_actions(now, policy, machine, actions);
         let accepts = |action: &Action| matches!(action, Action::Report(Progress::Planned { .. }));
         if let Event::Planned {
@@ -196,7 +213,9 @@ impl Ledger {
                 outcome,
                 ..
             } => self.take_response(*task, *attempt, outcome),
-            Event::TimerFired(TimerKey::Attempt { task, attempt }) => {
+            Event::TimerFired(
+                TimerKey::Attempt { task, attempt } | TimerKey::Silence { task, attempt },
+            ) => {
                 if let Some(row) = self.rows.get_mut(task)
                     && row.current
                     && row.dispatched == *attempt
@@ -213,6 +232,7 @@ impl Ledger {
             | Event::TimerFired(_)
             | Event::TasksAdded { .. }
             | Event::Chosen { .. }
+            | Event::Progressed { .. }
             | Event::FlowAnswered { .. }
             | Event::CancelRequested
             | Event::CutOff(_) => {}
@@ -405,6 +425,7 @@ impl Ledger {
             }
             Progress::Accepted { .. }
             | Progress::Dispatched { .. }
+            | Progress::Progressed { .. }
             | Progress::Retried { .. }
             | Progress::FlowRequired { .. }
             | Progress::FlowEnded { .. }

@@ -98,6 +98,7 @@ impl World {
             Event::Composed { .. } => self.composing = false,
             Event::TasksAdded { .. }
             | Event::Chosen { .. }
+            | Event::Progressed { .. }
             | Event::FlowAnswered { .. }
             | Event::CancelRequested
             | Event::CutOff(_) => {}

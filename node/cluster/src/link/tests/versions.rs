@@ -238,3 +238,17 @@ async fn a_peer_of_the_last_release_takes_no_answer_to_a_flow_and_says_so_at_onc
     // What it knows it still replies to.
     assert!(a.links.find_request(id).await.is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_of_the_last_release_hears_no_signs_of_life() {
+    let (a, b) = two().await;
+    b.agent("worker@b", "a.x").await;
+    let [_, refused] = link_as_before(&a, &b, 1).await;
+    let (answered, heard) = listen(&a.sees("worker@b").await, task("t1", 1));
+    let (asked, answer) = b.tasks(1).await.remove(0);
+    answer.signs().give("page 1");
+    answer.answer(done(&asked, json!(1)));
+    answered.await.unwrap();
+    assert_eq!(heard.lock().unwrap().len(), 0);
+    assert_eq!(refused.load(Relaxed), 0, "none was sent");
+}

@@ -109,6 +109,7 @@ impl Flows {
             Event::TasksAdded { .. }
             | Event::Planned { .. }
             | Event::Chosen { .. }
+            | Event::Progressed { .. }
             | Event::Responded { .. }
             | Event::Composed { .. }
             | Event::CancelRequested
