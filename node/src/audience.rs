@@ -98,6 +98,7 @@ impl<P: Decides> Audience<P> {
             Progress::Accepted { .. }
             | Progress::Planned { .. }
             | Progress::Dispatched { .. }
+            | Progress::Progressed { .. }
             | Progress::Retried { .. }
             | Progress::Completed { .. }
             | Progress::Failed { .. } => {}
