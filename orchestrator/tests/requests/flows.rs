@@ -229,7 +229,7 @@ async fn what_is_passed_on_stands_for_the_rest_of_its_time() {
     let tasks = ["t1", "t2"].map(|id| send(id, json!({"to": id})));
     let mut what = delegation(plan(&tasks));
     what.grant.flows = FlowKind::ALL.to_vec();
-    let (first, _) = mesh.handle.delegated(what.clone()).await;
+    let (first, _) = mesh.handle.delegated(what.clone(), |_| ()).await;
     let first = passed_on(first);
     tokio::time::sleep(Duration::from_secs(20 * 60 * 60)).await;
     let subject = first.subject.clone().unwrap();
@@ -239,7 +239,7 @@ async fn what_is_passed_on_stands_for_the_rest_of_its_time() {
         end: FlowEnd::Approved,
         ..EndedFlow::of(shown, None)
     }];
-    let (second, _) = mesh.handle.delegated(what).await;
+    let (second, _) = mesh.handle.delegated(what, |_| ()).await;
     let second = passed_on(second);
     assert_eq!(second.subject.unwrap().params["to"], "t2");
     assert_eq!(second.expires_ms / (60 * 60 * 1_000), 4, "hours");
