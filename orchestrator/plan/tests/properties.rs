@@ -262,7 +262,7 @@ impl Run {
     }
 
     fn sign(&self, n: usize, attempt: u32) -> Event {
-        let awaited = pick(&self.world.awaited, n).filter(|_| attempt % 2 == 0);
+        let awaited = pick(&self.world.awaited, n).filter(|_| attempt.is_multiple_of(2));
         let (task, attempt) = awaited.copied().unwrap_or((n, attempt));
         let note = "it goes on".to_owned();
         Event::Progressed {
