@@ -32,7 +32,7 @@
 //! # use std::time::Duration;
 //! # let card = Coins.card();
 //! # assert!(card.contracts().is_ok());
-//! # let task = Task { capability: card.capabilities[0].name.clone(), params: json!({"times": 3}) };
+//! # let task = Task { capability: card.capabilities[0].name.clone(), params: json!({"times": 3}).into() };
 //! # let ctx = Context::detached("00000000-0000-7000-8000-000000000001".parse().unwrap(), Duration::from_secs(1));
 //! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
 //! # let result = runtime.block_on(Coins.handle(task, &ctx)).unwrap();
