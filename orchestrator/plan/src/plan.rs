@@ -35,6 +35,9 @@ pub struct RefusedTask {
     pub state: TaskState,
     /// Why it is refused.
     pub failure: Failure,
+    /// Whether the answer is whole without it.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 /// The part of a capability's contract that the machine needs to judge attempts.

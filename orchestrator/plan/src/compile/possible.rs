@@ -135,6 +135,7 @@ fn without(mut plan: Plan, refusals: Vec<Option<(TaskState, Failure)>>) -> Plan 
                 view,
                 state,
                 failure,
+                optional: task.optional,
             }),
         }
     }

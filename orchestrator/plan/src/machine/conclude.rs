@@ -100,7 +100,10 @@ impl Machine {
             .find_map(|run| run.status.failure())
             .or_else(|| missing().find_map(|run| run.status.failure()))
             .or_else(|| missing().find_map(|run| run.status.missing()))
-            .or_else(|| self.refused_now().next().map(|refused| &refused.failure))
+            .or_else(|| {
+                let mut needed = self.refused_now().filter(|refused| !refused.optional);
+                needed.next().map(|refused| &refused.failure)
+            })
             .cloned();
         let unplaced = (!self.unplaced.is_empty()).then(|| {
             let parts: Vec<_> = self

@@ -1047,31 +1047,37 @@ fn a_second_plan_replaces_failures_but_not_what_nobody_can_do() {
 
 #[test]
 fn tasks_that_cannot_be_done_are_told_and_the_others_are_done() {
-    let mut run = Run::start(Policy::default());
-    let refused = RefusedTask {
-        view: PlannedTaskView {
-            id: TaskId::new("t2").unwrap(),
-            capability: CapabilityName::new("moon.fly").unwrap(),
-            params: json!({}).into(),
-            depends_on: Vec::new(),
-            inferred: Vec::new(),
-        },
-        state: TaskState::Failed,
-        failure: Failure::new(ErrorCode::UnknownCapability, "nobody offers moon.fly"),
-    };
-    let plan = Plan {
-        tasks: vec![task("t1", &[])],
-        refused: vec![refused],
-        ..Plan::default()
-    };
-    run.plan(1, Ok(plan)).done(0, 1, json!(1));
-    let conclusion = run.conclusion();
-    assert_eq!(conclusion.state, AnswerState::Partial);
-    let error = conclusion.error.as_ref().unwrap();
-    assert_eq!(error.code, ErrorCode::UnknownCapability);
-    assert_eq!(run.states(), [TaskState::Completed, TaskState::Failed]);
-    let told = |action: &Action| matches!(action, Action::Report(Progress::Failed { task, .. }) if task.as_str() == "t2");
-    assert!(run.all.iter().any(told));
+    for (optional, state) in [
+        (false, AnswerState::Partial),
+        (true, AnswerState::Completed),
+    ] {
+        let mut run = Run::start(Policy::default());
+        let refused = RefusedTask {
+            optional,
+            view: PlannedTaskView {
+                id: TaskId::new("t2").unwrap(),
+                capability: CapabilityName::new("moon.fly").unwrap(),
+                params: json!({}).into(),
+                depends_on: Vec::new(),
+                inferred: Vec::new(),
+            },
+            state: TaskState::Failed,
+            failure: Failure::new(ErrorCode::UnknownCapability, "nobody offers moon.fly"),
+        };
+        let plan = Plan {
+            tasks: vec![task("t1", &[])],
+            refused: vec![refused],
+            ..Plan::default()
+        };
+        run.plan(1, Ok(plan)).done(0, 1, json!(1));
+        let conclusion = run.conclusion();
+        assert_eq!(conclusion.state, state);
+        let error = conclusion.error.as_ref().map(|error| error.code);
+        assert_eq!(error, (!optional).then_some(ErrorCode::UnknownCapability));
+        assert_eq!(run.states(), [TaskState::Completed, TaskState::Failed]);
+        let told = |action: &Action| matches!(action, Action::Report(Progress::Failed { task, .. }) if task.as_str() == "t2");
+        assert!(run.all.iter().any(told));
+    }
 }
 
 #[test]
