@@ -23,8 +23,9 @@ pub(super) fn answer(reading: &Reading<'_>) -> Option<String> {
         )
     });
     let plain = words.all(|word| is_stop(&word.lower) || is_generic(&word.lower));
-    let stands = reading.stands(0..query.tokens.len()).is_some();
-    if !(greets && plain && query.facts.is_empty()) || stands {
+    let greets = greets && plain && query.facts.is_empty();
+    // Ranking costs as much as a plan: only few queries come so far.
+    if !greets || reading.stands(0..query.tokens.len()).is_some() {
         return None;
     }
     let entries = reading.index.entries.iter().enumerate();
