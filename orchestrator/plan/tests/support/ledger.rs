@@ -23,7 +23,7 @@ pub(crate) enum Rule {
     NothingAfterTheResponse,
     /// Cancelled, cut off or at its deadline, a request is answered in the same step; a deadline that has moved on does nothing.
     AnswersWhenTold,
-    /// Without an answer yet, something is under way that will lead to one, other than the deadline, or a person is asked.
+    /// A request without an answer waits for a person, or something besides the deadline is under way that leads to its answer.
     NeverStuck,
     /// The first accepted result is the result, and a task ends once.
     ResultIsFinal,

@@ -68,7 +68,7 @@ pub(super) struct Spec {
     pub(super) params: Vec<Param>,
     /// Stems of its name, keywords and description: they do not become values by being near.
     pub(super) words: BTreeSet<String>,
-    /// Stems of what its result holds.
+    /// Stems of the names of the fields of its result.
     pub(super) results: BTreeSet<String>,
     /// It takes requests and plans them itself.
     pub(super) plans: bool,

@@ -13,7 +13,7 @@ pub(super) enum Wanted {
     AnyOf(Vec<Self>),
     /// This, or that the param is not set: `{"optional": …}`.
     Optional(Box<Self>),
-    /// A text that contains all of some texts and none of others: `{"contains": […], "without": […]}`.
+    /// `{"contains": […], "without": […]}`: a text that contains every text of the first list and no text of the second.
     Text {
         contains: Vec<String>,
         without: Vec<String>,
