@@ -17,18 +17,18 @@ use crate::terms;
 
 /// Longest description of a capability, in characters: it enters prompts, and its author is not trusted.
 pub const MAX_DESCRIPTION: usize = 300;
-/// What the capability of every orchestrator begins with.
+/// The prefix of every orchestrator's capability.
 pub const DELEGATES: &str = "orchestrate.";
 
-/// What doing a task changes in the world.
+/// How a task changes the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// Nothing.
+    /// The task changes nothing.
     Read,
-    /// Something that can be put back or overwritten.
+    /// The change can be put back or overwritten.
     Write,
-    /// Something that cannot be undone: a payment, a message to a person.
+    /// The change cannot be undone: a payment, a message to a person.
     Irreversible,
 }
 
@@ -38,7 +38,7 @@ pub enum Effect {
 pub struct Consumes {
     /// The parameter's name, at the top level of the params.
     pub param: String,
-    /// The value types it takes, such as `expense.rows`; the preferred one first.
+    /// The value types that the parameter takes, such as `expense.rows`; the preferred type first.
     pub types: Vec<String>,
 }
 
@@ -49,18 +49,18 @@ pub struct Produces {
     /// The value type, such as `expense.rows`.
     #[serde(rename = "type")]
     pub value_type: String,
-    /// Where it is in the result: a JSON pointer; empty for the whole result.
+    /// JSON pointer into the result; empty for the whole result.
     #[serde(default)]
     pub path: String,
 }
 
-/// A query and the params it means: for people, for prompts and for ranking.
+/// A query and the params that it means: for readers, for prompts and for ranking.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Example {
-    /// What a user might say.
+    /// A user's words.
     pub query: String,
-    /// The params that this means.
+    /// The params that the query means.
     #[serde(with = "payload")]
     pub params: Value,
 }
@@ -69,13 +69,13 @@ pub struct Example {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Capability {
-    /// Its name, such as `finance.db.query`.
+    /// Such as `finance.db.query`.
     pub name: CapabilityName,
     /// The version of its contract; agents that share a name must share the contract.
     pub version: String,
     /// One line, at most [`MAX_DESCRIPTION`] characters.
     pub description: String,
-    /// JSON Schema of the params: an object. What it says beyond JSON Schema is in [`terms`].
+    /// JSON Schema of the params, which are an object. [`terms`] lists the keywords beyond JSON Schema.
     #[serde(with = "payload")]
     pub params: Value,
     /// JSON Schema of the result.
@@ -87,28 +87,28 @@ pub struct Capability {
     /// Parts of the result that other tasks can consume.
     #[serde(default)]
     pub produces: Vec<Produces>,
-    /// Examples of use.
+    /// Queries with the params that they mean.
     #[serde(default)]
     pub examples: Vec<Example>,
-    /// Further words that people use for it.
+    /// Further words that users say for the capability.
     #[serde(default)]
     pub keywords: Vec<String>,
-    /// A user needs all of these roles; none means that everybody may.
+    /// A user needs all of these roles; empty when every user may use the capability.
     #[serde(default)]
     pub required_roles: Vec<String>,
-    /// Whether it only reads, or how well its change can be undone.
+    /// Whether the capability only reads, or how well its change can be undone.
     pub effect: Effect,
     /// Whether doing the same task twice is the same as doing it once.
     pub idempotent: bool,
-    /// How long one attempt may take.
+    /// Longest time that one attempt may take, in milliseconds.
     pub timeout_ms: u64,
-    /// How many tasks one agent works on at a time.
+    /// Most tasks that one agent works on at a time.
     pub concurrency: u32,
 }
 
 impl Capability {
-    /// A capability that reads, is idempotent, takes at most 30 s and four tasks at a time, with open schemas and nothing
-    /// else declared; refine it with struct update or the fields themselves.
+    /// A capability that reads, is idempotent, takes at most 30 s and four tasks at a time, with open schemas and no other
+    /// declaration; refine it with struct update or the fields themselves.
     ///
     /// # Panics
     /// When `name` is no capability name: it is written in the source.
@@ -133,7 +133,7 @@ impl Capability {
         }
     }
 
-    /// How long one attempt may take.
+    /// Longest time that one attempt may take.
     #[must_use]
     pub const fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
@@ -146,7 +146,7 @@ impl Capability {
         ms.map(Duration::from_millis)
     }
 
-    /// Whether a user with these roles may use it.
+    /// Whether a user with these roles may use the capability.
     #[must_use]
     pub fn allows(&self, roles: &[String]) -> bool {
         self.required_roles.iter().all(|role| roles.contains(role))
@@ -185,7 +185,7 @@ impl Capability {
     }
 }
 
-/// A capability whose schemas were compiled: what a plan is checked against and a specialist promises.
+/// A capability with compiled schemas: a specialist promises it, and the compiler checks plans against it.
 #[derive(Debug)]
 pub struct Contract {
     /// As the card declares it.
@@ -221,20 +221,20 @@ impl Contract {
     }
 }
 
-/// What an agent says about itself when it joins.
+/// An agent's description of itself, given when it joins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentCard {
-    /// The agent, unique in the mesh.
+    /// Unique in the mesh.
     pub id: AgentId,
-    /// One line for people.
+    /// One line for readers.
     pub description: String,
-    /// What it can do: at least one thing. Thousands of agents of one kind may share it.
+    /// At least one. Thousands of agents of one kind may share the list.
     pub capabilities: Arc<[Capability]>,
 }
 
 impl AgentCard {
-    /// A card.
+    /// A card that [`Self::contracts`] has not checked yet.
     ///
     /// # Panics
     /// When `id` is no agent id: it is written in the source.
@@ -250,7 +250,7 @@ impl AgentCard {
     /// Checks the card and compiles its contracts, in the card's order.
     ///
     /// # Errors
-    /// [`CardError`] names the capability and the rule it breaks.
+    /// [`CardError`] names the capability and the rule that it breaks.
     pub fn contracts(&self) -> Result<Vec<Arc<Contract>>, CardError> {
         self.check()?;
         self.capabilities
@@ -260,7 +260,7 @@ impl AgentCard {
             .collect()
     }
 
-    /// Checks what can be said without its contracts: that it lists something, and nothing twice.
+    /// Checks that the card lists at least one capability, and none twice. Compiles no contract.
     ///
     /// # Errors
     /// [`CardError`] names the capability.
@@ -287,7 +287,7 @@ pub enum CardError {
     /// It lists one capability twice.
     #[error("the card lists '{0}' twice")]
     Twice(CapabilityName),
-    /// A text in the place of a schema is no JSON Schema.
+    /// The schema of the params or of the result is not a valid JSON Schema.
     #[error("the {what} schema of '{capability}' is {source}")]
     Schema {
         /// The capability with the schema.
@@ -349,7 +349,7 @@ fn check_capability(capability: &Capability) -> Result<(), CardError> {
     for produces in &capability.produces {
         if !(produces.path.is_empty() || produces.path.starts_with('/')) {
             return wrong(format!(
-                "the path '{}' of '{}' is no JSON pointer",
+                "the path '{}' of '{}' is not a JSON pointer",
                 produces.path, produces.value_type
             ));
         }
@@ -394,8 +394,9 @@ mod tests {
                 .contains("result schema of 'weather.get'")
         );
         assert!(
-            refused(|c| c.params["properties"]["city"]["x-kinds"] = json!("city"))
-                .contains("'weather.get': the params schema: 'x-kinds' is no known term: 'x-kind'")
+            refused(|c| c.params["properties"]["city"]["x-kinds"] = json!("city")).contains(
+                "'weather.get': the params schema: 'x-kinds' is not a known term; write 'x-kind'"
+            )
         );
         assert!(refused(|c| c.description = String::new()).contains("one line"));
         assert!(refused(|c| c.timeout_ms = 0).contains("timeout_ms"));

@@ -1,6 +1,6 @@
-//! What can go wrong, as data: a code that programs match on, a message and a hint that people read.
+//! Failures as data: a code that programs match on, a message and a hint that people read.
 //!
-//! Does not decide what happens next: whether a task is retried is the request machine's policy.
+//! Does not decide what happens next: [`crate::retry`] judges failed attempts.
 
 use std::fmt;
 
@@ -38,7 +38,7 @@ error_codes! {
     ShuttingDown = "shutting_down",
     /// The node is starting, or no agent is ready; `retry_after_ms` says when to come back.
     NotReady = "not_ready",
-    /// No request, task or agent by that id.
+    /// No request, task or agent has that id.
     NotFound = "not_found",
     /// The same idempotency key came with another body.
     IdempotencyConflict = "idempotency_conflict",
@@ -46,7 +46,7 @@ error_codes! {
     NotPermitted = "not_permitted",
     /// The request's deadline passed.
     DeadlineExceeded = "deadline_exceeded",
-    /// Somebody cancelled it.
+    /// The request, or the attempt at a task, was cancelled.
     Cancelled = "cancelled",
     /// A budget of the request is used up (tasks, LLM calls, result bytes).
     BudgetExceeded = "budget_exceeded",
@@ -57,7 +57,7 @@ error_codes! {
     NothingPlanned = "nothing_planned",
     /// The plan is not JSON of a known shape, or breaks a rule that has no code of its own.
     InvalidPlan = "invalid_plan",
-    /// The plan names a capability that nobody offers.
+    /// The plan names a capability that no agent offers.
     UnknownCapability = "unknown_capability",
     /// The plan's tasks wait for each other in a circle.
     CyclicPlan = "cyclic_plan",
@@ -72,7 +72,7 @@ error_codes! {
     LlmBusy = "llm_busy",
     /// The LLM's answer stopped in the middle.
     LlmCut = "llm_cut",
-    /// What the LLM sent is not what its protocol says, or stayed unusable after the repairs.
+    /// The LLM's reply breaks its protocol, or stayed unusable after the repairs.
     LlmMalformed = "llm_malformed",
 
     /// No agent offers the capability at this moment.
@@ -81,9 +81,9 @@ error_codes! {
     AgentBusy = "agent_busy",
     /// The agent is stopping or restarting; the task was not started.
     AgentUnavailable = "agent_unavailable",
-    /// The agent went away with the task in its hands: the outcome is unknown.
+    /// The agent ended while it had the task: the outcome is unknown.
     AgentLost = "agent_lost",
-    /// The link to the agent's node was lost with the task in its hands: the outcome is unknown.
+    /// The link to the agent's node was lost while the agent had the task: the outcome is unknown.
     NodeLost = "node_lost",
     /// The agent panicked while it worked on the task.
     AgentPanicked = "agent_panicked",
@@ -97,7 +97,7 @@ error_codes! {
     InvalidResult = "invalid_result",
     /// The result is larger than allowed.
     ResultTooLarge = "result_too_large",
-    /// The task killed several agents and is not given to another.
+    /// The task killed several agents, so no other agent gets it.
     Quarantined = "quarantined",
     /// A task that this one depends on did not complete.
     DependencyFailed = "dependency_failed",
@@ -105,7 +105,7 @@ error_codes! {
     UpstreamUnavailable = "upstream_unavailable",
     /// A service outside the mesh answered with an error or with nonsense.
     UpstreamFailed = "upstream_failed",
-    /// A message of a wire version or kind that this node does not know.
+    /// The message has a wire version or a kind that this node does not know.
     UnsupportedWire = "unsupported_wire",
     /// The request was answered before, and the node has dropped its answer.
     Gone = "gone",
@@ -118,7 +118,7 @@ error_codes! {
     FlowExpired = "flow_expired",
     /// The asker cannot answer the kind of flow that the task needs.
     FlowUnsupported = "flow_unsupported",
-    /// The flow was answered before, or asks something else than what is answered.
+    /// The flow has an answer already, or asks another question than the one that was answered.
     FlowClosed = "flow_closed",
 }
 
@@ -128,15 +128,15 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// As its text, in every format: codes are added, and a number would mean another code to another build.
+/// Writes the text in every format: builds add codes, and a number would mean another code to another build.
 impl Serialize for ErrorCode {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
 }
 
-/// A code that only a newer build knows is read as [`ErrorCode::Internal`] between nodes (binary formats), and refused in
-/// texts, which people write.
+/// Reads a code that only a newer build knows as [`ErrorCode::Internal`] between nodes (binary formats), and refuses it in
+/// text formats, which people write.
 impl<'de> Deserialize<'de> for ErrorCode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let binary = !deserializer.is_human_readable();
@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for ErrorCode {
 }
 
 impl ErrorCode {
-    /// Whether another attempt may end otherwise. Does not tell whether the work began: a handler may return any code, and
+    /// Whether another attempt may end differently. Does not tell whether the work began: a handler may return any code, and
     /// only [`TaskOutcome::Refused`](crate::task::TaskOutcome::Refused) says that it did not.
     #[must_use]
     pub const fn is_transient(self) -> bool {
@@ -181,30 +181,30 @@ impl ErrorCode {
         self.is_agent_death() || matches!(self, Self::NodeLost)
     }
 
-    /// Whether the agent itself was destroyed by the attempt, as far as anybody can tell.
+    /// Whether the attempt probably destroyed the agent.
     #[must_use]
     pub const fn is_agent_death(self) -> bool {
         matches!(self, Self::AgentLost | Self::AgentPanicked)
     }
 }
 
-/// A failure as it travels and as people read it.
+/// A failure, for programs and for readers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// The kind, by which programs decide.
+    /// The kind of failure; programs match on it.
     pub code: ErrorCode,
-    /// What is wrong and where, in a sentence without a full stop.
+    /// The fault and its place, in a sentence without a full stop.
     pub message: String,
-    /// What to do about it.
+    /// The reader's remedy.
     #[serde(default)]
     pub hint: Option<String>,
-    /// When another try makes sense, in milliseconds from now.
+    /// The time after which another try makes sense, in milliseconds from now.
     #[serde(default)]
     pub retry_after_ms: Option<u64>,
 }
 
-/// Texts leave out what is not there; binary formats, which read fields by their place, cannot.
+/// Text formats leave out absent fields; binary formats cannot, because they read fields by position.
 impl Serialize for Failure {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let all = !serializer.is_human_readable();
@@ -224,7 +224,7 @@ impl Serialize for Failure {
 }
 
 impl Failure {
-    /// A failure with a code and a message.
+    /// A failure without a hint.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
@@ -235,14 +235,14 @@ impl Failure {
         }
     }
 
-    /// The same, with what to do about it.
+    /// Adds the reader's remedy.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same, with when to come back.
+    /// Adds the time after which another try makes sense.
     #[must_use]
     pub const fn retry_after_ms(mut self, ms: u64) -> Self {
         self.retry_after_ms = Some(ms);

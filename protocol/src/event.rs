@@ -1,6 +1,6 @@
-//! CloudEvents 1.0 in structured JSON, strictly: what the mesh emits and what it lets in.
+//! CloudEvents 1.0 in structured JSON, strictly: the events that the mesh emits and accepts.
 //!
-//! Does not read the clock or make ids; whoever emits an event passes both.
+//! Does not read the clock or make ids: the emitter of an event passes both.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use crate::request::{AnswerPiece, Progress};
 
 /// A request was accepted.
 pub const USER_REQUEST: &str = "user.request";
-/// What an orchestrator asks of an agent.
+/// An orchestrator sent an agent a task.
 pub const TASK_REQUEST: &str = "task.request";
 /// An agent answered a task.
 pub const TASK_RESPONSE: &str = "task.response";
-/// The one final response to a request.
+/// A request got its one final response.
 pub const USER_RESPONSE: &str = "user.response";
 /// An agent joined.
 pub const AGENT_REGISTER: &str = "agent.register";
@@ -54,15 +54,15 @@ pub struct CloudEvent {
     pub specversion: &'static str,
     /// Unique together with `source`.
     pub id: String,
-    /// Where it comes from: a URI reference such as `/agent/orchestrator`.
+    /// The origin: a URI reference such as `/agent/orchestrator`.
     pub source: String,
-    /// What happened, such as `task.request`.
+    /// The kind of event, such as `task.request`.
     #[serde(rename = "type")]
     pub event_type: String,
-    /// What it is about: for tasks, the capability.
+    /// For tasks, the capability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// When, RFC 3339.
+    /// The time of the event, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
     /// Media type of `data`.
@@ -136,7 +136,7 @@ impl CloudEvent {
         }
     }
 
-    /// A piece of a request's answer; `name` is its own within the request.
+    /// A piece of a request's answer; `name` is unique within the request.
     #[must_use]
     pub fn piece(
         request: RequestId,
@@ -149,26 +149,26 @@ impl CloudEvent {
         Self::new(piece.event_type(), source, id, data).correlated(request)
     }
 
-    /// The same, part of a request.
+    /// Adds the request that the event belongs to.
     #[must_use]
     pub fn correlated(self, request: RequestId) -> Self {
         self.extension("correlationid", request.to_string())
     }
 
-    /// The same, caused by the event with this id.
+    /// Adds the id of the event that caused this one.
     #[must_use]
     pub fn caused_by(self, event_id: impl Into<String>) -> Self {
         self.extension("causationid", event_id.into())
     }
 
-    /// The same, about something.
+    /// Adds the subject.
     #[must_use]
     pub fn about(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// The same, with its time: milliseconds since 1970 in UTC.
+    /// Adds the time: milliseconds since 1970 in UTC.
     #[must_use]
     pub fn at_unix_ms(mut self, ms: i64) -> Self {
         self.time = rfc3339(ms);
@@ -181,7 +181,7 @@ impl CloudEvent {
         self
     }
 
-    /// The request that it belongs to, if it says so and it is one of ours.
+    /// The request that the event belongs to; none without a `correlationid` that is a request's id.
     #[must_use]
     pub fn correlation(&self) -> Option<RequestId> {
         self.extensions.get("correlationid")?.as_str()?.parse().ok()
@@ -259,7 +259,7 @@ fn take_text(
     }
 }
 
-/// AMCP's reference implementation emits names that CloudEvents forbids; these are the ones it is known for.
+/// AMCP's reference implementation emits names that CloudEvents forbids; these are the known ones.
 fn legal_name(name: &str) -> Option<&'static str> {
     match name {
         "amcp-correlation-id" | "correlation-id" => Some("correlationid"),

@@ -1,6 +1,6 @@
-//! Flows: what a task needs of a person before it goes on, and what the person says.
+//! Flows: a task's question to a person, and the person's answer.
 //!
-//! Does not ask anybody: the request's machine opens a flow, and the faces of AMCP put it before the person.
+//! Does not ask the person: the request's machine opens a flow, and the gateway and `amcp ask` show it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,22 +16,22 @@ pub const MAX_PROMPT_BYTES: usize = 2 * 1024;
 pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024;
 /// Longest name of an asker, in bytes: a request's id, a task's id, a number and a question take 129.
 const MAX_ASKER_BYTES: usize = 160;
-/// How long a flow stays open when nothing else is said, in milliseconds: until the same time tomorrow.
+/// How long a flow stays open by default, in milliseconds: until the same time tomorrow.
 pub const DEFAULT_EXPIRY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Longest life of a flow, in milliseconds: a week.
 pub const MAX_EXPIRY_MS: u64 = 7 * DEFAULT_EXPIRY_MS;
 
-/// What a person is asked for (`urn:a2a:orchestrator:v1` names the first three).
+/// The kind of a question to a person (`urn:a2a:orchestrator:v1` names the first three).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowKind {
-    /// A yes to what is about to be done.
+    /// A yes to the task that is about to be done.
     Confirmation,
     /// A payment.
     Payment,
     /// Authority to act in the person's name.
     Delegation,
-    /// A login at a service outside.
+    /// A login at a service outside the mesh.
     Oauth,
 }
 
@@ -73,34 +73,34 @@ impl std::str::FromStr for FlowKind {
     }
 }
 
-/// What the person decides about: a task, its references replaced by values.
+/// The task that the person decides about, with values in place of references.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Subject {
-    /// What is to be done.
+    /// The capability of the task.
     pub capability: CapabilityName,
-    /// With what.
+    /// The params of the task.
     pub params: Payload,
 }
 
-/// What a specialist asks for when it ends an attempt: its task is sent again with the person's answer.
+/// A question with which a specialist ends an attempt; the orchestrator sends the task again with the person's answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlowRequest {
-    /// What is asked for.
+    /// The kind of the question.
     pub kind: FlowKind,
     /// The question in words for the person, at most [`MAX_PROMPT_BYTES`].
     pub prompt: String,
-    /// What the kind needs beside the words, such as an amount or an address; null or at most [`MAX_PAYLOAD_BYTES`].
+    /// Data that the kind needs besides the words, such as an amount or an address; null or at most [`MAX_PAYLOAD_BYTES`].
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub payload: Value,
     /// How long the question stands, in milliseconds; at most [`MAX_EXPIRY_MS`].
     pub expires_ms: u64,
-    /// Whether the asker holds work that is half done, so that only it can go on. Carriers of whole requests say so.
+    /// Whether the asker holds half-done work, so that no other agent can go on with it. Carriers of whole requests set it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
-    /// The name under which the answer finds its way back to the asker. The asker's shell fills it in.
+    /// The asker's address for the answer. The asker's shell fills it in.
     #[serde(default)]
     pub asker: String,
-    /// The asker's task. The nearest party that sent the task fills it in.
+    /// The asker's task. The sender of that task fills it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
 }
@@ -120,19 +120,19 @@ impl FlowRequest {
         }
     }
 
-    /// The same, with what the kind needs beside the words.
+    /// Adds the data that the kind needs besides the words.
     #[must_use]
     pub fn payload(self, payload: Value) -> Self {
         Self { payload, ..self }
     }
 
-    /// The same, for another time, in milliseconds.
+    /// Sets how long the question stands, in milliseconds.
     #[must_use]
     pub fn expires_ms(self, expires_ms: u64) -> Self {
         Self { expires_ms, ..self }
     }
 
-    /// Tells questions of one asker apart: the first 16 hexadecimal digits of the SHA-256 of kind, prompt and payload.
+    /// Distinguishes an asker's questions: the first 16 hexadecimal digits of the SHA-256 of kind, prompt and payload.
     #[must_use]
     pub fn question(&self) -> String {
         let mut digest = hex(&json!([self.kind, self.prompt, self.payload]));
@@ -140,7 +140,7 @@ impl FlowRequest {
         digest
     }
 
-    /// Checks the bounds of what an agent asks.
+    /// Checks the bounds of an agent's question.
     ///
     /// # Errors
     /// [`ErrorCode::TaskFailed`]: the specialist that asks is at fault.
@@ -177,25 +177,25 @@ fn too_large(payload: &Value) -> bool {
     payload::size(payload, MAX_PAYLOAD_BYTES).is_none()
 }
 
-/// A question that is before the person.
+/// An open question to a person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
     /// Unique within the request.
     pub id: FlowId,
     /// The task that waits.
     pub task: TaskId,
-    /// What is asked for.
+    /// The kind of the question.
     pub kind: FlowKind,
     /// The question in words.
     pub prompt: String,
-    /// What the kind needs beside the words; null without it.
+    /// Data that the kind needs besides the words; null without any.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub payload: Value,
-    /// What the person decides about.
+    /// The task that the person decides about.
     #[serde(flatten)]
     pub subject: Subject,
-    /// SHA-256 of kind, prompt, payload and subject, in hexadecimal: an answer repeats it, so that the person decides about what
-    /// was shown.
+    /// SHA-256 of kind, prompt, payload and subject, in hexadecimal: an answer repeats it, which ties the decision to the question
+    /// that the person saw.
     pub digest: String,
     /// How long the flow stays open from its opening, in milliseconds.
     pub expires_ms: u64,
@@ -231,14 +231,14 @@ impl Flow {
         }
     }
 
-    /// Whether an answer is one to this flow as it was shown.
+    /// Checks that an answer belongs to this flow as the person saw it.
     ///
     /// # Errors
     /// [`ErrorCode::FlowClosed`] when the answer repeats another digest, [`ErrorCode::BadRequest`] when it is too large.
     pub fn check(&self, answer: &FlowAnswer) -> Result<(), Failure> {
         if answer.digest != self.digest {
             let message = format!(
-                "the answer is to another question than flow {} asks",
+                "the answer belongs to another question than the one that flow {} asks",
                 self.id
             );
             let hint = "read the flow again, and repeat the digest that it has now";
@@ -254,7 +254,7 @@ impl Flow {
         Ok(())
     }
 
-    /// The request with which this flow is asked of another orchestrator's user, under a name by which its answer comes back.
+    /// The request that puts this flow before another orchestrator's user; the answer comes back under the name `asker`.
     #[must_use]
     pub fn passed_on(self, asker: String) -> FlowRequest {
         FlowRequest {
@@ -275,13 +275,13 @@ fn hex(value: &Value) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What the person decides.
+/// The person's decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
-    /// Go on.
+    /// The task goes on.
     Approve,
-    /// Do not.
+    /// The task does not go on.
     Deny,
 }
 
@@ -291,12 +291,12 @@ pub enum Decision {
 pub struct FlowAnswer {
     /// The decision.
     pub decision: Decision,
-    /// [`Flow::digest`] of what was decided about.
+    /// [`Flow::digest`] of the flow that the person decided about.
     pub digest: String,
-    /// What the asker needs, such as a proof of payment; null or at most [`MAX_PAYLOAD_BYTES`].
+    /// Data that the asker needs, such as a proof of payment; null or at most [`MAX_PAYLOAD_BYTES`].
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub payload: Value,
-    /// Why not, in words for the reader of the request's answer.
+    /// Why the person denied, in words for the reader of the request's answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -316,7 +316,7 @@ pub enum FlowEnd {
 }
 
 impl FlowEnd {
-    /// The end that an answer brings, or none.
+    /// The end that an answer brings; without an answer the flow expired.
     #[must_use]
     pub const fn of(answer: Option<&FlowAnswer>) -> Self {
         match answer {
@@ -348,7 +348,7 @@ pub struct EndedFlow {
     /// [`Flow::asker`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asker: Option<String>,
-    /// What was asked for.
+    /// The kind of the question.
     pub kind: FlowKind,
     /// [`Flow::digest`].
     pub digest: String,
@@ -363,7 +363,7 @@ pub struct EndedFlow {
 }
 
 impl EndedFlow {
-    /// How a flow ended, by an answer or without one.
+    /// Ends a flow, by an answer or by expiry.
     #[must_use]
     pub fn of(flow: Flow, answer: Option<FlowAnswer>) -> Self {
         let end = FlowEnd::of(answer.as_ref());
@@ -379,7 +379,7 @@ impl EndedFlow {
         }
     }
 
-    /// Why what the flow asked for is not there; nothing after an approval.
+    /// The failure of the task that asked; none after an approval.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         let (code, message, hint) = match self.end {
@@ -406,15 +406,15 @@ impl EndedFlow {
     }
 }
 
-/// Why a task that needs a flow is not done for an asker that cannot answer one.
+/// The failure of a task that needs a flow which its asker cannot answer.
 #[must_use]
 pub fn unsupported(kind: FlowKind) -> Failure {
-    let message = format!("it needs a {kind}, which the asker cannot give");
+    let message = format!("the task needs a {kind}, which the asker cannot give");
     Failure::new(ErrorCode::FlowUnsupported, message)
         .hint("ask from where a person can answer: `amcp ask` in a terminal (`--yes` approves confirmations), or a client that lists the kind in \"flows\"")
 }
 
-/// Why a flow that is not open takes no answer.
+/// The failure of an answer to a flow that is not open.
 #[must_use]
 pub fn closed(id: &FlowId, end: Option<FlowEnd>) -> Failure {
     let (code, message) = match end {
@@ -422,7 +422,7 @@ pub fn closed(id: &FlowId, end: Option<FlowEnd>) -> Failure {
         Some(FlowEnd::Expired) => (ErrorCode::FlowExpired, format!("flow {id} has expired")),
         Some(end) => (
             ErrorCode::FlowClosed,
-            format!("flow {id} was {} before", end.as_str()),
+            format!("flow {id} is already {}", end.as_str()),
         ),
     };
     Failure::new(code, message).hint("GET /requests/{id} lists the flows that are open")

@@ -178,7 +178,7 @@ text_id!(
 );
 
 text_id!(
-    /// What can be asked of an agent: a dotted lower-case name such as `finance.db.query`, two to eight levels, at most
+    /// The name of work that agents do: dotted and lower-case such as `finance.db.query`, two to eight levels, at most
     /// 128 characters.
     CapabilityName, "capability name", |text| {
         if text.len() > 128 {

@@ -1,8 +1,7 @@
 //! The words that every part of the mesh shares: ids, capabilities and cards, requests, tasks, progress, events,
 //! error codes.
 //!
-//! Pure: no runtime, no actor, no clock, no randomness. It decides nothing and sends nothing; whoever needs a time or
-//! an id passes it in.
+//! Pure: no runtime, no actor, no clock, no randomness. It sends nothing; callers pass in times and ids.
 
 pub mod capability;
 pub mod error;

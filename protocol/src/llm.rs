@@ -16,7 +16,7 @@ use crate::error::Failure;
 /// A future that a port returns.
 pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// One prompt.
+/// One prompt to a language model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
     /// The model's role and rules.
@@ -43,7 +43,7 @@ pub struct ChatTurn {
 pub struct ChatReply {
     /// The text, without the model's thinking.
     pub text: String,
-    /// Whether it ended because `max_tokens` was reached: the text is cut.
+    /// Whether the model reached `max_tokens`, so that the text is cut.
     pub truncated: bool,
     /// The tokens of the call.
     pub usage: Usage,
@@ -82,7 +82,7 @@ pub trait TextSink: Send {
     fn reset(&mut self);
 }
 
-/// For callers that wait for the whole reply.
+/// Ignores the pieces, for callers that wait for the whole reply.
 impl TextSink for () {
     fn piece(&mut self, _: &str) {}
 
@@ -91,7 +91,7 @@ impl TextSink for () {
 
 /// A language model behind a server.
 pub trait LlmClient: Send + Sync + 'static {
-    /// For people: provider and model, such as `ollama/llama3.1:8b`.
+    /// Provider and model, such as `ollama/llama3.1:8b`.
     fn name(&self) -> String;
 
     /// Asks once and waits for the whole reply; the caller bounds the time by dropping the future.

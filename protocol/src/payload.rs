@@ -1,6 +1,6 @@
-//! JSON that travels: text that becomes a value when somebody first looks into it.
+//! JSON that travels: text that becomes a value on first use.
 //!
-//! Bounds no size: whoever takes a payload in does. As deep as `serde_json` reads, 128 levels.
+//! Bounds no size: the receiver of a payload does. `serde_json` bounds the depth, at 128 levels.
 
 use std::fmt;
 use std::ops::Deref;
@@ -19,7 +19,7 @@ pub struct Payload(Arc<Forms>);
 
 struct Forms {
     value: OnceLock<Value>,
-    /// Given up for the value: answers are kept for long, and large results should not be there twice.
+    /// Dropped once there is a value: nodes keep answers for long, and a large result should not be in memory twice.
     text: Mutex<Option<Arc<[u8]>>>,
     size: usize,
 }
@@ -40,7 +40,7 @@ impl Payload {
     /// A payload of one JSON text. Builds no value.
     ///
     /// # Errors
-    /// Those of `serde_json`, for everything that it would not read as a value.
+    /// `serde_json`'s error, for any text that it would not read as a value.
     pub fn from_json(text: &[u8]) -> Result<Self, serde_json::Error> {
         let Size(size) = serde_json::from_slice(text)?;
         Ok(Self(Arc::new(Forms {
@@ -50,7 +50,7 @@ impl Payload {
         })))
     }
 
-    /// The JSON text: as it came while nobody has looked into it, otherwise written anew.
+    /// The JSON text: the original before the value's first use, a new one after it.
     #[must_use]
     pub fn text(&self) -> Arc<[u8]> {
         let text = self.0.text().clone();
@@ -142,7 +142,7 @@ impl<'de> Deserialize<'de> for Payload {
     }
 }
 
-/// Reads the bytes where they are: as a sequence of numbers they would be copied one by one.
+/// Reads the bytes in place: as a sequence of numbers, serde would copy them one by one.
 struct Text;
 
 impl Visitor<'_> for Text {
@@ -177,7 +177,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, 
     Payload::deserialize(deserializer).map(Payload::into_value)
 }
 
-/// The estimated length of a value's JSON in bytes, or none past `most`: without escapes, and with digits not exact. Writing
+/// The estimated length of a value's JSON in bytes, or none past `most`: it leaves out escapes and estimates digits. Writing
 /// the JSON out for the exact length costs several times as much.
 #[must_use]
 pub fn size(value: &Value, most: usize) -> Option<usize> {
@@ -282,7 +282,7 @@ impl Visitor<'_> for Names {
         f.write_str("a name")
     }
 
-    /// With features that other crates may switch on, `serde_json` reads objects with names of its own as something else.
+    /// With features that other crates may switch on, `serde_json` reads objects with its own reserved names as raw text or numbers.
     fn visit_str<E: de::Error>(self, name: &str) -> Result<Name, E> {
         if name.starts_with("$serde_json::") {
             return Err(E::custom(format_args!("the name '{name:.80}' is reserved")));
@@ -346,7 +346,7 @@ mod tests {
         }
     }
 
-    /// Whatever is taken must be readable later, when nobody can refuse it any more.
+    /// A payload that was accepted must parse later, when no caller can refuse it any more.
     #[test]
     fn what_is_no_value_is_no_payload() {
         let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);

@@ -1,4 +1,4 @@
-//! The plan as planners write it and as people are shown it.
+//! The plan, as planners write it and as users see it.
 //!
 //! Does not judge a plan: that is the compiler's work (crate `amcp-plan`).
 
@@ -11,13 +11,13 @@ use crate::payload::Payload;
 /// A planner's proposal; nothing in it has been checked.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProposedPlan {
-    /// The planner's reasons, for people.
+    /// The planner's reasons, for readers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
     /// An answer that needs no task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_directly: Option<String>,
-    /// In any order; the compiler bounds their number.
+    /// Tasks in any order; the compiler bounds their number.
     #[serde(default)]
     pub tasks: Vec<ProposedTask>,
     /// Parts of the query for which the planner found no capability.
@@ -37,7 +37,7 @@ pub struct ProposedTask {
     /// An object; a value may be a reference, `{"$ref":"t1","path":"/rows"}` or `"$t1.rows"`.
     #[serde(default)]
     pub params: Map<String, Value>,
-    /// Tasks that must be completed before.
+    /// Tasks that must be completed first.
     #[serde(default)]
     pub depends_on: Vec<String>,
     /// Whether the tasks that depend on it go on without it when it fails.
@@ -53,11 +53,11 @@ pub struct ProposedTask {
 pub struct PlannedTaskView {
     /// Unique in the plan.
     pub id: TaskId,
-    /// One that an agent offers, except in a task that was refused.
+    /// A capability that an agent offers, except in a refused task.
     pub capability: CapabilityName,
     /// An object, with references in their long form.
     pub params: Payload,
-    /// Tasks that must be completed before.
+    /// Tasks that must be completed first.
     pub depends_on: Vec<TaskId>,
     /// The edges that the compiler added, each with its reason.
     pub inferred: Vec<InferredEdge>,
@@ -66,8 +66,8 @@ pub struct PlannedTaskView {
 /// An edge that the compiler added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InferredEdge {
-    /// The task that must be completed before.
+    /// The task that must be completed first.
     pub from: TaskId,
-    /// The compiler's reason, for people.
+    /// The compiler's reason, for readers.
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! What a user asks, what is seen while it is worked on, and what is answered.
+//! A user's request, its progress and its answer.
 //!
 //! Does not move a request from state to state: that is the machine's work (crate `amcp-plan`).
 
@@ -12,7 +12,7 @@ use crate::payload::Payload;
 use crate::plan::PlannedTaskView;
 use crate::task::{CallReport, Lineage};
 
-/// Longest query, in bytes: a page of text; more belongs into a document that a task reads.
+/// Longest query, in bytes: a few pages of text; longer text belongs in a document that a task reads.
 pub const MAX_QUERY_BYTES: usize = 16 * 1024;
 
 /// Most turns of a conversation before a query: older turns seldom bear on the query.
@@ -46,10 +46,10 @@ pub enum Role {
 pub struct UserRequest {
     /// In plain language.
     pub query: String,
-    /// Who asks, if known.
+    /// The user's name, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// What the user may do.
+    /// The user's roles, which capabilities may require.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// How long the answer may take, in milliseconds; the node's default when missing, and never more than its maximum.
@@ -64,13 +64,13 @@ pub struct UserRequest {
     /// W3C trace context of the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// How it came about, when another orchestrator delegated it. Never taken from outside: a body cannot name it.
+    /// The origin of a request that another orchestrator delegated. No body can set it.
     #[serde(skip)]
     pub lineage: Lineage,
 }
 
 impl UserRequest {
-    /// A request by nobody in particular.
+    /// A request without a user, with the node's defaults.
     #[must_use]
     pub fn new(query: impl Into<String>) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl UserRequest {
         }
     }
 
-    /// Checks what the type cannot say.
+    /// Checks the bounds that the type cannot express.
     ///
     /// # Errors
     /// [`ErrorCode::BadRequest`] for an empty or over-long query, an over-long history and a deadline of zero.
@@ -115,7 +115,7 @@ impl UserRequest {
         if self.deadline_ms == Some(0) {
             return bad(
                 "deadline_ms is 0".to_owned(),
-                "leave it out for the node's default",
+                "leave deadline_ms out for the node's default",
             );
         }
         Ok(())
@@ -157,7 +157,7 @@ pub enum TaskState {
     Completed,
     /// It has no result, after one attempt or several, or it was refused before any.
     Failed,
-    /// It never began, because a task that it needs has no result.
+    /// The task never began, because a task that it needs has no result.
     Skipped,
     /// The request was cancelled or ran out of time before it ended.
     Cancelled,
@@ -196,7 +196,7 @@ pub struct Answer {
     pub request_id: RequestId,
     /// `failed` and `partial` go with `error`.
     pub state: AnswerState,
-    /// For the user to read; never empty.
+    /// The text for the user; never empty.
     pub answer: String,
     /// The planner that made the plan, such as `embedded` or `ollama/llama3.1:8b`.
     pub planner: String,
@@ -244,9 +244,9 @@ pub enum Progress {
         /// The agent that has the attempt.
         agent: AgentId,
     },
-    /// An agent says how a task goes on. Of many such words a few are shown.
+    /// An agent says how a task goes on. Of frequent notes only some are shown.
     Progressed {
-        /// Which task.
+        /// Its id in the plan.
         task: TaskId,
         /// The agent's words: one line.
         note: String,
@@ -325,7 +325,7 @@ impl Progress {
         }
     }
 
-    /// The task it is about, if it is about one.
+    /// The task that the event is about; none for an event of the whole request.
     #[must_use]
     pub const fn task(&self) -> Option<&TaskId> {
         match self {
@@ -341,7 +341,7 @@ impl Progress {
     }
 }
 
-/// A part of an answer's text while it is written. Provisional: the [`Answer`] is what counts.
+/// A part of an answer's text while it is written. Provisional: only the [`Answer`] counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum AnswerPiece {

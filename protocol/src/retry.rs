@@ -1,5 +1,5 @@
-//! Whether a failed attempt is followed by another, and when: the one place where retries are decided, for the tasks of
-//! a plan as for the calls that agents make.
+//! Decides whether and when another attempt follows a failed one, for the tasks of a plan and for the calls that agents
+//! make. No other module decides about retries.
 //!
 //! Pure: it waits for nothing and draws no random numbers.
 
@@ -14,9 +14,9 @@ use crate::error::{ErrorCode, Failure};
 pub struct Patience {
     /// Most attempts that may have begun.
     pub attempts: u32,
-    /// Most refusals by agents that had not begun (busy, restarting, none there).
+    /// Most refusals before an attempt began (agent busy, agent restarting, no agent).
     pub refusals: u32,
-    /// After so many agents died with a task, it is given to no other.
+    /// Agents that may die with a task; after that no agent gets it.
     pub kills: u32,
 }
 
@@ -25,7 +25,7 @@ impl Default for Patience {
         Self {
             // The first, one elsewhere, and one after a restart.
             attempts: 3,
-            // With the backoff's steps about four seconds: longer than the restart of an agent, shorter than a person waits.
+            // About four seconds with the backoff's steps: longer than an agent's restart, shorter than a user's patience.
             refusals: 8,
             kills: 3,
         }
@@ -39,11 +39,11 @@ pub struct History {
     begun: u32,
     /// Attempts that were refused before they began.
     refused: u32,
-    /// Agents that died with it.
+    /// Agents that died with the task.
     kills: u32,
 }
 
-/// What follows a failed attempt.
+/// The consequence of a failed attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Another attempt.
@@ -53,7 +53,7 @@ pub enum Verdict {
         /// Why the attempt failed.
         failure: Failure,
     },
-    /// Nothing: the task failed with this.
+    /// No further attempt: the task failed with this failure.
     GiveUp(Failure),
 }
 
@@ -88,7 +88,7 @@ impl History {
         self.kills += u32::from(code.is_agent_death());
         if self.kills >= patience.kills {
             let message = format!(
-                "the task is not given to another agent: {} died with it ({failure})",
+                "no other agent gets the task: {} agents died with it ({failure})",
                 self.kills
             );
             return Verdict::GiveUp(Failure::new(ErrorCode::Quarantined, message));
@@ -116,7 +116,7 @@ fn pause(nth: u32, failure: &Failure, jitter: f64) -> Duration {
     full.mul_f64(0.5 + jitter / 2.0).max(wanted)
 }
 
-/// A number in 0..1 that depends on nothing but its arguments (splitmix64).
+/// A number in 0..1 that depends on its arguments only (splitmix64).
 #[must_use]
 pub fn jitter(seed: u64, task: usize, attempt: u32) -> f64 {
     let mut z = seed

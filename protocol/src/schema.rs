@@ -6,10 +6,10 @@ use std::fmt;
 
 use serde_json::Value;
 
-/// At most this many violations are reported: enough to repair from, and a hostile value cannot inflate the report.
+/// Most violations in a report: enough for a repair, and a hostile value cannot inflate the report.
 const MAX_VIOLATIONS: usize = 8;
 
-/// Why a text is no usable JSON Schema.
+/// Why a text is not a usable JSON Schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid JSON Schema: {0}")]
 pub struct SchemaError(String);
@@ -17,9 +17,9 @@ pub struct SchemaError(String);
 /// One rule of a schema that a value breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Where in the value, as a JSON pointer; empty for the value itself.
+    /// JSON pointer into the value; empty for the value itself.
     pub path: String,
-    /// The broken rule, for people and for a model that repairs its plan.
+    /// The broken rule, for readers and for a model that repairs its plan.
     pub message: String,
 }
 
@@ -48,7 +48,7 @@ impl Schema {
     /// Compiles a schema.
     ///
     /// # Errors
-    /// [`SchemaError`] when it is no JSON Schema or refers to another document.
+    /// [`SchemaError`] when it is not a JSON Schema or refers to another document.
     pub fn compile(schema: &Value) -> Result<Self, SchemaError> {
         jsonschema::validator_for(schema)
             .map(|validator| Self { validator })
@@ -67,10 +67,9 @@ impl Schema {
         self.violations_outside(value, &[])
     }
 
-    /// The rules that `value` breaks outside of the `unknown` places (JSON pointers), whose values are not there yet.
+    /// The rules that `value` breaks outside of the `unknown` places (JSON pointers), which have no value yet.
     ///
-    /// A rule above an unknown place that depends on its value (`anyOf` and the like) cannot be judged yet and is left
-    /// out.
+    /// Leaves out rules above an unknown place that depend on its value (such as `anyOf`): they cannot be judged yet.
     #[must_use]
     pub fn violations_outside(&self, value: &Value, unknown: &[String]) -> Vec<Violation> {
         if self.validator.is_valid(value) {
@@ -96,7 +95,7 @@ impl Schema {
             .collect()
     }
 
-    /// Whether `value` breaks a rule at or below the `place` (a JSON pointer), whatever is wrong elsewhere.
+    /// Whether `value` breaks a rule at or below the `place` (a JSON pointer), whether or not it breaks rules elsewhere.
     #[must_use]
     pub fn breaks_at(&self, value: &Value, place: &str) -> bool {
         !self.validator.is_valid(value)

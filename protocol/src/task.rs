@@ -1,4 +1,4 @@
-//! What an orchestrator sends to an agent and what comes back.
+//! The task that an orchestrator sends to an agent, and the agent's answer.
 //!
 //! Does not send: the mailboxes are the registry crate's.
 
@@ -29,16 +29,16 @@ pub struct Grant {
 /// orchestrators, without end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lineage {
-    /// The domains of the orchestrators that work on it, the first first. None is asked twice.
+    /// The domains of the orchestrators that work on the request, in the order of delegation. No domain is asked twice.
     pub domains: Vec<String>,
     /// How many calls and delegations led here; at most [`Lineage::MAX_DEPTH`].
     pub depth: u8,
-    /// How many calls the task may cause, those that its callees make included.
+    /// How many calls the task may cause, including its callees' calls.
     pub calls: u32,
 }
 
 impl Lineage {
-    /// Deepest nesting: a chain of more is a loop, or a plan that nobody can follow.
+    /// Deepest nesting: a longer chain is a loop, or a plan that no reader can follow.
     pub const MAX_DEPTH: u8 = 8;
     /// Calls that one task of a plan may cause: as many as a plan may have tasks by default.
     pub const CALLS: u32 = 32;
@@ -54,7 +54,7 @@ impl Default for Lineage {
     }
 }
 
-/// The calls that a task may still cause, its callees' calls among them.
+/// The calls that a task may still cause, including its callees' calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallBudget(u32);
 
@@ -65,7 +65,7 @@ impl CallBudget {
         Self(calls)
     }
 
-    /// Takes one call and, for what it may cause in turn, half of what is left then. None when nothing is left.
+    /// Takes one call and, for the calls that it may cause in turn, half of the rest. None when no call is left.
     ///
     /// Half: the caller keeps some for its later calls, and a chain of calls ends by itself.
     pub fn take(&mut self) -> Option<u32> {
@@ -75,13 +75,13 @@ impl CallBudget {
         Some(given)
     }
 
-    /// Takes back what a call did not cause.
+    /// Takes back the calls that a call did not use.
     pub const fn give_back(&mut self, calls: u32) {
         self.0 = self.0.saturating_add(calls);
     }
 }
 
-/// What a task with this many reported calls has used of what it was given.
+/// How many of its `given` calls a task with these reports has used.
 #[must_use]
 pub fn calls_used(given: u32, calls: &[CallReport]) -> u32 {
     u32::try_from(calls.len()).unwrap_or(u32::MAX).min(given)
@@ -113,7 +113,7 @@ pub struct TaskRequest {
     pub task_id: TaskId,
     /// Counts from 1. With `request_id` and `task_id` it names the attempt; an answer must repeat it.
     pub attempt: u32,
-    /// What is left of the deadline when this is sent, in milliseconds.
+    /// The time until the deadline when the sender sends this, in milliseconds.
     pub deadline_ms: u64,
     /// W3C trace context of the request.
     pub traceparent: Option<String>,
@@ -121,11 +121,11 @@ pub struct TaskRequest {
     pub grant: Arc<Grant>,
     /// Bounds what the task may cause.
     pub lineage: Arc<Lineage>,
-    /// One that the agent's card offers.
+    /// A capability on the agent's card.
     pub capability: CapabilityName,
     /// How the flows of earlier attempts ended.
     pub flows: Vec<EndedFlow>,
-    /// An object; values stand in the places of references.
+    /// An object, with values in place of references.
     pub params: Payload,
 }
 
@@ -144,7 +144,7 @@ pub struct TaskResponse {
     pub agent: AgentId,
     /// The attempt's calls of other agents.
     pub calls: Vec<CallReport>,
-    /// The result, or why there is none.
+    /// The result, or the reason why there is none.
     pub outcome: TaskOutcome,
 }
 
@@ -160,7 +160,7 @@ pub enum TaskOutcome {
     Refused(Failure),
     /// The work was done in part: the result so far, and why the rest is missing.
     Partly(Payload, Failure),
-    /// The attempt began and goes no further without a person's word. The task is to be sent again with it.
+    /// The attempt began and needs a person's answer; the orchestrator sends the task again with that answer.
     FlowRequired(Box<FlowRequest>),
 }
 
@@ -189,14 +189,14 @@ impl TaskOutcome {
         matches!(self, Self::Refused(_))
     }
 
-    /// Whether the next attempt carries the task out anew, also where it must not be done twice: nothing was done, or the task waits for
-    /// a person.
+    /// Whether the next attempt carries the task out anew, even where it must not be done twice: the attempt did nothing, or waits
+    /// for a person.
     #[must_use]
     pub const fn begins_anew(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::FlowRequired(_))
     }
 
-    /// Whether the agent gave the attempt up because it is no longer wanted.
+    /// Whether the agent gave up the attempt because its result is no longer wanted.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.failure()

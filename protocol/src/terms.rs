@@ -5,12 +5,12 @@
 //!
 //! | term | stands at | value | says |
 //! | --- | --- | --- | --- |
-//! | [`KIND`] | a param | a string, see below | what kind of words of a query the param takes |
-//! | [`ROLE`] | a param | `from`, `to` | which end of a span a date is |
+//! | [`KIND`] | a param | a string, see below | the kind of words that the param takes from a query |
+//! | [`ROLE`] | a param | `from`, `to` | the end of a span that a date marks |
 //! | [`ALIASES`] | a param | a list of strings | other names that plans use for the param; the compiler renames them |
 //! | [`SENDS_OUT`] | the whole schema | a boolean, `false` without it | doing the task may carry data out of the mesh |
 //! | [`REQUIRES_FLOW`] | the whole schema | a [`FlowKind`] | the task waits for this flow before its first dispatch; a capability with an irreversible effect waits for a confirmation without it |
-//! | [`IDLE_MS`] | the whole schema | a positive integer | an attempt that gives no sign of life for so many milliseconds is given up; without it an attempt has its time-out only |
+//! | [`IDLE_MS`] | the whole schema | a positive integer | an attempt that gives no sign of life for this many milliseconds is given up; without it an attempt has its time-out only |
 //!
 //! They stand in the schema, not in fields of the capability: cards cross links in a form that cannot grow, and a build that
 //! does not know a term must still read the card. As parts of the schema they are parts of the contract, which all agents
@@ -29,13 +29,13 @@
 //! | `group` | `department` | one of the `enum`, after "by" or "per" |
 //! | `city`, `place`, `country`, `person`, `language`, `name` | `Paris` | a name, after "in", "for", "at" |
 //! | `ticker` | `AMZN` | a stock's symbol or a company's name |
-//! | `topic`, `title` | `programming` | what something is about: before the noun, after "about", or quoted |
+//! | `topic`, `title` | `programming` | a subject: before the noun, after "about", or quoted |
 //! | `expression` | `15% of 80` | arithmetic |
 //! | `email`, `url` | `someone@example.com` | an address |
 //! | `text`, `query` | | the rest of the query, or quoted text |
 //! | `request` | | a part of the query that another orchestrator is to work on |
-//! | `sql` | `SELECT …` | a query written out in SQL; never made up |
-//! | `content` | | nothing in a query: comes from another task |
+//! | `sql` | `SELECT …` | a query that the user wrote in SQL; planners make none up |
+//! | `content` | | nowhere in a query: the value comes from another task |
 
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ pub const SENDS_OUT: &str = "x-sends-out";
 
 /// The term for capabilities whose tasks wait for a person.
 pub const REQUIRES_FLOW: &str = "x-requires-flow";
-/// The term for capabilities whose handlers say that they go on.
+/// The term for capabilities whose handlers give signs of life.
 pub const IDLE_MS: &str = "x-idle-ms";
 
 const ALL: [&str; 6] = [KIND, ROLE, ALIASES, SENDS_OUT, REQUIRES_FLOW, IDLE_MS];
@@ -69,10 +69,10 @@ const NAMED: [&str; 5] = [
 /// Keywords whose value is data.
 const DATA: [&str; 4] = ["enum", "const", "default", "examples"];
 
-/// Checks all terms of a params schema. Keywords with `x-` that resemble no term are somebody else's and stay.
+/// Checks all terms of a params schema. Keywords with `x-` that resemble no term belong to other tools and stay.
 ///
 /// # Errors
-/// The first term that is misspelt, with the one that is meant, or that has a value of a wrong kind.
+/// The first misspelt term, with its right spelling, or the first term with a value of a wrong kind.
 pub(crate) fn check(schema: &Value) -> Result<(), String> {
     // Not recursive: the depth of the schema is not bounded yet.
     let mut open = vec![(schema, true)];
@@ -110,7 +110,7 @@ fn check_term(key: &str, value: &Value) -> Result<(), String> {
         _ => {
             return match meant(key) {
                 Some(term) if term != key => {
-                    Err(format!("'{key}' is no known term: '{term}' is meant"))
+                    Err(format!("'{key}' is not a known term; write '{term}'"))
                 }
                 _ => Ok(()),
             };
@@ -130,7 +130,7 @@ fn is_list_of_strings(value: &Value) -> bool {
         .is_some_and(|items| items.iter().all(Value::is_string))
 }
 
-/// The term that a keyword is, or that it resembles so much that another meaning is unlikely.
+/// The term that a keyword spells, or resembles so closely that it is probably a slip.
 fn meant(key: &str) -> Option<&'static str> {
     const LONGEST: usize = 32;
     if key.len() > LONGEST {
@@ -171,10 +171,7 @@ mod tests {
             let schema = json!({"type": "object", "properties": {"city": {"type": "array", "items": {written: "city"}}}});
             let refused = check(&schema).unwrap_err();
             assert!(refused.contains(&format!("'{written}'")), "{refused}");
-            assert!(
-                refused.contains(&format!("'{meant}' is meant")),
-                "{refused}"
-            );
+            assert!(refused.contains(&format!("write '{meant}'")), "{refused}");
         }
     }
 
@@ -215,7 +212,7 @@ mod tests {
             schema = Value::Array(vec![schema]);
         }
         assert!(check(&schema).is_err());
-        // Dropping the value recurses too: it is taken apart here.
+        // Dropping the value recurses too, so the test takes the value apart.
         while let Value::Array(mut items) = schema {
             schema = items.pop().unwrap();
         }

@@ -68,7 +68,7 @@ impl fmt::Display for Topic {
     }
 }
 
-/// Which topics a subscriber wants: levels, `*` for exactly one, `**` for any number, none included.
+/// The topics that a subscriber wants: levels, `*` for exactly one, `**` for any number including none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TopicPattern(Vec<String>);
 
@@ -90,7 +90,7 @@ impl fmt::Display for TopicPattern {
 }
 
 impl TopicPattern {
-    /// Whether the topic is one of those wanted.
+    /// Whether the pattern covers the topic.
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
         // The greedy walk with one remembered `**`: on a mismatch the last `**` swallows one more level.
