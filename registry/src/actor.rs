@@ -1,7 +1,7 @@
-//! The [`RegistryActor`] keeps the node's [`Directory`] true to who is alive: agents register, their process group says
-//! who died, links to other nodes say who is there.
+//! The [`RegistryActor`] keeps the node's [`Directory`] true: agents register, their process group reports deaths, and links
+//! report the agents of other nodes.
 //!
-//! Does not answer look-ups: readers take the snapshot that it publishes. Does not start or restart agents.
+//! Does not answer look-ups: readers take the published snapshot. Does not start or restart agents.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,42 +27,42 @@ use crate::group;
 use crate::mailbox::AgentPort;
 use crate::roster::RosterChange;
 
-/// What events of the registry say as their source.
+/// The source of the registry's events.
 const SOURCE: &str = "/registry";
-/// How often we look for agents to forget: often enough to keep the grace period within a sixth.
+/// The pause between two searches for agents to forget: no agent stays more than a sixth longer than the grace period.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
-/// How long to wait for a registry that is being restarted.
+/// How long a caller waits for a registry that restarts.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The directory of this node's registry.
 pub type Agents = Directory<AgentPort>;
 
-/// What the registry understands.
+/// The registry's mailbox.
 #[derive(Debug)]
 pub enum RegistryMsg {
-    /// From a supervisor that started an agent. Answered when the agent is in the directory, or with why not.
+    /// From a supervisor that started an agent. Answered when readers see the agent in the directory, or with the refusal.
     Register(
         Box<Registration<AgentPort>>,
         RpcReplyPort<Result<(), RegisterError>>,
     ),
-    /// From whoever stops an agent for good. Answered with whether it was there.
+    /// From the party that stops an agent for good. Answered with whether the agent was there.
     Deregister(AgentId, RpcReplyPort<bool>),
     /// From a supervisor or an agent's shell: how the agent fares. Not answered.
     Report(AgentId, AgentState),
     /// From a supervisor: the agent cools down until this time, in milliseconds since 1970. Not answered.
     Cools(AgentId, i64),
-    /// From the link to another node: what changed there. Not answered.
+    /// From the link to another node: changes among its agents. Not answered.
     Roster(Box<RosterChange>),
-    /// From itself: show readers what changed.
+    /// From itself: publish the changed directory.
     Publish,
-    /// From its timer: forget who has been gone for long.
+    /// From its timer: forget agents that left long ago.
     Forget,
 }
 
 impl ractor::Message for RegistryMsg {}
 
-/// The way to the registry and its directory. It outlives the actor: a restarted registry takes it up again, with
-/// everybody who is still alive.
+/// The way to the registry and its directory. It outlives the actor: a restarted registry takes it over, with every agent
+/// that is still alive.
 #[derive(Clone)]
 pub struct RegistryHandle(Arc<Shared>);
 
@@ -114,19 +114,19 @@ impl RegistryHandle {
         }
     }
 
-    /// The directory as it is now, to keep.
+    /// The current directory, to keep.
     #[must_use]
     pub fn directory(&self) -> Arc<Agents> {
         self.0.directory.load_full()
     }
 
-    /// The directory as it is now, to look something up: cheaper than [`Self::directory`], not to be held for long.
+    /// The current directory, for a short look-up: cheaper than [`Self::directory`]; do not hold it for long.
     #[must_use]
     pub fn load(&self) -> Guard<Arc<Agents>> {
         self.0.directory.load()
     }
 
-    /// The event bus that it announces agents on.
+    /// The event bus on which the registry announces agents.
     #[must_use]
     pub fn bus(&self) -> &EventBus {
         &self.0.bus
@@ -138,11 +138,10 @@ impl RegistryHandle {
         &self.0.scope
     }
 
-    /// Lets an agent join; it is in the directory when this returns. Waits up to 5 s for a registry that is being
-    /// restarted.
+    /// Lets an agent join; readers see it in the directory when this returns. Waits up to 5 s for a registry that restarts.
     ///
     /// # Errors
-    /// [`RegisterError`] says why not.
+    /// The [`RegisterError`] with which the registry refuses the agent.
     pub async fn register(
         &self,
         registration: Registration<AgentPort>,
@@ -152,22 +151,22 @@ impl RegistryHandle {
             .unwrap_or(Err(RegisterError::Unavailable))
     }
 
-    /// Takes an agent out of the directory. Says whether it was there.
+    /// Takes an agent out of the directory. Returns whether it was there.
     pub async fn deregister(&self, agent: &AgentId) -> bool {
         self.call(|reply| RegistryMsg::Deregister(agent.clone(), reply))
             .await
             .unwrap_or_default()
     }
 
-    /// Says what changed on another node. A registry that is being restarted misses it: [`Self::incumbents`] tells when to
-    /// give a full account.
+    /// Passes on changes among another node's agents. A registry that restarts misses them: [`Self::incumbents`] tells when to
+    /// send a full account.
     pub fn tell_roster(&self, change: RosterChange) {
         if let Some(actor) = self.0.actor.borrow().as_ref() {
             let _ = actor.send_message(RegistryMsg::Roster(Box::new(change)));
         }
     }
 
-    /// Changes whenever a registry actor takes up its work.
+    /// Changes whenever a registry actor starts work.
     #[must_use]
     pub fn incumbents(&self) -> watch::Receiver<Option<ActorRef<RegistryMsg>>> {
         self.0.actor.subscribe()
@@ -179,15 +178,15 @@ impl RegistryHandle {
         self.0.changed.subscribe()
     }
 
-    /// Says how an agent fares.
+    /// Reports an agent's new state.
     pub fn report(&self, agent: &AgentId, state: AgentState) {
         if let Some(actor) = self.0.actor.borrow().as_ref() {
-            // A report that meets a dying registry is lost; its successor looks for itself who is alive.
+            // A report to a dying registry is lost; its successor checks the agents itself.
             let _ = actor.send_message(RegistryMsg::Report(agent.clone(), state));
         }
     }
 
-    /// Reports an agent that failed too often and is started again after this time.
+    /// Reports an agent that failed too often and starts again after this time.
     pub fn report_cooling(&self, agent: &AgentId, after: Duration) {
         if let Some(actor) = self.0.actor.borrow().as_ref() {
             let again_at =
@@ -202,14 +201,14 @@ impl RegistryHandle {
         let mut changes = self.0.changed.subscribe();
         loop {
             let directory = self.directory();
-            // The sender is in `self`, so that waiting for it cannot fail.
+            // `self` holds the sender, so this wait cannot fail.
             if condition(&directory) || changes.changed().await.is_err() {
                 return directory;
             }
         }
     }
 
-    /// Asks the registry, or the one that follows when it dies before it answers.
+    /// Asks the registry, or its successor if the registry dies before it answers.
     async fn call<T>(&self, message: impl Fn(RpcReplyPort<T>) -> RegistryMsg) -> Option<T> {
         let mut actors = self.0.actor.subscribe();
         let answer = async {
@@ -236,14 +235,14 @@ impl RegistryHandle {
 #[derive(Debug)]
 pub struct RegistryActor;
 
-/// What the registry knows beyond the directory.
+/// The registry's state beside the published directory.
 #[derive(Debug)]
 pub struct RegistryState {
     handle: RegistryHandle,
     directory: Agents,
-    /// Which agent an actor is.
+    /// The agents' ids and incarnations, by actor.
     members: HashMap<ActorId, (AgentId, u64)>,
-    /// Who is told when readers see what changed; a [`RegistryMsg::Publish`] is on its way when there is a change.
+    /// Callers to answer once readers see the change; while there is a change, a [`RegistryMsg::Publish`] is on its way.
     waiting: Vec<Waiting>,
     dirty: bool,
     forget_timer: JoinHandle<()>,
@@ -259,7 +258,7 @@ impl Actor for RegistryActor {
         myself: ActorRef<RegistryMsg>,
         handle: RegistryHandle,
     ) -> Result<RegistryState, ActorProcessingErr> {
-        // First listen, then look: what changes in between is seen twice, which changes nothing.
+        // Subscribe before the first look: a change in between is seen twice, which does no harm.
         pg::monitor_scope(handle.0.scope.clone(), myself.get_cell());
         let mut state = RegistryState {
             directory: handle.directory().as_ref().clone(),
@@ -344,7 +343,7 @@ impl Actor for RegistryActor {
     }
 }
 
-/// Whom to tell that readers see what it asked for.
+/// A caller that waits until readers see its change.
 #[derive(Debug)]
 enum Waiting {
     Register(
@@ -356,7 +355,7 @@ enum Waiting {
 
 impl Waiting {
     fn tell(self) {
-        // A caller that gave up waiting asks again or has left.
+        // A caller that stopped waiting asks again or has left.
         let _ = match self {
             Self::Register(reply, outcome) => reply.send(outcome).is_ok(),
             Self::Deregister(reply, there) => reply.send(there).is_ok(),
@@ -365,7 +364,7 @@ impl Waiting {
 }
 
 impl RegistryState {
-    /// Takes over from the registry before: keeps who is alive, lets go of who is not.
+    /// Takes over from the previous registry: keeps the living agents, drops the others.
     fn recover(&mut self) {
         let scope = self.handle.0.scope.clone();
         let members = pg::get_scoped_members(&scope, &group::AGENTS.to_owned());
@@ -402,14 +401,14 @@ impl RegistryState {
         self.directory.register(registration, self.handle.now())?;
         if self.directory.waiting() > waited {
             let agent = &member.0;
-            tracing::warn!(%agent, "agents of other nodes have the same id or another contract; they wait until this one leaves");
+            tracing::warn!(%agent, "agents of other nodes have this agent's id or another contract; they wait until this agent leaves");
         }
         if let Some(actor) = actor
             && self.members.insert(actor.get_id(), member).is_none()
         {
             group::join(&self.handle.0.scope, &actor);
             if actor.get_status() >= ActorStatus::Stopping {
-                // It may have died before it could join, and then no group says that it left.
+                // An agent that died before it joined the group causes no event of the group.
                 self.left(&actor);
             }
         }
@@ -445,15 +444,15 @@ impl RegistryState {
         }
         let mut refused = Vec::new();
         for joins in change.joined {
-            // The link may have closed since; then its agents are gone, whatever was said over it.
+            // A link that has closed since took its agents with it.
             if joins.0.port.is_open() {
                 refused.extend(directory.join_from(node, joins, now).err());
             }
         }
         if let Some(first) = refused.first() {
-            // One line for a kind of agent that thousands are of.
+            // One line for all: there may be thousands of agents of one kind.
             let agents = refused.len();
-            tracing::warn!(%node, agents, %first, "agents of another node cannot be used");
+            tracing::warn!(%node, agents, %first, "the directory refuses agents of another node");
         }
         for (agent, fares) in change.fares {
             directory.report_from(node, &agent, fares, now);
@@ -471,7 +470,7 @@ impl RegistryState {
         }
     }
 
-    /// Lets those join who have room now, and tells the bus who came and went.
+    /// Lets refused agents join that have room now, and announces all joins and departures on the bus.
     fn settle(&mut self) {
         let now = self.handle.now();
         for change in self.directory.settle(AgentPort::is_open, now) {
@@ -483,7 +482,7 @@ impl RegistryState {
         }
     }
 
-    /// Publishing costs a copy of the directory's tables: what arrives together is shown together.
+    /// Publishing costs a copy of the directory's tables, so changes that arrive together are published together.
     fn publish_soon(&mut self, myself: &ActorRef<RegistryMsg>) {
         if !std::mem::replace(&mut self.dirty, true) {
             // An actor that is stopping publishes nothing; its successor does.

@@ -1,4 +1,4 @@
-//! An agent as the directory sees it: its state, its counters, the way to it.
+//! An agent as the directory sees it: its state, its counters and its port.
 //!
 //! Pure: it sends nothing and reads no clock.
 
@@ -9,19 +9,19 @@ use std::time::Duration;
 use amcp_protocol::{AgentCard, AgentId, CapabilityName, NodeName};
 use serde::{Deserialize, Serialize};
 
-/// How an agent fares.
+/// An agent's state, as its supervisor or its node reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentState {
     /// It takes tasks.
     Ready,
-    /// It failed and is being started again.
+    /// The agent failed and starts again.
     Restarting,
-    /// It is there, and is given nothing.
+    /// It is there and gets no tasks.
     Quarantined,
     /// The agent can never start: its card is refused.
     GivenUp,
-    /// It ends what it has and takes nothing new.
+    /// It ends its tasks and takes no new ones.
     Draining,
     /// It went away.
     Left,
@@ -29,25 +29,25 @@ pub enum AgentState {
     Cooling,
 }
 
-/// What an agent has to do and has done, shared by those who count: whoever dispatches counts `in_flight`, the agent's
-/// shell the tasks, its supervisor the restarts. It outlives the agent's restarts.
+/// An agent's work, shared by all that count it: dispatchers count `in_flight`, the agent's shell the tasks, its supervisor
+/// the restarts. It outlives the agent's restarts.
 #[derive(Debug, Default)]
 pub struct AgentLoad {
-    /// Sent to it from this node and not answered yet, on their way and queued ones included.
+    /// Tasks that this node sent and the agent has not answered, including queued ones.
     pub in_flight: AtomicU32,
-    /// Waiting in its hands.
+    /// Tasks in the agent's queue.
     pub queued: AtomicU32,
-    /// Being worked on.
+    /// Tasks that the agent works on.
     pub running: AtomicU32,
     /// Tasks that ended with a result.
     pub done: AtomicU64,
-    /// Tasks that ended without one, refused ones included.
+    /// Tasks that ended without a result, including refused ones.
     pub failed: AtomicU64,
-    /// How often it was started again.
+    /// Number of the agent's restarts.
     pub restarts: AtomicU64,
 }
 
-/// One task on its way to an agent or in its hands, counted until this is dropped.
+/// One task on its way to an agent or at the agent, counted until this is dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<AgentLoad>);
 
@@ -67,15 +67,15 @@ impl Drop for InFlight {
 /// An agent that joins.
 #[derive(Debug, Clone)]
 pub struct Registration<P> {
-    /// Who it is and what it can do.
+    /// The agent's id and capabilities.
     pub card: AgentCard,
     /// Different for each start of each agent.
     pub incarnation: u64,
-    /// How to reach it.
+    /// The port for its tasks.
     pub port: P,
     /// Its counters.
     pub load: Arc<AgentLoad>,
-    /// Where it runs; none for this node.
+    /// The agent's node; none for this node.
     pub node: Option<NodeName>,
 }
 
@@ -91,7 +91,7 @@ impl<P> Registration<P> {
         }
     }
 
-    /// The same, of another node.
+    /// Sets the node of an agent that runs elsewhere.
     #[must_use]
     pub fn on(mut self, node: NodeName) -> Self {
         self.node = Some(node);
@@ -102,17 +102,17 @@ impl<P> Registration<P> {
 /// An agent in the directory.
 #[derive(Debug)]
 pub struct Entry<P> {
-    /// Who it is and what it can do.
+    /// The agent's id and capabilities.
     pub card: Arc<AgentCard>,
     /// Different for each start of each agent.
     pub incarnation: u64,
-    /// How to reach it.
+    /// The port for its tasks.
     pub port: P,
     /// Its counters.
     pub load: Arc<AgentLoad>,
-    /// Where it runs; none for this node.
+    /// The agent's node; none for this node.
     pub node: Option<NodeName>,
-    /// How it fares.
+    /// The agent's last reported state.
     pub state: AgentState,
     pub(crate) gone_at: Option<Duration>,
 }
@@ -136,13 +136,12 @@ impl<P> Entry<P> {
         &self.card.id
     }
 
-    /// Whether it has not left; it may be unable to take tasks all the same.
+    /// Whether the agent is still there; it may nevertheless be unable to take tasks.
     #[must_use]
     pub const fn is_present(&self) -> bool {
         self.gone_at.is_none()
     }
 
-    /// How it shows.
     pub(crate) fn status(&self) -> AgentStatus {
         let load = &self.load;
         AgentStatus {
@@ -164,7 +163,7 @@ impl<P> Entry<P> {
         }
     }
 
-    /// The same agent, faring otherwise.
+    /// The same agent in another state.
     pub(crate) fn changed(&self, state: AgentState, gone_at: Option<Duration>) -> Self
     where
         P: Clone,
@@ -180,8 +179,8 @@ impl<P> Entry<P> {
         }
     }
 
-    /// Counts a task as in flight until the guard is dropped. Hold it from the dispatch to the answer: candidates are
-    /// chosen by it.
+    /// Counts a task as in flight until the guard is dropped. Hold the guard from the dispatch to the answer: the choice of
+    /// agents depends on the count.
     #[must_use]
     pub fn begin(&self) -> InFlight {
         InFlight::new(&self.load)
@@ -191,32 +190,32 @@ impl<P> Entry<P> {
 /// An agent as `amcp agents` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
-    /// Who it is.
+    /// The agent's id.
     pub agent: AgentId,
-    /// Where it runs; none for the node that was asked. Of an agent elsewhere only what this node sent it is counted.
+    /// The agent's node; none for the node that was asked. For an agent elsewhere only tasks from the asked node count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeName>,
-    /// What it can do; empty for one that never got as far as registering.
+    /// The agent's capabilities; empty if the agent never registered.
     pub capabilities: Vec<CapabilityName>,
-    /// How it fares.
+    /// The agent's last reported state.
     pub state: AgentState,
-    /// When an agent that cools down is started again, in milliseconds since 1970.
+    /// When an agent that cools down starts again, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again_at_unix_ms: Option<i64>,
-    /// Tasks sent to it and not answered yet.
+    /// Tasks that the agent got and has not answered.
     pub in_flight: u32,
-    /// Tasks waiting in its hands.
+    /// Tasks in the agent's queue.
     pub queued: u32,
-    /// How often it was started again.
+    /// Number of the agent's restarts.
     pub restarts: u64,
     /// Tasks that ended with a result.
     pub done: u64,
-    /// Tasks that ended without one.
+    /// Tasks that ended without a result.
     pub failed: u64,
 }
 
 impl AgentStatus {
-    /// An agent that somebody reported on and that never registered.
+    /// An agent with a report that never registered.
     pub(crate) fn unseen(agent: &AgentId, state: AgentState) -> Self {
         Self {
             agent: agent.clone(),

@@ -1,7 +1,7 @@
-//! The node's event bus: CloudEvents by topic, to whoever subscribed.
+//! The node's event bus delivers CloudEvents to subscribers by topic.
 //!
-//! Does not wait for anybody and keeps no history: a subscriber that falls behind loses its own subscription and is told
-//! so; publishers and other subscribers do not notice.
+//! Waits for no subscriber and keeps no history: a subscriber that falls behind loses its own subscription and gets an event
+//! that says so; publishers and other subscribers do not notice.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,14 +15,14 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::sync::Notify;
 
-/// What events say as their source when the bus itself has something to say.
+/// The source of the bus's own events.
 const SOURCE: &str = "/bus";
 
 /// The time for events' `time` attribute: milliseconds since 1970 in UTC.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
-    reason = "events carry wall-clock time for people and logs; nothing is decided by it"
+    reason = "events carry wall-clock time for readers and logs; no decision depends on it"
 )]
 pub fn unix_ms() -> i64 {
     SystemTime::now()
@@ -32,13 +32,13 @@ pub fn unix_ms() -> i64 {
         .unwrap_or_default()
 }
 
-/// The bus. Clones are the same bus; when the last is dropped, subscriptions end.
+/// Clones share one bus; subscriptions end when the last clone is dropped.
 #[derive(Clone, Default)]
 pub struct EventBus(Arc<Bus>);
 
 #[derive(Default)]
 struct Bus {
-    /// How many there are in `subscribers`: all that publishing costs when nobody listens is to read this.
+    /// The length of `subscribers`: without subscribers, publishing costs this one read.
     count: AtomicUsize,
     subscribers: ArcSwap<Vec<Arc<Subscriber>>>,
     changing: Mutex<()>,
@@ -55,12 +55,12 @@ struct Subscriber {
 struct Queue {
     events: VecDeque<Arc<CloudEvent>>,
     capacity: usize,
-    /// Counts what came after the queue was full; from then on nothing is queued any more.
+    /// Events that came after the queue was full; from then on the queue takes no event.
     missed: u64,
     closed: bool,
 }
 
-/// What a subscriber holds; dropping it unsubscribes.
+/// A subscriber's end; dropping it unsubscribes.
 pub struct Subscription {
     subscriber: Arc<Subscriber>,
     bus: Weak<Bus>,
@@ -90,7 +90,7 @@ impl EventBus {
         Self::default()
     }
 
-    /// Subscribes to the topics that the pattern matches, with room for `capacity` events that were not received yet.
+    /// Subscribes to the topics that the pattern matches, with room for `capacity` events that wait to be received.
     #[must_use]
     pub fn subscribe(&self, pattern: TopicPattern, capacity: usize) -> Subscription {
         let subscriber = Arc::new(Subscriber {
@@ -111,8 +111,8 @@ impl EventBus {
         }
     }
 
-    /// Publishes an event. The topic is formatted only when there is a subscriber, the event built only when one of them
-    /// wants it; `format_args!("task.request.{capability}")` makes a topic that costs nothing otherwise.
+    /// Publishes an event. Formats the topic only if there are subscribers, and builds the event only if a subscriber wants it;
+    /// `format_args!("task.request.{capability}")` makes a topic that costs nothing otherwise.
     pub fn publish(&self, topic: impl fmt::Display, event: impl FnOnce() -> CloudEvent) {
         if self.0.count.load(Ordering::Acquire) > 0 {
             self.0.publish(&topic.to_string(), event);
@@ -125,7 +125,7 @@ impl Bus {
         let topic: Topic = match topic.parse() {
             Ok(topic) => topic,
             Err(error) => {
-                tracing::error!(%error, "an event was not published");
+                tracing::error!(%error, "the bus did not publish an event");
                 return;
             }
         };
@@ -160,7 +160,7 @@ impl Drop for Bus {
 
 impl Subscriber {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Nothing that runs under the lock can panic half-way.
+        // No code under the lock can panic half-way.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -178,8 +178,8 @@ impl Subscriber {
 }
 
 impl Subscription {
-    /// The next event; `None` when the subscription is over. A subscription that was lost delivers what had been queued,
-    /// then `subscription.lost` with the number of events missed, then nothing.
+    /// The next event; `None` when the subscription is over. A lost subscription delivers its queued events, then
+    /// `subscription.lost` with the number of missed events, then `None`.
     pub async fn recv(&mut self) -> Option<Arc<CloudEvent>> {
         loop {
             let news = self.subscriber.news.notified();

@@ -1,7 +1,7 @@
-//! The [`Directory`]: which agents there are, what each can do, how it fares, and who should get the next task.
+//! The [`Directory`] knows the agents, their capabilities and states, and chooses the agent for the next task.
 //!
-//! Pure: it sends nothing and reads no clock. Ports are whatever the caller uses to reach an agent; times are durations
-//! since an origin of the caller's choice, and randomness is an argument.
+//! Pure: it sends nothing and reads no clock. The caller chooses the type of an agent's port and the origin of times, and
+//! passes randomness in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,38 +16,38 @@ mod remote;
 
 use choice::Ready;
 
-/// How long a capability stays known after its last agent left: the longest back-off of a restart twice over, so that a
-/// plan made meanwhile still compiles.
+/// How long a capability stays known after its last agent left: twice the longest backoff of a restart, so that plans still
+/// compile meanwhile.
 pub const GRACE: Duration = Duration::from_secs(60);
 
-/// Most agents that are known only because somebody reported on them: a bound, not a limit that anybody should meet.
+/// Most agents that are known by reports only: far more than a node has.
 const MAX_UNSEEN: usize = 1_024;
 
 /// Why an agent may not join.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterError {
-    /// Its card is unsound.
+    /// The card breaks a rule.
     #[error("the card of '{agent}' is refused: {source}")]
     Card {
-        /// Whose card.
+        /// The agent with the card.
         agent: AgentId,
-        /// What is wrong with it.
+        /// The broken rule.
         source: CardError,
     },
-    /// An agent by that id is there already.
-    #[error("an agent '{0}' is registered already; give this one another id")]
+    /// Another agent has the id already.
+    #[error("another agent '{0}' is registered already; give this agent another id")]
     AlreadyRegistered(AgentId),
-    /// The capability is offered under another contract.
+    /// Other agents offer the capability under another contract.
     #[error(
-        "'{agent}' offers '{capability}' with another {differs} than the agents that are there; \
-         give it another name, or stop them first"
+        "'{agent}' offers '{capability}' with another {differs} than the agents that already offer it; \
+         give the capability another name, or stop those agents first"
     )]
     NameClash {
-        /// Who wants to join.
+        /// The agent that wants to join.
         agent: AgentId,
-        /// With what.
+        /// The capability that clashes.
         capability: CapabilityName,
-        /// Which part of the contract is not the same.
+        /// The part of the contract that differs.
         differs: &'static str,
     },
     /// No registry answers; only from [`crate::RegistryHandle`].
@@ -55,41 +55,41 @@ pub enum RegisterError {
     Unavailable,
 }
 
-/// One capability and those who offer it.
+/// One capability and the agents that offer it.
 #[derive(Debug, Clone)]
 struct Offer<P> {
     contract: Arc<Contract>,
-    /// How many agents that have not left offer it.
+    /// Agents that offer the capability and have not left.
     present: usize,
     ready: Ready<P>,
     vacant_since: Option<Duration>,
 }
 
-/// Who is there and what they can do. Cloning shares all entries.
+/// The agents and their capabilities. Clones share all entries.
 #[derive(Debug, Clone)]
 pub struct Directory<P> {
     agents: BTreeMap<AgentId, Arc<Entry<P>>>,
     offers: BTreeMap<CapabilityName, Arc<Offer<P>>>,
-    /// Agents of this node that somebody reported on before they ever registered.
+    /// Agents of this node with a report that have never registered.
     unseen: BTreeMap<AgentId, AgentState>,
-    /// When agents of this node that cool down are started again, in milliseconds since 1970: for people.
+    /// When agents of this node that cool down start again, in milliseconds since 1970: for `amcp agents`.
     cooling: BTreeMap<AgentId, i64>,
-    /// Agents of other nodes that are in somebody's way, until there is room for them.
+    /// Agents of other nodes whose id or contract clashes with an agent's, until there is room for them.
     refused: BTreeMap<NodeName, BTreeMap<AgentId, Arc<Entry<P>>>>,
-    /// Whom a node that gives a full account has not named yet.
+    /// Agents that a node has not named yet in its full account.
     unnamed: BTreeMap<NodeName, BTreeSet<AgentId>>,
-    /// Whether there may be room for somebody who was refused.
+    /// Whether there may be room for a refused agent.
     room: bool,
-    /// What nobody asked about yet.
+    /// Changes that the next [`Self::settle`] returns.
     changes: Vec<Change<P>>,
 }
 
-/// An agent came or went.
+/// An agent joined or left.
 #[derive(Debug, Clone)]
 pub enum Change<P> {
-    /// It is there from now on.
+    /// It is there from now on, with this entry.
     Joined(Arc<Entry<P>>),
-    /// It is not there any more.
+    /// It has left; its last entry.
     Left(Arc<Entry<P>>),
 }
 
@@ -109,8 +109,8 @@ impl<P> Default for Directory<P> {
 }
 
 impl<P> Directory<P> {
-    /// Who should get the next task for a capability: the lighter of two random ready agents of this node, or of two of
-    /// other nodes where that one has less in flight; those to avoid only when nobody else is ready.
+    /// The agent for a capability's next task: the less loaded of two random ready agents of this node, or of two agents of
+    /// other nodes if that agent has less in flight; an agent to avoid only when no other is ready.
     #[must_use]
     pub fn choose(
         &self,
@@ -126,7 +126,7 @@ impl<P> Directory<P> {
         other.or_else(|| ready.lightest(&[], random))
     }
 
-    /// The contract of each known capability, by name; those whose last agent left within [`GRACE`] included.
+    /// The contract of each known capability, by name, including capabilities whose last agent left within [`GRACE`].
     pub fn contracts(&self) -> impl Iterator<Item = &Arc<Contract>> {
         self.offers.values().map(|offer| &offer.contract)
     }
@@ -157,7 +157,7 @@ impl<P> Directory<P> {
         all
     }
 
-    /// How an agent fares, if anybody knows.
+    /// An agent's last reported state; none for an unknown agent.
     #[must_use]
     pub fn state(&self, agent: &AgentId) -> Option<AgentState> {
         let seen = self.agents.get(agent).map(|entry| entry.state);
@@ -176,12 +176,12 @@ impl<P> Directory<P> {
 }
 
 impl<P: Clone + PartialEq> Directory<P> {
-    /// Lets an agent join. The same incarnation again is no error, for whoever lost the answer may ask twice; it changes
-    /// nothing but the way to the agent. An agent of this node does not give way to those of others: they leave, and wait
-    /// until there is room for them again.
+    /// Lets an agent join. The same incarnation may join again, since a caller that lost the answer asks twice; that replaces the
+    /// agent's port only. Agents of other nodes give way to an agent of this node: they leave, and wait until there is room for
+    /// them again.
     ///
     /// # Errors
-    /// [`RegisterError`] for an unsound card, an id that is in use and a capability that is offered under another contract.
+    /// [`RegisterError`] for an unsound card, an id in use and a capability that other agents offer under another contract.
     pub fn register(
         &mut self,
         registration: Registration<P>,
@@ -200,7 +200,7 @@ impl<P: Clone + PartialEq> Directory<P> {
                 return Ok(());
             }
             if there.node.is_some() && there.node == entry.node {
-                // Its node knows which of the two is there.
+                // Their node knows which of the two incarnations lives.
                 self.leave(there.id(), there.incarnation, now);
             } else if entry.node.is_none() && there.node.is_some() {
                 in_the_way.push(there);
@@ -223,7 +223,7 @@ impl<P: Clone + PartialEq> Directory<P> {
         Ok(())
     }
 
-    /// An agent that is there joins again: over a new link, or because somebody lost an answer.
+    /// A present agent joins again: over a new link, or because its supervisor lost the answer.
     fn renew(&mut self, there: &Entry<P>, entry: &Entry<P>, now: Duration) {
         let state = match entry.node {
             Some(_) => entry.state,
@@ -238,8 +238,8 @@ impl<P: Clone + PartialEq> Directory<P> {
         }
     }
 
-    /// The contracts of an agent that wants to join. Those of other nodes that an agent of this node cannot share a
-    /// capability with are added to those in its way.
+    /// The contracts of an agent that wants to join. Adds to `in_the_way` the agents of other nodes that cannot share a
+    /// capability with an agent of this node.
     fn contracts_of(
         &self,
         entry: &Entry<P>,
@@ -264,7 +264,7 @@ impl<P: Clone + PartialEq> Directory<P> {
                     differs,
                 })?);
             }
-            // Compiling schemas is most of what a join costs, and most agents are one of several of their kind.
+            // Compiling schemas is most of the cost of a join, and most agents share their contracts with others.
             contracts.push(match there {
                 Some(offer) if offer.contract.capability == *capability => {
                     Arc::clone(&offer.contract)
@@ -275,7 +275,7 @@ impl<P: Clone + PartialEq> Directory<P> {
         Ok(contracts)
     }
 
-    /// Who offers a capability, if they all give way to an agent that clashes with them.
+    /// The agents that offer a capability, if all of them give way to an agent that clashes with them.
     fn give_way(&self, to: &Entry<P>, name: &CapabilityName) -> Option<Vec<Arc<Entry<P>>>> {
         if to.node.is_some() {
             return None;
@@ -288,7 +288,7 @@ impl<P: Clone + PartialEq> Directory<P> {
             .collect()
     }
 
-    /// The agent is gone. Says whether it was there; one of another incarnation was not.
+    /// Takes an agent out. Returns whether this incarnation was there.
     pub fn leave(&mut self, agent: &AgentId, incarnation: u64, now: Duration) -> bool {
         let there = |entry: &&Arc<Entry<P>>| entry.is_present() && entry.incarnation == incarnation;
         let Some(entry) = self.agents.get(agent).filter(there).cloned() else {
@@ -309,7 +309,7 @@ impl<P: Clone + PartialEq> Directory<P> {
         true
     }
 
-    /// Somebody says how an agent of this node fares. Says whether that is news; one that is gone cannot be ready.
+    /// Takes a report on an agent of this node. Returns whether it is news; an agent that left cannot be ready.
     pub fn report(&mut self, agent: &AgentId, state: AgentState, now: Duration) -> bool {
         self.cooling.remove(agent);
         let known = self.agents.get(agent).cloned();
@@ -317,7 +317,7 @@ impl<P: Clone + PartialEq> Directory<P> {
             if theirs.is_present() {
                 return false;
             }
-            // Another node's that had the same id is gone; it is not the one that is spoken of.
+            // The report is not about another node's agent, which had the same id and has left.
             self.agents.remove(agent);
         }
         let Some(entry) = known.filter(|entry| entry.node.is_none()) else {
@@ -329,8 +329,7 @@ impl<P: Clone + PartialEq> Directory<P> {
         self.fares(&entry, state, now)
     }
 
-    /// The supervisor of an agent of this node says that it cools down, and when it is started again, in milliseconds since
-    /// 1970.
+    /// Notes that an agent of this node cools down, and when it starts again, in milliseconds since 1970.
     pub fn cools(&mut self, agent: &AgentId, again_at_unix_ms: i64, now: Duration) {
         self.report(agent, AgentState::Cooling, now);
         if self.state(agent) == Some(AgentState::Cooling) {
@@ -346,8 +345,8 @@ impl<P: Clone + PartialEq> Directory<P> {
         true
     }
 
-    /// Forgets agents that have been gone for longer than [`GRACE`], except agents of this node that were given up or cool down:
-    /// people should see those. Returns whether it forgot any.
+    /// Forgets agents that left longer than [`GRACE`] ago, except agents of this node that were given up or cool down: the list of
+    /// agents should show those. Returns whether it forgot any.
     pub fn forget(&mut self, now: Duration) -> bool {
         let old = |since: Option<Duration>| since.is_some_and(|t| now.saturating_sub(t) > GRACE);
         let before = self.agents.len() + self.offers.len();
@@ -361,8 +360,8 @@ impl<P: Clone + PartialEq> Directory<P> {
         self.agents.len() + self.offers.len() < before
     }
 
-    /// Makes a capability known. Among agents that are there the contract is the same but for its words: those of the last
-    /// to join stand, though nobody elsewhere gives an agent of this node other words.
+    /// Makes a capability known. The contracts of present agents differ in their words only: the last agent to join chooses the
+    /// words, but agents elsewhere do not change those of an agent of this node.
     fn offer(&mut self, contract: Arc<Contract>, is_here: bool) {
         let name = contract.capability.name.clone();
         let there = self.offers.get_mut(&name).filter(|o| o.present > 0);
@@ -420,14 +419,14 @@ impl<P: Clone + PartialEq> Directory<P> {
     }
 }
 
-/// Which part of two contracts is not the same: whatever a plan, a policy or a retry relies on.
+/// The first part on which plans, policies or retries rely and in which two contracts differ.
 fn difference(a: &Capability, b: &Capability) -> Option<&'static str> {
     [
         (a.version == b.version, "version"),
         (a.params == b.params, "params schema"),
         (a.result == b.result, "result schema"),
-        (a.consumes == b.consumes, "list of what it consumes"),
-        (a.produces == b.produces, "list of what it produces"),
+        (a.consumes == b.consumes, "list of consumed params"),
+        (a.produces == b.produces, "list of produced values"),
         (a.effect == b.effect, "effect"),
         (a.idempotent == b.idempotent, "idempotency"),
         (

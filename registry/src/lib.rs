@@ -1,7 +1,7 @@
-//! Who is there and what they can do: the pure [`directory::Directory`], the actor that keeps it, the mailbox that every
-//! agent has, and the node's event bus.
+//! The agents and their capabilities: the pure [`directory::Directory`], the actor that keeps it, the mailbox of every agent,
+//! and the node's event bus.
 //!
-//! Does not choose what to do, only who could do it; does not restart agents.
+//! Plans no task and restarts no agent; it chooses the agent for a task.
 
 pub mod actor;
 pub mod agent;

@@ -1,7 +1,7 @@
-//! The way to an agent: the mailbox that every agent has, the port through which tasks go to it here or to another node,
-//! and the port through which its answer and, before it, signs of life come back.
+//! The way to an agent: the mailbox that every agent has, the port that takes tasks to it on this node or another, and the
+//! port that brings back its signs of life and its answer.
 //!
-//! Does not cross nodes: a [`Carrier`] does, and whoever links nodes brings one.
+//! Does not cross nodes: a [`Carrier`] does, which the links between nodes provide.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use ractor::{ActorCell, DerivedActorRef, MessagingErr};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-/// Names one attempt at one task.
+/// The name of one attempt at one task.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TaskKey {
     /// The request.
@@ -34,30 +34,30 @@ impl TaskKey {
     }
 }
 
-/// What an agent understands.
+/// An agent's mailbox.
 #[derive(Debug)]
 pub enum AgentMsg {
-    /// From a request, here or on another node: do this. Answered once.
+    /// From a request, here or on another node: do this task. Answered once.
     Execute(TaskRequest, AnswerPort),
     /// From a request: the result is no longer wanted. Never answered.
     Cancel(TaskKey),
-    /// From its supervisor: take nothing new, end what you have, stop. Never answered.
+    /// From its supervisor: take no new task, end the others, stop. Never answered.
     Drain,
 }
 
 impl ractor::Message for AgentMsg {}
 
-/// Where an attempt's signs of life go before its answer. Each clone leads to the same asker; the default one leads nowhere.
+/// The way for an attempt's signs of life before its answer. All clones lead to the same asker; the default leads nowhere.
 #[derive(Clone, Default)]
 pub struct Signs(Option<Arc<Hears>>);
 
 type Hears = dyn Fn(&str) + Send + Sync;
 
 impl Signs {
-    /// Longest words of a sign, in characters: two lines of a terminal.
+    /// Longest note of a sign, in characters: two lines of a terminal.
     pub const MAX_NOTE: usize = 160;
 
-    /// Gives a sign of life with a few words for people, or none: the first line of `note`, so much of it as is allowed. May
+    /// Gives a sign of life with the first line of `note`, cut to [`Self::MAX_NOTE`] characters; `note` may be empty. The sign may
     /// be lost on its way.
     pub fn give(&self, note: &str) {
         let Some(hears) = &self.0 else {
@@ -75,14 +75,14 @@ impl fmt::Debug for Signs {
     }
 }
 
-/// Where an attempt's answer goes. Used once; one that is dropped unused says that the agent went away with the task.
+/// The way for an attempt's one answer. A port that is dropped unused tells the asker that the agent ended with the task.
 pub struct AnswerPort {
     take: Option<Box<dyn FnOnce(Option<TaskResponse>) + Send>>,
     signs: Signs,
 }
 
 impl AnswerPort {
-    /// A port that hands over the answer, or nothing when the agent went away. `take` runs where the agent answers: it must
+    /// A port that hands over the answer, or none when the agent ended without one. `take` runs in the agent's task: it must
     /// neither block nor panic.
     pub fn new(take: impl FnOnce(Option<TaskResponse>) + Send + 'static) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl AnswerPort {
         }
     }
 
-    /// The same for an asker that also hears signs of life. `hears` runs where they are given: it must neither block nor panic.
+    /// Adds a receiver of signs of life. `hears` runs in the agent's task: it must neither block nor panic.
     #[must_use]
     pub fn hearing(mut self, hears: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.signs = Signs(Some(Arc::new(hears)));
@@ -104,27 +104,27 @@ impl AnswerPort {
         &self.signs
     }
 
-    /// A port and the wait for its answer, which fails when the agent went away.
+    /// A port and a receiver of its answer, which fails when the agent ended without an answer.
     #[must_use]
     pub fn channel() -> (Self, oneshot::Receiver<TaskResponse>) {
         let (answer, answered) = oneshot::channel();
         let port = Self::new(move |response| {
             if let Some(response) = response {
-                // Whoever asked may have given up waiting.
+                // The asker may have stopped waiting.
                 let _ = answer.send(response);
             }
         });
         (port, answered)
     }
 
-    /// Answers.
+    /// Hands the answer over.
     pub fn answer(mut self, response: TaskResponse) {
         if let Some(take) = self.take.take() {
             take(Some(response));
         }
     }
 
-    /// Lets go of the port without a word: the task was never sent.
+    /// Drops the port without a report: the task was never sent.
     pub fn discard(mut self) {
         self.take = None;
     }
@@ -146,10 +146,10 @@ impl fmt::Debug for AnswerPort {
 
 /// Carries tasks to the agents of another node for as long as the link to it lasts.
 pub trait Carrier: Send + Sync + fmt::Debug {
-    /// Sends a task to an agent of that node. The port is used, or dropped when the link is lost.
+    /// Sends a task to an agent of that node. A lost link drops the port unused.
     ///
     /// # Errors
-    /// Why the task was certainly not sent; the port was discarded.
+    /// The task was certainly not sent; the port was discarded.
     fn execute(
         &self,
         agent: &AgentId,
@@ -157,14 +157,14 @@ pub trait Carrier: Send + Sync + fmt::Debug {
         answer: AnswerPort,
     ) -> Result<(), Failure>;
 
-    /// Says that the result of an attempt is no longer wanted.
+    /// Tells the agent that the result of an attempt is no longer wanted.
     fn cancel(&self, agent: &AgentId, key: TaskKey);
 
     /// Whether the link still stands.
     fn is_open(&self) -> bool;
 }
 
-/// An agent that can be sent tasks: its mailbox here, or the link to its node.
+/// The way for an agent's tasks: its mailbox here, or the link to its node.
 #[derive(Clone)]
 pub enum AgentPort {
     /// It runs in this process.
@@ -177,7 +177,7 @@ impl AgentPort {
     /// Sends a task.
     ///
     /// # Errors
-    /// Why it was certainly not sent; nothing comes through `answer` then.
+    /// The task was certainly not sent; no answer comes through `answer` then.
     pub fn execute(&self, task: TaskRequest, answer: AnswerPort) -> Result<(), Failure> {
         match self {
             Self::Local(agent) => match agent.send_message(AgentMsg::Execute(task, answer)) {
@@ -194,10 +194,10 @@ impl AgentPort {
         }
     }
 
-    /// Says that the result of an attempt is no longer wanted.
+    /// Tells the agent that the result of an attempt is no longer wanted.
     pub fn cancel(&self, key: TaskKey) {
         match self {
-            // An agent that is gone works on nothing.
+            // An agent that has ended works on nothing.
             Self::Local(agent) => drop(agent.send_message(AgentMsg::Cancel(key))),
             Self::Remote(agent, carrier) => carrier.cancel(agent, key),
         }
@@ -212,7 +212,7 @@ impl AgentPort {
         }
     }
 
-    /// Whether a task could be sent.
+    /// Whether the agent or the link still takes tasks.
     #[must_use]
     pub fn is_open(&self) -> bool {
         match self {
@@ -222,7 +222,7 @@ impl AgentPort {
     }
 }
 
-/// The same when they lead to the same agent over the same link.
+/// Equal when both lead to the same agent over the same link.
 impl PartialEq for AgentPort {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {

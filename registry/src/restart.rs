@@ -1,11 +1,11 @@
-//! Whether something that ended is started again, and when: OTP's restart types and restart intensity, with backoff.
+//! Decides whether and when a child that ended starts again: OTP's restart types and restart intensity, with backoff.
 //!
-//! Pure: it starts nothing and reads no clock. Every supervisor of the node decides by it.
+//! Pure: it starts nothing and reads no clock. Every supervisor of the node uses it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// When a child is started again.
+/// When a supervisor starts a child again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Restart {
     /// Always.
@@ -20,15 +20,15 @@ pub enum Restart {
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exit {
-    /// It stopped, because it was told to or had nothing more to do.
+    /// The child stopped, because it was told to or had nothing more to do.
     Normal,
-    /// It panicked, returned an error, was killed or could not start.
+    /// The child panicked, returned an error, was killed or could not start.
     Abnormal,
 }
 
 impl Exit {
-    /// How an actor ended that ractor calls terminated, by the reason it gives: nobody inside the actor had a say in a kill,
-    /// or in the end of its tokio task.
+    /// How an actor ended that ractor reports as terminated, by ractor's reason: a kill, or the end of its tokio task, came from
+    /// outside the actor.
     #[must_use]
     pub fn of_termination(reason: Option<&str>) -> Self {
         match reason {
@@ -38,18 +38,18 @@ impl Exit {
     }
 }
 
-/// How often and how fast a child is started again.
+/// How often and how fast a supervisor starts a child again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestartPolicy {
-    /// When it is started again at all.
+    /// The kinds of ends after which the child starts again at all.
     pub restart: Restart,
     /// Most restarts within the period; at one more the child cools down.
     pub restart_intensity: u32,
-    /// The period that `restart_intensity` counts in.
+    /// The period to which `restart_intensity` applies.
     pub restart_period: Duration,
-    /// How long to wait before the first restart within the period; each further one waits twice as long.
+    /// The wait before the first restart within the period; it doubles with each further restart.
     pub backoff: Duration,
-    /// The longest wait.
+    /// The longest wait before a restart.
     pub backoff_max: Duration,
     /// How long a child that ended too often stays down; each further time twice as long, until the child has run for as long
     /// as it stayed down.
@@ -62,7 +62,7 @@ impl Default for RestartPolicy {
     fn default() -> Self {
         Self {
             restart: Restart::Permanent,
-            // What survives a burst of three poison tasks and a stray kill; more is a fault that restarting does not cure.
+            // Enough for a burst of three poison tasks and a stray kill; more is a fault that restarts do not cure.
             restart_intensity: 5,
             restart_period: Duration::from_secs(10),
             // Short enough that a retry with its own backoff finds the agent back, long enough not to spin.
@@ -77,12 +77,12 @@ impl Default for RestartPolicy {
     }
 }
 
-/// What to do about a child that ended.
+/// A supervisor's next step for a child that ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Start it again after this time.
     Restart {
-        /// How long to wait.
+        /// The wait before the start.
         after: Duration,
     },
     /// The child ended too often. Depending on its strategy, the supervisor starts the child again after this time, or ends
@@ -91,7 +91,7 @@ pub enum Decision {
         /// How long the child stays down.
         after: Duration,
     },
-    /// It may stay ended.
+    /// The child stays down.
     Leave,
 }
 
@@ -106,7 +106,7 @@ pub struct RestartBudget {
 }
 
 impl RestartBudget {
-    /// A child that was not restarted yet.
+    /// The budget of a child without restarts.
     #[must_use]
     pub const fn new(policy: RestartPolicy) -> Self {
         Self {
@@ -117,7 +117,7 @@ impl RestartBudget {
         }
     }
 
-    /// Decides about a child that ended `now` (since an origin of the caller's choice). `random` spreads the restarts of
+    /// Decides about a child that ended `now` (since an origin that the caller chooses). `random` spreads the restarts of
     /// children that ended together: half of the wait depends on it.
     pub fn decide(&mut self, exit: Exit, now: Duration, random: u64) -> Decision {
         let again = match self.policy.restart {
@@ -147,7 +147,7 @@ impl RestartBudget {
     }
 
     fn cool_down(&mut self, now: Duration, random: u64) -> Decision {
-        // The child was down for one such time; only the time after that counts as run.
+        // The child was down for the first `long`; only the time after that counts as run.
         let ran_well = |(then, long): (Duration, Duration)| now.saturating_sub(then) >= long * 2;
         if self.cooled.is_some_and(ran_well) {
             self.cool_downs = 0;
@@ -160,7 +160,7 @@ impl RestartBudget {
     }
 }
 
-/// The wait after `before` earlier ones: twice as long each time, up to a bound, half of it at random.
+/// The wait after `before` earlier waits: twice as long each time, up to `longest`, half of it random.
 fn wait(first: Duration, before: u32, longest: Duration, random: u64) -> Duration {
     let whole = first.saturating_mul(1 << before.min(31)).min(longest);
     let half = whole / 2;
@@ -271,7 +271,7 @@ mod tests {
                     }
                     Decision::CoolDown { after } => {
                         prop_assert!(after >= policy.cool_down / 2 && after <= policy.cool_down_max);
-                        // Of two waits that double, the first may be random to the full and the second not at all.
+                        // The random half may be whole in the first of two doubling waits and nothing in the second.
                         let ran_well = now - cooled.0 >= cooled.1;
                         prop_assert!(after >= cooled.1 || ran_well, "{cooled:?}, then {after:?}");
                         now += after;

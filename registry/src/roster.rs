@@ -1,35 +1,35 @@
-//! What a link tells the registry about the agents of another node.
+//! The changes that a link reports to the registry about another node's agents.
 //!
-//! Does not travel: whoever links nodes makes it of what arrives.
+//! Does not travel: the link builds the change from the entries that arrive.
 
 use amcp_protocol::{AgentId, NodeName};
 
 use crate::agent::{AgentState, Registration};
 use crate::mailbox::AgentPort;
 
-/// What changed among the agents of another node, in the order in which it is taken over. It concerns nobody else's agents,
-/// whatever their ids.
+/// Changes among the agents of another node; the registry applies the fields in their order. A change touches that node's
+/// agents only, whatever ids it names.
 #[derive(Debug)]
 pub struct RosterChange {
-    /// Whose agents.
+    /// The agents' node.
     pub node: NodeName,
     /// The node is lost: all of its agents leave.
     pub lost: bool,
     /// The node begins a full account, in this change or in several.
     pub begin_whole: bool,
-    /// Who left, and which incarnation of it.
+    /// Agents that left, with their incarnations.
     pub left: Vec<(AgentId, u64)>,
-    /// Who is there and how it fares. One that was there keeps its place and takes the new port; one that cannot be used
-    /// is left out with a warning, and waits when somebody else is in its way.
+    /// Agents that are there, with their states. An agent that was there before keeps its entry and takes the new port; the
+    /// registry refuses an unusable agent with a warning, and an agent that clashes with another waits.
     pub joined: Vec<(Registration<AgentPort>, AgentState)>,
-    /// How an agent fares now.
+    /// New states of agents.
     pub fares: Vec<(AgentId, AgentState)>,
-    /// The full account is complete: whom it did not name is gone.
+    /// The full account is complete: agents that it did not name have left.
     pub end_whole: bool,
 }
 
 impl RosterChange {
-    /// Nothing changed among a node's agents; to be refined with struct update.
+    /// An empty change; refine it with struct update.
     #[must_use]
     pub const fn of(node: NodeName) -> Self {
         Self {

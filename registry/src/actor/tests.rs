@@ -8,7 +8,7 @@ use amcp_protocol::{
 use super::*;
 use crate::mailbox::{AgentMsg, AnswerPort, Carrier, TaskKey};
 
-/// An agent that dies of its first task.
+/// An agent that panics at its first task.
 struct Bare;
 
 impl Actor for Bare {
@@ -79,7 +79,7 @@ fn task() -> TaskRequest {
     }
 }
 
-/// Time is paused: it passes only when nobody can do anything, so that a wait that fails fails at once.
+/// Time is paused and passes only while all tasks wait, so that a wait in vain ends at once.
 async fn until(registry: &RegistryHandle, condition: impl FnMut(&Agents) -> bool) -> Arc<Agents> {
     tokio::time::timeout(Duration::from_secs(300), registry.wait_for(condition))
         .await
@@ -265,7 +265,7 @@ fn remote(agent: &str, link: &Arc<StubCarrier>) -> Registration<AgentPort> {
     Registration::new(card, 1, port)
 }
 
-/// Says what changed, and waits until the directory shows it: messages to the registry are worked on in order.
+/// Sends a change, and waits until the directory shows it: the registry works on messages in order.
 async fn roster(registry: &RegistryHandle, change: RosterChange) {
     registry.tell_roster(change);
     registry.deregister(&id("nobody")).await;
@@ -326,7 +326,7 @@ async fn a_roster_shows_who_joined_fares_and_left() {
         "what another incarnation did is not this one's, and a node speaks for its own agents"
     );
 
-    // A node that comes back says so with what it lost, in one change.
+    // A node that comes back sends its loss and its new agents in one change.
     let back = RosterChange {
         joined: vec![(remote("b-2", &b), AgentState::Ready)],
         lost: true,

@@ -1,6 +1,6 @@
-//! Who of those who can take a task gets it. Pure.
+//! Chooses an agent among those that are ready for a task. Pure.
 //!
-//! Does not know who is there; the directory puts them in.
+//! Does not know the agents' states; the directory adds and removes ready agents.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,7 +9,7 @@ use amcp_protocol::AgentId;
 
 use crate::agent::Entry;
 
-/// Who can take a task now, on this node and on others.
+/// Agents that can take a task now, on this node and on others.
 #[derive(Debug, Clone)]
 pub(super) struct Ready<P> {
     pub(super) here: Vec<Arc<Entry<P>>>,
@@ -42,7 +42,7 @@ impl<P> Ready<P> {
         }
     }
 
-    /// The lighter of two random ones of each place; the one of this node when they are as light.
+    /// The less loaded of two random agents of this node and two of other nodes; this node's agent when the loads are equal.
     pub(super) fn lightest(&self, avoid: &[AgentId], random: u64) -> Option<&Arc<Entry<P>>> {
         let here = lighter_of_two(&self.here, avoid, random);
         let there = lighter_of_two(&self.elsewhere, avoid, random.rotate_left(16));
@@ -57,7 +57,7 @@ fn in_flight<P>(entry: &Entry<P>) -> u32 {
     entry.load.in_flight.load(Relaxed)
 }
 
-/// Power of two choices: nearly as even as asking everybody, without everybody choosing the same idle agent at once.
+/// Power of two choices: nearly as even as asking all agents, and callers do not all choose the same idle agent at once.
 fn lighter_of_two<'a, P>(
     among: &'a [Arc<Entry<P>>],
     avoid: &[AgentId],

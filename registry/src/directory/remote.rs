@@ -1,6 +1,6 @@
-//! What other nodes say about their agents, and what becomes of those that are refused. Pure.
+//! Takes other nodes' reports on their agents, and keeps the refused agents until there is room. Pure.
 //!
-//! A node speaks for its own agents only: nothing that it says changes another node's or this node's.
+//! A node speaks for its own agents only: no report changes another node's or this node's agents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use amcp_protocol::{AgentId, NodeName};
 use super::{Change, Directory, Offer, RegisterError};
 use crate::agent::{AgentState, Entry, Registration};
 
-/// Most refused agents of one node that are kept: more than a node has, some 6 MB of them. Whoever does not fit is looked
-/// at again with the node's next full account.
+/// Most refused agents that we keep for one node: more than a node has, in some 6 MB. An agent past the bound gets another
+/// chance with the node's next full account.
 const MAX_REFUSED: usize = 16_384;
 
 impl<P: Clone + PartialEq> Directory<P> {
-    /// An agent of another node joins. The same incarnation again brings a new way to it and how it fares; another one
-    /// replaces the one before. One that is in somebody's way is refused and waits: [`Self::settle`] lets it join when
-    /// there is room.
+    /// Lets an agent of another node join. The same incarnation again brings a new port and state; another incarnation replaces
+    /// the previous one. An agent that clashes with another is refused and waits: [`Self::settle`] lets it join when there is
+    /// room.
     ///
     /// # Errors
     /// [`RegisterError`], as for an agent of this node.
@@ -61,7 +61,7 @@ impl<P: Clone + PartialEq> Directory<P> {
         }
     }
 
-    /// Another node says how one of its agents fares.
+    /// Takes another node's report on one of its agents.
     pub fn report_from(
         &mut self,
         node: &NodeName,
@@ -86,7 +86,7 @@ impl<P: Clone + PartialEq> Directory<P> {
         self.unnamed.insert(node.clone(), unnamed);
     }
 
-    /// A node has named all of its agents: whom it did not name since it began is gone.
+    /// A node has named all of its agents: those that it did not name since it began have left.
     pub fn end_whole(&mut self, node: &NodeName, now: Duration) {
         for agent in self.unnamed.remove(node).unwrap_or_default() {
             self.withdraw(node, &agent);
@@ -102,8 +102,8 @@ impl<P: Clone + PartialEq> Directory<P> {
         self.end_whole(node, now);
     }
 
-    /// Lets those join who were refused and have room now, as far as they are `usable` still, and returns what changed
-    /// since this was last asked. To be called when all is said that belongs together.
+    /// Lets refused agents join that have room now and are still `usable`, and returns the changes since the last call. Call it
+    /// after all reports that belong together.
     #[must_use]
     pub fn settle(&mut self, usable: impl Fn(&P) -> bool, now: Duration) -> Vec<Change<P>> {
         if std::mem::take(&mut self.room) {
@@ -124,7 +124,7 @@ impl<P: Clone + PartialEq> Directory<P> {
         self.refused.values().map(BTreeMap::len).sum()
     }
 
-    /// An agent of another node is in somebody's way: it waits.
+    /// Keeps an agent of another node that clashes with another agent until there is room.
     pub(super) fn refuse(&mut self, entry: Arc<Entry<P>>) {
         if let Some(node) = &entry.node {
             let of_node = self.refused.entry(node.clone()).or_default();
@@ -134,7 +134,7 @@ impl<P: Clone + PartialEq> Directory<P> {
         }
     }
 
-    /// An agent left: notes whether somebody who was refused may take its place.
+    /// Notes whether a refused agent may take the place of an agent that left.
     pub(super) fn make_room(&mut self, gone: &Entry<P>) {
         if self.room || self.refused.is_empty() {
             return;
@@ -146,7 +146,7 @@ impl<P: Clone + PartialEq> Directory<P> {
             || names.any(|name| self.offers.get(name).is_some_and(vacant));
     }
 
-    /// A refused agent waits no more.
+    /// Drops a refused agent from those that wait.
     fn withdraw(&mut self, node: &NodeName, agent: &AgentId) {
         if let Some(of_node) = self.refused.get_mut(node) {
             of_node.remove(agent);
@@ -156,7 +156,7 @@ impl<P: Clone + PartialEq> Directory<P> {
         }
     }
 
-    /// An agent, if it is that node's.
+    /// An agent, if it belongs to this node of the cluster.
     fn theirs(&self, node: &NodeName, agent: &AgentId) -> Option<&Arc<Entry<P>>> {
         let entry = self.agents.get(agent);
         entry.filter(|entry| entry.node.as_ref() == Some(node))

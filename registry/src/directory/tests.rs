@@ -113,7 +113,7 @@ fn the_last_to_join_says_what_a_capability_is_but_nobody_elsewhere_does_so_of_on
     assert_eq!(join("five", None, "Newer."), "Newer.");
 }
 
-/// The ports of all who can take a task for the capability now.
+/// The ports of all agents that can take a task for the capability now.
 pub(super) fn ready<P: Copy>(directory: &Directory<P>, capability: &CapabilityName) -> Vec<P> {
     let offer = directory.offers.get(capability).into_iter();
     let ready = offer.flat_map(|offer| offer.ready.here.iter().chain(&offer.ready.elsewhere));
@@ -302,13 +302,13 @@ fn an_agent_of_this_node_is_preferred_until_one_elsewhere_has_less_to_do() {
     drop(busy);
 }
 
-/// The directory, defined by looking at everything each time.
+/// The directory's definition, without any index.
 #[derive(Debug, Clone, Default)]
 struct Model {
     now: u64,
     agents: BTreeMap<u8, ModelAgent>,
     unseen: BTreeMap<u8, AgentState>,
-    /// Version, and since when nobody who is present offers it.
+    /// Version, and the time since which no present agent offers it.
     known: BTreeMap<u8, (u8, Option<u64>)>,
 }
 

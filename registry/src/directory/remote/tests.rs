@@ -23,7 +23,7 @@ fn agent(name: &str, version: u64, incarnation: u64) -> Registration<u64> {
     Registration::new(card, incarnation, incarnation)
 }
 
-/// A directory, and what it says in words.
+/// A directory that prints its changes and agents.
 #[derive(Default)]
 struct Said(Directory<u64>);
 
@@ -37,7 +37,7 @@ impl Said {
         self.0.join_from(&node(of), joins, NOW).is_ok()
     }
 
-    /// Who came and went since this was last asked.
+    /// The agents that joined and left since the last call.
     fn changes(&mut self) -> Vec<String> {
         let said = |change| match change {
             Change::Joined(entry) => format!("+{}", named(&entry)),
@@ -97,7 +97,7 @@ fn a_refused_agent_that_is_gone_meanwhile_does_not_join() {
             },
             &[],
         ),
-        // What concerns somebody else does not end its wait.
+        // News of other agents does not end its wait.
         (
             |d| d.leave_from(&node("b"), &id("new"), 7, NOW),
             &["new@b:2"],
