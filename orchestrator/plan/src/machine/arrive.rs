@@ -2,15 +2,62 @@
 //!
 //! Does not start them: [`super::run`] does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use amcp_protocol::{Effect, ErrorCode, Failure, TaskId};
+use amcp_protocol::plan::PlannedTaskView;
+use amcp_protocol::{Effect, ErrorCode, Failure, Progress, TaskId};
 
-use super::run::{Status, TaskRun};
+use super::replace::Refusal;
+use super::task::{Status, TaskRun};
 use super::{Action, Machine, Time};
-use crate::plan::PlanTask;
+use crate::plan::{Plan, PlanTask};
 
 impl Machine {
+    /// Takes a plan over; returns the indexes of its tasks.
+    pub(super) fn accept(&mut self, plan: Plan, out: &mut Vec<Action>) -> Vec<usize> {
+        let mut view = plan.view();
+        let added = self.add(plan.tasks);
+        self.replace(&added);
+        self.order.extend(&added);
+        // A later round's ids may have been changed to stay unique.
+        let ids = added.iter().filter_map(|&index| self.tasks.get(index));
+        let renamed: BTreeMap<TaskId, TaskId> = view
+            .iter()
+            .zip(ids)
+            .filter(|(task, run)| task.id != run.plan.id)
+            .map(|(task, run)| (task.id.clone(), run.plan.id.clone()))
+            .collect();
+        rename(&mut view, &renamed);
+        let mut refused = plan.refused;
+        for (refusal, shown) in refused.iter_mut().zip(view.iter_mut().skip(added.len())) {
+            refusal.view.id = self.unique_id(&refusal.view.id, &[]);
+            shown.id = refusal.view.id.clone();
+            self.refused.push(Refusal::of(refusal.clone()));
+        }
+        self.answer_directly = plan.answer_directly.filter(|text| !text.trim().is_empty());
+        // A later plan repairs what failed; what nobody could do before, nobody can do now.
+        for part in plan.unplaced {
+            if !self.unplaced.contains(&part) {
+                self.unplaced.push(part);
+            }
+        }
+        out.push(Action::Report(Progress::Planned {
+            planner: self.planner.clone(),
+            round: self.round,
+            tasks: view,
+            unplaced: self.unplaced.clone(),
+        }));
+        out.extend(refused.into_iter().map(|refused| {
+            Action::Report(Progress::Failed {
+                task: refused.view.id,
+                state: refused.state,
+                error: refused.failure,
+                calls: Vec::new(),
+            })
+        }));
+        added
+    }
+
     /// Adds the tasks of a complete plan and adopts those that arrived early and run already. Returns the index of each task.
     pub(super) fn add(&mut self, tasks: Vec<PlanTask>) -> Vec<usize> {
         let adopts = |task: &PlanTask| {
@@ -135,5 +182,16 @@ impl Machine {
                 (free(&id) && !incoming.contains(&id)).then_some(id)
             })
             .unwrap_or_else(|| id.clone())
+    }
+}
+
+fn rename(view: &mut [PlannedTaskView], names: &BTreeMap<TaskId, TaskId>) {
+    for task in view {
+        let edges = task.inferred.iter_mut().map(|edge| &mut edge.from);
+        for id in edges.chain(&mut task.depends_on).chain([&mut task.id]) {
+            if let Some(name) = names.get(id) {
+                *id = name.clone();
+            }
+        }
     }
 }

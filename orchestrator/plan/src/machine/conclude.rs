@@ -3,7 +3,7 @@
 use amcp_protocol::{AnswerState, ErrorCode, Failure, TaskReport};
 
 use super::replace::Refusal;
-use super::run::{Status, TaskRun, millis, state_of};
+use super::task::{Status, TaskRun, millis, state_of};
 use crate::plan::RefusedTask;
 
 use super::{Action, Conclusion, Machine, Stage, Time, TimerKey};

@@ -1,4 +1,4 @@
-//! Flows: tasks that wait for a person, and the request's clock while nothing else is under way.
+//! Flows: the questions of tasks that wait for a person, and how each ends.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use amcp_protocol::{
     EndedFlow, ErrorCode, Failure, Flow, FlowAnswer, FlowId, FlowKind, FlowRequest, Progress,
 };
 
-use super::run::{Status, TaskRun};
-use super::{Action, Machine, Stage, Time, TimerKey};
+use super::task::{Status, TaskRun};
+use super::{Action, Machine, Time, TimerKey};
 
 /// Most flows of one task: a purchase takes a confirmation, an authority and a payment; the rest is for a delegated request,
 /// whose flows come one after the other.
@@ -41,18 +41,6 @@ impl Machine {
     /// The open flows, in the order of their tasks.
     pub fn open_flows(&self) -> impl Iterator<Item = &Flow> {
         self.tasks.iter().filter_map(|run| run.status.flow())
-    }
-
-    /// Whether the request waits for nothing but flows.
-    #[must_use]
-    pub const fn is_idle(&self) -> bool {
-        self.idle_since.is_some()
-    }
-
-    /// How long the request has waited for nothing but flows.
-    #[must_use]
-    pub const fn idle(&self) -> Duration {
-        self.idle
     }
 
     fn open_flow(&self, id: &FlowId) -> Option<(usize, &Flow)> {
@@ -233,30 +221,5 @@ impl Machine {
             None => self.dispatch(now, index, out),
         }
         self.advance(now, out);
-    }
-
-    /// Moves the deadline by the time since the last event, if the request waited for nothing but flows.
-    pub(super) fn count_idle(&mut self, now: Time) {
-        if let Some(since) = &mut self.idle_since {
-            self.idle += now.saturating_sub(*since);
-            *since = now;
-        }
-    }
-
-    /// Stops the clock when nothing but flows is open, and lets it run on when something is.
-    pub(super) fn keep_clock(&mut self, now: Time, out: &mut Vec<Action>) {
-        let under_way = |run: &TaskRun| matches!(run.status, Status::InFlight | Status::Backoff);
-        // A request that is past its time does not wait for anybody: its timers are due.
-        let idle = self.flows > 0
-            && self.stage == Stage::Executing
-            && now < self.closing_time()
-            && !self.tasks.iter().any(under_way);
-        if idle && self.idle_since.is_none() {
-            self.idle_since = Some(now);
-            out.push(Action::ClearTimer(TimerKey::Deadline));
-            out.push(Action::ClearTimer(TimerKey::Closing));
-        } else if !idle && self.idle_since.take().is_some() && self.stage != Stage::Done {
-            self.set_deadline(out);
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use amcp_protocol::Progress;
 
-use super::run::TaskRun;
+use super::task::TaskRun;
 use super::{Action, Machine, Time, TimerKey};
 
 /// Between two words that are shown of one task: as fast as a person reads them.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Machine;
-use super::run::{Status, TaskRun};
+use super::task::{Status, TaskRun};
 use crate::plan::{PlanTask, RefusedTask};
 
 /// A task of a plan that is not carried out.

@@ -5,10 +5,15 @@ mod life;
 
 use std::sync::Arc;
 
-use amcp_protocol::{Capability, Contract, TaskId, TaskState};
+use amcp_protocol::plan::PlannedTaskView;
+use amcp_protocol::{
+    AgentId, AnswerState, Capability, CapabilityName, Contract, Effect, FlowAnswer, FlowId,
+    FlowKind, Payload, Progress, TaskId, TaskState,
+};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::catalogue::Catalogue;
 use crate::plan::{Reference, RefusedTask, Terms};
 
 fn capability(name: &str, change: impl FnOnce(&mut Capability)) -> Arc<Contract> {
