@@ -6,7 +6,7 @@
 //! | term | stands at | value | says |
 //! | --- | --- | --- | --- |
 //! | [`KIND`] | a param | a string, see below | the kind of words that the param takes from a query |
-//! | [`ROLE`] | a param | `from`, `to` | the end of a span that a date marks |
+//! | [`ROLE`] | a param | a string, see below | how a query marks the words that the param takes |
 //! | [`ALIASES`] | a param | a list of strings | other names that plans use for the param; the compiler renames them |
 //! | [`SENDS_OUT`] | the whole schema | a boolean, `false` without it | doing the task may carry data out of the mesh |
 //! | [`REQUIRES_FLOW`] | the whole schema | a [`FlowKind`] | the task waits for this flow before its first dispatch; a capability with an irreversible effect waits for a confirmation without it |
@@ -17,6 +17,13 @@
 //! of a capability share.
 //!
 //! The `examples` of a param are its best-known values: one that occurs in the query, whatever its case, is meant.
+//!
+//! | [`ROLE`] | where its value is in a query |
+//! | --- | --- |
+//! | [`FROM`], [`TO`] | the first and the last day of a span of time, both included |
+//! | [`EXCEPT`] | after "without", "excluding", "except", "not", "but not" |
+//! | [`LEAST`], [`MOST`] | a number after "more than", "over", "at least"; after "less than", "under", "at most" |
+//! | [`COUNT`] | a number of things: "top 5", "the 5 largest", "first 3" |
 //!
 //! | [`KIND`] | a value | where it is in a query |
 //! | --- | --- | --- |
@@ -43,8 +50,20 @@ use crate::flow::FlowKind;
 
 /// The term for the kind of words that a param takes from a query.
 pub const KIND: &str = "x-kind";
-/// The term for the end of a span that a date marks.
+/// The term for the words of a query that mark a param's value.
 pub const ROLE: &str = "x-role";
+/// The role of a span's first day.
+pub const FROM: &str = "from";
+/// The role of a span's last day.
+pub const TO: &str = "to";
+/// The role of what is to be left out.
+pub const EXCEPT: &str = "except";
+/// The role of a lower bound.
+pub const LEAST: &str = "least";
+/// The role of an upper bound.
+pub const MOST: &str = "most";
+/// The role of a number of things.
+pub const COUNT: &str = "count";
 /// The term for other names that plans use for a param.
 pub const ALIASES: &str = "x-aliases";
 /// The term for capabilities whose tasks may carry data out of the mesh.
@@ -56,6 +75,8 @@ pub const REQUIRES_FLOW: &str = "x-requires-flow";
 pub const IDLE_MS: &str = "x-idle-ms";
 
 const ALL: [&str; 6] = [KIND, ROLE, ALIASES, SENDS_OUT, REQUIRES_FLOW, IDLE_MS];
+
+const ROLES: [&str; 6] = [FROM, TO, EXCEPT, LEAST, MOST, COUNT];
 
 /// Keywords whose value names subschemas: the keys below are names of params or definitions.
 const NAMED: [&str; 5] = [
@@ -100,7 +121,9 @@ pub(crate) fn check(schema: &Value) -> Result<(), String> {
 fn check_term(key: &str, value: &Value) -> Result<(), String> {
     let wanted = match key {
         KIND if !value.is_string() => "a string",
-        ROLE if !matches!(value.as_str(), Some("from" | "to")) => "\"from\" or \"to\"",
+        ROLE if !value.as_str().is_some_and(|role| ROLES.contains(&role)) => {
+            "\"from\", \"to\", \"except\", \"least\", \"most\" or \"count\""
+        }
         ALIASES if !is_list_of_strings(value) => "a list of strings",
         SENDS_OUT if !value.is_boolean() => "true or false",
         REQUIRES_FLOW if flow(value).is_none() => {
