@@ -1,7 +1,7 @@
 //! POST /ask and POST /plan: from an HTTP request to a [`UserRequest`], and its answer back.
 //!
-//! Does not verify who asks: there are no accounts yet. So a name and roles are believed only from this machine itself,
-//! and not when a web page sends them.
+//! Does not verify the user: there are no accounts yet. So we believe a name and roles only from this machine, and not when
+//! a web page sends them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -24,9 +24,9 @@ use crate::router::GatewayState;
 
 /// Four times the longest query with the longest history: room for JSON's escapes.
 const MAX_BODY_BYTES: usize = 128 * 1024;
-/// So much of a body that is too large is read all the same: a client that is still sending would not see the refusal.
+/// Most bytes that we read of a body that is too large: a client that is still sending would not see the refusal.
 const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
-/// A body of [`MAX_BODY_BYTES`] takes this long at 52 kbit/s.
+/// A body of [`MAX_BODY_BYTES`] takes this long at 105 kbit/s.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -34,7 +34,7 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// Accepts a request and waits for its answer, or until it asks a person. A client that goes away cancels nothing.
+/// Accepts a request and waits for its answer or its first open flow. A client that disconnects cancels nothing.
 pub(crate) async fn ask(
     State(state): State<GatewayState>,
     request: Request,
@@ -64,7 +64,7 @@ pub(crate) async fn ask(
     Ok(response)
 }
 
-/// Makes the plan only.
+/// Plans without carrying out the plan.
 pub(crate) async fn plan(
     State(state): State<GatewayState>,
     request: Request,
@@ -75,7 +75,7 @@ pub(crate) async fn plan(
     Ok(Json(state.orchestrator.plan(request).await?))
 }
 
-/// A page on the web can make its visitor's browser post here, and would then act as this machine's user.
+/// A web page can make its visitor's browser post here, and would then act as this machine's user.
 ///
 /// # Errors
 /// `not_permitted` when the request comes from a page that this address did not serve.
@@ -92,8 +92,8 @@ pub(crate) fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Problem> {
         .into())
 }
 
-/// Whether the page came from where the request goes to: any other port or address is another's. Only of an address is
-/// that certain: a name can be made to lead here by whoever owns it, after its page was loaded from elsewhere.
+/// Whether the page came from this address and port. A host name proves nothing: its owner can point it here after the
+/// browser has loaded the page from elsewhere.
 fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
     let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
     let Some((origin, host)) = text(origin).zip(host.and_then(text)) else {
@@ -149,7 +149,7 @@ fn answered(answer: &Answer) -> Response {
 
 fn accepted(orchestrator: &OrchestratorHandle, ticket: &Ticket) -> Response {
     let id = ticket.request_id();
-    // One that is not known any more was answered, but only its address can say what.
+    // An unknown request was answered and forgotten meanwhile.
     let body = match orchestrator.request(id) {
         Some(view) => summary(&view),
         None => json!({"request_id": id, "state": Phase::Done}),
@@ -173,7 +173,7 @@ async fn user_request(
     }
     let local = peer.is_some_and(|ip| ip.is_loopback());
     if !local && (request.user.is_some() || !request.roles.is_empty()) {
-        let message = "a user and roles are taken only from requests of the node's own machine";
+        let message = "only requests from the node's own machine may name a user and roles";
         return Err(Failure::new(ErrorCode::NotPermitted, message)
             .hint("leave out \"user\" and \"roles\"")
             .into());
@@ -181,10 +181,10 @@ async fn user_request(
     Ok(request)
 }
 
-/// A body, bounded in bytes and time.
+/// Reads a body, bounded in bytes and time.
 ///
 /// # Errors
-/// 413, 408, and `bad_request` when it broke off.
+/// 413, 408, and `bad_request` when the body breaks off.
 pub(crate) async fn whole(body: Body) -> Result<Vec<u8>, Problem> {
     timeout(BODY_TIME, read(body)).await.map_err(|_| {
         let failure = Failure::new(ErrorCode::BadRequest, "the body did not arrive in time")
@@ -222,7 +222,7 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     Err(Problem::with_status(StatusCode::PAYLOAD_TOO_LARGE, failure))
 }
 
-/// JSON whatever the content type says (curl -d says that it is a form), except for plain text, which is the query.
+/// Reads plain text as the query, and any other content type as JSON (curl -d claims a form).
 fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
     let plain = headers
         .get(header::CONTENT_TYPE)
@@ -320,7 +320,7 @@ mod tests {
             ("http://localhost", "localhost:8080"),
             ("http://127.0.0.1:8080.evil.example", "127.0.0.1:8080"),
             ("https://evil.example", "127.0.0.1:8080"),
-            // A name that was made to lead here.
+            // A name whose owner points it here.
             ("http://evil.example:8080", "evil.example:8080"),
             ("null", "127.0.0.1:8080"),
             ("", ""),

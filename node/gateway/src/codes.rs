@@ -1,6 +1,6 @@
 //! The one table from [`ErrorCode`] to the HTTP status and the exit code of the command line.
 //!
-//! Does not word anything; messages and hints come with the failure.
+//! Writes no text; messages and hints come with the failure.
 
 use amcp_protocol::{Answer, AnswerState, ErrorCode};
 use axum::http::StatusCode;
@@ -11,22 +11,21 @@ pub const EXIT_ANSWERED: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 /// The command line, the configuration or the query is unusable.
 pub const EXIT_USAGE: u8 = 2;
-/// Part of the answer is missing; what there is was printed.
+/// Part of the answer is missing; the rest was printed.
 pub const EXIT_PARTIAL: u8 = 3;
-/// Somebody cancelled the request.
+/// The user or another client cancelled the request.
 pub const EXIT_CANCELLED: u8 = 4;
-/// Nobody is there to do it now (overloaded, draining, no node, no LLM): the same may work later.
+/// Unavailable for now (overloaded, draining, no node, no LLM): the same command may work later.
 pub const EXIT_UNAVAILABLE: u8 = 5;
 
 /// The HTTP status and the exit code of a failure.
 #[must_use]
 pub fn outcome(code: ErrorCode) -> (StatusCode, u8) {
-    // A code without a row is a newer peer's: all that is known of it is that something failed.
+    // A code without a row comes from a newer peer: we only know that something failed.
     row(code).unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, EXIT_FAILED))
 }
 
-/// The HTTP status and the exit code of an answer. A partial answer is an answer; a failed one has the status of its
-/// reason.
+/// The HTTP status and the exit code of an answer: 200 also for a partial one, the status of its reason for a failed one.
 #[must_use]
 pub fn of_answer(answer: &Answer) -> (StatusCode, u8) {
     match answer.state {
@@ -55,7 +54,7 @@ fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
         E::Cancelled => (S::CONFLICT, EXIT_CANCELLED),
         E::NotPermitted | E::FlowDenied => (S::FORBIDDEN, EXIT_FAILED),
         E::DeadlineExceeded | E::TaskTimeout => (S::GATEWAY_TIMEOUT, EXIT_FAILED),
-        // The request was understood and cannot be done as it was asked.
+        // The request is valid but cannot be done as asked.
         E::BudgetExceeded
         | E::NothingPlanned
         | E::InvalidPlan
@@ -72,7 +71,7 @@ fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
         E::NoAgent | E::AgentBusy | E::AgentUnavailable => {
             (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE)
         }
-        // Somebody behind this node did not keep their part.
+        // A service behind this node failed.
         E::LlmCut
         | E::LlmMalformed
         | E::UpstreamUnavailable

@@ -34,7 +34,7 @@ pub(crate) async fn file(
     response(&name, file).await.ok_or_else(|| missing(&name))
 }
 
-/// Looked at before it is opened: opening follows links, and waits at pipes.
+/// Checks the type before opening: opening follows links, and blocks at pipes.
 async fn open(path: &Path) -> Option<fs::File> {
     let about = fs::symlink_metadata(path).await.ok()?;
     if !about.is_file() {
@@ -43,7 +43,7 @@ async fn open(path: &Path) -> Option<fs::File> {
     fs::File::open(path).await.ok()
 }
 
-/// The length is that of the opened file, which another may have taken the place of since, and no more of it is sent.
+/// Sends exactly as many bytes as the opened file has now, even if the file grows or another replaces it meanwhile.
 async fn response(name: &str, file: fs::File) -> Option<Response> {
     let about = file.metadata().await.ok()?;
     if !about.is_file() {
@@ -59,7 +59,7 @@ async fn response(name: &str, file: fs::File) -> Option<Response> {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ),
-        // A report repeats what other systems said; it may be shown, never run.
+        // A report repeats foreign text: a browser may show it, never run it.
         (
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(
@@ -95,7 +95,7 @@ fn content_type(name: &str) -> &'static str {
 fn missing(name: &str) -> Problem {
     let shown: String = name.chars().take(80).collect();
     Failure::new(ErrorCode::NotFound, format!("there is no file '{shown}'"))
-        .hint("the answer that wrote a file names it")
+        .hint("answers name the files that they wrote")
         .into()
 }
 
@@ -119,7 +119,7 @@ mod tests {
         let path = folder.path().join("a.txt");
         std::fs::write(&path, "old").unwrap();
         let file = open(&path).await.unwrap();
-        // As reports are written: whole, in the place of the one before.
+        // Replaces the file as a whole, as a new report does.
         std::fs::write(folder.path().join("new"), "a longer one").unwrap();
         std::fs::rename(folder.path().join("new"), &path).unwrap();
         let response = response("a.txt", file).await.unwrap();

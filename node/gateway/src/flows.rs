@@ -1,6 +1,6 @@
 //! POST /requests/{id}/flows/{flow}: a person's answer to a question of a request.
 //!
-//! Does not verify who answers: there are no accounts yet. The request's machine judges whether the answer counts.
+//! Does not verify the person: there are no accounts yet. The request's machine judges whether the answer counts.
 
 use amcp_protocol::{ErrorCode, Failure, FlowAnswer, FlowId};
 use axum::Json;
@@ -12,7 +12,7 @@ use crate::problem::Problem;
 use crate::requests::{Found, elsewhere, look_up, parse, show};
 use crate::router::{GatewayState, InPath};
 
-/// Takes the answer and returns the request as it is now.
+/// Passes the answer on and returns the request's new state.
 pub(crate) async fn answer(
     State(state): State<GatewayState>,
     InPath((id, flow)): InPath<(String, String)>,
@@ -42,7 +42,7 @@ pub(crate) async fn answer(
             };
             answered.ok_or_else(|| {
                 let message =
-                    format!("node {owner}, whose request {id} is, took no answer from here");
+                    format!("request {id} is on node {owner}, which took no answer from here");
                 elsewhere(&state, &owner, &path, message)
             })??;
         }
@@ -54,7 +54,7 @@ fn flow_answer(body: &[u8]) -> Result<FlowAnswer, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         Problem::bad_request(
             format!("the body is not an answer to a flow: {error}"),
-            r#"send {"decision":"approve","digest":"…"} or "deny", with the digest that the flow has; "payload" and "reason" may be added"#,
+            r#"send {"decision":"approve","digest":"…"} or "deny", with the digest of the flow; "payload" and "reason" are optional"#,
         )
     })
 }
@@ -67,7 +67,7 @@ fn flow_id(text: &str) -> Result<FlowId, Problem> {
             format!("there is no open flow '{shown}'"),
         );
         failure
-            .hint("GET /requests/{id} lists the flows that are open")
+            .hint("GET /requests/{id} lists the open flows")
             .into()
     })
 }

@@ -1,6 +1,6 @@
-//! AMCP over HTTP: asks, answers, progress, reports, health.
+//! AMCP over HTTP: requests, answers, progress, reports, health.
 //!
-//! Translates, bounds what a client may cost, and streams; takes no decision about a request.
+//! Translates, streams and bounds the cost of a client; takes no decision about a request.
 
 mod ask;
 pub mod codes;

@@ -13,23 +13,23 @@ use crate::router::GatewayState;
 
 /// The other nodes of a mesh.
 pub trait Peers: Send + Sync + std::fmt::Debug {
-    /// Which node this one is.
+    /// The name of this node.
     fn node(&self) -> &NodeName;
 
     /// The members as this node sees them, for GET /cluster.
     fn view(&self) -> Value;
 
-    /// Where clients reach a node's gateway, if that is known.
+    /// The address at which clients reach a node's gateway, if known.
     fn http_of(&self, node: &NodeName) -> Option<String>;
 
-    /// Asks the other nodes for a request: whose it is, and its [`crate::request_body`].
+    /// Asks the other nodes for a request: the node that has it, and its [`crate::request_body`].
     fn find(&self, id: RequestId) -> PortFuture<'_, Option<(NodeName, Value)>>;
 
-    /// Has the node cancel it whose request it is; says whether there is one.
+    /// Cancels the request on the node that has it; false if no node has it.
     fn cancel(&self, id: RequestId) -> PortFuture<'_, bool>;
 
-    /// Hands a person's answer to the node whose request it is. Returns whether the answer counts there; none when that node cannot be
-    /// reached, or its build takes no answers from other nodes.
+    /// Hands a person's answer to the node that has the request. Returns whether the answer counts there; none when that node
+    /// cannot be reached, or its build takes no answers from other nodes.
     fn answer_flow(
         &self,
         owner: NodeName,
@@ -39,7 +39,7 @@ pub trait Peers: Send + Sync + std::fmt::Debug {
     ) -> PortFuture<'_, Option<Result<(), Failure>>>;
 }
 
-/// The members.
+/// GET /cluster: 404 for a node that is alone.
 pub(crate) async fn cluster(State(state): State<GatewayState>) -> Result<Json<Value>, Problem> {
     match &state.peers {
         Some(peers) => Ok(Json(peers.view())),

@@ -1,6 +1,6 @@
-//! How a failure looks over HTTP: `{"error":{"code","message","hint"?,"retry_after_ms"?}}`.
+//! The form of a failure over HTTP: `{"error":{"code","message","hint"?,"retry_after_ms"?}}`.
 //!
-//! Does not decide which status a code has; that is the table in [`crate::codes`].
+//! Does not choose the status of a code; the table in [`crate::codes`] does.
 
 use amcp_protocol::{ErrorCode, Failure};
 use axum::Json;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::codes;
 
-/// A refusal.
+/// A refusal: a failure and its HTTP status.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -23,7 +23,7 @@ struct Body {
 }
 
 impl Problem {
-    /// HTTP distinguishes more than the protocol does (too large, wrong method).
+    /// For cases that HTTP distinguishes and the protocol does not (too large, wrong method).
     pub(crate) const fn with_status(status: StatusCode, failure: Failure) -> Self {
         Self { status, failure }
     }
@@ -56,10 +56,10 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Says when to come back, where that is known.
+/// Sets `Retry-After`, if the time is known.
 pub(crate) fn retry_after(response: &mut Response, ms: Option<u64>) {
     if let Some(ms) = ms {
-        // The header counts whole seconds; rounded up, so that nobody comes back too early.
+        // The header counts whole seconds; rounded up, so that no client comes back too early.
         let seconds = HeaderValue::from(ms.div_ceil(1_000).max(1));
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }

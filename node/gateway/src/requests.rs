@@ -1,6 +1,6 @@
-//! A request that was accepted: its state, its answer, its progress as server-sent events, its end.
+//! Accepted requests: state, answer, progress as server-sent events, cancellation.
 //!
-//! Does not keep anything: what is known of a request is the orchestrator's.
+//! Keeps no state: the orchestrator has the record of each request.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::router::{GatewayState, InPath};
 /// Half of what proxies commonly allow a silent connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The answer, or how far the request is; of this node's requests and those of others.
+/// The answer, or the state of a running request; for requests of this node and of others.
 pub(crate) async fn show(
     State(state): State<GatewayState>,
     InPath(id): InPath,
@@ -35,7 +35,7 @@ pub(crate) async fn show(
     }
 }
 
-/// Cancels; a request that was answered before keeps its answer.
+/// Cancels the request; one that was answered before keeps its answer.
 pub(crate) async fn cancel(
     State(state): State<GatewayState>,
     InPath(id): InPath,
@@ -62,12 +62,12 @@ async fn cancel_there(state: &GatewayState, id: &str) -> Result<(), Problem> {
         Some(peers) => peers.cancel(request).await,
         None => false,
     };
-    // Its node was lost in the meantime, or has forgotten it.
+    // The request's node was lost meanwhile, or has forgotten the request.
     cancelled.then_some(()).ok_or_else(|| unknown(id))
 }
 
-/// The progress from the start, or from after `Last-Event-ID`, up to and including the answer's event; between the
-/// events the answer's text, while it is written.
+/// The progress from the start or from after `Last-Event-ID`, up to and including the answer's event; between the events
+/// the answer's text while a model writes it.
 pub(crate) async fn events(
     State(state): State<GatewayState>,
     InPath(id): InPath,
@@ -75,7 +75,7 @@ pub(crate) async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let request = match look_up(&state, &id).await? {
         Found::Here(view) => view.request_id,
-        // Events are not passed on: they stay where the request is.
+        // Nodes do not pass events on: only the request's node streams them.
         Found::There(owner, _) => {
             let message = format!("the events of request {id} are on node {owner} only");
             return Err(elsewhere(&state, &owner, &format!("{id}/events"), message));
@@ -103,13 +103,13 @@ pub(crate) async fn events(
         .orchestrator
         .text(request)
         .ok_or_else(|| unknown(&id))?;
-    // Nothing is buffered here: the record keeps events and text, and the feeds are read as fast as the client reads.
+    // Needs no buffer: the record keeps events and text, and we read the feeds as fast as the client reads.
     let events = stream::unfold((feed, text), move |(mut feed, mut text)| async move {
         let (event, data) = tokio::select! {
-            // The text ends with the answer, whose event comes last.
+            // The text ends before the answer, whose event comes last.
             biased;
             Some((name, piece)) = text.next() => {
-                // Without an id: a reader that comes back is given the text from its beginning.
+                // Without an id: a reader that reconnects gets the text from its beginning.
                 let event = Event::default().event(piece.event_type());
                 (event, CloudEvent::piece(request, &name, amcp_orchestrator::SOURCE, &piece))
             }
@@ -129,7 +129,7 @@ pub(crate) async fn events(
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-/// Whose a request is, and what is known of it.
+/// A request of this node or of another.
 pub(crate) enum Found {
     Here(RequestView),
     There(NodeName, Value),
@@ -158,11 +158,11 @@ fn unknown(id: &str) -> Problem {
         ErrorCode::NotFound,
         format!("there is no request '{shown}'"),
     )
-    .hint("answered requests are forgotten after a while, and a lost node's with it; ids are those that POST /ask gave")
+    .hint("check the id that POST /ask returned; nodes forget answered requests after a while, and a lost node's requests are gone")
     .into()
 }
 
-/// Only the node whose request it is can do this; `path` leads there below /requests.
+/// Refuses an operation that only the request's own node can do; `path` is the path below /requests there.
 pub(crate) fn elsewhere(
     state: &GatewayState,
     owner: &NodeName,
@@ -182,7 +182,7 @@ fn own(state: &GatewayState, view: &RequestView) -> Value {
     body(view, state.peers.as_ref().map(|peers| peers.node()))
 }
 
-/// A request as GET /requests/{id} shows it: its answer, or how far it is; and which node of a mesh it belongs to.
+/// The body of GET /requests/{id}: the answer, or the state of a running request; in a mesh also its node.
 #[must_use]
 pub fn body(view: &RequestView, owner: Option<&NodeName>) -> Value {
     let mut body = match &view.answer {
@@ -195,7 +195,7 @@ pub fn body(view: &RequestView, owner: Option<&NodeName>) -> Value {
     body
 }
 
-/// How far a request is, and what it asks of a person.
+/// The state of a running request and its open flows.
 pub(crate) fn summary(view: &RequestView) -> Value {
     let state = match &view.answer {
         Some(answer) => json!(answer.state),

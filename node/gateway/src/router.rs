@@ -1,4 +1,4 @@
-//! The routes, what they share, and what is answered where there is none.
+//! The routes, their shared state, and the answer to unknown paths.
 //!
 //! Does not listen; that is [`crate::serve()`].
 
@@ -22,19 +22,19 @@ use crate::peers::{Peers, cluster};
 use crate::problem::Problem;
 use crate::{ask, files, flows, requests};
 
-/// Says why the node is not ready; nothing means that it is.
+/// Returns the reasons why the node is not ready; empty when it is.
 pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// What the routes work with; clones share it.
+/// The state that all routes share.
 #[derive(Clone)]
 pub struct GatewayState {
-    /// Where requests go.
+    /// Admits, finds and cancels requests.
     pub orchestrator: OrchestratorHandle,
-    /// Who is there, for /agents.
+    /// Knows the agents, for /agents.
     pub registry: RegistryHandle,
     /// The folder whose files are served under /files.
     pub reports: PathBuf,
-    /// Asked by /readyz.
+    /// For /readyz.
     pub readiness: Readiness,
     /// The other nodes; none for a node that is alone.
     pub peers: Option<Arc<dyn Peers>>,
@@ -70,7 +70,7 @@ pub fn router(state: GatewayState) -> Router {
         .with_state(state)
 }
 
-/// The variable part of a route, or a tuple of its parts; one that cannot be decoded leads nowhere.
+/// The variable part of a route, or a tuple of its parts; 404 when it cannot be decoded.
 pub(crate) struct InPath<T = String>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
@@ -119,6 +119,6 @@ async fn no_method(method: Method, uri: Uri) -> Problem {
         ErrorCode::BadRequest,
         format!("{} does not take {method}", uri.path()),
     )
-    .hint("the Allow header lists what it takes");
+    .hint("the Allow header lists the methods that it takes");
     Problem::with_status(StatusCode::METHOD_NOT_ALLOWED, failure)
 }

@@ -1,7 +1,7 @@
-//! Serves a router on a listener, and bounds what a connection may cost.
+//! Serves a router on a listener, and bounds the cost of a connection.
 //!
-//! axum's own server has no time-outs and no limit of connections; this is hyper with both. A client that sends its
-//! headers slowly, keeps a connection idle or stops reading its response loses its place.
+//! axum's own server has no time-outs and no limit of connections; this is hyper with both. It closes the connection of a
+//! client that sends its headers slowly, stays idle or stops reading its response.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -23,38 +23,37 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-/// What one listener's clients may cost.
+/// Bounds on the clients of one listener.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Most connections at a time; further ones wait in the system's queue.
     pub connections: usize,
-    /// How long a request's headers may take, and how long a connection may be idle before.
+    /// How long a connection may be idle, and how long the headers of a request may take.
     pub headers: Duration,
-    /// How long a client may take no byte of its response.
+    /// How long a client may go without reading a byte of its response.
     pub stalled: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // Twice the default limit of requests: room for those who only watch. About 20 KB each.
+            // Twice the default limit of requests: room for clients that only watch. About 20 KB each.
             connections: 2_048,
-            // Longer than the keep-alive of common clients' pools would make them see closed connections less often,
-            // and would give a slow sender its place for longer.
+            // A longer time would close fewer pooled connections under their clients, but keep slow senders for longer.
             headers: Duration::from_secs(30),
             stalled: Duration::from_secs(30),
         }
     }
 }
 
-/// After this, accepting is tried again when the system cannot for now, as when it is out of file descriptors.
+/// Pause before accepting again after a passing error, such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `shutdown` is cancelled; then takes no new connection, lets requests under way end, and returns when all
-/// have. The caller bounds that wait by dropping the future.
+/// Serves until `shutdown` is cancelled; then takes no new connection and returns when the requests under way have ended.
+/// The caller bounds that wait by dropping the future.
 ///
 /// # Errors
-/// When the listener itself is broken.
+/// The listener itself is broken.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -107,7 +106,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<O
         Err(error) if is_of_one_connection(&error) => Ok(None),
         Err(error) if is_of_the_listener(&error) => Err(error),
         Err(error) => {
-            tracing::warn!(%error, "no connection can be accepted for now");
+            tracing::warn!(%error, "the gateway cannot accept a connection for now");
             sleep(ACCEPT_PAUSE).await;
             Ok(None)
         }
@@ -124,8 +123,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Whether the listener will never accept again. Everything else passes: a full table of descriptors, memory, a network
-/// that is down for a moment, a firewall that refuses one client.
+/// Whether the listener will never accept again. All other errors pass: a lack of descriptors or memory, a network that is
+/// down for a moment, a firewall that refuses one client.
 fn is_of_the_listener(error: &io::Error) -> bool {
     const EBADF: i32 = 9;
     const EINVAL: i32 = 22;
@@ -175,7 +174,7 @@ fn connection(
     }
 }
 
-/// A connection whose writes fail once the client has taken nothing for too long.
+/// A connection whose writes fail once the client has read nothing for [`Limits::stalled`].
 struct Stallable {
     stream: TcpStream,
     allowed: Duration,
@@ -248,7 +247,7 @@ mod tests {
 
     #[test]
     fn only_a_broken_listener_ends_serving() {
-        // By the names of errno(3); the rest is what accept(2) lists.
+        // EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP; accept(2) lists the others.
         let fatal = [9, 22, 88, 95];
         let (emfile, enfile, enomem, enobufs) = (24, 23, 12, 105);
         let (eperm, eproto, enetdown, ehostunreach) = (1, 71, 100, 113);
