@@ -1,7 +1,7 @@
 //! The [`Orchestrator`] actor: gives each accepted request an actor of its own and watches over it.
 //!
-//! Does not admit (the handle does, before any mailbox) and decides nothing about a request (its machine does). A
-//! request's actor is temporary: when it dies, its request is answered as failed, never silently begun again.
+//! Does not admit (the handle does, before any mailbox) and decides nothing about a request (its machine does). When a
+//! request's actor dies, the orchestrator answers the request as failed and never begins it again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,22 +18,20 @@ use crate::request::{Answering, RequestActor, RequestAlarm, RequestMsg};
 use crate::shared::Shared;
 use crate::slot::ActorSlot;
 
-/// What the orchestrator understands.
 #[derive(Debug)]
 pub(crate) enum OrchestratorMsg {
-    /// From the handle: work on this. Not answered; the answer goes into the record.
+    /// From the handle: spawn a request's actor. No reply; the answer goes into the record.
     Begin(Arc<RequestRecord>),
-    /// From the handle: the user does not want it any more. Not answered.
+    /// From the handle: the user cancels the request. No reply.
     Cancel(RequestId),
-    /// From the handle: a person answers a flow. Answered by the request's actor; dropped when there is none.
+    /// From the handle: a person answers a flow. The request's actor replies; without one the reply is dropped.
     Answer(RequestId, Box<Answering>),
-    /// From the handle: the node stops; end everything. Not answered.
+    /// From the handle: the node stops; end all requests. No reply.
     CutOff(Failure),
 }
 
 impl ractor::Message for OrchestratorMsg {}
 
-/// The actor.
 #[derive(Debug)]
 pub(crate) struct Orchestrator {
     shared: Arc<Shared>,
@@ -81,7 +79,7 @@ impl Actor for Orchestrator {
         myself: ActorRef<OrchestratorMsg>,
         (): (),
     ) -> Result<Self::State, ActorProcessingErr> {
-        // What is open now was in the hands of an earlier orchestrator, whose requests died with it.
+        // Open requests belong to an earlier orchestrator actor; their own actors died with it.
         for record in self.shared.requests.open() {
             self.crashed(
                 &record,
@@ -91,7 +89,7 @@ impl Actor for Orchestrator {
         self.slot.set(myself);
         let alarm = Arc::new(RequestAlarm::default());
         let wakes = alarm.clone().run(|request| {
-            // One that has just stopped needs no timer.
+            // Fails for a request that has just stopped, which needs no timer.
             let _ = request.cast(RequestMsg::TimerDue);
         });
         Ok(OrchestratorState {
@@ -118,7 +116,7 @@ impl Actor for Orchestrator {
             }
             OrchestratorMsg::CutOff(failure) => {
                 for running in state.running.values() {
-                    // One that has just stopped has answered.
+                    // Fails for a request that has just stopped, and so has answered.
                     let _ = running
                         .actor
                         .cast(RequestMsg::Happened(Event::CutOff(failure.clone())));
@@ -171,7 +169,7 @@ impl Orchestrator {
         }
     }
 
-    /// A request's actor ended: normally after it had answered.
+    /// Answers the request as failed if its actor ended without an answer.
     fn ended(&self, who: &ActorCell, reason: &str, state: &mut OrchestratorState) {
         if let Some(Running { record, .. }) = state.running.remove(&who.get_id()) {
             state.actors.remove(&record.id);
@@ -183,7 +181,7 @@ impl Orchestrator {
 
     fn crashed(&self, record: &Arc<RequestRecord>, reason: &str) {
         let failure = Failure::internal(format!(
-            "the request's actor died before it had answered: {reason}"
+            "the request's actor died before it answered: {reason}"
         ))
         .hint("ask again; the node's log says more");
         if self
@@ -203,7 +201,7 @@ impl OrchestratorState {
             .get(&id)
             .and_then(|actor| self.running.get(actor))
         {
-            // One that has just stopped has answered.
+            // Fails for a request that has just stopped, and so has answered.
             let _ = running.actor.cast(message);
         }
     }

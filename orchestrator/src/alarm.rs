@@ -1,4 +1,4 @@
-//! One timer for many calls: makes each call at its time.
+//! One timer for many calls; makes each call at its time.
 //!
 //! Does not know what the calls are for. A task with a sleep for each call would cost a request a spawn and two wake-ups.
 
@@ -26,7 +26,7 @@ struct Due<T> {
     wakes: Option<Instant>,
 }
 
-/// A call that was set. Dropping this value prevents the call.
+/// A pending call. Dropping this value prevents the call.
 #[derive(Debug)]
 pub(crate) struct Armed<T> {
     alarm: Arc<Alarm<T>>,
@@ -42,7 +42,7 @@ impl<T> Armed<T> {
 impl<T> Drop for Armed<T> {
     fn drop(&mut self) {
         let call = self.alarm.due().calls.remove(&self.key);
-        // Dropped after the lock was released: a call may run any code when it is dropped.
+        // Dropped after the lock is released: a call's drop may run any code.
         drop(call);
     }
 }
@@ -63,11 +63,11 @@ impl<T> Default for Alarm<T> {
 
 impl<T> Alarm<T> {
     fn due(&self) -> MutexGuard<'_, Due<T>> {
-        // The map is whole even after a panic: no code of others runs under the lock.
+        // The map is whole even after a panic: no foreign code runs under the lock.
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes `call` at a time, unless the returned [`Armed`] is dropped before.
+    /// Makes `call` at the time `at`, unless the returned [`Armed`] is dropped before.
     pub(crate) fn set(self: &Arc<Self>, at: Instant, call: T) -> Armed<T> {
         let mut due = self.due();
         let key = (at, due.set);
@@ -82,7 +82,7 @@ impl<T> Alarm<T> {
         Armed { alarm, key }
     }
 
-    /// Makes the calls, each at its time, for as long as it is polled.
+    /// Makes each call at its time. Never ends.
     pub(crate) async fn run(self: Arc<Self>, make: impl Fn(T)) {
         loop {
             let (calls, wakes) = self.take(Instant::now());
@@ -100,7 +100,7 @@ impl<T> Alarm<T> {
         }
     }
 
-    /// Takes the calls that are due, and the time of the next one.
+    /// Takes the due calls; also returns the time of the next one.
     fn take(&self, now: Instant) -> (BTreeMap<Key, T>, Option<Instant>) {
         let mut due = self.due();
         let later = due.calls.split_off(&(now, u64::MAX));
@@ -135,7 +135,7 @@ mod tests {
         drop(armed.remove(1));
         assert_eq!(calls.recv().await, Some("first"));
         assert_eq!(start.elapsed().as_secs(), 10);
-        // Earlier than what the alarm sleeps until by now.
+        // Earlier than the time until which the alarm sleeps.
         armed.push(alarm.set(at(15), "second"));
         armed.push(alarm.set(at(15), "with it"));
         assert_eq!(calls.recv().await, Some("second"));

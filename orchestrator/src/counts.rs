@@ -1,4 +1,4 @@
-//! Counters of events since the start.
+//! The orchestrator's counters since the start.
 //!
 //! Does not count agents or links; the registry and the cluster do.
 
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use amcp_protocol::AnswerState;
 
-/// Counters of events since the start.
+/// Numbers of events since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
     /// Requests accepted.
     pub accepted: u64,
-    /// Requests answered, in whatever state.
+    /// Requests answered, in any state.
     pub answered: u64,
     /// Of these: completed.
     pub completed: u64,
@@ -24,13 +24,13 @@ pub struct Counts {
     pub cancelled: u64,
     /// Tasks dispatched again after a failed attempt.
     pub retries: u64,
-    /// Requests whose actor died before it had answered; each was answered as failed.
+    /// Requests whose actor died before it answered; the orchestrator answered each as failed.
     pub crashed: u64,
     /// Responses dropped because the task had ended.
     pub dropped_duplicate: u64,
     /// Responses dropped because their attempt was over.
     pub dropped_late: u64,
-    /// Responses dropped because nobody had asked.
+    /// Responses of agents to another task than the one sent.
     pub dropped_foreign: u64,
 }
 
@@ -56,7 +56,7 @@ impl Counters {
             AnswerState::Cancelled => cancelled,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        // A moving average over about eight requests; a lost update between two of them does no harm.
+        // A moving average over about eight requests; a lost update does no harm.
         let (age, average) = (
             u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             &self.average_ms,
@@ -65,7 +65,7 @@ impl Counters {
         average.store((before * 7).saturating_add(age) / 8, Ordering::Relaxed);
     }
 
-    /// How long a refused client should wait: the time that a request takes on average.
+    /// How long a refused client should wait: a request's average time.
     pub(crate) fn retry_after_ms(&self) -> u64 {
         self.average_ms.load(Ordering::Relaxed).clamp(100, 10_000)
     }

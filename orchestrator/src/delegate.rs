@@ -1,6 +1,6 @@
-//! Requests that another orchestrator delegates: each becomes a request of its own here, within what its task was given.
+//! Runs requests that other orchestrators delegate, each as a request of this one, within the bounds of its task.
 //!
-//! Does not receive tasks; whoever registers the capability hands them over.
+//! Does not receive tasks; the agent that registers the capability hands them over.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,20 +19,20 @@ use crate::record::Ticket;
 use crate::requests::Known;
 use amcp_planner::domain;
 
-/// What is delegated, and within which bounds.
+/// A delegated query and its bounds.
 #[derive(Debug, Clone)]
 pub struct Delegation {
     /// The request and the task that delegate it. With the query they make the id of the delegated request.
     pub by: (RequestId, TaskId),
-    /// In plain language.
+    /// The query in plain language.
     pub query: String,
-    /// Whom it is done for.
+    /// The user that the request is done for.
     pub grant: Grant,
-    /// How the delegating task came about.
+    /// The path of delegations and calls to the delegating task.
     pub lineage: Lineage,
-    /// How the flows ended that were passed on before.
+    /// The ends of flows that earlier attempts passed on.
     pub flows: Vec<EndedFlow>,
-    /// What is left of its deadline.
+    /// The rest of the deadline.
     pub time: Duration,
     /// W3C trace context.
     pub traceparent: Option<String>,
@@ -42,7 +42,7 @@ pub struct Delegation {
 fn id_of((request, task): &(RequestId, TaskId), query: &str) -> RequestId {
     let words = Sha256::digest(query);
     let mut hash = Sha256::new();
-    // The task's id alone has no fixed length, so that no two triples read the same.
+    // Only the task's id has no fixed length, so no two triples hash the same bytes.
     hash.update(request.uuid());
     hash.update(task.as_str());
     hash.update(words);
@@ -76,31 +76,32 @@ impl Drop for Wanted<'_> {
     fn drop(&mut self) {
         let last = self.ticket.record.delegators.fetch_sub(1, Ordering::SeqCst) == 1;
         if last && !self.idle {
-            // A request that was answered stays as it is.
+            // Changes nothing in a request that was answered.
             let _ = self.orchestrator.cancel(self.ticket.request_id());
         }
     }
 }
 
 impl OrchestratorHandle {
-    /// What this orchestrator offers to others, described by what it can plan with at the moment; nothing while that is
-    /// nothing of its own.
+    /// The capability that this orchestrator offers to others, described by the capabilities that it can plan with now; none
+    /// while it has none of its own.
     #[must_use]
     pub fn capability(&self) -> Option<Capability> {
         domain::capability(self.domain(), &self.catalogue())
     }
 
-    /// Works on a delegated request. Returns how the delegating task ends, and the request's tasks as the calls of that task.
+    /// Works on a delegated request. Returns the outcome of the delegating task, and the request's tasks as its calls.
     ///
-    /// When nothing but flows is open in it, the delegating task ends with the first of them and the request waits: the same delegation
-    /// with the person's answer lets it go on. It ends by itself when its flows expire.
+    /// When only flows are open in the request, the delegating task ends with the first of them and the request waits: the same
+    /// delegation with the person's answer lets it go on. The request ends by itself when its flows expire.
     ///
-    /// The same delegation again waits for the running request or gets its answer, whatever that was. Dropping the last of
-    /// these futures cancels the request. `hear` is told what shows that the request lives, in a few words or none.
+    /// A repeated delegation waits for the running request or gets its answer. Dropping the last of these futures cancels the
+    /// request. Each sign of life of the request calls `hear`, with a few words or none.
     ///
     /// Refusals: [`ErrorCode::CyclicPlan`] when this domain works on it already,
     /// [`ErrorCode::BudgetExceeded`] past the depth limit, and the refusals of [`OrchestratorHandle::ask`]. A request whose
-    /// answer was dropped is not refused but fails as [`ErrorCode::Gone`], since it was done. A partial answer is a result in part.
+    /// answer was dropped is not refused but fails as [`ErrorCode::Gone`], since it was done. A partial answer becomes
+    /// [`TaskOutcome::Partly`].
     pub async fn delegated(
         &self,
         what: Delegation,
@@ -110,7 +111,7 @@ impl OrchestratorHandle {
         let flows = std::mem::take(&mut what.flows);
         let ticket = match self.accept(what) {
             Ok(ticket) => ticket,
-            // It was done before.
+            // The request ran before, so the task is not refused.
             Err(failure) if failure.code == ErrorCode::Gone => {
                 return (TaskOutcome::Failed(failure), Vec::new());
             }
@@ -135,7 +136,7 @@ impl OrchestratorHandle {
         };
         let calls = answer.tasks.iter().flat_map(calls_of).collect();
         let missing = answer.error.as_ref().map(|error| {
-            // The delegating task must not read the code as its own agent's death: this agent lives.
+            // The code must not look like the death of this agent, which lives.
             let code = if error.code.is_transient() || error.code == ErrorCode::Cancelled {
                 ErrorCode::DependencyFailed
             } else {
@@ -143,7 +144,7 @@ impl OrchestratorHandle {
             };
             let domain = self.domain_name();
             let message = match answer.state {
-                AnswerState::Partial => format!("of the part of {domain}: {error}"),
+                AnswerState::Partial => format!("{domain} answered in part: {error}"),
                 AnswerState::Completed | AnswerState::Failed | AnswerState::Cancelled => {
                     format!("the orchestrator of {domain} could not answer: {error}")
                 }
@@ -151,7 +152,7 @@ impl OrchestratorHandle {
             Failure::new(code, message)
         });
         if matches!(answer.state, AnswerState::Failed | AnswerState::Cancelled) {
-            let unexplained = || Failure::internal("no reason is known");
+            let unexplained = || Failure::internal("the orchestrator gave no reason");
             return (
                 TaskOutcome::Failed(missing.unwrap_or_else(unexplained)),
                 calls,
@@ -171,7 +172,7 @@ impl OrchestratorHandle {
         (outcome, calls)
     }
 
-    /// Hands on how the flows ended that a delegated request had passed on.
+    /// Answers the flows that the delegated request had passed on.
     async fn answer_flows(&self, id: RequestId, flows: Vec<EndedFlow>) {
         for ended in flows {
             let asker = ended
@@ -196,7 +197,7 @@ impl OrchestratorHandle {
                 digest: ended.digest,
                 payload: ended.payload,
             };
-            // It came with an earlier attempt already.
+            // Refused if an earlier attempt brought the answer already.
             let _ = self.answer_flow(id, flow, answer).await;
         }
     }
@@ -229,13 +230,13 @@ impl OrchestratorHandle {
             user: grant.user,
             roles: grant.roles,
             deadline_ms: Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)),
-            // The clause stands for itself: the conversation stays with the orchestrator that had it.
+            // The delegated words stand alone: the conversation stays with the first orchestrator.
             history: Vec::new(),
             flows: Some(grant.flows),
             traceparent,
             lineage,
         };
-        // An agent's words for the same: whoever delegated may ask another one, or come back.
+        // Codes of an agent, so that the delegating machine tries another agent, or this one later.
         self.enter(request, Known::ById(id)).map_err(|mut failure| {
             if failure.code == ErrorCode::Overloaded {
                 failure.code = ErrorCode::AgentBusy;
@@ -247,7 +248,7 @@ impl OrchestratorHandle {
     }
 }
 
-/// A task of the delegated request, and below it what it called.
+/// A task of the delegated request, and below it its own calls.
 fn calls_of(task: &TaskReport) -> impl Iterator<Item = CallReport> + use<'_> {
     let own = CallReport {
         depth: 1,

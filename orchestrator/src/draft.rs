@@ -6,10 +6,10 @@ use std::fmt;
 
 use amcp_protocol::AnswerPiece;
 
-/// Longest draft that readers are shown, in bytes: many times the longest answer that a composer asks for.
+/// Longest draft for readers, in bytes: many times the longest answer that a composer asks for.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// One text for all readers, each of which keeps only its place in the text.
+/// One text for all readers; each keeps only its position.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
     text: String,
@@ -17,11 +17,11 @@ pub(crate) struct Draft {
     version: u32,
     /// The text has become longer than [`MAX_BYTES`]: only the answer holds the rest.
     full: bool,
-    /// The answer is there, and the text is given up: it is void, or the beginning of the answer.
+    /// The answer is committed: the text is void, or the beginning of the answer.
     ended: bool,
 }
 
-/// A reader's place.
+/// A reader's position.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Read {
     version: u32,
@@ -54,7 +54,7 @@ impl Draft {
     }
 
     pub(crate) fn end(&mut self, answer: &str) {
-        // Composers trim what a model wrote.
+        // Composers trim the model's text.
         if !answer.starts_with(&self.text) && self.text.trim_end() != answer {
             self.void();
         }
@@ -62,7 +62,7 @@ impl Draft {
         self.ended = true;
     }
 
-    /// The text that the reader has not seen; with an answer, the rest of that answer's text.
+    /// The text that the reader has not seen; with an answer, the rest of the answer.
     pub(crate) fn unread(&self, read: &mut Read, answer: Option<&str>) -> Option<AnswerPiece> {
         if read.version != self.version {
             let saw_some = read.bytes > 0;

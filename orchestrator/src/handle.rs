@@ -1,6 +1,6 @@
-//! The way in: asks are admitted here, before any mailbox, and watched, cancelled and drained from here.
+//! The entrance of the orchestrator: admits requests before any mailbox, finds, cancels and drains them.
 //!
-//! Does not run a request; each gets an actor of its own.
+//! Runs no request; each gets an actor of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,22 +32,22 @@ use crate::slot::ActorSlot;
 use amcp_planner::domain::{self, Domain};
 use amcp_planner::{Planned, SharedPlanner};
 
-/// A plan that was made and not carried out.
+/// A plan that is not carried out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanView {
-    /// Who made it.
+    /// The name of the planner.
     pub planner: String,
-    /// The tasks, compiled.
+    /// The compiled tasks.
     pub tasks: Vec<PlannedTaskView>,
     /// Parts of the query that no capability covers.
     pub unplaced: Vec<String>,
-    /// The planner's words.
+    /// The planner's reasons for the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
     /// An answer that needs no task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_directly: Option<String>,
-    /// What the reader should know.
+    /// Remarks for the reader.
     #[serde(default)]
     pub notes: Vec<String>,
 }
@@ -65,24 +65,24 @@ impl From<Planned> for PlanView {
     }
 }
 
-/// What was left when a drain ended.
+/// The result of a drain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Drained {
-    /// How many requests were answered during the drain.
+    /// Number of requests answered during the drain.
     pub answered: usize,
     /// The requests that the deadline cut off; each was answered as failed.
     pub cut_off: Vec<RequestId>,
 }
 
-/// When to ask a node again that starts or waits for an agent: most nodes take less, and asking too early costs little.
+/// Retry-After of a node that starts or waits for an agent: most nodes need less, and asking too early costs little.
 const STARTING_MS: u64 = 1_000;
-/// How often a drain looks for requests that go on without a place: they are few.
+/// Period at which a drain looks for requests that run without a place: they are few.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How long requests that are cut off may take to answer with what they have: they only have to be told.
+/// How long requests that the drain cuts off may take to answer with the results that they have.
 const CUT_OFF: Duration = Duration::from_millis(500);
 
-/// A handle on an orchestrator; clones share it. It outlives the actors behind it: what was accepted stays known when
-/// one of them is restarted.
+/// A handle on an orchestrator; clones share it. It outlives the actors behind it: accepted requests stay known when an
+/// actor is restarted.
 #[derive(Debug, Clone)]
 pub struct OrchestratorHandle {
     shared: Arc<Shared>,
@@ -90,7 +90,7 @@ pub struct OrchestratorHandle {
 }
 
 impl OrchestratorHandle {
-    /// A handle without actors yet: [`Self::spawn_planner`] and [`Self::spawn`] start them.
+    /// Makes a handle without actors; [`Self::spawn_planner`] and [`Self::spawn`] start them.
     #[must_use]
     pub fn new(
         settings: Settings,
@@ -104,8 +104,8 @@ impl OrchestratorHandle {
         }
     }
 
-    /// Starts the orchestrator's actor, for the first time or again. Requests that an earlier one left unanswered are
-    /// answered as failed.
+    /// Starts the orchestrator's actor, for the first time or again; answers requests that an earlier actor left unanswered as
+    /// failed.
     ///
     /// # Errors
     /// [`SpawnErr`] when the supervisor is stopping.
@@ -131,12 +131,12 @@ impl OrchestratorHandle {
     /// Accepts a request. An accepted request gets exactly one final response.
     ///
     /// # Errors
-    /// `bad_request`; `overloaded` and `not_ready` with `retry_after_ms`; `shutting_down`; for a key that the same user gave within
-    /// 24 hours `idempotency_conflict` with another request, and `gone` once the answer was dropped; `overloaded` when the node can
-    /// remember no further key.
+    /// `bad_request`; `overloaded` and `not_ready` with `retry_after_ms`; `shutting_down`; for a key that the same user gave
+    /// within 24 hours `idempotency_conflict` with another request, and `gone` once the answer was dropped; `overloaded` when
+    /// the node has no room for another key.
     ///
-    /// It is `not_ready` while the node starts, and while there is no agent ([`Self::has_agents`]), also where a language
-    /// model might answer without one: only a call would tell, and a proxy that reads 503 has other nodes to ask.
+    /// The node is `not_ready` while it starts, and while there is no agent ([`Self::has_agents`]), even if a language model
+    /// might answer without one: only a call would tell, and a proxy that reads 503 has other nodes to ask.
     pub fn ask(
         &self,
         request: UserRequest,
@@ -186,7 +186,7 @@ impl OrchestratorHandle {
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let admitted = self.shared.admission.clone().try_acquire_owned();
-        // Looked at after the place was taken: a drain that begins now waits for that place.
+        // Checked after taking the place: a drain that begins now waits for that place.
         if self.is_draining() {
             let failure = Failure::new(ErrorCode::ShuttingDown, "the node is shutting down");
             return Err(failure.hint("ask another node, or this one when it is back"));
@@ -199,7 +199,7 @@ impl OrchestratorHandle {
         if !self.has_agents() {
             let of = self.domain().map(|domain| format!(" of {}", domain.name()));
             let message = format!("no agent{} is ready", of.unwrap_or_default());
-            let hint = "`amcp agents` lists the agents; start specialists here or a node that has some, then ask again";
+            let hint = "`amcp agents` lists the agents; start specialists here or a node with some, then ask again";
             let failure = Failure::new(ErrorCode::NotReady, message).hint(hint);
             return Err(failure.retry_after_ms(STARTING_MS));
         }
@@ -213,13 +213,13 @@ impl OrchestratorHandle {
         })
     }
 
-    /// Records every request from now on. The first recorder stays.
+    /// Records every request from now on. Only the first call has an effect.
     pub fn record_with(&self, recorder: Recorder) {
-        // A second recorder would tear the recordings of the first apart.
+        // A second recorder would cut the first one's recordings off.
         let _ = self.shared.recorder.set(recorder);
     }
 
-    /// Makes the plan only; dispatches nothing.
+    /// Plans without dispatching anything.
     ///
     /// # Errors
     /// Those of [`Self::ask`] and of planning.
@@ -231,7 +231,7 @@ impl OrchestratorHandle {
             .shared
             .planning_input(&request, self.shared.catalogue(), time);
         let planner = self.shared.planner.clone();
-        // In a task of its own: a planner is code of others, and its panic must not be the caller's.
+        // In a separate task: a panic of a foreign planner must not reach the caller.
         let planning =
             AbortOnDropHandle::new(tokio::spawn(async move { planner.plan(input).await }));
         let planned = tokio::time::timeout(time, planning)
@@ -244,7 +244,7 @@ impl OrchestratorHandle {
         Ok(planned.into())
     }
 
-    /// Cancels a request; one that was answered before stays as it is.
+    /// Cancels a request; changes nothing in one that was answered before.
     ///
     /// # Errors
     /// `not_found`.
@@ -252,7 +252,7 @@ impl OrchestratorHandle {
         if self.shared.requests.get(id).is_none() {
             return Err(no_request(id));
         }
-        // Not sent only while the orchestrator restarts, which ends the request too.
+        // Fails only while the orchestrator restarts, which ends the request too.
         self.orchestrator.send(OrchestratorMsg::Cancel(id));
         Ok(())
     }
@@ -260,8 +260,8 @@ impl OrchestratorHandle {
     /// Hands a person's answer to a flow of a request.
     ///
     /// # Errors
-    /// `not_found` for an unknown request or flow; `flow_closed` for a flow that was answered before, or when the answer repeats
-    /// another digest than the flow has; `flow_expired`; `bad_request` for an answer past the bounds.
+    /// `not_found` for an unknown request or flow; `flow_closed` for a flow that was answered before, or an answer with another
+    /// digest than the flow's; `flow_expired`; `bad_request` for an answer past the bounds.
     pub async fn answer_flow(
         &self,
         id: RequestId,
@@ -279,17 +279,17 @@ impl OrchestratorHandle {
         });
         self.orchestrator
             .send(OrchestratorMsg::Answer(id, answering));
-        // Dropped with the request's actor: the request was answered, or dies with its orchestrator.
+        // The request's actor is gone: the request was answered, or died with its orchestrator.
         replied.await.unwrap_or_else(|_| Err(record.closed(&flow)))
     }
 
-    /// What is known of a request; none when it is unknown or has expired.
+    /// A request's state; none when it is unknown or forgotten.
     #[must_use]
     pub fn request(&self, id: RequestId) -> Option<RequestView> {
         Some(self.shared.requests.get(id)?.view())
     }
 
-    /// A wait for a request accepted before.
+    /// A ticket for a request accepted before; none when it is unknown or forgotten.
     #[must_use]
     pub fn ticket(&self, id: RequestId) -> Option<Ticket> {
         Some(Ticket {
@@ -298,7 +298,7 @@ impl OrchestratorHandle {
         })
     }
 
-    /// A request's progress from a position on (0 for all of it).
+    /// A request's progress from the event number `from` on (0 for all).
     #[must_use]
     pub fn progress(&self, id: RequestId, from: usize) -> Option<ProgressFeed> {
         Some(ProgressFeed {
@@ -307,7 +307,7 @@ impl OrchestratorHandle {
         })
     }
 
-    /// The text of a request's answer while it is written.
+    /// The text of a request's answer while a model writes it.
     #[must_use]
     pub fn text(&self, id: RequestId) -> Option<TextFeed> {
         Some(TextFeed {
@@ -328,8 +328,8 @@ impl OrchestratorHandle {
         self.shared.catalogue()
     }
 
-    /// Whether there is an agent that this orchestrator can plan with: ready, or restarting, since a request's retries of
-    /// refused tasks take longer than a restart. Other orchestrators of the mesh count, this orchestrator's own agent does not.
+    /// Whether this orchestrator can plan with any agent: a ready one, or a restarting one, since a request's retries of refused
+    /// tasks take longer than a restart. Other orchestrators of the mesh count, this orchestrator's own agent does not.
     #[must_use]
     pub fn has_agents(&self) -> bool {
         let comes = |state| matches!(state, AgentState::Ready | AgentState::Restarting);
@@ -341,7 +341,7 @@ impl OrchestratorHandle {
             .any(|agent| comes(agent.state) && agent.card.capabilities.iter().any(held))
     }
 
-    /// How many requests are being worked on.
+    /// Number of running requests, without those that wait only for flows.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.shared
@@ -350,17 +350,17 @@ impl OrchestratorHandle {
             .saturating_sub(self.shared.admission.available_permits())
     }
 
-    /// Takes nothing yet: a plan made before the agents are known would leave out what they can do.
+    /// Refuses requests until [`Self::open`]: a plan made before the agents are known would lack their capabilities.
     pub fn hold(&self) {
         self.shared.starting.store(true, Ordering::SeqCst);
     }
 
-    /// Takes requests from now on, after [`Self::hold`].
+    /// Admits requests again after [`Self::hold`].
     pub fn open(&self) {
         self.shared.starting.store(false, Ordering::SeqCst);
     }
 
-    /// Whether it takes nothing yet.
+    /// Whether [`Self::hold`] holds requests back.
     #[must_use]
     pub fn is_starting(&self) -> bool {
         self.shared.starting.load(Ordering::SeqCst)
@@ -372,22 +372,22 @@ impl OrchestratorHandle {
         self.shared.draining.load(Ordering::SeqCst)
     }
 
-    /// What happened since the start.
+    /// The counters since the start.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.shared.counters.read()
     }
 
-    /// Takes nothing new, waits for what is under way, and answers what is left after `within` as failed.
+    /// Refuses new requests, waits for those under way, and answers those left after `within` as failed.
     pub async fn drain(&self, within: Duration) -> Drained {
         self.shared.draining.store(true, Ordering::SeqCst);
         let before = self.counts().answered;
-        // Every place is free again when every request has been answered.
+        // All places are free once all requests are answered.
         let all = u32::try_from(self.shared.settings.max_requests).unwrap_or(u32::MAX);
         let idle = async {
-            // Closed only with the handle.
+            // Fails only when the handle is gone.
             let _ = self.shared.admission.acquire_many(all).await;
-            // A request that went on after a flow may have found no place.
+            // A request may have gone on after a flow without finding a place.
             while !self.shared.requests.open().iter().all(|r| r.is_idle()) {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }

@@ -9,29 +9,29 @@ use std::time::Duration;
 use amcp_protocol::{ErrorCode, Failure, RequestId};
 use tokio::time::Instant;
 
-/// Clients may rely on this time: a daily job can repeat a request that failed the day before.
+/// How long the node remembers a key: a daily job can repeat a request that failed the day before.
 pub(crate) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Most keys at a time, about 200 bytes each. At a bound new keys are refused: to forget an old one would let its request run
-/// a second time.
+/// Most keys at a time, about 200 bytes each. At a bound we refuse new keys: forgetting an old one would let its request run
+/// again.
 const MOST: usize = 100_000;
 /// Most keys of one user: a key every nine seconds.
 const OF_A_USER: usize = 10_000;
 /// Most keys of requests without a user, which come from many clients.
 const OF_NOBODY: usize = 50_000;
 
-/// A user and that user's key.
+/// A user and a key of that user.
 type Owned = (Option<String>, String);
 
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     known: HashMap<Arc<Owned>, RequestId>,
-    /// The oldest first. A key that was withdrawn stays here until its time.
+    /// The oldest first. A withdrawn key stays here until it expires.
     order: VecDeque<(Instant, Arc<Owned>, RequestId)>,
     of: HashMap<Option<String>, usize>,
 }
 
 impl Keys {
-    /// The request that came under the key.
+    /// The request that the user sent with the key, unless the key has expired.
     pub(crate) fn find(
         &mut self,
         user: &Option<String>,
@@ -50,7 +50,7 @@ impl Keys {
             (
                 most,
                 most,
-                user.as_deref().unwrap_or("nobody in particular"),
+                user.as_deref().unwrap_or("requests without a user"),
             )
         } else {
             (self.known.len(), MOST, "all users together")
@@ -75,9 +75,9 @@ impl Keys {
         }
     }
 
-    /// Forgets a key whose request was not begun.
+    /// Forgets a key whose request did not begin.
     pub(crate) fn withdraw(&mut self, user: &Option<String>, key: &str, id: RequestId) {
-        // Nearly always the latest: others that came between keep their place, and this one its until its time.
+        // Nearly always the latest key; any other stays in `order` until it expires.
         if self.order.back().is_some_and(|(.., latest)| *latest == id) {
             self.order.pop_back();
         }
@@ -94,7 +94,7 @@ impl Keys {
     }
 
     fn forget(&mut self, owned: &Owned, id: RequestId) {
-        // A withdrawn key may stand for a later request.
+        // A withdrawn key may belong to a later request by now.
         if self.known.get(owned) != Some(&id) {
             return;
         }
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(refused.code, ErrorCode::Overloaded);
         assert!(refused.message.contains("ann") && refused.hint.is_some());
         assert_eq!(keys.find(&user("ann"), "0", now), Some(id(0)));
-        // Nobody else is turned away before all are.
+        // A user's bound leaves room for other users, up to the bound of all.
         assert_eq!(fill(&mut keys, &None, now), OF_NOBODY);
         for n in 0..4 {
             assert_eq!(fill(&mut keys, &user(&n.to_string()), now), OF_A_USER);

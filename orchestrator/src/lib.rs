@@ -1,7 +1,7 @@
 //! The orchestrator: admission, the table of requests, one short-lived actor per request.
 //!
-//! Decides nothing itself: which plan runs and what happens next are decisions of the pure crate `amcp-plan`. Makes no plan
-//! (`amcp-planner` does) and does not know any specialist: agents are found at run time, in the registry's directory.
+//! Decides nothing itself: the pure crate `amcp-plan` decides which plan runs and what happens next. Makes no plan
+//! (`amcp-planner` does) and knows no specialist: it finds agents at run time, in the registry's directory.
 
 mod actor;
 mod alarm;

@@ -1,7 +1,6 @@
-//! The planner's actor: runs the planning and composing that take time beside the requests, and owes each exactly one
-//! message back.
+//! The planner's actor: runs planning and composing calls that take time, and owes the request exactly one message for each.
 //!
-//! Does not bound or retry calls (the guard before an LLM client does), and sees none of a planner that answers at once.
+//! Does not bound or retry calls (the guard before an LLM client does), and gets no call that ends at its first poll.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,8 +20,7 @@ use crate::slot::ActorSlot;
 /// A planner's work for a request, as the event that it ends in.
 pub(crate) type PlannerCall = PortFuture<'static, Event>;
 
-/// What the planner's actor understands: from a request, go on with this call. Answered once through the reply, whatever
-/// happens.
+/// From a request: go on with this call. The reply sends exactly one event, even after a panic or a kill.
 pub(crate) struct PlannerMsg {
     call: PlannerCall,
     reply: Reply,
@@ -46,7 +44,7 @@ struct Reply {
 impl Reply {
     fn send(mut self, event: Event) {
         self.lost = None;
-        // A request that has been answered meanwhile needs it no more.
+        // Fails for a request that has been answered meanwhile.
         let _ = self.to.cast(RequestMsg::Happened(event));
     }
 }
@@ -59,15 +57,15 @@ impl Drop for Reply {
     }
 }
 
-/// How far a call came at once.
+/// The state of a call after its first poll.
 pub(crate) enum Begun {
-    /// To its end.
+    /// The call has ended.
     Ended(Box<Event>),
-    /// The planner's actor goes on with it and one message follows, unless this is dropped before.
+    /// The planner's actor goes on with the call and sends one message, unless this guard is dropped before.
     GoesOn(DropGuard),
 }
 
-/// Begins a call; one that needs no waiting never leaves the request's actor.
+/// Polls a call once; only a call that must wait goes to the planner's actor.
 pub(crate) fn begin(
     planner: &ActorSlot<PlannerMsg>,
     to: &ActorRef<RequestMsg>,
@@ -75,7 +73,7 @@ pub(crate) fn begin(
     lost: Event,
 ) -> Begun {
     let mut nobody = Context::from_waker(Waker::noop());
-    // A planner is code of others: its panic costs this call, not the request.
+    // The planner may be foreign code: its panic costs this call, not the request.
     match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut nobody))) {
         Ok(Poll::Ready(event)) => Begun::Ended(Box::new(event)),
         Ok(Poll::Pending) => {
@@ -89,12 +87,12 @@ pub(crate) fn begin(
                 reply,
                 unwanted: unwanted.clone(),
             };
-            // A message that is not sent is dropped, and its reply says so.
+            // An unsent message is dropped, and its reply then sends `lost`.
             planner.send(message);
             Begun::GoesOn(unwanted.drop_guard())
         }
         Err(_) => {
-            tracing::error!("a planner's call died");
+            tracing::error!("a planner's call panicked");
             Begun::Ended(Box::new(lost))
         }
     }
@@ -120,7 +118,7 @@ pub(crate) async fn spawn_actor(
 
 impl Actor for PlannerActor {
     type Msg = PlannerMsg;
-    /// Calls under way; they end with the actor. Bounded by the requests that were admitted.
+    /// Calls under way; they end with the actor. At most one for each running request.
     type State = JoinSet<()>;
     type Arguments = ();
 
@@ -141,7 +139,7 @@ impl Actor for PlannerActor {
     ) -> Result<(), ActorProcessingErr> {
         while let Some(ended) = calls.try_join_next() {
             if let Err(error) = ended {
-                tracing::error!(%error, "a planner's call died");
+                tracing::error!(%error, "a planner's call panicked");
             }
         }
         let PlannerMsg {
@@ -150,7 +148,7 @@ impl Actor for PlannerActor {
             unwanted,
         } = message;
         calls.spawn(async move {
-            // An LLM must not work for a request that was cancelled or answered.
+            // An LLM must not work on for a request that was cancelled or answered.
             if let Some(message) = unwanted.run_until_cancelled(call).await {
                 reply.send(message);
             }

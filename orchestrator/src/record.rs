@@ -1,7 +1,7 @@
-//! What is known of one request from acceptance to expiry: its progress, its one answer, who waits for it.
+//! The record of one request from acceptance to expiry: its progress, its one answer, the waits for both.
 //!
-//! Does not decide anything; the request's actor writes it, everybody may read it. It outlives the actor, so that a
-//! reader who comes late or comes back misses nothing.
+//! Decides nothing; the request's actor writes it, all others only read it. It outlives the actor, so that a late or
+//! returning reader misses nothing.
 
 use std::convert::Infallible;
 use std::sync::atomic::AtomicUsize;
@@ -20,40 +20,40 @@ use tokio::time::Instant;
 
 use crate::draft::{Draft, Read};
 
-/// Where a request stands.
+/// The stage of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// A plan is being made.
+    /// The planner works.
     Planning,
     /// Tasks are under way.
     Executing,
     /// Nothing is under way: tasks wait for a person's answer, and the request's clock stands still.
     AwaitingFlow,
-    /// The answer is being written.
+    /// The composer writes the answer.
     Synthesizing,
-    /// It was answered.
+    /// The request was answered.
     Done,
 }
 
-/// A request as others see it.
+/// The public state of a request.
 #[derive(Debug, Clone, Serialize)]
 pub struct RequestView {
-    /// Which request.
+    /// The id of the request.
     pub request_id: RequestId,
-    /// Where it stands.
+    /// The stage of the request.
     pub phase: Phase,
-    /// What was asked.
+    /// The query in the user's words.
     pub query: String,
-    /// Who asked.
+    /// The user's name, if the request gave one.
     pub user: Option<String>,
-    /// The questions that are before the person.
+    /// The open questions to a person.
     pub flows: Vec<OpenFlow>,
-    /// The final response, once there is one.
+    /// The final response; none before.
     pub answer: Option<Arc<Answer>>,
 }
 
-/// A flow that takes an answer.
+/// An open flow with its time of expiry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OpenFlow {
     /// The flow.
@@ -63,19 +63,19 @@ pub struct OpenFlow {
     pub expires_unix_ms: i64,
 }
 
-/// One progress event as it was recorded.
+/// A recorded progress event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
     /// Counts from 0 within the request.
     pub sequence: usize,
-    /// When, in milliseconds since 1970 UTC.
+    /// The time of the event, in milliseconds since 1970 UTC.
     pub unix_ms: i64,
-    /// What happened.
+    /// The event.
     pub progress: Progress,
 }
 
 impl Recorded {
-    /// The same as a CloudEvent.
+    /// Converts the event to a CloudEvent.
     #[must_use]
     pub fn to_event(&self, request: RequestId) -> CloudEvent {
         CloudEvent::progress(request, self.sequence, crate::SOURCE, &self.progress)
@@ -93,12 +93,12 @@ pub(crate) struct RequestRecord {
     /// Number of callers that wait for this request, if it was delegated.
     pub(crate) delegators: AtomicUsize,
     state: Mutex<State>,
-    /// Anything was recorded.
+    /// Notified at each change of progress, draft or answer.
     changed: Notify,
-    /// The answer was committed, or the request goes no further without a person. Apart, so that waits for it are not woken by each
-    /// step.
+    /// Notified when the answer is committed, a flow opens or only flows are open. Separate from `changed`, so that steps do
+    /// not wake waits for the answer.
     stopped: Notify,
-    /// An agent gave a sign of life; few of their words are recorded.
+    /// Notified at each sign of life of an agent; the record keeps only some of their words.
     pub(crate) lived: Notify,
 }
 
@@ -109,11 +109,11 @@ struct State {
     answer: Option<Arc<Answer>>,
     /// The text of a composer so far, if one writes.
     draft: Option<Box<Draft>>,
-    /// The open flows, and since when.
+    /// The open flows, each with the time of its opening.
     flows: Vec<(Instant, OpenFlow)>,
     /// The request's place among those admitted or among those that wait for flows; given back with the answer.
     place: Option<OwnedSemaphorePermit>,
-    /// How long it has waited for nothing but flows, without the wait under way, and since when it does.
+    /// The total of past waits for nothing but flows, and the beginning of the current one.
     idle: (Duration, Option<Instant>),
 }
 
@@ -125,7 +125,7 @@ impl RequestRecord {
     ) -> Self {
         let state = State {
             phase: Phase::Planning,
-            // Accepted and planned; the plan makes room for its tasks.
+            // Two events, `Accepted` and `Planned`; the plan reserves room for its tasks.
             progress: Vec::with_capacity(2),
             answer: None,
             draft: None,
@@ -147,11 +147,11 @@ impl RequestRecord {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every write below is a single assignment or push, so a poisoned lock still guards a whole state.
+        // Each write below is a single assignment or push, so the state is whole even under a poisoned lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records what happened and returns its sequence number; nothing is recorded after the answer.
+    /// Records an event and returns its sequence number; records nothing after the answer.
     pub(crate) fn push(&self, unix_ms: i64, phase: Phase, progress: Progress) -> Option<usize> {
         let asks;
         let sequence = {
@@ -162,7 +162,7 @@ impl RequestRecord {
             state.phase = phase;
             state.note_flow(unix_ms, &progress);
             if let Progress::Planned { tasks, .. } = &progress {
-                // Each task is sent and ends; two more are the plan and the answer.
+                // Two events for each task, the plan and the answer.
                 state.progress.reserve(2 * tasks.len() + 2);
             }
             asks = matches!(progress, Progress::FlowRequired { .. });
@@ -202,7 +202,7 @@ impl RequestRecord {
         true
     }
 
-    /// Notes that the request waits for nothing but flows, or goes on. Without a place where it goes it keeps the one that it has.
+    /// Notes that the request waits for nothing but flows, or goes on. Without a new place it keeps the old one.
     pub(crate) fn moved(&self, idle: bool, place: Option<OwnedSemaphorePermit>) {
         {
             let mut state = self.state();
@@ -231,7 +231,7 @@ impl RequestRecord {
         self.state().phase == Phase::AwaitingFlow
     }
 
-    /// Why a flow takes no answer, after the request's actor has gone.
+    /// Why a flow takes no answer once the request's actor has ended.
     pub(crate) fn closed(&self, id: &FlowId) -> Failure {
         let state = self.state();
         let mut ends = state.progress.iter().rev().map(|(_, progress)| progress);
@@ -244,7 +244,7 @@ impl RequestRecord {
         flow::closed(id, end)
     }
 
-    /// Takes a piece of the text that a composer writes; drops it after the answer.
+    /// Adds a piece of the composer's text; ignores it after the answer.
     pub(crate) fn write(&self, piece: AnswerPiece) {
         {
             let mut state = self.state();
@@ -278,7 +278,7 @@ impl RequestRecord {
         }
     }
 
-    /// The event at a reader's position, or none at the end; both read under one lock, so that no event before the end is missed.
+    /// The event at a reader's position, or none at the end; one lock covers both, so that no event before the end is missed.
     fn look(&self, sequence: usize) -> Poll<Option<Recorded>> {
         let state = self.state();
         match state.progress.get(sequence) {
@@ -297,7 +297,7 @@ impl RequestRecord {
         self.recorded(last)
     }
 
-    /// Whose results were planned to be whose params: pairs of a task and one that uses its result.
+    /// The pairs of a task and another that the plan gives its result to.
     pub(crate) fn inputs(&self) -> Vec<(TaskId, TaskId)> {
         let mut inputs = Vec::new();
         for (_, progress) in &self.state().progress {
@@ -305,7 +305,7 @@ impl RequestRecord {
                 continue;
             };
             for task in tasks {
-                // An edge without a reference only orders.
+                // An edge without a reference gives order only.
                 let used = task
                     .depends_on
                     .iter()
@@ -316,7 +316,7 @@ impl RequestRecord {
         inputs
     }
 
-    /// How long it was worked on; the wait for flows does not count.
+    /// Time since acceptance, without the waits for nothing but flows.
     pub(crate) fn worked(&self) -> Duration {
         let (before, since) = self.state().idle;
         let idle = before + since.map(|since| since.elapsed()).unwrap_or_default();
@@ -382,7 +382,7 @@ fn refers(value: &Value, from: &TaskId) -> bool {
     }
 }
 
-/// Somebody's wait for the answer to an accepted request. Dropping it cancels nothing.
+/// Waits for the answer to an accepted request. Dropping it cancels nothing.
 #[derive(Debug, Clone)]
 pub struct Ticket {
     pub(crate) record: Arc<RequestRecord>,
@@ -390,7 +390,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Which request.
+    /// The id of the request.
     #[must_use]
     pub fn request_id(&self) -> RequestId {
         self.record.id
@@ -445,8 +445,8 @@ impl Ticket {
         .await
     }
 
-    /// Tells `hear` of all that is recorded from now on, in a few words, and without words of what else shows that the request
-    /// lives; never ends.
+    /// Calls `hear` for each event from now on, with a few words for some, and without words for each other sign of life. Never
+    /// ends.
     pub(crate) async fn live(&self, hear: impl Fn(&str)) -> Infallible {
         let mut feed = ProgressFeed {
             record: Arc::clone(&self.record),
@@ -472,7 +472,7 @@ impl Ticket {
         loop {
             let stopped = self.record.stopped.notified();
             tokio::pin!(stopped);
-            // Registered before the look, so that a change in between is not missed.
+            // Registered before `look`, so that no change in between is missed.
             stopped.as_mut().enable();
             if let Some(found) = look(&self.record.state()) {
                 return found;
@@ -490,7 +490,7 @@ pub struct TextFeed {
 }
 
 impl TextFeed {
-    /// Waits for the next piece and returns it with a name of its own within the request; none once the answer is there.
+    /// Waits for the next piece; returns it with a name that is unique within the request; none at the answer.
     pub async fn next(&mut self) -> Option<(String, AnswerPiece)> {
         loop {
             let changed = self.record.changed.notified();
@@ -505,7 +505,7 @@ impl TextFeed {
     }
 }
 
-/// Reads a request's progress in order, from any position, as slowly as it likes.
+/// Reads a request's progress in order, from any position, at any speed.
 #[derive(Debug)]
 pub struct ProgressFeed {
     pub(crate) record: Arc<RequestRecord>,
@@ -513,7 +513,7 @@ pub struct ProgressFeed {
 }
 
 impl ProgressFeed {
-    /// The next event; waits for it; none after [`Progress::Answered`].
+    /// Waits for the next event; none after [`Progress::Answered`].
     pub async fn next(&mut self) -> Option<Recorded> {
         loop {
             let changed = self.record.changed.notified();
@@ -556,7 +556,7 @@ mod tests {
         }
     }
 
-    /// The reader looks all the time, so that the answer comes at any point of its look.
+    /// The reader polls without a pause, so that the answer comes at any point of its look.
     #[test]
     fn a_reader_misses_nothing_however_the_answer_comes() {
         for _ in 0..1_000 {
@@ -572,7 +572,7 @@ mod tests {
                     break recorded;
                 }
                 looks += 1;
-                // The writer may have no processor.
+                // Lets the writer run on a single processor.
                 if looks.is_multiple_of(1_000) {
                     std::thread::yield_now();
                 }

@@ -1,7 +1,7 @@
 //! The [`RequestActor`]: one request's machine, its timers and its tasks under way.
 //!
-//! Decides nothing: it feeds what happens to the machine and carries out what the machine says. It lives from acceptance
-//! to the final response and is never restarted. Dropped before that, it cancels the tasks that it has sent.
+//! Decides nothing: it feeds events to the machine and carries out the machine's actions. It lives from acceptance to the
+//! final response and is never restarted. Dropped before that, it cancels the tasks that it has sent.
 
 mod dispatch;
 
@@ -28,16 +28,15 @@ use amcp_planner::plain::compose_plainly;
 use amcp_planner::{ComposeInput, Composed, Feedback, Planned, PlanningError, Sink};
 use dispatch::Sent;
 
-/// What a request's actor understands.
 #[derive(Debug)]
 pub(crate) enum RequestMsg {
-    /// From itself, in its own task: begin. What came before, such as a cancel, is served before.
+    /// From itself: begin. Messages that came before, such as a cancel, go first.
     Begin,
-    /// From planners, agents' answers and the orchestrator: an event for the machine.
+    /// From the planner, agents and the orchestrator: an event for the machine.
     Happened(Event),
-    /// From the orchestrator: a person answers a flow. Answered with whether the answer counts.
+    /// From the orchestrator: a person answers a flow. The reply says whether the answer counts.
     Answered(Box<Answering>),
-    /// From the timer: something is due.
+    /// From the alarm: a timer may be due.
     TimerDue,
 }
 
@@ -51,7 +50,7 @@ pub(crate) struct Answering {
 
 impl ractor::Message for RequestMsg {}
 
-/// Calls requests at their earliest timers.
+/// Wakes requests at their earliest timers.
 pub(crate) type RequestAlarm = Alarm<ActorRef<RequestMsg>>;
 
 #[derive(Debug)]
@@ -66,30 +65,30 @@ pub(crate) struct RequestState {
     first: Vec<Action>,
     clock: Clock,
     phase: Phase,
-    /// What there was to plan with when the request was accepted.
+    /// The capabilities at the time of acceptance.
     catalogue: Arc<Catalogue>,
     grant: Arc<Grant>,
     lineage: Arc<Lineage>,
-    /// A few: one for each task under way and two for the request.
+    /// At most one for each running task and two for the request.
     timers: Vec<(TimerKey, Time)>,
     alarm: Arc<RequestAlarm>,
-    /// The one call of the alarm, for the earliest timer or earlier.
+    /// The alarm's call, at the earliest timer or before.
     armed: Option<Armed<ActorRef<RequestMsg>>>,
     sent: Vec<Sent>,
-    /// Whether it waits for nothing but flows, as the record knows it.
+    /// Whether the request waits for nothing but flows, as last noted in the record.
     idle: bool,
-    /// What the planner's actor works on for this request; it ends with it.
+    /// The planner's call for this request; dropping the guard ends the call.
     planner_call: Option<DropGuard>,
 }
 
 impl Actor for RequestActor {
     type Msg = RequestMsg;
-    /// In a box, because ractor moves it several times. Dropped in the request's own task after the end: what is left in it
-    /// would go to the orchestrator with the news of the end.
+    /// In a box, because ractor moves it several times. In an option, so that the request's own task drops the state; otherwise
+    /// ractor would send it to the orchestrator with the news of the end.
     type State = Option<Box<RequestState>>;
     type Arguments = (Arc<Shared>, Arc<RequestRecord>, Arc<RequestAlarm>);
 
-    /// Runs in the orchestrator's task, which begins all requests: only the state is built here.
+    /// Runs in the orchestrator's task, which begins all requests, so it only builds the state.
     async fn pre_start(
         &self,
         _myself: ActorRef<RequestMsg>,
@@ -258,7 +257,7 @@ fn planned(round: u32, result: Result<Planned, PlanningError>) -> Event {
     }
 }
 
-/// A refused plan is shown for its kind, not in full: it may be of any size.
+/// The beginning of a refused plan, which may have any size.
 fn clipped(text: &str) -> String {
     const SHOWN: usize = 2_000;
     if text.chars().count() <= SHOWN {
@@ -291,7 +290,7 @@ fn composed(result: Result<Composed, Failure>) -> Event {
 }
 
 impl Drop for RequestState {
-    /// Nothing is left after the final response. An actor that was killed, or has panicked, has tasks at agents.
+    /// Cancels the tasks of an actor that was killed or has panicked; after the final response there are none.
     fn drop(&mut self) {
         for sent in self.sent.drain(..) {
             sent.cancel();
@@ -309,7 +308,7 @@ impl RequestState {
             }
             true
         });
-        // Time runs since acceptance: after a long wait for a processor the deadline may have passed before the first plan.
+        // Time counts from acceptance: after a long wait for a processor the deadline may have passed already.
         self.timers_due(myself);
         if !self.machine.is_done() {
             self.carry_out(myself, first);
@@ -332,11 +331,11 @@ impl RequestState {
             self.feed(myself, Event::FlowAnswered { flow, answer });
             self.keep_place();
         }
-        // An asker that has gone reads the request's progress when it comes back.
+        // Fails for an asker that has gone; it can read the request's progress later.
         let _ = reply.send(judged);
     }
 
-    /// Gives the place among the admitted requests back while nothing but flows is open.
+    /// Gives back the place among the admitted requests while nothing but flows is open.
     fn keep_place(&mut self) {
         let idle = self.machine.is_idle();
         if idle == self.idle || self.machine.is_done() {
@@ -368,20 +367,20 @@ impl RequestState {
         turn.actions
     }
 
-    /// Carries out actions and what follows from them at once, in order.
+    /// Carries out actions in order, and the actions that follow from them at once.
     fn carry_out(&mut self, myself: &ActorRef<RequestMsg>, mut actions: Vec<Action>) {
-        // The next one last.
+        // `pop` takes the next one.
         actions.reverse();
         while let Some(action) = actions.pop() {
             if let Some(event) = self.perform(myself, action) {
-                // Before the other actions: a chosen agent counts as busy before the next agent is chosen.
+                // Before the other actions, so that a chosen agent counts as busy at the next choice.
                 actions.extend(self.step(event).into_iter().rev());
             }
         }
         self.arm(myself);
     }
 
-    /// Returns what happened at once.
+    /// Returns the event that follows at once, if any.
     fn perform(&mut self, myself: &ActorRef<RequestMsg>, action: Action) -> Option<Event> {
         match action {
             Action::Plan {
@@ -403,7 +402,7 @@ impl RequestState {
                 if planner.streams() {
                     let myself = myself.clone();
                     input.early = Sink::new(move |task| {
-                        // A request that has been answered meanwhile needs no task.
+                        // Fails for a request that has been answered meanwhile.
                         let tasks = vec![task];
                         let arrived = Event::TasksAdded { round, tasks };
                         let _ = myself.cast(RequestMsg::Happened(arrived));
@@ -577,8 +576,8 @@ impl RequestState {
         self.arm(myself);
     }
 
-    /// Has itself called at the earliest timer. A call that comes too early, because its timer was cleared, is cheaper than
-    /// a new one for each change.
+    /// Sets the alarm to the earliest timer. A call that comes too early, because its timer was cleared, costs less than a new
+    /// call for each change.
     fn arm(&mut self, myself: &ActorRef<RequestMsg>) {
         let Some(earliest) = self.timers.iter().map(|(_, at)| *at).min() else {
             return;

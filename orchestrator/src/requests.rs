@@ -1,6 +1,6 @@
-//! The table of requests: those under way and, of the answered ones, the latest.
+//! The table of requests: all that are open and the latest answered ones.
 //!
-//! Does not limit the requests under way and does not move one on.
+//! Does not limit open requests and moves none on.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,22 +14,22 @@ use crate::record::RequestRecord;
 /// Most bytes of results, estimated as JSON, that answered requests keep; in memory they take several times as much.
 const RETAINED_BYTES: usize = 128 * 1024 * 1024;
 
-/// Most delegated requests that are remembered after their answers were dropped, 32 bytes each. A delegation is sent again
-/// within its deadline, so the oldest are forgotten first.
+/// Most delegated requests that the table remembers after dropping their answers, 32 bytes each. A delegation comes again
+/// only within its deadline, so the table forgets the oldest first.
 const FORGOTTEN: usize = 100_000;
 
-/// The mark by which the table recognises a request that comes again.
+/// The mark by which the table recognises a repeated request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Known<'a> {
-    /// None: each arrival is another request.
+    /// No mark: each arrival is a new request.
     No,
-    /// Its user's key.
+    /// The user's idempotency key.
     ByKey(&'a str),
-    /// The id, which was derived from the request.
+    /// An id derived from the request.
     ById(RequestId),
 }
 
-/// Under one lock, since a key, its request and the place among the answered ones change together.
+/// Under one lock, since a key, its request and the order of the answered requests change together.
 #[derive(Debug)]
 pub(crate) struct Requests {
     retained: usize,
@@ -56,12 +56,12 @@ impl Requests {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // A panic under the lock could only come from an allocation that failed, which aborts.
+        // Only a failed allocation could panic under the lock, and that aborts.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a request, or finds the one that it repeats (`true`). One lock covers both, so that of many racing posts one is
-    /// accepted.
+    /// Enters a request, or finds the one that it repeats (`true`). One lock covers both, so that only one of many racing
+    /// posts is accepted.
     pub(crate) fn enter(
         &self,
         request: &UserRequest,
@@ -84,7 +84,7 @@ impl Requests {
         Ok((record, false))
     }
 
-    /// Removes a request that was not begun.
+    /// Removes a request that did not begin.
     pub(crate) fn withdraw(&self, record: &RequestRecord, known: Known<'_>) {
         let mut table = self.table();
         table.records.remove(&record.id);
@@ -106,9 +106,9 @@ impl Requests {
             .collect()
     }
 
-    /// Keeps an answered request until enough later ones were answered, or their results have become too large.
+    /// Keeps an answered request until later ones exceed the bounds in number or bytes.
     pub(crate) fn finished(&self, id: RequestId, bytes: usize) {
-        // Declared before the lock and so dropped after it: the results of a request may be large.
+        // Declared before the lock, so that large results are dropped after it.
         let mut evicted = Vec::new();
         let mut table = self.table();
         table.answered.push_back((id, bytes));
@@ -142,7 +142,7 @@ impl Table {
         known: Known<'_>,
     ) -> Result<Arc<RequestRecord>, Failure> {
         let Some(record) = self.records.get(&id) else {
-            let message = format!("request {id} was the same, and its answer has been dropped");
+            let message = format!("request {id} was the same, and the node has dropped its answer");
             let hint =
                 "the request ran and does not run again: check its effects, or use a new key";
             return Err(Failure::new(ErrorCode::Gone, message).hint(hint));
@@ -151,10 +151,8 @@ impl Table {
             return Ok(record.clone());
         }
         let message = match known {
-            Known::No | Known::ByKey(_) => {
-                "the idempotency key was used before, with another request"
-            }
-            Known::ById(_) => "the task has delegated the same for another user",
+            Known::No | Known::ByKey(_) => "the idempotency key belongs to another request",
+            Known::ById(_) => "the task has delegated the same request for another user",
         };
         let failure = Failure::new(ErrorCode::IdempotencyConflict, message);
         Err(failure.hint("use a new key for a new request"))
@@ -169,8 +167,7 @@ impl Table {
     }
 }
 
-/// Whether two requests ask for the same. A repeated request comes in a trace of its own, and a delegation that is sent again
-/// has less time left.
+/// Whether two requests are the same. A repeated request has another trace, and a repeated delegation has less time left.
 fn is_same(first: &UserRequest, again: &UserRequest, known: Known<'_>) -> bool {
     let UserRequest {
         query,
@@ -180,7 +177,7 @@ fn is_same(first: &UserRequest, again: &UserRequest, known: Known<'_>) -> bool {
         history,
         flows,
         traceparent: _,
-        // The same key with another lineage is the same question.
+        // Another lineage makes no other question.
         lineage: _,
     } = first;
     (query, user, roles, history, flows)

@@ -10,9 +10,9 @@ use amcp_planner::Domain;
 /// Bounds and defaults for all requests of an orchestrator.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Most requests that are worked on at a time; further ones are refused as `overloaded`.
+    /// Most requests that run at a time; the orchestrator refuses further ones as `overloaded`.
     pub max_requests: usize,
-    /// Most requests that wait for nothing but flows beside those that are worked on; further ones keep their place among these.
+    /// Most requests that wait for nothing but flows, beside the running ones; further ones keep a place of `max_requests`.
     pub max_waiting: usize,
     /// A request's deadline when it names none.
     pub default_deadline: Duration,
@@ -20,15 +20,15 @@ pub struct Settings {
     pub max_deadline: Duration,
     /// Most attempts at one task.
     pub attempts: u32,
-    /// How large a plan may be.
+    /// The bounds on a plan.
     pub limits: PlanLimits,
-    /// Most LLM calls for one request, repairs and the answer included.
+    /// Most LLM calls for one request, including repairs and the answer.
     pub llm_calls: u32,
     /// Most bytes of results that one request may gather.
     pub result_bytes: usize,
-    /// How many answered requests stay readable.
+    /// Most answered requests that stay readable.
     pub retained: usize,
-    /// The part of the mesh that the orchestrator plans with; all of the mesh without a domain.
+    /// The capabilities that the orchestrator plans with; all of the mesh without a domain.
     pub domain: Option<Domain>,
 }
 
@@ -39,7 +39,7 @@ impl Default for Settings {
             max_requests: 1_024,
             // A day's questions of a large team, about 32 KB each.
             max_waiting: 10_000,
-            // What a person waits for, and twice the default time-out of one task.
+            // As long as a person waits, and twice the default time-out of a task.
             default_deadline: Duration::from_secs(60),
             max_deadline: Duration::from_secs(600),
             // The first attempt, one on another agent, and one after a restart.

@@ -1,7 +1,6 @@
-//! What the orchestrator's actors and its handle share: settings, the table of requests, counters, what is the same for all
-//! requests.
+//! The state that the orchestrator's actors and its handle share: settings, the table of requests, counters.
 //!
-//! Does not move a request on.
+//! Moves no request on.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -42,11 +41,11 @@ pub(crate) struct Shared {
     pub(crate) requests: Requests,
     pub(crate) counters: Counters,
     pub(crate) planning: Arc<ActorSlot<PlannerMsg>>,
-    /// Takes the recordings of requests, if there are any.
+    /// Takes the recordings of requests; unset unless requests are recorded.
     pub(crate) recorder: OnceLock<Recorder>,
-    /// Of the requests that users ask: the same for all.
+    /// The lineage of all requests that come from users.
     lineage: Arc<Lineage>,
-    /// The catalogue of the directory that it was made from: the directory changes far less often than requests come.
+    /// The last catalogue and the directory that it was made from, which changes far less often than requests come.
     catalogue: Mutex<Option<(Arc<Agents>, Arc<Catalogue>)>>,
 }
 
@@ -115,7 +114,7 @@ impl Shared {
                 .cloned()
                 .collect(),
         );
-        // Planners cache by the catalogue's identity, so one that says the same stays the same.
+        // Planners cache by the catalogue's identity, so equal catalogues stay the same object.
         if let Some((_, last)) = cached.as_ref()
             && last.len() == fresh.len()
             && last
@@ -129,7 +128,7 @@ impl Shared {
         fresh
     }
 
-    /// How the tasks of a request come about.
+    /// The lineage of a request's tasks: the request's own, extended by this domain.
     pub(crate) fn lineage(&self, request: &UserRequest) -> Arc<Lineage> {
         if request.lineage.domains.is_empty() {
             return Arc::clone(&self.lineage);
@@ -166,8 +165,7 @@ impl Shared {
         }
     }
 
-    /// Commits a final response, whose results have about so many bytes, and tells everybody; false when there was one
-    /// before.
+    /// Commits a final response with about `bytes` bytes of results and publishes it; false if the request was answered before.
     pub(crate) fn finish(&self, record: &Arc<RequestRecord>, answer: Answer, bytes: usize) -> bool {
         let (state, now) = (answer.state, unix_ms());
         if !record.commit(now, answer) {
@@ -193,7 +191,7 @@ impl Shared {
         true
     }
 
-    /// The final response to a request that failed before or beside its machine.
+    /// The final response to a request that failed without its machine.
     pub(crate) fn failed(id: RequestId, failure: Failure) -> Answer {
         Answer {
             request_id: id,
@@ -217,7 +215,7 @@ impl Shared {
     }
 }
 
-/// Since when something runs.
+/// Time since a start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock(Instant);
 

@@ -1,4 +1,4 @@
-//! Leads to an actor that may be restarted.
+//! Finds an actor that may be restarted.
 //!
 //! Does not restart the actor; its supervisor does.
 
@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock};
 
 use ractor::{ActorRef, Message};
 
-/// Leads to the latest actor that was set.
+/// The latest actor; none before the first.
 #[derive(Debug)]
 pub(crate) struct ActorSlot<M>(RwLock<Option<ActorRef<M>>>);
 

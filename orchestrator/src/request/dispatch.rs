@@ -1,6 +1,6 @@
-//! Tasks on their way: to an agent that the directory offers, and back as one message to the request's actor.
+//! Sends tasks to agents of the directory, and their answers back as one message to the request's actor.
 //!
-//! Does not retry; a task that finds no agent is told to the machine like any other failure.
+//! Does not retry; the machine hears of a task without an agent as of any other failure.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,10 +20,10 @@ use super::{RequestMsg, RequestState};
 use crate::SOURCE;
 use crate::shared::Shared;
 
-/// Most calls of one task that a request keeps and shows: those that its budget allows, and as many refused ones.
+/// Most calls of one task that a request keeps and shows: those within its budget, and as many refused ones.
 const MAX_CALLS: usize = 2 * Lineage::CALLS as usize;
 
-/// An attempt that an agent has.
+/// An attempt at an agent.
 pub(super) struct Sent {
     task: usize,
     key: TaskKey,
@@ -86,7 +86,7 @@ impl RequestState {
                 });
             }
             let message = format!("{agent} went away while its task waited for a person");
-            // Another attempt would begin the work again.
+            // Not retried: another attempt would begin the work again.
             let lost = TaskOutcome::Failed(Failure::new(ErrorCode::DependencyFailed, message));
             return Some(Event::Responded {
                 task,
@@ -107,7 +107,7 @@ impl RequestState {
         })
     }
 
-    /// Sends an attempt to the agent that was chosen; returns why it was not sent.
+    /// Sends an attempt to the chosen agent; returns a refusal if it cannot.
     pub(super) fn send(
         &mut self,
         myself: &ActorRef<RequestMsg>,
@@ -119,7 +119,7 @@ impl RequestState {
         let directory = self.shared.registry.load();
         let chosen = directory.agent(&agent);
         let Some(entry) = chosen.filter(|entry| entry.incarnation == incarnation) else {
-            let message = format!("{agent} has just gone");
+            let message = format!("{agent} has just left");
             return Some(refused(
                 (task, attempt),
                 ErrorCode::AgentUnavailable,
@@ -139,7 +139,7 @@ impl RequestState {
         };
         let to = myself.clone();
         let answer = AnswerPort::new(move |response| awaited.arrived(response)).hearing(
-            // A request that has been answered meanwhile needs no sign.
+            // Fails for a request that has been answered meanwhile.
             move |note| drop(to.cast(RequestMsg::Happened(progressed(task, attempt, note)))),
         );
         if let Err(failure) = entry.port.execute(request, answer) {
@@ -176,7 +176,7 @@ impl RequestState {
         })
     }
 
-    /// Forgets an attempt that is over: its agent needs no cancellation any more.
+    /// Forgets an attempt that is over, so that its agent gets no cancellation.
     pub(super) fn settle(&mut self, task: usize, attempt: u32) {
         if let Some(at) = self.sent.iter().position(|sent| sent.is(task, attempt)) {
             self.sent.swap_remove(at);
@@ -215,7 +215,7 @@ fn task_event(kind: &str, source: String, key: &TaskKey, data: Value) -> CloudEv
         .at_unix_ms(unix_ms())
 }
 
-/// Whose answer is waited for, to what, by whom.
+/// A wait for an agent's answer to an attempt.
 struct Awaited {
     key: TaskKey,
     capability: CapabilityName,
@@ -227,7 +227,7 @@ struct Awaited {
 }
 
 impl Awaited {
-    /// Hands an answer to the request; none came when the agent went away.
+    /// Passes the answer to the request; `None` when the agent went away.
     fn arrived(self, response: Option<TaskResponse>) {
         let (outcome, calls) = self.read(response);
         let given_up = outcome.is_cancelled();
@@ -257,11 +257,11 @@ impl Awaited {
                 if response.task_id == key.task_id && response.attempt == key.attempt =>
             {
                 calls = response.calls;
-                // An agent elsewhere may say anything.
+                // A remote agent may report any number of calls.
                 calls.truncate(MAX_CALLS);
                 response.outcome
             }
-            // It has spent its one answer on another task: for this one it is lost.
+            // The agent's one answer was for another task, so this task has none.
             Some(_) => {
                 self.shared.counters.foreign.fetch_add(1, Ordering::Relaxed);
                 lost("answered for another task")
