@@ -14,33 +14,32 @@ use crate::live::Live;
 use crate::output::{self, Trouble};
 use crate::person::Person;
 
-/// Those who follow a request.
+/// The terminal and the person that follow one request, as far as there are any.
 pub(crate) struct Audience<P = Person> {
     live: Option<Live>,
     person: Option<P>,
-    /// Confirmations are approved without a question.
+    /// `--yes`: approves confirmations without a question.
     yes: bool,
     quiet: bool,
     /// The open flows that can be answered here, in the order of their opening; as many as the plan has tasks.
     open: VecDeque<Flow>,
     stage: Stage,
-    /// What happened since the question was put, to be shown after it; the plan's limits bound it.
+    /// Progress since the question was put, shown after the answer; the plan's limits bound its length.
     held: Vec<Progress>,
 }
 
-/// How far the first open flow is.
+/// The stage of the first open flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     New,
-    /// The question is on the terminal, and a line is awaited.
+    /// The question is on the terminal; a line is still missing.
     Put,
     /// The answer is on its way.
     Answered,
 }
 
-/// Somebody who decides about flows.
+/// Decides about flows: the person at the terminal, or a test.
 pub(crate) trait Decides {
-    /// Puts the question.
     fn put(&mut self, flow: &Flow);
 
     /// Waits for the decision. Dropping the future loses nothing.
@@ -51,7 +50,7 @@ pub(crate) trait Decides {
 }
 
 impl Audience {
-    /// Who follows a request of this process: somebody at a terminal, a script, or nobody.
+    /// The terminal and the person of this process; neither when `quiet`.
     pub(crate) fn here(quiet: bool, yes: bool) -> Self {
         Self {
             live: (!quiet && Live::is_wanted()).then(Live::new),
@@ -64,7 +63,7 @@ impl Audience {
         }
     }
 
-    /// Nobody follows.
+    /// No terminal and no person.
     pub(crate) fn nobody() -> Self {
         Self::here(true, false)
     }
@@ -80,12 +79,12 @@ impl<P: Decides> Audience<P> {
         }
     }
 
-    /// Whether progress changes anything for them.
+    /// Whether the audience needs progress at all.
     pub(crate) fn attends(&self) -> bool {
         self.live.is_some() || !self.kinds().is_empty()
     }
 
-    /// Takes note of what happened.
+    /// Keeps the list of open flows and shows the progress, or holds it while a question is on the terminal.
     pub(crate) fn show(&mut self, progress: &Progress) {
         match progress {
             Progress::FlowRequired { flow } => self.open.push_back(Flow::clone(flow)),
@@ -117,7 +116,7 @@ impl<P: Decides> Audience<P> {
         }
     }
 
-    /// Waits for the next decision about a flow; for ever while there is nothing to decide. Dropping the future loses nothing.
+    /// Waits for the next decision about a flow; never ends while no flow is open. Dropping the future loses nothing.
     pub(crate) async fn decided(&mut self) -> (FlowId, FlowAnswer) {
         let Some(flow) = self.open.front().filter(|_| self.stage != Stage::Answered) else {
             return pending().await;
@@ -147,7 +146,7 @@ impl<P: Decides> Audience<P> {
             }
             person.decide(flow).await
         } else {
-            // Not asked for: the request names the kinds that can be answered here.
+            // Cannot happen: the request names the kinds of flows that can be answered here.
             return pending().await;
         };
         let id = flow.id.clone();
@@ -156,7 +155,7 @@ impl<P: Decides> Audience<P> {
         (id, answer)
     }
 
-    /// Takes note of whether an answer counts. The person may correct one that cannot be used; otherwise the flow has ended.
+    /// Reports an answer that does not count. After `bad_request` the person may answer again; otherwise the flow has ended.
     pub(crate) fn judged(&mut self, judged: Result<(), Failure>) {
         let Err(failure) = judged else {
             return;
@@ -171,7 +170,7 @@ impl<P: Decides> Audience<P> {
         }
     }
 
-    /// Takes away what is not finished.
+    /// Removes the lines of unfinished tasks.
     pub(crate) fn clear(&mut self) {
         if let Some(live) = &mut self.live {
             live.clear();
@@ -188,7 +187,7 @@ impl<P: Decides> Audience<P> {
         }
     }
 
-    /// The first flow has ended.
+    /// Withdraws the question of the first flow, if it is on the terminal.
     fn take_back(&mut self, flow: &Flow, end: FlowEnd) {
         let put = self.stage == Stage::Put;
         self.stage = Stage::New;
@@ -204,7 +203,7 @@ impl<P: Decides> Audience<P> {
         }
     }
 
-    /// Shows what happened while a question stood.
+    /// Shows the progress that was held while a question was on the terminal.
     fn go_on(&mut self) {
         let held = std::mem::take(&mut self.held);
         if let Some(live) = &mut self.live {
@@ -223,7 +222,7 @@ mod tests {
 
     use super::*;
 
-    /// Decides when it is told to; keeps what it was shown.
+    /// Decides when the test sets `decision`; keeps what it was shown.
     #[derive(Default)]
     struct Told {
         decision: Option<Decision>,
@@ -314,7 +313,7 @@ mod tests {
         audience.decide(Decision::Approve);
         assert_eq!(audience.next(), Some(("t1.1".into(), Decision::Approve)));
         audience.judged(Ok(()));
-        // Its end is not known yet.
+        // The end of t1.1 is not known yet.
         assert_eq!(audience.next(), None);
         audience.show(&ended("t1.1", FlowEnd::Approved));
         assert_eq!(audience.next(), None);

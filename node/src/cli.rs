@@ -20,7 +20,7 @@ Exit codes:
   2  the command line, the configuration or the query is unusable
   3  partly answered: something is missing, and the answer says what
   4  cancelled
-  5  nobody is there to do it now (overloaded, draining, no node, no LLM): try again later
+  5  unavailable for now (overloaded, draining, no node, no LLM): try again later
 
 Settings come from flags, then AMCP_* in the environment, then the configuration file (--config, else AMCP_CONFIG,
 else ./amcp.toml or DATA/amcp.toml), then the defaults; `amcp config show` says which.";
@@ -42,46 +42,46 @@ struct Flags {
     /// The configuration file
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The folder that everything that is written goes to [default: ./amcp-data]
+    /// The folder for all files that AMCP writes [default: ./amcp-data]
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<String>,
-    /// No specialist touches the network; shipped sample data is used and labelled
+    /// Specialists stay off the network and answer from shipped sample data; their answers say so
     #[arg(long, global = true)]
     offline: bool,
-    /// Who plans: embedded, ollama or openai [default: embedded]
-    #[arg(long, global = true, value_name = "WHO")]
+    /// The planner: embedded, ollama or openai [default: embedded]
+    #[arg(long, global = true, value_name = "PLANNER")]
     llm: Option<String>,
-    /// The model that the LLM server is asked for
+    /// The name of the model on the LLM server
     #[arg(long, global = true, value_name = "NAME")]
     model: Option<String>,
-    /// When the LLM fails, the embedded planner takes over, and the answer says so
+    /// Let the embedded planner take over when the LLM fails; the answer says so
     #[arg(long, global = true)]
     llm_fallback: bool,
-    /// Where Ollama listens [default: http://127.0.0.1:11434]
+    /// The address of the Ollama server [default: http://127.0.0.1:11434]
     #[arg(long, global = true, value_name = "URL")]
     ollama_url: Option<String>,
-    /// Where an OpenAI-style server listens
+    /// The address of an OpenAI-style server
     #[arg(long, global = true, value_name = "URL")]
     openai_url: Option<String>,
     /// A file that holds the key of the OpenAI-style server
     #[arg(long, global = true, value_name = "FILE")]
     openai_key_file: Option<String>,
-    /// Where a node listens for HTTP [default: 127.0.0.1:8080]
+    /// The address on which a node listens for HTTP [default: 127.0.0.1:8080]
     #[arg(long, global = true, value_name = "ADDRESS")]
     http: Option<String>,
-    /// What is logged: a level or a filter [default: info for a node, else warn]
+    /// The log's level or filter [default: info for a node, else warn]
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
-    /// How it is logged: human or json [default: human]
+    /// The log's form: human or json [default: human]
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// How long a request may take, such as 30s [default: 60s]
+    /// The deadline of a request, such as 30s [default: 60s]
     #[arg(long, global = true, value_name = "TIME")]
     deadline: Option<String>,
 }
 
 impl Cli {
-    /// What the configuration is read from.
+    /// The layers above the defaults: flags, file and environment.
     pub(crate) fn inputs(&self) -> Inputs {
         let flags = &self.flags;
         let switch = |on: bool| on.then(|| "true".to_owned());
@@ -123,14 +123,14 @@ impl Cli {
     }
 }
 
-/// What can be done.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Ask, and get one answer
     Ask(Ask),
-    /// Show the plan that a query would be answered with; nothing is carried out
+    /// Show the plan for a query, without carrying it out
     Plan(Plan),
-    /// Measure the planner by a file of queries and the plans that they should get; nothing is carried out
+    /// Measure the planner by a file of queries and their right plans, without carrying any out
     Eval(Eval),
     /// Compare a recorded request with the decisions of this build, without carrying them out
     Replay {
@@ -147,24 +147,24 @@ pub(crate) enum Command {
     },
     /// Serve until told to stop: over HTTP, and together with other nodes
     Node(Box<Node>),
-    /// Show the nodes: how each fares, its agents, what is under way; make certificates and a cookie for them
+    /// Show the nodes, their state, agents and tasks under way; make certificates and a cookie for them
     Cluster(Cluster),
-    /// Show a whole mesh at work; needs neither an LLM nor a network
+    /// Show a whole mesh at work, without an LLM or a network
     Demo(Demo),
-    /// Show the settings and where each came from
+    /// Show the settings
     Config {
         #[command(subcommand)]
         what: Config,
     },
 }
 
-/// What is asked, by whom, and of which node.
+/// The query, its user, and the node that answers.
 #[derive(Debug, Args)]
 pub(crate) struct Query {
-    /// What you want, in plain language; `-` reads it from stdin
+    /// The query in plain language; `-` reads it from stdin
     #[arg(required = true, value_name = "QUERY")]
     pub(crate) words: Vec<String>,
-    /// The running node to ask; without it one is started in this process
+    /// The running node to ask; without it this process starts a node of its own
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// A role that you have; may be repeated
@@ -176,7 +176,7 @@ pub(crate) struct Query {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Print nothing but the answer, or why there is none
+    /// Print only the answer, or the reason why there is none
     #[arg(long, short)]
     pub(crate) quiet: bool,
 }
@@ -186,10 +186,10 @@ pub(crate) struct Query {
 pub(crate) struct Ask {
     #[command(flatten)]
     pub(crate) query: Query,
-    /// With the same key the same request is carried out once, however often it is sent (with --url)
+    /// The node carries out the request once per key, however often it is sent (with --url)
     #[arg(long, value_name = "KEY", requires = "url")]
     pub(crate) idempotency_key: Option<String>,
-    /// Approve every confirmation without asking, for scripts; other flows are put to you in a terminal only
+    /// Approve every confirmation without asking, for scripts; other questions need a terminal
     #[arg(long, short)]
     pub(crate) yes: bool,
     /// Record every decision to a new file, for `amcp replay` and bug reports; it holds the query and all results
@@ -202,7 +202,7 @@ pub(crate) struct Ask {
 pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) query: Query,
-    /// Plan over the capabilities in this JSON file, a list written as on agents' cards; no agent is needed
+    /// Plan over the capabilities in this JSON file, a list written as on agents' cards, without any agent
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     pub(crate) cards: Option<PathBuf>,
     /// The day that the query is asked on, such as 2025-03-31 [default: today]
@@ -213,12 +213,12 @@ pub(crate) struct Plan {
 /// `amcp eval`.
 #[derive(Debug, Args)]
 pub(crate) struct Eval {
-    /// A JSON file of cases: queries, and the plans that they should get
+    /// A JSON file of cases: queries and their right plans
     pub(crate) file: PathBuf,
     /// The day on which queries without a `today` of their own are asked, such as 2025-03-31 [default: today]
     #[arg(long, value_name = "DATE")]
     pub(crate) today: Option<Date>,
-    /// Also list the cases that are not right, and why
+    /// Also list each wrong case with the reason
     #[arg(long)]
     pub(crate) list: bool,
     /// Print JSON
@@ -229,7 +229,7 @@ pub(crate) struct Eval {
 /// `amcp agents`.
 #[derive(Debug, Args)]
 pub(crate) struct Agents {
-    /// The running node to ask; without it one is started in this process
+    /// The running node to ask; without it this process starts a node of its own
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Print JSON
@@ -243,13 +243,13 @@ pub(crate) struct Demo {
     /// Let specialists use the network (by default the demo is offline)
     #[arg(long, conflicts_with = "offline")]
     pub(crate) online: bool,
-    /// Kill specialists while requests run, and count what becomes of the requests
+    /// Kill specialists while requests run, and count how the requests end
     #[arg(long)]
     pub(crate) faults: bool,
-    /// How many requests --faults sends
+    /// The number of requests that --faults sends
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000), requires = "faults")]
     pub(crate) requests: u32,
-    /// Start so many nodes on this machine (3 to 9); kill one, freeze one and cut one off while requests run
+    /// Start N nodes on this machine (3 to 9); kill one, freeze one and cut one off while requests run
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9), conflicts_with_all = ["faults", "online"])]
     pub(crate) cluster: Option<u8>,
 }
@@ -257,7 +257,7 @@ pub(crate) struct Demo {
 /// `amcp config`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
-    /// Each setting, its value, and where the value came from
+    /// Show each setting, its value and the source of the value
     Show {
         /// Print JSON
         #[arg(long)]

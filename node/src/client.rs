@@ -22,7 +22,7 @@ use crate::output::Trouble;
 
 /// A node on the same continent answers a dial in a tenth of this.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How many times we reconnect to a broken event stream: the request goes on without it.
+/// Most reconnections to a broken event stream; the request goes on without the stream.
 const RESUMES: u32 = 5;
 /// Pause before each reconnection.
 const RESUME_AFTER: Duration = Duration::from_millis(300);
@@ -58,7 +58,7 @@ impl Client {
             .map_err(|error| unusable(error.to_string()))?;
         let http = amcp_outbound::client_of(&base)
             .connect_timeout(CONNECT)
-            // Other machines too: the environment's proxy is for the world outside.
+            // Nodes on other machines too: the environment's proxy serves the public network.
             .no_proxy()
             .build()
             .map_err(|error| Trouble::failed(format!("no HTTP client: {error}")))?;
@@ -89,7 +89,7 @@ impl Client {
     }
 
     /// # Errors
-    /// The node's refusal, or an answer that is not a node's.
+    /// The node's refusal, or an answer that no node gives.
     async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Trouble> {
         let status = response.status();
         let body = response.bytes().await.map_err(|error| {
@@ -133,7 +133,7 @@ impl Client {
         Ok(Arc::new(self.read(response).await?))
     }
 
-    /// Follows the events to the last one; connects again up to [`RESUMES`] times.
+    /// Shows events up to the last one; connects again up to [`RESUMES`] times.
     async fn watch(&self, id: RequestId, audience: &mut Audience) -> Result<(), Trouble> {
         let mut last: Option<String> = None;
         for resume in 0..=RESUMES {
@@ -273,7 +273,7 @@ fn not_a_node(base: &Url, status: StatusCode) -> Trouble {
     .hint("check --url")
 }
 
-/// What has arrived of an event stream and was not read yet.
+/// The part of an event stream that has arrived and was not read yet.
 #[derive(Default)]
 struct Events {
     buffer: Vec<u8>,
@@ -297,7 +297,7 @@ impl Events {
     }
 }
 
-/// None for an event of a kind that this build does not know.
+/// The event's data; `None` for a type that this build does not know.
 fn data_of<T: DeserializeOwned>(data: &str) -> Option<T> {
     let mut event: Value = serde_json::from_str(data).ok()?;
     serde_json::from_value(event.get_mut("data")?.take()).ok()

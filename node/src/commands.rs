@@ -1,4 +1,4 @@
-//! What each command does, one module each.
+//! The commands, one module each.
 //!
 //! Does not parse the command line; that is [`crate::cli`].
 

@@ -22,20 +22,19 @@ use value::{HttpUrl, LlmKind, LogFormat, Secret, SettingValue};
 pub(crate) struct Setting {
     /// The key in the file; upper-cased and after `AMCP_` the name in the environment; with dashes the flag, if it has one.
     pub(crate) key: &'static str,
-    /// What it does.
+    /// One or two sentences for docs/CONFIG.md.
     pub(crate) doc: &'static str,
-    /// As text; empty when it is not set by default.
+    /// As text; empty when the setting has no default.
     pub(crate) default: &'static str,
-    /// What its values look like.
+    /// The form of its values, for docs/CONFIG.md.
     pub(crate) kind: &'static str,
-    /// Whether its value must not be shown.
+    /// Whether the value must stay hidden.
     pub(crate) secret: bool,
-    /// Parses a text and says what is wrong with it, or how the value is shown.
+    /// Parses a text: the value as `config show` prints it, or the fault of the text.
     pub(crate) check: fn(&str) -> Result<String, String>,
 }
 
 impl Setting {
-    /// Its name in the environment.
     pub(crate) fn env(&self) -> String {
         format!("AMCP_{}", self.key.to_ascii_uppercase())
     }
@@ -63,7 +62,7 @@ macro_rules! settings {
             /// Builds the settings from their texts.
             ///
             /// # Errors
-            /// The key and what is wrong with its text.
+            /// The key, and the fault of its text.
             pub(crate) fn from_texts<'a>(text: impl Fn(&str) -> &'a str) -> Result<Self, (&'static str, String)> {
                 Ok(Self {
                     $($key: <$type as SettingValue>::parse(text(stringify!($key)))
@@ -176,7 +175,6 @@ mod tests {
         }
     }
 
-    /// docs/CONFIG.md is what this prints; the test fails when the two differ.
     #[test]
     fn the_document_is_the_table() {
         let mut rows = String::new();

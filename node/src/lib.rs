@@ -1,6 +1,6 @@
 //! A node and its command line: parse, validate, trace, start, await a signal, drain.
 //!
-//! Decides nothing about a request. The binary `amcp` is this and an allocator.
+//! Decides nothing about a request. The binary `amcp` adds an allocator to this library.
 
 mod audience;
 mod cli;
@@ -22,7 +22,7 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 use crate::config::layers;
 
-/// Runs the command line of this process and says how the process ends.
+/// Runs the command line of this process and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -61,7 +61,7 @@ fn run(cli: Cli) -> Result<u8, output::Trouble> {
             }
         }
     });
-    // A blocking call that nobody waits for any more must not keep the process.
+    // A blocking call whose result is no longer wanted must not keep the process.
     runtime.shutdown_background();
     exit
 }

@@ -1,6 +1,6 @@
-//! A request's progress on a terminal while it is worked on: the plan, and a line for each task that changes in place.
+//! A running request's progress on a terminal: the plan, and a line for each task that changes in place.
 //!
-//! Does not print answers, and is not used where nobody watches.
+//! Does not print answers; draws only where stdout and stderr are a terminal.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -15,12 +15,11 @@ use crate::show;
 /// Smooth to the eye and cheap to draw.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The lines on the terminal.
 pub(crate) struct Live {
     lines: MultiProgress,
     thinking: ProgressBar,
     tasks: BTreeMap<TaskId, ProgressBar>,
-    /// A complete plan was shown; tasks may begin before.
+    /// Whether a complete plan was shown; tasks may begin before.
     planned: bool,
     /// The answer so far, as it is written.
     text: String,
@@ -28,7 +27,6 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Whether there is somebody to watch.
     pub(crate) fn is_wanted() -> bool {
         io::stderr().is_terminal() && io::stdout().is_terminal()
     }
@@ -46,7 +44,6 @@ impl Live {
         }
     }
 
-    /// Shows what happened.
     pub(crate) fn show(&mut self, progress: &Progress) {
         match progress {
             Progress::Accepted { .. } => {}
@@ -129,19 +126,19 @@ impl Live {
         self.thinking.set_message(message);
     }
 
-    /// A task's line, which stays when the task has ended.
+    /// The task's line; it stays when the task has ended.
     fn line(&mut self, task: &TaskId) -> &ProgressBar {
         let (lines, thinking) = (&self.lines, &self.thinking);
         let line = self.tasks.entry(task.clone());
         line.or_insert_with(|| lines.insert_before(thinking, spinner("")))
     }
 
-    /// Says something above the lines.
+    /// Prints text above the lines.
     pub(crate) fn say(&self, text: &str) {
         let _ = self.lines.println(format!("  {}", printable(text)));
     }
 
-    /// Leaves the terminal to a question.
+    /// Hides the lines while a question is on the terminal.
     pub(crate) fn pause(&self) {
         let _ = self.lines.clear();
         self.lines.set_draw_target(ProgressDrawTarget::hidden());
@@ -152,7 +149,7 @@ impl Live {
         self.lines.set_draw_target(ProgressDrawTarget::stderr());
     }
 
-    /// Takes away what is not finished.
+    /// Removes the lines of unfinished tasks.
     pub(crate) fn clear(&mut self) {
         for line in self.tasks.values() {
             line.finish_and_clear();
@@ -161,7 +158,7 @@ impl Live {
     }
 }
 
-/// The end of a text: as many characters as fit below the plan on a small terminal.
+/// The end of a text that fits below the plan on a small terminal.
 fn last_lines(text: &str) -> &str {
     const CHARS: usize = 480;
     const LINES: usize = 6;

@@ -1,6 +1,6 @@
-//! What goes to the terminal: troubles with their hints, colour only where it is wanted, nothing lost when a pipe closes.
+//! Output to the terminal: troubles with their hints, colour only where it is wanted, no error when a pipe closes.
 //!
-//! Does not decide what is said; the commands do.
+//! Does not choose the words; the commands do.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -10,7 +10,7 @@ use amcp_gateway::codes;
 use amcp_protocol::{ErrorCode, Failure};
 use serde::Serialize;
 
-/// Why a command ends without doing what it was asked: what is wrong, what to do, and the exit code.
+/// Ends a command: the fault, a hint what to do, and the exit code.
 #[derive(Debug)]
 pub(crate) struct Trouble {
     message: String,
@@ -42,7 +42,7 @@ impl Trouble {
         self
     }
 
-    /// The same as data.
+    /// The failure without its exit code.
     pub(crate) fn into_failure(self) -> Failure {
         let code = match self.exit {
             codes::EXIT_USAGE => ErrorCode::BadRequest,
@@ -72,7 +72,7 @@ impl fmt::Display for Trouble {
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         let message = if failure.code == ErrorCode::BadRequest {
-            // The exit code says that already.
+            // The exit code names the kind of failure already.
             failure.message
         } else {
             format!("{} [{}]", failure.message, failure.code)
@@ -105,7 +105,7 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Writes to stdout. Whoever reads a pipe may stop reading: that is no failure.
+/// Writes to stdout. A reader may close its pipe early: that is no failure.
 ///
 /// # Errors
 /// Those of stdout except for a closed pipe.
@@ -116,7 +116,7 @@ pub(crate) fn print(text: impl fmt::Display) -> io::Result<()> {
     }
 }
 
-/// Writes JSON to stdout: indented for people, on one line for programs.
+/// Writes JSON to stdout: indented on a terminal, else on one line.
 ///
 /// # Errors
 /// Those of [`print()`].
@@ -129,7 +129,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
     print(text)
 }
 
-/// Writes to stderr; when that is gone there is nobody to tell.
+/// Writes to stderr; ignores errors, since no other channel could report them.
 pub(crate) fn say(text: impl fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
@@ -143,7 +143,7 @@ pub(crate) fn report(trouble: &Trouble) {
     }
 }
 
-/// Colours, or none.
+/// Adds colour to text, or leaves the text plain.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Style {
     colours: bool,
@@ -205,13 +205,13 @@ impl Style {
     }
 }
 
-/// Text that others wrote, made safe to print: control characters could move the cursor or rewrite the terminal.
+/// Foreign text made safe to print: control characters could move the cursor or rewrite the terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\t' => c,
             c if c.is_control() => '\u{fffd}',
-            // They make text read in another order than it has.
+            // Bidirectional controls change the order in which text is read.
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
             c => c,
         })

@@ -1,6 +1,6 @@
 //! The person at the terminal: reads a flow's question and types the decision.
 //!
-//! Decides nothing in the person's place, except that the end of the input denies.
+//! Decides nothing for the person, except that the end of the input denies.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -15,7 +15,7 @@ use crate::audience::Decides;
 use crate::output::Style;
 use crate::show;
 
-/// Reads from a terminal, which bounds a line to 4,095 bytes.
+/// Reads lines from a terminal, which bounds each to 4,095 bytes.
 pub(crate) struct Person<R = BufReader<Stdin>, W = io::Stderr> {
     lines: Lines<R>,
     to: W,
@@ -23,7 +23,7 @@ pub(crate) struct Person<R = BufReader<Stdin>, W = io::Stderr> {
 }
 
 impl Person {
-    /// The person who reads and types here, if there is one.
+    /// None unless stdin and stderr are a terminal.
     pub(crate) fn at_terminal() -> Option<Self> {
         let there = io::stdin().is_terminal() && io::stderr().is_terminal();
         there.then(|| Self {
@@ -35,14 +35,14 @@ impl Person {
 }
 
 impl<R: AsyncBufRead + Unpin, W: Write> Person<R, W> {
-    /// Forgets what was typed before the question: it decides nothing that has not been read.
+    /// Drops input from before the question: a person decides only about a question that they have read.
     fn forget_typed(&mut self) {
-        // Where there is no terminal nothing was typed.
+        // Fails without a terminal, where no input waits either.
         let _ = tcflush(io::stdin(), QueueSelector::IFlush);
         while let Some(Ok(Some(_))) = self.lines.next_line().now_or_never() {}
     }
 
-    /// When the terminal is gone the end of the input follows.
+    /// Ignores errors: when the terminal is gone the input ends too.
     fn say(&mut self, text: &str) {
         let _ = self.to.write_all(text.as_bytes());
         let _ = self.to.flush();
@@ -100,7 +100,7 @@ fn answer(flow: &Flow, decision: Decision, payload: Value, reason: Option<String
     }
 }
 
-/// A typed line as a decision, its payload and its reason; else what is wrong with it.
+/// A typed line as a decision, its payload and its reason; else the fault of the line.
 fn read(kind: FlowKind, line: &str) -> Result<(Decision, Value, Option<String>), &'static str> {
     let line = line.trim();
     let (word, rest) = line
@@ -183,7 +183,7 @@ mod tests {
         keyboard.write_all(b"y\ny\n").await.unwrap();
         person.put(&flow);
         assert!(person.decide(&flow).now_or_never().is_none());
-        // Nor is a line lost when somebody stops to wait for it.
+        // Dropping the wait loses no line.
         keyboard.write_all(b"n, too dear\n").await.unwrap();
         let denial = person.decide(&flow).await;
         assert_eq!(denial.decision, Decision::Deny);

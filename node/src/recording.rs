@@ -1,6 +1,6 @@
 //! The file that `amcp ask --record` writes, on a thread of its own: a request's actor never waits for a disk.
 //!
-//! Does not know what the lines say.
+//! Does not read the lines.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

@@ -1,8 +1,8 @@
-//! A node's parts, put together: registry, specialists, planner, orchestrator, the links to other nodes, the HTTP listener;
-//! each where the node is there for it.
+//! Puts the parts of a node together: registry, specialists, planner, orchestrator, links to other nodes, HTTP listener;
+//! only those that its roles name.
 //!
-//! Does not decide when to start or stop; the commands do. The parts' order is that of their needs, and the reverse is
-//! the order of their end.
+//! Does not decide when to start or stop; the commands do. A part starts after the parts that it needs, and stops before
+//! them.
 
 mod chosen;
 mod delegate;
@@ -39,26 +39,26 @@ use supervisor::{PartSpec, RootMsg, RootSupervisor};
 use crate::config::Config;
 use crate::output::Trouble;
 
-/// How long one part may take to stop; what hangs longer is left to the end of the process.
+/// How long one part may take to stop; the end of the process ends a part that hangs longer.
 const PART_STOP: Duration = Duration::from_secs(2);
 /// How long the listener's open connections may outlive the drain of the requests: time to fetch the answers.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long the agents may take to be ready before a node is called broken.
 const SETTLE: Duration = Duration::from_secs(10);
-/// Where reports are, in the data folder.
+/// The folder of reports, in the data folder.
 const REPORTS: &str = "reports";
 
-/// The specialists' supervisor of the moment: after a restart it is another.
+/// The specialists' current supervisor; a restart replaces it.
 type Supervisors = watch::Sender<Option<SupervisorHandle>>;
 
-/// What a node is started for.
+/// The reason for which a node starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To plan or to see who is there: nothing is written.
+    /// To plan or to list agents; writes no file.
     Look,
     /// To answer requests of this process.
     Work,
-    /// The same, while specialists are killed on purpose.
+    /// The same, while the demo kills specialists.
     WorkUnderFaults,
     /// To answer requests over HTTP.
     Serve,
@@ -67,8 +67,7 @@ pub(crate) enum Purpose {
 impl Purpose {
     fn restarts(self) -> RestartPolicy {
         match self {
-            // The demo kills every agent far more often than a fault that survives restarts would end it, and needs the agent
-            // back before a request gives up on it.
+            // The demo kills each agent more often than the normal budget allows, and needs it back before a request gives up.
             Self::WorkUnderFaults => RestartPolicy {
                 restart_intensity: 10_000,
                 backoff_max: Duration::from_millis(50),
@@ -83,34 +82,33 @@ impl Purpose {
 pub(crate) struct Node {
     pub(crate) orchestrator: OrchestratorHandle,
     pub(crate) registry: RegistryHandle,
-    /// Where the node runs specialists.
+    /// Present if the node runs specialists.
     supervisors: Option<Arc<Supervisors>>,
     root: ActorRef<RootMsg>,
     fate: watch::Receiver<Option<String>>,
     place: Option<ClusterPlace>,
     http: Option<Listener>,
-    /// Waits until requests may be taken.
+    /// The task that opens admission.
     opening: Option<AbortOnDropHandle<()>>,
 }
 
-/// A node's place among others.
+/// The node's listener for other nodes.
 pub(crate) struct ClusterPlace {
     pub(crate) name: NodeName,
     pub(crate) cluster: Cluster,
     /// Whether its links are encrypted and both ends prove who they are.
     pub(crate) secured: bool,
-    /// Whether it was told of others.
+    /// Whether the settings name other nodes.
     seeded: bool,
 }
 
-/// What became of a node that drained.
+/// The result of a drain.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// The requests.
     pub(crate) requests: Drained,
     /// Tasks that other nodes still waited for.
     pub(crate) tasks_of_others: usize,
-    /// Tasks that specialists had to leave.
+    /// Tasks that specialists did not finish.
     pub(crate) leftover: Vec<Leftover>,
 }
 
@@ -128,9 +126,9 @@ impl Node {
     /// The configuration contradicts itself, the data folder or an address cannot be used, or a part does not start.
     pub(crate) async fn start(config: &Config, purpose: Purpose) -> Result<Self, Trouble> {
         let serves = purpose == Purpose::Serve;
-        // A command that answers in its own process is a whole node, whatever the one that serves is there for.
+        // A command that answers in its own process needs all parts; roles are for nodes that serve.
         let has = |role| !serves || config.roles.has(role);
-        // What can be refused without a trace is refused first.
+        // Refuses unusable settings before it writes anything.
         let guarded = parts::llm(config)?;
         let llm = guarded.clone().map(|llm| llm as SharedLlm);
         let settings = parts::orchestrator_settings(config)?;
@@ -152,7 +150,7 @@ impl Node {
         let registry = RegistryHandle::new("amcp", bus.clone());
         let planner = parts::planner(config, llm.clone());
         let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
-        // The listener serves before the agents are there.
+        // The listener serves before the agents are ready.
         orchestrator.hold();
         let http = address.and_then(|http| links::reached_at(config, http));
         let joins = joins.map(|joins| ClusterSettings { http, ..joins });
@@ -170,7 +168,7 @@ impl Node {
         }
         let links = place.iter().map(|p| p.cluster.clone());
         specs.extend(links.map(parts::cluster_part));
-        // With a reserve the node answers without its LLM.
+        // With a fallback the node answers without its LLM.
         let needed = guarded.filter(|_| !config.llm_fallback);
         let state = GatewayState {
             orchestrator: orchestrator.clone(),
@@ -200,7 +198,7 @@ impl Node {
         Ok(mesh)
     }
 
-    /// Takes requests as soon as it knows who can do what.
+    /// Opens admission once the node knows agents, as [`opening`] decides.
     fn open(&self) -> Option<AbortOnDropHandle<()>> {
         let seeded = self.place.as_ref().filter(|place| place.seeded);
         let others = seeded.map(|place| place.cluster.clone());
@@ -228,12 +226,12 @@ impl Node {
         self.supervisors.as_ref()?.borrow().clone()
     }
 
-    /// Its place among other nodes; none when it is alone.
+    /// None when the node is alone.
     pub(crate) const fn place(&self) -> Option<&ClusterPlace> {
         self.place.as_ref()
     }
 
-    /// Where it listens.
+    /// The listener's address; none when the node does not serve.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(|listener| listener.address)
     }
@@ -246,7 +244,7 @@ impl Node {
         }
     }
 
-    /// Completes when a part ended too often, with the reason.
+    /// Waits until a part has ended too often; returns the reason.
     pub(crate) async fn failed(&self) -> String {
         let mut fate = self.fate.clone();
         match fate.wait_for(Option::is_some).await {
@@ -255,7 +253,7 @@ impl Node {
         }
     }
 
-    /// Takes nothing new, lets what is under way end within this time, and stops every part.
+    /// Refuses new work, lets running requests end within this time, and stops every part.
     pub(crate) async fn drain(&self, within: Duration) -> Ended {
         // The listener still serves: /readyz says that the node drains, and answers can be fetched. Other nodes send its
         // agents nothing from now on; its own requests go on with them.
@@ -267,7 +265,7 @@ impl Node {
         };
         let (requests, tasks_of_others) = tokio::join!(self.orchestrator.drain(within), others);
         let leftover = match self.supervisor() {
-            // Without requests there are no tasks but those that were cut off a moment ago.
+            // Without requests only the tasks that the drain has just cut off are left.
             Some(supervisor) => supervisor.drain(PART_STOP).await,
             None => Vec::new(),
         };
@@ -278,7 +276,7 @@ impl Node {
             listener.close.cancel();
             let _ = tokio::time::timeout(LAST_WORDS, listener.closed.cancelled()).await;
         }
-        // A root that ended before has stopped its parts.
+        // Fails when the root has ended, and its parts with it.
         let _ = self.root.send_message(RootMsg::Stop);
         let _ = self.root.wait(Some(PART_STOP)).await;
         Ended {
@@ -290,7 +288,7 @@ impl Node {
 }
 
 impl ClusterPlace {
-    /// Listens for other nodes; they are met when the part is started. A node that is alone has no place.
+    /// Listens for other nodes; the cluster part dials and accepts later. None when the node is alone.
     async fn take(
         settings: Option<ClusterSettings>,
         registry: &RegistryHandle,
@@ -314,7 +312,7 @@ impl ClusterPlace {
         }))
     }
 
-    /// What the orchestrator's agent is made of.
+    /// The parts of the orchestrator's agent.
     fn delegated(
         &self,
         orchestrator: &OrchestratorHandle,
@@ -329,7 +327,7 @@ impl ClusterPlace {
         }
     }
 
-    /// What the gateway asks other nodes with.
+    /// The gateway's port to other nodes.
     fn peers(&self) -> Arc<dyn Peers> {
         Arc::new(peers::OtherNodes {
             node: self.name.clone(),
@@ -338,7 +336,7 @@ impl ClusterPlace {
     }
 }
 
-/// Starts the parts, and says where it will be said that one of them ended too often.
+/// Starts the parts; the channel gets the reason when one of them has ended too often.
 async fn started(
     specs: Vec<PartSpec>,
 ) -> Result<(ActorRef<RootMsg>, watch::Receiver<Option<String>>), Trouble> {
@@ -393,7 +391,7 @@ fn readiness(
     })
 }
 
-/// Makes the folder and tries it.
+/// Creates the folder and checks that it can be written.
 ///
 /// # Errors
 /// Those of the file system.
@@ -418,7 +416,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Trouble> {
     TcpListener::bind(address).map_err(|error| bind_failure(address, &error).into())
 }
 
-/// Why an address cannot be listened on.
+/// The failure of a listener that cannot bind, with a hint by the kind of error.
 pub(crate) fn bind_failure(address: SocketAddr, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind as Kind;
     let message = format!("the node cannot listen on {address}: {error}");

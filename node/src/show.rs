@@ -1,6 +1,6 @@
-//! Plans, progress, answers and agents as text for people.
+//! Plans, progress, answers and agents as text for a terminal.
 //!
-//! Pure: writes nothing. What others wrote (queries, results, names) is made printable here.
+//! Pure: writes nothing. Makes foreign text (queries, results, names) printable.
 
 use std::fmt::Write;
 
@@ -13,9 +13,9 @@ use crate::output::{Style, printable};
 
 /// Longest value of a param that is shown, in characters.
 const MAX_VALUE: usize = 80;
-/// The same where a person decides about it: a page, and an ellipsis where it is longer.
+/// Longest value of a param that a person decides about, in characters: a page.
 const MAX_DECIDED: usize = 2_000;
-/// Deepest indentation of a call: an agent elsewhere may name any depth.
+/// Deepest indentation of a call: a remote agent may name any depth.
 const MAX_INDENT: usize = 8;
 
 /// A plan: numbered tasks with their params, each edge with its reason.
@@ -31,7 +31,7 @@ pub(crate) fn plan(view: &PlanView, style: Style) -> String {
     text.trim_end().to_owned()
 }
 
-/// A part of the query that nobody can do.
+/// A part of the query that no capability covers.
 pub(crate) fn unplaced(part: &str, style: Style) -> String {
     format!(
         "  {} no capability covers \"{}\"",
@@ -40,7 +40,7 @@ pub(crate) fn unplaced(part: &str, style: Style) -> String {
     )
 }
 
-/// The tasks of a plan, one line each and one for each edge.
+/// The tasks of a plan: one line for each task and for each edge.
 pub(crate) fn tasks(tasks: &[PlannedTaskView], style: Style) -> String {
     let id_width = tasks.iter().map(|t| t.id.as_str().len()).max().unwrap_or(0);
     let name_width = tasks
@@ -97,7 +97,7 @@ fn value(value: &Value) -> String {
     shortened(&printable(&value.to_string()), MAX_VALUE)
 }
 
-/// The text, cut to so many characters.
+/// The text, cut to `limit` characters.
 pub(crate) fn shortened(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
         return text.to_owned();
@@ -106,7 +106,7 @@ pub(crate) fn shortened(text: &str, limit: usize) -> String {
     format!("{head}…")
 }
 
-/// A flow's question: in words, and the task with all its params.
+/// A flow's question in words, and the task with all its params.
 pub(crate) fn flow(flow: &Flow, style: Style) -> String {
     let whole = |value: &Value| shortened(&printable(&value.to_string()), MAX_DECIDED);
     let mut text = format!(
@@ -133,7 +133,7 @@ pub(crate) fn flow(flow: &Flow, style: Style) -> String {
     text
 }
 
-/// What happened to a task, in one line; nothing for events that are shown otherwise.
+/// An event of a task in one line; none for events that other functions show.
 pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
     let arrow = style.dim("→");
     let line = match progress {
@@ -225,7 +225,7 @@ fn called(call: &CallReport, style: Style) -> String {
     format!("\n  {indent}↳ {name} by {agent} {end}")
 }
 
-/// A task's end, as its JSON says it.
+/// A task's end, as in its JSON.
 pub(crate) const fn task_state(state: TaskState) -> &'static str {
     match state {
         TaskState::Completed => "completed",
@@ -235,7 +235,7 @@ pub(crate) const fn task_state(state: TaskState) -> &'static str {
     }
 }
 
-/// The state of an agent, as its JSON names it, and the seconds left while the agent cools down.
+/// The state of an agent, as in its JSON, and the seconds left while the agent cools down.
 pub(crate) fn agent_state(agent: &AgentStatus, now_unix_ms: i64) -> String {
     let state = word(&agent.state);
     match agent.again_at_unix_ms {

@@ -1,4 +1,4 @@
-//! Starts the log: to stderr, for people or as JSON.
+//! Starts the log: to stderr, as text or JSON.
 //!
 //! Does not decide what is worth logging; the filter comes from the configuration.
 
@@ -14,19 +14,18 @@ use crate::output::Trouble;
 /// ractor logs whole frames at DEBUG, and hyper each byte that it waits for at TRACE; neither helps with AMCP.
 const QUIET: &str = "ractor=warn,hyper=info,hyper_util=info,reqwest=info,rustls=info";
 
-/// Starts the log.
 ///
 /// # Errors
-/// When the filter is none.
+/// The filter is invalid.
 pub(crate) fn start(config: &Config, command: &Command) -> Result<(), Trouble> {
     let wanted = match (&config.log, command) {
         (Some(filter), _) => filter.as_str(),
         (None, Command::Node(_)) => "info",
-        // It shows what it kills itself.
+        // The demo prints the kills itself.
         (None, Command::Demo(_)) => "error",
         (None, _) => "warn",
     };
-    // The directives that come later win, so that a user who names ractor gets it.
+    // Later directives win, so that a user can still ask for ractor's log.
     let filter = EnvFilter::try_new(format!("{QUIET},{wanted}")).map_err(|error| {
         Trouble::usage(format!("'{wanted}' is no log filter: {error}")).hint(
             "write a level (error, warn, info, debug, trace) or target=level, separated by commas",

@@ -13,22 +13,22 @@ pub(crate) struct Node {
     /// The node's name, unique among the nodes [default: the machine's]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Where the node listens for other nodes; without it, it is alone
+    /// The address on which the node listens for other nodes; without it the node stays alone
     #[arg(long, value_name = "ADDRESS")]
     cluster: Option<String>,
-    /// Where other nodes are looked for: host:port, or dns:host:port for every address that the host has; may be repeated
+    /// An address of another node: host:port, or dns:host:port for every address of the host; may be repeated
     #[arg(long, value_name = "WHERE")]
     join: Vec<String>,
-    /// Where other nodes reach this one [default: the address that it is met from]
+    /// The address at which other nodes reach this one [default: the one that its connections come from]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// What the node is there for [default: orchestrator,gateway,specialists]
+    /// The parts that the node runs [default: orchestrator,gateway,specialists]
     #[arg(long, value_name = "LIST")]
     roles: Vec<String>,
-    /// Which built-in specialists run here, by agent, capability or first word [default: all]
+    /// The built-in specialists that run here, by agent, capability or first word [default: all]
     #[arg(long, value_name = "LIST")]
     specialists: Vec<String>,
-    /// What its orchestrator plans with, such as finance, or finance=finance.*,document.*; it delegates what is not its own
+    /// The capabilities that its orchestrator plans with, such as finance, or finance=finance.*,document.*; it delegates the rest
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
     /// A file that holds the cookie of the cluster
@@ -46,16 +46,16 @@ pub(crate) struct Node {
     /// The key of this node's certificate, in place of --cluster-certs
     #[arg(long, value_name = "FILE")]
     cluster_key: Option<String>,
-    /// Allows links without encryption beyond loopback addresses
+    /// Allow links without encryption beyond loopback addresses
     #[arg(long)]
     insecure: bool,
-    /// Which capabilities the agents of a node may offer here, such as b=finance.*,report.*;c=weather.get
+    /// The capabilities that the agents of a node may offer here, such as b=finance.*,report.*;c=weather.get
     #[arg(long, value_name = "LIST")]
     cluster_allow: Vec<String>,
 }
 
 impl Node {
-    /// The settings that were given, by key.
+    /// The text of each setting by key; `None` without the flag.
     pub(super) fn given(&self) -> Vec<(&'static str, Option<String>)> {
         let joined =
             |items: &[String], separator| (!items.is_empty()).then(|| items.join(separator));
@@ -92,10 +92,10 @@ pub(crate) struct Cluster {
     pub(crate) what: Option<ClusterTool>,
 }
 
-/// What a cluster needs before it runs.
+/// Makes what a cluster needs before it runs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterTool {
-    /// A private authority and the certificates of nodes, for mutual TLS
+    /// Make a private authority and the certificates of nodes, for mutual TLS
     Certs {
         #[command(subcommand)]
         what: Certs,
@@ -109,7 +109,7 @@ pub(crate) enum ClusterTool {
 pub(crate) enum Certs {
     /// Make an authority: ca.pem, which every node needs, and ca.key, which signs and belongs on no node
     Init {
-        /// The folder that they are written to
+        /// The folder for both files
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },

@@ -1,4 +1,4 @@
-//! `amcp agents`: who is there, what they can do, and how they fare.
+//! `amcp agents`: the agents, their capabilities and states.
 //!
 //! Changes nothing.
 
@@ -40,7 +40,7 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Agents) -> Result<u8, Troubl
     Ok(0)
 }
 
-/// One row for each capability of each agent, by capability. Nodes are shown where there are several.
+/// One row for each capability of each agent, by capability; a column for the node if there are several.
 fn rows(agents: &[AgentStatus]) -> Vec<Vec<String>> {
     let now = unix_ms();
     let several = agents.iter().any(|agent| agent.node.is_some());

@@ -1,6 +1,6 @@
 //! `amcp ask`: one query, one answer.
 //!
-//! Prints the answer on stdout and nothing else; what there is to say about it goes to stderr.
+//! Prints only the answer on stdout; remarks about it go to stderr.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -52,10 +52,10 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
     show(&answer, query.json)
 }
 
-/// What is asked and by whom, checked.
+/// Builds and checks the request.
 ///
 /// # Errors
-/// An unusable query, before anything is started.
+/// The query is unusable; found before anything starts.
 pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRequest, Trouble> {
     let words = query.words.join(" ");
     let text = if words == "-" { from_stdin()? } else { words };
@@ -74,7 +74,7 @@ pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRe
 
 fn from_stdin() -> Result<String, Trouble> {
     let mut text = String::new();
-    // One byte more than allowed is enough to be refused for its length.
+    // One byte more than allowed is enough to refuse the query for its length.
     let limit = MAX_QUERY_BYTES as u64 + 1;
     std::io::stdin()
         .take(limit)
@@ -131,7 +131,7 @@ async fn here(
     }
 }
 
-/// Says on stderr how the answer came about.
+/// Prints the answer's notes, and the missing parts of a partial answer, to stderr.
 fn remark(answer: &Answer, planned_here: bool) {
     let style = Style::for_stderr();
     let note = style.cyan("note:");

@@ -1,4 +1,4 @@
-//! `amcp cluster`: the nodes as one of them sees them; certificates and a cookie for new ones.
+//! `amcp cluster`: the nodes as one node sees them; certificates and a cookie for new nodes.
 //!
 //! Changes nothing on a running node.
 
@@ -17,13 +17,13 @@ use crate::show;
 /// Runs the command.
 ///
 /// # Errors
-/// The node cannot be reached or is alone; files cannot be made.
+/// The node cannot be reached or is alone; a file cannot be written.
 pub(crate) async fn run(loaded: &Loaded, args: cli::Cluster) -> Result<u8, Trouble> {
     match args.what {
         None => show(loaded, args.node.as_deref(), args.json).await,
         Some(cli::ClusterTool::Certs { what }) => certs(what),
         Some(cli::ClusterTool::Cookie) => {
-            // 122 of its 128 bits are random in each.
+            // Each UUID has 122 random bits.
             let half = || uuid::Uuid::new_v4().simple();
             output::print(format_args!("{}{}", half(), half()))?;
             Ok(0)
@@ -111,14 +111,14 @@ fn row(member: &MemberView) -> Vec<String> {
             .map_or_else(none, |ms| format!("{} ago", ago(ms))),
         if roles.is_empty() { none() } else { roles },
         member.agents.to_string(),
-        // To it, and of it here.
+        // Our tasks there, and its tasks here.
         format!("{}→ {}←", member.in_flight, member.serving),
         bytes(member.queued_bytes),
         member.security.as_deref().map_or_else(none, printable),
     ]
 }
 
-/// An incarnation is the time of the boot.
+/// The time of the boot, which is the incarnation.
 fn booted(incarnation: u64) -> Option<String> {
     let time = Timestamp::from_millisecond(i64::try_from(incarnation).ok()?).ok()?;
     Some(time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())

@@ -1,6 +1,6 @@
 //! `amcp demo`: a whole node in this process, and the requirements' two scenarios as they happen.
 //!
-//! Shows what the running node says and nothing else: no line of a plan, a result or an answer is written here.
+//! Shows only what the running node says: no plan, result or answer is written here.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::output::{self, Style, Trouble, printable};
 use crate::root::{Node, Purpose};
 use crate::show;
 
-/// The requirements' two scenarios: independent tasks, and a chain in which each task needs the one before.
+/// The requirements' two scenarios: independent tasks, and a chain in which each task needs the previous task.
 pub(super) const SCENARIOS: [&str; 2] = [
     "What's the weather in Paris and tell me a programming joke?",
     "Produce an expense summary report for Q4 2024",
@@ -78,7 +78,7 @@ fn surroundings(config: &Config) -> String {
     format!("This demo is {network}; {planner}.")
 }
 
-/// Asks, and prints what happens while it happens.
+/// Asks, and prints progress as it comes.
 async fn scenario(node: &Node, query: &str, style: Style) -> Result<Arc<Answer>, Trouble> {
     output::print(format_args!("\n{} {}", style.bold(">"), style.bold(query)))?;
     let ticket = node.orchestrator.ask(UserRequest::new(query), None)?;
@@ -124,7 +124,7 @@ fn progress(progress: &Progress, style: Style) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// A task's result in one line, and the file that it wrote.
+/// Prints a task's result in one line, and the file that the task wrote.
 fn result(task: &TaskReport, style: Style) -> Result<(), Trouble> {
     let Some(result) = task.result.as_deref() else {
         return Ok(());

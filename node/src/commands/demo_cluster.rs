@@ -1,7 +1,7 @@
-//! `amcp demo --cluster N`: N nodes as processes on this machine; one is killed, one frozen and one cut off while requests
-//! run, and what becomes of the requests is counted.
+//! `amcp demo --cluster N`: starts N nodes as processes on this machine, kills one, freezes one and cuts one off while
+//! requests run, and counts how the requests end.
 //!
-//! Counts what the running nodes say: no figure is written here. Needs no privileges, and leaves nothing behind.
+//! Counts only what the running nodes say. Needs no privileges, and leaves nothing behind.
 
 mod load;
 mod nodes;
@@ -23,23 +23,23 @@ use crate::client::Client;
 use crate::output::{self, Style, Trouble};
 use crate::show;
 
-/// How long a node is frozen or cut off: longer than the five seconds within which that is noticed.
+/// How long a node is frozen or cut off: longer than the five seconds within which the others notice.
 const APART: Duration = Duration::from_secs(8);
-/// Requests run undisturbed for so long before each fault.
+/// How long requests run undisturbed before each fault.
 const QUIET: Duration = Duration::from_secs(1);
-/// How often the mesh is looked at, and so how exact the times are.
+/// The period at which the demo reads the state of the mesh, and so the precision of the times.
 const LOOK: Duration = Duration::from_millis(10);
-/// A member that is not lost or back by then never will be; on a quiet machine it takes five seconds.
+/// How long we wait for a member to be lost or back; on a quiet machine it takes five seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A node that has no task in its hands by then meets its fault without.
+/// How long we wait for the node to have a task before its fault; after that the fault comes without.
 const BUSY_WITHIN: Duration = Duration::from_secs(2);
-/// Records that are read at a time in the end.
+/// Records that the demo reads at a time in the end.
 const READ_AT_ONCE: usize = 16;
 
 /// Runs the command.
 ///
 /// # Errors
-/// A node does not start, or a fault is not noticed or not got over.
+/// A node does not start, or the others do not notice a fault or its end.
 pub(super) async fn run(count: u8) -> Result<u8, Trouble> {
     let mut signals = Signals::listen()?;
     let mut nodes = Nodes::none_yet()?;
@@ -104,29 +104,29 @@ enum Fault {
     Cut,
 }
 
-/// A fault that was got over.
+/// A fault from which the mesh recovered.
 #[derive(Debug)]
 struct Over {
     what: String,
     /// From the fault to when `a` had lost the node.
     noticed: Duration,
-    /// From when the node was started again, woken or connected to when all its agents were back at `a`.
+    /// From the end of the fault to when all agents of the node were back at `a`.
     back: Duration,
     from: Instant,
     to: Instant,
 }
 
-/// What the faults are watched from.
+/// The view from `a`, from which we watch the faults.
 struct Scene {
     a: Arc<Client>,
-    /// How many nodes do the work.
+    /// Number of nodes that do the work.
     workers: usize,
-    /// How many agents each of them has.
+    /// Number of agents of each worker.
     agents: usize,
 }
 
 impl Scene {
-    /// Waits until all others are linked with `a`, with equally many agents; says how many each has.
+    /// Waits until all workers are linked with `a` and have equally many agents; returns that number.
     async fn all_there(&self) -> Result<usize, Trouble> {
         let mut agents = 0;
         let met = self.wait("the nodes to meet", |view| {
@@ -142,7 +142,7 @@ impl Scene {
         Ok(agents)
     }
 
-    /// Lets a node with work in its hands meet with a fault, and waits until it is back.
+    /// Puts a fault on a node that has work, and waits until the node is back.
     async fn strike(
         &self,
         nodes: &mut Nodes,
@@ -152,7 +152,7 @@ impl Scene {
     ) -> Result<Over, Trouble> {
         let style = Style::for_stdout();
         tokio::time::sleep(QUIET).await;
-        // So many that the node gets one of them.
+        // Enough slow requests for the node to get one.
         load.ask_slow(self.workers);
         let busy = |view: &ClusterView| member(view, name).is_some_and(|m| m.in_flight > 0);
         let busy = tokio::time::timeout(BUSY_WITHIN, self.wait("a task", busy)).await;
@@ -179,7 +179,7 @@ impl Scene {
         let ends = Instant::now();
         fault.end(nodes, name).await?;
         let here = |view: &ClusterView| {
-            // Or more: its orchestrator is an agent too, and joins when it knows what it can plan with.
+            // Or more: its orchestrator is an agent too, and joins once it knows its capabilities.
             let alive = |m: &MemberView| m.state == MemberState::Alive && m.agents >= self.agents;
             member(view, name).is_some_and(alive)
         };
@@ -202,7 +202,7 @@ impl Scene {
         })
     }
 
-    /// Waits until the mesh as `a` sees it is as it should be.
+    /// Waits until the mesh as `a` sees it fulfils the condition.
     async fn wait(
         &self,
         what: &str,
@@ -220,15 +220,15 @@ impl Scene {
         };
         let late = || {
             let waited = PATIENCE.as_secs();
-            Trouble::failed(format!("waited {waited} s in vain for {what}"))
-                .hint("on a machine that is very busy try again when it is less so")
+            Trouble::failed(format!("waited {waited} s for {what}, without success"))
+                .hint("if this machine is very busy, try again when it is less busy")
         };
         tokio::time::timeout(PATIENCE, seen)
             .await
             .map_err(|_| late())?
     }
 
-    /// Compares what was received with what is on record at `a`.
+    /// Compares the answers that the clients received with the records at `a`.
     async fn tally(&self, asked: &[Asked]) -> Result<Tally, Trouble> {
         let mut tally = Tally::default();
         let mut records = stream::iter(asked)
@@ -292,7 +292,7 @@ fn member<'a>(view: &'a ClusterView, name: &NodeName) -> Option<&'a MemberView> 
     view.members.iter().find(|member| member.name == *name)
 }
 
-/// What all nodes counted; what a killed one had counted in its first life went with it.
+/// The sum of all nodes' counts; a killed node lost those of its first life.
 async fn counted(nodes: &Nodes) -> Result<ClusterCounts, Trouble> {
     let mut sum = ClusterCounts::default();
     for node in nodes.all() {
@@ -308,7 +308,7 @@ fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }
 
-/// The longest that anybody waited for an answer whose time overlaps with the fault's.
+/// The longest wait for an answer among the requests that ran during the fault.
 fn longest_wait(asked: &[Asked], over: &Over) -> Duration {
     let during = |asked: &&Asked| asked.began < over.to && asked.ended > over.from;
     let waits = asked.iter().filter(during);

@@ -1,6 +1,6 @@
-//! `amcp doctor`: is what a node needs there and usable?
+//! `amcp doctor`: checks that what a node needs is present and usable.
 //!
-//! Repairs nothing; each check that fails says what to do.
+//! Repairs nothing; each failed check says what to do.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::config::layers::Loaded;
 use crate::output::{self, Style, Trouble, printable};
 use crate::root;
 
-/// The first look at the sample ledger builds it: thousands of rows on a slow disk.
+/// The first read of the sample ledger builds it: thousands of rows on a slow disk.
 const LEDGER_TIME: Duration = Duration::from_secs(10);
 /// A node on this machine answers in a thousandth of this.
 const LOOK: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Runs the command.
 ///
 /// # Errors
-/// Those of stdout; a check that fails is no error.
+/// Those of stdout; a failed check is no error.
 pub(crate) async fn run(loaded: &Loaded, json: bool) -> Result<u8, Trouble> {
     let config = &loaded.config;
     let mut checks = vec![
@@ -75,7 +75,7 @@ fn data_folder(config: &Config) -> Check {
     }
 }
 
-/// Asks the specialist that owns the ledger for what its card gives as an example.
+/// Asks the ledger's specialist the example of its card.
 async fn ledger(config: &Config) -> Check {
     let settings = root::specialist_settings(config, None, None);
     let specialists = builtin::all(&settings).into_iter().map(|(_, make)| make());

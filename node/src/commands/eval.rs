@@ -1,6 +1,6 @@
-//! `amcp eval`: how many queries of a file the configured planner plans right.
+//! `amcp eval`: measures how many queries of a file the configured planner plans right.
 //!
-//! Carries no plan out; what is right, is the judgement of [`amcp_planner::eval`].
+//! Carries no plan out; [`amcp_planner::eval`] judges the plans.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::show;
 
 const HINT: &str = "a case is {\"query\": …, \"expect\": [{\"capability\": …, \"params\": {…}}]}; docs/COMMANDS.md has all fields";
 
-/// Runs the command. However bad the planner is, the command succeeds.
+/// Succeeds however bad the planner is.
 ///
 /// # Errors
 /// The configuration or the file is unusable.

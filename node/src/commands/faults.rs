@@ -1,6 +1,6 @@
-//! `amcp demo --faults`: kills specialists at random while requests run, and counts what becomes of the requests.
+//! `amcp demo --faults`: kills specialists at random while requests run, and counts how the requests end.
 //!
-//! Counts what the running node says: no figure is written here.
+//! Counts only what the running node says.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,16 +16,16 @@ use crate::output::{self, Style, Trouble};
 use crate::root::Node;
 use crate::show;
 
-/// Requests at a time: every agent has work in its hands when it is killed.
+/// Requests at a time: every agent has work when it is killed.
 const AT_ONCE: usize = 16;
-/// One kill in this time: each of seven agents is killed about seven times a second, and is back after 20 to 50 ms.
+/// Time between kills: each of seven agents dies about seven times a second, and is back after 20 to 50 ms.
 const KILL_EVERY: Duration = Duration::from_millis(20);
 /// A request that is not answered this long after its deadline is lost.
 const SLACK: Duration = Duration::from_secs(5);
 /// The deadline that the requests name.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Single tasks, tasks beside each other, and a chain; none of them leaves files behind.
+/// Single tasks, parallel tasks, and a chain; none leaves files behind.
 pub(super) const QUERIES: [&str; 5] = [
     super::demo::SCENARIOS[0],
     "What is 17 * 23?",
@@ -34,13 +34,12 @@ pub(super) const QUERIES: [&str; 5] = [
     "Tell me a programming joke",
 ];
 
-/// What became of the requests.
 #[derive(Debug, Default)]
 struct Tally {
     requests: u32,
     refused: u32,
     lost: u32,
-    /// Answers that whoever asked got into his hands.
+    /// Answers that reached the clients.
     received: u32,
     completed: u32,
     partial: u32,
@@ -48,7 +47,7 @@ struct Tally {
     cancelled: u32,
     dispatched: u32,
     retried: u32,
-    /// Why requests failed.
+    /// Number of failed requests by reason.
     reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -100,7 +99,6 @@ pub(super) async fn run(node: &Node, requests: u32) -> Result<u8, Trouble> {
     })
 }
 
-/// What became of one request.
 enum Outcome {
     Refused,
     Lost,
@@ -182,8 +180,8 @@ impl Tally {
         }
     }
 
-    /// Whether those who asked got as many answers as the orchestrator committed, as many as it had accepted, each in the
-    /// state in which it was committed.
+    /// Whether the clients received exactly the answers that the orchestrator committed, one for each accepted request, each in
+    /// its committed state.
     fn answered_once(&self, counts: &Counts) -> bool {
         let received = [
             self.requests - self.refused,
@@ -241,7 +239,7 @@ impl Tally {
     }
 }
 
-/// Kills one of those that are ready; says whether it hit.
+/// Kills a random ready agent; false if none was running.
 async fn kill_one(node: &Node) -> Result<bool, Trouble> {
     let mut ready = node.registry.directory().agents();
     ready.retain(|agent| agent.state == AgentState::Ready);
@@ -273,10 +271,10 @@ fn restarts(node: &Node) -> u64 {
     agents.iter().map(|agent| agent.restarts).sum()
 }
 
-/// Waits until every kill was followed by a restart, every agent takes tasks and every answer is counted; says whether that came about.
+/// Waits until each kill led to a restart, each agent takes tasks and each answer is counted; false if that takes too long.
 async fn wait_until_back(node: &Node, restarts_wanted: u64) -> bool {
     let all_back = async {
-        // Restarts are counted without a word to those who wait, so they are looked at again and again.
+        // The counters of restarts send no notice, so we poll them.
         let mut look = tokio::time::interval(KILL_EVERY);
         loop {
             look.tick().await;
@@ -292,7 +290,7 @@ async fn wait_until_back(node: &Node, restarts_wanted: u64) -> bool {
     tokio::time::timeout(SLACK, all_back).await.is_ok()
 }
 
-/// Who was started again how often.
+/// A table of the agents and their restarts.
 fn fared(node: &Node) -> String {
     let mut rows = vec![
         ["AGENT", "STATE", "RESTARTS", "TASKS DONE"]

@@ -20,12 +20,12 @@ pub(super) const EXIT_INTERRUPTED: u8 = 130;
 /// The node does not start, or a part of it ended too often.
 pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
     let config = &loaded.config;
-    // Before anything is started, so that a signal that comes at once is not lost.
+    // Before anything starts, so that an early signal is not lost.
     let mut signals = Signals::listen()?;
     let node = Node::start(config, Purpose::Serve).await?;
     if let Some(address) = node.address() {
         if !address.ip().is_loopback() {
-            tracing::warn!(%address, "there are no accounts yet: whoever reaches this address may use the node");
+            tracing::warn!(%address, "there are no accounts yet: everybody who reaches this address may use the node");
         }
         if address.ip().is_unspecified() && config.public_url.is_none() {
             tracing::warn!(
@@ -58,7 +58,7 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
         }
     }
     output::say(format_args!(
-        "draining for at most {} s; once more ends at once",
+        "draining for at most {} s; a second signal ends the node at once",
         config.drain.as_secs_f64()
     ));
     tokio::select! {
@@ -93,7 +93,7 @@ fn summary(drained: &Drained, within: Duration) -> String {
     )
 }
 
-/// What asks the process to end.
+/// SIGTERM and SIGINT.
 pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,

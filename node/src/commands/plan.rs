@@ -1,4 +1,4 @@
-//! `amcp plan`: the plan that a query would be answered with.
+//! `amcp plan`: plans a query and prints the plan.
 //!
 //! Carries nothing out.
 
@@ -53,7 +53,7 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Plan) -> Result<u8, Trouble>
     Ok(0)
 }
 
-/// Plans over a file of cards, or over those of the specialists, on a day.
+/// Plans in this process over a file of cards, or over the specialists' cards.
 async fn over(
     loaded: &Loaded,
     request: UserRequest,

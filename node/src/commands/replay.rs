@@ -1,6 +1,6 @@
 //! `amcp replay`: steps this build's request machine through a recording of `amcp ask --record`.
 //!
-//! Carries nothing out: no agent is asked and no model called.
+//! Carries nothing out: calls no agent and no model.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::output::{self, Trouble};
 /// Runs the command.
 ///
 /// # Errors
-/// When the file cannot be read or is no recording, and when this build decides otherwise than the recording says.
+/// The file cannot be read or is no recording, or this build decides otherwise than the recording says.
 pub(crate) fn run(file: &Path) -> Result<u8, Trouble> {
     let shown = file.display();
     let text = std::fs::read_to_string(file).map_err(|error| {

@@ -1,6 +1,6 @@
-//! Where each setting comes from: flags before the environment before the file before the default.
+//! Reads each setting from the first layer that has it: flags, the environment, the file, the default.
 //!
-//! Does not know what a setting means. Everything that is not understood is refused by name and place.
+//! Does not know what a setting means. Refuses unknown keys and variables by name and place.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,10 +12,10 @@ use super::value::{HttpUrl, SettingValue};
 use super::{Config, SETTINGS, Setting};
 use crate::output::Trouble;
 
-/// Variables that begin with `AMCP_` and are no settings: the configuration file, and the binary that tests run.
+/// Variables that begin with `AMCP_` without being settings: the configuration file, and the binary that tests run.
 const OTHER_VARIABLES: &[&str] = &["AMCP_CONFIG", "AMCP_BIN"];
 
-/// Who set a setting.
+/// The layer that a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     Flag(String),
@@ -35,7 +35,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// A setting's text and who set it.
+/// A setting's text and its layer.
 #[derive(Debug, Clone)]
 pub(crate) struct Sourced {
     pub(crate) setting: &'static Setting,
@@ -43,18 +43,17 @@ pub(crate) struct Sourced {
     pub(crate) source: Source,
 }
 
-/// What the process was started with.
+/// The layers above the defaults.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
     /// Settings given as flags: key and text.
     pub(crate) flags: Vec<(&'static str, String)>,
     /// `--config`.
     pub(crate) file: Option<PathBuf>,
-    /// The environment.
     pub(crate) environment: Vec<(OsString, OsString)>,
 }
 
-/// All settings with where they came from, in the table's order, and their parsed form.
+/// All settings: parsed, and as texts with their layers in the table's order.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) config: Config,
@@ -62,7 +61,6 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Who set the key.
     pub(crate) fn source(&self, key: &str) -> &Source {
         self.sourced
             .iter()
@@ -179,7 +177,7 @@ fn variable(environment: &[(OsString, OsString)], name: &str) -> Result<Option<S
     }
 }
 
-/// The file that is named must exist; those that are looked for need not.
+/// A file named by flag or variable must exist; those at the default places need not.
 fn find_file(inputs: &Inputs, data: &str) -> Result<Option<PathBuf>, Trouble> {
     if let Some(path) = &inputs.file {
         return Ok(Some(path.clone()));
@@ -235,7 +233,7 @@ fn from_file(path: &Path) -> Result<Layer, Trouble> {
 fn unknown(what: &str, name: &str, known: impl Iterator<Item = String>) -> Trouble {
     let hint = match closest(name, known) {
         Some(candidate) => format!("did you mean {candidate}?"),
-        None => "`amcp config show` lists what there is".to_owned(),
+        None => "`amcp config show` lists all settings".to_owned(),
     };
     Trouble::usage(format!("{what} '{name}' is unknown")).hint(hint)
 }

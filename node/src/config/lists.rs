@@ -1,6 +1,6 @@
-//! How the settings of a node among others are written and shown: names, roles, addresses to join, lists.
+//! Parses and shows the settings of a node among others: names, roles, addresses to join, lists.
 //!
-//! Does not read files and resolves no name; that a setting fits the others is judged where they are used.
+//! Reads no file and resolves no name; the users of the settings judge whether they fit together.
 
 use amcp_cluster::{AllowList, ClusterError, Role, Seed};
 use amcp_planner::{Domain, DomainError};
@@ -20,7 +20,7 @@ impl SettingValue for NodeName {
     }
 }
 
-/// What a node is there for: sorted, each once, at least one.
+/// The roles of a node: sorted, each once, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Roles(Vec<Role>);
 
@@ -46,7 +46,7 @@ impl SettingValue for Roles {
             roles.push(role.ok_or_else(|| {
                 let meant = closest(&item, ROLES.iter().map(ToString::to_string));
                 meant.map_or_else(
-                    || format!("there is no role '{item}': choose of orchestrator, gateway, specialists"),
+                    || format!("there is no role '{item}': choose from orchestrator, gateway, specialists"),
                     |meant| format!("there is no role '{item}': did you mean {meant}?"),
                 )
             })?);
@@ -71,7 +71,7 @@ impl SettingValue for Roles {
     }
 }
 
-/// Where other nodes are looked for.
+/// The addresses of other nodes to dial first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seeds(pub(crate) Vec<Seed>);
 
@@ -193,10 +193,10 @@ fn items(text: &str, separator: char) -> impl Iterator<Item = String> + '_ {
     items.filter(|item| !item.is_empty()).map(str::to_owned)
 }
 
-/// Closer than this a name was probably meant.
+/// The least similarity of a name that the user probably meant.
 const SIMILAR: f64 = 0.75;
 
-/// Which of the known names was probably meant.
+/// The known name that the user probably meant.
 pub(crate) fn closest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     known
         .map(|candidate| (strsim::jaro_winkler(name, &candidate), candidate))

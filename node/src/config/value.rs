@@ -1,4 +1,4 @@
-//! How each kind of setting is written and shown.
+//! Parses and shows each kind of setting.
 //!
 //! Does not know which settings there are.
 
@@ -11,13 +11,12 @@ use amcp_planner::client::parse_ollama_url;
 
 /// A type that a setting can have. `show` writes what `parse` reads.
 pub(crate) trait SettingValue: Sized {
-    /// What its texts look like, for people.
+    /// The form of its texts, for docs/CONFIG.md.
     const KIND: &'static str;
-    /// Whether it must not be shown.
+    /// Whether the value must stay hidden.
     const SECRET: bool = false;
-    /// Reads a text; the error completes "… is not usable: ".
+    /// The error completes "… is not usable: ".
     fn parse(text: &str) -> Result<Self, String>;
-    /// Writes it.
     fn show(&self) -> String;
 }
 
@@ -99,7 +98,7 @@ macro_rules! counts {
 
 counts!(u32, usize);
 
-/// Longer is a mistake of units, and far from where instants overflow.
+/// A longer duration is a mistake of units; instants overflow only far beyond.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl SettingValue for Duration {
@@ -132,7 +131,7 @@ impl SettingValue for Duration {
     fn show(&self) -> String {
         let ms = self.as_millis();
         for (unit, unit_ms) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-            // Minutes and hours only when there are many: 90s and 120s are how people write time-outs.
+            // Minutes and hours only from five on: people write time-outs as 90s and 120s.
             if ms.is_multiple_of(unit_ms) && (unit == "s" || ms >= unit_ms * 5) {
                 return format!("{}{unit}", ms / unit_ms);
             }
@@ -198,7 +197,7 @@ impl SettingValue for HttpUrl {
     }
 }
 
-/// A text that is never shown.
+/// A text that no output shows.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
@@ -207,7 +206,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// For whoever must send it.
+    /// The text, for the code that must send it.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -256,7 +255,7 @@ macro_rules! choices {
 }
 
 choices! {
-    /// Who plans.
+    /// The planner.
     LlmKind, "`embedded`, `ollama` or `openai`",
     /// The embedded planner: no LLM.
     Embedded = "embedded",
@@ -267,9 +266,9 @@ choices! {
 }
 
 choices! {
-    /// How the log looks.
+    /// The form of the log.
     LogFormat, "`human` or `json`",
-    /// For people.
+    /// Text.
     Human = "human",
     /// One JSON object per line.
     Json = "json",

@@ -1,4 +1,4 @@
-//! Which of the built-in specialists run on this node, and under which ids.
+//! Chooses the built-in specialists that run on this node, and their ids.
 //!
 //! Does not start them; their supervisor does.
 
@@ -14,10 +14,10 @@ use crate::config::Config;
 use crate::config::lists::closest;
 use crate::output::Trouble;
 
-/// The built-in specialists that the configuration wants, under ids that are unique in the mesh where there is one.
+/// The built-in specialists that the configuration wants; in a mesh their ids carry the node's name.
 ///
 /// # Errors
-/// A name that it gives is of none of them.
+/// The configuration names an unknown specialist.
 pub(super) fn agents(
     config: &Config,
     settings: &builtin::Settings,
@@ -36,7 +36,7 @@ pub(super) fn agents(
             || {
                 let firsts: BTreeSet<String> =
                     known().filter(|name| !name.contains(['.', '-'])).collect();
-                format!("choose of {}", Vec::from_iter(firsts).join(", "))
+                format!("choose from {}", Vec::from_iter(firsts).join(", "))
             },
             |meant| format!("did you mean {meant}?"),
         );
@@ -55,7 +55,7 @@ pub(super) fn agents(
     Ok(specs.collect())
 }
 
-/// What a specialist can be chosen by: its agent's id, its capabilities, their first words.
+/// The names by which a user may choose a specialist: its agent's id, its capabilities, their first words.
 fn names(id: &AgentId, make: &Factory) -> BTreeSet<String> {
     let card = make().card();
     let capabilities = card.capabilities.iter().map(|c| c.name.as_str());
@@ -112,7 +112,7 @@ mod tests {
         assert!(trouble.contains("did you mean weather?"), "{trouble}");
         let trouble = chosen("zzz").unwrap_err();
         assert!(
-            trouble.contains("choose of document, finance,"),
+            trouble.contains("choose from document, finance,"),
             "{trouble}"
         );
     }

@@ -1,6 +1,6 @@
 //! The orchestrator as an agent: other orchestrators and agents delegate whole requests to it.
 //!
-//! Does not decide what it accepts and how it describes itself; the orchestrator does.
+//! Does not decide which requests it accepts or what its card says; the orchestrator does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,50 +19,49 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Supervisors;
 use super::links;
 
-/// Between a change among the agents and the next look: they join many at a time, and each new card of the orchestrator goes
-/// to every node.
+/// Pause after a change among the agents: many join at a time, and each new card of the orchestrator goes to every node.
 const CALM: Duration = Duration::from_millis(500);
-/// How long what was delegated under an old card may take to end: as long as the card gives a task.
+/// How long requests delegated under an old card may take to end: as long as the card gives a task.
 const LAST_TASKS: Duration = Duration::from_secs(60);
 
-/// What the agent is made of.
+/// The parts that the agent needs.
 #[derive(Clone)]
 pub(super) struct Delegated {
     pub(super) orchestrator: OrchestratorHandle,
     pub(super) registry: RegistryHandle,
     pub(super) node: NodeName,
-    /// Of the node's own specialists, which are waited for.
+    /// The supervisor of the node's own specialists; the agent joins after them.
     pub(super) specialists: Option<Arc<Supervisors>>,
 }
 
-/// What the actor understands, from tasks of its own only.
+/// Sent only by tasks that the actor spawned.
 #[derive(Debug)]
 pub(super) enum DelegateMsg {
     /// Agents may have joined or left.
     Look,
-    /// The agent has another card, or is none any more.
+    /// The agent with the new card has started, or has failed to; `None`: the orchestrator offers nothing any more.
     Changed(Result<Option<Box<Offer>>, SpawnErr>),
-    /// Who had the card before has ended.
+    /// The agent with the old card has ended.
     Relieved,
 }
 
 impl ractor::Message for DelegateMsg {}
 
-/// An agent under the card that it was started with.
+/// A running agent and its card's capability.
 #[derive(Debug)]
 pub(super) struct Offer {
     capability: Capability,
     supervisor: SupervisorHandle,
 }
 
-/// Keeps the agent's card true: what the orchestrator can plan with changes as agents join and leave. An agent with the new
-/// card is there before the one with the old card takes its leave, so that nobody is turned away.
+/// Keeps the agent's card true while agents join and leave. An agent with the new card starts before the one with the old
+/// card drains, so that no task is refused.
 pub(super) struct DelegateActor;
 
 pub(super) struct DelegateState {
     made_of: Delegated,
     current: Option<Box<Offer>>,
-    /// How often the card changed: of two agents that are there at once each has its own id.
+    /// Number of changes of the card; gives two agents that run at once different ids.
     changes: u32,
     /// Whether a change is under way; the next one waits.
     changing: bool,
@@ -129,7 +128,7 @@ impl Actor for DelegateActor {
     }
 }
 
-/// Says when to look: once the node's own specialists are there, and a moment after each change.
+/// Sends [`DelegateMsg::Look`] once the node's own specialists are ready, and [`CALM`] after each change.
 async fn watch(
     actor: ActorRef<DelegateMsg>,
     specialists: Option<Arc<Supervisors>>,
@@ -180,7 +179,7 @@ impl DelegateState {
             if let Ok(Some(offer)) = &offer {
                 offer.supervisor.settled().await;
             }
-            // An actor that is gone took its agents with it.
+            // Fails only when the actor has ended, and its agents with it.
             let _ = myself.send_message(DelegateMsg::Changed(offer));
             if let Some(before) = before {
                 before.supervisor.drain(LAST_TASKS).await;
@@ -190,7 +189,7 @@ impl DelegateState {
         });
     }
 
-    /// `orchestrator@b`, and while that one takes its leave `orchestrator-2@b`.
+    /// `orchestrator@b`, and while that agent drains `orchestrator-2@b`.
     fn next_id(&mut self) -> AgentId {
         let id = match self.changes % 2 {
             0 => "orchestrator",
@@ -233,7 +232,7 @@ struct DelegateSpecialist {
 impl Specialist for DelegateSpecialist {
     fn card(&self) -> AgentCard {
         let description = "Plans whole requests and has them done.";
-        // The agent's id in the mesh is its supervisor's to give.
+        // The supervisor gives the agent its id in the mesh.
         AgentCard::new("orchestrator", description, vec![self.capability.clone()])
     }
 

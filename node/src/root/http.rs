@@ -10,25 +10,23 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// What is served where.
+/// The listener and all that serving on it needs.
 #[derive(Debug)]
 pub(crate) struct Http {
-    /// Bound once and kept over restarts, so that nobody else can take the port in between.
+    /// Bound once and kept over restarts, so that no other process can take the port in between.
     pub(crate) listener: TcpListener,
-    /// The gateway's routes.
     pub(crate) router: Router,
     /// What clients may cost.
     pub(crate) limits: Limits,
-    /// Cancelled to take no new connection and end when those that there are have ended.
+    /// Cancelled by the node: accept no new connection, and end when the open ones have ended.
     pub(crate) close: CancellationToken,
-    /// Cancelled when that is done.
+    /// Cancelled by the actor when the last connection has ended.
     pub(crate) closed: CancellationToken,
 }
 
-/// What the listener's actor understands.
 #[derive(Debug)]
 pub(crate) enum HttpMsg {
-    /// From its task: serving ended.
+    /// From the serving task.
     Ended(io::Result<()>),
 }
 
@@ -61,7 +59,7 @@ impl Actor for HttpActor {
             if served.is_ok() {
                 http.closed.cancel();
             }
-            // An actor that ended before its task has nothing more to learn from it.
+            // Fails only when the actor has ended before its task.
             let _ = myself.send_message(HttpMsg::Ended(served));
         });
         Ok(AbortOnDropHandle::new(task))

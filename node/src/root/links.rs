@@ -1,4 +1,4 @@
-//! What a node's links to other nodes are configured with: its name, its cookie, its certificates, where it looks.
+//! The settings of a node's links to other nodes: its name, its cookie, its certificates, the addresses to dial.
 //!
 //! Does not listen and does not dial; the cluster does.
 
@@ -15,18 +15,17 @@ use crate::config::Config;
 use crate::config::lists::HostPort;
 use crate::output::Trouble;
 
-/// What a machine without a usable name is called.
+/// The node's name on a machine without a usable name.
 const NAMELESS: &str = "amcp";
-/// Where the nodes of one machine's user find the cookie that one of them made.
+/// The shared cookie of all nodes of one user on this machine, in the user's state folder.
 const COOKIE: &str = "amcp/cookie";
 
-/// The node's name among others.
 pub(super) fn name(config: &Config) -> NodeName {
     let machine = || node_name(&rustix::system::uname().nodename().to_string_lossy());
     config.name.clone().unwrap_or_else(machine)
 }
 
-/// A machine's name as a node's: the first label, with what a label may not hold replaced.
+/// A node name made from the machine's name: its first label, with invalid characters replaced.
 fn node_name(machine: &str) -> NodeName {
     let label = machine.split('.').next().unwrap_or_default();
     let label: String = label
@@ -46,7 +45,7 @@ pub(super) fn agent_id(agent: &AgentId, node: &NodeName) -> AgentId {
         .expect("a built-in agent's id leaves more room than a node's name takes")
 }
 
-/// What the links are made with; nothing when the node is alone.
+/// The settings of the links; none when the node is alone.
 ///
 /// # Errors
 /// The settings contradict each other, or a cookie is missing.
@@ -56,7 +55,7 @@ pub(super) fn settings(config: &Config) -> Result<Option<ClusterSettings>, Troub
     };
     let name = name(config);
     let seeds = config.join.0.clone();
-    // Before the cookie, which may be made.
+    // Before the cookie, because that may create a file.
     let tls = tls(config, &name)?;
     let local = bind.ip().is_loopback() && seeds.iter().all(is_here);
     Ok(Some(ClusterSettings {
@@ -67,7 +66,7 @@ pub(super) fn settings(config: &Config) -> Result<Option<ClusterSettings>, Troub
             .map(|domain| domain.name().to_owned()),
         bind,
         advertise: config.advertise.as_ref().map(|host| host.0.clone()),
-        // Known when the gateway listens.
+        // Set when the gateway listens.
         http: None,
         seeds,
         cookie: cookie(config, local)?,
@@ -82,7 +81,7 @@ pub(super) fn settings(config: &Config) -> Result<Option<ClusterSettings>, Troub
 fn alone(config: &Config) -> Result<(), Trouble> {
     if !config.join.0.is_empty() {
         return Err(Trouble::usage(
-            "join says where other nodes are, but the node does not listen for them",
+            "join names other nodes, but the node does not listen for them",
         )
         .hint("add --cluster ADDRESS, such as --cluster 0.0.0.0:7000"));
     }
@@ -107,7 +106,7 @@ fn is_here(seed: &Seed) -> bool {
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// Where clients reach the gateway, as far as that is known.
+/// The address at which clients reach the gateway, if known.
 pub(super) fn reached_at(config: &Config, http: SocketAddr) -> Option<String> {
     if let Some(url) = &config.public_url {
         return Some(url.as_str().to_owned());
@@ -132,21 +131,21 @@ fn cookie(config: &Config, local: bool) -> Result<String, Trouble> {
         return Ok(text.trim().to_owned());
     }
     if !local {
-        return Err(Trouble::usage("nodes of other machines are let in only with a cookie, and there is none").hint(
+        return Err(Trouble::usage("links to other machines need a cookie, and there is none").hint(
             "make one with `amcp cluster cookie > FILE`, give the file to every node, and add --cookie-file FILE (or AMCP_COOKIE)",
         ));
     }
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
     let path = shared_cookie(variable("XDG_STATE_HOME"), variable("HOME")).ok_or_else(|| {
         Trouble::usage(
-            "there is no cookie, and no folder for one: neither XDG_STATE_HOME nor HOME is set",
+            "there is no cookie, and no folder to make one in: neither XDG_STATE_HOME nor HOME is set",
         )
         .hint("make one with `amcp cluster cookie > FILE` and add --cookie-file FILE")
     })?;
     load_or_make_cookie(&path).map_err(|error| Trouble::failed(error.to_string()))
 }
 
-/// Not in the data folder: two nodes of one machine have two, and must find the same cookie without being told.
+/// The cookie's path. Not in the data folder: two nodes on one machine have one each, and must find the same cookie.
 fn shared_cookie(state: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
     // The XDG specification ignores relative paths.
     let usable = |path: &PathBuf| path.is_absolute();

@@ -1,6 +1,6 @@
-//! When a node that has started begins to take requests: once it knows what can be done.
+//! Opens admission of a node that has started, once it knows agents.
 //!
-//! Does not look at its own agents, which have settled before; what a node says of its readiness is its own.
+//! Does not wait for the node's own agents, which are ready before.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use amcp_orchestrator::OrchestratorHandle;
 use amcp_registry::RegistryHandle;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long a node with seeds keeps requests waiting for its first link: longer than a link takes to stand, and short enough
-/// for the last node of a mesh to serve alone.
+/// How long a node with seeds waits for its first link: longer than a link takes, and short enough for the last node of a
+/// mesh to serve alone.
 const MEET: Duration = Duration::from_secs(3);
 
-/// Opens the node: at once, or, among others, when a link stands and an agent is known, or when that takes too long. The wait
-/// ends with what is returned.
+/// Opens a node without seeds at once; else when a link stands and an agent is known, or after [`MEET`]. Dropping the handle
+/// ends the wait.
 pub(super) fn begin(
     orchestrator: OrchestratorHandle,
     registry: RegistryHandle,
@@ -30,7 +30,7 @@ pub(super) fn begin(
             someone_ready(&orchestrator, &registry).await;
         };
         if tokio::time::timeout(MEET, known).await.is_err() {
-            tracing::warn!("found no other node with an agent; the node opens all the same");
+            tracing::warn!("found no other node with an agent; requests are open without one");
         }
         orchestrator.open();
     });

@@ -1,6 +1,6 @@
-//! How each part of a node is made from the configuration, and how it is started.
+//! Makes each part of a node from the configuration, with the function that starts it.
 //!
-//! Does not start anything; the root supervisor does.
+//! Starts nothing; the root supervisor does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::config::value::LlmKind;
 use crate::output::Trouble;
 
-/// What the configured LLM is asked with; nothing when there is none.
+/// The settings of the configured LLM's client; none without an LLM.
 ///
 /// # Errors
 /// A model, an address or a key is missing or unusable.
@@ -92,14 +92,14 @@ pub(super) fn llm(config: &Config) -> Result<Option<Arc<Guarded>>, Trouble> {
     Ok(Some(Guarded::new(settings.client()?, guard)))
 }
 
-/// Why a node whose requests need this LLM should be sent none: it is left alone after failures. Once it may be tried
-/// again, so should the node, or nobody would try.
+/// Why a node that needs this LLM is not ready: the breaker is open. When the breaker lets a try through the node is ready
+/// again, else no request would try.
 pub(super) fn llm_trouble(llm: &Guarded) -> Option<String> {
     let health = llm.health();
     let why = health.last_failure.map(|failure| failure.message);
     (health.breaker == "open").then(|| {
         format!(
-            "the LLM {} is left alone after {} failures: {}",
+            "the LLM {} gets no calls for a while after {} failures: {}",
             health.name,
             health.failures,
             why.unwrap_or_default()
@@ -107,7 +107,8 @@ pub(super) fn llm_trouble(llm: &Guarded) -> Option<String> {
     })
 }
 
-/// Who plans. The embedded planner helps the LLM with what it is good at, and takes over where that is allowed.
+/// The configured planner. The embedded one ranks capabilities and fills params for the LLM, and is its fallback if
+/// `llm_fallback` is set.
 pub(super) fn planner(config: &Config, llm: Option<SharedLlm>) -> SharedPlanner {
     let embedded = Arc::new(EmbeddedPlanner::new());
     let Some(llm) = llm else {
@@ -129,10 +130,10 @@ pub(super) fn planner(config: &Config, llm: Option<SharedLlm>) -> SharedPlanner 
     }
 }
 
-/// What the orchestrator is run with.
+/// The settings of the orchestrator.
 ///
 /// # Errors
-/// The default deadline is longer than the longest.
+/// `deadline` is longer than `max_deadline`.
 pub(super) fn orchestrator_settings(config: &Config) -> Result<Settings, Trouble> {
     if config.deadline > config.max_deadline {
         return Err(Trouble::usage("deadline is longer than max_deadline")
@@ -155,7 +156,7 @@ pub(super) fn orchestrator_settings(config: &Config) -> Result<Settings, Trouble
     })
 }
 
-/// What the built-in specialists need to know.
+/// The settings of the built-in specialists.
 pub(crate) fn specialist_settings(
     config: &Config,
     llm: Option<SharedLlm>,
@@ -175,7 +176,7 @@ pub(crate) fn specialist_settings(
     }
 }
 
-/// Where clients may reach a node that was not told. One that listens everywhere can only know its own machine.
+/// The URL of a node without `public_url`; loopback for a node that listens on every address.
 pub(crate) fn guessed_url(mut address: SocketAddr) -> String {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -211,7 +212,7 @@ pub(super) fn registry_part(registry: RegistryHandle) -> PartSpec {
     })
 }
 
-/// Who plans and answers; among other nodes the orchestrator is an agent as well.
+/// The planner and the orchestrator; in a mesh also the orchestrator's agent.
 pub(super) fn planning_parts(
     orchestrator: &OrchestratorHandle,
     delegated: Option<Delegated>,
@@ -280,7 +281,7 @@ pub(super) fn http_part(http: Arc<Http>) -> PartSpec {
             Ok(actor.get_cell())
         }
     });
-    // It stops by itself when the node closes it.
+    // The actor stops by itself when the node closes it.
     spec.policy.restart = Restart::Transient;
     spec
 }

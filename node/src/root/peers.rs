@@ -1,6 +1,6 @@
-//! The two desks between a node and the others: what they may ask of it, and what its gateway may ask of them.
+//! Connects a node's requests and its gateway with other nodes: answers their questions, and puts the gateway's to them.
 //!
-//! Does not carry anything itself; the cluster's links do.
+//! Carries nothing itself; the cluster's links do.
 
 use amcp_cluster::{Cluster, Desk};
 use amcp_gateway::{Peers, request_body};
@@ -9,7 +9,7 @@ use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
 use serde_json::Value;
 
-/// Answers for this node's requests.
+/// Answers other nodes' questions about this node's requests.
 #[derive(Debug)]
 pub(super) struct OwnRequests {
     pub(super) node: NodeName,

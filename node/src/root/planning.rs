@@ -1,6 +1,6 @@
-//! The configured planner by itself: it plans over cards that are given, without a node and its agents.
+//! Plans over given cards with the configured planner, without a node and its agents.
 //!
-//! Carries nothing out, and writes nothing.
+//! Carries nothing out and writes no file.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ use crate::output::Trouble;
 pub(crate) struct Planning {
     planner: SharedPlanner,
     settings: Settings,
-    /// What the specialists that the configuration wants can do.
+    /// The capabilities of the specialists that the configuration wants.
     pub(crate) offered: Arc<Catalogue>,
 }
 
 impl Planning {
-    /// Starts nothing.
+    /// Starts no actor.
     ///
     /// # Errors
     /// The configuration contradicts itself, or names a specialist that does not exist.
@@ -50,7 +50,7 @@ impl Planning {
         })
     }
 
-    /// What a query is planned with, for a user without a role.
+    /// The planner's input for a query of a user without roles.
     pub(crate) fn input(
         &self,
         query: String,
@@ -71,7 +71,7 @@ impl Planning {
         }
     }
 
-    /// Plans, within the input's time.
+    /// Plans within the input's time.
     ///
     /// # Errors
     /// Those of the planner, and `deadline_exceeded`.

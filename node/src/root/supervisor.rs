@@ -1,7 +1,7 @@
-//! The [`RootSupervisor`] starts the parts of a node in order and starts one again when it ends, within its budget.
+//! The [`RootSupervisor`] starts the parts of a node in order and restarts a part that ends, within its budget.
 //!
-//! Does not know what the parts are. When one ends too often it ends itself, and with it the node: a node without one of its
-//! parts only looks alive, and a new process is the only thing that could still help.
+//! Does not know what the parts do. When one ends too often the supervisor ends, and the node with it: a node without one of
+//! its parts only looks alive, and only a new process can help.
 
 use std::fmt;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ pub(crate) type Start = Arc<
 /// One part of the node.
 #[derive(Clone)]
 pub(crate) struct PartSpec {
-    /// For people.
+    /// For the log.
     pub(crate) name: &'static str,
     /// How often it is started again.
     pub(crate) policy: RestartPolicy,
@@ -36,12 +36,11 @@ impl fmt::Debug for PartSpec {
     }
 }
 
-/// What the root supervisor understands.
 #[derive(Debug)]
 pub(crate) enum RootMsg {
     /// From its timers and the tasks that start parts. The number is the part's place in the order of the start.
     Part(ChildMsg<usize>),
-    /// From the node: stop the parts, the last one first, then yourself.
+    /// From the node: stop the parts, the last one first, then the supervisor.
     Stop,
 }
 
@@ -53,10 +52,9 @@ impl From<ChildMsg<usize>> for RootMsg {
     }
 }
 
-/// Why the node cannot go on; nothing while it can.
+/// The reason why the node cannot go on; none while it can.
 pub(crate) type Fate = watch::Sender<Option<String>>;
 
-/// Supervises the parts.
 #[derive(Debug)]
 pub(crate) struct RootSupervisor;
 
@@ -154,7 +152,7 @@ impl RootState {
         }
     }
 
-    /// Children of a stopping parent are killed; stopped before it, each has its post_stop.
+    /// Stops the parts before the supervisor: ractor kills the children of a stopping parent without post_stop.
     fn stop(&mut self, myself: &ActorRef<RootMsg>) {
         if !self.parts.close() {
             return;

@@ -1,6 +1,6 @@
-//! Requests that run the whole time, and what became of each.
+//! Keeps requests running the whole time, and keeps the outcome of each.
 //!
-//! Asks each request once and waits for it; a client that tried again would hide what was lost.
+//! Sends each request once and waits for its answer; a client that tried again would hide losses.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,22 +19,21 @@ use crate::show;
 
 /// Requests at a time.
 const ASKERS: usize = 16;
-/// Pause of an asker between requests: some hundred requests a second leave the machine time for anything else.
+/// Pause of an asker between requests: a few hundred requests a second leave the machine time for other work.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The deadline that the requests name: several times what a fault takes.
+/// The deadline that the requests name: several times as long as a fault.
 const DEADLINE: Duration = Duration::from_secs(40);
 /// A request that is not answered this long after its deadline is lost.
 const SLACK: Duration = Duration::from_secs(5);
-/// Keeps a specialist busy for some tenths of a second, so that a node has something in its hands; changes nothing.
+/// Keeps a specialist busy for some tenths of a second, so that a node has a task; changes nothing.
 const SLOW: &str =
     "SELECT count(*) FROM expenses a, expenses b WHERE a.amount < b.amount AND a.id < 1800";
 
-/// What became of one request.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) began: Instant,
     pub(super) ended: Instant,
-    /// None when it was lost.
+    /// None when the request was lost.
     pub(super) answer: Option<Arc<Answer>>,
 }
 
@@ -49,7 +48,6 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Begins.
     pub(super) fn start(client: Arc<Client>) -> Self {
         let mut load = Self {
             client,
@@ -74,7 +72,7 @@ impl Load {
         load
     }
 
-    /// Asks so many more, each of which takes its time.
+    /// Sends `count` slow requests more.
     pub(super) fn ask_slow(&mut self, count: usize) {
         for _ in 0..count {
             let (client, asked) = (self.client.clone(), self.asked.clone());
@@ -83,12 +81,12 @@ impl Load {
         }
     }
 
-    /// Waits until what takes its time is answered: a task that three agents died with would go to nobody.
+    /// Waits for the slow requests: after three agents died with a task, no further agent gets it.
     pub(super) async fn slow_answered(&mut self) {
         while self.slow.join_next().await.is_some() {}
     }
 
-    /// Lets what is under way end, and says what became of all.
+    /// Waits for the requests under way, and returns all outcomes.
     pub(super) async fn stop(mut self) -> Vec<Asked> {
         self.enough.cancel();
         while self.askers.join_next().await.is_some() {}
@@ -117,15 +115,14 @@ async fn ask(client: &Client, query: &str, asked: &Mutex<Vec<Asked>>) {
     asked.push(asked_now);
 }
 
-/// What became of all requests.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     asked: usize,
     answered: usize,
-    /// Of these: committed once, and each of their tasks once, by the record of the node that they were asked of.
+    /// Of these: committed once, and each of their tasks once, by the record of `a`.
     once: usize,
     completed: usize,
-    /// What was answered otherwise, and why.
+    /// Other answers, by state and reason.
     otherwise: BTreeMap<String, usize>,
     dispatched: u32,
     retried: u32,
@@ -156,7 +153,7 @@ impl Tally {
         }
     }
 
-    /// Whether nothing was lost, doubled or left undone.
+    /// Whether every request was answered completely and exactly once.
     pub(super) const fn good(&self) -> bool {
         self.asked > 0
             && self.answered == self.asked

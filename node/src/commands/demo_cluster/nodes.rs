@@ -1,6 +1,6 @@
 //! The nodes of the demo: processes of this binary, each with a folder and an entrance of its own.
 //!
-//! Does not judge what they do; whoever drops them has killed them.
+//! Does not judge what they do; dropping them kills them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,27 +25,27 @@ const FIRST: &str = "a";
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) name: NodeName,
-    /// Where its gateway listens in this life.
+    /// The address of its gateway until the next restart.
     pub(super) url: String,
     entrance: Entrance,
     process: Child,
-    // Kept, so that what the node prints does not meet a closed pipe.
+    // Stays open, so that the node does not print to a closed pipe.
     _stdout: Lines<BufReader<ChildStdout>>,
     args: Vec<String>,
     folder: PathBuf,
 }
 
-/// All of them, and where they live.
+/// All nodes and their folder.
 #[derive(Debug)]
 pub(super) struct Nodes {
-    // Before the folder, so that nobody writes there any more when it is removed.
+    // Dropped before the folder, so that no node writes there any more.
     nodes: Vec<Node>,
     pub(super) wires: Wires,
     folder: tempfile::TempDir,
 }
 
 impl Nodes {
-    /// None yet; a folder for them and a cookie that they share.
+    /// Makes the folder and the shared cookie; starts no node.
     ///
     /// # Errors
     /// The temporary folder cannot be written.
@@ -62,7 +62,7 @@ impl Nodes {
         let folder = folder.map_err(unusable)?;
         let secret = || uuid::Uuid::new_v4().simple();
         let cookie = format!("{}{}\n", secret(), secret());
-        // The folder is its owner's only.
+        // Only its owner may read the folder.
         std::fs::write(folder.path().join("cookie"), cookie).map_err(unusable)?;
         Ok(Self {
             nodes: Vec::new(),
@@ -71,10 +71,10 @@ impl Nodes {
         })
     }
 
-    /// Starts so many, one after the other: `a` takes requests, `b`, `c` and so on do the work.
+    /// Starts `count` nodes one after the other: `a` takes requests; `b`, `c` and so on do the work.
     ///
     /// # Errors
-    /// One does not start.
+    /// A node does not start.
     pub(super) async fn start(&mut self, count: u8) -> Result<(), Trouble> {
         for letter in (b'a'..).take(usize::from(count)) {
             let name = char::from(letter).to_string();
@@ -90,15 +90,15 @@ impl Nodes {
         Ok(())
     }
 
-    /// All of them, the one that takes requests first.
+    /// All nodes; the first takes the requests.
     pub(super) fn all(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// The one of this name.
+    /// The node of this name.
     ///
     /// # Errors
-    /// There is none.
+    /// The demo has no such node.
     pub(super) fn get(&mut self, name: &NodeName) -> Result<&mut Node, Trouble> {
         let found = self.nodes.iter_mut().find(|node| node.name == *name);
         found.ok_or_else(|| Trouble::failed(format!("there is no node {name}")))
@@ -107,7 +107,7 @@ impl Nodes {
     /// Kills the node and starts it again, under the same name, with the same data and at the same entrance.
     ///
     /// # Errors
-    /// It does not start.
+    /// The node does not start.
     pub(super) async fn start_again(&mut self, name: &NodeName) -> Result<(), Trouble> {
         let index = self.nodes.iter().position(|node| node.name == *name);
         let index = index.ok_or_else(|| Trouble::failed(format!("there is no node {name}")))?;
@@ -118,21 +118,21 @@ impl Nodes {
         Ok(())
     }
 
-    /// Ends all of them at once, frozen ones too, and removes what they wrote.
+    /// Ends all nodes at once, also frozen ones, and removes their files.
     pub(super) async fn end(mut self) {
         for node in &mut self.nodes {
-            // One that has ended already is what is wanted.
+            // Fails only for a process that has ended already.
             let _ = node.process.kill().await;
         }
     }
 }
 
-/// What a node is started with. Every port is a free one.
+/// The arguments of a node; port 0 everywhere, so that each port is free.
 fn args(name: &NodeName, entrance: &Entrance, seed: Option<SocketAddr>) -> Vec<String> {
     let roles = if name.as_str() == FIRST {
         "orchestrator,gateway"
     } else {
-        // With a gateway, so that it can be asked what it counted.
+        // With a gateway, so that the demo can read its counts.
         "orchestrator,gateway,specialists"
     };
     let advertised = entrance.address.to_string();
@@ -190,18 +190,18 @@ impl Node {
         })
     }
 
-    /// Kills it as a power failure would.
+    /// Kills the node as a power failure would.
     ///
     /// # Errors
-    /// It cannot be killed.
+    /// The process cannot be killed.
     pub(super) async fn kill(&mut self) -> Result<(), Trouble> {
         Ok(self.process.kill().await?)
     }
 
-    /// Stops it where it stands, or lets it go on.
+    /// Freezes the process, or lets it go on.
     ///
     /// # Errors
-    /// It has ended.
+    /// The process has ended.
     pub(super) fn freeze(&self, frozen: bool) -> Result<(), Trouble> {
         let id = self.process.id().and_then(|id| i32::try_from(id).ok());
         let process = id.and_then(Pid::from_raw);
@@ -226,18 +226,18 @@ fn command(args: &[String], folder: &Path) -> io::Result<Command> {
                 .open(folder.join("log"))?,
         )
         .kill_on_drop(true);
-    // Settings of whoever runs the demo are not meant for its nodes.
+    // The user's own settings are not meant for the nodes of the demo.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("AMCP_") {
             command.env_remove(name);
         }
     }
-    // All requests are looked at again in the end.
+    // The demo reads all records again in the end.
     command.env("AMCP_RETAINED", "100000");
     Ok(command)
 }
 
-/// Where the node says that it listens, for clients and for other nodes; nothing when it ends before.
+/// The addresses that the node prints, for clients and for other nodes; none when it ends before.
 async fn listening(
     stdout: &mut Lines<BufReader<ChildStdout>>,
     name: &NodeName,

@@ -1,7 +1,7 @@
-//! The wires between the nodes of the demo: each node is reached through an entrance here, so that it can be cut off.
+//! The wires between the nodes of the demo: others reach each node through an entrance here, so that we can cut it off.
 //!
-//! Changes no byte and loses none: what a cut holds back arrives when it heals, as with a real network that fails for a while.
-//! Does not work for links with encryption, whose greeting it could not read.
+//! Changes no byte and loses none: bytes that a cut holds back arrive when it heals, as with a real network.
+//! Works only for links without encryption: it reads their greeting.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,29 +14,28 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Longest first words of a dialler; a greeting is several times shorter.
+/// Longest first frame of a dialler, in bytes; a greeting is several times shorter.
 const MAX_FIRST: usize = 8 * 1024;
-/// Bytes that are carried at a time: what a socket's buffer holds.
+/// Bytes carried at a time: what a socket's buffer holds.
 const CARRIED: usize = 64 * 1024;
 
-/// All wires.
 #[derive(Debug, Default)]
 pub(super) struct Wires {
     /// The node that is cut off from all others.
     cut: watch::Sender<Option<NodeName>>,
 }
 
-/// Where the others reach a node.
+/// The address at which the others reach a node.
 #[derive(Debug)]
 pub(super) struct Entrance {
-    /// What the node advertises; the same in all its lives.
+    /// The address that the node advertises, also after a restart.
     pub(super) address: SocketAddr,
     target: watch::Sender<Option<SocketAddr>>,
     _carrying: AbortOnDropHandle<()>,
 }
 
 impl Wires {
-    /// The entrance of a node that listens nowhere yet.
+    /// Makes the entrance of a node that does not listen yet.
     ///
     /// # Errors
     /// There is no free port.
@@ -55,19 +54,19 @@ impl Wires {
         })
     }
 
-    /// From now on nothing gets through to this node or from it.
+    /// Holds back all bytes to and from this node, until [`Self::heal`].
     pub(super) fn cut_off(&self, node: NodeName) {
         self.cut.send_replace(Some(node));
     }
 
-    /// Everything gets through again.
+    /// Lets all bytes through again.
     pub(super) fn heal(&self) {
         self.cut.send_replace(None);
     }
 }
 
 impl Entrance {
-    /// From now on it leads to this address.
+    /// Sets the address of the node behind the entrance.
     pub(super) fn leads_to(&self, address: SocketAddr) {
         self.target.send_replace(Some(address));
     }
@@ -84,10 +83,10 @@ where
                 Ok((socket, _)) => {
                     carried.spawn(carry(socket));
                 }
-                // Nothing can be accepted any more: the nodes see that as a peer that does not answer.
+                // Accepting has failed for good: to the nodes this is a peer that does not answer.
                 Err(_) => return,
             },
-            // A wire that broke is a closed connection, and both ends see it.
+            // A broken wire closes the connection, so that both ends see it.
             Some(_) = carried.join_next() => {}
         }
     }
@@ -125,7 +124,7 @@ async fn carry(
     called.write_all(&first).await?;
     let (from_caller, to_caller) = caller.split();
     let (from_called, to_called) = called.split();
-    // A link of which one direction has ended is over.
+    // A link is over when one direction has ended.
     tokio::select! {
         ended = pump(from_caller, to_called, way.clone()) => ended,
         ended = pump(from_called, to_caller, way) => ended,
@@ -140,7 +139,7 @@ async fn pump(
     let mut buffer = vec![0; CARRIED];
     loop {
         let read = from.read(&mut buffer).await?;
-        // Also an end is not seen through a cut.
+        // A cut also holds back the end of a connection.
         way.open().await;
         match buffer.get(..read) {
             None | Some([]) => return Ok(()),
@@ -161,7 +160,7 @@ impl Way {
     async fn open(&mut self) {
         let ends = &self.ends;
         let passes = |cut: &Option<NodeName>| cut.as_ref().is_none_or(|cut| !ends.contains(cut));
-        // When nobody is left who could cut or heal, it stays as it is.
+        // Fails when the wires are gone: the way then stays as it is.
         let _ = self.cut.wait_for(passes).await;
     }
 }
