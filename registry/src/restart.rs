@@ -188,7 +188,7 @@ mod tests {
     fn what_an_actor_had_no_say_in_is_abnormal() {
         for (reason, exit) in [
             (None, Exit::Normal),
-            (Some("it could not be registered"), Exit::Normal),
+            (Some("the registry refused it"), Exit::Normal),
             (Some("killed"), Exit::Abnormal),
             (Some("actor_task_cancelled"), Exit::Abnormal),
         ] {

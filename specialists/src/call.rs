@@ -1,9 +1,8 @@
-//! Calls that agents make of other agents, within what the caller was given: its grant, its deadline, its depth, its
-//! budget.
+//! Calls that agents make of other agents, within the caller's grant, deadline, depth and budget.
 //!
 //! Does not decide whether a failed call is tried again ([`amcp_protocol::retry`] does) and does not check params or
-//! results: the callee's shell does. A call keeps a loop of its own beside the request machine, which knows plans and rounds
-//! and which specialists do not depend on (ADR-0015); `tests/tests/calls.rs` runs the same faults through both.
+//! results: the callee's shell does. A call keeps its own loop beside the request machine, which knows plans and rounds and on
+//! which specialists do not depend (ADR-0015); `tests/tests/calls.rs` runs the same faults through both.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,10 +23,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::specialist::Context;
 
-/// Most calls that a task reports beside those that its budget bounds.
+/// Most calls that a task reports besides those that its budget bounds.
 const MAX_REPORTS: usize = Lineage::CALLS as usize;
 
-/// Who calls, and where it finds others.
+/// The calling agent, and the registry in which it finds others.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) registry: RegistryHandle,
@@ -35,23 +34,23 @@ pub(crate) struct Caller {
     pub(crate) agent: Option<AgentId>,
 }
 
-/// The calls that a task made so far, and what it may still make.
+/// The calls that a task has made so far, and the budget for further calls.
 #[derive(Debug)]
 pub(crate) struct Calls(Mutex<Ledger>);
 
 #[derive(Debug)]
 struct Ledger {
     budget: CallBudget,
-    /// Number of times that each call was made, by its digest.
+    /// How often the task made each call, by the call's digest.
     made: HashMap<Digest, u32>,
     reports: Vec<CallReport>,
     /// Why parts of the task's result are missing.
     missing: Option<Failure>,
-    /// The failure with which the task's handler says that nothing began.
+    /// The failure with which the task's handler says that no work began.
     refused: Option<Failure>,
-    /// Whether a call may have done what must not be done twice.
+    /// Whether a call may have done work that must not be done twice.
     acted: bool,
-    /// What the task's handler needs of a person: the latest, since of several calls at once each may ask.
+    /// The latest question of the task's handler to a person: several calls at once may each ask.
     required: Option<Box<FlowRequest>>,
 }
 
@@ -72,7 +71,7 @@ impl Calls {
         std::mem::take(&mut self.ledger().reports)
     }
 
-    /// How the attempt ends, from what its handler returned and said before.
+    /// The attempt's outcome, from the handler's result and its earlier reports.
     pub(crate) fn outcome(&self, returned: Result<Payload, Failure>) -> TaskOutcome {
         let mut ledger = self.ledger();
         match returned {
@@ -114,14 +113,13 @@ impl Calls {
 }
 
 impl Context {
-    /// Has another agent do something and waits for its result, at most as long as this task may take. It is done for the
-    /// same user, counts against this task's budget of calls, and shows in the request's trace. Dropping the future
-    /// cancels it.
+    /// Calls another agent and waits for its result, at most as long as this task may take. The call is made for the same user,
+    /// counts against this task's budget of calls, and shows in the request's trace. Dropping the future cancels the call.
     ///
-    /// Attempts that failed are tried again at other agents, as those of a plan's tasks are.
+    /// Failed attempts are tried again at other agents, like those of a plan's tasks.
     ///
     /// # Errors
-    /// The callee's failure. What would tell whoever asked *this* agent that it had not begun, or had died, comes as
+    /// The callee's failure. A code that would say of *this* agent that it had not begun, or had died, arrives as
     /// [`ErrorCode::DependencyFailed`]. [`ErrorCode::UnknownCapability`], [`ErrorCode::NotPermitted`] and
     /// [`ErrorCode::BudgetExceeded`] without any attempt.
     pub async fn call(&self, capability: &CapabilityName, params: Value) -> Result<Value, Failure> {
@@ -134,18 +132,18 @@ impl Context {
             .map_err(|failure| as_dependency(capability, failure))
     }
 
-    /// The same, for a capability whose name is written in the source.
+    /// Like [`Self::call`], for a capability whose name is written in the source.
     ///
     /// # Errors
-    /// As [`Self::call`]; [`ErrorCode::UnknownCapability`] when `capability` is no capability name.
+    /// As [`Self::call`]; [`ErrorCode::UnknownCapability`] when `capability` is not a capability name.
     pub async fn call_named(&self, capability: &str, params: Value) -> Result<Value, Failure> {
         let name = CapabilityName::new(capability)
             .map_err(|error| Failure::new(ErrorCode::UnknownCapability, error.to_string()))?;
         self.call(&name, params).await
     }
 
-    /// Shows work that others did for this task and that [`Self::call`] knows nothing of, below the task in the request's
-    /// trace; so much of it as a task may have.
+    /// Shows calls that [`Self::call`] did not make, below the task in the request's trace; drops those past the bound of
+    /// reports.
     pub fn report_calls(&self, calls: Vec<CallReport>) {
         let mut ledger = self.calls.ledger();
         let room = MAX_REPORTS.saturating_sub(ledger.reports.len());
@@ -153,7 +151,7 @@ impl Context {
     }
 }
 
-/// The call's attempts are over: to whoever asked the caller, its failure is one of the caller's work.
+/// The failure of a call as the caller's own asker sees it, once the call's attempts are over.
 fn as_dependency(capability: &CapabilityName, failure: Failure) -> Failure {
     if !failure.code.is_transient() && failure.code != ErrorCode::Cancelled {
         return failure;
@@ -165,14 +163,15 @@ fn as_dependency(capability: &CapabilityName, failure: Failure) -> Failure {
     }
 }
 
-/// The task would be done anew after the person's answer, with the calls that must not be repeated.
+/// After the person's answer the task would begin anew and repeat calls that must not be repeated.
 fn too_late(failure: Failure) -> Failure {
-    let message = format!("{failure}; but a call was made before that must not be repeated");
+    let message =
+        format!("{failure}; but the task has made a call before that must not be repeated");
     Failure::new(ErrorCode::DependencyFailed, message)
         .hint("the specialist should ask before it acts")
 }
 
-/// An attempt at a call that an agent has.
+/// An attempt at a call that an agent works on.
 struct Sent {
     answered: oneshot::Receiver<TaskResponse>,
     /// The callee's latest sign of life.
@@ -186,19 +185,19 @@ struct Call<'a> {
     capability: &'a CapabilityName,
     task_id: TaskId,
     attempt: u32,
-    /// Who failed, and the caller itself: it may have no place left for what it waits for.
+    /// Agents that failed, and the caller itself, which may have no place left for a task that it waits for.
     avoid: Vec<AgentId>,
     agent: Option<AgentId>,
     began: Instant,
-    /// When the call is over: with the caller's time, or after twice an attempt's, as for a task of a plan.
+    /// The end of the call: the caller's deadline, or twice an attempt's time-out, as for a task of a plan.
     deadline: Instant,
     /// The attempt under way.
     sent: Option<(AgentPort, TaskKey)>,
-    /// Whether it took something of the budget for good.
+    /// Whether the call has used up a part of the budget.
     counted: bool,
-    /// Why there is no result; a call that is dropped was cancelled.
+    /// The code of the call's failure; a call that is dropped was cancelled.
     error: Option<ErrorCode>,
-    /// What the callee called.
+    /// The callee's own calls.
     below: Vec<CallReport>,
 }
 
@@ -249,10 +248,12 @@ impl<'a> Call<'a> {
                     return Ok(value);
                 }
                 TaskOutcome::FlowRequired(flow) if flow.held => {
-                    let message =
-                        format!("{} waits for a person, and a call cannot", self.capability);
+                    let message = format!(
+                        "{} waits for a person, and a call cannot wait",
+                        self.capability
+                    );
                     let failure = Failure::new(ErrorCode::FlowUnsupported, message);
-                    return Err(failure.hint("plan it as a task of its own"));
+                    return Err(failure.hint("make it a task of the plan"));
                 }
                 TaskOutcome::FlowRequired(mut flow) => {
                     let subject = || Subject {
@@ -284,28 +285,28 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What is certain to be refused never leaves.
+    /// Checks beforehand what the callee would refuse for certain.
     fn contract(&self, caller: &Caller) -> Result<Arc<Contract>, Failure> {
         let name = self.capability;
         let Some(contract) = caller.registry.load().contract(name).cloned() else {
-            let message = format!("nobody offers {name}");
+            let message = format!("no agent offers {name}");
             return Err(Failure::new(ErrorCode::UnknownCapability, message));
         };
         if !contract.capability.allows(&self.ctx.grant.roles) {
             let needed = contract.capability.required_roles.join(", ");
             let message = format!("the user's roles do not allow {name}");
             let failure = Failure::new(ErrorCode::NotPermitted, message);
-            return Err(failure.hint(format!("it needs all of these roles: {needed}")));
+            return Err(failure.hint(format!("{name} needs all of these roles: {needed}")));
         }
         Ok(contract)
     }
 
-    /// The callee's lineage, all but its budget.
+    /// The callee's lineage, without its budget.
     fn lineage(&self) -> Result<Lineage, Failure> {
         let lineage = &self.ctx.lineage;
         if lineage.depth >= Lineage::MAX_DEPTH {
             let message = format!(
-                "{} is not called: {} calls led here already",
+                "{} was not called: it would be nested below {} calls",
                 self.capability, lineage.depth
             );
             let hint = "agents that call each other in a circle never end";
@@ -328,8 +329,11 @@ impl<'a> Call<'a> {
         let now = Instant::now();
         let until = self.deadline.min(now + contract.capability.timeout());
         let Some(given) = self.ctx.calls.ledger().budget.take() else {
-            let message = format!("no call is left for {}", self.capability);
-            let hint = "a task of a plan may cause 32 calls, each callee half of what is left then";
+            let message = format!(
+                "the task's budget of calls has none left for {}",
+                self.capability
+            );
+            let hint = "a task of a plan may cause 32 calls, and each callee gets half of the rest";
             let failure = Failure::new(ErrorCode::BudgetExceeded, message).hint(hint);
             return TaskOutcome::Refused(failure);
         };
@@ -347,7 +351,7 @@ impl<'a> Call<'a> {
             },
             Err(failure) => TaskOutcome::Refused(failure),
         };
-        // Only a lost attempt's time-out leaves something to cancel.
+        // An attempt with an outcome needs no cancel; a time-out has sent one already.
         self.sent = None;
         if outcome.is_refused() {
             self.give_back(given + 1);
@@ -360,7 +364,7 @@ impl<'a> Call<'a> {
         outcome
     }
 
-    /// Waits for an answer, and hands the callee's signs of life on as the caller's own.
+    /// Waits for an answer, and passes the callee's signs of life on as the caller's own.
     async fn answer(
         &self,
         mut sent: Sent,
@@ -374,7 +378,7 @@ impl<'a> Call<'a> {
             tokio::select! {
                 biased;
                 answered = &mut sent.answered => {
-                    return answered.map_err(|_| self.lost("went away with the call"));
+                    return answered.map_err(|_| self.lost("ended before it answered the call"));
                 }
                 Ok(()) = sent.signs.changed() => {
                     let note = sent.signs.borrow_and_update().clone();
@@ -399,7 +403,7 @@ impl<'a> Call<'a> {
             grant: Arc::clone(&ctx.grant),
             lineage,
             capability: self.capability.clone(),
-            // What was given to the caller's own task, such as a token, is no callee's business.
+            // Answers to the caller's own task, such as a token, are none of a callee's business.
             flows: ctx
                 .flows
                 .iter()
@@ -433,13 +437,13 @@ impl<'a> Call<'a> {
 
     fn read(&mut self, response: TaskResponse, given: u32) -> TaskOutcome {
         if response.task_id != self.task_id || response.attempt != self.attempt {
-            return TaskOutcome::Failed(self.lost("answered for another task"));
+            return TaskOutcome::Failed(self.lost("answered another task"));
         }
         let gone = |failure: &Failure| failure.code.is_agent_gone();
         if !response.outcome.is_refused() && !response.outcome.failure().is_some_and(gone) {
             self.give_back(given - calls_used(given, &response.calls));
         }
-        // An agent elsewhere may say anything.
+        // An agent elsewhere may report any number of calls.
         let room = MAX_REPORTS.saturating_sub(self.below.len());
         self.below.extend(response.calls.into_iter().take(room));
         response.outcome
@@ -476,7 +480,7 @@ impl Drop for Call<'_> {
             port.cancel(key.clone());
         }
         let mut ledger = self.ctx.calls.ledger();
-        // What took of the budget is bounded by it; what was refused at once is shown while there is room.
+        // The budget bounds calls that used it; calls that were refused at once are shown while there is room.
         let bounded = self.counted || underway.is_some();
         if !bounded && ledger.reports.len() >= MAX_REPORTS {
             return;
@@ -497,7 +501,7 @@ impl Drop for Call<'_> {
     }
 }
 
-/// A digest of capability and params: two calls of one task collide once in 2^32 tasks that make thousands of calls.
+/// A digest of capability and params: in 2^32 tasks with thousands of calls each, about one has two calls that collide.
 type Digest = [u8; 6];
 
 fn digest(capability: &CapabilityName, params: &Payload) -> Digest {
@@ -510,12 +514,12 @@ fn digest(capability: &CapabilityName, params: &Payload) -> Digest {
 }
 
 /// The id of a call: the same for each attempt at the call, and the same when the caller itself is tried again and makes the
-/// same calls, in whatever order. An effect under [`Context::idempotency_key`] so happens once.
+/// same calls, in any order. An effect under [`Context::idempotency_key`] thus happens once.
 fn task_id(caller: &TaskId, digest: Digest, number: u32) -> TaskId {
     let [a, b, c, d, e, f] = digest;
     let suffix = format!("c{number}-{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}");
     TaskId::new(format!("{caller}-{suffix}")).unwrap_or_else(|_| {
-        // Too long: a deep chain, or a planner's long id.
+        // The id is too long after a deep chain, or with a planner's long id.
         let [a, b, c, d, e, f, ..] = <[u8; 32]>::from(Sha256::digest(caller.as_str()));
         let caller = format!("h{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}");
         TaskId::new(format!("{caller}-{suffix}"))

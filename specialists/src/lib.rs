@@ -1,12 +1,12 @@
 //! Agents that do the work: the [`Specialist`] trait, the actor shell and the supervisor that run one, and the
 //! specialists that AMCP ships.
 //!
-//! Does not know orchestrators: tasks come in through an agent's mailbox, and who sent them does not matter.
+//! Does not know orchestrators: tasks come in through an agent's mailbox, whichever party sends them.
 //!
-//! # A specialist of one's own
+//! # Your own specialist
 //!
-//! A card says what it can do, `handle` does it. The field `text` of a result is what people read when no language model
-//! composes the answer:
+//! The card names the capabilities, and `handle` does the tasks. Users read the field `text` of a result when no language
+//! model composes the answer:
 //!
 //! ```
 //! use amcp_specialists::{AgentCard, Capability, Context, Failure, Specialist, Task, Value, async_trait, json};

@@ -1,7 +1,7 @@
-//! The [`Quarantine`]: tasks that made agents panic again and again are not given to another.
+//! The [`Quarantine`] keeps tasks that made several agents panic away from the others.
 //!
-//! Does not know why they panic; a (capability, params) pair is all it goes by. The rules are pure, times are arguments;
-//! [`SharedQuarantine`] is the one that the agents of a supervisor share.
+//! Does not know why agents panic: it recognises a task by its capability and params only. The rules are pure, times are
+//! arguments; the agents of a supervisor share a [`SharedQuarantine`].
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -13,15 +13,15 @@ use amcp_protocol::CapabilityName;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// So many agents may die of a task: one may be bad luck, two a coincidence.
+/// Deaths after which the quarantine refuses a task: one may be bad luck, two a coincidence.
 pub const DEATHS: usize = 3;
-/// How long a task is refused, and how long a death is remembered: long enough that people see it, short enough that a
-/// cure (a fixed upstream, say) shows without a restart of the node.
+/// How long the quarantine refuses a task and remembers a death: long enough that operators notice, short enough that a cure
+/// (such as a fixed upstream) shows without a restart of the node.
 pub const TERM: Duration = Duration::from_secs(600);
-/// Most tasks under suspicion at a time; past it the one whose last death is longest ago is forgotten.
+/// Most suspect tasks at a time; past this number the quarantine forgets the task with the oldest last death.
 const MAX_CASES: usize = 1_024;
 
-/// A task, as far as it can be recognised when it comes again.
+/// The part of a task by which the quarantine recognises it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Suspect {
     capability: CapabilityName,
@@ -29,7 +29,7 @@ pub struct Suspect {
 }
 
 impl Suspect {
-    /// The task that asks for this capability with these params; the order of members does not matter.
+    /// A task with this capability and these params; the order of members does not matter.
     #[must_use]
     pub fn new(capability: &CapabilityName, params: &Value) -> Self {
         let hasher = foldhash::quality::FixedState::with_seed(0);
@@ -54,12 +54,12 @@ impl Case {
     }
 }
 
-/// Which tasks killed how many agents.
+/// The tasks that killed agents, with their deaths.
 #[derive(Debug, Default)]
 pub struct Quarantine(HashMap<Suspect, Case>);
 
 impl Quarantine {
-    /// An incarnation of an agent died of the task. Several tasks that die with one incarnation are one death.
+    /// Notes that an incarnation of an agent died of the task. An incarnation counts once for each task.
     pub fn died(&mut self, suspect: Suspect, incarnation: u64, now: Duration) {
         self.0.retain(|_, case| case.left(now).is_some());
         if self.0.len() >= MAX_CASES && !self.0.contains_key(&suspect) {
@@ -90,7 +90,7 @@ impl Quarantine {
 #[derive(Debug)]
 pub struct SharedQuarantine {
     origin: Instant,
-    /// How many cases there are: with none, which is nearly always, looking costs this one read.
+    /// The number of cases: there is nearly always none, and then a look-up costs this one read.
     cases: AtomicUsize,
     quarantine: Mutex<Quarantine>,
 }
@@ -124,7 +124,7 @@ impl SharedQuarantine {
     }
 
     fn lock(&self) -> MutexGuard<'_, Quarantine> {
-        // Nothing that runs under the lock panics half-way.
+        // No code under the lock panics half-way.
         self.quarantine
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

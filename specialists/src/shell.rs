@@ -1,7 +1,7 @@
-//! The actor shell around a specialist: takes tasks, refuses those that may not or cannot be done, and answers each task once.
+//! The actor shell around a specialist takes tasks, refuses those that the agent may not or cannot do, and answers each once.
 //!
-//! Does not do the work (a job that may take long has a tokio task of its own, so that the shell always hears) and does not
-//! restart: after a panic it gives the other jobs a moment to end, and fails for its supervisor to see.
+//! Does not do the work (a job that may take long has its own tokio task, so that the shell always hears) and does not
+//! restart: after a panic it gives the other jobs a moment to end, and then fails so that its supervisor sees it.
 
 mod job;
 mod msg;
@@ -30,15 +30,15 @@ use crate::call::Caller;
 use crate::quarantine::SharedQuarantine;
 use crate::specialist::{Specialist, Task};
 
-/// How long a drained agent stays: a remotely callable actor that stops right after an answer takes the answer with it.
+/// How long a drained agent stays: an answer that another node awaits may be lost if the actor stops right after it.
 const LINGER: Duration = Duration::from_millis(100);
-/// How long what runs beside a panic may take to end: most tasks end sooner, and whoever needs the agent meanwhile is refused
-/// and tries again for some four seconds.
+/// How long jobs that run beside a panic have to end: most end sooner, and meanwhile the agent refuses tasks, whose retries
+/// take some four seconds.
 const LAST_JOBS: Duration = Duration::from_secs(1);
-/// When to come back to an agent whose queue is full: about what a short task takes.
+/// When to come back to an agent with a full queue, in milliseconds: about the time of a short task.
 const RETRY_BUSY_MS: u64 = 50;
 
-/// What a shell allows.
+/// The bounds of a shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShellLimits {
     /// Tasks that may wait for each capability.
@@ -50,7 +50,7 @@ pub struct ShellLimits {
 impl Default for ShellLimits {
     fn default() -> Self {
         Self {
-            // Enough for a burst of eight full plans; more waits better where it can still go to another agent.
+            // Enough for a burst of eight full plans; further tasks should wait where they can still go to another agent.
             queue: 256,
             // A ledger of some ten thousand rows; a request keeps several of them in memory.
             max_result_bytes: 8 * 1024 * 1024,
@@ -60,9 +60,9 @@ impl Default for ShellLimits {
 
 /// A specialist about to become an agent.
 pub struct ShellArgs {
-    /// Who does the work.
+    /// The specialist that does the work.
     pub specialist: Arc<dyn Specialist>,
-    /// Its card, under the id that it has in the mesh.
+    /// The specialist's card, with the agent's id in the mesh.
     pub card: AgentCard,
     /// The contracts of the card.
     pub contracts: Vec<Arc<Contract>>,
@@ -72,9 +72,9 @@ pub struct ShellArgs {
     pub load: Arc<AgentLoad>,
     /// Shared with the other agents of the supervisor.
     pub quarantine: Arc<SharedQuarantine>,
-    /// To say how the agent fares. Registering it is the supervisor's business.
+    /// Takes the shell's reports of its state. The supervisor registers the agent.
     pub registry: RegistryHandle,
-    /// What it allows.
+    /// Bounds of the queue and of results.
     pub limits: ShellLimits,
 }
 
@@ -84,7 +84,7 @@ impl fmt::Debug for ShellArgs {
     }
 }
 
-/// The shell.
+/// The actor that runs one specialist as an agent.
 #[derive(Debug)]
 pub struct SpecialistActor;
 
@@ -118,7 +118,7 @@ enum Intake {
     Failing(String),
 }
 
-/// The tasks in an agent's hands. Dropping it ends them unanswered.
+/// The tasks of an agent. Dropping it ends them unanswered.
 pub struct ShellState {
     workshop: Arc<Workshop>,
     card: AgentCard,
@@ -237,14 +237,14 @@ impl ShellState {
         }
     }
 
-    /// Answers an attempt that is sent again with the outcome of the first, while the agent has the attempt and, where it must
-    /// not be made twice, for two minutes after its end. Returns the port for all other attempts.
+    /// Answers a repeated attempt with the outcome of the first: while the agent has the attempt and, where it must not be made
+    /// twice, for two minutes after its end. Returns the port of any other attempt.
     fn join(&self, request: &TaskRequest, key: &TaskKey, answer: AnswerPort) -> Option<AnswerPort> {
         let Some(lane) = self.lanes.get(&request.capability) else {
             return Some(answer);
         };
         let capability = &lane.contract.capability;
-        // The ordinary way refuses a user who may not ask for the task.
+        // `admit` refuses these.
         if request.version != WIRE_VERSION || !capability.allows(&request.grant.roles) {
             return Some(answer);
         }
@@ -274,14 +274,12 @@ impl ShellState {
             (None, Some(_)) => {
                 let outcome = match closed {
                     Closed::Full => {
-                        TaskOutcome::Failed(unknown("too many wait for the end of the first one"))
+                        TaskOutcome::Failed(unknown("too many senders wait for its end already"))
                     }
-                    Closed::Ended if once => {
-                        TaskOutcome::Failed(unknown("the first one has just ended"))
-                    }
-                    // It may be done again, as soon as the first one is out of the way.
+                    Closed::Ended if once => TaskOutcome::Failed(unknown("it has just ended")),
+                    // The attempt may be made again as soon as the first one has ended.
                     Closed::Ended => {
-                        let message = "the attempt is sent again while the first one ends";
+                        let message = "the attempt was sent again while the first one ends";
                         let busy = Failure::new(ErrorCode::AgentBusy, message);
                         TaskOutcome::Refused(busy.retry_after_ms(RETRY_BUSY_MS))
                     }
@@ -292,7 +290,7 @@ impl ShellState {
         None
     }
 
-    /// Everything that can be said about a task without looking at its params; those are judged in the job's own task.
+    /// Judges a task without its params, which the job's own task judges.
     fn admit(&self, request: &TaskRequest) -> Result<(), Failure> {
         let refused = |code, message: String| Err(Failure::new(code, message));
         let agent = &self.card.id;
@@ -310,7 +308,7 @@ impl ShellState {
                 return refused(ErrorCode::AgentUnavailable, format!("{agent} is stopping"));
             }
             Intake::Failing(_) => {
-                let message = format!("{agent} panicked and is restarted");
+                let message = format!("{agent} panicked and restarts");
                 return refused(ErrorCode::AgentUnavailable, message);
             }
         }
@@ -324,7 +322,7 @@ impl ShellState {
                 format!("the user's roles do not allow {name}"),
             );
             let needed = capability.required_roles.join(", ");
-            return Err(failure.hint(format!("it needs all of these roles: {needed}")));
+            return Err(failure.hint(format!("{name} needs all of these roles: {needed}")));
         }
         if request.deadline_ms == 0 {
             return Err(expired(name));
@@ -332,7 +330,7 @@ impl ShellState {
         Ok(())
     }
 
-    /// Starts a job, or lets it wait, or refuses it when too many wait.
+    /// Starts a job, queues it, or refuses it when the queue is full.
     fn place(&mut self, myself: &ActorRef<ShellMsg>, job: Job) {
         let Some(lane) = self.lanes.get_mut(&job.task.capability) else {
             return;
@@ -341,7 +339,7 @@ impl ShellState {
             return self.start(myself, job);
         }
         if lane.queue.len() >= self.limits.queue {
-            // Dead work must not keep living work out.
+            // Expired jobs must not keep out jobs that still have time.
             drop_expired(&self.workshop, lane);
         }
         if lane.queue.len() < self.limits.queue {
@@ -350,7 +348,7 @@ impl ShellState {
             return;
         }
         let message = format!(
-            "{} tasks wait for {} at {} already",
+            "{} tasks already wait for {} at {}",
             lane.queue.len(),
             job.task.capability,
             self.card.id
@@ -390,7 +388,7 @@ impl ShellState {
         }
     }
 
-    /// Lets no registry offer this agent any more.
+    /// Takes this agent out of every directory.
     fn step_back(&self, myself: &ActorRef<ShellMsg>, state: AgentState) {
         self.registry.report(&self.card.id, state);
         group::leave(self.registry.scope(), &myself.get_cell());
@@ -421,7 +419,7 @@ impl ShellState {
         Ok(())
     }
 
-    /// The specialist's value may be broken: nothing new is started with it, and what runs has a moment to end.
+    /// The specialist's value may be broken: the shell starts no further job with it, and running jobs have a moment to end.
     fn fail(&mut self, myself: &ActorRef<ShellMsg>, text: String) {
         if matches!(self.intake, Intake::Failing(_)) {
             return;
@@ -434,7 +432,7 @@ impl ShellState {
             .values_mut()
             .flat_map(|lane| lane.queue.drain(..))
         {
-            let message = format!("{} panicked and is restarted", self.card.id);
+            let message = format!("{} panicked and restarts", self.card.id);
             let failure = Failure::new(ErrorCode::AgentUnavailable, message);
             self.workshop.refuse(job.attempt, failure);
         }
@@ -447,7 +445,7 @@ impl ShellState {
         myself.send_after(after, || ShellMsg::FailNow);
     }
 
-    /// What still runs ends unanswered with the shell; whoever asked learns that nobody will answer.
+    /// Ends the shell and, unanswered, the jobs that still run; their dropped ports tell the askers.
     fn fail_now(&self) -> Result<(), ActorProcessingErr> {
         match &self.intake {
             Intake::Failing(text) => Err(text.clone().into()),
@@ -464,7 +462,7 @@ impl ShellState {
             } else {
                 let lane = self.lanes.get(&job.task.capability);
                 if lane.is_some_and(|lane| lane.contract.capability.idle().is_some()) {
-                    // The wait in the queue says nothing against the agent.
+                    // The time in the queue does not count as silence of the agent.
                     job.attempt.company.give_sign("");
                 }
                 self.start(myself, job);
@@ -477,7 +475,7 @@ impl ShellState {
         lanes.find_map(|lane| lane.has_room().then(|| lane.queue.pop_front())?)
     }
 
-    /// Begins a job: in the shell if its handler never blocks, and in a task of its own if it has to wait or may block.
+    /// Begins a job: in the shell if its handler never blocks, and in its own task if it has to wait or may block.
     fn start(&mut self, myself: &ActorRef<ShellMsg>, job: Job) {
         let Some(lane) = self.lanes.get_mut(&job.task.capability) else {
             return;
@@ -523,6 +521,6 @@ fn drop_expired(workshop: &Workshop, lane: &mut Lane) {
 fn expired(capability: &CapabilityName) -> Failure {
     Failure::new(
         ErrorCode::DeadlineExceeded,
-        format!("the deadline passed before {capability} was started"),
+        format!("the deadline passed before {capability} began"),
     )
 }

@@ -20,20 +20,20 @@ use tokio_util::sync::CancellationToken;
 use crate::call::{Caller, Calls};
 use crate::shell::Company;
 
-/// A task to do. Its params keep the capability's schema.
+/// A task. Its params keep the capability's schema.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Task {
-    /// Which of the card's capabilities is wanted.
+    /// One of the card's capabilities.
     pub capability: CapabilityName,
-    /// The params: an object.
+    /// An object.
     pub params: Payload,
 }
 
 impl Task {
-    /// The params as a type of one's own.
+    /// Reads the params as your own type.
     ///
     /// # Errors
-    /// [`ErrorCode::InvalidParams`] when they do not fit; what the schema says cannot happen.
+    /// [`ErrorCode::InvalidParams`] when the params do not fit; they cannot break the schema.
     pub fn params<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         T::deserialize(&*self.params).map_err(|error| {
             Failure::new(
@@ -53,8 +53,7 @@ impl Task {
     }
 }
 
-/// What a handler may know about the task's surroundings, and its way to other agents ([`Context::call`]). It grows with the
-/// mesh; get everything through its methods.
+/// The task's surroundings, as far as its handler may know them, and the way to other agents ([`Context::call`]).
 #[derive(Debug)]
 pub struct Context {
     pub(crate) request_id: RequestId,
@@ -71,7 +70,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context outside of any request: for testing a specialist by itself. It can call nobody.
+    /// A context outside of any request, for tests of a single specialist. It can call no agent.
     #[must_use]
     pub fn detached(request_id: RequestId, time_left: Duration) -> Self {
         Self {
@@ -89,7 +88,7 @@ impl Context {
         }
     }
 
-    /// The same, with agents that can be called.
+    /// Adds a registry whose agents the handler can call.
     #[must_use]
     pub fn with_registry(mut self, registry: RegistryHandle) -> Self {
         let agent = None;
@@ -103,8 +102,8 @@ impl Context {
         self.request_id
     }
 
-    /// A key that all attempts at this task share, and the repeated calls of a caller that is tried again: give it to a service
-    /// that acts for you, so that the service acts once. At most 101 letters, digits and `/`, `-`, `_`.
+    /// A key that all attempts at this task share, and so do repeated calls of a retried caller: give it to a service that acts
+    /// for you, so that the service acts once. At most 101 letters, digits and `/`, `-`, `_`.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         format!("{}/{}", self.request_id, self.task_id)
@@ -122,13 +121,13 @@ impl Context {
         self.attempt
     }
 
-    /// Says that the result which follows is incomplete, and why: the request is then answered as partial.
+    /// Declares that the result will be incomplete, and why: the request then ends as partial.
     pub fn report_missing(&self, missing: Failure) {
         self.calls.report_missing(missing);
     }
 
-    /// For a specialist that only carries tasks elsewhere. Says that the work began neither here nor there: the failure that
-    /// `handle` returns becomes a refusal, after which the task may be tried again even if it must not be done twice. Has no effect
+    /// For a specialist that only carries tasks elsewhere. Declares that the work began neither here nor there: if `handle` returns
+    /// this failure, it becomes a refusal, after which the task may be tried again even if it must not be done twice. Has no effect
     /// once the task has called another agent.
     #[must_use]
     pub fn refuse(&self, failure: Failure) -> Failure {
@@ -136,20 +135,20 @@ impl Context {
         failure
     }
 
-    /// Whether a person can be asked for this kind of flow. Where not, [`Self::obtain`] ends the task as
-    /// [`ErrorCode::FlowUnsupported`]: look here first if there is another way.
+    /// Whether the asker can put this kind of flow before a person. If not, [`Self::obtain`] ends the task as
+    /// [`ErrorCode::FlowUnsupported`]: check this first if there is another way.
     #[must_use]
     pub fn supports(&self, kind: FlowKind) -> bool {
         self.grant.flows.contains(&kind)
     }
 
-    /// A person's approval of what this task needs, with the payload that came with it. Call it before anything is done: without an
-    /// answer so far, the error that `handle` returns ends the attempt, the agent is free, and the task comes again as another attempt
-    /// with the answer. An answer counts for this question only: for the same kind, prompt and payload.
+    /// Asks a person, and returns the approval with its payload. Call it before the task changes anything: while there is no
+    /// answer, return its error. That ends the attempt and frees the agent, and the task comes again as another attempt with the
+    /// answer. An answer counts for this question only: for the same kind, prompt and payload.
     ///
     /// # Errors
-    /// [`ErrorCode::FlowRequired`] while nobody has answered, [`ErrorCode::FlowDenied`], [`ErrorCode::FlowExpired`];
-    /// [`ErrorCode::FlowUnsupported`] when nobody can be asked.
+    /// [`ErrorCode::FlowRequired`] while there is no answer, [`ErrorCode::FlowDenied`], [`ErrorCode::FlowExpired`];
+    /// [`ErrorCode::FlowUnsupported`] when the asker cannot put the flow before a person.
     pub fn obtain(&self, flow: FlowRequest) -> Result<&EndedFlow, Failure> {
         let question = flow.question();
         let answers = |ended: &&EndedFlow| {
@@ -166,8 +165,8 @@ impl Context {
         Err(self.pass_on(Box::new(FlowRequest { asker, ..flow })))
     }
 
-    /// The latest end of a flow of this kind that was opened for this task, whatever it asked: by the task itself, or by the
-    /// orchestrator before the task began.
+    /// The latest end of any flow of this kind that was opened for this task: by the task itself, or by the orchestrator before
+    /// the task began.
     #[must_use]
     pub fn answer(&self, kind: FlowKind) -> Option<&EndedFlow> {
         let mut ended = self.flows.iter().rev().filter(|e| e.kind == kind);
@@ -181,36 +180,36 @@ impl Context {
         asker.is_none_or(|attempt| attempt.is_some_and(own))
     }
 
-    /// How the flows of this task and of what it caused ended so far, for a specialist that only carries tasks elsewhere.
+    /// The ended flows of this task and of the work that it caused, for a specialist that only carries tasks elsewhere.
     #[must_use]
     pub fn flows(&self) -> &[EndedFlow] {
         &self.flows
     }
 
-    /// Says what the task needs of a person before it goes on: a failure of the code [`ErrorCode::FlowRequired`] that `handle`
-    /// returns becomes the flow that was said last. For a specialist that only carries tasks elsewhere; others use [`Self::obtain`].
+    /// Names the flow that the task needs before it goes on: if `handle` returns [`ErrorCode::FlowRequired`], the attempt ends with
+    /// the flow that was named last. For a specialist that only carries tasks elsewhere; others use [`Self::obtain`].
     #[must_use]
     pub fn pass_on(&self, flow: Box<FlowRequest>) -> Failure {
-        let message = format!("it needs a person's answer first: {}", flow.prompt);
+        let message = format!("the task needs a person's answer first: {}", flow.prompt);
         self.calls.require(flow);
         Failure::new(ErrorCode::FlowRequired, message)
     }
 
-    /// Says that the task goes on, with a few words for people (one line, at most 160 characters) or none. A
-    /// capability that declares `x-idle-ms` must say so more often than that, or its attempt is given up; each word renews that
-    /// time. Of words that follow each other within 100 ms the last counts, and people see a few of all: call this as often as
-    /// you like. What this task calls speaks for it while it waits.
+    /// Says that the task goes on, with a note for users (one line, at most 160 characters) or an empty one. A handler of a
+    /// capability with `x-idle-ms` must call this before that time is over, or its attempt is given up; each call renews the time.
+    /// Within 100 ms only the last note counts, and users see some of the notes: call this as often as you like. While the task
+    /// waits for a call, the callee's notes count as its own.
     pub fn progress(&self, note: &str) {
         self.company.give_sign(note);
     }
 
-    /// Whom the task is done for.
+    /// The user for whom the task is done, with the user's rights.
     #[must_use]
     pub fn grant(&self) -> &Grant {
         &self.grant
     }
 
-    /// How the task came about, and what it may still cause.
+    /// The origin of the task, and the calls that it may still cause.
     #[must_use]
     pub fn lineage(&self) -> &Lineage {
         &self.lineage
@@ -222,43 +221,41 @@ impl Context {
         self.traceparent.as_deref()
     }
 
-    /// What is left of the deadline.
+    /// The time until the deadline.
     #[must_use]
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Completes when the result is no longer wanted. A handler that is dropped at an `await` needs not look; one that
-    /// works in a blocking thread should.
+    /// Cancelled when the result is no longer wanted. An `await` drops a cancelled handler, so only work in a blocking thread has
+    /// to check this.
     #[must_use]
     pub fn cancelled(&self) -> &CancellationToken {
         self.company.cancelled()
     }
 }
 
-/// Somebody who can do something.
+/// The work behind an agent.
 ///
-/// The supervisor makes one value per agent and restart; `handle` is called for up to `concurrency` tasks at once.
+/// The supervisor makes one value per agent and restart; `handle` runs for up to `concurrency` tasks of a capability at once.
 #[async_trait]
 pub trait Specialist: Send + Sync + 'static {
-    /// Who it is and what it can do. Asked once, when the agent starts.
+    /// The agent's id and capabilities. Read once, when the agent starts.
     fn card(&self) -> AgentCard;
 
-    /// Whether `handle` never holds its thread up: it computes for microseconds, or waits at an `await`. Its tasks then begin
-    /// in the agent's own actor, and only a task that waits goes on in a tokio task of its own, which costs less. Read once, when
-    /// the agent starts.
+    /// Whether `handle` never holds its thread up: it computes for microseconds, or waits at an `await`. Tasks then begin in the
+    /// agent's own actor, which costs less, and only a task that waits gets its own tokio task. Read once, when the agent starts.
     fn never_blocks(&self) -> bool {
         false
     }
 
-    /// Does one task. The result is checked against the capability's schema. By convention it is an object whose field
-    /// `text` holds one or two complete sentences for the user: a plain answer, without a language model, is composed of
-    /// them.
+    /// Does one task. The shell checks the result against the capability's schema. By convention the result is an object whose
+    /// field `text` holds one or two complete sentences for the user: a plain answer, without a language model, consists of them.
     ///
-    /// Dropped when the task is cancelled or its time is over. A panic costs this task and restarts the agent; the
-    /// other tasks in its hands are ended first.
+    /// Dropped when the task is cancelled or its time is over. A panic costs this task and restarts the agent; the agent's other
+    /// tasks end first.
     ///
     /// # Errors
-    /// [`Failure::task`] and other codes; which of them are tried again, and where, is decided by the request.
+    /// [`Failure::task`] and other codes; the request decides whether and where the task is tried again.
     async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure>;
 }

@@ -1,6 +1,6 @@
-//! The supervisor of a node's specialists, as others see it: what it keeps alive, and the way to it.
+//! The supervisor of a node's specialists, as others see it: its children and its handle.
 //!
-//! Does not decide whether and when to restart; that is the registry crate's restart budget, and the actor acts on it.
+//! Does not decide whether and when to restart; the registry crate's restart budget does, and the actor acts on it.
 
 mod actor;
 pub mod children;
@@ -19,20 +19,19 @@ use crate::shell::ShellLimits;
 use crate::specialist::Specialist;
 use actor::{SupervisorActor, SupervisorMsg};
 
-/// Makes a specialist: a fresh value for each start, so that nothing of a broken one survives. Called on a thread that may
-/// block.
+/// Makes a specialist: a fresh value for each start, so that no broken state survives. Runs on a thread that may block.
 pub type Factory = Arc<dyn Fn() -> Arc<dyn Specialist> + Send + Sync>;
 
-/// An agent to be kept alive.
+/// An agent that the supervisor keeps alive.
 #[derive(Clone)]
 pub struct ChildSpec {
-    /// The agent's id; the card's own is replaced, so that one specialist can serve as several agents.
+    /// The agent's id; it replaces the card's id, so that one specialist can serve as several agents.
     pub id: AgentId,
-    /// Makes its specialist.
+    /// Makes the agent's specialist.
     pub factory: Factory,
-    /// When, how often and how fast it is started again.
+    /// When, how often and how fast the agent starts again.
     pub policy: RestartPolicy,
-    /// What its shell allows.
+    /// Bounds of the agent's queue and results.
     pub limits: ShellLimits,
 }
 
@@ -51,14 +50,14 @@ impl ChildSpec {
         }
     }
 
-    /// The same, with another restart policy.
+    /// Sets another restart policy.
     #[must_use]
     pub const fn policy(mut self, policy: RestartPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// The same, with other limits.
+    /// Sets other limits.
     #[must_use]
     pub const fn limits(mut self, limits: ShellLimits) -> Self {
         self.limits = limits;
@@ -75,12 +74,12 @@ impl fmt::Debug for ChildSpec {
     }
 }
 
-/// A supervisor to be.
+/// The configuration of a supervisor.
 #[derive(Debug, Clone)]
 pub struct SupervisorConfig {
-    /// Where agents register.
+    /// The registry in which agents register.
     pub registry: RegistryHandle,
-    /// Who is kept alive; ids are distinct.
+    /// The agents that the supervisor keeps alive; their ids are distinct.
     pub children: Vec<ChildSpec>,
 }
 
@@ -92,7 +91,7 @@ impl SupervisorConfig {
         Self { registry, children }
     }
 
-    /// Starts the supervisor, linked to `parent`. It returns at once; [`SupervisorHandle::settled`] waits for the agents.
+    /// Starts the supervisor, linked to `parent`. Returns at once; [`SupervisorHandle::settled`] waits for the agents.
     ///
     /// # Errors
     /// [`SpawnErr`] when the parent is stopping.
@@ -112,12 +111,12 @@ impl SupervisorConfig {
     }
 }
 
-/// What a drain had to cut off.
+/// The tasks of an agent that a drain cut off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leftover {
-    /// Whose tasks.
+    /// The agent with the tasks.
     pub agent: AgentId,
-    /// How many were queued or worked on.
+    /// How many tasks the agent had queued or worked on.
     pub tasks: u32,
 }
 
@@ -130,7 +129,7 @@ pub struct SupervisorHandle {
 }
 
 impl SupervisorHandle {
-    /// The supervisor's actor, to be watched or stopped by its parent.
+    /// The supervisor's actor, which its parent may watch or stop.
     #[must_use]
     pub fn cell(&self) -> ActorCell {
         self.actor.get_cell()
@@ -138,7 +137,7 @@ impl SupervisorHandle {
 
     /// Waits until every agent is ready, cools down or was given up.
     pub async fn settled(&self) {
-        // Who was seen to be settled is not looked at again at each of thousands of changes; whoever fails meanwhile is.
+        // Thousands of changes arrive: each looks only at agents that have not settled yet, and at all of them in the end.
         let mut waited_for = 0;
         let settled = |directory: &Agents, agent: &AgentId| {
             use AgentState::{Cooling, GivenUp, Ready};
@@ -153,7 +152,7 @@ impl SupervisorHandle {
             .await;
     }
 
-    /// How the supervisor's agents fare, by id.
+    /// The status of the supervisor's agents, by id.
     #[must_use]
     pub fn agents(&self) -> Vec<AgentStatus> {
         let directory = self.registry.load();
@@ -164,15 +163,14 @@ impl SupervisorHandle {
         statuses.collect()
     }
 
-    /// Kills an agent in the middle of whatever it does; it is restarted like one that failed by itself. Says whether it
-    /// was running.
+    /// Kills an agent in the middle of its work; it restarts as after a failure. Returns whether it was running.
     pub async fn kill(&self, agent: &AgentId) -> bool {
         self.call(|reply| SupervisorMsg::Kill(agent.clone(), reply))
             .await
             .unwrap_or_default()
     }
 
-    /// Lets every agent end what it has, within this time, and stop; nothing is started again. Returns what had to be cut
+    /// Lets every agent end its tasks within this time, and stop; no agent starts again. Returns the tasks that the drain cut
     /// off. The supervisor itself stays, for its parent to stop.
     pub async fn drain(&self, within: Duration) -> Vec<Leftover> {
         self.call(|reply| SupervisorMsg::Drain(within, reply))

@@ -15,7 +15,7 @@ use super::*;
 use crate::specialist::{Specialist, Task};
 use crate::supervisor::{ChildSpec, SupervisorConfig, SupervisorHandle};
 
-/// Calls what its params say, with the params that they say, and answers what came of it.
+/// The state that all nodes of a test share.
 #[derive(Default)]
 struct World {
     dropped: AtomicU32,
@@ -25,6 +25,7 @@ struct World {
     paid: Mutex<Vec<String>>,
 }
 
+/// Does the act that its params name; an act may call another node with the params that it holds.
 struct Node(Arc<World>);
 
 struct Dropped<'a>(&'a World);
@@ -412,7 +413,7 @@ async fn a_silent_callee_is_given_up_before_its_time_is_over() {
         "{failure}"
     );
     assert_eq!(response.calls[0].error, Some(ErrorCode::TaskTimeout));
-    // A second after its fifth page.
+    // The call ends one second after its last page, which came at 3.6 s.
     assert_eq!(begin.elapsed().as_millis() / 100, 46);
     while mesh.world.dropped.load(Ordering::Relaxed) == 0 {
         tokio::task::yield_now().await;

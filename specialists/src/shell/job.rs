@@ -1,6 +1,6 @@
-//! One attempt at one task, from the moment it has a place to work until it is answered.
+//! One attempt at one task, from its start to its answer.
 //!
-//! Does not decide when it may start; the shell does.
+//! Does not decide when the attempt may start; the shell does.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -50,33 +50,33 @@ pub(crate) struct Attempt {
     pub(crate) key: TaskKey,
     pub(crate) answer: AnswerPort,
     pub(crate) company: Company,
-    /// Whether its outcome is kept, for the case that the attempt is sent again.
+    /// Whether the shell keeps the outcome, in case the attempt is sent again.
     pub(crate) once: bool,
 }
 
-/// The part of an attempt that shell and job share: the ports of those who sent the attempt again and wait for its one end,
-/// the way for signs of life, and whether a result is still wanted.
+/// The part of an attempt that shell and job share: the ports of repeated attempts, which wait for the same end, the way for
+/// signs of life, and whether a result is still wanted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Company(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Of the port that sent the attempt first.
+    /// Leads to the sender of the first attempt.
     signs: Signs,
     waiting: Mutex<Waiting>,
-    /// A sign waits in `waiting.unsaid`.
+    /// Wakes the job when a sign waits in `waiting.unsaid`.
     unsaid: Notify,
-    /// Made at the first cancellation, or when the job first waits for it.
+    /// Made by the first cancellation, or when the job first waits for one.
     cancelled: OnceLock<CancellationToken>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     joined: Vec<AnswerPort>,
-    /// Number of those who wait but no longer want the result.
+    /// Number of ports that wait but no longer want the result.
     cancelled: usize,
     ended: bool,
-    /// When the next sign of life may be given.
+    /// The earliest time for the next sign of life.
     next_sign: Option<Instant>,
     /// The latest sign that came too early.
     unsaid: Option<String>,
@@ -85,20 +85,21 @@ struct Waiting {
 /// Most ports that join one attempt: enough for a dispatcher that restarted several times.
 const MOST_JOINED: usize = 4;
 
-/// Between two signs of life: a handler may give one at each turn of a loop, and no sign is of use so soon after another.
+/// The least time between two signs of life: a handler may give a sign at each turn of a loop, and a faster sequence helps no
+/// reader.
 const SIGNS_APART: Duration = Duration::from_millis(100);
 
 /// Why a port cannot join an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closed {
-    /// The attempt has ended, or its work was given up and is about to.
+    /// The attempt has ended, or is about to because its work was given up.
     Ended,
     /// [`MOST_JOINED`] ports wait already.
     Full,
 }
 
 impl Company {
-    /// The company of an attempt that a port awaits.
+    /// The company of the attempt behind this port.
     pub(crate) fn of(answer: &AnswerPort) -> Self {
         let signs = answer.signs().clone();
         Self(Arc::new(Shared {
@@ -107,7 +108,7 @@ impl Company {
         }))
     }
 
-    /// Gives all ports a sign of life, at most one in [`SIGNS_APART`]; of those that come too early the last follows later.
+    /// Gives all ports a sign of life, at most one in [`SIGNS_APART`]; of earlier signs the last is given when it is due.
     pub(crate) fn give_sign(&self, note: &str) {
         let now = Instant::now();
         let mut waiting = lock(&self.0.waiting);
@@ -123,7 +124,7 @@ impl Company {
         }
     }
 
-    /// Gives the signs that came too early, each when it is due; never ends.
+    /// Gives signs that came too early when they are due; never ends.
     async fn give_late_signs(&self) -> Infallible {
         loop {
             self.0.unsaid.notified().await;
@@ -139,7 +140,7 @@ impl Company {
     /// Adds a port that waits for the end.
     ///
     /// # Errors
-    /// The port back, and why it cannot join.
+    /// The port, and the reason why it cannot join.
     pub(crate) fn join(&self, answer: AnswerPort) -> Result<(), (AnswerPort, Closed)> {
         let mut waiting = lock(&self.0.waiting);
         if waiting.ended || waiting.cancelled > waiting.joined.len() {
@@ -152,7 +153,7 @@ impl Company {
         Ok(())
     }
 
-    /// Notes that one port no longer wants the result. Cancels the work and returns true when none wants the result.
+    /// Notes that one port no longer wants the result. When no port is left that wants it, cancels the work and returns true.
     pub(crate) fn cancel(&self) -> bool {
         let mut waiting = lock(&self.0.waiting);
         waiting.cancelled += 1;
@@ -180,7 +181,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A task that may start as soon as there is a place.
+/// A task that starts as soon as there is a place for it.
 pub(crate) struct Job {
     pub(crate) attempt: Attempt,
     pub(crate) task: Task,
@@ -191,7 +192,7 @@ pub(crate) struct Job {
     pub(crate) deadline: Instant,
 }
 
-/// Tells the shell that the job's place is free, whatever became of the job.
+/// Tells the shell when it is dropped that the job's place is free, however the job ended.
 pub(crate) struct JobEnd {
     pub(crate) shell: ActorRef<ShellMsg>,
     pub(crate) key: TaskKey,
@@ -200,8 +201,8 @@ pub(crate) struct JobEnd {
 
 impl JobEnd {
     pub(crate) fn new(shell: ActorRef<ShellMsg>, key: TaskKey) -> Self {
-        // Taken back at the regular end: a job that unwinds past it panicked outside of its handler, in a destructor say.
-        let panic = Some("its work could not be dropped".to_owned());
+        // The regular end clears this: a job that unwinds past it panicked outside of its handler, such as in a destructor.
+        let panic = Some("its work panicked when it was dropped".to_owned());
         Self { shell, key, panic }
     }
 
@@ -214,7 +215,7 @@ impl JobEnd {
 impl Drop for JobEnd {
     fn drop(&mut self) {
         let (key, panic) = (self.key.clone(), self.panic.take());
-        // A shell that is gone needs no place.
+        // A shell that has ended needs no place.
         let _ = self.shell.send_message(ShellMsg::JobEnded { key, panic });
     }
 }
@@ -246,7 +247,7 @@ impl Workshop {
             calls,
             outcome,
         };
-        // Kept before the answer: an attempt that is sent again finds the job under way or its outcome kept.
+        // Kept before the answer, so that a repeated attempt finds either the running job or its outcome.
         if attempt.once && !response.outcome.begins_anew() {
             let key = TaskKey {
                 request_id,
@@ -318,7 +319,7 @@ impl Workshop {
         if let Some(left) = self.quarantine.refuses(name, params) {
             let message = format!("{name} with these params made several agents panic");
             let hint = format!(
-                "it is refused for another {}; use other params or have the specialist mended",
+                "the task is refused for another {}; use other params, or repair the specialist",
                 minutes(left)
             );
             return Err(Failure::new(ErrorCode::Quarantined, message).hint(hint));
@@ -334,12 +335,12 @@ impl Workshop {
         contract: &Contract,
     ) -> Result<Result<Payload, Failure>, String> {
         let name = &contract.capability.name;
-        // The async block: a hand-written handler may panic before it returns its future.
+        // An async block, because a hand-written handler may panic before it returns its future.
         let work = AssertUnwindSafe(async { self.specialist.handle(task, context).await });
         let result = tokio::select! {
             biased;
             result = work.catch_unwind() => result.map_err(|panic| panic_text(panic.as_ref()))?,
-            // The token is made only for jobs that do not end at once.
+            // A lazy block, so that only jobs that do not end at once make a token.
             () = async { context.cancelled().cancelled().await } => Err(cancelled()),
             () = async { sleep_until(context.deadline).await } => Err(Failure::new(
                 ErrorCode::TaskTimeout,
@@ -380,7 +381,7 @@ impl Workshop {
 pub(crate) type Work = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
 /// Polls a job once in its agent's own task. Returns the text of a panic or none if the job ended, and the work as the error if
-/// it has to go on elsewhere. A panic outside of the handler, in a destructor say, counts as the job's too.
+/// it has to go on elsewhere. A panic outside of the handler, such as in a destructor, counts as the job's too.
 pub(crate) fn begin(mut work: Work) -> Result<Option<String>, Work> {
     let begun = catch_unwind(AssertUnwindSafe(move || {
         let mut cx = std::task::Context::from_waker(Waker::noop());
@@ -412,7 +413,7 @@ fn minutes(time: Duration) -> String {
     }
 }
 
-/// What a panic said, at most so much of it that it fits into a message.
+/// The text of a panic, cut to the length of a message.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     const KEEP: usize = 500;
     let text = panic

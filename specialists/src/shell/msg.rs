@@ -1,20 +1,20 @@
-//! The shell's mailbox: what every agent understands, and what only its own jobs may say.
+//! The shell's mailbox: the messages that every agent takes, and those of its own jobs and timers.
 
 use amcp_registry::{AgentMsg, TaskKey};
 
-/// What a shell understands.
+/// The shell's mailbox.
 #[derive(Debug)]
 pub enum ShellMsg {
-    /// What every agent understands; from anybody.
+    /// From any sender: a message that every agent takes.
     Agent(AgentMsg),
     /// From a job: its place is free.
     JobEnded {
-        /// Which attempt.
+        /// The attempt that the job made.
         key: TaskKey,
-        /// What the specialist's panic said.
+        /// The text of the specialist's panic.
         panic: Option<String>,
     },
-    /// From its timer: what still runs after a panic had its time.
+    /// From its timer: the jobs that ran beside a panic have had their time.
     FailNow,
 }
 

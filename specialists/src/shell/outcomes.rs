@@ -1,7 +1,7 @@
 //! Keeps the outcomes of attempts that must not be made twice: an attempt that is sent again after its end gets the same
 //! outcome. Pure: time comes in as an argument.
 //!
-//! Does not keep outcomes of idempotent capabilities, whose attempts run again. Links keep those of other nodes' attempts.
+//! Does not keep outcomes of idempotent capabilities, whose attempts run again. Links keep other nodes' outcomes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) struct Outcomes {
 }
 
 impl Outcomes {
-    /// Keeps an outcome; of one with too large a result only the fact that the work was done.
+    /// Keeps an outcome; if its result is too large, keeps only the fact that the work was done.
     pub(super) fn keep(&mut self, key: &TaskKey, response: &TaskResponse, now: Instant) {
         self.forget_old(now);
         if self.ends.len() >= MOST
@@ -47,7 +47,9 @@ impl Outcomes {
                 attempt: response.attempt,
                 agent: response.agent.clone(),
                 calls: Vec::new(),
-                outcome: TaskOutcome::Failed(unknown("it was done, and its result is not kept")),
+                outcome: TaskOutcome::Failed(unknown(
+                    "its work was done, and its result was too large to keep",
+                )),
             }
         };
         if self.kept.insert(key.clone(), kept).is_none() {
@@ -71,7 +73,7 @@ impl Outcomes {
     }
 }
 
-/// The failure of an attempt that began and whose outcome is not known or not kept.
+/// The failure of an attempt that began and has no known outcome.
 pub(super) fn unknown(why: &str) -> Failure {
     let message = format!("the same attempt was sent before: {why}");
     Failure::new(ErrorCode::AgentLost, message)

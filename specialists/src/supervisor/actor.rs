@@ -1,5 +1,4 @@
-//! The supervisor's actor: starts each specialist as an agent, starts it again when it ends, and tells the registry how it
-//! fares.
+//! The supervisor's actor: starts each specialist as an agent, restarts it when it ends, and reports its state to the registry.
 //!
 //! Does not look into tasks and does not decide whether and when to restart; its [`Children`] do.
 
@@ -24,7 +23,7 @@ use crate::quarantine::SharedQuarantine;
 use crate::shell::panic_text;
 use crate::shell::{ShellArgs, ShellMsg, SpecialistActor};
 
-/// What the supervisor understands.
+/// The supervisor's mailbox.
 #[derive(Debug)]
 pub(crate) enum SupervisorMsg {
     /// From its timers and the tasks that start children.
@@ -51,7 +50,7 @@ pub(crate) struct SupervisorState {
     registry: RegistryHandle,
     children: Children<AgentId, Agent>,
     quarantine: Arc<SharedQuarantine>,
-    /// Until all agents have ended or the time is over.
+    /// A drain that waits until all agents have ended or its time is over.
     draining: Option<Draining>,
 }
 
@@ -64,7 +63,7 @@ struct Agent {
     spec: ChildSpec,
     load: Arc<AgentLoad>,
     ran: bool,
-    /// The last of its actors that was killed: its end may not have been noticed yet.
+    /// The agent's last killed actor: its end may not have been noticed yet.
     killed: Option<ActorId>,
 }
 
@@ -88,7 +87,7 @@ impl Actor for SupervisorActor {
                 killed: None,
             };
             if !children.add(id.clone(), agent, policy) {
-                return Err(format!("the agent id '{id}' is given twice").into());
+                return Err(format!("two children have the agent id '{id}'").into());
             }
             myself.send_message(ChildMsg::Start(id).into())?;
         }
@@ -160,12 +159,12 @@ impl SupervisorState {
         self.children.start(myself, id, start.run());
     }
 
-    /// Tells the registry, and those who wait for a drain.
+    /// Reports news of an agent to the registry, and ends a drain with the last agent.
     fn heard(&mut self, agent: &AgentId, news: ChildNews) {
         match news {
             ChildNews::Runs(actor) => self.runs(agent, &actor),
             ChildNews::Ended(Decision::Restart { after }, reason) => {
-                tracing::warn!(%agent, %reason, ?after, "an agent ended and is restarted");
+                tracing::warn!(%agent, %reason, ?after, "an agent ended and restarts");
                 self.report(agent, AgentState::Restarting);
             }
             ChildNews::Ended(Decision::CoolDown { after }, reason) => {
@@ -179,7 +178,7 @@ impl SupervisorState {
                 self.report(agent, AgentState::Left);
             }
             ChildNews::Refused(reason) => {
-                tracing::error!(%agent, %reason, "an agent is given up");
+                tracing::error!(%agent, %reason, "the supervisor gives up an agent");
                 self.report(agent, AgentState::GivenUp);
             }
         }
@@ -199,7 +198,7 @@ impl SupervisorState {
         }
     }
 
-    /// Says how a child fares, unless its id belongs to somebody else's agent.
+    /// Reports a child's state, unless another agent has its id.
     fn report(&self, agent: &AgentId, state: AgentState) {
         if self.is_ours(agent) {
             self.registry.report(agent, state);
@@ -223,7 +222,7 @@ impl SupervisorState {
         reply: RpcReplyPort<Vec<Leftover>>,
     ) {
         if !self.children.close() {
-            // A drain is under way already; the second caller does not learn which jobs it cut off.
+            // A drain is under way; the second caller does not learn which tasks it cuts off.
             return;
         }
         for (_, _, actor) in self.children.all_running() {
@@ -240,7 +239,7 @@ impl SupervisorState {
         if self.children.all_ended()
             && let Some(draining) = self.draining.take()
         {
-            // The caller may have given up waiting.
+            // The caller may have stopped waiting.
             let _ = draining.reply.send(Vec::new());
         }
     }
@@ -257,17 +256,17 @@ impl SupervisorState {
             left.push(Leftover { agent, tasks });
             actor.kill();
         }
-        // The caller may have given up waiting.
+        // The caller may have stopped waiting.
         let _ = draining.reply.send(left);
     }
 }
 
 fn tell_to_drain(actor: &ActorCell) {
-    // One that is gone has nothing left to end.
+    // An actor that has ended has no tasks left.
     let _ = ActorRef::<ShellMsg>::from(actor.clone()).send_message(AgentMsg::Drain.into());
 }
 
-/// A child on its way to being an agent.
+/// The start of a child as an agent.
 struct Start {
     spec: ChildSpec,
     load: Arc<AgentLoad>,
@@ -321,9 +320,9 @@ impl Start {
         match registered.await {
             Ok(()) => Ok(shell.get_cell()),
             Err(error) => {
-                shell.stop(Some("it could not be registered".to_owned()));
+                shell.stop(Some("the registry refused it".to_owned()));
                 Err(match error {
-                    // The agent of a supervisor that just failed may still be on its way out.
+                    // The old agent of a supervisor that has just failed may not have left yet.
                     RegisterError::AlreadyRegistered(_) | RegisterError::Unavailable => {
                         NotStarted::Failed(error.to_string())
                     }

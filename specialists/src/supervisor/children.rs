@@ -1,7 +1,7 @@
-//! The [`Children`] of a supervisor: the state of each child, its restarts and their timers. Every supervisor of a node keeps its
-//! children so, the root among them.
+//! The [`Children`] of a supervisor: the state of each child, its restarts and their timers. Every supervisor of a node uses
+//! them, including the root.
 //!
-//! Does not know what the children are and reports to nobody how they fare: their supervisor does.
+//! Does not know the kind of the children and reports their states to no registry: their supervisor does.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub enum ChildMsg<K> {
     /// From its timer: start this child.
     Start(K),
-    /// From the task that starts a child: the child's actor, or why there is none.
+    /// From the task that starts a child: the child's actor, or the reason why there is none.
     Started(K, Result<ActorCell, NotStarted>),
 }
 
@@ -30,14 +30,14 @@ pub enum NotStarted {
     Refused(String),
 }
 
-/// What became of a child.
+/// News of a child.
 #[derive(Debug)]
 pub enum ChildNews {
-    /// It runs.
+    /// The child runs.
     Runs(ActorCell),
-    /// It ended or did not start, for this reason. Unless the decision leaves it, its timer starts it again.
+    /// The child ended or did not start, for this reason. Unless the decision leaves it, its timer starts it again.
     Ended(Decision, String),
-    /// It is never tried again, for this reason.
+    /// The child never starts again, for this reason.
     Refused(String),
 }
 
@@ -45,7 +45,7 @@ pub enum ChildNews {
 enum Life {
     Starting,
     Running(ActorCell),
-    /// Until its timer rings.
+    /// Down until its timer rings.
     Waiting {
         _timer: AbortOnDropHandle<()>,
     },
@@ -59,7 +59,7 @@ struct Child<T> {
     life: Life,
 }
 
-/// Children by their keys, each with a value of its supervisor's.
+/// Children by their keys, each with a value of type `T` that belongs to the supervisor.
 #[derive(Debug)]
 pub struct Children<K, T> {
     children: BTreeMap<K, Child<T>>,
@@ -94,7 +94,7 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
         self.children.get(key).map(|child| &child.of)
     }
 
-    /// The supervisor's value for a child, to change it.
+    /// The supervisor's value for a child, mutable.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut T> {
         self.children.get_mut(key).map(|child| &mut child.of)
     }
@@ -142,14 +142,14 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
         self.closing
     }
 
-    /// Starts a child in a task of its own.
+    /// Starts a child in a separate task.
     pub fn start<M: Message + From<ChildMsg<K>>>(
         &mut self,
         myself: &ActorRef<M>,
         key: K,
         start: impl Future<Output = Result<ActorCell, NotStarted>> + Send + 'static,
     ) {
-        // Its timer may have rung when the supervisor closed.
+        // The child's timer may have rung as the supervisor closed.
         let Some(child) = self.children.get_mut(&key).filter(|_| !self.closing) else {
             return;
         };
@@ -171,8 +171,10 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
     ) -> Option<ChildNews> {
         let child = self.children.get_mut(key)?;
         let reason = match outcome {
-            // A supervision event overtakes messages: the death of this child came before its start was known.
-            Ok(actor) if actor.get_status() >= ActorStatus::Stopping => "it ended at once".into(),
+            // A supervision event overtakes messages: the child's death arrived before its start.
+            Ok(actor) if actor.get_status() >= ActorStatus::Stopping => {
+                "the child ended at once".into()
+            }
             Ok(actor) => {
                 child.life = Life::Running(actor.clone());
                 return Some(ChildNews::Runs(actor));
@@ -186,7 +188,7 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
         self.ended(myself, key, Exit::Abnormal, reason)
     }
 
-    /// Takes a supervision event. Returns the child and its fate; none for an actor that is no child.
+    /// Takes a supervision event. Returns the child and its news; none for an actor that is not a child.
     pub fn event<M: Message + From<ChildMsg<K>>>(
         &mut self,
         myself: &ActorRef<M>,
@@ -207,7 +209,7 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
         let mut running = self.all_running();
         let key = running.find_map(|(key, _, its)| (*its == actor).then(|| key.clone()));
         drop(running);
-        // A child that ended before its start was known is not found; `started` finds it dead.
+        // A child that ended before its start arrived is not found here; `started` finds it dead.
         let key = key?;
         let news = self.ended(myself, &key, exit, reason)?;
         Some((key, news))
@@ -237,7 +239,7 @@ impl<K: Ord + Clone + Debug + Send + 'static, T> Children<K, T> {
     }
 }
 
-/// Sends a message to its actor later, unless it is dropped before.
+/// Sends a message to an actor later, unless the handle is dropped before.
 pub(super) fn send_later<M: Message>(
     to: &ActorRef<M>,
     after: Duration,
@@ -246,7 +248,7 @@ pub(super) fn send_later<M: Message>(
     let to = to.clone();
     AbortOnDropHandle::new(tokio::spawn(async move {
         tokio::time::sleep(after).await;
-        // An actor that is gone needs no timer.
+        // An actor that has ended needs no timer.
         let _ = to.send_message(message.into());
     }))
 }

@@ -1,4 +1,4 @@
-//! Shell and supervisor together, on real small specialists: what happens to tasks and agents when things go wrong.
+//! Shell and supervisor together, on real small specialists: the fate of tasks and agents when a part fails.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,12 +16,12 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::specialist::{Context, Task};
 
-/// What a probe's handlers share with the test.
+/// The state that a probe's handlers share with the test.
 #[derive(Default)]
 struct World {
     /// How many values the factory made.
     made: AtomicU32,
-    /// What was begun, in order.
+    /// The tasks that began, in order.
     begun: Mutex<Vec<String>>,
     /// How many handlers were dropped before they returned.
     dropped: AtomicU32,
@@ -40,7 +40,7 @@ impl Drop for DropCount {
     }
 }
 
-/// Does what the params say.
+/// Does the act that its params name.
 struct Probe(Arc<World>);
 
 #[crate::async_trait]
@@ -125,7 +125,7 @@ fn registry() -> RegistryHandle {
     RegistryHandle::new(format!("specialists-test-{scope}"), EventBus::new())
 }
 
-/// Time is paused: it passes only when nobody can do anything, so that a wait that fails fails at once.
+/// Time is paused and passes only while all tasks wait, so that a wait in vain ends at once.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     let deadline = Duration::from_secs(300);
     tokio::time::timeout(deadline, what)
@@ -612,7 +612,7 @@ async fn an_attempt_that_is_sent_again_joins_the_one_that_runs_or_waits() {
         let mut retry = request("w1", "echo");
         retry.attempt = 2;
         let retry = mesh.send(retry);
-        // One of two who wait for w1 wants it no more; all who wait for t1 do not.
+        // One of the two senders of w1 cancels; all senders of t1 do.
         for task in ["w1", "t1", "t1"] {
             mesh.cancel(task);
         }
@@ -678,7 +678,7 @@ async fn what_must_not_be_done_twice_is_not_done_again_when_it_is_sent_again() {
             assert_eq!(code(answer).await, Some(ErrorCode::TaskFailed));
         }
         assert_eq!(mesh.world.begun.lock().unwrap().len(), 2);
-        // What may be repeated is.
+        // A task that may be repeated runs again.
         for _ in 0..2 {
             assert_eq!(mesh.ask(request("t2", "echo")).await, None);
         }

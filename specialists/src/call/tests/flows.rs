@@ -1,4 +1,4 @@
-//! Tasks and calls that need a person: who asks, what is shown, and whose answer it is.
+//! Tasks and calls that need a person: the asker, the question and the way of the answer.
 
 use std::slice::from_ref;
 
@@ -44,7 +44,7 @@ fn asked(response: &TaskResponse) -> FlowRequest {
     FlowRequest::clone(flow)
 }
 
-/// What a request's machine makes of a question that a person approves.
+/// The ended flow of a question that a person approved, as a request's machine builds it.
 fn approved(flow: FlowRequest) -> EndedFlow {
     let subject = Subject {
         capability: "mesh.do".parse().unwrap(),
@@ -86,12 +86,12 @@ async fn a_task_goes_on_with_an_approval_and_ends_without() {
         let response = mesh.ask(attempt(4, buy("a book"), &[own(end)])).await;
         assert_eq!(code(&response), wanted, "{response:?}");
     }
-    // The answer to another question is none to this one.
+    // The answer to another question does not answer this question.
     let response = mesh
         .ask(attempt(4, buy("a pen"), &[own(FlowEnd::Approved)]))
         .await;
     assert_eq!(asked(&response).prompt, "Pay for a pen?");
-    // The latest counts.
+    // The latest answer counts.
     let twice = [own(FlowEnd::Denied), own(FlowEnd::Approved)];
     let response = mesh.ask(attempt(5, buy("a book"), &twice)).await;
     assert_eq!(code(&response), None);
@@ -121,7 +121,7 @@ async fn the_answer_to_somebody_else_is_not_ones_own() {
     confirmed.kind = FlowKind::Confirmation;
     let response = mesh.ask(attempt(2, buy("a book"), &[confirmed])).await;
     asked(&response);
-    // What the orchestrator asked before the task was dispatched is no answer to the task's own question.
+    // The answer to the orchestrator's question before the dispatch does not answer the task's own question.
     let before = [ended(None, FlowEnd::Approved)];
     asked(&mesh.ask(attempt(2, buy("a book"), &before)).await);
     let caller = calls("mesh.once", &buy("a book"));
@@ -142,7 +142,7 @@ async fn the_question_of_a_callee_is_its_callers_and_the_answer_gets_to_it() {
     assert_eq!(first.calls.len(), 2, "what it took is reported");
     assert_eq!(mesh.world.begun.load(Ordering::Relaxed), 3);
 
-    // At once, while outcomes of what must not be done twice are kept.
+    // At once, while the agents still keep the outcomes of attempts that must not be made twice.
     let answer = approved(flow);
     let again = mesh
         .ask(attempt(2, caller.clone(), from_ref(&answer)))
@@ -152,7 +152,7 @@ async fn the_question_of_a_callee_is_its_callers_and_the_answer_gets_to_it() {
     };
     assert_eq!(result["paid"], json!({"receipt": "Pay for a book?"}));
     assert_eq!(mesh.world.begun.load(Ordering::Relaxed), 6);
-    // A further attempt brings no new answer: what was done is not done again.
+    // A further attempt brings no new answer, and does not repeat the work.
     let third = mesh.ask(attempt(3, caller, &[answer])).await;
     assert_eq!(third.outcome, again.outcome);
     assert_eq!(mesh.paid().len(), 1, "{:?}", mesh.paid());
