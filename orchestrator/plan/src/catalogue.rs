@@ -1,18 +1,18 @@
 //! The capabilities that a plan may use.
 //!
-//! Does not know which agents offer them; the registry makes it from its directory.
+//! Does not know which agents offer them; the registry makes the catalogue from its directory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use amcp_protocol::{CapabilityName, Contract};
 
-/// Contracts by capability name; the order is that of the names, so that prompts and plans are reproducible.
+/// Contracts in the order of their capabilities' names, so that prompts and plans are reproducible.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue(BTreeMap<CapabilityName, Arc<Contract>>);
 
 impl Catalogue {
-    /// The contract of a capability.
+    /// The contract of the capability with this exact name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Contract>> {
         self.0.get(name)
@@ -23,7 +23,7 @@ impl Catalogue {
         self.0.values()
     }
 
-    /// How many capabilities there are.
+    /// Number of capabilities.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -35,7 +35,7 @@ impl Catalogue {
         self.0.is_empty()
     }
 
-    /// What a user with these roles may use.
+    /// The capabilities that a user with these roles may use.
     #[must_use]
     pub fn permitted(&self, roles: &[String]) -> Self {
         self.iter()

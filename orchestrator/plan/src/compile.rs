@@ -1,6 +1,6 @@
-//! From a proposed plan to an executable one: every rule checked, every missing edge inferred with its reason.
+//! Compiles a proposed plan to an executable one: checks every rule, and infers every missing edge with its reason.
 //!
-//! Does not talk to planners: it says what is wrong in words that a planner can repair from.
+//! Calls no planner; its errors have the words that a planner needs for a repair.
 
 mod choose;
 mod draft;
@@ -25,10 +25,10 @@ use draft::Drafts;
 pub use early::compile_early;
 pub use possible::compile_possible;
 
-/// How large a plan may be.
+/// The bounds on a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanLimits {
-    /// Most tasks, those that the compiler adds included.
+    /// Most tasks, including those that the compiler adds.
     pub tasks: usize,
     /// Longest chain of tasks.
     pub depth: usize,
@@ -38,8 +38,8 @@ pub struct PlanLimits {
 
 impl Default for PlanLimits {
     fn default() -> Self {
-        // 32 tasks: a plan longer than a person would read is a mistake more often than a need. 16 deep: each level
-        // costs a task's time. 256 KiB: what fits into one message between nodes.
+        // 32 tasks: a longer plan than a person would read is more often a mistake than a need. 16 deep: each level costs a
+        // task's time. 256 KiB fit into one message between nodes.
         Self {
             tasks: 32,
             depth: 16,
@@ -50,7 +50,7 @@ impl Default for PlanLimits {
 
 /// Params for a task that the compiler adds, taken from the user's query.
 pub trait Fill {
-    /// What the query says about the capability's params; an empty map when it says nothing.
+    /// The params of the capability that the query gives; an empty map when it gives none.
     fn fill(&self, capability: &Capability) -> Map<String, Value>;
 }
 
@@ -64,30 +64,30 @@ impl Fill for NoFill {
     }
 }
 
-/// What a plan is judged by.
+/// The rules for a plan.
 #[expect(missing_debug_implementations, reason = "the filler is a trait object")]
 pub struct Rules<'a> {
-    /// All capabilities of the mesh, whoever may use them.
+    /// All capabilities of the mesh, also those that the user may not use.
     pub catalogue: &'a Catalogue,
-    /// The roles of the user whom the plan is for.
+    /// The roles of the plan's user.
     pub roles: &'a [String],
-    /// How large the plan may be.
+    /// The bounds on the plan.
     pub limits: &'a PlanLimits,
     /// Fills the params of tasks that the compiler adds.
     pub fill: &'a dyn Fill,
 }
 
-/// Why a plan is refused.
+/// The reason why a plan is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct PlanError {
-    /// The kind.
+    /// `invalid_plan`, `nothing_planned`, `unknown_capability`, `cyclic_plan`, `not_permitted` or `budget_exceeded`.
     pub code: ErrorCode,
-    /// Where in the proposed plan, such as `tasks[1].params.rows`.
+    /// The place in the proposed plan, such as `tasks[1].params.rows`.
     pub path: String,
-    /// What is wrong there.
+    /// The fault there.
     pub problem: String,
-    /// What would be right there, if that can be listed.
+    /// The valid choices there, if they can be listed.
     pub allowed: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ impl PlanError {
     }
 
     fn allowed<T: ToString>(mut self, allowed: impl IntoIterator<Item = T>) -> Self {
-        // What a model can still choose from; the rest would only fill its context.
+        // As many choices as help a model; more would only fill its context.
         const MOST: usize = 32;
         self.allowed = allowed
             .into_iter()
@@ -123,9 +123,9 @@ impl PlanError {
 /// (`"x-aliases": ["location"]`), brings references to their long form, mends values that differ from the schema in notation
 /// alone (`"PDF"`, `"4"`), and binds a missing input to the task that produces it, or to a task that it adds.
 ///
-/// The compiled tasks stand in an order of execution: each follows the tasks that it waits for, and otherwise keeps its place.
-/// Ids that the planner gave stay, so that a task may be known by its id before the plan is complete. The compiler numbers tasks
-/// without an id in the order of execution; references name them by their place in the proposal (`t2` is the second).
+/// The compiled tasks stand in an order of execution: each follows the tasks that it waits for, and otherwise keeps its
+/// place. The planner's ids stay, so that a task may be known by its id before the plan is complete. The compiler numbers
+/// tasks without an id in the order of execution; references name them by their place in the proposal (`t2`: the second).
 ///
 /// # Errors
 /// The first rule that the proposal breaks, in this order: at least one task; not more tasks than the limit, and not deeper or
@@ -136,7 +136,7 @@ pub fn compile(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanE
     compile_for(proposal, rules, judge::authorisation)
 }
 
-/// Compiles a plan for whom `authorisation` permits.
+/// Compiles a plan; `authorisation` is the last check.
 fn compile_for(
     proposal: &ProposedPlan,
     rules: &Rules<'_>,
@@ -155,7 +155,7 @@ fn compile_for(
     mend::mend_all(&mut drafts);
     infer::infer_all(&mut drafts)?;
     judge::depth(&drafts, rules.limits)?;
-    // Again, since a task that the compiler adds takes what the query says and params of the task that it is for.
+    // Again, since a task that the compiler adds gets params from the query and from its consumer.
     let drafted = drafts.tasks.iter().map(|draft| (draft.root, &draft.params));
     judge::params_bytes(drafted, rules.limits)?;
     judge::params(&mut drafts)?;
@@ -163,7 +163,7 @@ fn compile_for(
     let tasks = drafts.into_tasks()?;
     Ok(Plan {
         reasoning: proposal.reasoning.clone(),
-        // Work that was planned is not thrown away for an answer that was given on the side.
+        // Planned tasks win over a direct answer.
         answer_directly: proposal
             .answer_directly
             .clone()

@@ -1,6 +1,6 @@
-//! The two decisions of an orchestrator, as pure functions: which plan is executed, and what happens next.
+//! The two decisions of an orchestrator as pure functions: which plan runs, and what happens next.
 //!
-//! No runtime, no actor, no clock, no randomness: time and jitter come in as arguments. Nothing here sends anything.
+//! No runtime, no actor, no clock, no randomness: time and jitter come in as arguments. Sends nothing.
 
 pub mod catalogue;
 pub mod compile;

@@ -1,4 +1,4 @@
-//! Reads a proposed plan out of what a planner wrote: fences, thinking and prose around it, all shapes of the JSON.
+//! Reads a proposed plan from a planner's text, with fences, thinking and prose around it, in all shapes of the JSON.
 //!
 //! Does not judge the plan; that is [`crate::compile()`].
 
@@ -10,27 +10,27 @@ use serde_json::{Map, Value};
 
 pub use arriving::TaskReader;
 
-/// Ten thousand tasks fit, so that such a plan is refused for what is wrong with it; a model's answer is far shorter.
+/// Longest text. Ten thousand tasks fit, so that such a plan is refused for its real fault; a model's answer is far shorter.
 const MAX_TEXT_BYTES: usize = 2 * 1024 * 1024;
 
-/// Text that failed to parse may be read this many times over before the search is given up: enough for braces in
-/// prose, and a hostile text costs linear time.
+/// How many times over we read text that failed to parse before we give up: enough for braces in prose, and a hostile text
+/// costs linear time.
 const MAX_REREADS: usize = 4;
 
-// What models call the parts of a plan; the first one is ours.
+// The names that models use for the parts of a plan; the first is ours.
 const TASKS: &[&str] = &["tasks", "plan", "steps", "tool_calls"];
 const CAPABILITY: &[&str] = &["capability", "tool", "action", "name"];
 const PARAMS: &[&str] = &["params", "parameters", "args", "arguments", "input"];
 const DEPENDS_ON: &[&str] = &["depends_on", "dependsOn", "dependencies", "depends"];
 const ID: &[&str] = &["id", "task_id", "step"];
-/// Words about a task that are no params, where the params stand beside them.
+/// Remarks about a task that are no params, where the params stand beside them.
 const REMARKS: &[&str] = &["name", "type", "description", "reason", "reasoning", "step"];
 
-/// Why no plan can be read.
+/// The reason why no plan can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct ParseError {
-    /// What is wrong and where.
+    /// The fault and its place.
     pub problem: String,
 }
 
@@ -44,12 +44,11 @@ impl ParseError {
 
 /// Reads a plan.
 ///
-/// Of several plans in the text the last one counts: what comes before is an example or a draft. Tasks that stand one
-/// by one, outside of any list, are taken together. A list that breaks off or is broken is refused rather than read in
-/// part.
+/// Of several plans in the text the last one counts: the others are examples or drafts. Single tasks outside of any list
+/// make one plan. A broken or unfinished list is refused rather than read in part.
 ///
 /// # Errors
-/// [`ParseError`] says what is wrong, in words that a model can repair from.
+/// [`ParseError`] names the fault in words that let a model repair it.
 pub fn parse(text: &str) -> Result<ProposedPlan, ParseError> {
     if text.len() > MAX_TEXT_BYTES {
         return Err(ParseError::new(format!(
@@ -58,7 +57,7 @@ pub fn parse(text: &str) -> Result<ProposedPlan, ParseError> {
         )));
     }
     match text.rsplit_once("</think>") {
-        // A plan may speak of `</think>` in a text of its own.
+        // A plan may contain `</think>` in a text.
         Some((_, answer)) if text.trim_start().starts_with(['{', '[']) => {
             search(answer).or_else(|_| search(text))
         }
@@ -67,8 +66,8 @@ pub fn parse(text: &str) -> Result<ProposedPlan, ParseError> {
     }
 }
 
-/// The shape that we ask for, and nothing around it: read without a detour over [`Value`]. A field that is not listed here
-/// may be what a model calls one of them, so that `search` has to look.
+/// Exactly the shape that we ask for, read without a detour over [`Value`]. An unknown field may be another name for one of
+/// these, so then `search` reads the text.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Plain {
@@ -117,7 +116,7 @@ fn plain(text: &str) -> Option<ProposedPlan> {
     })
 }
 
-/// What a JSON value in the text is.
+/// A JSON value in the text.
 enum Found {
     Plan(ProposedPlan),
     Task(ProposedTask),
@@ -152,16 +151,16 @@ fn search(text: &str) -> Result<ProposedPlan, ParseError> {
     outcome.decide(text)
 }
 
-/// What the search has met so far.
+/// The results of the search so far.
 #[derive(Default)]
 struct Outcome {
     plan: Option<ProposedPlan>,
     tasks: Vec<ProposedTask>,
-    /// Something is meant as a plan or a task and is none.
+    /// The fault of a value that is meant as a plan or a task.
     misshapen: Option<ParseError>,
-    /// The longest piece that is no JSON.
+    /// The longest piece that looks like JSON and is not.
     broken: Option<Broken>,
-    /// Up to here the text belongs to a piece that is no JSON.
+    /// The end of the last broken piece.
     broken_until: usize,
     /// Keys of the last value that is no plan.
     keys: Option<Vec<String>>,
@@ -176,7 +175,7 @@ impl Outcome {
                     self.plan = Some(plan);
                 }
             }
-            // A task out of a list that is broken: the others would be lost without a word.
+            // A task from a broken list: taking it would silently lose the others.
             Ok(Found::Task(_)) if start < self.broken_until => {}
             Ok(Found::Task(task)) => self.tasks.push(task),
             Ok(Found::Other(keys)) => self.keys = Some(keys),
@@ -223,7 +222,7 @@ impl Outcome {
     }
 }
 
-/// A piece of the text that begins like JSON and is none.
+/// A piece of the text that begins like JSON and is not.
 struct Broken {
     start: usize,
     read: usize,
@@ -246,7 +245,7 @@ impl Broken {
     }
 }
 
-/// How far the parser came, from the line and column that it names.
+/// The bytes that the parser read, from the line and column that it names.
 fn bytes_read(text: &str, error: &serde_json::Error) -> usize {
     let lines = error.line().saturating_sub(1);
     let before: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();
@@ -287,7 +286,7 @@ fn is_task(value: &Value) -> bool {
 
 fn is_task_map(map: &Map<String, Value>) -> bool {
     let has = |keys: &[&str]| keys.iter().any(|key| map.contains_key(*key));
-    // A `name` alone is anything's.
+    // A `name` alone may be that of anything.
     has(&["capability", "tool", "action"])
         || (map.contains_key("name") && has(PARAMS))
         || map.get("function").is_some_and(is_task)
@@ -322,7 +321,7 @@ fn plan(mut map: Map<String, Value>, wrapped: usize) -> Result<ProposedPlan, Par
     })
 }
 
-/// A text that says something: models write the word "null" where they mean nothing.
+/// The text, unless it is empty or the word "null", which models write for no text.
 fn said(text: &str) -> Option<String> {
     let text = text.trim();
     let nothing = ["", "null", "none"]
@@ -373,7 +372,7 @@ fn task(mut map: Map<String, Value>, index: Option<usize>) -> Result<ProposedTas
         depends_on.ok_or_else(|| wrong("has a 'depends_on' that is no list of ids"))?;
     let optional = take(&mut map, &["optional"]).is_some_and(|value| value == Value::Bool(true));
     let has_params = PARAMS.iter().any(|key| map.contains_key(*key));
-    // Without params of its own an object's other members are the params.
+    // Without a member for params the object's other members are the params.
     let replaces = if has_params {
         take(&mut map, &["replaces"])
     } else {
@@ -401,7 +400,7 @@ fn task(mut map: Map<String, Value>, index: Option<usize>) -> Result<ProposedTas
     })
 }
 
-/// Takes the value of the first of the keys that is there and not null.
+/// Takes the value of the first key that exists and is not null.
 fn take(map: &mut Map<String, Value>, keys: &[&str]) -> Option<Value> {
     let mut taken = None;
     for key in keys {
@@ -414,7 +413,7 @@ fn take(map: &mut Map<String, Value>, keys: &[&str]) -> Option<Value> {
     taken
 }
 
-/// A list of texts, also where there is one alone, several in one text, or numbers.
+/// A list of texts, also from a single text, several in one text, or numbers.
 fn texts(value: Value) -> Option<Vec<String>> {
     match value {
         Value::Null => Some(Vec::new()),

@@ -1,6 +1,6 @@
-//! A compiled plan: an executable DAG whose tasks, references and edges were all checked.
+//! A compiled plan: an executable DAG with checked tasks, references and edges.
 //!
-//! Does not change once compiled; what happens to it is the machine's state.
+//! Does not change once compiled; the machine keeps the state of its execution.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 /// A plan that can be executed. Tasks refer to each other by their index in `tasks`, and every index in it exists.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Why, in the planner's words.
+    /// The planner's reasons.
     pub reasoning: Option<String>,
     /// An answer that needs no task; then `tasks` may be empty.
     pub answer_directly: Option<String>,
@@ -26,14 +26,14 @@ pub struct Plan {
     pub refused: Vec<RefusedTask>,
 }
 
-/// A proposed task that is not carried out: no agent offers its capability, the user may not use it, or it needs such a task.
+/// A proposed task that cannot run: no agent offers its capability, the user may not use it, or it needs such a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RefusedTask {
-    /// The task as people see it.
+    /// The task for answers and progress.
     pub view: PlannedTaskView,
     /// [`TaskState::Failed`], or [`TaskState::Skipped`] when it needs another refused task.
     pub state: TaskState,
-    /// Why it is refused.
+    /// The reason.
     pub failure: Failure,
     /// Whether the answer is whole without it.
     #[serde(default)]
@@ -43,7 +43,7 @@ pub struct RefusedTask {
 /// The part of a capability's contract that the machine needs to judge attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
-    /// What doing the task changes.
+    /// Whether the task reads, writes or cannot be undone.
     pub effect: Effect,
     /// Whether doing it twice is the same as doing it once.
     pub idempotent: bool,
@@ -87,7 +87,7 @@ impl Terms {
         self.idle_ms.map(Duration::from_millis)
     }
 
-    /// Whether a user with these roles may have it done.
+    /// Whether a user with these roles may use the capability.
     #[must_use]
     pub fn allow(&self, roles: &[String]) -> bool {
         self.required_roles.iter().all(|role| roles.contains(role))
@@ -99,13 +99,13 @@ impl Terms {
 pub struct PlanTask {
     /// Unique in the plan.
     pub id: TaskId,
-    /// What to do.
+    /// The capability that does the task.
     pub capability: CapabilityName,
-    /// What is promised about it.
+    /// The capability's terms.
     pub terms: Terms,
-    /// An object; the places of `references` hold their long form until they are replaced by values.
+    /// An object; the places of `references` hold their long form until a value replaces it.
     pub params: Payload,
-    /// Which places of `params` are filled from other tasks' results.
+    /// The places of `params` that other tasks' results fill.
     pub references: Vec<Reference>,
     /// The tasks that must have ended before: explicit, referenced and inferred ones, without duplicates, ascending.
     pub after: Vec<usize>,
@@ -120,16 +120,16 @@ pub struct PlanTask {
 /// A place in a task's params that is filled from another task's result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {
-    /// Where in the params: a JSON pointer.
+    /// The place in the params: a JSON pointer.
     pub place: String,
-    /// Whose result: an index into the plan's tasks.
+    /// The task with the result: an index into the plan's tasks.
     pub from: usize,
-    /// Which part of the result: a JSON pointer, empty for all of it.
+    /// The part of the result: a JSON pointer, empty for all of it.
     pub path: String,
 }
 
 impl Reference {
-    /// Takes away the place which will never have a value; a list's element becomes null, so that the others keep their places.
+    /// Removes a place that will never have a value; in a list the place becomes null, so that the others keep their indexes.
     pub(crate) fn leave_out_of(&self, params: &mut Value) {
         let Some((parent, key)) = self.place.rsplit_once('/') else {
             return;
@@ -149,7 +149,7 @@ impl Reference {
 }
 
 impl Plan {
-    /// The tasks as people and programs see them, the refused ones last.
+    /// The tasks for answers and progress, the refused ones last.
     #[must_use]
     pub fn view(&self) -> Vec<PlannedTaskView> {
         self.tasks

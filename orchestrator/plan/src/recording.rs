@@ -1,6 +1,6 @@
-//! One request written down: how it was accepted, then each event with the actions that the machine said.
+//! One request as a text: its acceptance, then each event with the machine's actions.
 //!
-//! Lines of JSON, in a form of its own: HTTP bodies may change without it. Reads and writes no file.
+//! Lines of JSON in a form independent of HTTP bodies. Reads and writes no file.
 
 use amcp_protocol::{Lineage, RequestId};
 use serde::{Deserialize, Serialize};
@@ -10,12 +10,12 @@ use crate::machine::{Action, Event, Machine, Policy, Time};
 /// The version of the form that this build writes and reads.
 pub const VERSION: u32 = 1;
 
-/// A request as it was accepted.
+/// A request at its acceptance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accepted {
     /// [`VERSION`] of the build that accepted it.
     pub version: u32,
-    /// The id that the request had.
+    /// The request's id.
     pub request_id: RequestId,
     /// Time of acceptance, in milliseconds since 1970 UTC.
     pub unix_ms: i64,
@@ -27,7 +27,7 @@ pub struct Accepted {
     pub idempotency_key: Option<String>,
     /// W3C trace context of the caller.
     pub traceparent: Option<String>,
-    /// How it came about.
+    /// The path of delegations and calls to the request.
     pub lineage: Lineage,
     /// The machine's settings, among them the user's roles and the deadline.
     pub policy: Policy,
@@ -47,13 +47,13 @@ pub struct Opening {
 pub struct Turn {
     /// Time since the request was accepted.
     pub at: Time,
-    /// The event that the machine heard.
+    /// The event for the machine.
     pub event: Event,
-    /// The actions with which the machine answered the event.
+    /// The machine's actions.
     pub actions: Vec<Action>,
 }
 
-/// A recording whose every line a machine of this build repeats.
+/// A recording that this build's machine repeats line by line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replayed {
     /// The request.
@@ -64,7 +64,7 @@ pub struct Replayed {
     pub answered: bool,
 }
 
-/// Why a recording is not repeated. Lines count from 1.
+/// The reason why a recording is not repeated. Lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
     /// The text has no line.
@@ -81,19 +81,19 @@ pub enum ReplayError {
     /// Another build wrote it in another form.
     #[error("the recording has version {0} of the form, and this build reads version {VERSION}")]
     Version(u32),
-    /// The machine of this build says something else.
+    /// This build's machine decides otherwise.
     #[error("line {line} differs: the recording says {recorded}, and this build says {today}")]
     Differs {
         /// Counts from 1.
         line: usize,
         /// The first action that differs, as JSON, or words for a missing action.
         recorded: String,
-        /// The action of this build's machine in its place.
+        /// The action of this build's machine in that place.
         today: String,
     },
 }
 
-/// Steps a machine of this build through a recording and carries nothing out.
+/// Steps this build's machine through a recording; carries nothing out.
 ///
 /// # Errors
 /// [`ReplayError`] names the first line that cannot be read or that the machine does not repeat.
@@ -125,7 +125,7 @@ pub fn replay(text: &str) -> Result<Replayed, ReplayError> {
     })
 }
 
-/// The field that every version of the form has.
+/// The only field that every version of the form has.
 #[derive(Deserialize)]
 struct VersionOnly {
     accepted: Version,

@@ -1,25 +1,25 @@
-//! Which of the plan's tasks an input comes from, where several produce it.
+//! Chooses the task of the plan that an input comes from, where several produce it.
 //!
-//! Does not bind anything.
+//! Binds nothing.
 
 use serde_json::{Map, Value};
 
 use super::infer::{Inference, Want};
 
-/// Which producers agree with the params that a task has on their behalf.
+/// How far a producer agrees with the params that the consumer has for it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Agreement {
     /// The producer has another value.
     Contradicts,
-    /// It has none.
+    /// The producer has no value.
     Silent,
-    /// It has the same value.
+    /// The producer has the same value.
     Agrees,
 }
 
 impl<'a> Inference<'_, 'a> {
-    /// The producer for a want: one that the planner named, else one that no task of the capability consumes yet, else
-    /// (with `reuse`) the nearest before, else the first one after. Never one that would close a circle.
+    /// The producer for a want: one that the planner named, else one that no task of the capability consumes yet, else (with
+    /// `reuse`) the nearest before, else the first after. Never a producer that would close a cycle.
     pub(super) fn choose(
         &mut self,
         want: &Want<'a>,
@@ -42,8 +42,8 @@ impl<'a> Inference<'_, 'a> {
         least: Agreement,
     ) -> Option<usize> {
         let (capability, param) = self.key(want);
-        // Tasks of one capability pair up with producers in order; the last one takes the nearest. A task that was added
-        // stands where the one stands for whose sake it was added.
+        // Tasks of one capability pair up with producers in order; the last one takes the nearest. An added task stands at
+        // the place of the task that it was added for.
         let position = self.drafts.at(want.task).root;
         let kind = self.capability(position).name.as_str();
         let is_added = position != want.task;
@@ -87,7 +87,7 @@ impl<'a> Inference<'_, 'a> {
             .copied()
     }
 
-    /// A task that was added for other params is never the one that is meant.
+    /// An added task with other values is never the right producer.
     fn least(&self, producer: usize, least: Agreement) -> Agreement {
         if self.drafts.is_added(producer) {
             least.max(Agreement::Silent)
@@ -96,7 +96,7 @@ impl<'a> Inference<'_, 'a> {
         }
     }
 
-    /// A task that was added is shared unless another of its kind would find an input of its own.
+    /// Whether a consumer may share an added task: not if another of its kind would find an input of its own.
     fn may_share(&self, producer: usize) -> bool {
         !self.drafts.is_added(producer) || {
             let capability = self.capability(producer);

@@ -1,6 +1,6 @@
 //! The plan while it is compiled: tasks that lack inputs, and the edges found so far.
 //!
-//! Does not judge or infer; it is what the other steps work on.
+//! Does not judge or infer; the other steps work on it.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
@@ -25,19 +25,17 @@ pub(super) struct Draft<'a> {
     pub(super) listed: Vec<usize>,
     pub(super) inferred: Vec<Inferred>,
     pub(super) optional: bool,
-    /// Tasks of earlier rounds that it makes up for, as the planner names them.
+    /// Tasks of earlier rounds that it replaces, as the planner names them.
     pub(super) replaces: Vec<TaskId>,
-    /// The proposed task that it belongs to: itself, or the one for whose sake the compiler added it.
+    /// The proposed task that it belongs to: itself, or the one that the compiler added it for.
     pub(super) root: usize,
 }
 
 impl Draft<'_> {
-    /// The capability's name.
     pub(super) fn name(&self) -> &str {
         self.contract.capability.name.as_str()
     }
 
-    /// The schema of the params.
     pub(super) fn schema(&self) -> &Value {
         &self.contract.capability.params
     }
@@ -47,7 +45,7 @@ impl Draft<'_> {
         self.contract.capability.param_schema(param).is_some()
     }
 
-    /// Whether the value keeps what the schema says about the param.
+    /// Whether the value fits the param's schema.
     pub(super) fn accepts(&self, param: &str, value: &Value) -> bool {
         accepts(self.contract, param, value)
     }
@@ -61,7 +59,7 @@ impl Draft<'_> {
     }
 }
 
-/// An edge that the compiler added. Its reason names a task, whose id is known only when all tasks are known.
+/// An edge that the compiler added. Its reason names a task, whose id is final only when all tasks are known.
 #[derive(Debug)]
 pub(super) struct Inferred {
     pub(super) from: usize,
@@ -73,30 +71,29 @@ pub(super) struct Inferred {
     pub(super) after: String,
 }
 
-/// The id of an earlier task as a planner writes it; none for a text that can be no id.
+/// The id of an earlier task as a planner writes it; none for a text that cannot be an id.
 fn named(text: &str) -> Option<TaskId> {
     let text = text.trim();
     TaskId::new(text.strip_prefix('$').unwrap_or(text)).ok()
 }
 
-/// Whether the value keeps what the contract's schema says about the param.
+/// Whether the value fits the param's schema in the contract.
 pub(super) fn accepts(contract: &Contract, param: &str, value: &Value) -> bool {
     let place = format!("/{}", shape::escape(param));
     !contract.params.breaks_at(&json!({param: value}), &place)
 }
 
-/// All tasks of the plan.
 pub(super) struct Drafts<'a> {
     pub(super) rules: &'a Rules<'a>,
     pub(super) ids: Ids,
     pub(super) tasks: Vec<Draft<'a>>,
     pub(super) graph: Graph,
-    /// The task of each capability that only one task has.
+    /// The only task of each capability; `None` for a capability with several.
     by_capability: OnceCell<HashMap<&'a str, Option<usize>>>,
 }
 
 impl<'a> Drafts<'a> {
-    /// Looks the capabilities up.
+    /// Finds the contract of each task's capability.
     pub(super) fn new(
         proposal: &ProposedPlan,
         rules: &'a Rules<'a>,
@@ -142,14 +139,14 @@ impl<'a> Drafts<'a> {
         Ok(())
     }
 
-    /// A task by its index.
+    /// The task at an index of this list.
     pub(super) fn at(&self, task: usize) -> &Draft<'a> {
         self.tasks
             .get(task)
             .expect("indexes of tasks come from this list, which only grows")
     }
 
-    /// A task by its index.
+    /// The task at an index of this list.
     pub(super) fn at_mut(&mut self, task: usize) -> &mut Draft<'a> {
         self.tasks
             .get_mut(task)
@@ -163,7 +160,7 @@ impl<'a> Drafts<'a> {
             .expect("every task was given an id when it was added")
     }
 
-    /// A task as people are told of it, such as `t1 (finance.db.query)`.
+    /// A task in messages, such as `t1 (finance.db.query)`.
     pub(super) fn named(&self, task: usize) -> String {
         format!("{} ({})", self.id(task), self.at(task).name())
     }
@@ -220,7 +217,7 @@ impl<'a> Drafts<'a> {
         self.at(task).root != task
     }
 
-    /// Fills a place of a task's params with a part of another task's result.
+    /// Makes a part of another task's result the value of a place of a task's params.
     pub(super) fn refer(&mut self, task: usize, reference: Reference) {
         let id = self.id(reference.from).as_str();
         let place = reference.place.strip_prefix('/').unwrap_or_default();
@@ -242,12 +239,12 @@ impl<'a> Drafts<'a> {
         self.at_mut(task).references.push(reference);
     }
 
-    /// An order of execution; a circle is an error that names it.
+    /// An order of execution; the error names a cycle.
     pub(super) fn order(&self) -> Result<Vec<usize>, PlanError> {
         self.graph.order().map_err(|circle| {
             let first = circle.first().copied().unwrap_or_default();
             let path = match circle.as_slice() {
-                // A task that the compiler added is never in a circle.
+                // A task that the compiler added is never in a cycle.
                 [] => "tasks".to_owned(),
                 _ => format!("tasks[{first}]"),
             };
@@ -262,7 +259,7 @@ impl<'a> Drafts<'a> {
         })
     }
 
-    /// `t1 → t2 → t1`; a long one is cut.
+    /// `t1 → t2 → t1`; cuts a long chain.
     fn chain(&self, tasks: &[usize], last: usize) -> String {
         const SHOWN: usize = 12;
         let mut names: Vec<_> = tasks
@@ -277,7 +274,7 @@ impl<'a> Drafts<'a> {
         names.join(" → ")
     }
 
-    /// An order of execution, and the finished tasks in it; ids that the compiler made up are numbered in this order.
+    /// The finished tasks in an order of execution; numbers made-up ids in this order.
     pub(super) fn into_tasks(mut self) -> Result<Vec<PlanTask>, PlanError> {
         let order = self.order()?;
         let renamed = self.ids.number(&order);

@@ -1,6 +1,6 @@
 //! Compiles one task of a plan that still arrives, if no later task can change it.
 //!
-//! Does not replace the compilation of the whole plan, which may still refuse or change the task.
+//! Does not replace compiling the whole plan, which may still refuse or change the task.
 
 use amcp_protocol::{Effect, ProposedPlan, ProposedTask, TaskId};
 use serde_json::Value;
@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{Rules, compile, judge};
 use crate::plan::PlanTask;
 
-/// Compiles a task that may start before the rest of its plan is known: a task that has an id of its own, reads, may be done
-/// twice, consumes nothing, waits for nothing, and keeps its schema and the limits by itself. None for any other task.
+/// Compiles a task that may start before the rest of its plan is known: a task with an id that only reads, is idempotent,
+/// consumes nothing, waits for nothing, and keeps its schema and the limits by itself. None for any other task.
 #[must_use]
 pub fn compile_early(task: &ProposedTask, rules: &Rules<'_>) -> Option<PlanTask> {
     let has_id = task.id.as_deref().is_some_and(|id| TaskId::new(id).is_ok());
@@ -22,7 +22,7 @@ pub fn compile_early(task: &ProposedTask, rules: &Rules<'_>) -> Option<PlanTask>
     if capability.effect != Effect::Read || !capability.idempotent {
         return None;
     }
-    // A later task may produce what it consumes.
+    // A later task may produce its input.
     if !capability.consumes.is_empty() {
         return None;
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     proptest! {
-        /// Params that a later task hands back to an early one are the exception, see below.
+        /// The exception: params that a later task hands back to an early one, see below.
         #[test]
         fn invariant_the_whole_plan_repeats_an_early_task(
             id in "[a-z]{1,2}[0-9]?",

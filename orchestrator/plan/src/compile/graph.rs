@@ -1,10 +1,9 @@
-//! The edges of a plan while it grows: what waits for what, and whether one more edge would close a circle.
+//! The edges of a plan while it grows, and whether another edge would close a cycle.
 //!
 //! Does not know why an edge is there.
 
 use std::cmp::Reverse;
 
-/// Who waits for whom.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     /// For each task the tasks before it.
@@ -15,7 +14,7 @@ pub(super) struct Graph {
     has_backward: bool,
 }
 
-/// How far the walk of [`Graph::order`] is with a task.
+/// The state of a task in the walk of [`Graph::order`].
 #[derive(Debug, Clone, Copy)]
 enum State {
     New,
@@ -23,7 +22,7 @@ enum State {
     Left,
 }
 
-/// What the walk of [`Graph::order`] does next.
+/// A pending step of the walk of [`Graph::order`].
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Enter(usize),
@@ -44,7 +43,7 @@ impl Graph {
         self.before.push(Vec::new());
     }
 
-    /// Adds the edge; twice is the same as once.
+    /// Adds the edge; does nothing if it exists.
     pub(super) fn add_edge(&mut self, from: usize, to: usize) {
         let (Some(after), Some(before)) = (self.after.get_mut(to), self.before.get_mut(from))
         else {
@@ -60,7 +59,7 @@ impl Graph {
         self.after.get(task).into_iter().flatten().copied()
     }
 
-    /// How many tasks wait for a task.
+    /// Number of tasks that wait for a task.
     pub(super) fn consumers(&self, task: usize) -> usize {
         let mut waiting = self.before.get(task).cloned().unwrap_or_default();
         waiting.sort_unstable();
@@ -73,7 +72,7 @@ impl Graph {
         if from == to {
             return true;
         }
-        // As long as every edge leads to a later task, no path leads to an earlier one: no search in the usual plan.
+        // If every edge leads to a later task, no path leads to an earlier one: the usual plan needs no search.
         if !self.has_backward && from > to {
             return false;
         }
@@ -92,10 +91,10 @@ impl Graph {
         false
     }
 
-    /// An order of execution, or a shortest circle: each of its tasks waits for the next, the last one for the first.
+    /// An order of execution, or a shortest cycle: each of its tasks waits for the next, the last one for the first.
     ///
-    /// Each task follows the tasks that it waits for, and these stand as late as they can: an order of execution stays
-    /// unchanged, and a task that only one other task needs stands right before that task.
+    /// Each task follows the tasks that it waits for, and these stand as late as possible: a list that is already in order
+    /// stays unchanged, and a task that only one other task needs stands right before that task.
     pub(super) fn order(&self) -> Result<Vec<usize>, Vec<usize>> {
         let mut states = vec![State::New; self.after.len()];
         let mut order = Vec::with_capacity(states.len());
@@ -125,7 +124,7 @@ impl Graph {
         Ok(order)
     }
 
-    /// A shortest circle through a task that is in one, beginning with its earliest task.
+    /// A shortest cycle through a task that is in one, beginning with its earliest task.
     fn circle(&self, start: usize) -> Vec<usize> {
         let mut came_from = vec![None; self.after.len()];
         let mut open = std::collections::VecDeque::from([start]);

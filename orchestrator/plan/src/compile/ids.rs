@@ -1,6 +1,6 @@
 //! Names every task of a plan, and finds the task that a text names.
 //!
-//! Does not read references; it only knows which ids there are.
+//! Does not read references.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -9,8 +9,8 @@ use amcp_protocol::{ProposedTask, TaskId};
 
 use super::PlanError;
 
-/// Longer ids are refused, not mended: a model that writes them has lost its way. It also bounds the search for an id at
-/// the beginning of a text.
+/// Longest id that is mended, in bytes; longer ones come from a confused model and are refused. Also bounds the search for an
+/// id at the beginning of a text.
 const MAX_RAW_ID: usize = 256;
 
 /// The ids of a plan's tasks, by index, and the ways to write them.
@@ -18,9 +18,9 @@ const MAX_RAW_ID: usize = 256;
 pub(super) struct Ids {
     ids: Vec<TaskId>,
     by_id: HashMap<TaskId, usize>,
-    /// Ids that are no legal ones, as the planner wrote them.
+    /// Illegal ids as the planner wrote them, with their tasks.
     mended: HashMap<String, usize>,
-    /// What the ids are without their number, such as `t`.
+    /// The ids without their numbers, such as `t`.
     stems: OnceCell<HashSet<String>>,
     /// The tasks whose ids the compiler made up.
     made_up: BTreeSet<usize>,
@@ -28,7 +28,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// Takes the planner's ids, mends those that are no legal ones and makes up those that are missing.
+    /// Takes the planner's ids, mends illegal ones and makes up missing ones.
     pub(super) fn assign(tasks: &[ProposedTask]) -> Result<Self, PlanError> {
         let mut all = Self {
             ids: Vec::with_capacity(tasks.len()),
@@ -54,7 +54,7 @@ impl Ids {
                 return Err(PlanError::invalid(
                     format!("tasks[{i}].id"),
                     format!(
-                        "the id '{text}' is that of tasks[{other}] too: every task needs its own"
+                        "the id '{text}' belongs to tasks[{other}] too: every task needs its own"
                     ),
                 ));
             }
@@ -93,8 +93,7 @@ impl Ids {
         id
     }
 
-    /// Numbers the made-up ids in the order of execution, past the numbers that the planner gave. Returns the tasks whose
-    /// ids changed.
+    /// Numbers the made-up ids in the order of execution, skipping the planner's own. Returns the tasks whose ids changed.
     pub(super) fn number(&mut self, order: &[usize]) -> BTreeSet<usize> {
         for task in &self.made_up {
             if let Some(id) = self.ids.get(*task) {
@@ -133,9 +132,9 @@ impl Ids {
         }
     }
 
-    /// The nearest legal id that is free; `suffixes` remembers how often each was wanted.
+    /// The nearest legal free id; `suffixes` counts the uses of each.
     fn mend(&self, text: &str, suffixes: &mut HashMap<String, usize>) -> TaskId {
-        // 64 characters less what a suffix takes.
+        // 64 characters minus the suffix.
         let stem: String = text
             .chars()
             .map(|c| {
@@ -161,7 +160,7 @@ impl Ids {
         }
     }
 
-    /// The task of that id, as the planner wrote it.
+    /// The task with this id, as the planner wrote it.
     pub(super) fn find(&self, text: &str) -> Option<usize> {
         let text = text.trim();
         self.by_id
@@ -174,7 +173,7 @@ impl Ids {
     pub(super) fn find_at_start<'t>(&self, text: &'t str) -> Option<(usize, &'t str)> {
         let end = text.floor_char_boundary(MAX_RAW_ID);
         let mut head = text.get(..end)?;
-        // An id as the planner wrote it may have dots of its own: the longest one counts.
+        // The planner's ids may contain dots: the longest match counts.
         if end < text.len() {
             head = head.get(..head.rfind(['.', '/', '['])?)?;
         }
@@ -186,7 +185,7 @@ impl Ids {
         }
     }
 
-    /// Whether the text is like an id of this plan, though it is none: `t9` where there are `t1` and `t2`.
+    /// Whether the text looks like an id of this plan without being one: `t9` in a plan with `t1` and `t2`.
     pub(super) fn is_alike(&self, text: &str) -> bool {
         let stems = self.stems.get_or_init(|| {
             self.ids
@@ -209,7 +208,7 @@ impl Ids {
     }
 }
 
-/// What stands before the number at the end, if both are there.
+/// The part before the number at the end; none if either is missing.
 fn stem(text: &str) -> Option<&str> {
     let stem = text.trim_end_matches(|c: char| c.is_ascii_digit());
     (!stem.is_empty() && stem.len() < text.len()).then_some(stem)

@@ -1,6 +1,6 @@
-//! Binds the inputs that nobody gave: to the task of the plan that produces them, else to one that is added.
+//! Binds missing inputs to the task of the plan that produces them, else to an added task.
 //!
-//! Does not touch what the planner wrote, as long as the capability's schema accepts it.
+//! Keeps the planner's values that fit the capability's schema.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,9 +13,9 @@ use super::producers::Producers;
 use super::shape;
 use crate::plan::Reference;
 
-/// Infers what is missing in all tasks.
+/// Infers the missing inputs of all tasks.
 ///
-/// Required inputs come first, so that an optional one takes no producer away from them.
+/// Required inputs come first, so that an optional one takes none of their producers.
 pub(super) fn infer_all(drafts: &mut Drafts<'_>) -> Result<(), PlanError> {
     let mut inference = Inference {
         producers: Producers::default(),
@@ -55,17 +55,17 @@ pub(super) struct Want<'a> {
     pub(super) consumes: &'a Consumes,
     /// Tasks that the planner named for it: in a placeholder, or in `depends_on`.
     pub(super) named: Vec<usize>,
-    /// Params of the task that its schema does not list: meant for the task that produces the input.
+    /// Params of the task that its schema does not list; they belong to the producer.
     pub(super) extra: Map<String, Value>,
 }
 
-/// The work of inferring.
+/// The state of inferring.
 pub(super) struct Inference<'d, 'a> {
     pub(super) drafts: &'d mut Drafts<'a>,
     pub(super) producers: Producers<'a>,
-    /// How many tasks of a capability still look for a param.
+    /// Number of tasks that still lack an input, by capability and param.
     pub(super) waiting: HashMap<(&'a str, &'a str), usize>,
-    /// What the query says about capabilities that could be added.
+    /// The query's params for capabilities that could be added.
     pub(super) fills: BTreeMap<&'a str, Map<String, Value>>,
 }
 
@@ -117,7 +117,7 @@ impl<'a> Inference<'_, 'a> {
             .collect()
     }
 
-    /// Whether a task lacks the param; then the tasks that a placeholder in its place names.
+    /// None if the task has the param; else the tasks that a placeholder in its place names.
     fn lacks(&self, task: usize, param: &str) -> Option<Vec<usize>> {
         let draft = self.drafts.at(task);
         let Some(value) = draft.params.get(param) else {
@@ -139,7 +139,7 @@ impl<'a> Inference<'_, 'a> {
         (is_placeholder || !draft.accepts(param, value)).then_some(named)
     }
 
-    /// Params that the task's schema does not list, references apart.
+    /// Params, except references, that the task's schema does not list.
     fn undeclared(&self, task: usize) -> Map<String, Value> {
         let draft = self.drafts.at(task);
         draft
@@ -158,7 +158,7 @@ impl<'a> Inference<'_, 'a> {
         self.supply(want, &ranks, usize::MAX).map(|_| ())
     }
 
-    /// Binds to a task of the plan; types in the consumer's order of preference.
+    /// Binds to a task of the plan; tries the types in the consumer's order of preference. False if none produces any.
     pub(super) fn bind_within_plan(&mut self, want: &Want<'a>, reuse: bool) -> bool {
         let consumes = want.consumes;
         for value_type in &consumes.types {
@@ -170,12 +170,12 @@ impl<'a> Inference<'_, 'a> {
         false
     }
 
-    /// Binds an optional input, if a task produces it that no task of this capability consumes or that was named for it.
+    /// Binds an optional input if the planner named its producer, or if no task of this capability consumes that producer.
     fn offer(&mut self, want: &Want<'a>) {
         self.bind_within_plan(want, false);
     }
 
-    /// Binds the want to a producer of the type; `remark` follows the reason.
+    /// Binds the want to a producer of the type; appends `remark` to the reason.
     pub(super) fn bind(
         &mut self,
         want: &Want<'a>,
@@ -209,9 +209,9 @@ impl<'a> Inference<'_, 'a> {
         self.drafts.at_mut(want.task).inferred.push(inferred);
     }
 
-    /// Moves params that the task's schema does not have to the nearest tasks before it that take them.
+    /// Moves params that the task's schema does not list to the nearest earlier tasks that take them.
     ///
-    /// A param moves only where it changes nobody else's input: the task that takes it has no other consumer.
+    /// A param moves only to a task without other consumers, so that no other task's input changes.
     fn move_misplaced(&mut self, task: usize) {
         let undeclared = self.undeclared(task);
         if undeclared.is_empty() || !shape::is_closed(self.drafts.at(task).schema()) {
@@ -238,8 +238,8 @@ impl<'a> Inference<'_, 'a> {
         }
     }
 
-    /// The nearest tasks whose results reach this one and that take the param, each with the task before this one through
-    /// which its result comes.
+    /// The nearest tasks that take the param and whose results reach this task, each with this task's direct predecessor on the
+    /// path.
     fn takers(&self, task: usize, name: &str, value: &Value) -> Vec<(usize, usize)> {
         let before = |task: usize| self.drafts.at(task).references.iter().map(|r| r.from);
         let takes = |&(producer, _): &(usize, usize)| {
@@ -270,7 +270,7 @@ impl<'a> Inference<'_, 'a> {
     }
 }
 
-/// Models write these where they have no value.
+/// Whether a model wrote the value in place of none.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,

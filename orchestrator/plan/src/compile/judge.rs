@@ -1,6 +1,6 @@
-//! The rules that a plan must keep, each with an error that a planner can repair from.
+//! The rules for a plan, each with an error that lets a planner repair the plan.
 //!
-//! Does not mend anything.
+//! Mends nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::mend::options;
 use super::shape::{self, Place};
 use super::{PlanError, PlanLimits, Rules};
 
-/// An empty plan must answer or it says nothing.
+/// Refuses a plan without a task and a direct answer.
 pub(super) fn something_to_do(proposal: &ProposedPlan) -> Result<(), PlanError> {
     if !proposal.tasks.is_empty() || proposal.answer_directly.is_some() {
         return Ok(());
@@ -29,7 +29,7 @@ pub(super) fn something_to_do(proposal: &ProposedPlan) -> Result<(), PlanError> 
     Err(PlanError::new(ErrorCode::NothingPlanned, "tasks", problem))
 }
 
-/// The limit on tasks.
+/// Checks the limit on tasks.
 pub(super) fn task_count(tasks: usize, limits: &PlanLimits) -> Result<(), PlanError> {
     if tasks <= limits.tasks {
         return Ok(());
@@ -44,7 +44,7 @@ pub(super) fn task_count(tasks: usize, limits: &PlanLimits) -> Result<(), PlanEr
     ))
 }
 
-/// Looks a capability up; upper case and blanks around a name are slips.
+/// Finds a capability; ignores upper case and blanks around the name.
 pub(super) fn capability<'a>(
     name: &str,
     task: usize,
@@ -59,13 +59,13 @@ pub(super) fn capability<'a>(
         PlanError::new(
             ErrorCode::UnknownCapability,
             format!("tasks[{task}].capability"),
-            format!("nobody offers '{shown}'"),
+            format!("no agent offers '{shown}'"),
         )
         .allowed(nearest(name, rules))
     })
 }
 
-/// The capabilities that the user may use, those first whose names share words with the text.
+/// The capabilities that the user may use; those whose names share words with the text come first.
 fn nearest<'a>(name: &str, rules: &'a Rules<'a>) -> impl Iterator<Item = &'a str> {
     const SHOWN: usize = 8;
     fn words(text: &str) -> BTreeSet<String> {
@@ -73,7 +73,7 @@ fn nearest<'a>(name: &str, rules: &'a Rules<'a>) -> impl Iterator<Item = &'a str
             .map(str::to_lowercase)
             .collect()
     }
-    // A name is short; a longer text is none.
+    // A name is short; the beginning of a longer text suffices.
     let wanted = words(
         name.get(..name.floor_char_boundary(256))
             .unwrap_or_default(),
@@ -89,7 +89,7 @@ fn nearest<'a>(name: &str, rules: &'a Rules<'a>) -> impl Iterator<Item = &'a str
     names.into_iter().take(SHOWN)
 }
 
-/// Deepest nesting of params: deeper than any schema here, and shallow enough for every recursive reader.
+/// Deepest nesting of params, in levels: deeper than any schema here, and shallow enough for every recursive reader.
 const MAX_NESTING: usize = 64;
 
 /// Refuses params that nest deeper than [`MAX_NESTING`] levels.
@@ -118,7 +118,7 @@ fn is_deeper(params: &Map<String, Value>, levels: usize) -> bool {
     false
 }
 
-/// No circle, and the limit on the longest chain.
+/// Refuses a cycle, and a longest chain past the limit.
 pub(super) fn depth(drafts: &Drafts<'_>, limits: &PlanLimits) -> Result<(), PlanError> {
     let mut depths = vec![1; drafts.tasks.len()];
     for task in drafts.order()? {
@@ -143,7 +143,7 @@ pub(super) fn depth(drafts: &Drafts<'_>, limits: &PlanLimits) -> Result<(), Plan
     Ok(())
 }
 
-/// The limit on the size of all params.
+/// Checks the limit on the size of all params.
 ///
 /// Each task's params come with the place of the proposed task that they belong to.
 pub(super) fn params_bytes<'p>(
@@ -172,7 +172,7 @@ pub(super) fn params_bytes<'p>(
     Ok(())
 }
 
-/// The params of all tasks, places that are filled later apart.
+/// Checks the params of all tasks, except for the places of references.
 pub(super) fn params(drafts: &mut Drafts<'_>) -> Result<(), PlanError> {
     for task in 0..drafts.tasks.len() {
         let draft = drafts.at_mut(task);
@@ -194,7 +194,7 @@ pub(super) fn params(drafts: &mut Drafts<'_>) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// The first violation in words that say what to write instead.
+/// The first violation, with the value to write instead.
 fn told(drafts: &Drafts<'_>, task: usize, violation: &Violation) -> PlanError {
     let draft = drafts.at(task);
     let capability = &draft.contract.capability;
@@ -268,14 +268,14 @@ fn missing_param(
         .collect();
     let types = consumes.types.join(" or ");
     let hint = if producers.is_empty() {
-        "give the value, as nobody produces it"
+        "give the value: no capability produces it"
     } else {
         "add a task that produces it, with the params that it needs, and refer to its result"
     };
     PlanError::invalid(path, format!("{problem} ({types}): {hint}")).allowed(producers)
 }
 
-/// The user's roles. Last, so that what is wrong with the plan itself does not depend on the user.
+/// Checks the user's roles. Last, so that faults of the plan itself do not depend on the user.
 pub(super) fn authorisation(drafts: &Drafts<'_>) -> Result<(), PlanError> {
     for draft in &drafts.tasks {
         let capability = &draft.contract.capability;

@@ -1,7 +1,7 @@
-//! Mends values that differ from the schema in notation alone: `"PDF"` for `pdf`, `"4"` for 4, one value for a list of
-//! one, null for a param that may be missing.
+//! Mends values that differ from the schema in notation alone: `"PDF"` for `pdf`, `"4"` for 4, one value for a list of one,
+//! null for an optional param.
 //!
-//! Does not guess: where the schema leaves more than one reading, the value stays as it is.
+//! Does not guess: a value with more than one reading stays.
 
 use amcp_protocol::terms;
 use serde_json::{Map, Value};
@@ -17,7 +17,7 @@ pub(super) fn mend_all(drafts: &mut Drafts<'_>) {
     }
 }
 
-/// Renames params for which a plan uses another name that the schema lists ([`terms::ALIASES`]).
+/// Renames params that the plan calls by an alias of the schema ([`terms::ALIASES`]).
 pub(super) fn rename_all(drafts: &mut Drafts<'_>) {
     for draft in &mut drafts.tasks {
         let properties = draft.contract.capability.params.get("properties");
@@ -55,7 +55,6 @@ pub(super) fn mend_params(schema: &Value, params: &mut Map<String, Value>) {
     }
 }
 
-/// Mends one value.
 pub(super) fn mend(schema: &Value, value: &mut Value) {
     if value.get("$ref").is_some() {
         return;
@@ -83,7 +82,7 @@ pub(super) fn mend(schema: &Value, value: &mut Value) {
     }
 }
 
-/// What an `enum` or `const` lists.
+/// The values of an `enum` or `const`.
 pub(super) fn options(schema: &Value) -> Option<Vec<&Value>> {
     match (schema.get("enum"), schema.get("const")) {
         (Some(Value::Array(options)), _) => Some(options.iter().collect()),
@@ -92,7 +91,7 @@ pub(super) fn options(schema: &Value) -> Option<Vec<&Value>> {
     }
 }
 
-/// Takes the one option that reads the same, upper and lower case aside.
+/// Takes the only option that equals the value but for case.
 fn mend_choice(options: &[&Value], value: &mut Value) {
     if options.contains(&&*value) {
         return;
@@ -110,12 +109,12 @@ fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
-        // Never like a choice that was written as a text.
+        // Never equals a choice that was written as a text.
         Value::Array(_) | Value::Object(_) => String::new(),
     }
 }
 
-/// Mends a scalar that keeps none of the branches so that it keeps one.
+/// Mends a scalar that fits no branch so that it fits one.
 fn mend_one_of(branches: &[Value], value: &mut Value) {
     let keeps = |schema: &Value, value: &Value| {
         admits(schema, value) && options(schema).is_none_or(|options| options.contains(&value))
@@ -134,7 +133,7 @@ fn mend_one_of(branches: &[Value], value: &mut Value) {
     }
 }
 
-/// A scalar in the JSON type that the schema names.
+/// The scalar converted to the schema's JSON type.
 fn converted(schema: &Value, value: &Value) -> Option<Value> {
     let wants = |kind| names(schema, kind) == Some(true);
     let converted = match value {
@@ -165,7 +164,7 @@ fn converted(schema: &Value, value: &Value) -> Option<Value> {
     converted.or_else(|| list_of_one(schema, value).filter(|_| wants("array")))
 }
 
-/// A scalar as a list, where the list's items are scalars of its type.
+/// The scalar as a list of one, if the list's items have its type.
 fn list_of_one(schema: &Value, value: &Value) -> Option<Value> {
     if value.is_null() || value.is_array() || value.is_object() {
         return None;
@@ -174,7 +173,7 @@ fn list_of_one(schema: &Value, value: &Value) -> Option<Value> {
     let mut item = value.clone();
     mend(items, &mut item);
     let is_item = admits(items, &item) && options(items).is_none_or(|o| o.contains(&&item));
-    // A schema of items that names no type says nothing about scalars.
+    // Items without a type allow no conclusion about scalars.
     (is_item && (items.get("type").is_some() || options(items).is_some()))
         .then(|| Value::Array(vec![item]))
 }

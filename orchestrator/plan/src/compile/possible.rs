@@ -1,6 +1,6 @@
-//! Compiles the possible part of a proposal that holds impossible tasks.
+//! Compiles the possible part of a proposal with impossible tasks.
 //!
-//! Planners call this after the last repair: one unknown or forbidden task must not take the others with it. Does not mend tasks.
+//! Planners call this after the last repair: one unknown or forbidden task must not fail the others. Does not mend tasks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use super::{PlanError, Rules, compile_for};
 use crate::catalogue::Catalogue;
 use crate::plan::{Plan, PlanTask, RefusedTask};
 
-/// Compiles a proposal like [`super::compile`], but leaves out tasks that no agent offers, tasks that the user may not use, and
-/// tasks that need such a task: [`Plan::refused`] lists them. Tasks that wait for an optional one of these stay, without it.
+/// Compiles a proposal like [`super::compile`], but leaves out tasks that no agent offers, tasks that the user may not use,
+/// and tasks that need such a task: [`Plan::refused`] lists them. A task that waits for an optional one of these stays.
 ///
 /// # Errors
 /// Those of [`super::compile`], and the first refusal when no task is left.
@@ -34,7 +34,7 @@ pub fn compile_possible(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Pl
     let plan = compile_for(&proposal, &everybody, |_| Ok(()))?;
     let refusals = refusals(&plan, &unknown, rules.roles);
     if refusals.iter().all(Option::is_some) {
-        // Nothing is possible: the ordinary compilation says why.
+        // No task is possible: the ordinary compilation names the reason.
         return super::compile(&proposal, rules);
     }
     Ok(without(plan, refusals))
@@ -61,7 +61,7 @@ fn with_names(
         let name: String = name.chars().take(100).map(sound).collect();
         let named = CapabilityName::new(&name)
             .or_else(|_| CapabilityName::new(format!("unknown.{}", name.replace('.', "-"))));
-        // A name that had to be mended must not hit a capability that exists.
+        // A mended name must not match an existing capability.
         let unknown_name = |name: &CapabilityName| {
             let known = catalogue.get(name.as_str()).is_some();
             known.then(|| {
@@ -77,7 +77,7 @@ fn with_names(
     (proposal, unknown)
 }
 
-/// Why each task cannot be done; none for those that can.
+/// The reason why each task cannot be done; none for the possible tasks.
 fn refusals(
     plan: &Plan,
     unknown: &BTreeSet<CapabilityName>,
@@ -88,7 +88,7 @@ fn refusals(
         let (code, message) = if unknown.contains(name) {
             (
                 ErrorCode::UnknownCapability,
-                format!("nobody offers {name}"),
+                format!("no agent offers {name}"),
             )
         } else if !task.terms.allow(roles) {
             let message = format!("the user's roles do not allow {name}");
@@ -99,13 +99,13 @@ fn refusals(
         Some((TaskState::Failed, Failure::new(code, message)))
     };
     let mut refusals: Vec<_> = plan.tasks.iter().map(itself).collect();
-    // A plan is acyclic: each pass settles at least the next level of tasks.
+    // The plan is acyclic, so each pass settles at least the next level of tasks.
     loop {
         let skipped = plan.tasks.iter().enumerate().find_map(|(index, task)| {
             let open = matches!(refusals.get(index), Some(None));
             let is_needed = |before: &&usize| {
                 let refused = matches!(refusals.get(**before), Some(Some(_)));
-                // The dependents of an optional task go on without it.
+                // Tasks that wait for an optional task go on without it.
                 refused && plan.tasks.get(**before).is_some_and(|task| !task.optional)
             };
             let needed = task.after.iter().find(is_needed).filter(|_| open)?;
@@ -122,7 +122,7 @@ fn refusals(
     }
 }
 
-/// The plan without its refused tasks; nothing that is left refers to them.
+/// The plan without its refused tasks and without references to them.
 fn without(mut plan: Plan, refusals: Vec<Option<(TaskState, Failure)>>) -> Plan {
     let views: Vec<PlannedTaskView> = plan.view();
     let mut places: Vec<Option<usize>> = Vec::with_capacity(refusals.len());

@@ -1,23 +1,23 @@
-//! Who in the plan produces which value type, and whom capabilities have not yet taken it from.
+//! The tasks that produce each value type, and those of them that a capability does not consume yet.
 //!
-//! Does not choose; it makes choosing cheap in a large plan.
+//! Does not choose; the index makes choosing cheap in a large plan.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use amcp_protocol::Capability;
 
-/// The tasks that produce something, by value type.
+/// The producing tasks, by value type.
 #[derive(Debug, Default)]
 pub(super) struct Producers<'a> {
     all: HashMap<&'a str, BTreeSet<usize>>,
     /// By capability and value type: the producers that no task of the capability consumes yet.
     open: HashMap<(&'a str, &'a str), BTreeSet<usize>>,
-    /// Which capability consumes from which task.
+    /// Pairs of a capability and a task that it consumes from.
     consumed: HashSet<(&'a str, usize)>,
 }
 
 impl<'a> Producers<'a> {
-    /// Notes a task.
+    /// Adds a task.
     pub(super) fn add(&mut self, task: usize, capability: &'a Capability) {
         for produces in &capability.produces {
             let value_type = produces.value_type.as_str();
@@ -54,7 +54,7 @@ impl<'a> Producers<'a> {
         self.all.get(value_type)
     }
 
-    /// Those of them that no task of `capability` consumes yet, once [`Self::watch`] was called.
+    /// The producers that no task of `capability` consumes yet; none before [`Self::watch`].
     pub(super) fn open(
         &self,
         capability: &'a str,
@@ -63,7 +63,7 @@ impl<'a> Producers<'a> {
         self.open.get(&(capability, value_type))
     }
 
-    /// Keeps from now on who is not consumed by tasks of `capability`.
+    /// Keeps the set for [`Self::open`] from now on.
     pub(super) fn watch(&mut self, capability: &'a str, value_type: &'a str) {
         let (all, consumed) = (&self.all, &self.consumed);
         self.open

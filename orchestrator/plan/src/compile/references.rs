@@ -1,6 +1,6 @@
 //! Finds the references in params, brings them to the long form and checks that their paths can exist.
 //!
-//! Does not add references that the planner did not write; that is inference.
+//! Adds no reference; inference does.
 
 use amcp_protocol::{Capability, Produces};
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use super::draft::{Drafts, Inferred};
 use super::shape::{self, Place};
 use crate::plan::Reference;
 
-/// What models call the whole result, though a path begins within it.
+/// Names that models use for the whole result.
 const WHOLE: &[&str] = &[
     "result", "results", "output", "outputs", "data", "value", "response",
 ];
@@ -18,10 +18,10 @@ const WHOLE: &[&str] = &[
 /// A reference as the planner wrote it.
 #[derive(Debug)]
 struct Written {
-    /// Where in the params: a JSON pointer.
+    /// The place in the params: a JSON pointer.
     place: String,
     from: usize,
-    /// Which part of the result; `None` when the planner did not say.
+    /// The part of the result; `None` when the planner named none.
     path: Option<String>,
 }
 
@@ -132,7 +132,7 @@ impl Search<'_, '_> {
         Ok(None)
     }
 
-    /// A reference in the middle of a text would reach the specialist as it is written.
+    /// Refuses a reference in the middle of a text: the specialist would get it as text.
     fn refuse_within(&self, text: &str) -> Result<(), PlanError> {
         let ids = &self.drafts.ids;
         let names_task = |open: &str, close: char| {
@@ -192,7 +192,7 @@ impl Search<'_, '_> {
     }
 }
 
-/// A JSON Schema among the params has a `$ref` of its own.
+/// Whether the `$ref` belongs to a JSON Schema among the params.
 fn is_schema_reference(target: &Value) -> bool {
     target
         .as_str()
@@ -223,7 +223,7 @@ fn pointer(path: &str) -> String {
         .collect()
 }
 
-/// Settles which part of the result a reference means, and says why if that is not what is written.
+/// Settles the part of the result that a reference means; returns a reason if that differs from the written path.
 fn settle(
     drafts: &Drafts<'_>,
     task: usize,
@@ -292,7 +292,7 @@ fn settle(
     .allowed(producer.produces.iter().map(|produces| &produces.path)))
 }
 
-/// What the producer has for the param at that place, the consumer's preferred type first.
+/// The outputs of the producer that fit the param at this place, the consumer's preferred type first.
 fn consumed<'p>(
     consumer: &Capability,
     place: &str,
@@ -334,7 +334,7 @@ fn no_such_part(
     .allowed(shape::pointers(result))
 }
 
-/// What is there and what is wanted, if they can never be the same.
+/// The types of the result and of the param, if they can never match.
 fn clash(result: Place<'_>, param: Place<'_>) -> Option<(String, String)> {
     let (Place::Described(result), Place::Described(param)) = (result, param) else {
         return None;
@@ -343,7 +343,7 @@ fn clash(result: Place<'_>, param: Place<'_>) -> Option<(String, String)> {
     shape::clash(result, param).then(|| (told(result), told(param)))
 }
 
-/// The param, if the place is the only item of the list that it holds.
+/// The param, if the place is the only item of its list.
 fn list_around<'p>(drafts: &Drafts<'_>, task: usize, place: &'p str) -> Option<&'p str> {
     let param = place.strip_suffix("/0")?;
     let name = param.strip_prefix('/')?;

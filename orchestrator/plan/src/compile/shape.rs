@@ -1,4 +1,4 @@
-//! Reads in a JSON Schema what it says about a place: whether it exists, and of which JSON type it is.
+//! Reads from a JSON Schema whether a place exists and which JSON type it has.
 //!
 //! Does not judge values; [`amcp_protocol::Schema`] does.
 
@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// Keywords that may say more about a place than `properties` and `items` do.
+/// Keywords that may describe a place beside `properties` and `items`.
 const ELSEWHERE: &[&str] = &[
     "$ref",
     "$dynamicRef",
@@ -19,18 +19,18 @@ const ELSEWHERE: &[&str] = &[
     "dependentSchemas",
 ];
 
-/// What a schema says about a place.
+/// A place according to a schema.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Place<'s> {
-    /// It is described.
+    /// The schema describes it.
     Described(&'s Value),
-    /// It may be there or not.
+    /// It may exist or not.
     Open,
-    /// It is certainly not there: a schema that lists properties is taken at its word.
+    /// It does not exist: we take a list of properties as complete.
     Absent,
 }
 
-/// Looks a JSON pointer up.
+/// Finds the place of a JSON pointer.
 pub(super) fn place<'s>(schema: &'s Value, pointer: &str) -> Place<'s> {
     let mut at = schema;
     for token in pointer.split('/').skip(1) {
@@ -99,7 +99,7 @@ pub(super) fn types(schema: &Value) -> Vec<&str> {
     }
 }
 
-/// Whether no value that keeps the one schema can keep the other, judged by their types alone.
+/// Whether the types of the two schemas exclude a value that fits both.
 pub(super) fn clash(one: &Value, other: &Value) -> bool {
     const KINDS: [&str; 7] = [
         "object", "array", "string", "number", "integer", "boolean", "null",
@@ -137,7 +137,7 @@ pub(super) fn pointers(schema: &Value) -> impl Iterator<Item = String> {
         .map(|name| format!("/{}", escape(name)))
 }
 
-/// Whether an object of this schema may have no other properties than those listed.
+/// Whether the schema forbids properties that it does not list.
 pub(super) fn is_closed(schema: &Value) -> bool {
     let refuses = |keyword| schema.get(keyword) == Some(&Value::Bool(false));
     (refuses("additionalProperties") || refuses("unevaluatedProperties"))
@@ -176,7 +176,7 @@ pub(super) fn unescape(token: &str) -> Cow<'_, str> {
     }
 }
 
-/// A JSON pointer as people write it: `/rows/0/amount` is `.rows[0].amount`.
+/// A JSON pointer in dotted form: `/rows/0/amount` is `.rows[0].amount`.
 pub(super) fn dotted(pointer: &str) -> String {
     pointer
         .split('/')

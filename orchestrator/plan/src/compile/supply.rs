@@ -1,7 +1,6 @@
-//! Adds the tasks that nobody planned: who of the catalogue could produce an input, and with which params.
+//! Adds tasks that the planner left out: finds the capability that can produce an input, and its params.
 //!
-//! Adds only what the user may use and what changes nothing; a capability that it could not call completely is no
-//! candidate.
+//! Adds only capabilities that the user may use, that only read, and whose params are all known.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,8 +13,8 @@ use super::infer::{Inference, Want};
 use super::mend::mend_params;
 use super::{PlanError, judge, shape};
 
-/// How far each capability is from what is already there: 1 when all its inputs are given or produced by the plan, 2 when
-/// it needs one of rank 1, and so on. A task is supplied only by ones of lower rank, so that supplying ends.
+/// The distance of each capability from the plan: 1 when all its inputs are given or produced by the plan, 2 when it needs a
+/// capability of rank 1, and so on. Only tasks of lower rank supply a task, so that supplying ends.
 pub(super) type Ranks<'a> = HashMap<&'a str, usize>;
 
 /// A capability that could be added.
@@ -87,7 +86,7 @@ impl<'a> Inference<'_, 'a> {
             .collect()
     }
 
-    /// Params for a task that is added: what the query says, and what the planner wrote at the consumer.
+    /// Params for an added task: those that the query gives, and those that the planner wrote at the consumer.
     fn filled(&mut self, contract: &'a Contract, extra: &Map<String, Value>) -> Map<String, Value> {
         let capability = &contract.capability;
         let fill = self.drafts.rules.fill;
@@ -103,8 +102,8 @@ impl<'a> Inference<'_, 'a> {
         params
     }
 
-    /// Adds the task that produces a wanted input, and those that it needs itself; `below` bounds its rank. Whether there
-    /// was one.
+    /// Adds the task that produces a wanted input, and the tasks that this one needs; `below` bounds its rank. False if no
+    /// capability fits.
     pub(super) fn supply(
         &mut self,
         want: &Want<'a>,
@@ -131,7 +130,7 @@ impl<'a> Inference<'_, 'a> {
         Ok(true)
     }
 
-    /// Who is to produce a wanted input: the preferred type, then the fewest inputs that are still open, then the name.
+    /// The best capability for a wanted input: by preferred type, then fewest open inputs, then name.
     fn supplier(
         &mut self,
         want: &Want<'a>,
@@ -169,7 +168,7 @@ fn produces(capability: &Capability, value_type: &str) -> bool {
         .any(|produces| produces.value_type == value_type)
 }
 
-/// The required inputs that the params leave open; `None` if something else than inputs is missing or wrong.
+/// The required inputs that the params leave open; `None` if anything else is missing or wrong.
 fn open_inputs<'a>(
     contract: &'a Contract,
     params: &Map<String, Value>,

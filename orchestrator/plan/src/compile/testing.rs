@@ -161,7 +161,7 @@ pub(super) fn catalogue() -> Catalogue {
         .collect()
 }
 
-/// Reads the quarter out of a query that is always the same.
+/// Fills the quarter, for a query that is always the same.
 pub(super) struct SaysQ4;
 
 impl Fill for SaysQ4 {

@@ -1,7 +1,7 @@
-//! Reads the tasks of a plan while its text still arrives: each task as soon as its closing brace is there.
+//! Reads the tasks of a plan while its text still arrives: each task as soon as its closing brace arrives.
 //!
-//! Does not have the last word: [`super::parse`] reads the whole text. A draft before the plan, or a list that breaks off, gives
-//! tasks here that the whole text does not have. Lists under other names than `tasks` are left to [`super::parse`].
+//! Not final: [`super::parse`] reads the whole text. A draft before the plan, or an unfinished list, gives tasks here that the
+//! whole text does not have. Leaves lists under other names than `tasks` to [`super::parse`].
 
 use amcp_protocol::ProposedTask;
 use serde_json::Value;
@@ -17,15 +17,15 @@ const THOUGHT: &[u8] = b"</think>";
 /// Takes a plan's text in pieces and returns the tasks that are complete. Holds the text of one task at most.
 #[derive(Debug, Default)]
 pub struct TaskReader {
-    /// All bytes so far.
+    /// Number of bytes so far.
     read: usize,
     given: usize,
     /// The plan is over, or was given up.
     done: bool,
     thinking: bool,
-    /// Bytes of the tag for which it looks outside of JSON.
+    /// Number of matching bytes of the tag that we look for outside of JSON.
     tag: usize,
-    /// What closes each value that is open.
+    /// The closing byte of each open value.
     open: Vec<u8>,
     /// Only the opening bracket of the outermost value has arrived.
     begun: bool,
@@ -33,10 +33,10 @@ pub struct TaskReader {
     /// The outermost object's latest key, cut to one byte more than the length of [`TASKS`].
     key: Vec<u8>,
     at_key: AtKey,
-    /// At how many open values a task of the list begins; 0 outside of the list.
+    /// The number of open values at which a task of the list begins; 0 outside of the list.
     list: usize,
     had_list: bool,
-    /// The text of the task that is open.
+    /// The text of the open task.
     task: Vec<u8>,
 }
 
@@ -49,7 +49,7 @@ enum InString {
     Escaped,
 }
 
-/// The reader's place in a field of the outermost object.
+/// The reader's position in a field of the outermost object.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum AtKey {
     #[default]
@@ -59,11 +59,11 @@ enum AtKey {
 }
 
 impl TaskReader {
-    /// Takes the next piece of the text, wherever it was cut, and returns the tasks that the piece completes.
+    /// Takes the next piece of the text, cut anywhere, and returns the tasks that the piece completes.
     pub fn push(&mut self, text: &str) -> Vec<ProposedTask> {
         let mut tasks = Vec::new();
         self.read = self.read.saturating_add(text.len());
-        // `parse` refuses such a text as a whole.
+        // `parse` refuses such a text too.
         self.done |= self.read > MAX_TEXT_BYTES;
         for byte in text.bytes() {
             if self.done {
@@ -99,7 +99,7 @@ impl TaskReader {
         None
     }
 
-    /// In the prose or the thinking around the JSON.
+    /// Reads a byte of the prose or the thinking around the JSON.
     fn outside(&mut self, byte: u8) {
         let tag = if self.thinking { THOUGHT } else { THINKING };
         self.tag = match tag.get(self.tag) {
@@ -127,7 +127,7 @@ impl TaskReader {
         let fits = if in_list {
             matches!(byte, b'{' | b',' | b']')
         } else {
-            // An object begins with a key; everything else is a bracket in prose.
+            // An object begins with a key; any other byte means a bracket in prose.
             !self.begun || matches!(byte, b'"' | b'}')
         };
         if !fits {
@@ -199,7 +199,7 @@ impl TaskReader {
         None
     }
 
-    /// Drops the open value. `byte`, which does not fit into it, may begin another.
+    /// Drops the open value. The unexpected `byte` may begin another.
     fn give_up(&mut self, byte: u8) {
         self.open.clear();
         self.end();
@@ -208,7 +208,7 @@ impl TaskReader {
         }
     }
 
-    /// Looks on for a plan, unless the value that ended has given tasks and so was the plan.
+    /// Ends a value: if it gave tasks it was the plan; else goes on looking for one.
     fn end(&mut self) {
         self.done = self.given > 0;
         self.string = InString::No;
