@@ -1,4 +1,4 @@
-//! A node without work that joins another one, and leaves when its standard input ends: `other_node HOST:PORT`.
+//! A node without work that joins another node, and leaves when its standard input ends: `other_node HOST:PORT`.
 //!
 //! The test `two_nodes` starts and kills it.
 

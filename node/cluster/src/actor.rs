@@ -1,6 +1,6 @@
-//! The [`Cluster`], a node's way to the others, and its actor, which owns the links.
+//! The [`Cluster`], a node's handle of its links to other nodes, and the actor that owns the links.
 //!
-//! The handle checks, listens and looks; the actor carries out what [`crate::membership`] decides. Neither decides itself.
+//! The handle checks, listens and reads; the actor carries out the decisions of [`crate::membership`]. Neither decides itself.
 
 mod dialling;
 mod news;
@@ -31,23 +31,23 @@ use crate::view::{ClusterCounts, ClusterView, MemberView};
 use shell::ClusterActor;
 use state::ClusterMsg;
 
-/// How long leaving waits for what it says to be written, and for the peers to close: they are a round trip away, and a
-/// process that ends has more to do.
+/// How long a leaving node waits until its good-byes are written, and again until its peers close: a round trip takes less,
+/// and a process that ends has more to do.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Why a node cannot take part in a mesh.
+/// The error of a node that cannot take part in a mesh.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ClusterError {
-    /// What is wrong and where.
+    /// The fault and its place.
     pub message: String,
-    /// What to do about it.
+    /// The user's remedy.
     pub hint: Option<String>,
-    /// Whether the settings are to blame, and not what they met.
+    /// Whether the settings are at fault, rather than the machine or the network.
     pub of_settings: bool,
 }
 
-/// The way to a node's links. It outlives the actor: a restarted one dials again.
+/// The handle of a node's links. It outlives the actor: a restarted actor dials again.
 #[derive(Clone)]
 pub struct Cluster(Arc<Shared>);
 
@@ -64,12 +64,12 @@ struct Shared {
     acceptor: Acceptor,
     registry: RegistryHandle,
     links: Links,
-    /// What peers say about members; taken by the actor that runs.
+    /// Peers' reports about members; the running actor takes them.
     said: tokio::sync::Mutex<mpsc::UnboundedReceiver<LinkEvent>>,
     origin: Instant,
     actor: watch::Sender<Option<ActorRef<ClusterMsg>>>,
     snapshot: ArcSwap<Snapshot>,
-    /// Every connection that was handed to ractor_cluster and not given up: what a new actor must close first.
+    /// Every connection that ractor_cluster has and that was not given up: a new actor closes these first.
     open: Mutex<HashMap<LinkId, OpenLink>>,
     joined: watch::Sender<u64>,
     evicted: AtomicU64,
@@ -81,11 +81,11 @@ struct OpenLink {
     security: &'static str,
 }
 
-/// What readers see of the membership.
+/// The membership as readers see it.
 #[derive(Debug, Default)]
 struct Snapshot {
     members: Vec<Member>,
-    /// Seeds behind which nobody was met, and why.
+    /// Seeds behind which we met no node, with the reasons.
     strangers: Vec<(String, String)>,
 }
 
@@ -93,10 +93,10 @@ impl Cluster {
     /// Checks the settings and listens.
     ///
     /// # Errors
-    /// The address, the certificates or the cookie cannot be used, or encryption is missing where it is needed.
+    /// The address, the certificates or the cookie are unusable, or encryption is missing where it is needed.
     #[expect(
         clippy::unused_async,
-        reason = "it needs a runtime, which an async function shows"
+        reason = "listening needs a runtime, which an async function shows"
     )]
     pub async fn bind(
         settings: ClusterSettings,
@@ -120,7 +120,10 @@ impl Cluster {
                 "cannot listen for other nodes on {}: {error}",
                 settings.bind
             ),
-            hint: Some("choose another --cluster address, or stop what listens there".to_owned()),
+            hint: Some(
+                "choose another --cluster address, or stop the program that listens there"
+                    .to_owned(),
+            ),
             of_settings: false,
         })?;
         let port = acceptor.address().port();
@@ -175,7 +178,7 @@ impl Cluster {
         Ok(actor.get_cell())
     }
 
-    /// Where it listens.
+    /// The address on which the node listens for others.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.0.acceptor.address()
@@ -229,24 +232,24 @@ impl Cluster {
         }
     }
 
-    /// Waits until the first link has come to stand.
+    /// Waits until the first link stands.
     pub async fn linked(&self) {
         let mut joined = self.0.joined.subscribe();
-        // Its sender is this handle's.
+        // This handle holds the sender, so the wait cannot fail.
         let _ = joined.wait_for(|joined| *joined > 0).await;
     }
 
-    /// Asks all other orchestrators for a request; returns whose it is and its view.
+    /// Asks all other orchestrators for a request; returns its owner and its view.
     pub async fn find_request(&self, id: RequestId) -> Option<(NodeName, Value)> {
         self.0.links.find_request(id).await
     }
 
-    /// Asks all other orchestrators to cancel a request; says whether one of them has it.
+    /// Asks all other orchestrators to cancel a request; returns whether one of them has it.
     pub async fn cancel_request(&self, id: RequestId) -> bool {
         self.0.links.cancel_request(id).await
     }
 
-    /// Hands a person's answer to the node whose request it is; see [`Links::answer_flow`].
+    /// Hands a person's answer to the node that owns the request; see [`Links::answer_flow`].
     pub async fn answer_flow(
         &self,
         owner: &NodeName,
@@ -258,33 +261,33 @@ impl Cluster {
         links.answer_flow(owner, id, flow, answer).await
     }
 
-    /// Withdraws this node's agents from all other nodes, and waits until what they were given is answered. Returns how many
-    /// tasks were still under way after `within`.
+    /// Withdraws this node's agents from all other nodes, and waits until other nodes' tasks are answered. Returns how many of
+    /// these tasks were still under way after `within`.
     pub async fn drain(&self, within: Duration) -> usize {
         self.tell(ClusterMsg::Drain);
         self.0.links.withdraw();
         self.0.links.idle(within).await
     }
 
-    /// Writes out what waits, says good-bye and closes every link.
+    /// Says good-bye, writes out all queued frames and closes every link.
     pub async fn leave(&self) {
         self.tell(ClusterMsg::Farewell);
         let links = &self.0.links;
         links.goodbye();
         links.flushed(FAREWELL).await;
-        // Peers close when they have read it. Closing first, with something of theirs unread, could take it back.
+        // Peers close when they have read the good-bye. If we closed first, with their bytes unread, they might never read it.
         let (reply, closed) = oneshot::channel();
         self.tell(ClusterMsg::Alone(reply));
         let _ = timeout(FAREWELL, closed).await;
         let (reply, left) = oneshot::channel();
         self.tell(ClusterMsg::Leave(reply));
-        // An actor that is not there has no links.
+        // Without an actor there are no links.
         let _ = timeout(FAREWELL, left).await;
     }
 
     fn tell(&self, message: ClusterMsg) {
         if let Some(actor) = self.0.actor.borrow().as_ref() {
-            // What a dying actor misses is over: its links are closed by the next one, or by the end of the process.
+            // A dying actor needs no message: the next actor, or the end of the process, closes its links.
             let _ = actor.send_message(message);
         }
     }
@@ -295,7 +298,7 @@ impl Shared {
         self.origin.elapsed()
     }
 
-    /// Where others reach this node, as far as it knows.
+    /// The address at which others reach this node, as far as it knows.
     fn address(&self) -> String {
         match &self.settings.advertise {
             Some(address) => address.clone(),
@@ -304,11 +307,11 @@ impl Shared {
     }
 
     fn open(&self) -> std::sync::MutexGuard<'_, HashMap<LinkId, OpenLink>> {
-        // Nothing that runs under the lock can panic half-way.
+        // No code under the lock can panic half-way.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a connection up: the peer's agents leave first, so that nobody is sent to where nothing answers.
+    /// Gives a connection up: the peer's agents leave first, so that no task goes to an agent that cannot answer.
     fn close(&self, link: LinkId) {
         self.links.close(link);
         if let Some(open) = self.open().remove(&link) {

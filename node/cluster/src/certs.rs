@@ -1,7 +1,7 @@
 //! A private certificate authority, so that mutual TLS is one command away.
 //!
-//! Makes files and nothing else: the authority's key stays in its folder, which belongs on no node. Who has an authority
-//! already issues with that; what a node's certificate must say is in [`crate::transport::Tls`].
+//! Makes files and nothing else: the authority's key stays in its folder, which belongs on no node. Users with an authority of
+//! their own issue with that; [`crate::transport::Tls`] says what a node's certificate must contain.
 
 use std::fs;
 use std::io::{self, Write};
@@ -20,13 +20,13 @@ use tokio_rustls::rustls::pki_types::DnsName;
 use crate::settings::TlsFiles;
 use crate::transport::{COMMON_NAME, TlsError, certificates, check, random_bytes, write_secret};
 
-/// What the authority calls itself. Always the same: it is known by its key, and its name must be had again to issue.
+/// The authority's name. Always the same: nodes know the authority by its key, and every issue needs the name again.
 const AUTHORITY: &str = "AMCP cluster authority";
 
-/// The authority outlives the machines: changing it means changing the files of every node.
+/// The authority outlives the machines: a new authority means new files on every node.
 const AUTHORITY_DAYS: u64 = 3_650;
 
-/// Nothing revokes a node's certificate but its end: a year bounds what a lost key is worth, and is rare enough for people.
+/// A node's certificate cannot be revoked, only expire: a year bounds the use of a lost key, and spares operators work.
 const NODE_DAYS: u64 = 365;
 
 /// Certificates begin a day early, for machines whose clocks are behind.
@@ -34,71 +34,71 @@ const EARLY: Duration = Duration::from_secs(DAY);
 
 const DAY: u64 = 86_400;
 
-/// Why no certificate was made.
+/// The error of a certificate or an authority that was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum CertError {
-    /// Nothing is ever overwritten.
-    #[error("{} exists already", .0.display())]
+    /// The file exists, and we never overwrite one.
+    #[error("the file {} exists already", .0.display())]
     Exists(PathBuf),
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// No certificate can name this node.
-    #[error("no node can be called {name} in a certificate: {reason}")]
+    /// A certificate cannot name this node.
+    #[error("a certificate cannot name the node {name}: {reason}")]
     Name {
         /// The name.
         name: NodeName,
-        /// What is wrong, for people.
+        /// The fault, in words.
         reason: &'static str,
     },
-    /// A host cannot be in a certificate.
-    #[error("{host:?} cannot be a host of the certificate: {reason}")]
+    /// A certificate cannot hold this host.
+    #[error("the certificate cannot hold the host {host:?}: {reason}")]
     Host {
         /// The host.
         host: String,
-        /// What is wrong, for people.
+        /// The fault, in words.
         reason: &'static str,
     },
-    /// The key of the authority is not one.
+    /// The authority's key file holds no key.
     #[error("{} is not the key of an authority: {reason}", path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// What is wrong, for people.
+        /// The fault, in words.
         reason: String,
     },
-    /// The library refused.
-    #[error("the certificate cannot be made: {0}")]
+    /// The TLS library cannot make the certificate.
+    #[error("the TLS library cannot make the certificate: {0}")]
     Make(#[from] rcgen::Error),
-    /// The authority's files do not go with each other.
+    /// The authority's certificate and key do not belong together.
     #[error(transparent)]
     Check(#[from] TlsError),
 }
 
 impl CertError {
-    /// What to do about it.
+    /// The user's remedy.
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
             Self::Exists(_) => {
-                "nothing is overwritten: remove it first if no node uses it any more, or choose another folder"
+                "certificates are never overwritten: remove the file first if no node uses it, or choose another folder"
                     .to_owned()
             }
             Self::File { .. } | Self::Key { .. } => {
-                "make an authority with `amcp cluster certs init --out DIR` and issue from the same folder"
+                "make an authority with `amcp cluster certs init --out DIR`, and issue from the same folder"
                     .to_owned()
             }
             Self::Name { .. } => "give the node another name".to_owned(),
             Self::Host { .. } => {
-                "hosts are only for other tools, nodes are known by name: leave it out, or give an IP address or a full host name"
+                "nodes do not need hosts, only other tools do: leave the host out, or give an IP address or a full host name"
                     .to_owned()
             }
-            Self::Make(_) => "this is a fault of AMCP: please report it".to_owned(),
+            Self::Make(_) => "this is a fault in AMCP: please report it".to_owned(),
             Self::Check(error) => error.hint(),
         }
     }
@@ -107,9 +107,9 @@ impl CertError {
 /// The authority's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorityFiles {
-    /// Its certificate, for every node.
+    /// The authority's certificate, for every node.
     pub cert: PathBuf,
-    /// Its key, for no node.
+    /// The authority's key, for no node.
     pub key: PathBuf,
 }
 
@@ -123,7 +123,7 @@ fn authority_files(dir: &Path) -> AuthorityFiles {
 /// Makes an authority: `ca.pem`, and `ca.key` that only its owner may read.
 ///
 /// # Errors
-/// There is one already, or the folder cannot be written.
+/// The folder holds an authority already, or cannot be written.
 pub fn init(dir: &Path) -> Result<AuthorityFiles, CertError> {
     let files = authority_files(dir);
     must_be_new(&[&files.cert, &files.key])?;
@@ -134,11 +134,11 @@ pub fn init(dir: &Path) -> Result<AuthorityFiles, CertError> {
     Ok(files)
 }
 
-/// Issues a node's certificate: `NAME.pem`, and `NAME.key` that only its owner may read. `hosts` are further names and
-/// addresses that it is valid for; nodes do not need them.
+/// Issues a node's certificate: `NAME.pem`, and `NAME.key` that only its owner may read. It is also valid for the names and
+/// addresses in `hosts`, which nodes do not need.
 ///
 /// # Errors
-/// There is one already, there is no authority, or a name cannot be in a certificate.
+/// The node has a certificate already, the folder holds no authority, or a certificate cannot hold a name.
 pub fn issue(dir: &Path, name: &NodeName, hosts: &[String]) -> Result<TlsFiles, CertError> {
     let authority = authority_files(dir);
     let names = subject_names(name, hosts)?;
@@ -161,7 +161,7 @@ pub fn issue(dir: &Path, name: &NodeName, hosts: &[String]) -> Result<TlsFiles, 
         .distinguished_name
         .push(DnType::CommonName, name.as_str());
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    // A node dials and is dialled.
+    // A node both dials and accepts.
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
@@ -170,7 +170,7 @@ pub fn issue(dir: &Path, name: &NodeName, hosts: &[String]) -> Result<TlsFiles, 
     let key = new_key()?;
     let issuer = Issuer::new(authority_params(), signer);
     let certificate = lasting(params, NODE_DAYS).signed_by(&key, &issuer)?;
-    // Also finds an authority that was not made here, or whose two files are of different ones.
+    // Also finds an authority from elsewhere, and one whose two files do not belong together.
     check(&files, name, &roots, &[certificate.der().clone()])?;
     write(&files.cert, &files.key, &certificate, &key)?;
     Ok(files)
@@ -185,7 +185,7 @@ fn authority_params() -> CertificateParams {
     params
         .distinguished_name
         .push(DnType::CommonName, AUTHORITY);
-    // It signs nodes, no further authorities.
+    // It signs nodes only, no further authorities.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
@@ -231,7 +231,7 @@ fn subject_names(name: &NodeName, hosts: &[String]) -> Result<Vec<SanType>, Cert
             SanType::DnsName(host.as_str().try_into()?)
         } else {
             return Err(wrong(
-                "it would let the node greet as the node of that name",
+                "the node could then greet under that name as another node",
             ));
         });
     }

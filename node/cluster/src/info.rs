@@ -1,4 +1,4 @@
-//! What a node says about itself when it is met.
+//! A node's description of itself, which it gives in a greeting.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,15 +6,15 @@ use std::net::IpAddr;
 use amcp_protocol::NodeName;
 use serde::{Deserialize, Serialize};
 
-/// What a node is there for.
+/// A part that a node may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// It takes and carries out requests.
+    /// The node takes and carries out requests.
     Orchestrator,
-    /// It serves HTTP.
+    /// The node serves HTTP.
     Gateway,
-    /// It runs specialists.
+    /// The node runs specialists.
     Specialists,
 }
 
@@ -28,39 +28,39 @@ impl fmt::Display for Role {
     }
 }
 
-/// Longest description in all its texts: what fits into a greeting.
+/// Longest texts of a description together, in bytes: more does not fit into a greeting.
 const MAX_TEXTS: usize = 4 * 1024;
-/// Most roles: more than there are, for builds that know more.
+/// Most roles of a node: more than this build knows, for newer builds.
 const MAX_ROLES: usize = 16;
 
 /// One boot of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeInfo {
-    /// Its name, unique in the mesh.
+    /// Unique in the mesh.
     pub name: NodeName,
-    /// When it was booted, in milliseconds since the epoch: greater for a later boot of the same name.
+    /// The time of the boot, in milliseconds since 1970: greater for a later boot of the same name.
     pub incarnation: u64,
-    /// The build that it runs, as `0.1.0`.
+    /// The node's build, such as `0.1.0`.
     pub build: String,
-    /// Where other nodes reach its cluster port, as `host:port`; an empty host means the address that it is met from.
+    /// The cluster port for other nodes, as `host:port`; an empty host means the address from which the node connects.
     pub address: String,
-    /// Where clients reach its gateway, if it has one.
+    /// The address of the node's gateway for clients, if it has one.
     pub http: Option<String>,
-    /// What it is there for.
+    /// The parts that the node has.
     pub roles: Vec<Role>,
-    /// The domain that its orchestrator is restricted to.
+    /// The domain of the node's orchestrator, if it is restricted to one.
     pub domain: Option<String>,
 }
 
 impl NodeInfo {
-    /// The same, as it is to a node that met it from `remote`: with the host of its address filled in if it lacks one.
+    /// Completes the address with the host `remote` if it lacks one.
     ///
     /// # Errors
-    /// It says something that cannot be shown or dialled.
+    /// As [`Self::checked`].
     pub(crate) fn met_from(mut self, remote: IpAddr) -> Result<Self, String> {
         let port = self.address.strip_prefix(':').map(str::to_owned);
         if let Some(port) = port {
-            // IPv4 that came in through a socket for both is IPv4.
+            // A socket for both versions shows IPv4 in the form of IPv6.
             self.address = match remote.to_canonical() {
                 IpAddr::V4(ip) => format!("{ip}:{port}"),
                 IpAddr::V6(ip) => format!("[{ip}]:{port}"),
@@ -69,18 +69,18 @@ impl NodeInfo {
         self.checked()
     }
 
-    /// The same, if it can be shown and dialled, and is no larger than a greeting could be.
+    /// Checks that the description can be shown and dialled, and is no larger than a greeting may be.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault, in words.
     pub(crate) fn checked(self) -> Result<Self, String> {
         let texts = [Some(&self.build), self.http.as_ref(), self.domain.as_ref()];
         let texts = texts.into_iter().flatten();
         if texts.clone().any(|text| text.chars().any(char::is_control)) {
-            return Err("it describes itself with control characters".to_owned());
+            return Err("its description has control characters".to_owned());
         }
         if texts.map(String::len).sum::<usize>() > MAX_TEXTS || self.roles.len() > MAX_ROLES {
-            return Err("it describes itself at too great length".to_owned());
+            return Err("its description is too long".to_owned());
         }
         split_host_port(&self.address).map_err(|reason| format!("its address: {reason}"))?;
         Ok(self)

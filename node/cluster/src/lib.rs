@@ -1,7 +1,7 @@
-//! The links between nodes: who is a member, who is lost, how tasks and answers cross.
+//! The links between nodes: membership, connections, and the tasks and answers that cross them.
 //!
 //! [`membership`] decides (pure); [`actor`] carries its decisions out; [`transport`] makes and secures connections;
-//! [`link`] carries tasks, answers and cards over a connection that stands. Does not choose agents (the directory does) and
+//! [`link`] carries tasks, answers and cards over an established connection. Does not choose agents (the directory does) and
 //! does not retry (requests do).
 
 pub mod actor;

@@ -1,4 +1,4 @@
-//! What a node's links are configured with, and whether that is safe. Opens no file and no socket, but looks up hosts.
+//! The settings of a node's links, and whether they are safe. Opens no file and no socket, but looks up hosts.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::ClusterError;
 use crate::info::{Role, split_host_port};
 use crate::transport::check_cookie;
 
-/// A name server that does not answer within this must not hold up a round of dialling: the next round asks again.
+/// How long a look-up may take: a slow name server must not hold up a round of dials, and the next round asks again.
 const LOOKUP: Duration = Duration::from_secs(3);
 
 fn wrong(message: String, hint: &str) -> ClusterError {
@@ -21,12 +21,12 @@ fn wrong(message: String, hint: &str) -> ClusterError {
     }
 }
 
-/// Where other nodes are looked for.
+/// A place at which a node looks for other nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Seed {
     /// One node, as `host:port`: the first address that the host has.
     Host(String),
-    /// `dns:host:port`: every address that the host has is a node; looked up again before each round.
+    /// `dns:host:port`: every address of the host is a node; the node looks the host up before each round.
     Dns(String),
 }
 
@@ -34,7 +34,7 @@ impl Seed {
     /// Reads `host:port` or `dns:host:port`.
     ///
     /// # Errors
-    /// It says what is wrong with it.
+    /// The error names the mistake.
     pub fn parse(text: &str) -> Result<Self, ClusterError> {
         let (seed, address): (fn(String) -> Self, _) = match text.strip_prefix("dns:") {
             Some(address) => (Self::Dns, address),
@@ -42,7 +42,7 @@ impl Seed {
         };
         split_host_port(address).map_err(|reason| {
             wrong(
-                format!("no node can be joined at {text:?}: {reason}"),
+                format!("{text:?} is not an address to join: {reason}"),
                 "write --join HOST:PORT for one node, --join dns:HOST:PORT for every address of a name",
             )
         })?;
@@ -56,7 +56,7 @@ impl Seed {
         }
     }
 
-    /// Whether it is surely on this machine.
+    /// Whether the seed is certainly on this machine.
     fn is_loopback(&self) -> bool {
         let host = split_host_port(self.address()).map(|(host, _)| host);
         host.is_ok_and(|host| match host.parse::<IpAddr>() {
@@ -66,8 +66,8 @@ impl Seed {
     }
 }
 
-/// Looks up the addresses of a seed: all that it has, each once. Those of a [`Seed::Host`] are ways to one node, best first
-/// (`localhost` is often `[::1]`, then `127.0.0.1`, and the node listens on one of them).
+/// Looks up all addresses of a seed, each once. Those of a [`Seed::Host`] lead to one node, the best first (`localhost` is
+/// often `[::1]`, then `127.0.0.1`, and the node listens on one of them).
 ///
 /// # Errors
 /// The host is not known, or the name server does not answer.
@@ -75,8 +75,8 @@ pub async fn resolve(seed: &Seed) -> Result<Vec<SocketAddr>, ClusterError> {
     let address = seed.address();
     let unknown = |reason: String| {
         wrong(
-            format!("the host of {address} cannot be looked up: {reason}"),
-            "check the name; it is looked up again before each round",
+            format!("the look-up of the host in {address} failed: {reason}"),
+            "check the name; the node looks it up again before each round",
         )
     };
     let found = tokio::time::timeout(LOOKUP, tokio::net::lookup_host(address))
@@ -90,21 +90,21 @@ pub async fn resolve(seed: &Seed) -> Result<Vec<SocketAddr>, ClusterError> {
         }
     }
     if addresses.is_empty() {
-        return Err(unknown("it has no address".to_owned()));
+        return Err(unknown("the host has no address".to_owned()));
     }
     Ok(addresses)
 }
 
-/// Which capabilities the agents of which node may offer here.
+/// The capabilities that agents of other nodes may offer on this node, by node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowList(pub Vec<(NodeName, Vec<String>)>);
 
 impl AllowList {
-    /// Reads entries such as `finance-1=finance.*,sql.query`: a node's name and what its agents may offer, where `*` at the
-    /// end stands for anything. `finance-1=` allows nothing.
+    /// Reads entries such as `finance-1=finance.*,sql.query`: a node's name and the capabilities that its agents may offer, where
+    /// `*` at the end matches anything. `finance-1=` allows none.
     ///
     /// # Errors
-    /// It says which entry is wrong.
+    /// The error names the wrong entry.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, ClusterError> {
         let mut list: Vec<(NodeName, Vec<String>)> = Vec::new();
         for entry in entries {
@@ -137,8 +137,8 @@ impl AllowList {
         Ok(Self(list))
     }
 
-    /// The first capability of a card that the node may not offer. A node that the list does not name may offer anything; an
-    /// empty list names nobody.
+    /// The first capability of a card that the node may not offer. A node that the list does not name may offer any capability; an
+    /// empty list names no node.
     #[must_use]
     pub fn refuses<'a>(&self, node: &NodeName, card: &'a AgentCard) -> Option<&'a str> {
         let (_, allowed) = self.0.iter().find(|(name, _)| name == node)?;
@@ -156,47 +156,47 @@ impl AllowList {
 /// The files of mutual TLS, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Whom this node trusts.
+    /// The certificates of the authorities that this node trusts.
     pub ca: PathBuf,
-    /// Its certificate, which names it.
+    /// The node's certificate, which names it.
     pub cert: PathBuf,
     /// The key of the certificate.
     pub key: PathBuf,
 }
 
-/// What a node's links are configured with.
+/// The settings of a node's links.
 #[derive(Debug, Clone)]
 pub struct ClusterSettings {
     /// The node's name.
     pub name: NodeName,
-    /// What it is there for.
+    /// The parts that the node has.
     pub roles: Vec<Role>,
-    /// The domain that its orchestrator is restricted to.
+    /// The domain of the node's orchestrator, if it is restricted to one.
     pub domain: Option<String>,
-    /// Where it listens for other nodes.
+    /// The address on which the node listens for others.
     pub bind: SocketAddr,
-    /// Where other nodes reach it, as `host:port`; by default the address that it is met from and the port it listens on.
+    /// The address for other nodes, as `host:port`; by default the address from which the node connects, with its own port.
     pub advertise: Option<String>,
-    /// Where clients reach its gateway.
+    /// The address of the node's gateway for clients.
     pub http: Option<String>,
-    /// Where it looks for others.
+    /// The places at which the node looks for others.
     pub seeds: Vec<Seed>,
-    /// What all nodes of the mesh know, at least 128 bits of it.
+    /// The secret that all nodes of the mesh share, of at least 128 bits.
     pub cookie: String,
     /// Mutual TLS; none means plain TCP, which [`crate::Cluster::bind`] refuses beyond loopback without `insecure`.
     pub tls: Option<TlsFiles>,
     /// Allows plain TCP beyond loopback.
     pub insecure: bool,
-    /// Which capabilities the agents of which node may offer here.
+    /// The capabilities that agents of other nodes may offer on this node.
     pub allow: AllowList,
 }
 
 impl ClusterSettings {
-    /// Says whether it is safe to run with them: a cookie that cannot be guessed, and encryption wherever the way leads
-    /// beyond this machine. Whether the files are any good is seen when they are loaded.
+    /// Checks that the settings are safe: a cookie that cannot be guessed, and encryption on every way beyond this machine.
+    /// [`crate::transport::Tls::load`] checks the files.
     ///
     /// # Errors
-    /// What is not safe, and what to do about it.
+    /// The unsafe setting, and the remedy.
     pub fn check(&self) -> Result<(), ClusterError> {
         check_cookie(&self.cookie).map_err(|error| {
             wrong(
@@ -207,7 +207,7 @@ impl ClusterSettings {
         if let Some(advertise) = &self.advertise {
             split_host_port(advertise).map_err(|reason| {
                 wrong(
-                    format!("other nodes cannot dial {reason}"),
+                    format!("other nodes cannot dial the --advertise address: {reason}"),
                     "give the address as others reach it, HOST:PORT",
                 )
             })?;
@@ -216,7 +216,7 @@ impl ClusterSettings {
             return Ok(());
         }
         let hint = "set up mutual TLS with `amcp cluster certs init` and `issue`; --insecure allows plain TCP, \
-                    readable and forgeable by whoever is on the way";
+                    which anyone on the way can read and forge";
         if !self.bind.ip().to_canonical().is_loopback() {
             let message = format!(
                 "{} is reachable from other machines, and there is no TLS",

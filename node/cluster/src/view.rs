@@ -8,54 +8,54 @@ use serde::{Deserialize, Serialize};
 use crate::info::{NodeInfo, Role};
 use crate::membership::{LinkPhase, Member, Standing};
 
-/// How a member fares, as seen from one node.
+/// A member's state, as one node sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemberState {
-    /// The node that was asked.
+    /// The asked node itself.
     Here,
-    /// The link stands and is heard.
+    /// The link stands and the member is heard.
     Alive,
     /// The link stands and has been silent for three heartbeats.
     Suspect,
-    /// It ends what it has and takes nothing new.
+    /// The member ends its tasks and takes no new ones.
     Draining,
-    /// There is no link; it is dialled again and again.
+    /// There is no link; the asked node dials the member again and again.
     Lost,
-    /// It said good-bye.
+    /// The member said good-bye.
     Left,
 }
 
-/// One member.
+/// A member, as one node sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemberView {
-    /// Its name.
+    /// The member's name, or the address of a seed behind which no node was met.
     pub name: NodeName,
-    /// How it fares.
+    /// The member's state.
     pub state: MemberState,
-    /// Its boot, in milliseconds since the epoch; none for one that was never met.
+    /// The time of the member's boot, in milliseconds since 1970; none before the first link.
     pub incarnation: Option<u64>,
-    /// How long it has been in this state, in milliseconds.
+    /// How long the member has been in this state, in milliseconds.
     pub since_ms: u64,
-    /// How long ago it was last heard of, in milliseconds; none without a link.
+    /// The time since the member was last heard, in milliseconds; none without a link.
     pub heartbeat_age_ms: Option<u64>,
-    /// Where it is reached.
+    /// The address of the member's cluster port.
     pub address: String,
-    /// Where clients reach its gateway.
+    /// The address of the member's gateway for clients.
     pub http: Option<String>,
-    /// What it is there for.
+    /// The parts that the member has.
     pub roles: Vec<Role>,
-    /// The domain that its orchestrator is restricted to.
+    /// The domain of the member's orchestrator, if it is restricted to one.
     pub domain: Option<String>,
-    /// The build that it runs.
+    /// The member's build.
     pub build: Option<String>,
-    /// Agents of it in the directory.
+    /// The member's agents in the directory.
     pub agents: usize,
-    /// Tasks sent to it and not answered yet.
+    /// Tasks that the asked node sent and the member has not answered.
     pub in_flight: usize,
-    /// Tasks of it that are worked on here.
+    /// The member's tasks that the asked node works on.
     pub serving: usize,
-    /// Bytes that wait to be written to it.
+    /// Bytes that wait to be written to the member.
     pub queued_bytes: u64,
     /// `mtls`, or `plain` without encryption.
     pub security: Option<String>,
@@ -63,24 +63,24 @@ pub struct MemberView {
     pub trouble: Option<String>,
 }
 
-/// What was counted since the start.
+/// Counters since the node's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterCounts {
-    /// Links that came to stand.
+    /// Links that were established.
     pub links: u64,
     /// Peers evicted because they were silent.
     pub evicted: u64,
-    /// Connections refused, for whatever reason.
+    /// Connections that this node did not accept, for any reason.
     pub refused: u64,
-    /// Answers and frames that came over a link that no longer stood, or to attempts that were over: dropped.
+    /// Dropped answers and frames: they came over a link that no longer stood, or for attempts that were over.
     pub dropped_late: u64,
     /// Tasks sent to other nodes.
     pub tasks_out: u64,
-    /// Tasks taken from other nodes.
+    /// Tasks that came from other nodes.
     pub tasks_in: u64,
-    /// Of these: answered from the cache, or joined to one that was under way, instead of executed again.
+    /// Of these, tasks that were not executed again: answered from the kept results, or joined to a running attempt.
     pub deduplicated: u64,
-    /// Frames or entries that this build does not know, refused.
+    /// Refused frames and entries that this build does not know or cannot read.
     pub unknown: u64,
     /// Agents that the allow-list kept out.
     pub not_allowed: u64,
@@ -89,21 +89,21 @@ pub struct ClusterCounts {
 /// The mesh, as seen from one node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClusterView {
-    /// Which node was asked.
+    /// The asked node.
     pub node: NodeName,
-    /// All members, itself first, then by name.
+    /// All members, the asked node first, then by name.
     pub members: Vec<MemberView>,
-    /// What was counted since the start.
+    /// Counters since the node's start.
     pub counts: ClusterCounts,
 }
 
-/// Whole milliseconds; as many as there are numbers for.
+/// Whole milliseconds, saturated.
 pub(crate) fn in_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl MemberView {
-    /// The node that is asked.
+    /// The asked node itself.
     pub(crate) fn here(info: &NodeInfo, address: String, up: Duration, agents: usize) -> Self {
         Self {
             state: MemberState::Here,
@@ -115,7 +115,7 @@ impl MemberView {
         }
     }
 
-    /// Another one, without what its link counts.
+    /// Another node, without the figures of its link.
     pub(crate) fn of(member: &Member, now: Duration) -> Self {
         let state = match &member.standing {
             Standing::Apart => MemberState::Lost,
@@ -135,7 +135,7 @@ impl MemberView {
         }
     }
 
-    /// A seed behind which nobody was met: it is called by its address.
+    /// A seed behind which no node was met, named by its address.
     pub(crate) fn stranger(seed: &str, trouble: &str, up: Duration) -> Option<Self> {
         let name: String = seed
             .chars()

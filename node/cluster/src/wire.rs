@@ -1,32 +1,32 @@
-//! How a value crosses from node to node: bincode with a limit and nothing after it.
+//! How a value crosses from node to node: bincode with a limit and no bytes after the value.
 //!
-//! Nothing else of the code knows bincode. Versions are the frame's business: the shape of a value on the wire never
-//! changes, a new shape gets a new kind of entry.
+//! No other module knows bincode. Versions are the frame's business: the shape of a value on the wire never changes, a new
+//! shape gets a new kind of entry.
 
 use bincode::config::Config;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Largest value: the largest result of a specialist four times over, as parcels carry them.
+/// Largest value, in bytes: four times the largest result of a specialist. Parcels carry values of this size.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// Why a value cannot be written or read.
+/// The error of a value that cannot be written or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// It cannot be expressed, or is larger than [`MAX_BYTES`].
+    /// The value cannot be encoded, or is larger than [`MAX_BYTES`].
     #[error("not encodable: {0}")]
     Unencodable(String),
-    /// It is not what it should be.
+    /// The bytes are not a value of the expected shape.
     #[error("not decodable: {0}")]
     Malformed(String),
 }
 
-/// Without the limit nine bytes that claim a text of 2^45 bytes abort the process.
+/// Without the limit, nine bytes that claim a text of 2^45 bytes abort the process.
 fn config() -> impl Config {
     bincode::config::standard().with_limit::<MAX_BYTES>()
 }
 
-/// Writes a value behind what `bytes` holds.
+/// Appends a value to `bytes`.
 ///
 /// # Errors
 /// [`WireError::Unencodable`]; `bytes` is as it was.
@@ -63,7 +63,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     if read == bytes.len() {
         Ok(value)
     } else {
-        Err(malformed("bytes follow its end".to_owned()))
+        Err(malformed("bytes follow the value's end".to_owned()))
     }
 }
 

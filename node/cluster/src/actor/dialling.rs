@@ -1,4 +1,4 @@
-//! What the actor's tasks do outside it: look names up, dial, ask whether a peer may come in.
+//! The work of the actor's tasks: they look names up, dial, and ask the actor whether a peer may come in.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::membership::{DIAL_TIMEOUT, DialFailure, DialId, Veto};
 use crate::settings::{Seed, resolve};
 use crate::transport::{Admit, Connection, Local, Refusal, dial};
 
-/// This side of a connection, which asks the actor who may come in.
+/// This side of a connection, which asks the actor whether the peer may come in.
 pub(super) fn local(
     cluster: &Cluster,
     actor: &ActorRef<ClusterMsg>,
@@ -23,7 +23,7 @@ pub(super) fn local(
         let actor = actor.clone();
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
-            // An actor that ends takes what it was asked with it.
+            // An actor that has ended drops `reply`, and `answer` fails.
             let _ = actor.send_message(ClusterMsg::Admit(Box::new(peer), dial, reply));
             answer.await.unwrap_or(Err(Refusal::Leaving))
         })
@@ -36,23 +36,25 @@ pub(super) fn local(
     })
 }
 
-/// Looks a seed up.
+/// Looks up a seed's addresses, within [`DIAL_TIMEOUT`].
 pub(super) async fn look(seed: &Seed) -> Result<Vec<String>, String> {
     let found = timeout(DIAL_TIMEOUT, resolve(seed)).await;
     match found {
         Ok(Ok(addresses)) => Ok(addresses.iter().map(ToString::to_string).collect()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("it was not looked up within {DIAL_TIMEOUT:?}")),
+        Err(_) => Err(format!(
+            "its name was not looked up within {DIAL_TIMEOUT:?}"
+        )),
     }
 }
 
-/// Connects to an address, which may be a name.
+/// Connects to an address, which may be a name, within [`DIAL_TIMEOUT`].
 pub(super) async fn reach(local: &Local, address: String) -> Result<Connection, DialFailure> {
     let attempt = async {
         let found = resolve(&Seed::Host(address.clone())).await;
         let found = found.map_err(|error| plain(error.to_string()))?;
         let Some(address) = found.first() else {
-            return Err(plain(format!("{address} stands for no address")));
+            return Err(plain(format!("the name in {address} has no address")));
         };
         dial(local, *address).await.map_err(|error| DialFailure {
             veto: error.refusal().and_then(veto),

@@ -1,4 +1,4 @@
-//! What people and subscribers are told: one line of the log and one event for each change.
+//! Tells operators and subscribers of each change, by a line in the log and an event on the bus.
 
 use std::collections::HashMap;
 
@@ -9,9 +9,9 @@ use serde_json::json;
 use crate::info::NodeInfo;
 use crate::membership::News;
 
-/// What events of the cluster say as their source.
+/// The source of the cluster's events.
 const SOURCE: &str = "/cluster";
-/// Addresses whose last trouble is remembered: more are told again rather than remembered.
+/// Most addresses whose last trouble we remember; past this number we log troubles again rather than remember more.
 const MAX_TROUBLES: usize = 1024;
 
 /// Logs a change and publishes it.
@@ -35,7 +35,7 @@ pub(super) fn announce(bus: &EventBus, peer: &NodeInfo, news: &News) {
             return;
         }
         News::Lost(cause) => {
-            tracing::warn!(node, address, %cause, "the link with a node is lost; it is dialled again and again");
+            tracing::warn!(node, address, %cause, "the link with a node is lost; this node dials it again and again");
             "node.lost"
         }
         News::Left => {
@@ -58,21 +58,21 @@ pub(super) fn announce(bus: &EventBus, peer: &NodeInfo, news: &News) {
     });
 }
 
-/// Logs what keeps nodes apart, once for each address until it changes.
+/// Logs the reason why a node is not linked, once for each address until the reason changes.
 #[derive(Debug, Default)]
 pub(super) struct Troubles(HashMap<String, String>);
 
 impl Troubles {
-    /// `settled` says that it is settled between nodes all the time and needs nobody.
+    /// `settled`: nodes settle such troubles between themselves, so that no operator need know.
     pub(super) fn tell(&mut self, address: &str, text: &str, settled: bool) {
         if settled || self.0.get(address).is_some_and(|last| last == text) {
-            tracing::debug!(address, reason = text, "a dial came to nothing");
+            tracing::debug!(address, reason = text, "a dial made no connection");
             return;
         }
         tracing::warn!(
             address,
             reason = text,
-            "a node is not linked; it is dialled again and again"
+            "a node is not linked; this node dials it again and again"
         );
         if self.0.len() >= MAX_TROUBLES {
             self.0.clear();

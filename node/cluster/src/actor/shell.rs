@@ -1,7 +1,7 @@
-//! [`ClusterActor`]: starts what a node needs among others, and feeds its state.
+//! [`ClusterActor`] starts the parts that carry a node's links, and feeds its state.
 //!
-//! Its handler awaits nothing: names, sockets and peers are waited for in tasks, which end with it. When a child of it
-//! ends, so does it: its supervisor starts it again, and all links with it.
+//! Its handler awaits nothing: tasks wait for names, sockets and peers, and end with the actor. When a child ends, so does the
+//! actor: its supervisor starts it again, and all links with it.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use super::{Cluster, Shared};
 use crate::membership::{Event, Membership};
 use crate::transport::{never_tls, session_cookie};
 
-/// How often a peer must hear something: three missed make it suspect.
+/// The pause between heartbeats: a peer suspects this node after three missed ones.
 const BEAT: Duration = Duration::from_secs(1);
-/// How often we check which nodes are silent and which to dial: a dead node is noticed within 5 s.
+/// How often we check which nodes are silent and which to dial: we notice a dead node within 5 s.
 const TICK: Duration = Duration::from_millis(200);
-/// Largest frame that a session takes: four of ours, in case several travel together, and too little to matter.
+/// Largest frame that a session takes: four of ours, in case several travel together, and still little memory.
 const MAX_FRAME: u64 = 1024 * 1024;
-/// Connections that greeted and wait for the actor: more wait in their own tasks.
+/// Most greeted connections that wait for the actor in the channel; further ones wait in their own tasks.
 const ESTABLISHED: usize = 16;
 
-/// How long the sessions and the port may take to stop: half of what the node waits for one of its parts.
+/// How long the sessions and the port may take to stop: half of the time that the node waits for one of its parts.
 const CHILDREN_STOP: Duration = Duration::from_secs(1);
 
 /// Owns a node's links. Start it with [`Cluster::spawn`].
@@ -59,7 +59,7 @@ impl Actor for ClusterActor {
             &shared.settings.seeds,
             fastrand::u64(..),
         );
-        // Whom the actor before this one knew.
+        // The members that the previous actor knew.
         let known = shared.snapshot.load();
         let known = known.members.iter().map(|member| member.info.clone());
         membership.step(shared.now(), Event::Members(known.collect()));
@@ -108,7 +108,7 @@ impl Actor for ClusterActor {
     ) -> Result<(), ActorProcessingErr> {
         state.tasks.abort_all();
         close_all(&state.cluster.0);
-        // Children of an actor that ends are killed; sessions that are stopped before it end as sessions do.
+        // ractor kills the children of an actor that ends; sessions that stop before that end in order.
         myself
             .stop_children_and_wait(None, Some(CHILDREN_STOP))
             .await;
@@ -116,17 +116,17 @@ impl Actor for ClusterActor {
     }
 }
 
-/// Closes what an actor left open.
+/// Closes all connections that an actor left open.
 fn close_all(shared: &Shared) {
     let open: Vec<_> = shared.open().keys().copied().collect();
     open.into_iter().for_each(|link| shared.close(link));
 }
 
-/// ractor_cluster's part: sessions over connections that it is handed. Its own listener takes nobody.
+/// ractor_cluster's part: sessions over connections that we hand to it. Its own listener lets no peer in.
 fn node_server(shared: &Shared) -> NodeServer {
     let name = shared.info.name.to_string();
-    // Unique for each boot of each node, also when two boot in the same millisecond: a session whose two ends have the same
-    // host and port takes itself for one with itself.
+    // Unique for each boot of each node, even if two boot in the same millisecond: ractor_cluster takes a session whose ends
+    // have the same host and port for a session with itself.
     let host = format!("{:016x}.{name}", shared.info.incarnation);
     let cookie = session_cookie(&shared.settings.cookie);
     let isolated = NodeConnectionMode::Isolated;
@@ -181,7 +181,7 @@ fn start_tasks(tasks: &mut JoinSet<()>, cluster: &Cluster, myself: &ActorRef<Clu
     });
 }
 
-/// Passes on what becomes of sessions. Which connection a session has is said by its label.
+/// Passes on news of sessions. A session's label names its connection.
 struct Sessions(ActorRef<ClusterMsg>);
 
 impl Sessions {
@@ -191,7 +191,7 @@ impl Sessions {
         what: fn(NodeServerSessionInformation) -> Session,
     ) {
         if let Ok(link) = u64::from_str_radix(&session.peer_addr, 16) {
-            // An actor that ended takes its sessions with it.
+            // An actor that has ended took its sessions with it.
             let _ = self
                 .0
                 .send_message(ClusterMsg::Session(link, what(session)));

@@ -1,4 +1,4 @@
-//! What the actor knows, and how it carries out what the membership decides.
+//! The actor's state, and how it carries out the membership's decisions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::membership::{
 use crate::settings::Seed;
 use crate::transport::{Connection, Refusal};
 
-/// What the cluster's actor understands.
+/// The cluster actor's mailbox.
 #[derive(Debug)]
 pub(super) enum ClusterMsg {
-    /// From its timer.
+    /// From its timer, every 200 ms.
     Tick,
-    /// From a greeting: may this peer come in, whom this attempt of ours reached? Answered with why not.
+    /// From a greeting: may this peer come in, which the dial (if any) reached? Answered with the refusal, if any.
     Admit(
         Box<NodeInfo>,
         Option<DialId>,
@@ -34,17 +34,17 @@ pub(super) enum ClusterMsg {
     ),
     /// From the acceptor, or from a dial: a connection stands.
     Established(Box<Connection>, Option<DialId>),
-    /// From a dial, with its address: it came to nothing.
+    /// From a dial, with its address: it made no connection.
     DialFailed(DialId, String, DialFailure),
-    /// From a look-up.
+    /// From the look-up of the seed with this index.
     Found(usize, Result<Vec<String>, String>),
-    /// From ractor_cluster: what became of a connection's session.
+    /// From ractor_cluster: news of a connection's session.
     Session(LinkId, Session),
-    /// From a link: what its peer says about members.
+    /// From a link: its peer's report about members.
     Said(LinkEvent),
-    /// From the node: take nothing new.
+    /// From the node: drain.
     Drain,
-    /// From the node: it said good-bye.
+    /// From the node: it has said good-bye on all links.
     Farewell,
     /// From the node. Answered when no link is left.
     Alone(oneshot::Sender<()>),
@@ -54,7 +54,7 @@ pub(super) enum ClusterMsg {
 
 impl ractor::Message for ClusterMsg {}
 
-/// What became of a session.
+/// News of a session.
 #[derive(Debug)]
 pub(super) enum Session {
     Opened(ActorRef<NodeSessionMessage>),
@@ -62,13 +62,13 @@ pub(super) enum Session {
     Closed,
 }
 
-/// A connection that was not given up, or whose session did not end yet.
+/// A connection that we have not given up, or whose session has not ended yet.
 struct Held {
     info: LinkInfo,
     dialled: bool,
     security: &'static str,
     stage: Stage,
-    /// When it was given up.
+    /// When we gave it up.
     given_up: Option<Duration>,
 }
 
@@ -77,13 +77,13 @@ enum Stage {
     Waiting(Box<dyn ClusterBidiStream>),
     Handed,
     Open(ActorRef<NodeSessionMessage>),
-    /// The session is ready, the peer's port is not there yet.
+    /// The session is ready; the peer's port is not there yet.
     Ready(ActorRef<NodeSessionMessage>, NodeId),
 }
 
 pub(super) struct ClusterState {
     pub(super) cluster: Cluster,
-    /// What ends with the actor.
+    /// Tasks that end with the actor.
     pub(super) tasks: JoinSet<()>,
     myself: ActorRef<ClusterMsg>,
     server: ActorRef<NodeServerMessage>,
@@ -117,7 +117,7 @@ impl ClusterState {
         match message {
             ClusterMsg::Tick => self.tick(),
             ClusterMsg::Admit(peer, dial, reply) => {
-                // A greeting that was given up asks for nobody.
+                // A greeting that was given up waits for no answer.
                 let _ = reply.send(self.admit(&peer, dial));
             }
             ClusterMsg::Established(connection, dial) => self.established(*connection, dial),
@@ -141,7 +141,7 @@ impl ClusterState {
             ClusterMsg::Alone(reply) => self.alone.push(reply),
             ClusterMsg::Leave(reply) => {
                 self.step(Event::Leave);
-                // Whoever gave up waiting has what it wanted.
+                // The caller may have stopped waiting; its links are closed all the same.
                 let _ = reply.send(());
             }
         }
@@ -161,14 +161,14 @@ impl ClusterState {
     }
 
     fn tick(&mut self) {
-        // First of all: what peers sent before a long sleep must not be begun.
+        // First of all, since we must not begin tasks that peers sent before a long sleep.
         if self.cluster.0.links.ticked() {
             self.step(Event::Overslept);
         }
-        // Only so that the set does not keep the ended ones.
+        // Frees the tasks that have ended.
         while self.tasks.try_join_next().is_some() {}
         let now = self.cluster.0.now();
-        // A session that did not even start is not heard of.
+        // A session that never started sends no news.
         self.held.retain(|_, held| {
             let given_up = held.given_up.unwrap_or(now);
             !matches!(held.stage, Stage::Handed) || now.saturating_sub(given_up) < READY_TIMEOUT
@@ -297,7 +297,7 @@ impl ClusterState {
                 };
                 let actor = self.myself.clone();
                 self.tasks.spawn(async move {
-                    // An actor that ended looks nobody up.
+                    // An actor that has ended needs no addresses.
                     let _ = actor.send_message(ClusterMsg::Found(index, look(&seed).await));
                 });
             }
@@ -309,7 +309,7 @@ impl ClusterState {
                         Ok(connection) => ClusterMsg::Established(Box::new(connection), Some(dial)),
                         Err(failure) => ClusterMsg::DialFailed(dial, address, failure),
                     };
-                    // An actor that ended needs no connection.
+                    // An actor that has ended needs no connection.
                     let _ = actor.send_message(message);
                 });
             }
@@ -341,7 +341,7 @@ impl ClusterState {
         }
     }
 
-    /// Gives the connection that waits for a peer to ractor_cluster, if no other session with the peer is left.
+    /// Hands a peer's waiting connection to ractor_cluster, if no other session with the peer is left.
     fn hand_over(&mut self, peer: &NodeInfo) {
         let same = |held: &Held| {
             held.info.peer.name == peer.name && held.info.peer.incarnation == peer.incarnation
@@ -361,7 +361,7 @@ impl ClusterState {
         let is_server = !held.dialled;
         if let Stage::Waiting(stream) = std::mem::replace(&mut held.stage, Stage::Handed) {
             let opened = NodeServerMessage::ConnectionOpenedExternal { stream, is_server };
-            // Its end ends this actor, too.
+            // A server that has ended ends this actor, too.
             let _ = self.server.send_message(opened);
         }
     }

@@ -59,7 +59,7 @@ async fn a_node_joins_outlives_an_actor_dies_comes_back_and_leaves() {
     let first = wait_for(&cluster, "alive", |b| b.state == MemberState::Alive).await;
     assert_eq!(first.security.as_deref(), Some("plain"));
 
-    // The actor dies; the one that follows has the link again.
+    // The actor dies; its successor links the nodes again.
     actor.kill_and_wait(None).await.unwrap();
     cluster.spawn(None).await.unwrap();
     wait_for(&cluster, "alive over another link", |b| {

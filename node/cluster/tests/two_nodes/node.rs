@@ -11,7 +11,7 @@ use amcp_registry::bus::EventBus;
 use ractor::ActorCell;
 use serde_json::Value;
 
-/// Far beyond what a loaded machine needs.
+/// Far more time than a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 struct NoRequests;
