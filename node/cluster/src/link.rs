@@ -1,8 +1,7 @@
-//! What crosses a link: tasks, answers, cards, questions; in frames, so that what goes the same way at the same time goes
-//! together.
+//! The links carry tasks, answers, cards and questions, in frames, so that entries that leave at the same time travel together.
 //!
-//! Does not decide which links there are: the members' actor opens and closes them. A link that is closed loses its token,
-//! so that whatever still arrives from there is dropped and counted.
+//! Does not decide which links there are: the cluster's actor opens and closes them. A closed link loses its token, so that
+//! frames that still arrive over it are dropped and counted.
 
 mod awaited;
 mod counters;
@@ -46,17 +45,17 @@ use inbox::Inbox;
 use peer::{Link, lock};
 use roster::Roster;
 
-/// How long a peer may take to answer a question about a request: a slow link takes a second, a lost one is found in five.
+/// How long a peer may take to answer a question about a request: a slow link takes a second, a lost link is noticed in five.
 const QUESTION: Duration = Duration::from_secs(3);
-/// How often we check whether every task was answered and every frame written.
+/// The pause between checks whether every task was answered and every frame written.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What other nodes may ask this one.
+/// Answers other nodes' questions about this node's requests.
 pub trait Desk: Send + Sync + fmt::Debug {
-    /// The view of a request that this node has, as `GET /requests/{id}` shows it.
+    /// The view of a request of this node, as `GET /requests/{id}` shows it.
     fn request(&self, id: RequestId) -> Option<Value>;
 
-    /// Cancels a request; says whether this node has it.
+    /// Cancels a request; returns whether this node has it.
     fn cancel(&self, id: RequestId) -> bool;
 
     /// Hands a person's answer to a flow of a request. Returns whether the answer counts; none when this node does not have the request.
@@ -68,55 +67,55 @@ pub trait Desk: Send + Sync + fmt::Debug {
     ) -> PortFuture<'static, Option<Result<(), Failure>>>;
 }
 
-/// A link about to be used: what the connection's greeting settled.
+/// A connection about to become a link, as its greeting settled it.
 #[derive(Debug, Clone)]
 pub struct LinkInfo {
-    /// Who is at the other side.
+    /// The node at the other side.
     pub peer: NodeInfo,
-    /// What frames from there carry.
+    /// The token of frames from the peer.
     pub token_in: u64,
-    /// What frames to there must carry.
+    /// The token of frames to the peer.
     pub token_out: u64,
     /// Counts the connection's bytes.
     pub meter: Arc<Meter>,
 }
 
-/// What a peer says that is the members' business.
+/// A peer's report that concerns the membership.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// It knows these members, itself not among them.
+    /// The peer knows these members, without itself.
     Members(Vec<NodeInfo>),
-    /// Over the link by that token: it drains, ends what it has and takes nothing new.
+    /// Over the link with this token: the peer drains, ends its tasks and takes no new ones.
     Draining(u64),
-    /// Over the link by that token: it is about to close its links and does not come back under this incarnation.
+    /// Over the link with this token: the peer is about to close its links and does not come back under this incarnation.
     Goodbye(u64),
 }
 
-/// How a link fares.
+/// The figures of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStatus {
-    /// With whom.
+    /// The node at the other side.
     pub peer: NodeName,
-    /// Which link.
+    /// The link's token.
     pub token_in: u64,
-    /// Agents of the peer in the directory.
+    /// The peer's agents in the directory.
     pub agents: usize,
-    /// Tasks sent to it and not answered yet.
+    /// Tasks that this node sent and the peer has not answered.
     pub in_flight: usize,
-    /// Tasks of it that are worked on here.
+    /// The peer's tasks that this node works on.
     pub serving: usize,
-    /// Bytes that wait to be written to it.
+    /// Bytes that wait to be written to the peer.
     pub queued_bytes: u64,
 }
 
-/// What is asked about a request.
+/// A question about a request.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Question {
     Request(RequestId),
     Cancel(RequestId),
 }
 
-/// All links of a node. Cloning shares them.
+/// All links of a node. Clones share them.
 #[derive(Clone)]
 pub struct Links(Arc<Shared>);
 
@@ -128,12 +127,12 @@ struct Shared {
     events: mpsc::UnboundedSender<LinkEvent>,
     /// By the token that frames carry.
     links: RwLock<HashMap<u64, Arc<Link>>>,
-    /// Also held while a link is opened, so that it gets the whole roster and then each change of it.
+    /// Also held while a link opens, so that the peer gets the whole roster and then each change of it.
     roster: Mutex<Roster>,
     inbox: Mutex<Inbox<Link>>,
     draining: AtomicBool,
     origin: Instant,
-    /// When this node was last known to be awake, in milliseconds since `origin`.
+    /// The last time at which this node was awake, in milliseconds since `origin`.
     ticked_ms: AtomicU64,
     counters: Arc<Counters>,
 }
@@ -145,8 +144,8 @@ impl fmt::Debug for Links {
 }
 
 impl Links {
-    /// No links yet. `events` hears what peers say about members. Must be called inside a runtime: a task tells peers what
-    /// changes in the registry, as long as there are links to tell.
+    /// Starts without links. `events` takes peers' reports about members. Must be called inside a runtime: a task tells peers of
+    /// changes in the registry until the last clone of the links is dropped.
     #[must_use]
     pub fn new(
         name: NodeName,
@@ -173,8 +172,8 @@ impl Links {
         Self(shared)
     }
 
-    /// Starts the one actor that peers reach, linked to `supervisor`; it is in the process group of all nodes' ports when
-    /// this returns.
+    /// Starts the one actor that peers reach, linked to `supervisor`; the actor is in the process group of all nodes' ports
+    /// when this returns.
     ///
     /// # Errors
     /// [`SpawnErr`] when the supervisor is stopping.
@@ -188,27 +187,27 @@ impl Links {
         port::of_session(session)
     }
 
-    /// Uses a link from now on: this node's cards go to the peer. `port` is the peer's.
+    /// Uses a link from now on: this node's cards go to the peer. `port` is the peer's port.
     pub fn open(&self, link: LinkInfo, port: ActorCell) {
         let token = link.token_in;
         let link = Link::start(link, ActorRef::from(port), Arc::clone(&self.0.counters));
         let mut roster = lock(&self.0.roster);
-        // What changed since the last look is told with the rest.
+        // Tells the other peers of changes since the last look; the new peer gets them with the whole roster.
         self.0.tell(&roster.update(&self.0.registry.load()));
         self.0.write_links().insert(token, Arc::clone(&link));
         self.0.send_roster(&roster, &link);
-        // Which side opens first is chance, and what it says before the other has opened is lost: the later one asks for it.
+        // Either side may open first, and its entries are lost until the other side has opened: the later side asks for them.
         link.say(Kind::Resync, 0, &[]);
     }
 
-    /// Uses a link no more: the peer's agents leave the directory at once, and what was in flight is lost. Harmless for a
-    /// link that is not open. Neither cuts the connection nor stops its session.
+    /// Stops using a link: the peer's agents leave the directory at once, and tasks in flight are lost. Harmless for a link that
+    /// is not open. Neither cuts the connection nor stops its session.
     pub fn close(&self, token_in: u64) {
         let shared = &self.0;
         let Some(link) = shared.write_links().remove(&token_in) else {
             return;
         };
-        // In this order: whoever is told that its task is lost must find neither the agents nor an open way to them.
+        // In this order: an asker that learns that its task is lost must find neither the agents nor an open way to them.
         link.shut();
         let again = shared
             .links()
@@ -224,9 +223,9 @@ impl Links {
         lock(&shared.inbox).closed(token_in);
     }
 
-    /// Says that this node is awake; to be said several times a second, and first of all after a sleep. After one that was
-    /// so long that every peer has given this node up, all links are closed: what peers sent before is not begun any more.
-    /// Says whether that was so.
+    /// Notes that this node is awake: call it several times a second, and before anything else after a sleep. After a sleep so
+    /// long that every peer has given this node up, closes all links, so that this node begins no task that peers sent before.
+    /// Returns whether it closed them.
     pub fn ticked(&self) -> bool {
         let slept = self.0.overslept();
         if slept {
@@ -246,7 +245,7 @@ impl Links {
         self.0.say_all(Kind::Beat);
     }
 
-    /// Tells every peer which members there are.
+    /// Sends the members to every peer.
     pub fn gossip(&self, members: Vec<NodeInfo>) {
         let body = wire::encode(&members).expect("a few hundred members are small");
         for link in self.0.links() {
@@ -254,7 +253,7 @@ impl Links {
         }
     }
 
-    /// Withdraws this node's agents from every peer, and tells them that it drains. New tasks are refused from then on.
+    /// Withdraws this node's agents from every peer, and tells the peers that this node drains. From then on it refuses new tasks.
     pub fn withdraw(&self) {
         self.0.draining.store(true, Relaxed);
         self.0.say_all(Kind::Draining);
@@ -268,8 +267,8 @@ impl Links {
         self.0.say_all(Kind::Goodbye);
     }
 
-    /// Waits until every task of other nodes is answered and its answer written out, large ones fetched; returns how many
-    /// were not after `within`.
+    /// Waits until every task of other nodes is answered and its answer is written out or, if large, fetched. Returns how many
+    /// tasks were not answered after `within`.
     pub async fn idle(&self, within: Duration) -> usize {
         let left = |shared: &Shared| {
             let links = shared.links();
@@ -280,7 +279,7 @@ impl Links {
         lock(&self.0.inbox).serving()
     }
 
-    /// Waits until nothing waits to be written, at most `within`.
+    /// Waits until all queued bytes are written, at most `within`.
     pub async fn flushed(&self, within: Duration) {
         let waiting = |shared: &Shared| {
             let links = shared.links();
@@ -300,7 +299,7 @@ impl Links {
         }
     }
 
-    /// How each open link fares, by peer.
+    /// The figures of each open link, by peer.
     #[must_use]
     pub fn statuses(&self) -> Vec<LinkStatus> {
         let directory = self.0.registry.load();
@@ -326,27 +325,27 @@ impl Links {
         all
     }
 
-    /// What links counted; `links`, `evicted` and `refused` are not theirs and stay 0.
+    /// The links' counters; `links`, `evicted` and `refused` belong to others and stay 0.
     #[must_use]
     pub fn counts(&self) -> ClusterCounts {
         self.0.counters.read()
     }
 
-    /// Asks every peer that has an orchestrator for a request.
+    /// Asks every peer that has an orchestrator for a request; returns its owner and its view.
     pub async fn find_request(&self, id: RequestId) -> Option<(NodeName, Value)> {
         let found = |reply: Vec<u8>| wire::decode::<Option<Vec<u8>>>(&reply).ok()?;
         let (owner, view) = self.ask_all(Question::Request(id), found).await?;
         Some((owner, serde_json::from_slice(&view).ok()?))
     }
 
-    /// Asks every peer that has an orchestrator to cancel a request; says whether one has it.
+    /// Asks every peer that has an orchestrator to cancel a request; returns whether a peer has it.
     pub async fn cancel_request(&self, id: RequestId) -> bool {
         let has = |reply: Vec<u8>| wire::decode::<bool>(&reply).ok()?.then_some(());
         self.ask_all(Question::Cancel(id), has).await.is_some()
     }
 
-    /// Hands a person's answer to the peer whose request it is. Returns whether the answer counts there; none when the peer does not
-    /// reply, has no such request, or is a build that knows no flows.
+    /// Hands a person's answer to the peer that owns the request. Returns whether the answer counts there; none when the peer does
+    /// not reply, has no such request, or is a build that knows no flows.
     pub async fn answer_flow(
         &self,
         owner: &NodeName,
@@ -364,7 +363,7 @@ impl Links {
         Some(refusal.map_or(Ok(()), Err))
     }
 
-    /// The first reply that says something.
+    /// The first reply from which `says` reads a value.
     async fn ask_all<T>(
         &self,
         question: Question,
@@ -390,7 +389,7 @@ impl Links {
 }
 
 impl Shared {
-    /// Whether this node has just woken from a sleep after which nobody waits for it any more.
+    /// Whether this node has just woken from a sleep so long that no peer waits for it any more.
     fn overslept(&self) -> bool {
         let ticked = Duration::from_millis(self.ticked_ms.load(Relaxed));
         self.origin.elapsed().saturating_sub(ticked) >= EVICT_AFTER
@@ -431,12 +430,12 @@ impl Shared {
         match sent {
             Ok(_) => link.say(Kind::Whole, 0, &[]),
             Err(failure) => {
-                tracing::warn!(peer = %link.peer(), %failure, "agents cannot be announced");
+                tracing::warn!(peer = %link.peer(), %failure, "this node cannot announce its agents to a peer");
             }
         }
     }
 
-    /// Tells every peer what changed here.
+    /// Tells every peer of changes among this node's agents.
     fn tell(&self, change: &roster::Change) {
         if *change == roster::Change::default() {
             return;
@@ -448,16 +447,16 @@ impl Shared {
             let joined = change.joined.iter().map(|j| link.send(Kind::Joined, 0, j));
             let said: Result<Vec<()>, _> = fares.into_iter().chain(left).chain(joined).collect();
             if let Err(failure) = said {
-                tracing::warn!(peer = %link.peer(), %failure, "a change of agents cannot be told");
+                tracing::warn!(peer = %link.peer(), %failure, "this node cannot tell a peer of changes among its agents");
             }
         }
     }
 }
 
-/// Tells peers what changes among this node's agents, and asks them anew when the registry began anew.
+/// Tells peers of changes among this node's agents, and asks for their rosters again when the registry restarted.
 async fn follow(shared: std::sync::Weak<Shared>, registry: RegistryHandle) {
     let (mut changes, mut incumbents) = (registry.changes(), registry.incumbents());
-    // The registry that is there now knows what it was told.
+    // The current registry has heard all rosters so far.
     incumbents.mark_unchanged();
     loop {
         let anew = tokio::select! {

@@ -1,8 +1,8 @@
 //! The answers that a link awaits, and the form in which each task went to the peer. Pure: sends nothing.
 //!
-//! A link tries the new form first. A peer of the release before refuses that form by its number; the link then sends the task
-//! again in the old form, as it sends all later tasks. Until the peer has shown which form it takes, the link keeps each task,
-//! so that the switch loses none.
+//! A link tries the new form first. A peer of the previous release refuses that form by its number; the link then sends the
+//! task again in the old form, and all later tasks too. Until the peer has shown which form it takes, the link keeps each
+//! task, so that the switch loses none.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::frame::Kind;
 
-/// Keyed by the id of the entry that asked.
+/// Tasks and questions by the id of the entry that asked.
 #[derive(Debug, Default)]
 pub(crate) struct Awaited {
     pub(super) tasks: HashMap<u64, Asked>,
@@ -43,23 +43,23 @@ enum Forms {
 #[derive(Debug)]
 enum Sent {
     Old,
-    /// The task is there while it may have to be sent again in the old form.
+    /// Holds the task while the link may have to send it again in the old form.
     New(Option<Box<(AgentId, TaskRequest)>>),
 }
 
-/// What follows when the peer does not understand a task.
+/// The link's next step when the peer does not understand a task.
 #[derive(Debug)]
 pub(crate) enum NotTaken {
     /// The task certainly does not begin there.
     GiveUp,
     /// Send the task again in the old form.
     Again(Box<(AgentId, TaskRequest)>),
-    /// Nothing: by now the peer has the task in another form.
+    /// Do nothing: by now the peer has the task in another form.
     Ignore,
 }
 
 impl Awaited {
-    /// Notes a task that is about to be sent under an id. Returns whether it goes in the old form.
+    /// Notes a task that the link is about to send under an id. Returns whether to send it in the old form.
     pub(super) fn insert(
         &mut self,
         id: u64,
@@ -77,7 +77,7 @@ impl Awaited {
         self.forms == Forms::Old
     }
 
-    /// Notes that the peer has used the new form, and so understands it.
+    /// Notes that the peer has used the new form, and therefore understands it.
     pub(super) fn uses_new_form(&mut self) {
         if self.forms != Forms::New {
             self.forms = Forms::New;
@@ -106,7 +106,7 @@ impl Awaited {
         }
     }
 
-    /// Gives up an attempt, which is then not sent again. Returns the entry's id, if the peer has the task.
+    /// Gives up an attempt, so that the link does not send it again. Returns the entry's id if the peer has the task.
     pub(super) fn cancel(&mut self, key: &TaskKey) -> Option<u64> {
         let (id, asked) = self.tasks.iter_mut().find(|(_, asked)| asked.key == *key)?;
         asked.is_not_sent_again();

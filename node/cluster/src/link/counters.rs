@@ -1,4 +1,4 @@
-//! What links count.
+//! The links' counters.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -14,7 +14,6 @@ pub(crate) struct Counters {
     pub(crate) not_allowed: AtomicU64,
 }
 
-/// Counts one more.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }

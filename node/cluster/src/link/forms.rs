@@ -1,8 +1,8 @@
 //! The form in which tasks and answers cross since [`Kind::Task2`] and [`Kind::Outcome2`](super::frame::Kind::Outcome2). Pure.
 //!
-//! A body is the head's length (4 bytes, big-endian), the head, and JSON text as it is: a task's params, a result. The head
-//! is a map in MessagePack: a field that a reader does not know is passed over, an optional one that is missing has its
-//! default. So these kinds grow by fields, where others need a new kind; the table of names is in [`super::frame`].
+//! A body is the head's length (4 bytes, big-endian), the head, and unchanged JSON text: a task's params, a result. The head
+//! is a map in MessagePack: readers ignore unknown fields, and a missing optional field has its default. So these kinds grow by
+//! fields, where others need a new kind; the table of names is in [`super::frame`].
 //!
 //! [`Kind::Task2`]: super::frame::Kind::Task2
 
@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{MAX_BYTES, WireError};
 
-/// Longest head, in bytes: a thousand times an ordinary one; whatever is large belongs behind it.
+/// Longest head, in bytes: a thousand times an ordinary head; large values belong behind it.
 const MAX_HEAD: usize = 256 * 1024;
-/// Deepest nesting of a head, in levels: each level costs stack, also in a field that the reader passes over. A head of this
-/// build has four levels; JSON in a field may have 128.
+/// Deepest nesting of a head, in levels: each level costs stack, even in a field that the reader ignores. A head of this build
+/// has four levels; JSON in a field may have 128.
 const MAX_DEPTH: usize = 256;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ struct OutcomeHead<'a> {
     failure: Option<Cow<'a, Failure>>,
 }
 
-/// The word for an attempt that needs a person's word; its flow follows the head.
+/// The outcome of an attempt that needs a person's answer; its flow follows the head.
 const FLOW_REQUIRED: &str = "flow_required";
 
 const fn first_version() -> u16 {
@@ -108,7 +108,7 @@ pub(super) fn read_task(body: &[u8]) -> Result<(AgentId, TaskRequest), WireError
     Ok((head.agent, task))
 }
 
-/// The body that says how a task ended. The entry's id names the task.
+/// The body with a task's outcome. The entry's id names the task.
 ///
 /// # Errors
 /// [`WireError::Unencodable`] past [`MAX_HEAD`] or [`MAX_BYTES`].
@@ -141,14 +141,15 @@ pub(super) fn outcome(response: &TaskResponse) -> Result<Vec<u8>, WireError> {
     write(&head, response.outcome.result())
 }
 
-/// Reads how the attempt `key` ended. An outcome that only a newer build knows is read as a failure: the work may have been done.
+/// Reads the outcome of the attempt `key`. An outcome that only a newer build knows becomes a failure, since the work may have
+/// been done.
 ///
 /// # Errors
 /// [`WireError::Malformed`].
 pub(super) fn read_outcome(body: &[u8], key: TaskKey) -> Result<TaskResponse, WireError> {
     let (head, result): (OutcomeHead<'_>, _) = read(body)?;
     let failure = head.failure.map_or_else(
-        || Failure::internal("the peer does not say why"),
+        || Failure::internal("the peer gives no reason"),
         Cow::into_owned,
     );
     let outcome = match &*head.outcome {
@@ -160,8 +161,9 @@ pub(super) fn read_outcome(body: &[u8], key: TaskKey) -> Result<TaskResponse, Wi
             TaskOutcome::FlowRequired(serde_json::from_slice(result).map_err(unreadable)?)
         }
         newer => {
-            let message =
-                format!("the task ended as '{newer:.40}', which this build does not know");
+            let message = format!(
+                "the task ended as '{newer:.40}', an outcome that this build does not know"
+            );
             TaskOutcome::Failed(Failure::new(ErrorCode::UnsupportedWire, message))
         }
     };
@@ -199,19 +201,19 @@ fn write<H: Serialize>(head: &H, json: Option<&Payload>) -> Result<Vec<u8>, Wire
     Ok(body)
 }
 
-/// The head of a body, and what follows it.
+/// The head of a body, and the bytes behind it.
 fn read<'a, H: Deserialize<'a>>(body: &'a [u8]) -> Result<(H, &'a [u8]), WireError> {
     let malformed = |why: &str| WireError::Malformed(why.to_owned());
     let (length, rest) = body
         .split_first_chunk()
-        .ok_or_else(|| malformed("it has no head"))?;
+        .ok_or_else(|| malformed("the body has no head"))?;
     let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
     if length > MAX_HEAD {
-        return Err(malformed("its head is too long"));
+        return Err(malformed("the head is too long"));
     }
     let (head, rest) = rest
         .split_at_checked(length)
-        .ok_or_else(|| malformed("it ends in its head"))?;
+        .ok_or_else(|| malformed("the body ends in its head"))?;
     let mut reader = rmp_serde::Deserializer::from_read_ref(head);
     reader.set_max_depth(MAX_DEPTH);
     let head = H::deserialize(&mut reader).map_err(|error| malformed(&error.to_string()))?;

@@ -1,21 +1,21 @@
 //! Frames and entries: the envelope of everything that crosses a link. Pure.
 //!
 //! A frame is one version byte, the link's token (8 bytes) and any number of entries; an entry is its kind (1 byte), an id
-//! (8 bytes), a length (4 bytes) and so many bytes of body; numbers are big-endian. This envelope never changes, so that
-//! builds of different ages can refuse by name what they do not know. What a kind's body holds never changes either: a new
-//! shape gets a new kind. [`Kind::Task2`] and [`Kind::Outcome2`] alone may grow, by named fields in their heads: a reader
-//! passes over names that it does not know, so a new field must be one that may be passed over. Names are never used
-//! again for something else. These are taken, and no build writes them yet:
+//! (8 bytes), the length of its body (4 bytes) and the body; numbers are big-endian. This envelope never changes, so that
+//! builds of different ages can refuse unknown kinds by number. The shape of a kind's body never changes either: a new shape
+//! gets a new kind. Only [`Kind::Task2`] and [`Kind::Outcome2`] may grow, by named fields in their heads: readers ignore
+//! unknown names, so a new field must be safe to ignore. A name is never used again for another field. These names are taken,
+//! and no build writes them yet:
 //!
 //! | head | name | what it will hold |
 //! |---|---|---|
 //! | Task2 | `key` | text: the idempotency key, the same for all attempts |
-//! | Task2 | `epoch` | number: which life of the request asks, when a request can outlive its orchestrator |
+//! | Task2 | `epoch` | number: the life of the request that asks, once a request can outlive its orchestrator |
 //! | Task2 | `grant2` | bytes: a signed grant, in place of `grant` |
-//! | Task2 | `idle_ms` | number: how long the task may go on without a sign of life, in milliseconds |
-//! | Outcome2 | `attempt` | number: which attempt was carried out, where several share an outcome |
-//! | Outcome2 | `progress` | bytes of JSON: how far the task came |
-//! | Outcome2 | `usage` | map: tokens and the like that the task used |
+//! | Task2 | `idle_ms` | number: the longest time without a sign of life, in milliseconds |
+//! | Outcome2 | `attempt` | number: the attempt that was carried out, where several share an outcome |
+//! | Outcome2 | `progress` | bytes of JSON: the task's progress |
+//! | Outcome2 | `usage` | map: resources that the task used, such as tokens |
 
 /// The version of the envelope that this build writes and reads.
 pub const VERSION: u8 = 1;
@@ -25,7 +25,7 @@ const ENTRY_HEADER: usize = 13;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
-        /// What an entry is.
+        /// The kind of an entry; its number is on the wire.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Kind {
@@ -46,21 +46,21 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// I live. No body.
+    /// A heartbeat. No body.
     Beat = 1,
-    /// The same as [`Kind::Task2`] for the release before it: an agent's id and a task's request.
+    /// Like [`Kind::Task2`], for the release before it: an agent's id and a task's request.
     Task = 2,
-    /// The result of the task by that id is no longer wanted. No body.
+    /// The result of the task with this id is no longer wanted. No body.
     Cancel = 3,
-    /// How the task by that id, sent as [`Kind::Task`], ended: its attempt (4 bytes) and the response.
+    /// The outcome of the task with this id, sent as [`Kind::Task`]: its attempt (4 bytes) and the response.
     Outcome = 4,
-    /// The agent went away with the task by that id. No body.
+    /// The agent ended without an answer to the task with this id. No body.
     Lost = 5,
-    /// The entry by that id is not understood: its kind (1 byte; 0 for every frame of the peer), and why, as text.
+    /// The sender does not understand the entry with this id: its kind (1 byte; 0 for every frame), and the reason as text.
     Refused = 6,
     /// Agents that joined, with their cards.
     Joined = 7,
-    /// How agents fare now.
+    /// New states of agents.
     Fares = 8,
     /// Agents that left.
     Left = 9,
@@ -68,36 +68,36 @@ kinds! {
     Resync = 10,
     /// The whole roster follows, up to [`Kind::Whole`]. No body.
     Anew = 11,
-    /// The members that I know to be alive.
+    /// The members that the sender knows to be alive.
     Members = 12,
-    /// I drain. No body.
+    /// The sender drains. No body.
     Draining = 13,
-    /// I am about to go. No body.
+    /// The sender is about to leave. No body.
     Goodbye = 14,
-    /// A question about a request; the id names it in the reply.
+    /// A question about a request; the reply repeats the id.
     Question = 15,
-    /// The reply to the question by that id.
+    /// The reply to the question with this id.
     Reply = 16,
-    /// An entry whose body is too large for a frame: its kind, a parcel's number and length. The id is the entry's.
+    /// An entry with a body too large for a frame: its kind, and a parcel's number and length. The id is the entry's.
     Parcel = 17,
-    /// Send a piece of the parcel by that id: from which byte on.
+    /// Send a piece of the parcel with this id: its first byte.
     Fetch = 18,
-    /// A piece of the parcel by that id: from which byte on, and the bytes.
+    /// A piece of the parcel with this id: its first byte's place, and the bytes.
     Piece = 19,
-    /// The parcel by that id is not wanted. No body.
+    /// The parcel with this id is not wanted. No body.
     Drop = 20,
-    /// The outcome of the task by that id has come: it need not be kept for another attempt. No body.
+    /// The outcome of the task with this id has arrived: the peer need not keep it for another attempt. No body.
     Settled = 21,
-    /// The whole roster has been sent: whom it did not name is gone. No body.
+    /// The whole roster has been sent: agents that it did not name have left. No body.
     Whole = 22,
-    /// Do this: a head that names agent and task, and the params. The id names it in answers.
+    /// Do this task: a head that names agent and task, and the params. Answers repeat the id.
     Task2 = 23,
-    /// How the task by that id, sent as [`Kind::Task2`], ended: a head, and the result.
+    /// The outcome of the task with this id, sent as [`Kind::Task2`]: a head, and the result.
     Outcome2 = 24,
-    /// A person answers a flow of a request: the request, the flow, and the answer as JSON. The id names it in the [`Kind::Reply`]:
-    /// nothing where there is no such request, else as JSON why the answer does not count, or null.
+    /// A person answers a flow of a request: the request, the flow, and the answer as JSON. The [`Kind::Reply`] with this id holds
+    /// nothing if there is no such request, or else JSON: the reason why the answer does not count, or null.
     FlowAnswer = 25,
-    /// The agent works on the task by that id, sent as [`Kind::Task2`]: a few words for people, as text, or none.
+    /// The agent works on the task with this id, sent as [`Kind::Task2`]: a note for users, perhaps empty, as text.
     Sign = 26,
 }
 
@@ -121,13 +121,13 @@ impl Kind {
     }
 }
 
-/// Why a frame cannot be read to its end.
+/// The error of a frame that cannot be read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// It is written by a newer build.
-    #[error("frames of version {0} are not understood here, only those of version {VERSION}")]
+    /// A newer build wrote the frame.
+    #[error("this build does not understand frames of version {0}, only of version {VERSION}")]
     Version(u8),
-    /// It ends too early.
+    /// The frame ends too early.
     #[error("the frame ends in the middle of an entry")]
     Truncated,
 }
@@ -135,15 +135,15 @@ pub enum FrameError {
 /// One entry of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// The number of its [`Kind`].
+    /// The number of the entry's [`Kind`].
     pub kind: u8,
-    /// The task or answer that it is about, unique on its link.
+    /// Names the task, question or parcel, unique on its link.
     pub id: u64,
-    /// The rest.
+    /// The bytes after the entry's header.
     pub body: &'a [u8],
 }
 
-/// A frame's beginning.
+/// Begins a frame: version and token.
 #[must_use]
 pub fn begin(token: u64) -> Vec<u8> {
     let mut frame = Vec::with_capacity(512);
@@ -152,10 +152,10 @@ pub fn begin(token: u64) -> Vec<u8> {
     frame
 }
 
-/// Puts an entry behind what is there; `body` writes its body.
+/// Appends an entry; `body` writes its body.
 ///
 /// # Errors
-/// Those of `body`; the frame is as it was.
+/// Those of `body`; the frame is then unchanged.
 pub fn push_with<E>(
     frame: &mut Vec<u8>,
     kind: Kind,
@@ -177,7 +177,7 @@ pub fn push_with<E>(
     Ok(())
 }
 
-/// Puts an entry behind what is there.
+/// Appends an entry.
 pub fn push(frame: &mut Vec<u8>, kind: Kind, id: u64, body: &[u8]) {
     let Ok(()) = push_with(frame, kind, id, |frame| {
         frame.extend_from_slice(body);
@@ -199,7 +199,7 @@ pub fn open(frame: &[u8]) -> Result<(u64, Entries<'_>), FrameError> {
     }
 }
 
-/// The token of any build's frame: where it is never changes.
+/// The token of any build's frame: its place never changes.
 #[must_use]
 pub fn token(frame: &[u8]) -> Option<u64> {
     let token = frame.get(1..)?.first_chunk()?;

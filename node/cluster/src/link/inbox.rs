@@ -1,9 +1,9 @@
-//! Tasks of other nodes in this node's hands: each is executed once, however often it is asked for. Pure but for its locks.
+//! Other nodes' tasks on this node: each is executed once, however often peers send it. Pure.
 //!
 //! Keyed by request, task, capability and the text of the params (a call that an agent makes anew may differ under the same
-//! name). A second attempt at a task that is under way waits with the first; an attempt at a task that was done gets the kept
-//! answer. A result is kept until the peer confirms it, or for a while after its link was lost, and so is a failure where the
-//! capability is not idempotent; where it is, another attempt may end otherwise. A refusal is never kept: nothing had begun.
+//! name). A second attempt at a running task waits with the first; an attempt at a task that was done gets the kept answer. A
+//! result is kept until the peer confirms it, or for a while after its link was lost. So is a failure if the capability is not
+//! idempotent; otherwise another attempt may end differently. A refusal is never kept: the task had not begun.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
@@ -15,15 +15,14 @@ use amcp_protocol::{RequestId, TaskId, TaskRequest};
 use amcp_registry::{AgentPort, TaskKey};
 use tokio::time::Instant;
 
-/// How long an unconfirmed result is kept: longer than a peer is lost before its tasks are tried again, with all
-/// their pauses.
+/// How long an unconfirmed result is kept: longer than it takes to notice a lost peer and to make all attempts at its tasks.
 const KEPT: Duration = Duration::from_secs(120);
 /// Most results kept: the whole credit of sixty-four peers that were lost together.
 const MOST: usize = 16_384;
 /// Most bytes of results kept.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
-/// Its keys are hashed several times for each task.
+/// A fast hasher, because each task hashes its keys several times.
 type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 type Key = (RequestId, TaskId, u64);
@@ -34,43 +33,43 @@ pub(crate) struct Waiter<L> {
     pub(crate) link: Arc<L>,
     pub(crate) token: u64,
     pub(crate) id: u64,
-    /// The attempt that a peer asks for in the old form, to be named in the answer.
+    /// The attempt of a peer that asks in the old form, which the answer must name.
     pub(crate) old: Option<TaskKey>,
 }
 
 #[derive(Debug)]
 enum Seen<L> {
     Running(Running<L>),
-    /// Its response, and whose confirmation that it has come is awaited.
+    /// The response, and the links and entries whose confirmation we await.
     Done(Arc<Vec<u8>>, Vec<(u64, u64)>),
 }
 
 #[derive(Debug)]
 struct Running<L> {
     generation: u64,
-    /// The attempt that is executed, and by whom.
+    /// The attempt that the agent behind `port` executes.
     executed: TaskKey,
     port: Option<AgentPort>,
     waiters: Vec<Waiter<L>>,
 }
 
-/// What to do with a task.
+/// The next step for a task that arrives.
 #[derive(Debug)]
 pub(crate) enum Admitted<L> {
-    /// Execute it; its end goes to [`Inbox::ended`] under this name.
+    /// Execute the task; its end goes to [`Inbox::ended`] under this name.
     Execute(Name),
-    /// It is under way; its end is also this attempt's.
+    /// The task is under way; its end is also this attempt's.
     Joined,
-    /// It was done before: answer with this.
+    /// The task was done before: answer with this.
     Known(Waiter<L>, Arc<Vec<u8>>),
 }
 
 /// An attempt that is no longer wanted.
 #[derive(Debug)]
 pub(crate) struct Cancelled<L> {
-    /// Who waited for it.
+    /// The link that waited for it.
     pub(crate) waiter: Waiter<L>,
-    /// Whom to tell: nobody while others wait.
+    /// The agent to tell, with its attempt; none while other links wait.
     pub(crate) executed: Option<(AgentPort, TaskKey)>,
 }
 
@@ -78,11 +77,11 @@ pub(crate) struct Cancelled<L> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Name {
     key: Key,
-    /// Tells an execution from a later one, after the first was cancelled.
+    /// Distinguishes an execution from a later one after the first was cancelled.
     generation: u64,
 }
 
-/// The tasks. `L` is a link.
+/// The tasks of all peers. `L` is a link.
 #[derive(Debug)]
 pub(crate) struct Inbox<L> {
     tasks: HashMap<Key, Seen<L>>,
@@ -112,7 +111,7 @@ impl<L> Default for Inbox<L> {
 }
 
 impl<L> Inbox<L> {
-    /// A task came.
+    /// Takes a task that arrived.
     pub(crate) fn admit(
         &mut self,
         task: &TaskRequest,
@@ -151,7 +150,7 @@ impl<L> Inbox<L> {
         }
     }
 
-    /// Who executes a task, to be told when it is cancelled.
+    /// Notes the agent that executes a task, to tell it when the task is cancelled.
     pub(crate) fn placed(&mut self, name: &Name, port: AgentPort) {
         if let Some(Seen::Running(running)) = self.tasks.get_mut(&name.key)
             && running.generation == name.generation
@@ -174,8 +173,8 @@ impl<L> Inbox<L> {
             .collect()
     }
 
-    /// Ends a task. Returns the links that wait for it. `response` is the answer to later attempts; none when these are to
-    /// execute the task again.
+    /// Ends a task. Returns the links that wait for it. `response` is the answer to later attempts; none if these shall execute
+    /// the task again.
     pub(crate) fn ended(
         &mut self,
         name: Name,
@@ -212,7 +211,7 @@ impl<L> Inbox<L> {
             return;
         };
         self.forget(&key);
-        // Results are settled about in the order in which they ended.
+        // Peers confirm results roughly in the order of their ends.
         while let Some((_, key)) = self.kept.front()
             && !matches!(self.tasks.get(key), Some(Seen::Done(..)))
         {
@@ -237,7 +236,7 @@ impl<L> Inbox<L> {
         }
         let port = running.port.clone();
         let executed = port.map(|port| (port, running.executed.clone()));
-        // The next attempt is executed anew, and does not share the fate of this one.
+        // The next attempt begins anew, and does not share the fate of this one.
         self.tasks.remove(&key);
         Some(Cancelled { waiter, executed })
     }
@@ -247,7 +246,7 @@ impl<L> Inbox<L> {
         self.waiters.len()
     }
 
-    /// A link is closed: nobody waits there any more. What is under way goes on, for the next attempt to find.
+    /// Drops the waiters of a closed link. Their tasks go on, so that the next attempts find them.
     pub(crate) fn closed(&mut self, token: u64) -> usize {
         let mut gone = 0;
         self.unsettled.retain(|(of, _), _| *of != token);
@@ -385,7 +384,7 @@ mod tests {
         assert!(inbox.cancel(1, 1).is_none());
         assert_eq!(inbox.closed(2), 1);
         assert_eq!(inbox.serving(), 0);
-        // It goes on; whoever asks next joins it.
+        // The task goes on, and the next attempt joins it.
         let third = inbox.admit(&task("t1", 3), waiter(3, 1), Instant::now());
         assert!(matches!(third, Admitted::Joined));
         assert!(inbox.cancel(3, 1).is_some());

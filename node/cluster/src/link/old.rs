@@ -1,10 +1,10 @@
 //! The forms of [`Kind::Task`] and [`Kind::Outcome`](super::frame::Kind::Outcome), for peers of the release before
-//! [`Kind::Task2`]; to be deleted in the release after next. Pure.
+//! [`Kind::Task2`]. The release after next deletes them. Pure.
 //!
-//! bincode reads fields by their place, so nothing here ever changes, whatever becomes of the types of `amcp-protocol`.
-//! These forms know neither refusals nor results in part. A refusal goes and is read as a failure with its code, and loses its
-//! word that the work did not begin, which is the safe side; a result in part goes as a whole one. Nor do they know flows: a
-//! flow goes as the failure of an asker that cannot answer one.
+//! bincode reads fields by position, so these forms never change, however the types of `amcp-protocol` do. They know neither
+//! refusals nor results in part nor flows. A refusal crosses as a failure with its code, which no longer says that the work did
+//! not begin and thus errs on the safe side; a result in part crosses as a whole result; a flow crosses as the failure of an
+//! asker that cannot answer it.
 //!
 //! [`Kind::Task`]: super::frame::Kind::Task
 //! [`Kind::Task2`]: super::frame::Kind::Task2
@@ -63,10 +63,10 @@ enum OldOutcome {
 /// The body that asks an agent for a task.
 ///
 /// # Errors
-/// [`WireError::Unencodable`], also for a whole request: nobody would be asked before what cannot be undone.
+/// [`WireError::Unencodable`], also for a delegated request: the peer would ask no person before an irreversible task.
 pub(super) fn task(agent: AgentId, task: TaskRequest) -> Result<Vec<u8>, WireError> {
     if task.capability.as_str().starts_with(DELEGATES) {
-        let message = "an orchestrator of the last release asks no person before it acts";
+        let message = "an orchestrator of the previous release asks no person before it acts";
         return Err(WireError::Unencodable(message.to_owned()));
     }
     let (grant, lineage) = (&task.grant, &task.lineage);
@@ -118,7 +118,7 @@ pub(super) fn read_task(body: &[u8]) -> Result<(AgentId, TaskRequest), WireError
     Ok((old.agent, task))
 }
 
-/// The body that says how a task ended: the attempt, then the response.
+/// The body with a task's outcome: the attempt, then the response.
 ///
 /// # Errors
 /// [`WireError::Unencodable`].
@@ -147,7 +147,7 @@ pub(super) fn outcome(response: TaskResponse) -> Result<Vec<u8>, WireError> {
     Ok(body)
 }
 
-/// Reads how the attempt `key` ended.
+/// Reads the outcome of the attempt `key`.
 ///
 /// # Errors
 /// [`WireError::Malformed`].

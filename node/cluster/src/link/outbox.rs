@@ -1,6 +1,6 @@
-//! What waits to be written to one peer: frames being filled, and parcels too large for a frame.
+//! The entries that wait to be written to one peer: in frames, or as parcels if they are too large for a frame.
 //!
-//! Does not write: the link's writer takes whole frames. What the same moment wants to send goes into one frame.
+//! Does not write: the link's writer takes whole frames. Entries of the same moment share a frame.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,35 +8,35 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{self, Kind};
 
-/// A frame that holds so many bytes is closed: far below the 256 KiB at which one message stalls all others of a session.
+/// Bytes after which a frame takes no further entry: far below the 256 KiB at which a message stalls a session's others.
 const FULL: usize = 64 * 1024;
 /// Largest body inside a frame; with [`FULL`] a frame stays below 256 KiB.
 pub(crate) const INLINE: usize = 128 * 1024;
-/// How much of a parcel goes at a time: other entries pass between two pieces.
+/// Most bytes of a parcel in one piece: other entries pass between two pieces.
 pub(crate) const PIECE: usize = 64 * 1024;
 /// Most bytes of parcels that wait for one peer to fetch them: its whole credit in large results.
 const PARCELS: usize = 256 * 1024 * 1024;
 
-/// Why something cannot be sent.
+/// The error of an entry that cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{PARCELS} bytes of large bodies wait for the peer already")]
 pub(crate) struct Full;
 
-/// A body too large for a frame, as it is announced.
+/// The announcement of a body too large for a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Parcel {
     /// The number of the entry's kind.
     pub(crate) kind: u8,
     /// The parcel's number.
     pub(crate) number: u64,
-    /// Its bytes.
+    /// The parcel's length in bytes.
     pub(crate) length: u64,
 }
 
 #[derive(Debug)]
 struct Outgoing {
     bytes: Vec<u8>,
-    /// How much of it was asked for: it is asked for from the first byte to the last.
+    /// Bytes that the peer has fetched, in order from the first.
     sent: usize,
 }
 
@@ -67,12 +67,12 @@ impl Outbox {
         }
     }
 
-    /// Bytes that wait, parcels included.
+    /// Bytes that wait, including parcels.
     pub(crate) fn waiting(&self) -> usize {
         self.bytes + self.parcel_bytes
     }
 
-    /// Lets an entry wait, as a parcel when it is large.
+    /// Queues an entry, as a parcel if it is large.
     pub(crate) fn put(&mut self, kind: Kind, id: u64, body: &[u8]) -> Result<(), Full> {
         if body.len() <= INLINE {
             self.push(kind, id, body);
@@ -111,7 +111,7 @@ impl Outbox {
         }
     }
 
-    /// The next frame to write; nothing when nothing waits.
+    /// The next frame to write; none when no entry waits.
     pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
         let frame = self.full.pop_front().or_else(|| {
             let current = std::mem::take(&mut self.current);
@@ -121,7 +121,7 @@ impl Outbox {
         Some(frame)
     }
 
-    /// The same for the writer, who holds the frame until [`Self::handed_over`].
+    /// Like [`Self::take`], for the writer, which holds the frame until [`Self::handed_over`].
     pub(crate) fn take_to_write(&mut self) -> Option<Vec<u8>> {
         let frame = self.take();
         self.writing = frame.is_some();
@@ -132,17 +132,17 @@ impl Outbox {
         self.writing = false;
     }
 
-    /// Whether what is put now may be taken at once: nothing that was there before would be overtaken.
+    /// Whether an entry that is put now may be taken at once without overtaking earlier ones.
     pub(crate) fn is_idle(&self) -> bool {
         !self.writing && self.full.is_empty()
     }
 
-    /// Lets the next piece of a parcel wait; the last piece ends the parcel. Says whether it is there and that piece is due.
+    /// Queues the next piece of a parcel; the last piece ends the parcel. Returns whether the parcel is there and this piece due.
     pub(crate) fn piece(&mut self, number: u64, from: u64) -> bool {
         let Some(parcel) = self.parcels.get_mut(&number) else {
             return false;
         };
-        // Else a peer could let any amount of bytes wait.
+        // Otherwise a peer could make any number of bytes wait.
         if parcel.sent as u64 != from {
             return false;
         }
@@ -164,7 +164,7 @@ impl Outbox {
         }
     }
 
-    /// Whether no more large bodies should be made for the peer: it has half of what may wait.
+    /// Whether the peer should get no more large bodies, because half of the bytes that may wait are in use.
     pub(crate) fn is_stuffed(&self) -> bool {
         self.parcel_bytes > PARCELS / 2
     }
@@ -187,7 +187,7 @@ fn is_task(kind: u8) -> bool {
     Kind::of(kind).is_some_and(Kind::is_task)
 }
 
-/// What may come as a parcel. A piece of a parcel may not: a parcel of parcels would be taken apart without end.
+/// Whether entries of a kind may come as a parcel. A piece of a parcel may not: a parcel of parcels might never end.
 fn may_be_large(kind: Kind) -> bool {
     [
         Kind::Task,
@@ -203,7 +203,7 @@ fn may_be_large(kind: Kind) -> bool {
     .contains(&kind)
 }
 
-/// Parcels of the peer on their way here.
+/// The peer's parcels on their way to this node.
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals {
     parcels: HashMap<u64, Arrival>,
@@ -219,22 +219,23 @@ struct Arrival {
     asked: usize,
 }
 
-/// Pieces of one parcel under way at a time: enough to keep a fast link busy, little enough to let others pass.
+/// Most pieces of one parcel under way: enough to keep a fast link busy, few enough to let other entries pass.
 const WINDOW: usize = 4;
 
-/// What a piece leads to.
+/// The next step after a piece.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrived {
-    /// Ask for what begins at these bytes.
+    /// Ask for the pieces that begin at these bytes.
     Ask(Vec<u64>),
-    /// The body is whole: its kind's number, its entry's id, itself.
+    /// The body is whole: its kind's number, its entry's id, the body.
     Whole(u8, u64, Vec<u8>),
-    /// It is of no parcel, or not the next piece of it.
+    /// The piece belongs to no parcel, or is not the next piece of its parcel.
     Stray,
 }
 
 impl Arrivals {
-    /// A parcel is announced. Returns from which bytes on to ask for it; nothing when it is none or too large to be taken.
+    /// Takes the announcement of a parcel. Returns the first bytes of the pieces to ask for; none if the announcement is wrong, or
+    /// the parcel too large to take.
     pub(crate) fn announced(&mut self, id: u64, parcel: Parcel) -> Option<Vec<u64>> {
         let length = usize::try_from(parcel.length).ok()?;
         let fits = length > INLINE
@@ -249,7 +250,7 @@ impl Arrivals {
             kind: parcel.kind,
             id,
             length,
-            // Grows as pieces come: an announced length costs nothing.
+            // Grows as pieces come, so that an announced length costs no memory.
             bytes: Vec::new(),
             asked: 0,
         };
@@ -279,7 +280,7 @@ impl Arrivals {
         }
     }
 
-    /// The entry by that id is not wanted any more. Returns the number of its parcel, if it is on its way.
+    /// Drops the parcel of a task that is no longer wanted. Returns the parcel's number, if it was on its way.
     pub(crate) fn cancel(&mut self, id: u64) -> Option<u64> {
         let task = |arrival: &Arrival| is_task(arrival.kind) && arrival.id == id;
         let found = self.parcels.iter().find(|(_, arrival)| task(arrival));

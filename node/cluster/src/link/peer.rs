@@ -1,4 +1,4 @@
-//! One link: what waits to be written to the peer, whose answers are awaited from it, and its writer.
+//! One link: the entries that wait to be written to the peer, the answers that the link awaits, and its writer.
 //!
 //! Does not read frames: the port does.
 
@@ -21,17 +21,17 @@ use super::port::{Frame, PortMsg};
 use super::{LinkInfo, forms, old};
 use crate::wire::{self, WireError};
 
-/// Tasks that one peer may have at a time: more wait better at an orchestrator, where they can still go elsewhere.
+/// Most tasks that one peer has at a time: further tasks wait at the orchestrator, where they can still go elsewhere.
 pub(crate) const CREDIT: usize = 256;
-/// When to come back to a peer whose credit is used up: about what a short task takes.
+/// When to come back to a peer without credit, in milliseconds: about the time of a short task.
 const RETRY_BUSY_MS: u64 = 50;
 /// Most bytes that wait for one peer before tasks go elsewhere: a second of a fast link, a minute of a slow one.
 const OUTBOX: usize = 16 * 1024 * 1024;
-/// With so few tasks in flight nothing is gained by waiting for others to send something too.
+/// Most tasks in flight with which an entry leaves at once: so few rarely share a frame.
 const FEW: usize = 3;
-/// Bytes that may be in ractor_cluster's own queue, which has no bound: enough to keep a fast link busy.
+/// Most bytes in ractor_cluster's own queue, which has no bound of its own: enough to keep a fast link busy.
 const SESSION: u64 = 1024 * 1024;
-/// How often we check whether a full session has room again: a fast link writes [`SESSION`] in less time.
+/// The pause between checks whether a full session has room again: a fast link writes [`SESSION`] in less time.
 const SESSION_LOOK: Duration = Duration::from_millis(2);
 
 pub(crate) struct Link {
@@ -43,11 +43,11 @@ pub(crate) struct Link {
     pub(crate) arrivals: Mutex<Arrivals>,
     awaited: Mutex<Awaited>,
     next_id: AtomicU64,
-    /// Tasks sent there and not answered.
+    /// Tasks that this node sent and the peer has not answered.
     awaiting: AtomicUsize,
-    /// Tasks of the peer that are worked on here.
+    /// The peer's tasks that this node works on.
     pub(crate) serving: AtomicUsize,
-    /// How far the connection must have been written for everything handed over to be written.
+    /// The connection's count of written bytes at which all handed-over frames are written.
     written_when_done: AtomicU64,
     counters: Arc<Counters>,
 }
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// Locks what only short, panic-free pieces of code hold.
+/// Ignores poison: only short code that does not panic holds these locks.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -92,12 +92,12 @@ impl Link {
         &self.info.peer.name
     }
 
-    /// Lets a value wait to be written.
+    /// Encodes and sends a value.
     pub(crate) fn send<T: Serialize>(&self, kind: Kind, id: u64, value: &T) -> Result<(), Failure> {
         self.send_encoded(kind, id, wire::encode(value))
     }
 
-    /// The same with a value that was written before.
+    /// Sends an encoded value.
     pub(crate) fn send_encoded(
         &self,
         kind: Kind,
@@ -109,7 +109,7 @@ impl Link {
         self.send_bytes(kind, id, &body.map_err(too_large)?)
     }
 
-    /// Sends an entry: at once while little is in flight, else together with what others send at the same moment.
+    /// Sends an entry: at once while few tasks are in flight, otherwise together with other entries of the same moment.
     pub(crate) fn send_bytes(&self, kind: Kind, id: u64, body: &[u8]) -> Result<(), Failure> {
         let mut outbox = lock(&self.outbox);
         let few = self.awaiting.load(Relaxed) + self.serving.load(Relaxed) <= FEW;
@@ -129,13 +129,13 @@ impl Link {
         Ok(())
     }
 
-    /// Says that an outcome has come. Nobody waits for that: it goes with the next frame.
+    /// Confirms that an outcome has arrived. No party waits for this, so it goes with the next frame.
     pub(crate) fn settle(&self, id: u64) {
-        // A full outbox costs the peer some memory for a while.
+        // If the outbox is full, the peer keeps the outcome for a while longer.
         let _ = lock(&self.outbox).put(Kind::Settled, id, &[]);
     }
 
-    /// Sends a sign of life. A peer that is slow to read gets none.
+    /// Sends a sign of life, unless the peer is slow to read.
     pub(crate) fn send_sign(&self, id: u64, note: &str) {
         let waiting = lock(&self.outbox).waiting();
         if waiting <= OUTBOX {
@@ -143,7 +143,7 @@ impl Link {
         }
     }
 
-    /// Hands a peer's sign of life on to the asker, if the task has not ended here.
+    /// Passes a peer's sign of life on to the asker, unless the task has ended here.
     pub(crate) fn heard(&self, id: u64, note: &str) {
         let signs = {
             let awaited = lock(&self.awaited);
@@ -157,25 +157,25 @@ impl Link {
 
     /// Hands a frame to the session.
     fn hand_over(&self, frame: Vec<u8>) {
-        // What ractor_cluster adds is small beside a backlog, and without a backlog the count begins anew.
+        // ractor_cluster's own bytes are few beside a backlog, and without a backlog the count begins anew.
         let from = self
             .written_when_done
             .load(Relaxed)
             .max(self.info.meter.written());
         self.written_when_done
             .store(from + frame.len() as u64, Relaxed);
-        // A session that has ended is found out and the link closed.
+        // The cluster's actor notices a session that has ended, and closes the link.
         let _ = self.port.cast(PortMsg::Carry(Frame(frame)));
     }
 
-    /// Lets an entry wait that is no parcel and cannot be refused.
+    /// Sends an entry whose loss is only logged.
     pub(crate) fn say(&self, kind: Kind, id: u64, body: &[u8]) {
         if let Err(full) = self.send_bytes(kind, id, body) {
-            tracing::warn!(peer = %self.peer(), ?kind, %full, "nothing more can wait for a peer");
+            tracing::warn!(peer = %self.peer(), ?kind, %full, "an entry for a peer is dropped: too many bytes wait");
         }
     }
 
-    /// Sends what is asked for of a parcel.
+    /// Sends the piece of a parcel that the peer asks for.
     pub(crate) fn send_piece(&self, number: u64, from: u64) {
         let there = lock(&self.outbox).piece(number, from);
         if there {
@@ -187,7 +187,7 @@ impl Link {
         lock(&self.outbox).drop_parcel(number);
     }
 
-    /// Asks a question; nothing is replied when the link is lost meanwhile.
+    /// Asks a question. None if no reply comes in time or the link is lost meanwhile.
     pub(crate) async fn ask(
         &self,
         kind: Kind,
@@ -207,17 +207,17 @@ impl Link {
         replied?.ok()
     }
 
-    /// Whether it has so many large bodies to fetch that it should be given no more.
+    /// Whether the peer should get no more large bodies; see [`Outbox::is_stuffed`].
     pub(crate) fn is_stuffed(&self) -> bool {
         lock(&self.outbox).is_stuffed()
     }
 
-    /// The port that awaits the answer to a task; none when the task was given up.
+    /// The port that awaits a task's answer; none if the task was given up.
     pub(crate) fn awaited(&self, id: u64) -> Option<AnswerPort> {
         self.awaited_task(id).map(|(_, port)| port)
     }
 
-    /// The same, with the attempt that is awaited.
+    /// Like [`Self::awaited`], with the awaited attempt.
     pub(crate) fn awaited_task(&self, id: u64) -> Option<(TaskKey, AnswerPort)> {
         let found = lock(&self.awaited).tasks.remove(&id);
         match found {
@@ -227,21 +227,21 @@ impl Link {
         found.map(|asked| (asked.key, asked.port))
     }
 
-    /// Notes that the peer has used the new form, and so understands it.
+    /// Notes that the peer has used the new form, and therefore understands it.
     pub(crate) fn uses_new_form(&self) {
         lock(&self.awaited).uses_new_form();
     }
 
-    /// The peer does not understand a task in the form of `kind`. Says whether the task is to be given up; if not, it is on
-    /// its way in the old form.
+    /// The peer does not understand a task in the form of `kind`. Returns whether to give the task up; if not, it is on its way in
+    /// the old form.
     pub(crate) fn is_not_taken(&self, id: u64, kind: Kind) -> bool {
-        // Locked until the task waits to be written: it can be cancelled only before or after that.
+        // Locked until the task is queued, so that a cancel comes either before or after that.
         let mut awaited = lock(&self.awaited);
         match awaited.is_not_taken(id, kind) {
             NotTaken::GiveUp => true,
             NotTaken::Ignore => false,
             NotTaken::Again(again) => {
-                tracing::debug!(peer = %self.peer(), "a task goes again, in the form of the last release");
+                tracing::debug!(peer = %self.peer(), "this node sends a task again, in the form of the previous release");
                 let (agent, task) = *again;
                 let sent = self.send_encoded(Kind::Task, id, old::task(agent, task));
                 sent.is_err()
@@ -254,14 +254,14 @@ impl Link {
         lock(&self.awaited).tasks.keys().copied().collect()
     }
 
-    /// Nothing will be replied to a question.
+    /// Ends the wait for a reply that will not come.
     pub(crate) fn not_replied(&self, id: u64) {
         lock(&self.awaited).replies.remove(&id);
     }
 
     pub(crate) fn replied(&self, id: u64, reply: Vec<u8>) {
         if let Some(asker) = lock(&self.awaited).replies.remove(&id) {
-            // The asker may have given up waiting.
+            // The asker may have stopped waiting.
             let _ = asker.send(reply);
         }
     }
@@ -280,13 +280,13 @@ impl Link {
         due.saturating_sub(self.info.meter.written())
     }
 
-    /// Takes nothing more.
+    /// Takes no further tasks.
     pub(crate) fn shut(&self) {
         self.open.store(false, Relaxed);
         self.wake.notify_one();
     }
 
-    /// Ends the link: what was never sent is refused, what is awaited is lost.
+    /// Ends the link: refuses the tasks that were never sent, and reports the awaited ones as lost.
     pub(crate) fn close(&self) {
         self.shut();
         let unsent = lock(&self.outbox).clear();
@@ -303,12 +303,12 @@ impl Link {
     }
 
     fn lose(&self, id: u64) {
-        self.fail(id, "with the task in its hands", |message| {
+        self.fail(id, "while the node had the task", |message| {
             TaskOutcome::Failed(Failure::new(ErrorCode::NodeLost, message))
         });
     }
 
-    /// Tells the askers of all tasks that the link was lost. Not under a lock: an asker may send again.
+    /// Tells a task's asker that the link was lost. Not under a lock: the asker may send again.
     fn fail(&self, id: u64, when: &str, outcome: impl FnOnce(String) -> TaskOutcome) {
         let awaited = lock(&self.awaited).tasks.remove(&id);
         if let Some(Asked { key, port, .. }) = awaited {
@@ -322,7 +322,7 @@ impl Link {
         while self.open.load(Relaxed) {
             let Some(frame) = lock(&self.outbox).take_to_write() else {
                 self.wake.notified().await;
-                // Others that are ready to send may do so first: their entries share the frame.
+                // Lets other ready senders go first, so that their entries share the frame.
                 tokio::task::yield_now().await;
                 continue;
             };
@@ -342,7 +342,7 @@ pub(crate) fn answered(key: TaskKey, node: &NodeName, outcome: TaskOutcome) -> T
         request_id: key.request_id,
         task_id: key.task_id,
         attempt: key.attempt,
-        // Where an answer needs an agent and only the node is known.
+        // An answer needs an agent, and only the node is known.
         agent: AgentId::new(node.as_str()).expect("a node's name is an agent's too"),
         calls: Vec::new(),
         outcome,
@@ -371,7 +371,10 @@ impl Carrier for Link {
             if awaited.tasks.len() >= CREDIT || waiting > OUTBOX {
                 drop(awaited);
                 answer.discard();
-                let message = format!("{} has as much in flight as it may have", self.peer());
+                let message = format!(
+                    "{} already has as many tasks and bytes in flight as it may have",
+                    self.peer()
+                );
                 let busy = Failure::new(ErrorCode::AgentBusy, message);
                 return Err(busy.retry_after_ms(RETRY_BUSY_MS));
             }
@@ -388,7 +391,7 @@ impl Carrier for Link {
             Ok(()) => {
                 count(&self.counters.tasks_out);
                 if !self.is_open() {
-                    // It may have been closed before the answer was awaited, and sent before it was closed.
+                    // The link may have closed before it awaited the answer, after the task was sent.
                     self.lose(id);
                 }
                 Ok(())
@@ -401,7 +404,7 @@ impl Carrier for Link {
                         asked.port.discard();
                         Err(failure)
                     }
-                    // The link's end has taken it: the request learns of it through the port.
+                    // The link's end has taken the task, and told the request through the port.
                     None => Ok(()),
                 }
             }

@@ -1,7 +1,7 @@
-//! The port: the one actor of a node that other nodes reach. What arrives at it are frames.
+//! The port: the one actor of a node that other nodes reach. It takes frames.
 //!
-//! One for all links and unnamed: an actor that can be reached from other nodes costs each of them memory and time, and a
-//! name would be taken away by a remote one that stops (ADR-0008). Which link a frame belongs to is said by its token.
+//! One for all links and unnamed: each remotely reachable actor costs every node memory and time, and a remote actor of the
+//! same name would take the name away when it stops (ADR-0008). A frame's token names its link.
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, BytesConvertable, SpawnErr, pg};
 use ractor_cluster::NodeId;
@@ -9,11 +9,11 @@ use ractor_cluster::RactorClusterMessage;
 
 use super::Links;
 
-/// The process group that all nodes' ports are in.
+/// The scope of the process group of all nodes' ports.
 const SCOPE: &str = "amcp/cluster";
 const GROUP: &str = "ports";
 
-/// Bytes of a frame, as they are.
+/// A frame's bytes.
 #[derive(Debug)]
 pub(super) struct Frame(pub(super) Vec<u8>);
 
@@ -27,14 +27,13 @@ impl BytesConvertable for Frame {
     }
 }
 
-/// What a port understands. The name of a variant is on the wire: never rename one, add.
+/// The port's mailbox. The name of a variant is on the wire: never rename one, add.
 #[derive(Debug, RactorClusterMessage)]
 pub(super) enum PortMsg {
-    /// From a link's writer on another node: entries. Never answered as such.
+    /// From a link's writer on another node: a frame. Never answered; entries in it are.
     Carry(Frame),
 }
 
-/// The actor.
 #[derive(Debug)]
 struct Port;
 

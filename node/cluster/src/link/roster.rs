@@ -1,4 +1,4 @@
-//! Which agents of this node other nodes know, and what to tell them when that changes. Pure.
+//! The agents of this node that other nodes know, and the changes to tell them. Pure.
 //!
 //! A card travels once for each incarnation of its agent; agents of one kind share one card body.
 
@@ -9,10 +9,10 @@ use amcp_protocol::{AgentCard, AgentId, Capability};
 use amcp_registry::{AgentState, Agents};
 use serde::{Deserialize, Serialize};
 
-/// Agents that are announced together: with their ids some 32 KiB, and cards that several share are few.
+/// Most agents in one announcement: some 32 KiB with their ids, since many agents share few cards.
 const BATCH: usize = 512;
 
-/// What an agent says about itself, without its id.
+/// An agent's card without its id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CardBody {
     pub(crate) description: String,
@@ -23,11 +23,11 @@ pub(crate) struct CardBody {
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Joined {
     pub(crate) cards: Vec<CardBody>,
-    /// Id, incarnation, state, and which of the cards.
+    /// Id, incarnation, state, and index in `cards`.
     pub(crate) agents: Vec<(AgentId, u64, AgentState, u32)>,
 }
 
-/// What changed.
+/// Changes among this node's agents.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Change {
     pub(crate) joined: Vec<Joined>,
@@ -42,7 +42,7 @@ struct Known {
     card: Arc<AgentCard>,
 }
 
-/// How an agent fares in the words that every version understands.
+/// An agent's state in the words that every version understands.
 const fn said(state: AgentState) -> AgentState {
     match state {
         AgentState::Cooling => AgentState::Restarting,
@@ -55,7 +55,7 @@ const fn said(state: AgentState) -> AgentState {
     }
 }
 
-/// What other nodes know.
+/// The agents that other nodes know.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     known: BTreeMap<AgentId, Known>,
@@ -63,7 +63,7 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// Takes over what the directory says; returns what to tell.
+    /// Takes over the directory's agents of this node; returns the changes to tell peers.
     pub(crate) fn update(&mut self, directory: &Agents) -> Change {
         let mut change = Change::default();
         let mut joined = Vec::new();
@@ -101,12 +101,12 @@ impl Roster {
         change
     }
 
-    /// Everything, for a peer that knows nothing.
+    /// All agents, for a peer that knows none.
     pub(crate) fn whole(&self) -> Vec<Joined> {
         batches(self.known.values())
     }
 
-    /// From now on no agent is offered to others.
+    /// Offers other nodes no agent from the next [`Self::update`] on.
     pub(crate) fn withdraw(&mut self) {
         self.withdrawn = true;
     }
@@ -132,7 +132,7 @@ fn batches<'a>(agents: impl Iterator<Item = &'a Known>) -> Vec<Joined> {
     batches
 }
 
-/// Where a card's body is among `cards`, put there if it is new. Looked up by the names of its capabilities first.
+/// The index of a card's body in `cards`, to which a new body is added. Looks for it by its capabilities' names.
 fn place_of(card: &AgentCard, cards: &mut Vec<CardBody>, places: &mut HashMap<String, u32>) -> u32 {
     let names: Vec<_> = card.capabilities.iter().map(|c| c.name.as_str()).collect();
     let name = names.join(" ");
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!((joined.agents.len(), joined.cards.len()), (2, 1));
         assert_eq!(roster.update(&agents), Change::default());
 
-        // An older node has no word for an agent that cools down.
+        // An older build has no state for an agent that cools down.
         agents.cools(&id("one"), 0, now);
         agents.leave(&id("one"), 1, now);
         agents.leave(&id("two"), 2, now);

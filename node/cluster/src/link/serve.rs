@@ -1,6 +1,6 @@
-//! What is done with each entry that arrives.
+//! Acts on each entry that arrives.
 //!
-//! Does not wait: it answers, starts or hands over, and whatever takes longer answers later.
+//! Does not wait: it answers, starts or hands over; work that takes longer answers later.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,16 +21,16 @@ use super::roster::Joined;
 use super::{LinkEvent, Links, Question, Shared, forms, old};
 use crate::wire::{self, WireError};
 
-/// Most tasks of other nodes at a time: sixteen peers' whole credit.
+/// Most tasks of other nodes at a time: the whole credit of sixteen peers.
 const SERVING: usize = 4_096;
 
 impl Links {
-    /// A frame arrived at the port.
+    /// Takes a frame that arrived at the port.
     pub(super) fn arrived(&self, bytes: &[u8]) {
         let shared = &self.0;
         let link = frame::token(bytes).and_then(|token| shared.link(token));
         let Some(link) = link.filter(|_| !shared.overslept()) else {
-            // Its link does not stand any more; or this node slept so long that everybody has given its work to others.
+            // The frame's link no longer stands, or this node slept so long that others have its work.
             count(&shared.counters.dropped_late);
             return;
         };
@@ -60,11 +60,14 @@ impl Shared {
                 Ok(()) => return,
                 Err(error) => format!("{kind:?}: {error}"),
             },
-            None => format!("entries of kind {} are not understood here", entry.kind),
+            None => format!(
+                "this build does not understand entries of kind {}",
+                entry.kind
+            ),
         };
         count(&self.counters.unknown);
-        tracing::warn!(peer = %link.peer(), why, "a peer sent what cannot be read; it may run another version");
-        // A peer that asked must learn of the refusal; an entry that only tells waits for no answer.
+        tracing::warn!(peer = %link.peer(), why, "this node cannot read an entry of a peer, which may run another version");
+        // A peer that asked must learn of the refusal; an entry that only reports waits for no answer.
         let told = Kind::of(entry.kind).is_some_and(|kind| !kind.asks());
         if !told && entry.id != 0 {
             refuse(link, entry.kind, entry.id, &why);
@@ -134,11 +137,11 @@ impl Shared {
     }
 
     fn event(&self, event: LinkEvent) {
-        // Nobody listens only while the node ends.
+        // There is no receiver only while the node ends.
         let _ = self.events.send(event);
     }
 
-    /// A peer wants a task done; `old` is there where it is to be answered in the old form.
+    /// Takes a peer's task; `old` is the attempt if the answer must have the old form.
     fn task(
         self: &Arc<Self>,
         link: &Arc<Link>,
@@ -159,7 +162,7 @@ impl Shared {
         } else if inbox.serving() >= SERVING || link.is_stuffed() {
             Some((
                 ErrorCode::AgentBusy,
-                "has as much to do for others as it takes",
+                "works on as many tasks of other nodes as it takes",
             ))
         } else {
             None
@@ -192,7 +195,7 @@ impl Shared {
             .agent(&agent)
             .filter(|entry| entry.is_present() && entry.node.is_none());
         let Some(entry) = entry else {
-            let message = format!("{agent} is not there any more");
+            let message = format!("{agent} is no longer there");
             let failure = Failure::new(ErrorCode::AgentUnavailable, message);
             let refused = answered(key, &self.name, TaskOutcome::Refused(failure));
             self.ended(name, Some(refused), false);
@@ -203,14 +206,14 @@ impl Shared {
         let (shared, done, of) = (Arc::clone(self), name.clone(), key.clone());
         let port = AnswerPort::new(move |response| {
             let lost = || {
-                let message = format!("{agent} went away with the task in its hands");
+                let message = format!("{agent} ended while it had the task");
                 let failure = Failure::new(ErrorCode::AgentLost, message);
                 TaskResponse {
                     agent,
                     ..answered(of, &shared.name, TaskOutcome::Failed(failure))
                 }
             };
-            // Answered and kept like any other failure: another attempt must not begin the work again.
+            // Answered and kept like any other failure, since another attempt must not begin the work again.
             let response = response.or_else(|| once.then(lost));
             shared.ended(done, response, once);
         });
@@ -228,7 +231,7 @@ impl Shared {
         }
     }
 
-    /// Answers all who wait for a task that ended, or whose agent did. `once`: a failed task must not be carried out again.
+    /// Answers all links that wait for a task that ended, or whose agent did. `once`: a failed task must not be executed again.
     fn ended(&self, name: Name, response: Option<TaskResponse>, once: bool) {
         let done = response.as_ref().is_some_and(|response| {
             response.outcome.result().is_some() || once && !response.outcome.begins_anew()
@@ -237,7 +240,7 @@ impl Shared {
         let kept = body.clone().filter(|_| done);
         let waiters = lock(&self.inbox).ended(name, kept, Instant::now());
         if waiters.is_empty() {
-            // The asker is gone; its next attempt finds the kept answer.
+            // The asker's link is gone; its next attempt finds the kept answer.
             count(&self.counters.dropped_late);
         }
         for waiter in waiters {
@@ -254,7 +257,7 @@ impl Shared {
             }
             return;
         }
-        // It may be so large that it is still on its way.
+        // A large task may still be on its way.
         let arriving = lock(&link.arrivals).cancel(id);
         if let Some(parcel) = arriving {
             link.say(Kind::Drop, parcel, &[]);
@@ -267,7 +270,7 @@ impl Shared {
         let registrations = agents.into_iter().filter_map(|(id, incarnation, state, card)| {
             let body = cards.get(usize::try_from(card).ok()?)?;
             if !is_of(&id, link.peer()) {
-                tracing::warn!(agent = %id, node = %link.peer(), "a node offers an agent under another node's name");
+                tracing::warn!(agent = %id, node = %link.peer(), "a node offers an agent whose id names another node");
                 return None;
             }
             let card = AgentCard {
@@ -277,7 +280,7 @@ impl Shared {
             };
             if let Some(capability) = self.allow.refuses(link.peer(), &card) {
                 count(&self.counters.not_allowed);
-                tracing::warn!(agent = %id, node = %link.peer(), capability, "the node may not offer this here; see cluster_allow");
+                tracing::warn!(agent = %id, node = %link.peer(), capability, "the node may not offer this capability here; see cluster_allow");
                 return None;
             }
             let port = AgentPort::Remote(id.clone(), Arc::clone(link) as _);
@@ -312,7 +315,7 @@ impl Shared {
         let answer = answer.map_err(|error| WireError::Malformed(error.to_string()))?;
         let judged = self.desk.answer_flow(request, flow, answer);
         let link = Arc::clone(link);
-        // Not for long: the request's actor judges an answer as its next message.
+        // This task ends soon: the request's actor judges an answer as its next message.
         tokio::spawn(async move {
             let refusal = judged.await.map(|judged| serde_json::to_vec(&judged.err()));
             if let Ok(reply) = wire::encode(&refusal.and_then(Result::ok)) {
@@ -329,7 +332,7 @@ impl Shared {
             None => {
                 count(&self.counters.unknown);
                 link.say(Kind::Drop, parcel.number, &[]);
-                let why = format!("a body of {} bytes is not taken", parcel.length);
+                let why = format!("this node does not take a body of {} bytes", parcel.length);
                 match Kind::of(parcel.kind) {
                     Some(Kind::Outcome | Kind::Outcome2) => give_up(link, id, &why, |message| {
                         TaskOutcome::Failed(Failure::new(ErrorCode::ResultTooLarge, message))
@@ -362,10 +365,10 @@ impl Shared {
     }
 }
 
-/// A response as it travels; one that cannot is replaced by why.
+/// A response as it travels; a failure replaces a response that cannot cross.
 fn encoded(mut response: TaskResponse) -> Vec<u8> {
     forms::outcome(&response).unwrap_or_else(|error| {
-        tracing::warn!(request = %response.request_id, task = %response.task_id, %error, "a result cannot cross");
+        tracing::warn!(request = %response.request_id, task = %response.task_id, %error, "a result cannot cross to the other node");
         let failure = Failure::new(ErrorCode::ResultTooLarge, error.to_string());
         response.outcome = TaskOutcome::Failed(failure);
         response.calls.clear();
@@ -373,7 +376,7 @@ fn encoded(mut response: TaskResponse) -> Vec<u8> {
     })
 }
 
-/// Answers a link that waits: with the response that all share, or with a failure when the agent went away with the task.
+/// Answers a link that waits: with the response that all share, or with a loss if the agent ended without one.
 fn tell(waiter: &Waiter<Link>, response: Option<&[u8]>) {
     let link = &waiter.link;
     let told = response.map(|response| match &waiter.old {
@@ -386,12 +389,12 @@ fn tell(waiter: &Waiter<Link>, response: Option<&[u8]>) {
     match told {
         Some(Ok(())) => {}
         Some(Err(failure)) => {
-            tracing::warn!(peer = %link.peer(), %failure, "a result cannot be sent");
+            tracing::warn!(peer = %link.peer(), %failure, "this node cannot send a result to a peer");
             link.say(Kind::Lost, waiter.id, &[]);
         }
         None => link.say(Kind::Lost, waiter.id, &[]),
     }
-    // Afterwards, so that the last of several finds the others' company.
+    // Last, so that the entry counts as in flight while it is sent and may share a frame.
     link.serving.fetch_sub(1, Relaxed);
 }
 
@@ -403,30 +406,30 @@ fn outcome(
     let Some((key, port)) = link.awaited_task(id) else {
         return Ok(());
     };
-    // A response that cannot be read drops the port: for the request the task is lost.
+    // An unreadable response drops the port, which tells the request that the task is lost.
     let response = read(key)?;
     link.settle(id);
     port.answer(response);
     Ok(())
 }
 
-/// In place of a kind: all that this node sends is not understood.
+/// In place of a kind: the sender understands no frame of this node.
 const WHOLE_FRAME: u8 = 0;
 
-/// Says that an entry of the peer is not understood: its kind, and why.
+/// Refuses an entry of the peer that this node does not understand, by its kind and the reason.
 fn refuse(link: &Link, kind: u8, id: u64, why: &str) {
     link.say(Kind::Refused, id, &[&[kind], why.as_bytes()].concat());
 }
 
-/// The peer does not understand an entry of this node, or none of its frames.
+/// Takes the peer's refusal of an entry of this node, or of all its frames.
 fn refused(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
     let Some((&kind, why)) = body.split_first() else {
-        return Err(WireError::Malformed("it names no kind".to_owned()));
+        return Err(WireError::Malformed("the refusal names no kind".to_owned()));
     };
     let why = String::from_utf8_lossy(why);
     let known = Kind::of(kind);
     let ids = match known {
-        // It never understood a frame, so that nothing was begun.
+        // The peer never understood a frame, so it began no task.
         None if kind == WHOLE_FRAME => link.all_awaited(),
         Some(task) if task.is_task() => {
             if !link.is_not_taken(id, task) {
@@ -449,10 +452,13 @@ fn refused(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
     Ok(())
 }
 
-/// Answers a task in the peer's place.
+/// Answers a task in place of the peer.
 fn give_up(link: &Link, id: u64, why: &str, outcome: impl FnOnce(String) -> TaskOutcome) {
     if let Some((key, port)) = link.awaited_task(id) {
-        let message = format!("between this node and {}: {why}", link.peer());
+        let message = format!(
+            "the exchange of the task with {} failed: {why}",
+            link.peer()
+        );
         port.answer(answered(key, link.peer(), outcome(message)));
     }
 }

@@ -1,4 +1,4 @@
-//! Two nodes' links in one process: their ports are local actors, everything else is as it is between machines.
+//! Two nodes' links in one process: their ports are local actors, all else is as between machines.
 
 use std::sync::Mutex as StdMutex;
 
@@ -19,7 +19,7 @@ mod versions;
 
 const REQUEST: &str = "123e4567-e89b-12d3-a456-426614174999";
 
-/// Keeps what it was asked to do until the test answers it.
+/// An agent that keeps its tasks until the test answers them.
 struct Hand;
 
 type Held = Arc<StdMutex<Vec<(TaskRequest, AnswerPort)>>>;
@@ -46,7 +46,7 @@ impl Actor for Hand {
         match message {
             AgentMsg::Execute(task, port) => held.lock().unwrap().push((task, port)),
             AgentMsg::Cancel(key) => {
-                // Dropping the port says that nothing comes any more.
+                // A dropped port tells the asker that no answer comes.
                 held.lock().unwrap().retain(|(t, _)| TaskKey::of(t) != key);
             }
             AgentMsg::Drain => {}
@@ -159,7 +159,7 @@ impl Node {
         actor
     }
 
-    /// What its agents were asked to do, once there is so much of it.
+    /// The tasks of the node's agents, once there are `count`.
     async fn tasks(&self, count: usize) -> Vec<(TaskRequest, AnswerPort)> {
         until(|| {
             let mut held = self.held.lock().unwrap();
@@ -246,7 +246,7 @@ fn send(port: &AgentPort, task: TaskRequest) -> oneshot::Receiver<TaskResponse> 
 
 type Heard = Arc<StdMutex<Vec<String>>>;
 
-/// The same, and what is heard before the answer.
+/// Like [`send`], with the signs that come before the answer.
 fn listen(port: &AgentPort, task: TaskRequest) -> (oneshot::Receiver<TaskResponse>, Heard) {
     let ((answer, answered), heard) = (AnswerPort::channel(), Heard::default());
     let hears = Arc::clone(&heard);
@@ -327,7 +327,7 @@ async fn a_lost_link_loses_its_agents_and_what_was_in_flight() {
     let (again, _) = AnswerPort::channel();
     let refused = port.execute(task("t1", 2), again).unwrap_err();
     assert_eq!(refused.code, ErrorCode::AgentUnavailable);
-    // The other side has not noticed yet: what it sends is nobody's any more.
+    // The other side has not noticed yet, and sends an answer for which no link is left.
     answer.answer(done(&asked, json!(1)));
     until(|| (a.links.counts().dropped_late == 1).then_some(())).await;
 }
@@ -355,7 +355,7 @@ async fn a_repeated_task_is_answered_from_what_is_kept_or_joins_what_is_under_wa
         (2, TaskOutcome::Done(json!("once").into()))
     );
 
-    // One that was done while nobody was linked.
+    // A task that ended while the nodes were not linked.
     let first = send(&port, task("t2", 1));
     let (asked, answer) = b.tasks(1).await.remove(0);
     a.links.close(4);
@@ -374,7 +374,7 @@ async fn a_repeated_task_is_answered_from_what_is_kept_or_joins_what_is_under_wa
     assert!(b.held.lock().unwrap().is_empty(), "it was executed once");
 }
 
-/// How the second attempt ends here whose first one ended so while the link was lost: none when it is carried out again.
+/// The outcome of a second attempt after the first ended as `first` while the link was lost; none if it is executed again.
 async fn repeated(idempotent: bool, first: Option<TaskOutcome>) -> Option<TaskOutcome> {
     let (a, b) = two().await;
     let mut pay = Capability::new("a.x", "Pays.");
@@ -484,7 +484,7 @@ async fn what_a_newer_build_asks_is_refused_by_name_and_the_link_stays_usable() 
     let port = a.sees("worker@b").await;
     let running = send(&port, task("t1", 1));
     let (asked, answer) = b.tasks(1).await.remove(0);
-    // To b: a task that it cannot read under the id that a uses for its next one, a kind that is not known, nonsense.
+    // To b: an unreadable task under the id of a's next task, an entry of an unknown kind, and garbage.
     let mut newer = frame::begin(3);
     for (kind, id) in [(Kind::Joined, 0), (Kind::Outcome, 77), (Kind::Members, 0)] {
         frame::push(&mut newer, kind, id, b"\xff nonsense");
@@ -501,7 +501,7 @@ async fn what_a_newer_build_asks_is_refused_by_name_and_the_link_stays_usable() 
     assert_eq!(b.links.counts().dropped_late, 1);
     assert_eq!(a.links.statuses()[0].in_flight, 1, "what runs goes on");
 
-    // From b: it does not understand the task that a has sent.
+    // From b: a refusal of the task that a has sent.
     let mut refusal = frame::begin(2);
     frame::push(&mut refusal, Kind::Refused, 1, &[Kind::Outcome as u8]);
     a.links.arrived(&refusal);
@@ -568,7 +568,7 @@ async fn whoever_opens_first_learns_everything_all_the_same() {
         meter: Arc::default(),
     };
     b.links.open(info(&a, 3, 2), a.port.clone());
-    // Everything that b says now comes before a knows the link.
+    // All entries that b sends now arrive before a knows the link.
     until(|| (a.links.counts().dropped_late > 0).then_some(())).await;
     a.links.open(info(&b, 2, 3), b.port.clone());
     a.sees("worker@b").await;
@@ -582,7 +582,7 @@ async fn a_node_that_slept_long_begins_nothing_that_came_before() {
     link(&a, &b, 1);
     let port = a.sees("worker@b").await;
     assert!(!b.links.ticked());
-    // Both sleep here; only b is asked.
+    // Both nodes sleep here; the test asks only b.
     tokio::time::advance(Duration::from_secs(10)).await;
     let (answer, _answered) = AnswerPort::channel();
     port.execute(task("t1", 1), answer).unwrap();
@@ -734,7 +734,7 @@ async fn signs_of_life_cross_to_all_who_wait_until_the_end() {
         TaskOutcome::Done(json!(1).into())
     );
     signs.give("after the end");
-    // One that crosses with the end, and one that no build of today would send.
+    // A sign that crosses with the end, and one that no build of today would send.
     let mut late = frame::begin(2);
     frame::push(&mut late, Kind::Sign, 1, b"late");
     frame::push(&mut late, Kind::Sign, 77, &[0xff, 0xfe]);

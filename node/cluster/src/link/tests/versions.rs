@@ -1,4 +1,4 @@
-//! Nodes of this build and of the release before it, which knows no kind past [`Kind::Whole`].
+//! Nodes of this build and of the previous release, which knows no kind past [`Kind::Whole`].
 
 use std::sync::atomic::AtomicUsize;
 
@@ -8,7 +8,7 @@ use crate::link::port::{Frame, PortMsg};
 
 const LAST: u8 = Kind::Whole as u8;
 
-/// Stands before a node's port and lets through what the last release understands; the rest it refuses as that does.
+/// Stands before a node's port, lets entries through that the previous release understands, and refuses the rest as it would.
 struct OldPort {
     node: Links,
     /// The sender, and the token of frames to it.
@@ -56,7 +56,7 @@ impl Actor for OldPort {
     }
 }
 
-/// Links two nodes, each of which takes the other for one of the last release. Returns how often each was refused.
+/// Links two nodes, each of which takes the other for a node of the previous release. Returns how often each was refused.
 async fn link_as_before(a: &Node, b: &Node, number: u64) -> [Arc<AtomicUsize>; 2] {
     let (to_a, to_b) = (number * 2, number * 2 + 1);
     let counts: [Arc<AtomicUsize>; 2] = Default::default();
@@ -101,7 +101,7 @@ async fn a_peer_of_the_last_release_gets_each_task_once() {
     let answered: Vec<_> = tasks.iter().map(|t| send(&port, t.clone())).collect();
     let held = b.tasks(tasks.len()).await;
     assert_eq!(refused.load(Relaxed), tasks.len());
-    // Said again, it means the form in which the task no longer is there.
+    // A repeated refusal refers to the form that the task no longer has.
     let mut again = frame::begin(2);
     frame::push(&mut again, Kind::Refused, 1, &[Kind::Task2 as u8]);
     a.links.arrived(&again);
@@ -114,7 +114,7 @@ async fn a_peer_of_the_last_release_gets_each_task_once() {
         let expected = done(task, json!(task.task_id.as_str()));
         assert_eq!(answered.await.unwrap(), expected);
     }
-    // From now on nothing is tried in vain.
+    // From now on the link uses the old form at once.
     let answered = send(&port, task("t5", 1));
     let (asked, answer) = b.tasks(1).await.remove(0);
     answer.answer(done(&asked, json!(5)));
@@ -126,7 +126,7 @@ async fn a_peer_of_the_last_release_gets_each_task_once() {
         (0, 0)
     );
     assert!(b.held.lock().unwrap().is_empty());
-    // The old form can be refused too: then nothing is left to try.
+    // The peer can refuse the old form too: then there is no other to try.
     let answered = send(&port, task("t6", 1));
     b.tasks(1).await.remove(0).1.discard();
     again.truncate(frame::HEADER);
@@ -178,7 +178,7 @@ async fn what_is_cancelled_before_it_is_refused_is_not_sent_again() {
     let _next = send(&port, task("t2", 1));
     let held = b.tasks(1).await;
     assert_eq!(held[0].0.task_id.as_str(), "t2");
-    // And what is cancelled afterwards is so in the form that it has by then.
+    // A later cancel refers to the form that the task has by then.
     drop(held);
     let third = send(&port, task("t3", 1));
     until(|| (b.held.lock().unwrap().len() == 1).then_some(())).await;
@@ -235,7 +235,7 @@ async fn a_peer_of_the_last_release_takes_no_answer_to_a_flow_and_says_so_at_onc
     assert_eq!(answered, None);
     assert_eq!(refused.load(Relaxed), 1);
     assert!(begun.elapsed() < QUESTION);
-    // What it knows it still replies to.
+    // The peer still replies to questions that it knows.
     assert!(a.links.find_request(id).await.is_some());
 }
 
