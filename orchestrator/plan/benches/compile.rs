@@ -1,4 +1,4 @@
-//! How long reading and compiling a plan takes: the requirements' three tasks, and the ten thousand that nobody needs.
+//! Measures reading and compiling a plan: the requirements' three tasks, and ten thousand.
 //!
 //! Does not measure the request machine.
 

@@ -1,6 +1,6 @@
-//! What deciding costs: whole lives of requests, fed with the answers of agents that never fail.
+//! Measures the cost of deciding: whole requests, with agents that never fail.
 //!
-//! Does not measure what carries the decisions out: no actor, no timer, no planner.
+//! Does not measure actors, timers or planners.
 
 #[path = "../tests/support/plans.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
@@ -39,7 +39,7 @@ fn plans() -> [(&'static str, Plan); 3] {
     ]
 }
 
-/// Runs a request from its plan to its response; gives the number of steps.
+/// Runs a request from its plan to its response; returns the number of steps.
 fn live(plan: Plan, agent: &AgentId) -> u64 {
     let (mut machine, first) = Machine::start(Policy::default());
     black_box(first);

@@ -1,12 +1,12 @@
-//! The request machine: everything that is decided between a user's request and its one final response.
+//! The request machine: takes every decision between a user's request and its one final response.
 //!
 //! `State × Event → Actions, State'` and nothing else: it sends nothing, keeps no clock (times are durations since the
 //! request was accepted) and draws no random numbers (jitter comes from a seed). The request's actor carries the actions
-//! out and feeds back what comes of them; the same machine runs in tests, in the model checker and in a replay.
+//! out and feeds back their outcomes; the same machine runs in tests, in the model checker and in a replay.
 //!
 //! Promises: exactly one [`Action::Respond`] on every path, and none after it; at most one attempt at a task is current;
-//! a task's first accepted result is final; what is not idempotent is never done again once an attempt may have done it,
-//! neither in its round nor in a later one.
+//! a task's first accepted result is final; a capability that is not idempotent is never used again once an attempt may have
+//! done its work, neither in its round nor in a later one.
 
 mod action;
 mod arrive;
@@ -41,7 +41,7 @@ pub use policy::Policy;
 /// Time since the request was accepted.
 pub type Time = Duration;
 
-/// Responses that were not for the current attempt.
+/// Numbers of responses that were not for the current attempt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
     /// The task had ended.
@@ -60,43 +60,43 @@ enum Stage {
     Done,
 }
 
-/// One request's state.
+/// The state of one request and the function that decides about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     policy: Policy,
     stage: Stage,
     round: u32,
-    /// Where the current round's tasks begin.
+    /// Index of the current round's first task.
     round_start: usize,
     /// Tasks of all rounds, also those that arrived early and belong to no plan.
     tasks: Vec<TaskRun>,
     /// The tasks of the accepted plans, in the plans' order.
     order: Vec<usize>,
-    /// Tasks that have not ended.
+    /// Number of tasks that have not ended.
     open: usize,
     usage: Usage,
     llm_calls_left: u32,
     result_bytes_left: usize,
     calls_left: Option<CallBudget>,
-    /// Tasks of the plans that are not carried out.
+    /// Impossible tasks of the plans.
     refused: Vec<Refusal>,
     planner: String,
     answer_directly: Option<String>,
     unplaced: Vec<String>,
     notes: Vec<String>,
-    /// Why the request as a whole goes no further.
+    /// The reason why the request as a whole was stopped.
     stopped: Option<Failure>,
     dropped: Dropped,
     /// Number of open flows.
     flows: usize,
-    /// Since when the request has waited for nothing but flows.
+    /// The beginning of the current wait for nothing but flows; each event moves it to the present.
     idle_since: Option<Time>,
-    /// How long the request has waited for nothing but flows; the deadline is later by as much.
+    /// Total time of waits for nothing but flows; moves the deadline.
     idle: Duration,
 }
 
 impl Machine {
-    /// A machine and its first actions.
+    /// Makes a machine; returns it with its first actions.
     #[must_use]
     pub fn start(policy: Policy) -> (Self, Vec<Action>) {
         let mut machine = Self {
@@ -128,7 +128,7 @@ impl Machine {
         (machine, out)
     }
 
-    /// What to do after `event`, which happened at `now`.
+    /// The actions that follow from `event`, which happened at `now`.
     #[must_use]
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
@@ -207,13 +207,13 @@ impl Machine {
         self.stage == Stage::Done
     }
 
-    /// Bytes of results that were gathered so far, estimated.
+    /// Estimated bytes of all results so far.
     #[must_use]
     pub const fn result_bytes(&self) -> usize {
         self.policy.result_bytes - self.result_bytes_left
     }
 
-    /// Responses that were dropped so far.
+    /// Numbers of dropped responses so far.
     #[must_use]
     pub const fn dropped(&self) -> Dropped {
         self.dropped
@@ -225,7 +225,7 @@ impl Machine {
         &self.order
     }
 
-    /// The task at an index, as it was planned.
+    /// The planned task at an index.
     #[must_use]
     pub fn task(&self, index: usize) -> Option<&PlanTask> {
         self.tasks.get(index).map(|run| &run.plan)
@@ -309,7 +309,7 @@ impl Machine {
             return;
         };
         if !matches!(run.status, Status::InFlight) || run.attempt != attempt {
-            // An agent that confirms the end of an abandoned attempt gives no answer.
+            // Confirming the end of an abandoned attempt is no answer.
             if outcome.is_cancelled() {
                 return;
             }
@@ -351,14 +351,14 @@ impl Machine {
         self.advance(now, out);
     }
 
-    /// Ends what is under way and responds at once with what there is.
+    /// Ends all open tasks and responds at once with the results so far.
     fn stop_now(&mut self, now: Time, failure: Failure, out: &mut Vec<Action>) {
         self.cut_open_tasks(now, &failure, out);
         self.stopped = Some(failure);
         self.respond(now, None, out);
     }
 
-    /// After a task ended: is anything left to do?
+    /// Once all tasks have ended, begins another round or writes the answer.
     fn advance(&mut self, now: Time, out: &mut Vec<Action>) {
         if self.stage == Stage::Executing && self.open == 0 {
             if self.wants_another_round(now) {
@@ -370,7 +370,7 @@ impl Machine {
     }
 
     fn wants_another_round(&self, now: Time) -> bool {
-        // A planner cannot mend what a person decided.
+        // A planner cannot change a person's decision.
         let decided = |failure: &Failure| {
             matches!(
                 failure.code,

@@ -1,8 +1,8 @@
-//! Explores every order of events of small requests on a hostile network: answers that are lost, late, doubled or
-//! foreign, timers that fire after they were cleared, planners and writers that never come back.
+//! Explores every order of events of small requests on a hostile network: lost, late, doubled or foreign answers, timers that
+//! fire after they were cleared, planners and writers that never answer.
 //!
-//! Does not sample: what holds here holds on every path of the model. `--run-ignored all` explores the larger ones
-//! too, which takes about a minute.
+//! Does not sample: a property that holds here holds on every path of the model. `--run-ignored all` explores the larger
+//! models too, which takes about a minute.
 
 mod support {
     pub(crate) mod ledger;
@@ -28,7 +28,7 @@ use support::ledger::Rule;
 use support::plans::{Kind, LOOK, PAY, SEND, WRITE, fed_by, plan, task};
 use support::world::World;
 
-/// How long a person takes.
+/// A person's time for an answer.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const DECISIONS: [Decision; 2] = [Decision::Approve, Decision::Deny];
@@ -40,11 +40,11 @@ struct Request {
     /// The plan of each round.
     plans: Vec<Vec<PlanTask>>,
     faults: Faults,
-    /// Interesting outcomes that must be reachable, or the model is not what it seems.
+    /// Outcomes that must be reachable, else the model is smaller than it seems.
     reaches: &'static [Reach],
 }
 
-/// What may still go wrong on a path: without bounds there would be no end of states.
+/// Number of faults that may still happen on a path; without bounds the states would be infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Faults {
     duplicates: u8,
@@ -54,7 +54,7 @@ struct Faults {
     streamed: u8,
     /// Flows that agents open.
     asks: u8,
-    /// Answers to something else than was shown, and answers that come again or late.
+    /// Answers to another question than the open one, and repeated or late answers.
     answers: u8,
 }
 
@@ -104,13 +104,13 @@ enum Outcome {
     Done,
     Transient,
     AgentDied,
-    /// A handler's word, so that it began.
+    /// A failure from a handler, so the work began.
     Busy,
     NotStarted,
     /// The shell refuses a handler's result: the work was done.
     Final,
     Partly,
-    /// For a payment.
+    /// The agent asks for a payment.
     Asks,
 }
 
@@ -257,7 +257,7 @@ fn answered(flow: &FlowId, shown: &BTreeMap<FlowId, String>, decision: Decision)
 }
 
 impl State {
-    /// Forgets what can matter no more, so that states which differ in nothing else are one.
+    /// Drops data that no longer matters, so that otherwise equal states become one.
     fn settled(mut self) -> Self {
         if self.faults.duplicates == 0 {
             self.world.answered.clear();
@@ -314,7 +314,7 @@ impl Model for Request {
 
     fn init_states(&self) -> Vec<State> {
         let mut world = World::start(self.policy.clone());
-        // Time stands still but for the deadline and for people: every timer may fire at any moment anyway.
+        // Time moves only for the deadline and for people: every other timer may fire at any moment anyway.
         world.now = Duration::from_millis(1);
         let state = State {
             world,
@@ -327,7 +327,7 @@ impl Model for Request {
 
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
         let world = &state.world;
-        // What comes after the response is judged by a property of its own, without leading to more states.
+        // A separate property judges the time after the response, without adding states.
         if world.conclusion.is_some() || !world.ledger.breaches.is_empty() {
             return;
         }
@@ -395,7 +395,7 @@ impl Model for Request {
             | Step::ComposingEnds(_)
             | Step::Cancel => {}
         }
-        // The deadline and closing count only when they are due, and people take their time.
+        // Deadline and closing fire only when they are due; people take their time.
         let due = match (&event, last.world.machine.is_idle()) {
             (Event::TimerFired(key @ (TimerKey::Deadline | TimerKey::Closing)), false) => {
                 last.world.timers.get(key).copied()
@@ -433,7 +433,7 @@ impl Model for Request {
             "the deadline answers",
             |_, state: &State| {
                 let deadline = state.world.timers.get(&TimerKey::Deadline);
-                // Without it nothing but flows is open.
+                // There is no deadline while nothing but flows is open.
                 let asks = deadline.is_none() && !state.world.flows.is_empty();
                 state.world.conclusion.is_some() || asks || {
                     let mut world = state.world.clone();
@@ -459,7 +459,7 @@ impl Model for Request {
 }
 
 impl Request {
-    /// Whether an answered request does nothing more, whatever comes.
+    /// Whether an answered request ignores every event.
     fn is_silent(&self, state: &State) -> bool {
         let world = &state.world;
         let attempts = world.awaited.iter().chain(&world.answered);
@@ -493,12 +493,12 @@ impl Request {
         let states = checker.unique_state_count();
         assert!(checker.is_done(), "stopped after {states} states");
         checker.assert_properties();
-        // A model that shrank explores less than its name says.
+        // Fails if the model shrinks and explores less than its name says.
         assert!(states >= at_least, "{states} states");
     }
 }
 
-/// A task in place of an earlier round's tasks.
+/// A task that replaces tasks of earlier rounds.
 fn replacing(mut task: PlanTask, ids: &[&str]) -> PlanTask {
     let id = |id: &&str| TaskId::new(id).expect("an id in a test is valid");
     task.replaces = ids.iter().map(id).collect();
@@ -568,7 +568,7 @@ fn two_tasks_at_once_one_of_which_must_not_run_twice() {
     request.explore(15_000);
 }
 
-/// Rounds and texts; attempts are explored by the others.
+/// Explores rounds and texts; the other models explore attempts.
 fn two_rounds() -> Policy {
     Policy {
         rounds: 2,
@@ -653,7 +653,7 @@ fn tasks_that_are_cut_off_in_a_backoff_so_that_the_answer_can_be_written() {
     request.explore(20_000);
 }
 
-/// For people who answer anything.
+/// Explores people who give any answer.
 fn asks() -> Policy {
     Policy {
         flows: FlowKind::ALL.to_vec(),
@@ -737,7 +737,7 @@ fn people_who_are_asked_while_plans_arrive_and_are_made_again() {
     request.explore(900);
 }
 
-/// Reads after a login.
+/// A task that reads after a login.
 const LOGIN: Kind = Kind {
     flow: Some(FlowKind::Oauth),
     ..LOOK

@@ -27,7 +27,7 @@ use support::ledger::Rule;
 use support::plans::{Kind, fed_by, plan, task};
 use support::world::World;
 
-/// What a run is given; it does not change, because whatever happens may happen at any time.
+/// The fixed input of a run.
 #[derive(Debug, Clone)]
 struct Request {
     policy: Policy,
@@ -35,19 +35,19 @@ struct Request {
     plans: Vec<Vec<PlanTask>>,
 }
 
-/// What happens next. Numbers pick one of what is there at that time.
+/// The next event. A number picks one of the candidates at that time.
 #[derive(Debug, Clone)]
 enum Step {
-    /// So many more tasks of the plan that is arriving.
+    /// This number of further tasks of the arriving plan.
     Stream(usize),
     PlanArrives {
         llm_calls: u32,
         unplaced: bool,
     },
-    /// A plan that is not the one whose tasks came before.
+    /// Another plan than the one whose tasks arrived before.
     OtherPlanArrives,
     PlanFails,
-    /// One that the machine did not ask for, or no more.
+    /// A plan that the machine did not ask for, or no longer wants.
     StalePlan(u32),
     Answer(usize, Outcome),
     AnswerAgain(usize, Outcome),
@@ -58,9 +58,9 @@ enum Step {
     ClearedTimer(usize),
     Deadline,
     Decide(usize, Decision),
-    /// An answer to a flow that is closed, as it was shown.
+    /// An answer to a closed flow, with its digest.
     DecideLate(usize, Decision),
-    /// An approval of something else than was shown.
+    /// An approval with another digest.
     WrongDigest(usize),
     Wait(u64),
     Composed(bool, u32),
@@ -111,7 +111,7 @@ fn tasks() -> impl Strategy<Value = Vec<PlanTask>> {
             prop::option::weighted(0.5, 0..4_usize),
         )
     };
-    // Mostly small ones: a run is long enough to end their round and begin the next.
+    // Mostly small plans: a run is long enough to end their round and begin the next.
     let drawn = prop_oneof![2 => vec(one(), 0..4), 1 => vec(one(), 4..=12)];
     drawn.prop_map(|drawn| {
         let mut places: Vec<usize> = (0..drawn.len()).collect();
@@ -131,7 +131,7 @@ fn tasks() -> impl Strategy<Value = Vec<PlanTask>> {
                 let mut task = task(&format!("t{nth}"), *kind, &after);
                 task.optional = *optional;
                 task.terms.idle_ms = (order % 2 == 0).then_some(300);
-                // Of a first round there is nothing to replace, and the machine minds no such word.
+                // In a first round there is nothing to replace, and the machine ignores `replaces`.
                 let replaced = replaces.map(|n| TaskId::new(format!("t{n}")).expect("a valid id"));
                 task.replaces = replaced.into_iter().collect();
                 if let Some(&from) = after.first().filter(|_| *fed) {
@@ -272,7 +272,7 @@ impl Run {
         }
     }
 
-    /// The event that a step means now; none where there is nothing to pick.
+    /// The event of a step; none if there is no candidate.
     fn event(&mut self, request: &Request, step: Step) -> Option<Event> {
         let tasks = self.tasks(request);
         let planning = self.world.planning;
@@ -399,7 +399,7 @@ fn responded((task, attempt): (usize, u32), outcome: Outcome) -> Event {
     }
 }
 
-/// Which of the ledger's rules a test is about.
+/// The ledger's rules that a test checks.
 trait Concern: 'static {
     const RULES: &'static [Rule];
 }
@@ -441,7 +441,7 @@ impl<C: Concern> StateMachineTest for Keeping<C> {
     }
 
     fn teardown(mut run: Run, request: Request) {
-        // Without a deadline nothing but flows is open, and they expire.
+        // Without a deadline only flows are open, and these expire.
         while run.world.conclusion.is_none() {
             let timed = run.world.timers.contains_key(&TimerKey::Deadline);
             let step = if timed {

@@ -1,6 +1,6 @@
-//! What was recorded is repeated by today's machine: recordings of real requests, and drawn ones.
+//! Replays recordings of real requests, and drawn ones, with today's machine.
 //!
-//! Does not judge what the machine does: the ledger of the other tests does.
+//! Does not judge the machine's actions: the ledger of the other tests does.
 
 mod support {
     pub(crate) mod plans;

@@ -1,4 +1,4 @@
-//! Plans that no planner should write: huge, cyclic, forged. Each is refused by name, or compiled in its limits.
+//! Plans that no planner should write: huge, cyclic, forged. The compiler refuses each by name, or compiles it in its limits.
 
 use amcp_protocol::{Capability, ErrorCode, ProposedPlan, ProposedTask};
 use proptest::prelude::*;
@@ -53,7 +53,7 @@ fn a_circle_of_ten_thousand_is_named_in_short() {
         error.problem.contains("t1 → t2 → t3") && error.problem.len() < 300,
         "{error}"
     );
-    // The same backwards and without the last edge is a chain.
+    // Reversed and without the last edge it is a chain.
     let chain = tasks(
         10_000,
         |i| json!({"capability": "joke.get", "depends_on": (i < 9_999).then(|| format!("t{}", i + 2))}),
@@ -79,7 +79,7 @@ fn values_that_are_too_deep_are_refused_before_anybody_recurses() {
     assert!(error.problem.contains("nested deeper"), "{error}");
 }
 
-/// Nobody may ask: the plan is to be refused before it is worked on.
+/// Panics: the compiler must refuse the plan before it fills params.
 struct NotAsked;
 
 impl Fill for NotAsked {
@@ -98,7 +98,7 @@ fn params_that_are_too_large_are_refused_before_anything_is_inferred() {
     let error = compiled_with(&plan, &NotAsked, &PlanLimits::default()).unwrap_err();
     assert_eq!(error.code, ErrorCode::BudgetExceeded, "{error}");
     assert_eq!(error.path, "tasks[0].params");
-    // The bound comes before the capability is looked up and its references are read.
+    // The bound comes before finding the capability and reading references.
     let plan = tasks(
         1,
         |_| json!({"capability": "no.such", "params": {"text": large}}),
@@ -143,7 +143,7 @@ fn a_text_of_many_dots_costs_little() {
     assert!(compiled_with(&plan, &NoFill, &wide).is_ok());
 }
 
-/// What every compiled plan keeps.
+/// Asserts the rules that every compiled plan keeps.
 fn check_invariants(plan: &Plan) {
     let n = plan.tasks.len();
     let mut ids: Vec<_> = plan.tasks.iter().map(|task| &task.id).collect();
@@ -309,7 +309,7 @@ proptest! {
                 prop_assert!(plan.tasks.len() <= limits.tasks);
                 let again = compiled_with(&proposal, &SaysQ4, &limits).unwrap();
                 prop_assert_eq!(plan.view(), again.view());
-                // A compiled plan is itself a plan, and nothing is left to infer in it.
+                // A compiled plan is a proposal too, and compiling it again infers nothing.
                 let view = serde_json::to_string(&plan.view()).unwrap();
                 let settled = compiled_with(&crate::parse(&view).unwrap(), &NoFill, &limits).unwrap();
                 for (one, other) in plan.tasks.iter().zip(&settled.tasks) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::testing::{SaysQ4, compiled, compiled_with, proposal, wiring};
 use super::{NoFill, PlanLimits};
 
-/// Capabilities by a letter, so that a table shows the plan and not their names.
+/// Capabilities by a letter, so that a table shows the plan.
 fn plan(tasks: Value) -> Value {
     let Value::Array(tasks) = tasks else {
         unreachable!("the tables are lists")
@@ -75,17 +75,17 @@ fn the_producer_of_an_input_is_chosen_by_preference() {
         json!([["a"], ["a"], ["q", q3], ["q", q4]]),
         &["t2.rows=t1/rows", "t4.rows=t3/rows"],
     );
-    // What the planner lists comes first, also where it is not next in order.
+    // A listed producer comes first, also out of order.
     check(
         json!([["q", q3], ["q", q4], ["a", {}, ["t2"]], ["a"]]),
         &["t3.rows=t2/rows", "t4.rows=t1/rows"],
     );
-    // A producer that an explicit reference takes is left to it.
+    // A producer with an explicit reference stays with that reference.
     check(
         json!([["q", q3], ["q", q4], ["a", {"rows": "$t1.rows"}], ["a"]]),
         &["t3.rows=t1/rows", "t4.rows=t2/rows"],
     );
-    // Several may share one producer; the nearest one serves a lone consumer; optional inputs take what is over.
+    // Several may share one producer; the nearest serves a lone consumer; optional inputs take the producers left over.
     check(
         json!([["q", q3], ["a"], ["a"]]),
         &["t2.rows=t1/rows", "t3.rows=t1/rows"],
@@ -104,7 +104,7 @@ fn the_producer_of_an_input_is_chosen_by_preference() {
         ],
     );
     check(json!([["q", q3], ["r", pdf]]), &["t2.content=t1/rows"]);
-    // Never a circle: not from a task that waits for this one, whether it comes after it or before.
+    // Never a cycle: not from a task that waits for this one, wherever it stands.
     let weather = json!(["w", {"city": "Paris"}]);
     check(
         json!([["s"], ["s", {"text": "$t1.text"}], weather]),
@@ -128,7 +128,7 @@ fn a_placeholder_is_no_value() {
     ] {
         check(rows(nothing), &["t3.rows=t2/rows"]);
     }
-    // One that names a task means it.
+    // A placeholder that names a task means that task.
     check(rows(json!("<result of t1>")), &["t3.rows=t1/rows"]);
     // A text is a value for a param that takes texts, unless it is bracketed and names a task.
     let texts = |text: &str| json!([["w", {"city": "Paris"}], ["s", {"text": text}]]);
@@ -151,7 +151,7 @@ fn explicit_references_stay_and_loose_ones_are_settled() {
         (json!("$t1.rows"), "t1/rows"),
         (json!("${t1.rows}"), "t1/rows"),
         (json!("{{ t1.rows }}"), "t1/rows"),
-        // No part is named, a part that is not there, or one of another type: the part that the capability declares.
+        // Without a part, with a missing one or one of another type: the part that the capability declares.
         (json!("$t1"), "t1/rows"),
         (json!("$t1.result.rows"), "t1/rows"),
         (json!("$t1.data"), "t1/rows"),
@@ -165,7 +165,7 @@ fn explicit_references_stay_and_loose_ones_are_settled() {
             &[expected.as_str()],
         );
     }
-    // The report takes anything, and the planner said what.
+    // The report takes any value, and the planner named one.
     check(
         json!([query, ["r", {"content": "$t1.count", "format": "pdf"}]]),
         &["t2.content=t1/count"],
@@ -190,7 +190,7 @@ fn a_mended_reference_says_why() {
 fn a_missing_producer_is_added() {
     let with_fill =
         |tasks| compiled_with(&proposal(plan(tasks)), &SaysQ4, &PlanLimits::default()).unwrap();
-    // The whole chain, from what the query says.
+    // The whole chain, from the query's params.
     let chain = with_fill(json!([["r", {"format": "pdf"}]]));
     assert_eq!(wiring(&chain), ["t2.rows=t1/rows", "t3.content=t2/summary"]);
     assert_eq!(chain.tasks[0].params, json!({"quarter": "Q4 2024"}));
@@ -199,7 +199,7 @@ fn a_missing_producer_is_added() {
             .reason
             .ends_with("; it was added because no task of the plan does")
     );
-    // What the planner wrote at the consumer goes to whoever takes it, before what the query says.
+    // A param that the planner wrote at the consumer goes to the producer that takes it, before the query's.
     let moved = with_fill(json!([["a", {"quarter": "Q1 2023", "metric": "total"}]]));
     assert_eq!(moved.tasks[1].params["metric"], "total");
     assert_eq!(moved.tasks[1].params.get("quarter"), None);
@@ -238,19 +238,19 @@ fn a_missing_producer_is_added() {
 
 #[test]
 fn nothing_is_added_that_cannot_be_called_or_may_not() {
-    // Nobody says the quarter.
+    // The quarter is missing everywhere.
     let error = compiled(plan(json!([["a"]]))).unwrap_err();
     assert_eq!(error.path, "tasks[0].params.rows");
     assert_eq!(error.allowed, ["finance.db.query"]);
-    // It changes the world, or the user may not use it.
+    // The producer writes, or the user may not use it.
     for capability in ["receipt.archive", "salary.chart"] {
         let error = compiled(json!([{"capability": capability}])).unwrap_err();
         assert_eq!(error.code, amcp_protocol::ErrorCode::InvalidPlan, "{error}");
     }
-    // It would need itself.
+    // The producer would need itself.
     let error = compiled(plan(json!([["s"]]))).unwrap_err();
     assert_eq!(error.path, "tasks[0].params.text");
-    // It would be one task too many.
+    // The producer would be one task too many.
     let limits = PlanLimits {
         tasks: 2,
         ..PlanLimits::default()
@@ -272,19 +272,19 @@ fn a_misplaced_param_moves_only_where_it_harms_nobody() {
         json!({"quarter": "Q4", "department": "Sales"})
     );
     assert_eq!(moved.tasks[2].inferred.len(), 2);
-    // The same value is there already.
+    // The producer has the same value already.
     check(
         json!([["q", {"quarter": "Q4"}], ["a", {"quarter": "Q4"}]]),
         &["t2.rows=t1/rows"],
     );
-    // It tells which producer is meant.
+    // The value tells which producer is meant.
     check(
         json!([
             ["q", {"quarter": "Q1"}], ["q", {"quarter": "Q2"}], ["a", {"quarter": "Q2"}], ["a", {"quarter": "Q1"}],
         ]),
         &["t3.rows=t2/rows", "t4.rows=t1/rows"],
     );
-    // Another value is there, or another task would get other rows.
+    // The producer has another value, or another task would get other rows.
     for tasks in [
         json!([["q", {"quarter": "Q4"}], ["a", {"quarter": "Q3"}]]),
         json!([["q", {"quarter": "Q4"}], ["a", {"department": "Sales"}], ["a"]]),

@@ -174,7 +174,7 @@ fn an_empty_plan_answers_or_says_what_is_missing() {
     let compiled = compile(&plan).unwrap();
     assert_eq!(compiled.answer_directly.as_deref(), Some("No."));
     assert_eq!(compiled.unplaced, ["fly me to the moon"]);
-    // Tasks that are planned are done.
+    // Planned tasks win over a direct answer.
     plan.tasks = proposal(json!([{"capability": "joke.get"}])).tasks;
     assert_eq!(compile(&plan).unwrap().answer_directly, None);
 }

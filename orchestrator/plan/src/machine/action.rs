@@ -1,4 +1,4 @@
-//! What a machine says: actions, and what they carry.
+//! The actions of a machine, and their data.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Time, TimerKey};
 
-/// What to do.
+/// Instructs the request's actor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// Make a plan and feed back [`Event::Planned`].
@@ -32,11 +32,11 @@ pub enum Action {
         attempt: u32,
         /// Agents that should not get the task if another can.
         avoid: Vec<AgentId>,
-        /// The agent and its incarnation that alone may get the task, because it holds what was done so far.
+        /// If set, only this agent in this incarnation may get the task, because it holds the work done so far.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         only: Option<(AgentId, u64)>,
     },
-    /// Send a task to the agent that was chosen; feed back [`Event::Responded`].
+    /// Send a task to the chosen agent; feed back [`Event::Responded`].
     Send(Assignment),
     /// Tell the agent that the result is no longer wanted.
     Abandon {
@@ -54,7 +54,7 @@ pub enum Action {
     },
     /// Forget a timer.
     ClearTimer(TimerKey),
-    /// Have the answer written and feed back [`Event::Composed`].
+    /// Start the composer; feed back [`Event::Composed`].
     Compose {
         /// The end of each task, in the plans' order.
         tasks: Vec<TaskReport>,
@@ -65,13 +65,13 @@ pub enum Action {
         /// Most LLM calls to spend.
         llm_calls: u32,
     },
-    /// Let watchers know.
+    /// Record and publish progress.
     Report(Progress),
     /// Give the one final response; nothing follows.
     Respond(Box<Conclusion>),
 }
 
-/// An attempt and the agent that was chosen for it.
+/// An attempt for the chosen agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {
     /// The task's index, see [`Machine::task`].
@@ -82,37 +82,37 @@ pub struct Assignment {
     pub agent: AgentId,
     /// The agent's incarnation; the task goes to no other incarnation.
     pub incarnation: u64,
-    /// The params, references replaced.
+    /// The params, with values in place of references.
     pub params: Payload,
     /// How long the attempt may take: the deadline that travels with the task.
     pub time: Duration,
-    /// Calls that the attempt may cause, where the request bounds them for all tasks together.
+    /// Most calls that the attempt may cause; none if the request has no common bound for all tasks.
     pub calls: Option<u32>,
-    /// How the task's flows ended so far.
+    /// The ends of the task's flows so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flows: Vec<EndedFlow>,
 }
 
-/// The final response; its text is missing where no model wrote one.
+/// The final response; without a text if no model wrote one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conclusion {
-    /// How the request ended.
+    /// The state in which the request ended.
     pub state: AnswerState,
-    /// The text; where there is none the caller composes it from the rest.
+    /// The text; if none, the caller composes it from the other fields.
     pub text: Option<String>,
-    /// The planner's name, for people.
+    /// The planner's name, for messages.
     pub planner: String,
     /// The end of each task, in the plans' order.
     pub tasks: Vec<TaskReport>,
     /// Parts of the query that no capability covers.
     pub unplaced: Vec<String>,
-    /// Why it failed, or what is missing.
+    /// The reason of the failure, or the first missing part.
     pub error: Option<Failure>,
     /// Tokens that planning and writing took.
     #[serde(default)]
     pub usage: Usage,
     /// Remarks for the reader of the answer.
     pub notes: Vec<String>,
-    /// Tasks that did not complete and that a later plan replaced: their failures are no longer missing.
+    /// Incomplete tasks that a later plan replaced: the answer does not report them as missing.
     pub replaced: Vec<TaskId>,
 }

@@ -1,4 +1,4 @@
-//! How tasks come into the machine: with a complete plan, or before it while the plan is still written.
+//! Adds tasks to the machine: with a complete plan, or before it while a model still writes the plan.
 //!
 //! Does not start them: [`super::run`] does.
 
@@ -13,13 +13,13 @@ use super::{Action, Machine, Time};
 use crate::plan::{Plan, PlanTask};
 
 impl Machine {
-    /// Takes a plan over; returns the indexes of its tasks.
+    /// Accepts a plan; returns the indexes of its tasks.
     pub(super) fn accept(&mut self, plan: Plan, out: &mut Vec<Action>) -> Vec<usize> {
         let mut view = plan.view();
         let added = self.add(plan.tasks);
         self.replace(&added);
         self.order.extend(&added);
-        // A later round's ids may have been changed to stay unique.
+        // `add` may have changed ids of a later round to keep them unique.
         let ids = added.iter().filter_map(|&index| self.tasks.get(index));
         let renamed: BTreeMap<TaskId, TaskId> = view
             .iter()
@@ -35,7 +35,7 @@ impl Machine {
             self.refused.push(Refusal::of(refusal.clone()));
         }
         self.answer_directly = plan.answer_directly.filter(|text| !text.trim().is_empty());
-        // A later plan repairs what failed; what nobody could do before, nobody can do now.
+        // A later plan repairs failures only: parts that no agent covered before stay uncovered.
         for part in plan.unplaced {
             if !self.unplaced.contains(&part) {
                 self.unplaced.push(part);
@@ -58,7 +58,7 @@ impl Machine {
         added
     }
 
-    /// Adds the tasks of a complete plan and adopts those that arrived early and run already. Returns the index of each task.
+    /// Adds the tasks of a complete plan and adopts those that run already. Returns the index of each task.
     pub(super) fn add(&mut self, tasks: Vec<PlanTask>) -> Vec<usize> {
         let adopts = |task: &PlanTask| {
             let runs = self.tasks.iter().enumerate().skip(self.round_start);
@@ -98,7 +98,7 @@ impl Machine {
         places
     }
 
-    /// Lets each added task wait for those before it that have not ended.
+    /// Makes each added task wait for those before it that have not ended.
     fn link(&mut self, places: &[usize]) {
         for &place in places {
             let before = self.tasks.get(place).map(|run| run.plan.after.clone());
@@ -115,8 +115,8 @@ impl Machine {
         }
     }
 
-    /// Adds tasks of a plan that is still arriving: only those that read, may be repeated and wait for nothing, not even for a
-    /// person, may start before the plan is complete, since the rest of it may be refused.
+    /// Adds tasks of a plan that is still arriving: only idempotent reads that wait neither for a task nor for a person, since
+    /// the rest of the plan may be refused.
     pub(super) fn add_early(&mut self, tasks: Vec<PlanTask>) {
         for mut task in tasks {
             let reads = task.terms.effect == Effect::Read && task.terms.idempotent;
@@ -134,7 +134,7 @@ impl Machine {
         }
     }
 
-    /// Gives up the tasks that arrived early and that the complete plan lacks.
+    /// Cancels the early tasks that the complete plan lacks.
     pub(super) fn drop_unplanned(&mut self, now: Time, out: &mut Vec<Action>) {
         let message = "the complete plan has no such task";
         let failure = Failure::new(ErrorCode::Cancelled, message);
@@ -150,7 +150,7 @@ impl Machine {
         }
     }
 
-    /// Gives back what the result of a task that no plan has took of the budget.
+    /// Gives the bytes of an unplanned task's result back to the budget.
     fn take_back(&mut self, task: usize, failure: &Failure) {
         if let Some(run) = self.tasks.get_mut(task)
             && let Status::Completed(result, _) = &run.status
@@ -160,8 +160,8 @@ impl Machine {
         }
     }
 
-    /// Changes an id that another task has already: agents and readers tell tasks apart by it. `incoming` are the ids of the
-    /// plan that the task comes with.
+    /// Changes an id that another task has already: agents and readers tell tasks apart by id. `incoming` are the ids of the
+    /// task's own plan.
     pub(super) fn unique_id(&self, id: &TaskId, incoming: &[TaskId]) -> TaskId {
         let refused = |id: &TaskId| {
             self.refused
@@ -174,7 +174,7 @@ impl Machine {
         }
         let round = self.round;
         let named = std::iter::once(format!("r{round}-{id}"));
-        // An id may be too long for a prefix, or the prefixed one given too.
+        // An id may be too long for a prefix, or the prefixed id may exist too.
         let mut numbered = named.chain((1..).map(|n| format!("r{round}-{n}")));
         numbered
             .find_map(|text| {

@@ -1,4 +1,4 @@
-//! What a later plan may do: its planner has read results, which may say anything.
+//! Limits the effects of later plans: their planner has read results, which may contain instructions.
 
 use amcp_protocol::{CapabilityName, Effect, ErrorCode, Failure};
 
@@ -8,9 +8,9 @@ use crate::catalogue::Catalogue;
 use crate::plan::PlanTask;
 
 impl Machine {
-    /// The capabilities of `catalogue` that a later planning round may use: what the user may read, and what the first
-    /// plan used already, unless it must not be done twice and may have been done. What a result says can so never lead
-    /// to an effect that was not planned before it was read.
+    /// The capabilities of `catalogue` that a later planning round may use: those that the user may read with, and those that
+    /// the first plan used, unless they are not idempotent and may have been done. So no result can lead to an effect that was
+    /// not planned before.
     #[must_use]
     pub fn authorised(&self, catalogue: &Catalogue) -> Vec<CapabilityName> {
         let names = catalogue.iter().map(|contract| &contract.capability);
@@ -28,9 +28,8 @@ impl Machine {
             .collect()
     }
 
-    /// The compiler authorised the first plan, and each task is checked once more before its dispatch. The planner of a later
-    /// plan has read results: that plan may use only those capabilities with effects that the first plan used, none again that
-    /// must not be done twice, and nothing irreversible with other params or more often.
+    /// Checks a later plan; the compiler authorised the first. A later plan may use only those capabilities with effects that
+    /// the first plan used, none again that is not idempotent, and nothing irreversible with other params or more often.
     pub(super) fn check_authorised(&self, tasks: &[PlanTask]) -> Result<(), Failure> {
         if self.round == 1 {
             return Ok(());
@@ -49,13 +48,13 @@ impl Machine {
                     Effect::Read => continue,
                     Effect::Write => (&same, "was not authorised before results were read"),
                     Effect::Irreversible => (
-                        // A person sees the params of what waits for a flow.
+                        // If a flow comes first, a person sees the params.
                         &|run| same(run) && (confirmed || run.asks_the_same(task)),
                         "was not authorised as often with these params before results were read",
                     ),
                 };
                 match earlier.iter().position(|run| likewise(run)) {
-                    // Each task uses up one of the first plan, unless its capability may be used any number of times.
+                    // Each task uses up one of the first plan, except for idempotent writes.
                     Some(_) if task.terms.effect == Effect::Write && task.terms.idempotent => {
                         continue;
                     }
@@ -72,8 +71,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether an attempt of an earlier round may have done the work of the capability, whatever it answered, and so forbids
-    /// another use.
+    /// Whether an attempt of an earlier round may have done the work of a capability that is not idempotent, whatever it
+    /// answered.
     fn may_be_done(&self, capability: &CapabilityName, idempotent: bool) -> bool {
         let tried = |run: &TaskRun| run.plan.capability == *capability;
         !idempotent && self.planned_runs().any(|run| tried(run) && run.may_be_done)

@@ -1,4 +1,4 @@
-//! The request's clock: when it is due, what a timer brings, and the wait for people, which does not count.
+//! The request's clock: its deadline, its timers, and the waits for people, which do not count.
 
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ impl Machine {
         self.idle_since.is_some()
     }
 
-    /// How long the request has waited for nothing but flows.
+    /// Total time in which the request waited for nothing but flows.
     #[must_use]
     pub const fn idle(&self) -> Duration {
         self.idle
     }
 
-    /// When tasks are cut off so that an LLM has time to write the answer: a fifth of the deadline, ten seconds at most.
+    /// The time at which tasks are cut off: before the deadline by a fifth of it, ten seconds at most, so that an LLM has time to
+    /// write the answer.
     pub(super) fn closing_time(&self) -> Time {
         let reserve = (self.policy.deadline / 5).min(Duration::from_secs(10));
         if self.policy.composes {
@@ -30,7 +31,7 @@ impl Machine {
         }
     }
 
-    /// When the final response is due.
+    /// The time of the final response at the latest.
     pub(super) fn deadline(&self) -> Time {
         self.policy.deadline + self.idle
     }
@@ -50,14 +51,14 @@ impl Machine {
 
     pub(super) fn timer_fired(&mut self, now: Time, key: TimerKey, out: &mut Vec<Action>) {
         match key {
-            // Set before the request waited for nothing but flows: it is due later now.
+            // Set before a wait for nothing but flows, which has moved the deadline.
             TimerKey::Deadline if now < self.deadline() => {}
             TimerKey::Closing if now < self.closing_time() => {}
-            // Everything was done but the text: that is not a failure of the request.
+            // Only the text is missing: the request has not failed.
             TimerKey::Deadline if self.stage == Stage::Composing => {
                 let failure = Failure::new(
                     ErrorCode::LlmTimeout,
-                    "it did not answer before the request's deadline",
+                    "the LLM did not answer before the request's deadline",
                 );
                 self.composed(now, Err(failure), out);
             }
@@ -115,10 +116,10 @@ impl Machine {
         }
     }
 
-    /// Stops the clock when nothing but flows is open, and lets it run on when something is.
+    /// Stops the clock while nothing but flows is open.
     pub(super) fn keep_clock(&mut self, now: Time, out: &mut Vec<Action>) {
         let under_way = |run: &TaskRun| matches!(run.status, Status::InFlight | Status::Backoff);
-        // A request that is past its time does not wait for anybody: its timers are due.
+        // Past the closing time the clock does not stop: its timers are due.
         let idle = self.flows > 0
             && self.stage == Stage::Executing
             && now < self.closing_time()

@@ -1,4 +1,4 @@
-//! How a request ends: when the answer is written, in which state, and with what missing.
+//! Ends a request: asks for the answer's text, and determines its state and the missing parts.
 
 use amcp_protocol::{AnswerState, ErrorCode, Failure, TaskReport};
 
@@ -9,7 +9,7 @@ use crate::plan::RefusedTask;
 use super::{Action, Conclusion, Machine, Stage, Time, TimerKey};
 
 impl Machine {
-    /// Everything has ended that will: write the answer, or have it written.
+    /// Once all tasks have ended, responds, or first asks the composer for a text.
     pub(super) fn write_answer(&mut self, now: Time, out: &mut Vec<Action>) {
         if self.order.is_empty() && self.refused.is_empty() {
             let text = self.answer_directly.take();
@@ -93,7 +93,7 @@ impl Machine {
             self.planned_runs()
                 .filter(|run| !self.is_made_up_for(run.replaced_by) && !run.plan.optional)
         };
-        // What failed by itself says more than what was skipped because of it.
+        // A failed task explains more than the tasks that were skipped because of it.
         let root = |run: &&TaskRun| !matches!(run.status, Status::Skipped(_));
         let task_failure = missing()
             .filter(root)
@@ -116,7 +116,7 @@ impl Machine {
                 format!("no agent can do {}", parts.join(", ")),
             )
             .hint(
-                "add what is missing, or ask for something else: `amcp agents` lists what there is",
+                "start an agent that can, or ask for something else: `amcp agents` lists all capabilities",
             )
         });
         let error = self.stopped.clone().or(task_failure).or(unplaced);
@@ -128,7 +128,7 @@ impl Machine {
                 );
                 (AnswerState::Failed, Some(failure))
             }
-            // Optional tasks that all failed leave nothing to tell.
+            // If all tasks were optional and failed, nothing is left for an answer.
             (None, false) if !answered_directly => {
                 let first = self
                     .planned_runs()
@@ -148,7 +148,7 @@ impl Machine {
         runs.chain(self.refused_now().map(not_done)).collect()
     }
 
-    /// The refused tasks that nothing made up for.
+    /// The refused tasks that no later task replaced.
     fn refused_now(&self) -> impl Iterator<Item = &RefusedTask> {
         let open = |refusal: &&Refusal| !self.is_made_up_for(refusal.replaced_by);
         self.refused

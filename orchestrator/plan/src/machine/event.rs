@@ -1,4 +1,4 @@
-//! What a machine hears: events, and the names of the timers that it sets.
+//! The events for a machine, and the names of the timers that it sets.
 
 use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Plan, PlanTask};
 
-/// Names a timer. An expired timer may already be on its way when it is cleared, so every key carries what it was set
-/// for and the machine ignores one that is no longer current.
+/// Names a timer. An expired timer may already be on its way when it is cleared, so every key carries its purpose and the
+/// machine ignores keys that are no longer current.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TimerKey {
     /// The final response is due.
     Deadline,
-    /// Tasks are cut off, so that time is left to write the answer.
+    /// Tasks must end, so that time is left to write the answer.
     Closing,
     /// A planning round has taken too long.
     Planning {
@@ -34,7 +34,7 @@ pub enum TimerKey {
         /// Counts from 1 for each task.
         attempt: u32,
     },
-    /// The backoff after an attempt is over.
+    /// The pause after a failed attempt is over.
     Retry {
         /// The task's index, see [`Machine::task`].
         task: usize,
@@ -50,23 +50,23 @@ pub enum TimerKey {
     },
 }
 
-/// What happened.
+/// Tells the machine what happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
-    /// Tasks of a plan that is still arriving. Those that read, may be repeated and wait for nothing start at once; the
-    /// others are left to the complete plan.
+    /// Tasks of a plan that is still arriving. Idempotent reads that wait for nothing start at once; the others wait for the
+    /// complete plan.
     TasksAdded {
         /// The round that plans them; counts from 1.
         round: u32,
         /// The tasks.
         tasks: Vec<PlanTask>,
     },
-    /// A planning round ended. A task of the plan with the id, the capability and the params of one that arrived before is
-    /// that task; a task that arrived before and is not in the plan is given up.
+    /// A planning round ended. A task of the plan with the id, the capability and the params of an early one adopts it; the
+    /// machine cancels early tasks that the plan lacks.
     Planned {
         /// Counts from 1.
         round: u32,
-        /// The plan, or why there is none.
+        /// The plan, or the reason why there is none.
         result: Result<Plan, Failure>,
         /// The planner's name, for people.
         planner: String,
@@ -78,7 +78,7 @@ pub enum Event {
         /// Remarks for the reader of the answer.
         notes: Vec<String>,
     },
-    /// An agent was chosen for an attempt. Nothing has left yet.
+    /// The shell chose an agent for an attempt and has sent nothing yet.
     Chosen {
         /// The task's index, see [`Machine::task`].
         task: usize,
@@ -89,24 +89,24 @@ pub enum Event {
         /// The agent's incarnation, which each of its starts renews.
         incarnation: u64,
     },
-    /// An agent gave a sign of life. No other event depends on this one: a record of a request may leave it out.
+    /// An agent gave a sign of life. No other event depends on this one, so a record of a request may omit it.
     Progressed {
         /// The task's index, see [`Machine::task`].
         task: usize,
         /// Counts from 1 for each task.
         attempt: u32,
-        /// Words for people, or nothing.
+        /// A few words for the user, or an empty text.
         note: String,
     },
-    /// An attempt ended: with a result or a failure, or because it can never end.
+    /// An attempt ended, or its agent was lost.
     Responded {
         /// The task's index, see [`Machine::task`].
         task: usize,
         /// Counts from 1 for each task.
         attempt: u32,
-        /// How the attempt ended.
+        /// The result or failure, or the flow that the attempt needs.
         outcome: TaskOutcome,
-        /// The calls of other agents that it took.
+        /// The attempt's calls of other agents.
         calls: Vec<CallReport>,
     },
     /// A person answered a flow.
@@ -118,9 +118,9 @@ pub enum Event {
     },
     /// A timer expired.
     TimerFired(TimerKey),
-    /// The answer was written, or not.
+    /// The composer ended.
     Composed {
-        /// The text, or why there is none.
+        /// The text, or the reason why there is none.
         result: Result<String, Failure>,
         /// LLM calls spent.
         llm_calls: u32,
@@ -130,8 +130,8 @@ pub enum Event {
         /// Remarks for the reader of the answer.
         notes: Vec<String>,
     },
-    /// The user, or a client for the user, cancels the request.
+    /// The user or a client cancels the request.
     CancelRequested,
-    /// The node must stop now.
+    /// The node stops; the failure is the reason for the answer.
     CutOff(Failure),
 }

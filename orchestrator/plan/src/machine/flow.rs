@@ -1,4 +1,4 @@
-//! Flows: the questions of tasks that wait for a person, and how each ends.
+//! Flows: opens the questions of tasks to a person, and ends them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use amcp_protocol::{
 use super::task::{Status, TaskRun};
 use super::{Action, Machine, Time, TimerKey};
 
-/// Most flows of one task: a purchase takes a confirmation, an authority and a payment; the rest is for a delegated request,
+/// Most flows of one task: a purchase takes a confirmation, an authority and a payment; the rest is for delegated requests,
 /// whose flows come one after the other.
 const MAX_FLOWS: u32 = 16;
 
@@ -27,8 +27,8 @@ impl Machine {
     /// Whether an answer would end an open flow.
     ///
     /// # Errors
-    /// [`ErrorCode::NotFound`]; [`ErrorCode::FlowExpired`] after its time; [`ErrorCode::FlowClosed`] when it was answered before or
-    /// the answer is to another question; [`ErrorCode::BadRequest`] for an answer past the bounds.
+    /// [`ErrorCode::NotFound`]; [`ErrorCode::FlowExpired`] after its time; [`ErrorCode::FlowClosed`] for a flow that was
+    /// answered before, or an answer to another question; [`ErrorCode::BadRequest`] for an answer past the bounds.
     pub fn check_answer(&self, id: &FlowId, answer: &FlowAnswer) -> Result<(), Failure> {
         if let Some((_, flow)) = self.open_flow(id) {
             return flow.check(answer);
@@ -51,7 +51,7 @@ impl Machine {
         open.find(|(_, flow)| flow.id == *id)
     }
 
-    /// Asks a person before the task is dispatched.
+    /// Opens a flow before the first dispatch of a task.
     pub(super) fn ask_before(
         &mut self,
         now: Time,
@@ -71,7 +71,7 @@ impl Machine {
         self.open(now, index, FlowRequest::new(kind, prompt), out)
     }
 
-    /// An agent ended an attempt and needs a person's word.
+    /// Opens the flow with which an agent ended an attempt.
     pub(super) fn flow_required(
         &mut self,
         now: Time,
@@ -123,7 +123,7 @@ impl Machine {
         out.push(Action::Report(Progress::FlowRequired {
             flow: Box::new(flow.clone()),
         }));
-        // The time until here counts; the wait does not.
+        // Keeps the time used so far: the wait does not count.
         run.first_dispatch = run.first_dispatch.map(|first| now.saturating_sub(first));
         let agent = run.agent.take().filter(|_| held);
         run.holder = agent.map(|agent| (agent, run.incarnation));
@@ -132,7 +132,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Takes back the flow of a task whose end follows.
+    /// Withdraws the flow of a task that is about to end.
     pub(super) fn withdraw_flow(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
         let flow = self.close_flow(now, index, FlowEnd::Withdrawn, out);
         if let (Some(flow), Some(run)) = (flow, self.tasks.get_mut(index)) {
@@ -143,7 +143,7 @@ impl Machine {
         }
     }
 
-    /// Takes the flow of a task that waits for one; the task has no status until the caller gives it the next.
+    /// Takes the flow of a task that waits for one; the caller must set the task's next status.
     fn close_flow(
         &mut self,
         now: Time,
@@ -197,8 +197,8 @@ impl Machine {
         }
     }
 
-    /// An agent that asked gets the end, whatever it is: it may have another way. A task that was not dispatched yet goes on only
-    /// after an approval.
+    /// An agent that asked gets any end of its flow, since it may have another way. A task that was not dispatched yet goes on
+    /// only after an approval.
     fn flow_ended(
         &mut self,
         now: Time,

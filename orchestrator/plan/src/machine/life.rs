@@ -1,4 +1,4 @@
-//! Signs of life: an attempt's idle time, which each sign renews, and the words that are shown to people.
+//! Signs of life: each renews an attempt's idle time, and some of their words become progress.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use amcp_protocol::Progress;
 use super::task::TaskRun;
 use super::{Action, Machine, Time, TimerKey};
 
-/// Between two words that are shown of one task: as fast as a person reads them.
+/// Least time between two notes of one task in the progress: as fast as a person reads.
 const SHOWN: Duration = Duration::from_secs(1);
-/// A part of the time that the task has taken: fewer words the longer it takes, so that an hour of it shows about sixty.
+/// Also at least this part of the task's time so far: notes get rarer with time, so that an hour shows about sixty.
 const SHARE: u32 = 8;
 
 impl TaskRun {
-    /// Lets the idle time of the attempt under way begin, unless its whole time is over sooner.
+    /// Starts the idle time of the current attempt, unless its whole time ends sooner.
     pub(super) fn wait_for_sign(&self, now: Time, task: usize, out: &mut Vec<Action>) {
         let Some(idle) = self.plan.terms.idle() else {
             return;
@@ -25,7 +25,7 @@ impl TaskRun {
         }
     }
 
-    /// Forgets the timers of the attempt under way.
+    /// Clears the timers of the current attempt.
     pub(super) fn clear_timers(&self, task: usize, out: &mut Vec<Action>) {
         let attempt = self.attempt;
         out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
@@ -34,7 +34,7 @@ impl TaskRun {
         }
     }
 
-    /// Whether the agent's next words are shown.
+    /// Whether the agent's next note becomes progress.
     fn shows(&self, now: Time) -> bool {
         self.shown.is_none_or(|shown| {
             let taken = shown.saturating_sub(self.first_dispatch.unwrap_or_default());
@@ -44,7 +44,7 @@ impl TaskRun {
 }
 
 impl Machine {
-    /// The agent that works on a task's attempt gave a sign of life; one of another attempt says nothing.
+    /// Handles an agent's sign of life; ignores one of another attempt.
     pub(super) fn progressed(
         &mut self,
         now: Time,

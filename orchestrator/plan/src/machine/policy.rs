@@ -1,4 +1,4 @@
-//! What a machine is run with: limits, times and the asker's means.
+//! The settings of a machine: limits, times and the kinds of flows that the asker supports.
 
 use std::time::Duration;
 
@@ -8,36 +8,36 @@ use serde::{Deserialize, Serialize};
 
 use super::Time;
 
-/// What a machine is run with.
+/// The settings of one request's machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// The user's roles; checked again before each dispatch.
     pub roles: Vec<String>,
-    /// When the final response is due.
+    /// The time of the final response at the latest, without waits for flows.
     pub deadline: Time,
     /// How long one planning round may take.
     pub plan_time: Duration,
     /// Most attempts at one task that may have begun.
     pub attempts: u32,
-    /// Most refusals of one task by agents that had not begun (busy, restarting, none there).
+    /// Most refusals of one task by agents that had not begun (busy, restarting, no agent).
     pub refusals: u32,
-    /// After so many agents died with a task, it is given to no other.
+    /// After this number of agents died with a task, no other agent gets it.
     pub kills: u32,
-    /// Most LLM calls, repairs and the answer included.
+    /// Most LLM calls, including repairs and the answer.
     pub llm_calls: u32,
     /// Most bytes of results, estimated.
     pub result_bytes: usize,
-    /// Most calls that the tasks may cause together; without this bound each task has its own. A delegated request has the
-    /// budget that its task was given.
+    /// Most calls that the tasks may cause together; without this bound each task has its own. A delegated request has its
+    /// task's budget.
     pub calls: Option<u32>,
     /// Most planning rounds: 2 allows one replanning.
     pub rounds: u32,
-    /// Whether an LLM writes the answer; otherwise the machine concludes without text and the caller composes plainly.
+    /// Whether an LLM writes the answer; otherwise the machine concludes without a text and the caller composes plainly.
     pub composes: bool,
     /// The kinds of flows that the asker can put before a person.
     #[serde(default)]
     pub flows: Vec<FlowKind>,
-    /// Source of the jitter.
+    /// Seed of the jitter.
     pub seed: u64,
 }
 
@@ -61,7 +61,7 @@ impl Default for Policy {
         Self {
             roles: Vec::new(),
             deadline: Duration::from_secs(60),
-            // Half of the deadline, so that a slow plan leaves time to carry it out.
+            // Half of the deadline, so that a slow planner leaves time for the tasks.
             plan_time: Duration::from_secs(30),
             attempts,
             refusals,
@@ -69,7 +69,7 @@ impl Default for Policy {
             llm_calls: 6,
             result_bytes: 32 * 1024 * 1024,
             calls: None,
-            // Planning again is worth it only with a planner that learns from what failed.
+            // Planning again helps only with a planner that learns from failures.
             rounds: 1,
             composes: false,
             flows: Vec::new(),

@@ -1,6 +1,6 @@
-//! What a later plan makes up for: tasks of earlier plans that did not complete, and tasks that were refused.
+//! Finds the incomplete or refused tasks of earlier plans that a later plan replaces.
 //!
-//! What nothing makes up for stays missing; [`super::conclude`] tells it.
+//! Tasks without a replacement stay missing; [`super::conclude`] reports them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,11 +9,11 @@ use super::Machine;
 use super::task::{Status, TaskRun};
 use crate::plan::{PlanTask, RefusedTask};
 
-/// A task of a plan that is not carried out.
+/// A refused task of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Refusal {
     pub(super) task: RefusedTask,
-    /// The task of a later round that makes up for it, once that is done.
+    /// The task of a later round that replaces it once it is done.
     pub(super) replaced_by: Option<usize>,
 }
 
@@ -26,7 +26,7 @@ impl Refusal {
 
 impl Machine {
     /// Notes the earlier tasks that each task of a later plan replaces: those that it names, or without names one failed task
-    /// with the same params and inputs. A task that was done in part is replaced only by name.
+    /// with the same params and inputs. Only a name replaces a task that was done in part.
     pub(super) fn replace(&mut self, added: &[usize]) {
         for &new in added {
             let Some(task) = self.tasks.get(new).map(|run| &run.plan) else {
@@ -93,12 +93,12 @@ impl Machine {
             && bare(new) == bare(old)
     }
 
-    /// Whether a later task has brought the result that a task should have brought.
+    /// Whether the replacing task, or one that replaced it in turn, has completed.
     pub(super) fn is_made_up_for(&self, replaced_by: Option<usize>) -> bool {
         let Some(by) = replaced_by.and_then(|by| self.tasks.get(by)) else {
             return false;
         };
-        // A replacement is younger than the task that it replaces, so this ends.
+        // Ends, because a replacement is always younger.
         matches!(by.status, Status::Completed(..)) || self.is_made_up_for(by.replaced_by)
     }
 }

@@ -1,4 +1,4 @@
-//! One task of the machine: from waiting to its end, attempt by attempt.
+//! Runs the tasks of the machine from waiting to their ends, attempt by attempt.
 
 use amcp_protocol::retry::{self, Verdict};
 use amcp_protocol::{AgentId, CallBudget, ErrorCode, Failure, Payload, Progress, TaskId};
@@ -23,7 +23,7 @@ impl Machine {
         }
     }
 
-    /// How the task ends instead, if it cannot be dispatched.
+    /// Returns the end of a task that cannot be dispatched.
     fn dispatch_if_ready(
         &mut self,
         now: Time,
@@ -41,7 +41,7 @@ impl Machine {
             .or_else(|| self.try_dispatch(now, index, out).err().map(Status::Failed))
     }
 
-    /// Whether a task that arrived late waits for one that had failed already.
+    /// The end of a task that needs one that failed before it arrived.
     fn failed_before(&self, index: usize) -> Option<Status> {
         let before = self
             .tasks
@@ -118,7 +118,7 @@ impl Machine {
         }
         let calls = self.calls_left.as_mut().map(CallBudget::take);
         if calls == Some(None) {
-            let message = "no call is left of what this request may cause";
+            let message = "the request has no call left in its budget";
             let failure = Failure::new(ErrorCode::BudgetExceeded, message);
             out.push(Action::ClearTimer(TimerKey::Attempt { task, attempt }));
             self.attempt_failed(now, task, (failure, true), out);
@@ -151,7 +151,7 @@ impl Machine {
         }));
     }
 
-    /// Whether there is a value for each reference of a task whose turn it is.
+    /// Checks that each reference of a ready task has a value.
     fn check_references(&self, index: usize) -> Result<(), Failure> {
         let Some(run) = self.tasks.get(index) else {
             return Ok(());
@@ -167,7 +167,7 @@ impl Machine {
         Ok(())
     }
 
-    /// The params with the references replaced by values.
+    /// The params with values in place of references.
     pub(super) fn params_of(&self, index: usize) -> Option<Payload> {
         let run = self.tasks.get(index)?;
         if run.plan.references.is_empty() {
@@ -184,7 +184,7 @@ impl Machine {
                     *place = value;
                 }
             } else {
-                // Only an optional task leaves its dependents going on without it.
+                // No value: the other task was optional, else this one would not run.
                 reference.leave_out_of(&mut params);
             }
         }
@@ -276,7 +276,7 @@ impl Machine {
                 format!("{agent} gave no sign of life for {idle:?}")
             }
             (Some(agent), _) => format!("{agent} did not answer within {limit:?}"),
-            (None, _) => format!("nobody took the task within {limit:?}"),
+            (None, _) => format!("no agent took the task within {limit:?}"),
         };
         run.may_be_done |= run.agent.is_some();
         out.push(Action::Abandon { task, attempt });
@@ -296,7 +296,7 @@ impl Machine {
         }
     }
 
-    /// Ends a task that has not ended, and its attempt under way.
+    /// Cancels a task that has not ended, and its current attempt.
     pub(super) fn cut(&mut self, now: Time, task: usize, failure: &Failure, out: &mut Vec<Action>) {
         let Some(run) = self.tasks.get_mut(task) else {
             return;
@@ -319,8 +319,7 @@ impl Machine {
         self.mark_ended(now, task, Status::Cancelled(failure.clone()), out);
     }
 
-    /// Ends a task and whatever that means for those that wait for it. Walks with a stack of its own: a chain may be
-    /// thousands long.
+    /// Ends a task, then dispatches or skips those that wait for it. Uses its own stack: a chain may be thousands long.
     pub(super) fn end(&mut self, now: Time, index: usize, status: Status, out: &mut Vec<Action>) {
         let mut ending = vec![(index, status)];
         while let Some((index, status)) = ending.pop() {
@@ -347,7 +346,7 @@ impl Machine {
         }
     }
 
-    /// The first end is final; false when there was one before.
+    /// Notes a task's end; false if the task had ended before.
     fn mark_ended(
         &mut self,
         now: Time,
@@ -380,7 +379,7 @@ impl Machine {
                 error: status
                     .failure()
                     .cloned()
-                    .unwrap_or_else(|| Failure::internal("answered by nobody")),
+                    .unwrap_or_else(|| Failure::internal("the task completed without an agent")),
                 calls: run.calls.clone(),
             },
         }));

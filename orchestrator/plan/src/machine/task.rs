@@ -1,4 +1,4 @@
-//! One task's state: how far it is, and what is known of its attempts.
+//! The state of one task and its attempts.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::plan::PlanTask;
 pub(super) enum Status {
     /// For other tasks.
     Waiting,
-    /// With an agent, or on its way to one.
+    /// At an agent, or on its way.
     InFlight,
     /// Before the next attempt.
     Backoff,
@@ -82,44 +82,44 @@ impl Status {
 pub(super) struct TaskRun {
     pub(super) plan: PlanTask,
     pub(super) status: Status,
-    /// The task of a later round that makes up for it, once that is done.
+    /// The task of a later round that replaces it once that task is done.
     pub(super) replaced_by: Option<usize>,
-    /// The task arrived before its plan was complete, under this id, and no complete plan has it yet.
+    /// The planner's id of a task that arrived early, until a complete plan has the task.
     pub(super) unplanned: Option<TaskId>,
-    /// Whether an attempt may have done its work: no refusal says that it did not begin.
+    /// Whether an attempt may have done its work: it ended otherwise than by a refusal.
     pub(super) may_be_done: bool,
-    /// Tasks that it waits for and that have not ended.
+    /// Number of tasks that it still waits for.
     pub(super) waiting_for: usize,
     pub(super) dependents: Vec<usize>,
     /// The latest attempt; counts from 1.
     pub(super) attempt: u32,
-    /// Attempts that were sent to an agent.
+    /// Number of attempts that were sent to an agent.
     pub(super) sent: u32,
     /// Share of the request's budget of calls that the current attempt holds.
     pub(super) given: Option<u32>,
-    /// How its attempts failed so far.
+    /// The failures of its attempts so far.
     pub(super) history: retry::History,
     pub(super) avoid: Vec<AgentId>,
-    /// Who got the latest attempt.
+    /// The agent of the latest attempt.
     pub(super) agent: Option<AgentId>,
     /// The incarnation of the latest agent.
     #[serde(default)]
     pub(super) incarnation: u64,
-    /// The agent that holds what was done before a flow: no other may go on.
+    /// The agent that holds the work done before a flow: no other may go on.
     #[serde(default)]
     pub(super) holder: Option<(AgentId, u64)>,
-    /// Later by the time that the task has waited for flows since.
+    /// Waits for flows move it forward, so that they do not count.
     pub(super) first_dispatch: Option<Time>,
-    /// When the latest attempt is over.
+    /// The latest end of the current attempt.
     pub(super) until: Time,
-    /// When its agents' words were last shown.
+    /// The time of its last note in the progress.
     pub(super) shown: Option<Time>,
     pub(super) ended: Option<Time>,
-    /// The calls of other agents that the last answered attempt took.
+    /// The last answered attempt's calls of other agents.
     pub(super) calls: Vec<CallReport>,
-    /// Number of flows that were opened for it.
+    /// Number of its flows, open or ended.
     pub(super) flows: u32,
-    /// How its flows ended.
+    /// The ends of its flows.
     pub(super) ended_flows: Vec<EndedFlow>,
 }
 
@@ -151,7 +151,7 @@ impl TaskRun {
         }
     }
 
-    /// Whether a complete plan's task is this one, which arrived before the plan was complete and waits for nothing.
+    /// Whether this early task is the given task of the complete plan.
     pub(super) fn is_of(&self, task: &PlanTask) -> bool {
         self.unplanned.as_ref() == Some(&task.id)
             && self.plan.capability == task.capability
@@ -160,14 +160,14 @@ impl TaskRun {
             && task.references.is_empty()
     }
 
-    /// Whether another task would do the same: the same params, filled from the same results.
+    /// Whether a task has the same params and neither takes results of others.
     pub(super) fn asks_the_same(&self, task: &PlanTask) -> bool {
         self.plan.params == task.params
             && self.plan.references.is_empty()
             && task.references.is_empty()
     }
 
-    /// Whether a person denied what the task needed before it was dispatched.
+    /// Whether a person denied the flow before its dispatch.
     pub(super) fn was_denied(&self) -> bool {
         let code = self.status.failure().map(|failure| failure.code);
         code == Some(ErrorCode::FlowDenied)
@@ -178,12 +178,12 @@ impl TaskRun {
         matches!(self.status, Status::InFlight) && self.attempt == attempt
     }
 
-    /// When an attempt that begins now is over.
+    /// The latest end of an attempt that begins now.
     pub(super) fn until(&self, now: Time) -> Time {
         (now + self.plan.terms.timeout()).min(self.deadline(now))
     }
 
-    /// A task may be tried again for twice its time-out: one attempt that hangs leaves time for one more.
+    /// The latest end of all attempts: twice the time-out, so that one attempt that hangs leaves time for another.
     pub(super) fn deadline(&self, now: Time) -> Time {
         self.first_dispatch.unwrap_or(now) + 2 * self.plan.terms.timeout()
     }

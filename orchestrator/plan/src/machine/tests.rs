@@ -1,4 +1,4 @@
-//! Tables of what the machine does: given a plan, after these events, these actions.
+//! Tables of the machine's behaviour: plan, events, actions.
 
 mod flows;
 mod life;
@@ -46,7 +46,7 @@ fn task_of(id: &str, after: &[usize], contract: Arc<Contract>) -> PlanTask {
     }
 }
 
-/// `a` from the first task's `/x`.
+/// Fills `a` from `/x` of the task `from`.
 fn with_reference(mut task: PlanTask, from: usize) -> PlanTask {
     task.params = json!({"a": {"$ref": "t1", "path": "/x"}, "b": 1}).into();
     task.references = vec![Reference {
@@ -57,7 +57,6 @@ fn with_reference(mut task: PlanTask, from: usize) -> PlanTask {
     task
 }
 
-/// In place of earlier tasks.
 fn replacing(mut task: PlanTask, ids: &[&str]) -> PlanTask {
     task.replaces = ids.iter().map(|id| TaskId::new(id).unwrap()).collect();
     task
@@ -180,7 +179,7 @@ impl Run {
         self.step(Event::TimerFired(key))
     }
 
-    /// When a timer that is set is due.
+    /// The time of a pending timer.
     fn timer(&self, key: TimerKey) -> Option<Time> {
         let mut at = None;
         for action in &self.all {
@@ -195,7 +194,7 @@ impl Run {
         at
     }
 
-    /// (task, attempt) of what the last actions dispatch: an agent is to be chosen for it.
+    /// (task, attempt) of each `Choose` among the last actions.
     fn dispatched(&self) -> Vec<(usize, u32)> {
         let dispatch = |action: &Action| {
             if let Action::Choose { task, attempt, .. } = action {
@@ -709,7 +708,7 @@ fn a_complete_plan_adopts_the_early_tasks_that_it_has_and_gives_up_the_others() 
             )
         };
         assert!(run.last.iter().any(abandoned));
-        // An agent's word that it gave up is no answer, a result that comes all the same is one too many.
+        // A late cancellation is no answer; a late result counts as a duplicate.
         run.step(Event::Responded {
             task: 0,
             attempt: 1,
@@ -827,7 +826,7 @@ fn a_second_round_does_not_repeat_what_may_have_been_done() {
         (c.idempotent, c.effect) = (false, Effect::Irreversible)
     });
     let catalogue: Catalogue = [pay.clone()].into_iter().collect();
-    // A first plan pays and looks; looking fails, so that there is a second one, which would pay again.
+    // The first plan pays and looks; looking fails, and the second plan would pay again.
     let again = |policy: Policy, pays: &dyn Fn(&mut Run)| {
         let first = vec![task_of("t1", &[], pay.clone()), task("t2", &[])];
         let mut run = Run::planned_with(policy, first);
@@ -1034,7 +1033,7 @@ fn a_second_plan_replaces_failures_but_not_what_nobody_can_do() {
     assert_eq!(
         written_from,
         Some((1, 1)),
-        "the failure that was repaired is no longer told"
+        "the answer does not report the repaired failure"
     );
     run.step(Event::Composed {
         result: Ok("Nearly all.".into()),
@@ -1115,7 +1114,7 @@ fn a_delegated_requests_calls_are_shared_among_its_tasks_and_come_back() {
     };
     let tasks = ["t1", "t2", "t3"].map(|id| task(id, &[])).to_vec();
     let mut run = Run::planned_with(policy, tasks);
-    // Each call costs itself and half of what is left then; the rest is for those after it.
+    // Each attempt takes one call and half of the rest; later attempts share what remains.
     assert_eq!(given(&mut run, 0, 1), Some(Some(3)));
     assert_eq!(given(&mut run, 1, 1), Some(Some(1)));
     let busy = Failure::new(ErrorCode::AgentBusy, "as told");
@@ -1139,7 +1138,7 @@ fn a_delegated_requests_calls_are_shared_among_its_tasks_and_come_back() {
     assert_eq!(
         given(&mut run, 2, 2),
         None,
-        "nothing is left, and it is told"
+        "no call is left, and the failure says so"
     );
     respond(&mut run, 0, TaskOutcome::Done(json!(1).into()));
     run.step(Event::Responded {
@@ -1160,7 +1159,7 @@ fn a_second_plan_does_what_cannot_be_undone_no_more_often_than_the_first() {
     let pays = |id: &str, after: &[usize]| task_of(id, after, pay.clone());
     let second = |tasks: Vec<PlanTask>| {
         let mut run = Run::planned_with(llm_policy(), vec![task("t1", &[]), pays("t2", &[0])]);
-        // The payment was never begun: it waited for the task that failed.
+        // The payment never began: it waited for the failed task.
         run.failed(0, 1, ErrorCode::TaskFailed);
         run.second_plan(tasks).dispatched().len()
     };

@@ -1,4 +1,4 @@
-//! Shapes of plans that models really write, and texts that are none.
+//! Shapes of plans that models really write, and texts without a plan.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -121,7 +121,7 @@ fn an_error_says_what_to_write() {
 
 #[test]
 fn a_hostile_text_costs_linear_time() {
-    // Each of these would take minutes if every brace meant reading the rest again.
+    // Each would take minutes if the parser read the rest again after every brace.
     let deep = "{\"a\":[".repeat(100_000);
     let wide = format!("{}{}", "[".repeat(120), "1,".repeat(500_000));
     let strings = "[\"\\\"".repeat(200_000);
@@ -154,7 +154,7 @@ proptest! {
     }
 }
 
-/// The tasks that arrive of a text in these pieces.
+/// The tasks that the reader returns for these pieces.
 fn arriving<'t>(pieces: impl IntoIterator<Item = &'t str>) -> Vec<ProposedTask> {
     let mut reader = TaskReader::default();
     pieces
@@ -163,7 +163,7 @@ fn arriving<'t>(pieces: impl IntoIterator<Item = &'t str>) -> Vec<ProposedTask> 
         .collect()
 }
 
-/// In pieces that end after each of these places.
+/// The text in pieces that end after each of these positions.
 fn pieces<'t>(text: &'t str, cuts: &[usize]) -> Vec<&'t str> {
     let mut cuts: Vec<usize> = cuts
         .iter()

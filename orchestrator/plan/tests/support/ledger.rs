@@ -1,6 +1,6 @@
-//! An independent bookkeeping of what a machine was told and what it said, and the rules that both must keep.
+//! Independent books of a machine's events and actions, and the rules that both must keep.
 //!
-//! Does not predict what the machine does next: it judges each step once it was taken.
+//! Does not predict the next action: it judges each step afterwards.
 
 mod flows;
 
@@ -14,22 +14,22 @@ use amcp_protocol::{AnswerState, Effect, ErrorCode, Progress, TaskId, TaskReport
 
 use flows::Flows;
 
-/// What holds after every step, whatever happened.
+/// The rules that hold after every step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Rule {
     /// There is at most one final response.
     OneResponse,
     /// The final response is the last action.
     NothingAfterTheResponse,
-    /// Cancelled, cut off or at its deadline, a request is answered in the same step; a deadline that has moved on does nothing.
+    /// Cancelled, cut off or at its deadline, a request is answered in the same step; a deadline that has moved does nothing.
     AnswersWhenTold,
-    /// A request without an answer waits for a person, or something besides the deadline is under way that leads to its answer.
+    /// A request without an answer waits for a person, or for an event other than the deadline that leads to its answer.
     NeverStuck,
-    /// The first accepted result is the result, and a task ends once.
+    /// The first accepted result stays, and a task ends once.
     ResultIsFinal,
-    /// What may have been done already and must not be done twice is not dispatched again.
+    /// A capability that is not idempotent is not dispatched again once its work may have been done.
     NeverTwice,
-    /// A task starts when all that it needs is there.
+    /// A task starts only when all tasks before it have ended, and none but optional ones failed.
     DependenciesFirst,
     /// Attempts count up one by one, and one at most is current.
     OneCurrentAttempt,
@@ -37,33 +37,33 @@ pub(crate) enum Rule {
     Budgets,
     /// No timer and no time-out reaches beyond the deadline, but that of a flow.
     DeadlineKept,
-    /// Nobody gets done what the user's roles do not allow.
+    /// No task runs that the user's roles do not allow.
     Permitted,
-    /// Before a plan is complete only what reads starts; of a refused plan nothing goes on.
+    /// Before a plan is complete only reads start; no task of a refused plan goes on.
     OnlyAcceptedPlans,
     /// A later round has no effect that the first plan did not have.
     NoNewEffects,
     /// Accepted tasks are those of the plan, with its edges.
     PlanKept,
-    /// When the answer is written nothing is under way any more.
+    /// No task is under way once the composer writes the answer.
     NothingLeftRunning,
     /// A report has each task once, and its state, result and error fit each other and the answer's state.
     ReportsAreWhole,
-    /// Every response that was not for the current attempt is counted, as what it was.
+    /// Every response that was not for the current attempt is counted by its kind.
     DropsCounted,
     /// A task that needs a flow is dispatched only after an approval, and with the params that were approved.
     AsksFirst,
-    /// The machine asks once for each task, before its first dispatch; otherwise it asks what an agent asks.
+    /// The machine itself asks once for each task, before its first dispatch; its other questions come from agents.
     AsksOnce,
-    /// Nothing of a task is dispatched while its flow is open.
+    /// A task is not dispatched while its flow is open.
     WaitsForPeople,
-    /// Each flow ends once, as its answer or its timer says, or with its task; none is open after the response.
+    /// Each flow ends once, by its answer, its timer or its task's end; none is open after the response.
     FlowsEndOnce,
-    /// An answer counts exactly if it was judged so, and each attempt brings all ends so far to the agent.
+    /// An answer counts exactly if `check_answer` accepts it, and each attempt brings all ends so far to the agent.
     AnswersArrive,
     /// The deadline moves by exactly the time in which nothing but flows is open, and has a timer at all other times.
     ClockKept,
-    /// A sign of life renews a timer and is shown; nothing else follows.
+    /// A sign of life renews a timer and becomes progress; nothing else follows.
     SignsDecideNothing,
 }
 
@@ -72,15 +72,15 @@ struct Row {
     dispatched: u32,
     current: bool,
     refused: u32,
-    /// Failed attempts that had begun.
+    /// Number of failed attempts that had begun.
     begun: u32,
-    /// How often a fake agent may have acted for it: each attempt that was sent and not refused.
+    /// Number of attempts in which a fake agent may have acted: those sent and not refused.
     executions: u32,
     /// Whether the current attempt was sent.
     sent: bool,
     end: Option<TaskState>,
     accepted: Option<String>,
-    /// Whether the accepted result lacks something.
+    /// Whether the accepted result is partial.
     partial: bool,
 }
 
@@ -96,7 +96,7 @@ fn is_of_signs(action: &Action) -> bool {
     )
 }
 
-/// What was seen of one request.
+/// The books of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Ledger {
     pub(crate) breaches: BTreeSet<Rule>,
@@ -107,9 +107,9 @@ pub(crate) struct Ledger {
     round_start: usize,
     /// Whether the current round's plan was accepted.
     accepted: bool,
-    /// Tasks that did not complete, and the tasks of later plans that make up for them.
+    /// Incomplete tasks, and the tasks of later plans that replace them.
     replaced: BTreeMap<usize, usize>,
-    /// How many tasks the accepted plans had when the round began.
+    /// Number of tasks in the accepted plans when the round began.
     placed: usize,
     planning: bool,
     composing: bool,
@@ -269,7 +269,7 @@ impl Ledger {
                     row.executions -= u32::from(row.sent);
                 }
                 TaskOutcome::Failed(_) => row.begun += 1,
-                // It asks before it does anything.
+                // The task asks before its first dispatch.
                 TaskOutcome::FlowRequired(_) => row.executions -= u32::from(row.sent),
             }
         }
@@ -436,7 +436,7 @@ impl Ledger {
             return self.keep(Rule::ReportsAreWhole, false);
         };
         let row = self.rows.entry(index).or_default();
-        // An attempt that the machine itself gives up before it is sent has no answer.
+        // An attempt that the machine gives up before sending it has no answer.
         row.current &= row.sent;
         let first = row.end.replace(end).is_none();
         let founded = end != TaskState::Completed || row.accepted.is_some();
@@ -457,7 +457,7 @@ impl Ledger {
         self.keep(Rule::Budgets, offered <= left);
     }
 
-    /// `placed` is how many tasks there were before the plan: with its last task the next round may have begun.
+    /// `placed` is the number of tasks before the plan: with its last task the next round may have begun.
     fn check_plan(&mut self, machine: &Machine, plan: &Plan, placed: usize) {
         let places: Vec<usize> = machine.places().iter().skip(placed).copied().collect();
         let kept = plan.tasks.iter().zip(&places).all(|(task, &place)| {
@@ -513,7 +513,7 @@ impl Ledger {
         self.replaced = replaced;
     }
 
-    /// A point at which everything has ended. With `current` what was replaced is not reported.
+    /// Judges the reports once all tasks have ended; with `current`, without replaced tasks.
     fn check_quiet(&mut self, machine: &Machine, reports: &[TaskReport], current: bool) {
         let quiet = self.retries.is_empty() && self.rows.values().all(|row| !row.current);
         let asked = self.flows.is_any_open();
@@ -544,7 +544,7 @@ impl Ledger {
         );
     }
 
-    /// Whether a later task brought what a task should have brought.
+    /// Whether the replacing task, or one that replaced it in turn, has completed.
     fn is_made_up_for(&self, task: usize) -> bool {
         self.replaced.get(&task).is_some_and(|&by| {
             let end = self.rows.get(&by).and_then(|row| row.end);

@@ -1,6 +1,6 @@
 //! Tasks and plans to run a machine with.
 //!
-//! Does not go through the compiler: the machine is tested with every plan that its types allow, not only with sound ones.
+//! Bypasses the compiler: tests run the machine with every plan that its types allow, not only with sound ones.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,14 +9,14 @@ use amcp_plan::{Plan, PlanTask, Reference, Terms};
 use amcp_protocol::{Capability, Contract, Effect, FlowKind, TaskId};
 use serde_json::json;
 
-/// What distinguishes the capabilities that tests use.
+/// The kinds of capabilities that tests use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind {
     pub(crate) effect: Effect,
     pub(crate) idempotent: bool,
     /// Whether it needs the role `boss`.
     pub(crate) secret: bool,
-    /// What a person is asked for before its first dispatch.
+    /// The flow before its first dispatch.
     pub(crate) flow: Option<FlowKind>,
 }
 
@@ -39,13 +39,13 @@ pub(crate) const PAY: Kind = Kind {
     flow: None,
 };
 
-/// Is not done without a yes, and once.
+/// Needs a confirmation and is not idempotent.
 pub(crate) const SEND: Kind = Kind {
     flow: Some(FlowKind::Confirmation),
     ..PAY
 };
 
-/// The contract of a kind; compiled once, because schemas take a thousand times longer to compile than a step takes.
+/// The contract of a kind; compiled once, because compiling a schema takes a thousand times as long as a step.
 pub(crate) fn contract(kind: Kind) -> Arc<Contract> {
     static CONTRACTS: Mutex<BTreeMap<Kind, Arc<Contract>>> = Mutex::new(BTreeMap::new());
     let mut contracts = CONTRACTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +83,7 @@ pub(crate) fn task(id: &str, kind: Kind, after: &[usize]) -> PlanTask {
     }
 }
 
-/// The same, with a param that is another task's whole result.
+/// The same, with another task's whole result as a param.
 pub(crate) fn fed_by(mut task: PlanTask, from: usize) -> PlanTask {
     task.params = json!({"input": {"$ref": "another"}}).into();
     task.references = vec![Reference {

@@ -1,6 +1,6 @@
-//! Everything around a machine: agents that hold tasks, timers that run, a planner and a writer that work.
+//! The surroundings of a machine: agents with tasks, running timers, a planner and a writer at work.
 //!
-//! Does not decide what happens next, only what may: each test chooses.
+//! Lists the events that may happen next; each test chooses.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -19,16 +19,16 @@ pub(crate) struct World {
     pub(crate) machine: Machine,
     pub(crate) ledger: Ledger,
     pub(crate) now: Time,
-    /// Attempts that an agent has not answered: the answer may come at any time, or never.
+    /// Unanswered attempts: an answer may come at any time, or never.
     pub(crate) awaited: BTreeSet<(usize, u32)>,
-    /// Attempts that were answered: the answer may come again.
+    /// Answered attempts: the answer may come again.
     pub(crate) answered: BTreeSet<(usize, u32)>,
     pub(crate) timers: BTreeMap<TimerKey, Time>,
     /// Timers that may have expired just before they were cleared.
     pub(crate) cleared: BTreeSet<TimerKey>,
     /// Open flows and their digests.
     pub(crate) flows: BTreeMap<FlowId, String>,
-    /// Closed ones: their answer may come again, or late.
+    /// Closed flows: their answer may come again, or late.
     pub(crate) closed: BTreeMap<FlowId, String>,
     /// The round that the planner works on.
     pub(crate) planning: Option<u32>,
@@ -60,7 +60,7 @@ impl World {
         world
     }
 
-    /// Feeds an event, and the word of every dispatch that follows from it that it found an agent.
+    /// Feeds an event, and then `Chosen` for every `Choose` that follows.
     pub(crate) fn feed(&mut self, event: Event) {
         let mut inbox = VecDeque::from([event]);
         while let Some(event) = inbox.pop_front() {
@@ -80,7 +80,7 @@ impl World {
     fn take_note(&mut self, event: &Event) {
         match event {
             Event::TimerFired(key) => {
-                // One that was cleared may have been set anew.
+                // A cleared timer may have been set again.
                 if self.timers.get(key).is_some_and(|at| *at <= self.now) {
                     self.timers.remove(key);
                 } else {
@@ -144,7 +144,7 @@ impl World {
         None
     }
 
-    /// Identifies the state; a machine has no `Hash`, but its `Debug` text says all there is.
+    /// Identifies the state; a machine has no `Hash`, but its `Debug` text is complete.
     pub(crate) fn digest(&self) -> u64 {
         let mut text = Text(DefaultHasher::new());
         fmt::Write::write_fmt(&mut text, format_args!("{:?}", self.machine))
@@ -162,7 +162,7 @@ impl World {
     }
 }
 
-/// Hashes what is written to it.
+/// Hashes the text that is written to it.
 struct Text(DefaultHasher);
 
 impl fmt::Write for Text {
@@ -172,7 +172,7 @@ impl fmt::Write for Text {
     }
 }
 
-/// What somebody needs who reads a failed run; the machine's own text fills pages.
+/// A short text for failed runs; the machine's own fills pages.
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("World")

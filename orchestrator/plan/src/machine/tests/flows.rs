@@ -1,4 +1,4 @@
-//! Flows: before the first dispatch, in the middle of a task, their ends, and the request's clock.
+//! Flows before the first dispatch and in the middle of a task, their ends, and the request's clock.
 
 use amcp_protocol::flow::{Decision, FlowEnd};
 use amcp_protocol::{Flow, FlowRequest};
@@ -14,7 +14,7 @@ fn policy() -> Policy {
     }
 }
 
-/// Asks for a confirmation before it is dispatched, and must not be done twice.
+/// A task that asks for a confirmation before its dispatch and is not idempotent.
 fn send(id: &str, after: &[usize]) -> PlanTask {
     let contract = capability("mail.send", |mail| {
         (mail.effect, mail.idempotent) = (Effect::Irreversible, false);
@@ -202,7 +202,7 @@ fn a_task_goes_on_only_where_its_work_is_held() {
     };
     let holder = run.last.iter().find_map(only);
     assert_eq!(holder, Some((AgentId::new("agent-7").unwrap(), 1)));
-    // Another question of an agent that holds nothing lets any agent go on.
+    // After a question of an agent that holds nothing, any agent may go on.
     run.ask(0, 2, FlowKind::Payment);
     run.decide("t1.2", Decision::Approve);
     assert_eq!(run.last.iter().find_map(only), None);
@@ -263,7 +263,7 @@ fn the_clock_stands_still_while_nothing_but_flows_is_open() {
     );
     let wait = DAY / 2;
     run.now += wait;
-    // A late one changes nothing.
+    // A late timer changes nothing.
     run.fire(TimerKey::Deadline);
     assert!(run.machine.is_idle());
     run.decide("t1.1", Decision::Approve);
@@ -272,7 +272,7 @@ fn the_clock_stands_still_while_nothing_but_flows_is_open() {
     assert!(idle >= wait);
     assert_eq!(run.timer(TimerKey::Deadline), Some(policy.deadline + idle));
     assert!(run.timer(TimerKey::Closing).is_some());
-    // The task has all the time that it would have had.
+    // The wait has cost the task no time.
     let until = run.timer(TimerKey::Attempt {
         task: 0,
         attempt: 1,
@@ -369,7 +369,7 @@ fn a_deadline_that_was_due_before_a_wait_for_a_person_is_not_due_after_it() {
     run.done(1, 1, json!(1));
     run.now += DAY / 2;
     run.decide("t1.1", Decision::Approve);
-    // They were on their way when they were cleared.
+    // Timers that were on their way when they were cleared.
     for stale in [TimerKey::Closing, TimerKey::Deadline] {
         run.step(Event::TimerFired(stale));
         assert_eq!(run.last, [], "{stale:?}");

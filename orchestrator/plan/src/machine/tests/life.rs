@@ -1,4 +1,4 @@
-//! Signs of life: the idle time under the total one, and the words that are shown.
+//! Signs of life: the idle time under the total one, and the notes in the progress.
 
 use super::*;
 
@@ -11,7 +11,7 @@ const ATTEMPT: TimerKey = TimerKey::Attempt {
     attempt: 1,
 };
 
-/// May go on for five seconds without a sign of life, and for thirty in all.
+/// A task with an idle time of 5 s and a time-out of 30 s.
 fn crawl(id: &str) -> PlanTask {
     let crawl = capability("test.crawl", |crawl| {
         crawl.params = json!({"type": "object", "x-idle-ms": 5_000});
@@ -34,7 +34,7 @@ impl Run {
         })
     }
 
-    /// When the timer expires that the last actions set.
+    /// The time of a timer that the last actions set.
     fn set(&self, key: TimerKey) -> Option<u64> {
         let at = |action: &Action| {
             if let Action::SetTimer { key: set, at } = action {

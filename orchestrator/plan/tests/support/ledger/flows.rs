@@ -1,6 +1,6 @@
-//! The ledger's pages about people: flows, their answers, and the request's clock while nothing else is open.
+//! The ledger's books of flows, their answers, and the request's clock while nothing else is open.
 //!
-//! Knows nothing of how the machine counts: it adds up what it saw itself.
+//! Counts independently of the machine.
 
 use std::collections::BTreeMap;
 
@@ -19,22 +19,22 @@ pub(super) struct Flows {
     tasks: BTreeMap<usize, Asked>,
     /// Deadline, closing and flows.
     timers: BTreeMap<TimerKey, Time>,
-    /// How long before the deadline the request closes, if it does.
+    /// Time between closing and deadline, if the request closes.
     reserve: Option<Time>,
     idle_since: Option<Time>,
     idle: Time,
-    /// The end that the event under judgement brings to the flow of a task.
+    /// The end of a task's flow that the current event must bring.
     due: Option<(usize, FlowEnd)>,
-    /// What the agent of a task asks for in the event under judgement.
+    /// The flow that a task's agent asks for in the current event.
     asks: Option<(usize, FlowKind)>,
-    /// Whether the machine took the answer under judgement for one that counts.
+    /// Whether the machine accepted the answer of the current event.
     counts: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Asked {
     opened: u32,
-    /// How many of them the machine opened by itself.
+    /// Number of flows that the machine opened by itself.
     before: u32,
     open: Option<Open>,
     /// The params that a person approved before the task was first sent.
@@ -52,7 +52,7 @@ struct Open {
 }
 
 impl Flows {
-    /// When the final response is due.
+    /// The time of the final response at the latest.
     pub(super) fn deadline(&self, policy: &Policy) -> Time {
         policy.deadline + self.idle
     }
@@ -74,7 +74,7 @@ impl Flows {
         Some((task, self.tasks.get(&task)?.open.as_ref()?))
     }
 
-    /// Counts the time until an event, if nothing but flows was open.
+    /// Adds the time until an event, if only flows were open.
     pub(super) fn pass(&mut self, now: Time) {
         if let Some(since) = &mut self.idle_since {
             self.idle += now - *since;
@@ -119,7 +119,7 @@ impl Flows {
 }
 
 impl Ledger {
-    /// Hears of an event before the machine does.
+    /// Notes an event before the machine gets it.
     pub(crate) fn hears(&mut self, machine: &Machine, event: &Event) {
         if let Event::FlowAnswered { flow, answer } = event {
             self.flows.counts = Some(machine.check_answer(flow, answer).is_ok());
@@ -174,7 +174,7 @@ impl Ledger {
         });
         self.keep(Rule::FlowsEndOnce, kept);
         self.keep(Rule::AsksOnce, once && own);
-        // A person is asked about plans, not about drafts of them.
+        // People answer questions about plans, not about drafts.
         self.keep(Rule::OnlyAcceptedPlans, !before || self.accepted);
     }
 
@@ -195,7 +195,7 @@ impl Ledger {
         self.keep(Rule::FlowsEndOnce, fits);
     }
 
-    /// A task is on its way to an agent; with its params once the agent is chosen.
+    /// Judges a dispatch; with the params once the agent is chosen.
     pub(super) fn check_asked(
         &mut self,
         policy: &Policy,
@@ -220,7 +220,7 @@ impl Ledger {
         }
     }
 
-    /// After each step; `under_way` says whether anything but a person is waited for.
+    /// Judges the state after each step; `under_way`: the request waits for more than a person.
     pub(super) fn check_people(
         &mut self,
         policy: &Policy,
@@ -232,7 +232,7 @@ impl Ledger {
         if let Some(counts) = self.flows.counts.take() {
             self.keep(Rule::AnswersArrive, counts == actions.iter().any(closes));
         }
-        // What ends a flow has ended it.
+        // An event that should end a flow has ended it.
         let left = self.flows.due.take().is_some();
         self.keep(Rule::FlowsEndOnce, !left);
         self.flows.asks = None;
@@ -272,7 +272,7 @@ impl Ledger {
         let ends = (!idle).then_some(deadline);
         let kept = set(TimerKey::Deadline) == ends;
         let closes = (policy.composes && !idle && !self.composing).then_some(closing);
-        // It has closed once and does not again.
+        // The request closes only once.
         let closed = closes.is_some() && now >= closing && set(TimerKey::Closing).is_none();
         let closes = set(TimerKey::Closing) == closes || closed;
         self.keep(Rule::ClockKept, kept && closes);
