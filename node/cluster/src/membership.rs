@@ -22,8 +22,8 @@
 //!   refuse an earlier boot while a later one is linked, and for [`FENCE`] afterwards. A process that was frozen and wakes beside
 //!   its successor thus stays out, and a node whose machine's clock was set back comes in again.
 //!
-//! Other members may be wrong about a member, or lie. What they say makes us dial and nothing more: we decide about admission
-//! by what a node says about itself.
+//! Other members may be wrong about a member, or lie. Their reports make us dial and nothing more: a node's own description
+//! decides about its admission.
 //!
 //! One case stays open: a connection breaks during these steps, and each side drops the connection that the other keeps. Then
 //! no link is left, and both sides dial again after different random waits.
@@ -46,16 +46,16 @@ pub use liveness::{EVICT_AFTER, SUSPECT_AFTER};
 
 /// Longest time that a dial takes, from its start to the end of its greeting: two lost SYNs (3 s) and a slow handshake.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// The peer of a link younger than this may have dialled before the link stood: a dial, and the two seconds by which the other
-/// side of a greeting may lag behind.
+/// The peer of a link younger than this may have dialled before the link stood: the time of a dial, and the two seconds by
+/// which the other side of a greeting may lag behind.
 pub const SETTLE: Duration = Duration::from_secs(7);
 /// How long a connection may take to become usable: its session exchanges four messages and a copy of the process groups.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(5);
-/// We tell all members about the others this often although nothing changed: this repairs what was lost with a link.
+/// The pause after which we tell all members about the others although nothing changed, which repairs losses with a link.
 const GOSSIP_EVERY: Duration = Duration::from_secs(10);
 /// How long we remember a member that left or was lost, or that we heard of and never met.
 const REMEMBER: Duration = Duration::from_secs(3600);
-/// The most members that we remember: bounds what others can make us remember.
+/// The most members that we remember, since others' reports add members.
 const MAX_MEMBERS: usize = 1024;
 /// How long an earlier boot stays out after the last link with a later one broke: six times the time in which we notice that a
 /// link is dead, so that a successor that is merely cut off has several chances to come back.
@@ -78,7 +78,7 @@ pub enum Event {
     Found(usize, Result<Vec<String>, String>),
     /// A dial made no connection.
     DialFailed(DialId, DialFailure),
-    /// A connection stands, made by this attempt or by the peer.
+    /// A connection stands, made by this dial or by the peer.
     Connected {
         /// The new connection.
         link: LinkId,
@@ -93,24 +93,24 @@ pub enum Event {
     Closed(LinkId, String),
     /// A peer knows these members.
     Members(Vec<NodeInfo>),
-    /// The peer of this link takes nothing new.
+    /// The peer of this link takes no new tasks.
     Draining(LinkId),
-    /// The peer of this link goes.
+    /// The peer of this link leaves.
     Goodbye(LinkId),
-    /// This process slept so long that every peer has given it up.
+    /// This process slept so long that every peer has given this node up.
     Overslept,
-    /// We take nothing new.
+    /// We take no new tasks.
     Drain,
     /// We said good-bye: peers close their links with us now.
     Farewell,
-    /// We go.
+    /// We leave.
     Leave,
 }
 
 /// Why a dial made no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialFailure {
-    /// For people.
+    /// The reason, in words.
     pub text: String,
     /// Our refusal or the peer's, if one of us refused.
     pub veto: Option<Veto>,
@@ -133,20 +133,20 @@ pub enum Action {
     Announce(NodeInfo, News),
 }
 
-/// Why a connection is given up.
+/// The cause for which we give a connection up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// The rules refuse it.
+    /// The rules refuse the connection.
     Refused(Veto),
-    /// A better one, or one to a later boot, took its place.
+    /// A better connection, or one with a later boot, took its place.
     Superseded,
-    /// It did not become usable in time.
+    /// The connection did not become usable within [`READY_TIMEOUT`].
     NotReady,
-    /// Nothing was heard for [`EVICT_AFTER`].
+    /// We heard nothing for [`EVICT_AFTER`].
     Silent,
     /// We slept, and the peer gave us up meanwhile.
     Overslept,
-    /// It ended by itself.
+    /// The connection ended by itself, for this reason.
     Ended(String),
     /// The peer said good-bye.
     PeerLeft,
@@ -172,24 +172,24 @@ impl std::fmt::Display for Cause {
 /// A change in a member's standing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// A link with it stands.
+    /// A link with the member stands.
     Joined,
-    /// It is silent.
+    /// The member is silent.
     Suspected,
-    /// It is heard again.
+    /// The member is heard again.
     Recovered,
-    /// It drains.
+    /// The member drains.
     Draining,
-    /// The link is gone.
+    /// The link with the member ended.
     Lost(Cause),
-    /// It said good-bye.
+    /// The member said good-bye.
     Left,
 }
 
 /// A member other than this node.
 #[derive(Debug, Clone)]
 pub struct Member {
-    /// What it last said about itself; before the first link, what others said.
+    /// The member's last description of itself; before the first link, the description that others gave.
     pub info: NodeInfo,
     /// Whether there is a link.
     pub standing: Standing,
@@ -197,11 +197,11 @@ pub struct Member {
     pub since: Duration,
     /// Why there is no link.
     pub trouble: Option<String>,
-    /// Whether a link with it ever stood.
+    /// Whether a link with the member ever stood.
     met: bool,
-    /// When the last link with it ended.
+    /// When the last link with the member ended.
     parted: Duration,
-    /// The address at which others say that a later boot of it listens.
+    /// The address at which a later boot of the member listens, by others' reports.
     elsewhere: Option<String>,
     retry: Retry,
     dial: Option<DialId>,
@@ -210,11 +210,11 @@ pub struct Member {
 /// Whether we have a link with a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// There is no link; it is dialled.
+    /// There is no link; we dial the member.
     Apart,
     /// There is a connection.
     Linked(MemberLink),
-    /// It said good-bye.
+    /// The member said good-bye.
     Left,
 }
 
@@ -232,7 +232,7 @@ impl Standing {
 pub struct MemberLink {
     /// Unique for the life of the process.
     pub id: LinkId,
-    /// Whether it can carry tasks, and is heard.
+    /// Whether the link can carry tasks, and the peer is heard.
     pub phase: LinkPhase,
     /// Whether the peer drains.
     pub draining: bool,
@@ -245,11 +245,11 @@ pub struct MemberLink {
 /// The state of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkPhase {
-    /// It is not usable yet.
+    /// The link is not usable yet.
     Opening,
-    /// It is usable, and heard.
+    /// The link is usable, and the peer is heard.
     Alive,
-    /// It has been silent for [`SUSPECT_AFTER`].
+    /// The peer has been silent for [`SUSPECT_AFTER`].
     Suspect,
 }
 
@@ -281,7 +281,7 @@ impl Member {
         self.parted = now;
     }
 
-    /// Dials at the earlier of the two times: repeated hearsay must not put the dial off.
+    /// Brings the next dial forward to `at`, never back: repeated hearsay must not put it off.
     fn dial_by(&mut self, at: Duration) {
         self.retry.begin(self.retry.at().min(at));
     }
@@ -295,9 +295,9 @@ impl Member {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     In,
-    /// It still works for others, and others for it: it keeps and renews the links with members that it has met.
+    /// The node still works for others, and others for it: it keeps and renews the links with members that it has met.
     Draining,
-    /// It said good-bye.
+    /// The node said good-bye.
     Parting,
     Gone,
 }
@@ -310,7 +310,7 @@ pub struct Membership {
     mode: Mode,
     members: BTreeMap<NodeName, Member>,
     seeds: Vec<SeedState>,
-    /// By address: the member that answered there.
+    /// The node that answered at each address.
     leads: BTreeMap<String, Leads>,
     dials: BTreeMap<DialId, Dial>,
     next_dial: DialId,
@@ -450,7 +450,7 @@ impl Membership {
         }
     }
 
-    /// Closes a member's link. A connection that is no member's link was closed before.
+    /// Closes a member's link. A connection that is not a member's link was closed before.
     fn part(&mut self, now: Duration, id: LinkId, cause: Cause, todo: &mut Vec<Action>) {
         let (name, chance) = (self.name.clone(), self.rng.f64());
         let parting = self.mode == Mode::Parting;
@@ -483,16 +483,16 @@ impl Membership {
         }
     }
 
-    /// Takes hearsay about a member: it makes us dial, and no more.
+    /// Takes hearsay about a member, which makes us dial and nothing more.
     fn heard_of(&mut self, now: Duration, info: NodeInfo) {
         if info.name == self.name || self.mode != Mode::In {
             return;
         }
-        // A node that describes itself like this would be refused, so we do not dial it.
+        // We would refuse a node with this description, so we do not dial it.
         let Ok(info) = info.checked() else {
             return;
         };
-        // When both hear of each other at once, only the lower name dials; the other follows if no link comes of that.
+        // When two nodes hear of each other at once, only the lower name dials; the other follows if no link results.
         let first = if self.name < info.name {
             Duration::ZERO
         } else {
@@ -505,7 +505,7 @@ impl Membership {
                 member.retry.begin(now + first);
                 self.members.insert(member.info.name.clone(), member);
             }
-            // Full, or nothing new.
+            // The table is full.
             None => {}
             // The link is the better witness; it ends by itself when the process at its end is gone.
             Some(member) if member.link().is_some() => {}
@@ -520,7 +520,7 @@ impl Membership {
             }
             Some(member) if member.info == info => {}
             Some(member) => {
-                // No hearsay is better than another: the last may be right where the first was wrong.
+                // No hearsay is better than another: later hearsay may be right where earlier was wrong.
                 member.info = info;
                 member.dial_by(now + first);
             }

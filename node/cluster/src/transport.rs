@@ -1,5 +1,5 @@
 //! Connections between nodes: the acceptor, the dialler, mutual TLS, and the greeting in which both sides prove that they
-//! know the cookie and say who they are.
+//! know the cookie and describe themselves.
 //!
 //! Hands over only connections that are ready for ractor_cluster; decides nothing about members.
 
@@ -34,19 +34,19 @@ pub use tls::{COMMON_NAME, Tls, TlsError, never_tls};
 pub(crate) use cookie::{random_bytes, write_secret};
 pub(crate) use tls::{certificates, check};
 
-/// Asked before a connection is used: may this peer come in? Between the answer and the connection's arrival the other
-/// side may still vanish, so nothing may be reserved by asking.
+/// Answers before the use of a connection whether the peer may come in. The other side may still vanish after the answer, so
+/// the question must reserve nothing.
 pub type Admit = Arc<dyn Fn(NodeInfo) -> BoxFuture<'static, Result<(), Refusal>> + Send + Sync>;
 
 /// This side of every connection.
 pub struct Local {
-    /// What this node says about itself. Its address may lack the host, not the port.
+    /// This node's description of itself. Its address may lack the host, but not the port.
     pub info: NodeInfo,
-    /// What all nodes of the mesh know.
+    /// The secret that all nodes of the mesh share.
     pub cookie: String,
     /// Mutual TLS; none means plain TCP.
     pub tls: Option<Tls>,
-    /// Who may come in.
+    /// Judges whether a peer may come in.
     pub admit: Admit,
 }
 
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Local {
     }
 }
 
-/// What a connection's stream counts as bytes pass, and the way to cut it.
+/// Counts a connection's bytes, and can cut the connection.
 #[derive(Debug)]
 pub struct Meter {
     origin: Instant,
@@ -82,7 +82,7 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// How long nothing has been received.
+    /// The time since the last byte arrived.
     #[must_use]
     pub fn silence(&self) -> std::time::Duration {
         let heard = std::time::Duration::from_millis(self.heard_ms.load(Relaxed));
@@ -102,7 +102,7 @@ impl Meter {
     }
 
     fn heard(&self, bytes: usize) {
-        // Saturated after 584 million years.
+        // Saturates after 584 million years.
         let ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.heard_ms.store(ms, Relaxed);
         self.received.fetch_add(bytes as u64, Relaxed);
@@ -114,21 +114,21 @@ impl Meter {
     }
 }
 
-/// A connection whose two sides know each other.
+/// A connection whose two sides have greeted each other.
 pub struct Connection {
-    /// Who is at the other side. Its address is complete.
+    /// The node at the other side. Its address is complete.
     pub peer: NodeInfo,
     /// Whether this node dialled.
     pub dialled: bool,
-    /// From where the other side is met.
+    /// The other end's address.
     pub remote: SocketAddr,
-    /// What frames from there must carry; chosen here for this connection.
+    /// The token of frames from the peer; this node chose it for this connection.
     pub token_in: u64,
-    /// What frames to there must carry; chosen there.
+    /// The token of frames to the peer; the peer chose it.
     pub token_out: u64,
     /// `mtls` or `plain`.
     pub security: &'static str,
-    /// Counts the bytes.
+    /// Counts the connection's bytes.
     pub meter: Arc<Meter>,
     /// The bytes, for ractor_cluster. Its peer label is the connection's `token_in` in 16 hex digits.
     pub stream: Box<dyn ClusterBidiStream>,

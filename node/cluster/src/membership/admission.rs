@@ -1,35 +1,34 @@
-//! Whether a connection may stand beside, or instead of, what there is already.
+//! Decides whether a connection may stand, beside the existing links or in place of one.
 
 use std::time::Duration;
 
 use super::{DialId, FENCE, LinkId, Member, Membership, Mode, SETTLE};
 use crate::info::NodeInfo;
 
-/// How long a dial of ours keeps the peer's out: longer than a greeting across the globe. A dial that takes longer may
-/// hang.
+/// How long our dial keeps the peer's dial out: longer than a greeting across the globe. A dial that takes longer may hang.
 const YOUNG: Duration = Duration::from_secs(1);
 
-/// Why a connection may not stand.
+/// The reason for which a connection may not stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Veto {
     /// Both ends are the same node.
     Itself,
-    /// The node that was met is about to leave.
+    /// The refusing node is about to leave.
     Leaving,
-    /// A later boot of that name is linked, or was a moment ago; or another node has it.
+    /// A later boot of the name is linked, or was a moment ago; or the refusing node has the name.
     NameTaken,
-    /// There is, or is about to be, a connection already.
+    /// A connection with the peer stands already, or is about to.
     Duplicate,
 }
 
 impl std::fmt::Display for Veto {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Itself => "it is this node itself",
+            Self::Itself => "the address leads to this node itself",
             Self::Leaving => "the node leaves",
             Self::NameTaken => {
-                "the name is taken by a node that started later; give each node a name of its own (--name), or wait half \
-                 a minute where a machine's clock was set back"
+                "a node that started later has this name; give each node its own name (--name), or wait half \
+                 a minute if a machine's clock was set back"
             }
             Self::Duplicate => "there is a link already",
         })
@@ -37,11 +36,10 @@ impl std::fmt::Display for Veto {
 }
 
 impl Membership {
-    /// Whether a connection with this peer may come to stand: asked while greeting. Decides nothing yet, but an attempt of
-    /// ours has found out whom its address leads to.
+    /// Judges a connection with this peer during the greeting. Changes no link, but notes the node that our dial reached.
     ///
     /// # Errors
-    /// [`Veto`] says why not.
+    /// [`Veto`] is the reason for which the connection may not stand.
     pub fn admit(
         &mut self,
         now: Duration,
@@ -57,7 +55,7 @@ impl Membership {
         self.judge(now, peer, dial.is_some(), false).map(drop)
     }
 
-    /// Whether a connection may stand, and which it supersedes. `stands` says that the other side has said yes already.
+    /// Whether a connection may stand, and the link that it supersedes. `stands`: the other side has accepted it already.
     pub(super) fn judge(
         &self,
         now: Duration,
@@ -70,7 +68,7 @@ impl Membership {
             return Err(if same { Veto::Itself } else { Veto::NameTaken });
         }
         let member = self.members.get(&peer.name).filter(|member| member.met);
-        // Who drains still needs whom it works with.
+        // A draining node still needs the members that it works with.
         let welcome = match self.mode {
             Mode::In => true,
             Mode::Draining => member.is_some(),
@@ -95,7 +93,7 @@ impl Membership {
         let preferred = |dialled: bool| dialled == (self.name < peer.name);
         let old = now.saturating_sub(link.admitted) >= SETTLE;
         let takes_over = if dialled {
-            // Where both are ours: who said yes to the second knows no more of the first.
+            // If we dialled both, the peer that accepted the second connection has lost the first.
             (preferred(true) && !link.dialled) || (stands && link.dialled)
         } else {
             old || (preferred(false) && link.dialled)
@@ -107,7 +105,7 @@ impl Membership {
         }
     }
 
-    /// Whether we, the lower name, have just begun to dial it without a link.
+    /// Whether we have the lower name and have just begun to dial the peer, without a link.
     fn is_dialling(&self, now: Duration, peer: &NodeInfo) -> bool {
         let of = |member: &Member| member.link().is_none().then_some(member.dial).flatten();
         self.name < peer.name

@@ -1,4 +1,4 @@
-//! Whom to dial, where, and when again.
+//! Chooses the members to dial, their addresses, and the times of further dials.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use amcp_protocol::NodeName;
 use super::{Action, DialFailure, DialId, Member, Membership, Standing, Veto};
 use crate::settings::Seed;
 
-/// First wait before dialling again: a restarted process needs about that.
+/// First wait before a further dial: about the time in which a process restarts.
 const WAIT: Duration = Duration::from_millis(200);
 /// Longest wait: a node that comes back should be found within seconds.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// How often a name whose nodes are all linked is looked up again: it may stand for more nodes by now.
+/// The pause between look-ups of a name whose nodes are all linked: it may have more nodes by now.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// How many members are dialled each tick: forty a second, each of them within half a minute even where all that can be
-/// remembered are out of reach, and no flood, whatever others say about members.
+/// Most members that we dial at each tick: forty a second, no flood whatever others report, and each member has its turn within
+/// half a minute even if we remember as many as possible and reach none.
 const DIALS_A_TICK: usize = 8;
 /// How long the higher of two names waits for the lower one's dial.
 pub(super) const LET_THE_OTHER_DIAL: Duration = Duration::from_secs(1);
-/// How much longer the higher name waits after a link was lost, which both notice at once.
+/// How much longer the higher name waits after a lost link, which both sides notice at once.
 const AFTER_YOU: Duration = Duration::from_millis(300);
 
-/// When to try again.
+/// The time of the next try, which a growing wait sets.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Retry {
     tries: u32,
@@ -38,7 +38,7 @@ impl Retry {
         self.at
     }
 
-    /// `chance` is in 0..1. Waits between half and all of a time that doubles.
+    /// Sets the next try after a random wait between half and all of a time that doubles. `chance` is in 0..1.
     fn again(&mut self, now: Duration, chance: f64) {
         let wait = WAIT.saturating_mul(1 << self.tries.min(16)).min(WAIT_MAX);
         self.tries = self.tries.saturating_add(1);
@@ -56,7 +56,7 @@ impl Retry {
     }
 }
 
-/// An attempt under way.
+/// A dial under way.
 #[derive(Debug, Clone)]
 pub(super) struct Dial {
     address: String,
@@ -70,14 +70,14 @@ enum Whom {
     Member(NodeName),
 }
 
-/// Who was met at an address.
+/// The node that answered at an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Leads {
     Here,
     To(NodeName),
 }
 
-/// A seed and what is known of it.
+/// A seed and its last look-up.
 #[derive(Debug, Clone)]
 pub(super) struct SeedState {
     pub(super) seed: Seed,
@@ -116,7 +116,7 @@ impl Membership {
         }
     }
 
-    /// Who has waited longest comes first.
+    /// Dials members that are due, those that have waited longest first.
     pub(super) fn dial_members(&mut self, now: Duration, todo: &mut Vec<Action>) {
         let wanted = |member: &&Member| self.mode == super::Mode::In || member.met;
         let due = |member: &&Member| {
@@ -146,7 +146,7 @@ impl Membership {
         seed.looking = false;
         match addresses {
             Ok(addresses) => seed.addresses = addresses,
-            // What it stood for before still stands.
+            // The addresses of the last look-up stay.
             Err(why) => seed.trouble = Some(why),
         }
         let addresses = seed.addresses.clone();
@@ -169,8 +169,8 @@ impl Membership {
         }
     }
 
-    /// Dials where it says that it is, where others say so, or where it was met as a seed: one may be reachable when the
-    /// others are not.
+    /// Dials a member in turn at its own address, at an address that others report, and at those where it answered as a seed: each
+    /// may be reachable when the others are not.
     fn dial_member(&mut self, now: Duration, name: &NodeName, todo: &mut Vec<Action>) {
         let chance = self.rng.f64();
         let to_it = |(_, leads): &(&String, &Leads)| **leads == Leads::To(name.clone());
@@ -188,7 +188,7 @@ impl Membership {
         let address = addresses.swap_remove(turn);
         member.retry.again(now, chance);
         if let Some(other) = self.answers_at(&address, name) {
-            let trouble = format!("{other} answers at its address {address}");
+            let trouble = format!("{other} answers at {name}'s address {address}");
             if let Some(member) = self.members.get_mut(name) {
                 member.trouble = Some(trouble);
             }
@@ -217,7 +217,7 @@ impl Membership {
         todo.push(Action::Dial(id, address));
     }
 
-    /// Whether whoever was met at an address is linked with us, or is us.
+    /// Whether the node at an address is linked with us, or is this node.
     fn is_linked(&self, address: &str) -> bool {
         match self.leads.get(address) {
             None => self.linked_at(address).is_some(),
@@ -226,7 +226,7 @@ impl Membership {
         }
     }
 
-    /// Whether whoever was met at an address is dialled there anyway, as a member.
+    /// Whether we dial the node at an address anyway, as a member.
     fn is_redialled(&self, address: &str) -> bool {
         let Some(Leads::To(name)) = self.leads.get(address) else {
             return false;
@@ -241,7 +241,7 @@ impl Membership {
         Some(&there.info.name)
     }
 
-    /// Who is linked with us from an address that another member had: dialling it would only shake that link.
+    /// The linked node that answers at another member's address: a dial would only shake its link.
     fn answers_at(&self, address: &str, name: &NodeName) -> Option<NodeName> {
         match self.leads.get(address) {
             Some(Leads::Here) => Some(self.name.clone()),
@@ -252,7 +252,7 @@ impl Membership {
         }
     }
 
-    /// An attempt found out whom it reached.
+    /// Notes the node that a dial reached.
     pub(super) fn learn(&mut self, dial: DialId, name: &NodeName) {
         let leads = if *name == self.name {
             Leads::Here
@@ -264,7 +264,7 @@ impl Membership {
         }
     }
 
-    /// An attempt reached somebody.
+    /// Ends a dial that reached a node.
     pub(super) fn reached(&mut self, now: Duration, id: DialId, name: &NodeName) {
         self.learn(id, name);
         let Some(dial) = self.end_dial(id) else {
@@ -280,7 +280,7 @@ impl Membership {
             Whom::Member(wanted) if wanted != *name => {
                 self.in_trouble(
                     &wanted,
-                    format!("{name} answers at its address {}", dial.address),
+                    format!("{name} answers at {wanted}'s address {}", dial.address),
                 );
             }
             Whom::Member(_) => {}
@@ -295,7 +295,7 @@ impl Membership {
             self.leads.insert(dial.address, Leads::Here);
             return;
         }
-        // That the other side dials too is no trouble.
+        // A dial from the other side at the same time is not a trouble.
         if failure.veto == Some(Veto::Duplicate) {
             return;
         }

@@ -1,22 +1,22 @@
-//! Who has been silent for too long.
+//! Finds members that have been silent for too long.
 
 use std::time::Duration;
 
 use super::{Action, Cause, LinkId, LinkPhase, Membership, News, READY_TIMEOUT};
 
-/// Three heartbeats of 1 s missed.
+/// Three missed heartbeats of 1 s.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
-/// A pause of 3 s and the rest of the second that the last heartbeat was old by then must not evict (4 s), and what is
-/// dead must be found out within 5 s, a tick included.
+/// A pause of 3 s must not evict, even if the last heartbeat was a second old when it began (4 s), and we must notice a dead
+/// node within 5 s, including a tick.
 pub const EVICT_AFTER: Duration = Duration::from_millis(4500);
-/// Ticks come every 200 ms. One that comes this late shows that we were frozen or starved.
+/// Ticks come every 200 ms; a tick this late shows that we were frozen or starved.
 const LATE: Duration = Duration::from_secs(1);
 
 impl Membership {
-    /// Suspects and evicts the silent, and gives up what does not become usable.
+    /// Suspects and evicts silent members, and gives up connections that do not become usable.
     ///
-    /// After a late tick the silence that we slept through is forgiven: what was sent to us meanwhile still waits to be read.
-    /// Unless it is so late that every peer has given us up, and what we were to do is done elsewhere.
+    /// After a late tick we forgive the silence that we slept through, since the bytes of that time still wait to be read. If the
+    /// tick is so late that every peer has given us up and has our work done elsewhere, we give up all links.
     pub(super) fn listen(
         &mut self,
         now: Duration,
@@ -50,7 +50,7 @@ impl Membership {
             let heard = now.saturating_sub(*silence);
             if heard > link.heard + PRECISION {
                 link.heard = heard;
-                // What was heard after the sleep began anew.
+                // Bytes after the sleep begin a new silence.
                 link.forgiven = slept.min(*silence);
             }
             let silence = silence.saturating_sub(link.forgiven);
@@ -79,5 +79,5 @@ impl Membership {
     }
 }
 
-/// Silences are counted in whole milliseconds: what differs by less is the same byte.
+/// Silences are counted in whole milliseconds: times that differ by less are those of the same byte.
 const PRECISION: Duration = Duration::from_millis(5);

@@ -11,10 +11,10 @@ use super::*;
 const NODES: usize = 4;
 /// One step of the simulation.
 const STEP: Duration = Duration::from_millis(50);
-/// Within which everybody must be linked with everybody once nothing fails any more: eviction, the time for which a link may
-/// be taken for a younger one, and three rounds of dialling.
+/// Time in which all nodes must be linked with each other once failures end: eviction, the time in which a link counts as
+/// young, and three rounds of dials.
 const SETTLED: Duration = Duration::from_secs(45);
-/// How long nothing may change then: longer than any wait of the machine.
+/// Time in which no link may then change: longer than any wait of the machine.
 const STABLE: Duration = Duration::from_secs(35);
 
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ struct End {
 struct Wire {
     dial: Option<DialId>,
     began: Duration,
-    /// The dialler's, the acceptor's.
+    /// The dialler's end, then the acceptor's.
     ends: [End; 2],
 }
 
@@ -56,7 +56,7 @@ struct Node {
     machine: Membership,
     info: NodeInfo,
     frozen: bool,
-    /// Links that were connected and not closed, with whom.
+    /// Links that were connected and not closed, with their peers.
     links: BTreeMap<LinkId, NodeInfo>,
     /// The last boot of each peer that was linked, and when it was.
     last: BTreeMap<NodeName, (u64, Duration)>,
@@ -80,7 +80,7 @@ enum Fault {
     Heal,
     Freeze(usize),
     Thaw(usize),
-    /// Dies and comes back; the flag says whether its kernel lives to tell.
+    /// A node dies and comes back; the flag says whether its kernel lives to close the sockets.
     Reboot(usize, bool),
     LeaveAndReboot(usize),
     Break(usize),
@@ -100,7 +100,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
-/// Each node looks for the first one, by two of its addresses; the first looks for itself.
+/// Each node has two addresses of the first node as seeds; the first node thus looks for itself.
 fn boot(index: usize, incarnation: u64, randomness: u64) -> Node {
     let name = NodeName::new(["b", "a", "d", "c"][index]).unwrap();
     let seeds = [Seed::Dns("first".into()), Seed::Host("0:1".into())];
@@ -425,7 +425,7 @@ impl Simulation {
         }
     }
 
-    /// Who is not linked with whom over one and the same connection.
+    /// Pairs of nodes that are not linked over one and the same connection.
     fn apart(&self) -> Vec<(usize, usize)> {
         let mut apart = Vec::new();
         for a in 0..NODES {

@@ -1,4 +1,4 @@
-//! Tables of what the membership does: given what happened, these actions.
+//! Tables of the membership's actions after given events.
 
 use super::*;
 
@@ -22,7 +22,7 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A node `m` and what it was told.
+/// A node `m` and its clock.
 struct Case {
     machine: Membership,
     now: Duration,
@@ -205,7 +205,7 @@ fn a_later_boot_supersedes_and_an_earlier_one_stays_out_until_the_later_is_surel
 fn hearsay_makes_us_dial_and_keeps_nobody_out() {
     let mut lie = info("p", u64::MAX);
     lie.address = "liar:7000".into();
-    // Of one that was never met, of one that is linked, of one that is lost.
+    // Hearsay about a member that was never met, one that is linked, and one that is lost.
     let mut unmet = Case::new(&[]);
     unmet.step(Event::Members(vec![lie.clone()]));
     assert_eq!(dials(&unmet.quiet(ms(200))), [(1, "liar:7000")]);
@@ -333,7 +333,7 @@ fn an_address_that_changed_hands_does_not_shake_its_new_owners_link() {
     case.linked(2, &heir);
     assert_eq!(dials(&case.quiet(ms(10_000))), []);
     let trouble = case.machine.members[&name("p")].trouble.as_deref();
-    assert_eq!(trouble, Some("q answers at its address p:7000"));
+    assert_eq!(trouble, Some("q answers at p's address p:7000"));
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn who_slept_until_its_peers_gave_it_up_gives_them_up_too() {
         case.connect(2, info("q", 5), None);
         case.quiet(ms(1000));
         case.now += slept;
-        // What came meanwhile was heard a moment ago.
+        // The node has just read the bytes that came while it slept.
         let woke = case.step(Event::Tick(vec![(1, ms(0)), (2, ms(0))]));
         let both = vec![(1, Cause::Overslept), (2, Cause::Overslept)];
         assert_eq!(

@@ -1,7 +1,7 @@
-//! Accepting other nodes: listens, encrypts, greets, and hands over connections whose two sides know each other.
+//! Accepts other nodes: listens, encrypts, greets, and hands over connections whose two sides have greeted each other.
 //!
-//! Whoever has not proven that it knows the cookie is a stranger: strangers are few, have seconds, and leave for newer
-//! ones. Decides nothing about members.
+//! A peer that has not yet proven that it knows the cookie is a stranger. Strangers are bounded in number, have seconds to
+//! greet, and make way for newer ones. Decides nothing about members.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,22 +20,22 @@ use super::handshake::{Meeting, Trouble, answer};
 use super::stream::Bytes;
 use super::{Connection, Local, socket};
 
-/// A handshake takes two round trips and a millisecond of work. With the greeting's it keeps a silent stranger for less
-/// than 5 s in all.
+/// A handshake takes two round trips and a millisecond of work. Together with [`GREETING`], a silent stranger stays for less
+/// than 5 s.
 pub(super) const TLS_HANDSHAKE: Duration = Duration::from_secs(2);
 
 /// The greeting takes two round trips, and admission asks an actor.
 pub(super) const GREETING: Duration = Duration::from_secs(2);
 
-/// Strangers at the same time: more than nodes of a mesh dial at once, and few enough that what they can make this node
-/// hold (a socket, a TLS handshake, 4 KiB of greeting) stays under 10 MB.
+/// Most strangers at a time: more than the nodes of a mesh that dial at once, and few enough that their sockets, TLS handshakes
+/// and greetings (4 KiB each) stay under 10 MB.
 const STRANGERS: usize = 128;
 
-/// How long a refused peer is given to read why, before the socket is closed under it.
+/// How long a refused peer has to read the reason before this node closes the socket.
 const PARTING: Duration = Duration::from_millis(500);
 
-/// After a failed `accept` (no file descriptor is left, mostly): long enough for strangers to be timed out, not so long
-/// that a peer gives up. Up to twice as long, so that nodes of one machine do not try in step.
+/// The least pause after a failed `accept`, mostly for want of a file descriptor: long enough for some strangers to time out,
+/// too short for a peer to give up. The pause is up to twice as long, so that nodes of one machine do not try in step.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// The socket that other nodes dial.
@@ -50,7 +50,7 @@ impl Acceptor {
     /// Listens. Needs a runtime.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// The operating system does not let this process listen on the address.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = socket::listen(address)?;
         Ok(Self {
@@ -60,27 +60,27 @@ impl Acceptor {
         })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Connections that came to nothing so far, for whatever reason.
+    /// Arrived connections that this node did not accept, for any reason.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Relaxed)
     }
 
-    /// Accepts until `established` is closed or this future is dropped, which ends the greetings under way as well. May run
-    /// again afterwards; meanwhile the kernel holds who dials.
+    /// Accepts until `established` is closed or this future is dropped, which also ends the greetings under way. May run again
+    /// afterwards; meanwhile the kernel holds new connections.
     pub async fn run(&self, local: Arc<Local>, established: mpsc::Sender<Connection>) {
         let mut tasks = JoinSet::new();
         let mut strangers: Vec<Stranger> = Vec::new();
         loop {
             tokio::select! {
                 () = established.closed() => return,
-                // Only so that the set does not keep the ended ones.
+                // Frees the tasks that have ended.
                 Some(_) = tasks.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, remote)) => {
@@ -101,7 +101,7 @@ impl Acceptor {
                         });
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection; is the limit of open files too low?");
+                        tracing::warn!(%error, "this node cannot accept a connection; is its limit of open files too low?");
                         sleep(AFTER_FAILURE.mul_f64(1.0 + fastrand::f64())).await;
                     }
                 },
@@ -109,7 +109,7 @@ impl Acceptor {
         }
     }
 
-    /// The newest always gets a place: who waits longest has most likely nothing to say.
+    /// Makes room for the newest stranger: the one that has waited longest probably never greets.
     fn make_room(&self, strangers: &mut Vec<Stranger>) {
         if strangers.len() < STRANGERS {
             return;
@@ -119,13 +119,13 @@ impl Acceptor {
             let stranger = strangers.remove(index);
             stranger.task.abort();
             self.refused.fetch_add(1, Relaxed);
-            tracing::debug!(ip = %stranger.ip, "too many strangers: the oldest of this address must go");
+            tracing::debug!(ip = %stranger.ip, "too many connections wait to greet: this node closes the oldest of this address");
         }
     }
 }
 
-/// Which of the strangers, oldest first, must go: the oldest from the address that has most of them, so that one address
-/// cannot drive out the others.
+/// The index of the stranger that must go, among strangers in order of age: the oldest of the address with the most, so that
+/// one address cannot drive out the others.
 fn whose_place(strangers: &[IpAddr]) -> Option<usize> {
     let mut counts: HashMap<IpAddr, usize> = HashMap::new();
     for ip in strangers {
@@ -150,7 +150,7 @@ impl Stranger {
     }
 }
 
-/// What a connection's own task needs.
+/// A new connection with all that its own task needs.
 struct Guest {
     remote: SocketAddr,
     local: Arc<Local>,
@@ -163,14 +163,14 @@ impl Guest {
     async fn welcome(self, stream: TcpStream) {
         let remote = self.remote;
         match self.meet(stream).await {
-            // Closed means that the node is ending; the connection goes with it.
+            // A closed channel means that the node is ending, and the connection with it.
             Ok(connection) => drop(self.established.send(connection).await),
             Err(reason) => {
                 self.refused.fetch_add(1, Relaxed);
                 if reason.worth_a_warning() {
-                    tracing::warn!(%remote, %reason, "a node was turned away");
+                    tracing::warn!(%remote, %reason, "this node refused another node, or was refused");
                 } else {
-                    tracing::debug!(%remote, %reason, "a connection came to nothing");
+                    tracing::debug!(%remote, %reason, "a connection did not complete its greeting");
                 }
             }
         }
@@ -199,7 +199,7 @@ impl Guest {
         }
     }
 
-    /// Encrypts, if this node does.
+    /// Adds TLS if this node uses it.
     async fn secure(&self, stream: TcpStream) -> Result<Bytes, Trouble> {
         let Some(tls) = &self.local.tls else {
             return Ok(Bytes::Plain(stream));
@@ -221,12 +221,12 @@ fn late(what: &str, within: Duration) -> Trouble {
     io::Error::new(io::ErrorKind::TimedOut, text).into()
 }
 
-/// Closes so that the other side can still read what it was told last: closing with bytes unread would take it back.
+/// Closes so that the other side can still read the last message: a close with unread bytes might take it back.
 async fn part<S>(stream: &mut S)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    // Errors mean that the other side is gone already, and lateness that it does not listen.
+    // An error means that the other side has closed already, and a time-out that it does not read.
     let _ = timeout(PARTING, async {
         stream.shutdown().await?;
         let mut ignored = [0; 1024];

@@ -1,4 +1,4 @@
-//! The cookie: what all nodes of a mesh know and nobody else. Strong enough that a recorded greeting cannot be searched for it.
+//! The cookie: the secret of all nodes of a mesh, strong enough that a recorded greeting does not help to find it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -14,30 +14,30 @@ const MIN_HEX: usize = 32;
 /// 128 bits, six to a character of base64.
 const MIN_OTHER: usize = 22;
 
-/// 22 random characters of base64 have fewer different ones once in 10^11 times; words written thrice often do.
+/// Of 10^11 random texts of 22 characters of base64, one has fewer different characters; words written three times often do.
 const MIN_DIFFERENT: usize = 8;
 
-/// Why a cookie cannot be used.
+/// The error of an unusable cookie.
 #[derive(Debug, thiserror::Error)]
 pub enum CookieError {
-    /// It could be guessed.
+    /// An attacker could guess the cookie.
     #[error(
         "the cookie is too weak: {0}; at least 128 random bits are needed (make one with `openssl rand -hex 32`)"
     )]
     Weak(String),
-    /// Its file cannot be read or made.
+    /// The cookie's file cannot be read or made.
     #[error("the cookie file {} cannot be {what}: {source}", path.display())]
     File {
         /// `read` or `made`.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// Says whether a cookie has 128 bits, as far as one can see.
+/// Checks that a cookie has 128 bits, as far as its text shows.
 ///
 /// # Errors
 /// [`CookieError::Weak`]
@@ -67,8 +67,8 @@ pub fn check_cookie(cookie: &str) -> Result<(), CookieError> {
     Ok(())
 }
 
-/// The cookie in a file, which is made with a random one, for its owner's eyes only, if there is none. Several nodes that start
-/// at once get the same.
+/// Reads the cookie in a file. Without a file, makes one that only its owner may read, with a random cookie. Several nodes that
+/// start at once get the same cookie.
 ///
 /// # Errors
 /// The file cannot be read or made, or holds a weak cookie.
@@ -89,7 +89,7 @@ pub fn load_or_make_cookie(path: &Path) -> Result<String, CookieError> {
     Ok(cookie)
 }
 
-/// Makes the file whole or not at all: written aside, then linked to its name, which fails if another was faster.
+/// Makes the file whole or not at all: written aside, then linked to its name, which fails if another node was faster.
 fn make(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
         fs::create_dir_all(folder)?;
@@ -99,7 +99,7 @@ fn make(path: &Path) -> io::Result<()> {
     let aside = PathBuf::from(aside);
     let linked = write_secret(&aside, &format!("{}\n", hex(&random_bytes::<32>())))
         .and_then(|()| fs::hard_link(&aside, path));
-    // It may not even have been made; what matters is said by `linked`.
+    // The file may not exist; `linked` has the error that matters.
     let _ = fs::remove_file(&aside);
     match linked {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -118,8 +118,7 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The cookie that ractor_cluster is given: another one, because its own challenge has only 32 bits and must not help to
-/// search for ours.
+/// The cookie for ractor_cluster: another one, because its own challenge has only 32 bits and must not help to find ours.
 #[must_use]
 pub fn session_cookie(cookie: &str) -> String {
     hex(&mac(cookie)
@@ -132,7 +131,7 @@ pub(super) fn mac(cookie: &str) -> Hmac<Sha256> {
     Hmac::new_from_slice(cookie.as_bytes()).expect("HMAC takes keys of every length")
 }
 
-/// Bytes that nobody can guess.
+/// Random bytes from the operating system's secure source.
 pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     aws_lc_rs::default_provider()

@@ -1,4 +1,4 @@
-//! Dialling another node, once. Whether and when to dial again is decided elsewhere.
+//! Dials another node once. [`crate::membership`] decides whether and when to dial again.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,53 +14,53 @@ use super::stream::Bytes;
 use super::tls::common_name;
 use super::{Connection, Local, socket};
 
-/// Why a node that was dialled is not linked.
+/// The error of a dial.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// Nobody answers there.
+    /// No node answers at the address.
     #[error("{address} cannot be reached: {reason}")]
     Unreachable {
-        /// What was dialled.
+        /// The dialled address.
         address: SocketAddr,
-        /// What is wrong, for people.
+        /// The fault, in words.
         reason: String,
     },
     /// One side does not accept the other's certificate, or only one side uses TLS.
     #[error("no TLS with {address}: {reason}")]
     Tls {
-        /// What was dialled.
+        /// The dialled address.
         address: SocketAddr,
-        /// What is wrong, for people.
+        /// The fault, in words.
         reason: String,
     },
-    /// Something else than a node listens there, or it broke off.
+    /// A program that is not a node listens there, or the node broke off.
     #[error("{address} did not complete the greeting: {reason}")]
     Greeting {
-        /// What was dialled.
+        /// The dialled address.
         address: SocketAddr,
-        /// What is wrong, for people.
+        /// The fault, in words.
         reason: String,
     },
-    /// The other node says no, or proved not to be one of the mesh.
+    /// The other node refuses, or did not prove that it belongs to the mesh.
     #[error("refused by {address}: {refusal}")]
     Refused {
-        /// What was dialled.
+        /// The dialled address.
         address: SocketAddr,
         /// The peer's reason.
         refusal: Refusal,
     },
-    /// This node says no.
+    /// This node refuses.
     #[error("not linked with {address}: {refusal}")]
     Refuses {
-        /// What was dialled.
+        /// The dialled address.
         address: SocketAddr,
-        /// The peer's reason.
+        /// This node's reason.
         refusal: Refusal,
     },
 }
 
 impl DialError {
-    /// The refusal, whoever refused.
+    /// The refusal of either side.
     #[must_use]
     pub const fn refusal(&self) -> Option<&Refusal> {
         match self {
@@ -73,7 +73,7 @@ impl DialError {
 /// Dials a node and greets it. Takes at most 7 s: three to connect, two for TLS, two for the greeting.
 ///
 /// # Errors
-/// [`DialError`] says who did not want what.
+/// [`DialError`] names the side and the reason.
 pub async fn dial(local: &Local, address: SocketAddr) -> Result<Connection, DialError> {
     let stream = socket::connect(address)
         .await
@@ -93,12 +93,12 @@ pub async fn dial(local: &Local, address: SocketAddr) -> Result<Connection, Dial
         Ok(Err(trouble)) => Err(explain(address, trouble, local.tls.is_some())),
         Err(_) => Err(DialError::Greeting {
             address,
-            reason: format!("it said nothing for {} s", GREETING.as_secs()),
+            reason: format!("it took more than {} s", GREETING.as_secs()),
         }),
     }
 }
 
-/// Encrypts, if this node does.
+/// Adds TLS if this node uses it.
 async fn secure(local: &Local, stream: TcpStream, address: SocketAddr) -> Result<Bytes, DialError> {
     let Some(tls) = &local.tls else {
         return Ok(Bytes::Plain(stream));
@@ -107,9 +107,11 @@ async fn secure(local: &Local, stream: TcpStream, address: SocketAddr) -> Result
     match timeout(TLS_HANDSHAKE, tls.connector.connect(common_name(), stream)).await {
         Ok(Ok(stream)) => Ok(Bytes::Tls(Box::new(stream.into()))),
         Ok(Err(error)) if is_tls(&error) => Err(failed(error.to_string())),
-        Ok(Err(error)) => Err(failed(format!("{error}; does it use TLS at all?"))),
+        Ok(Err(error)) => Err(failed(format!(
+            "{error}; does the other node use TLS at all?"
+        ))),
         Err(_) => Err(failed(format!(
-            "no handshake within {} s; does it use TLS at all?",
+            "no handshake within {} s; does the other node use TLS at all?",
             TLS_HANDSHAKE.as_secs()
         ))),
     }
@@ -123,7 +125,7 @@ fn explain(address: SocketAddr, trouble: Trouble, secured: bool) -> DialError {
             address,
             reason: garbled.to_string(),
         },
-        // In TLS 1.3 the acceptor judges our certificate after our handshake is over: its verdict arrives here.
+        // In TLS 1.3 the acceptor judges our certificate after our handshake has ended: its verdict arrives here.
         Trouble::Io(error) if is_tls(&error) => {
             let reason = error.to_string();
             DialError::Tls { address, reason }
@@ -133,13 +135,13 @@ fn explain(address: SocketAddr, trouble: Trouble, secured: bool) -> DialError {
             reason: if secured {
                 error.to_string()
             } else {
-                format!("{error}; does it use TLS, which this node does not?")
+                format!("{error}; does the other node use TLS, which this node does not?")
             },
         },
     }
 }
 
-/// Whether the trouble is between the two sides' TLS rather than on the way.
+/// Whether the fault is between the two sides' TLS rather than on the way.
 fn is_tls(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|e| e.is::<rustls::Error>())
 }

@@ -1,8 +1,8 @@
-//! What the two sides of a new connection say to each other, and how they prove that they know the cookie: pure.
+//! The messages with which the two sides of a new connection greet and prove that they know the cookie: pure.
 //!
 //! Every frame: `AMCP`, the protocol's version (u16), the body's length (u32, at most 4 KiB), the body, a JSON object.
-//! Magic, version and length are the same in all versions, and unknown fields are ignored, so that a version can at least
-//! tell another that it does not speak it. Reads and writes nothing.
+//! Magic, version and length are the same in all versions, and readers ignore unknown fields, so that a node can at least
+//! tell another that it does not speak its version. Reads and writes no sockets.
 
 use amcp_protocol::NodeName;
 use hmac::Mac;
@@ -13,7 +13,7 @@ use super::cookie::mac;
 use super::random_bytes;
 use crate::info::{NodeInfo, Role};
 
-/// The version of the greeting and of what follows it.
+/// The version of the greeting and of the protocol after it.
 pub const PROTOCOL_VERSION: u16 = 1;
 
 const MAGIC: [u8; 4] = *b"AMCP";
@@ -21,14 +21,14 @@ const MAGIC: [u8; 4] = *b"AMCP";
 /// Bytes of magic, version and length.
 pub(super) const HEADER: usize = 10;
 
-/// A greeting has some 400 bytes; this leaves room for long host names and for later versions, and a flood of sockets that
-/// all claim this much costs nothing.
+/// Largest body, in bytes: a greeting has some 400; this leaves room for long host names and for later versions, and a flood of
+/// sockets that all claim this much costs little memory.
 const MAX_BODY: usize = 4 * 1024;
 
-/// What people are shown of a message that came from outside: one line of a terminal or two.
+/// Longest part of a message from outside that we show, in characters: a few lines of a terminal.
 const MAX_MESSAGE: usize = 300;
 
-/// Why a connection is not used.
+/// The reason for which a node refuses a connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum Refusal {
@@ -37,15 +37,15 @@ pub enum Refusal {
     WrongCookie,
     /// The other side speaks another version.
     #[error(
-        "protocol versions differ: {refused} is refused by a node that speaks {spoken}; run builds that speak the same"
+        "the protocol versions differ: a node that speaks {spoken} refuses {refused}; run builds that speak the same version"
     )]
     ProtocolVersion {
-        /// What the refusing node speaks.
+        /// The refusing node's version.
         spoken: u16,
-        /// What the refused node speaks.
+        /// The refused node's version.
         refused: u16,
     },
-    /// The node met itself, through an address that turned out to be its own.
+    /// The node dialled itself, at an address that turned out to be its own.
     #[error("this is the node itself")]
     SelfDial,
     /// A connection with this peer stands already.
@@ -53,20 +53,20 @@ pub enum Refusal {
     Duplicate,
     /// Another node has this name.
     #[error(
-        "the name {name} belongs to the node at {holder}: give this one another --name, or stop the other first"
+        "the name {name} belongs to the node at {holder}: give this node another --name, or stop the other node first"
     )]
     NameTaken {
         /// The name.
         name: NodeName,
-        /// Where its holder is reached.
+        /// The address of the name's holder.
         holder: String,
     },
-    /// The certificate is not one of a node of this name.
+    /// The certificate does not name the node.
     #[error(
         "the certificate does not name the node {name}: issue one with `amcp cluster certs issue {name}`"
     )]
     WrongCertificate {
-        /// The name that was greeted with.
+        /// The name in the greeting.
         name: NodeName,
     },
     /// The refusing node is about to end.
@@ -75,16 +75,16 @@ pub enum Refusal {
     /// The refusing node has as many links as it takes.
     #[error("the node has as many links as it takes")]
     TooMany,
-    /// A reason of another build.
+    /// A reason that only another build knows.
     #[error("{message}")]
     Other {
-        /// In its words.
+        /// The reason in that build's words.
         message: String,
     },
 }
 
 impl Refusal {
-    /// Whether it may be said before the cookie is proven. The others are believed only from a node of the mesh.
+    /// Whether a node may give this reason before it has proven the cookie. We believe the others from nodes of the mesh only.
     pub(super) const fn is_early(&self) -> bool {
         match self {
             Self::WrongCookie
@@ -106,19 +106,19 @@ pub(super) enum Greeting {
     Hello(Hello),
     /// From both sides, the acceptor first.
     Proof { proof: [u8; 32] },
-    /// From the acceptor: come in.
+    /// From the acceptor: the dialler may come in.
     Accept,
-    /// From either side: no.
+    /// From either side: the connection is refused.
     Refuse { refusal: Value, message: String },
 }
 
-/// Who is there.
+/// A node's description of itself for this connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub(super) info: NodeInfo,
-    /// Never the same, so that an old proof proves nothing.
+    /// Fresh for each connection, so that an old proof proves nothing.
     pub(super) nonce: [u8; 32],
-    /// What frames to the sender must carry.
+    /// The token of frames to the sender.
     pub(super) token: u64,
 }
 
@@ -134,7 +134,7 @@ impl Hello {
 
 /// The bytes are not a greeting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it does not greet like an AMCP node: {0}")]
+#[error("the other side does not greet like an AMCP node: {0}")]
 pub(super) struct Garbled(pub(super) String);
 
 impl Greeting {
@@ -145,7 +145,7 @@ impl Greeting {
         }
     }
 
-    /// The body of its frame.
+    /// The body of the greeting's frame.
     pub(super) fn body(&self) -> Vec<u8> {
         serde_json::to_vec(self)
             .expect("a greeting has only string keys and cannot fail to serialise")
@@ -155,7 +155,7 @@ impl Greeting {
     pub(super) fn read(body: &[u8]) -> Result<Self, Garbled> {
         let garbled = |e: serde_json::Error| Garbled(e.to_string());
         let mut value: Value = serde_json::from_slice(body).map_err(garbled)?;
-        // Roles that only a newer build knows must not keep it out.
+        // Roles that only a newer build knows must not keep the newer node out.
         if let Some(roles) = value
             .pointer_mut("/info/roles")
             .and_then(Value::as_array_mut)
@@ -166,7 +166,7 @@ impl Greeting {
     }
 }
 
-/// The refusal in a [`Greeting::Refuse`], also one that this build does not know.
+/// The refusal in a [`Greeting::Refuse`], even one that this build does not know.
 pub(super) fn refusal(value: Value, message: &str) -> Refusal {
     serde_json::from_value(value).unwrap_or_else(|_| Refusal::Other {
         message: message
@@ -182,7 +182,7 @@ pub(super) fn frame(body: &[u8]) -> Result<Vec<u8>, Garbled> {
     let length = u32::try_from(body.len())
         .ok()
         .filter(|_| body.len() <= MAX_BODY)
-        .ok_or_else(|| Garbled(format!("{} bytes are too many for a greeting", body.len())))?;
+        .ok_or_else(|| Garbled(format!("a greeting of {} bytes is too long", body.len())))?;
     let version = PROTOCOL_VERSION.to_be_bytes();
     Ok([&MAGIC[..], &version, &length.to_be_bytes(), body].concat())
 }
@@ -191,17 +191,17 @@ pub(super) fn frame(body: &[u8]) -> Result<Vec<u8>, Garbled> {
 pub(super) fn header(bytes: [u8; HEADER]) -> Result<(u16, usize), Garbled> {
     let [a, b, c, d, v1, v0, length @ ..] = bytes;
     if [a, b, c, d] != MAGIC {
-        return Err(Garbled("it does not begin with AMCP".to_owned()));
+        return Err(Garbled("its first bytes are not AMCP".to_owned()));
     }
     let length = u32::from_be_bytes(length);
     usize::try_from(length)
         .ok()
         .filter(|length| *length <= MAX_BODY)
         .map(|length| (u16::from_be_bytes([v1, v0]), length))
-        .ok_or_else(|| Garbled(format!("a greeting of {length} bytes is announced")))
+        .ok_or_else(|| Garbled(format!("it announces a greeting of {length} bytes")))
 }
 
-/// Who sent these first bytes of a connection without encryption; none as long as they do not say it.
+/// The node that sent these first bytes of a connection without encryption; none until the bytes name it.
 #[must_use]
 pub fn dialler(first: &[u8]) -> Option<NodeName> {
     let (head, body) = first.split_first_chunk()?;
@@ -212,14 +212,14 @@ pub fn dialler(first: &[u8]) -> Option<NodeName> {
     }
 }
 
-/// Which side proves. Each has its own label, so that a proof sent back proves nothing.
+/// The side that proves. Each has its own label, so that a reflected proof proves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Dialler,
     Acceptor,
 }
 
-/// The bodies of both hellos, byte for byte: names, incarnations, nonces, tokens and whatever else they say.
+/// The bodies of both hellos, byte for byte: names, incarnations, nonces, tokens and all other fields.
 #[derive(Debug)]
 pub(super) struct Transcript<'a> {
     pub(super) dialler: &'a [u8],
@@ -227,12 +227,12 @@ pub(super) struct Transcript<'a> {
 }
 
 impl Transcript<'_> {
-    /// What `side` sends to prove that it knows the cookie.
+    /// The proof of `side` that it knows the cookie.
     pub(super) fn proof(&self, cookie: &str, side: Side) -> [u8; 32] {
         self.mac(cookie, side).finalize().into_bytes().into()
     }
 
-    /// Whether `side` knows the cookie; takes as long for a wrong proof as for a right one.
+    /// Whether `side` knows the cookie. A wrong proof takes as long as a right one.
     pub(super) fn proves(&self, cookie: &str, side: Side, proof: &[u8; 32]) -> bool {
         self.mac(cookie, side).verify_slice(proof).is_ok()
     }
@@ -242,7 +242,7 @@ impl Transcript<'_> {
             Side::Dialler => b"amcp greeting: dialler\0",
             Side::Acceptor => b"amcp greeting: acceptor\0",
         };
-        // Lengths, so that no byte can move from one hello to the other.
+        // The lengths keep a byte from moving between the two hellos.
         mac(cookie)
             .chain_update(label)
             .chain_update((self.dialler.len() as u64).to_be_bytes())

@@ -1,4 +1,4 @@
-//! Carries the greeting over a stream, either side. Knows no sockets: whoever calls it bounds its time.
+//! Carries either side's greeting over a stream. Knows no sockets; callers bound its time.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ use super::stream::{Bytes, LinkStream};
 use super::{Connection, Local, Meter, tls};
 use crate::info::NodeInfo;
 
-/// What a greeting settled.
+/// The outcome of a greeting.
 #[derive(Debug)]
 pub(super) struct Met {
     pub(super) peer: NodeInfo,
@@ -44,7 +44,7 @@ impl Met {
     }
 }
 
-/// Why a greeting came to nothing.
+/// The error of a greeting.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
     #[error(transparent)]
@@ -58,8 +58,8 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    /// Whether a person should see it: a node that would belong here, if it were set up rightly. Not what is settled between
-    /// nodes all the time, nor what strangers can produce at will.
+    /// Whether an operator should see it: a misconfigured node. Nodes settle some refusals between themselves, and strangers can
+    /// cause the other errors at will.
     pub(super) const fn worth_a_warning(&self) -> bool {
         match self {
             Self::Refused(refusal) | Self::Refuses(refusal) => {
@@ -70,14 +70,14 @@ impl Trouble {
     }
 }
 
-/// What the greeting must know of the connection.
+/// The facts of a connection that its greeting needs.
 pub(super) struct Meeting<'a> {
     pub(super) local: &'a Local,
-    /// From where the other side is met.
+    /// The other end's address.
     pub(super) remote: IpAddr,
     /// The other side's certificate, with TLS.
     pub(super) certificate: Option<CertificateDer<'static>>,
-    /// Told once the other side has proven that it knows the cookie.
+    /// Called once the other side has proven that it knows the cookie.
     pub(super) proven: &'a (dyn Fn() + Send + Sync),
 }
 
@@ -99,13 +99,13 @@ where
     explain(stream, met).await
 }
 
-/// Tells the other side why it is refused.
+/// Tells the other side the reason for which this node refuses it.
 async fn explain<S: AsyncWrite + Unpin>(
     stream: &mut S,
     met: Result<Met, Trouble>,
 ) -> Result<Met, Trouble> {
     if let Err(Trouble::Refuses(refusal)) = &met {
-        // The other side may be gone already; the refusal is ours either way.
+        // The other side may have closed already; this node refuses either way.
         let _ = write(stream, &Greeting::refuse(refusal)).await;
     }
     met
@@ -131,7 +131,7 @@ where
     (meeting.proven)();
     let token_out = theirs.token;
     let peer = meeting.recognise(theirs.info)?;
-    // Before the other side is asked: its yes may cost it a link with this node, which it takes for lost.
+    // This node judges first: a yes of the other side may cost a link with this node, which it takes for lost.
     (meeting.local.admit)(peer.clone())
         .await
         .map_err(Trouble::Refuses)?;
@@ -188,7 +188,7 @@ where
 }
 
 impl Meeting<'_> {
-    /// Who the other side is, its address completed, unless it is this node or not whom its certificate names.
+    /// The other side with its complete address, unless it is this node or its certificate names another.
     fn recognise(&self, info: NodeInfo) -> Result<NodeInfo, Trouble> {
         let local = &self.local.info;
         if info.name == local.name && info.incarnation == local.incarnation {
@@ -223,7 +223,7 @@ async fn read_proof<S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; 32], Tr
     }
 }
 
-/// A refusal by somebody who has not proven to be a node of the mesh.
+/// A refusal by a peer that has not proven to be a node of the mesh.
 fn refused_early(value: serde_json::Value, message: &str) -> Trouble {
     match refusal(value, message) {
         refusal if refusal.is_early() => Trouble::Refused(refusal),
@@ -232,7 +232,7 @@ fn refused_early(value: serde_json::Value, message: &str) -> Trouble {
 }
 
 fn out_of_turn() -> Trouble {
-    Garbled("it says something out of turn".to_owned()).into()
+    Garbled("it sent a message out of turn".to_owned()).into()
 }
 
 /// Writes a greeting and returns its body.
@@ -257,7 +257,7 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(Greeting, Vec<u8>
     if version == PROTOCOL_VERSION {
         return Ok((greeting?, body));
     }
-    // Another version: only what it says about that is understood.
+    // Of another version we understand only its refusal.
     match greeting {
         Ok(Greeting::Refuse { refusal, message }) => Err(refused_early(refusal, &message)),
         Ok(_) | Err(_) => Err(Trouble::Refuses(Refusal::ProtocolVersion {

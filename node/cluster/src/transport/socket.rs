@@ -1,4 +1,4 @@
-//! Sockets with the options that a link needs. Speaks nothing.
+//! Sockets with the options that a link needs. Sends and receives nothing.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,27 +7,27 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// How long written bytes may stay unacknowledged. Without it the kernel goes on for about 15 minutes when a peer's machine
-/// or the way to it is gone; the heartbeats give up after about as long, this ends what they do not see.
+/// How long written bytes may stay unacknowledged. By default the kernel goes on for about 15 minutes when a peer's machine or
+/// the way to it is gone. Silent peers are evicted after about 5 s anyway; this also ends a link that loses our bytes only.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
-/// A socket on which nothing happens is probed after this long, then every second: heartbeats flow once a second, so a
-/// probe means that neither side's process is at work.
+/// The kernel probes a socket after this long without traffic, then every second: heartbeats flow once a second, so a probe
+/// means that neither side's process runs.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
 
-/// Connections that the kernel holds for us: those of a mesh that all dial at once after a restart, and a flood of 900 on
-/// top, without one of them being told to come again a second later.
+/// Most connections that the kernel holds for us: enough for a mesh that dials at once after a restart and for a flood of 900
+/// on top, so that no node has to send its SYN again a second later.
 const BACKLOG: u32 = 1_024;
 
-/// How long a dialled node may take: a lost SYN is sent again after one second.
+/// How long a connect may take: the kernel sends a lost SYN again after one second.
 pub(super) const CONNECT: Duration = Duration::from_secs(3);
 
-/// Sets what both sides of a connection need.
+/// Sets the options that both sides of a connection need.
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
-    // Frames are coalesced before they are written; holding them back once more only costs time.
+    // Links coalesce frames themselves; a further delay only costs time.
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
@@ -43,7 +43,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         TcpSocket::new_v4()?
     } else {
         let socket = TcpSocket::new_v6()?;
-        // `[::]` means every address of the machine, IPv4 too, whatever the system's default is.
+        // `[::]` means every address of the machine, including IPv4, whatever the system's default.
         SockRef::from(&socket).set_only_v6(false)?;
         socket
     };

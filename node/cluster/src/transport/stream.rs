@@ -1,4 +1,4 @@
-//! The stream that ractor_cluster is given: counts bytes, and fails in both directions once it is cut. Frames nothing.
+//! The stream for ractor_cluster: counts bytes, and fails in both directions once it is cut. Knows no frames.
 
 use std::io;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ pub(super) enum Bytes {
 }
 
 impl Bytes {
-    /// As people are told.
+    /// `plain` or `mtls`, for `amcp cluster`.
     pub(super) const fn security(&self) -> &'static str {
         match self {
             Self::Plain(_) => "plain",
@@ -32,7 +32,7 @@ impl Bytes {
         }
     }
 
-    /// The other side's certificate; none for plain TCP. One that says nothing where TLS brought none: it names nobody.
+    /// The other side's certificate; none for plain TCP. Empty, so that it names no node, if TLS brought none.
     pub(super) fn certificate(&self) -> Option<CertificateDer<'static>> {
         let Self::Tls(stream) = self else {
             return None;
@@ -83,7 +83,7 @@ impl AsyncWrite for Bytes {
     }
 }
 
-/// What ractor_cluster is handed.
+/// The stream of a link.
 pub(super) struct LinkStream {
     pub(super) bytes: Bytes,
     pub(super) meter: Arc<Meter>,
@@ -135,7 +135,7 @@ impl<T: Unpin> Half<T> {
         Self { inner, meter, cut }
     }
 
-    /// What `poll` says, unless the connection is cut, now or while `poll` waits.
+    /// The result of `poll`, unless the connection is cut, now or while `poll` waits.
     fn unless_cut<V>(
         &mut self,
         cx: &mut Context<'_>,
@@ -146,7 +146,7 @@ impl<T: Unpin> Half<T> {
             return Poll::Ready(Err(cut()));
         }
         let polled = poll(Pin::new(&mut self.inner), cx);
-        // Only who waits must be woken by the cut.
+        // Only a direction that waits must be woken by the cut.
         if polled.is_pending() && self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(cut()));
         }

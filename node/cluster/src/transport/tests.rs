@@ -1,4 +1,4 @@
-//! Two sides over real sockets on port 0. What must happen is waited for, with a deadline.
+//! Two sides over real sockets on port 0. The tests wait for each condition, with a deadline.
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::greeting::{Greeting, HEADER, Hello, Side, Transcript, frame, header};
 use super::*;
 use crate::certs;
 
-/// Far longer than anything here takes; only a broken test waits this long.
+/// Far longer than any test takes; only a broken test waits this long.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 const COOKIE: &str = "0123456789abcdef0123456789abcdef";
@@ -196,7 +196,7 @@ async fn a_wrong_cookie_is_said_to_both_sides() {
     assert_eq!(error.refusal(), Some(&Refusal::WrongCookie), "{error}");
     b.refused(1).await;
 
-    // A dialler that does not check the acceptor's proof is told so.
+    // A dialler that does not check the acceptor's proof learns of the wrong cookie too.
     let mut raw = b.raw().await;
     say(&mut raw, &Greeting::Hello(Hello::new(local("a").info))).await;
     hear(&mut raw).await;
@@ -246,7 +246,7 @@ async fn certificates_of_others_are_refused() {
     assert!(matches!(error, DialError::Tls { .. }), "{error}");
     b.refused(1).await;
 
-    // The right authority, but another node's certificate: on either side.
+    // The right authority, but another node's certificate, on either side.
     let impostor = Local {
         tls: tls(&ours, "c"),
         ..local("a")
@@ -267,7 +267,7 @@ async fn certificates_of_others_are_refused() {
         .await;
     assert!(matches!(error, DialError::Refuses { .. }), "{error}");
     assert_eq!(error.refusal().cloned(), wrong("e"));
-    // Every certificate is for the common name, so nobody may greet with it.
+    // Every certificate is for the common name, so no node may greet with it.
     let nobody = Local {
         tls: tls(&ours, "f"),
         ..local(COMMON_NAME)
@@ -280,7 +280,7 @@ async fn certificates_of_others_are_refused() {
 
 #[tokio::test]
 async fn an_acceptor_judges_a_certificate_that_only_it_can_judge() {
-    // The dialler accepts the acceptor's authority, but its own certificate is of another.
+    // The dialler accepts the acceptor's authority, but its own certificate comes from another.
     let (ours, theirs) = (authority(), authority());
     let b = serve(Local {
         tls: tls(&ours, "b"),
@@ -306,13 +306,16 @@ async fn one_side_without_tls_is_told_what_may_be_wrong() {
         ..local("a")
     };
     let error = serve(local("b")).refuses(&secured).await.to_string();
-    assert!(error.contains("does it use TLS at all?"), "{error}");
+    assert!(
+        error.contains("does the other node use TLS at all?"),
+        "{error}"
+    );
     let b = serve(Local {
         tls: tls(&dir, "b"),
         ..local("b")
     });
     let error = b.refuses(&local("a")).await.to_string();
-    assert!(error.contains("does it use TLS"), "{error}");
+    assert!(error.contains("does the other node use TLS"), "{error}");
 }
 
 #[tokio::test]
@@ -394,7 +397,7 @@ async fn garbage_and_lengths_that_are_too_large_are_closed_at_once() {
     ];
     for (bytes, count) in garbage.into_iter().zip(1..) {
         let mut raw = b.raw().await;
-        // It may be closed before all is written.
+        // The node may close the connection before all bytes are written.
         let _ = raw.write_all(&bytes).await;
         closed(&mut raw).await;
         b.refused(count).await;

@@ -1,8 +1,8 @@
-//! Mutual TLS between nodes: only TLS 1.3, only certificates of the mesh's own authority, each naming its node.
+//! Mutual TLS between nodes: only TLS 1.3, only certificates of the mesh's own authority, each with its node's name.
 //!
 //! Nodes are dialled by address, so every node's certificate carries [`COMMON_NAME`], which the dialler asks for, and the
-//! node's own name, which both sides compare with the greeting. Issues no certificates, and revokes none: a lost key means
-//! a new authority.
+//! node's own name, which both sides compare with the greeting. Neither issues nor revokes certificates: a lost key means a new
+//! authority.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,10 +26,10 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::settings::TlsFiles;
 
-/// What the certificate of every node is valid for, whatever its address. No node may have this name.
+/// The name for which every node's certificate is valid, whatever its address. No node may have this name.
 pub const COMMON_NAME: &str = "amcp-node";
 
-/// Why mutual TLS cannot be used.
+/// The error of unusable files of mutual TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file is missing or not PEM.
@@ -39,7 +39,7 @@ pub enum TlsError {
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong, for people.
+        /// The fault, in words.
         reason: String,
     },
     /// The key belongs to another certificate.
@@ -57,29 +57,29 @@ pub enum TlsError {
         cert: PathBuf,
         /// This node.
         name: NodeName,
-        /// What it is for.
+        /// The names for which the certificate is valid.
         names: Vec<String>,
     },
-    /// Its time is over.
+    /// The certificate, or the authority's, has expired.
     #[error("the certificate {} or the authority's has expired", cert.display())]
     Expired {
         /// The certificate.
         cert: PathBuf,
     },
-    /// It is not of this authority, or otherwise of no use.
-    #[error("the certificate {} is not accepted by the authority {}: {reason}", cert.display(), ca.display())]
+    /// The authority did not sign the certificate, or the certificate is unusable otherwise.
+    #[error("the certificate {} is not valid under the authority {}: {reason}", cert.display(), ca.display())]
     NotAccepted {
         /// The certificate.
         cert: PathBuf,
         /// The authority.
         ca: PathBuf,
-        /// What is wrong, for people.
+        /// The fault, in words.
         reason: String,
     },
 }
 
 impl TlsError {
-    /// What to do about it.
+    /// The user's remedy.
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
@@ -121,7 +121,7 @@ impl Tls {
     /// Reads the files and checks that the other nodes will accept them.
     ///
     /// # Errors
-    /// A file cannot be read, or the certificate is not one of `name`, of this authority and of today.
+    /// A file cannot be read, or the certificate is not valid today, for `name` and under this authority.
     pub fn load(files: &TlsFiles, name: &NodeName) -> Result<Self, TlsError> {
         let authority = certificates("certificate of the authority", &files.ca)?;
         let chain = certificates("certificate", &files.cert)?;
@@ -134,7 +134,7 @@ impl Tls {
             ca: files.ca.clone(),
             reason,
         };
-        // The only reason left for which a certificate is not taken together with a key.
+        // After the checks above, only a wrong key is left to refuse.
         let mismatch = |_| TlsError::KeyMismatch {
             key: files.key.clone(),
             cert: files.cert.clone(),
@@ -153,7 +153,7 @@ impl Tls {
             .with_client_cert_verifier(clients)
             .with_single_cert(chain.clone(), key.clone_key())
             .map_err(mismatch)?;
-        // Links are few and long: each checks both certificates anew instead of resuming an older check.
+        // Links are few and long: each checks both certificates anew instead of resuming a session.
         server.send_tls13_tickets = 0;
         let mut client = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
@@ -169,14 +169,14 @@ impl Tls {
     }
 }
 
-/// What the dialler asks for.
+/// The name that the dialler asks for.
 pub(super) fn common_name() -> ServerName<'static> {
     ServerName::try_from(COMMON_NAME).expect("it is a DNS name")
 }
 
 /// Whether a certificate is for the node `name`.
 pub(super) fn names(certificate: &CertificateDer<'_>, name: &NodeName) -> bool {
-    // Every certificate is for the common name, which is why it can be nobody's.
+    // Every certificate is for the common name, so it can be no node's own name.
     name.as_str() != COMMON_NAME
         && DnsName::try_from(name.as_str()).is_ok_and(|name| {
             EndEntityCert::try_from(certificate).is_ok_and(|certificate| {
@@ -187,7 +187,7 @@ pub(super) fn names(certificate: &CertificateDer<'_>, name: &NodeName) -> bool {
         })
 }
 
-/// Checks a node's certificate as both kinds of peers will.
+/// Checks a node's certificate as peers will, both those that dial and those that accept.
 pub(crate) fn check(
     files: &TlsFiles,
     name: &NodeName,
@@ -212,7 +212,7 @@ pub(crate) fn check(
     let (first, intermediates) = chain.split_first().ok_or_else(|| TlsError::File {
         what: "certificate",
         path: cert.clone(),
-        reason: "it holds no certificate".to_owned(),
+        reason: "the file holds no certificate".to_owned(),
     })?;
     let own = EndEntityCert::try_from(first).map_err(refused)?;
     let anchors = authority
@@ -268,20 +268,20 @@ fn unreadable(what: &'static str, path: &Path) -> impl Fn(pem::Error) -> TlsErro
         reason: if let pem::Error::Io(error) = &error {
             error.to_string()
         } else if matches!(error, pem::Error::NoItemsFound) {
-            format!("it holds no {what} in PEM")
+            format!("the file holds no {what} in PEM")
         } else {
             error.to_string()
         },
     }
 }
 
-/// Named, because a program that embeds a node may have installed another provider.
+/// Chosen by name, because a program that embeds a node may have installed another provider.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// For ractor_cluster's own listener, which cannot be switched off: TLS that no client can complete, so that whatever connects
-/// there never reaches a session.
+/// TLS that no client can complete, for ractor_cluster's own listener, which cannot be switched off: no connection there ever
+/// reaches a session.
 #[must_use]
 pub fn never_tls() -> IncomingEncryptionMode {
     let server = ServerConfig::builder_with_provider(provider())
@@ -292,7 +292,7 @@ pub fn never_tls() -> IncomingEncryptionMode {
     IncomingEncryptionMode::Tls(Arc::new(server).into())
 }
 
-/// Has no certificate for anybody.
+/// Has no certificate for any client.
 #[derive(Debug)]
 struct NoCertificate;
 
