@@ -1,6 +1,6 @@
-//! A catalogue out of JSON: a list of capabilities, written as on an agent's card.
+//! Reads a catalogue from JSON: a list of capabilities, written as on an agent's card.
 //!
-//! Reads no file and asks no agent. A field that a capability leaves out has the value that [`Capability::new`] gives it.
+//! Reads no file and asks no agent. A missing field of a capability has the value of [`Capability::new`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use amcp_plan::Catalogue;
 use amcp_protocol::{Capability, CapabilityName, CardError, Contract};
 use serde_json::Value;
 
-/// Why a list of capabilities is no catalogue.
+/// The fault of a list of capabilities.
 #[derive(Debug, thiserror::Error)]
 pub enum CardsError {
     /// The text is no JSON.
     #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// It is no list, or an empty one.
+    /// The value is no list, or an empty one.
     #[error("not a list of capabilities")]
     NotAList,
     /// A capability has no name, an unknown field or a field of a wrong type.
@@ -23,7 +23,7 @@ pub enum CardsError {
     Form {
         /// Its place in the list, from 1.
         number: usize,
-        /// What is wrong.
+        /// The fault.
         problem: String,
     },
     /// A capability contradicts itself.
@@ -31,18 +31,18 @@ pub enum CardsError {
     Card(#[from] CardError),
 }
 
-/// The catalogue that a JSON text lists.
+/// Reads the catalogue from a JSON text.
 ///
 /// # Errors
-/// [`CardsError`] names the capability that is unusable.
+/// [`CardsError`] names the unusable capability.
 pub fn parse(text: &str) -> Result<Catalogue, CardsError> {
     catalogue(&serde_json::from_str(text)?)
 }
 
-/// The catalogue that a JSON value lists.
+/// Reads the catalogue from a JSON value.
 ///
 /// # Errors
-/// [`CardsError`] names the capability that is unusable.
+/// [`CardsError`] names the unusable capability.
 pub fn catalogue(cards: &Value) -> Result<Catalogue, CardsError> {
     let cards = cards.as_array().filter(|cards| !cards.is_empty());
     let cards = cards.ok_or(CardsError::NotAList)?;

@@ -1,7 +1,7 @@
-//! Clients of language models behind the [`LlmClient`] port: Ollama and OpenAI-style servers, and the guard (breaker,
-//! bounded concurrency, time-out) that stands before either.
+//! Clients of language models behind the [`LlmClient`] port: Ollama and OpenAI-style servers, and the guard before either
+//! (breaker, bounded concurrency, time-out).
 //!
-//! Does not plan: prompts are the planners' business.
+//! Does not plan; the planners write the prompts.
 
 pub mod breaker;
 pub mod guard;
@@ -31,17 +31,17 @@ pub use openai::OpenAiClient;
 pub use probe::{Check, probe};
 pub use url::{UrlError, parse_ollama_url, parse_openai_url};
 
-/// Whose protocol a server speaks.
+/// The protocol of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// Ollama's own, `/api/chat`.
+    /// Ollama's `/api/chat`.
     Ollama,
-    /// The one that OpenAI began, `/v1/chat/completions`.
+    /// OpenAI's `/v1/chat/completions`.
     OpenAi,
 }
 
 impl Provider {
-    /// The name as configuration and people write it.
+    /// The name in configuration and messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -69,14 +69,14 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// Where a model is and how patiently it is asked.
+/// The address of a model, and the bounds of calls.
 #[derive(Debug, Clone)]
 pub struct LlmSettings {
-    /// Which protocol.
+    /// The server's protocol.
     pub provider: Provider,
-    /// The server, path prefix included; see [`parse_ollama_url`] and [`parse_openai_url`].
+    /// The server with its path prefix; see [`parse_ollama_url`] and [`parse_openai_url`].
     pub url: Url,
-    /// Which model.
+    /// The model's name on the server.
     pub model: String,
     /// Sent as a bearer token.
     pub api_key: Option<ApiKey>,
@@ -101,13 +101,13 @@ impl LlmSettings {
             url,
             model: model.into(),
             api_key: None,
-            // Holds thirty capabilities with their schemas, twice, and a plan; Ollama's own default (4,096) does not.
+            // Room for thirty capabilities with their schemas, twice, and a plan; Ollama's default (4,096) is too small.
             num_ctx: 16_384,
-            // A server in the same data centre answers in milliseconds; one that needs longer is not there.
+            // A server in the same data centre answers in milliseconds.
             connect: Duration::from_secs(3),
             // Ollama loads a model before it sends a byte: a large one from a slow disk takes a minute.
             first_byte: Duration::from_secs(120),
-            // Twenty times what a large model on a small CPU takes for a token.
+            // Twenty times as long as a large model on a small CPU takes for a token.
             idle: Duration::from_secs(20),
             // A line of the stream costs some 150 bytes a token; this holds 50,000 tokens.
             answer_bytes: 8 * 1024 * 1024,
@@ -117,7 +117,7 @@ impl LlmSettings {
     /// Makes the client. Opens no connection.
     ///
     /// # Errors
-    /// [`ErrorCode::Internal`] when TLS cannot be set up, [`ErrorCode::BadRequest`] when the key is none.
+    /// [`ErrorCode::Internal`] when TLS cannot be set up, [`ErrorCode::BadRequest`] for a key with invalid characters.
     pub fn client(&self) -> Result<SharedLlm, Failure> {
         Ok(match self.provider {
             Provider::Ollama => Arc::new(OllamaClient::new(self)?),
@@ -125,14 +125,14 @@ impl LlmSettings {
         })
     }
 
-    /// For people: provider and model, such as `ollama/llama3.1:8b`.
+    /// Provider and model, such as `ollama/llama3.1:8b`.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}", self.provider.as_str(), self.model)
     }
 }
 
-/// Whether a failure is the LLM's: another planner may still answer.
+/// Whether the LLM is at fault: another planner may still answer.
 #[must_use]
 pub fn is_llm_failure(code: ErrorCode) -> bool {
     code.as_str().starts_with("llm_")

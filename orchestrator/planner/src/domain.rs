@@ -1,6 +1,6 @@
-//! Which capabilities an orchestrator plans with, and how it shows itself to the others.
+//! The domain of an orchestrator: the capabilities that it plans with, and the capability that it offers to others.
 //!
-//! Pure: it asks nobody. Does not work on what others delegate; the orchestrator does.
+//! Pure. Does not work on delegated requests; the orchestrator does.
 
 use std::fmt;
 use std::fmt::Write;
@@ -12,11 +12,11 @@ use amcp_protocol::{Capability, CapabilityName, Effect, terms};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// The domain of an orchestrator that has none.
+/// The name of an orchestrator without a domain.
 pub const ANY: &str = "any";
-/// Most capabilities that a card names: it is read by models, which pay for each word.
+/// Most capabilities that a card names: models read the card and pay for each word.
 const DESCRIBED: usize = 24;
-/// Most words that it is found by: as many as some ten capabilities of the usual sort have.
+/// Most keywords of a card: as many as about ten usual capabilities have.
 const KEYWORDS: usize = 256;
 
 /// The part of the mesh that an orchestrator plans with.
@@ -27,7 +27,7 @@ pub struct Domain {
     globs: Vec<String>,
 }
 
-/// Why a text is no domain.
+/// The fault of a text for a domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is no domain: {reason}; write 'finance' or 'finance=finance.*,report.*'")]
 pub struct DomainError {
@@ -36,7 +36,7 @@ pub struct DomainError {
 }
 
 impl Domain {
-    /// Its name.
+    /// The domain's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -51,7 +51,7 @@ impl Domain {
     }
 }
 
-/// Whether an orchestrator may plan with a capability. One without a domain sees everything and delegates nothing.
+/// Whether an orchestrator may plan with a capability. An orchestrator without a domain plans with all and delegates nothing.
 pub fn holds(domain: Option<&Domain>, capability: &str) -> bool {
     match domain {
         Some(domain) => domain.holds(capability),
@@ -59,7 +59,7 @@ pub fn holds(domain: Option<&Domain>, capability: &str) -> bool {
     }
 }
 
-/// `finance.*` is everything below `finance`, at any depth; anything else is one capability.
+/// `finance.*` matches all names below `finance`, at any depth; any other pattern only itself.
 fn matches(glob: &str, capability: &str) -> bool {
     match glob.strip_suffix('*') {
         Some(prefix) => capability.starts_with(prefix),
@@ -67,7 +67,7 @@ fn matches(glob: &str, capability: &str) -> bool {
     }
 }
 
-/// What a domain holds that says nothing but its name.
+/// The pattern of a domain that gives only a name.
 fn whole(name: &str) -> String {
     format!("{name}.*")
 }
@@ -89,7 +89,7 @@ impl FromStr for Domain {
         };
         let name = name.trim().to_owned();
         if name == ANY {
-            return Err(refused("'any' is the name of those without a domain"));
+            return Err(refused("'any' stands for orchestrators without a domain"));
         }
         if name.contains('.') || CapabilityName::new(format!("{DELEGATES}{name}")).is_err() {
             return Err(refused("a name is one or more of a-z, 0-9, '_' and '-'"));
@@ -128,18 +128,18 @@ impl From<Domain> for String {
     }
 }
 
-/// The name of what an orchestrator of this domain offers.
+/// The name of the capability that an orchestrator of this domain offers.
 pub fn offered(domain: Option<&Domain>) -> String {
     format!("{DELEGATES}{}", domain.map_or(ANY, Domain::name))
 }
 
-/// What an orchestrator offers to others; nothing while it can do nothing itself. Only the description and the keywords
-/// follow its catalogue: the contract is the same on every node of the domain.
+/// The capability that an orchestrator offers to others; none while it has no capabilities itself. Only the description and
+/// the keywords depend on its catalogue: the contract is the same on every node of the domain.
 pub fn capability(domain: Option<&Domain>, catalogue: &Catalogue) -> Option<Capability> {
     let own: Vec<&Capability> = catalogue
         .iter()
         .map(|contract| &contract.capability)
-        // What others say of their orchestrators, perhaps by what this one says of itself.
+        // Other orchestrators' descriptions may repeat this one's.
         .filter(|capability| !capability.name.as_str().starts_with(DELEGATES))
         .take(DESCRIBED)
         .collect();
@@ -168,16 +168,16 @@ pub fn capability(domain: Option<&Domain>, catalogue: &Catalogue) -> Option<Capa
         "required": ["text", "state", "tasks"],
     });
     capability.keywords = keywords(name, &own);
-    // A whole request may do anything that its tasks may.
+    // A whole request may have any effect that its tasks have.
     capability.effect = Effect::Irreversible;
     capability.idempotent = false;
-    // As long as a request may take by default, and many at a time: it only waits.
+    // As long as a request's default deadline, and many at a time, since the agent only waits.
     capability.timeout_ms = 60_000;
     capability.concurrency = 256;
     Some(capability)
 }
 
-/// Words that find its capabilities. Each capability gives the same number, so that none crowds out another.
+/// Keywords of its capabilities. Each capability gives the same number, so that none crowds out another.
 fn keywords(name: &str, own: &[&Capability]) -> Vec<String> {
     let mut keywords = vec![name.to_owned()];
     let mut words: Vec<_> = own
@@ -202,7 +202,7 @@ fn keywords(name: &str, own: &[&Capability]) -> Vec<String> {
     keywords
 }
 
-/// One line: the names of what it can do, as many as a description has room for.
+/// One line with the names of its capabilities, as many as fit into a description.
 fn description(name: &str, own: &[&Capability]) -> String {
     const MORE: &str = ", …";
     let mut text = match name {
@@ -287,7 +287,7 @@ mod tests {
         let all = card(&many.iter().collect::<Vec<_>>()).unwrap();
         assert!(all.description.ends_with(", …"), "{}", all.description);
         assert!(all.keywords.len() <= KEYWORDS && Contract::new(all).is_ok());
-        // Another orchestrator's words are not its own, and are nothing to offer.
+        // Another orchestrator's capability is not its own, so there is nothing to offer.
         let other = Capability::new("orchestrate.weather", "Forecasts.");
         assert_eq!(card(&[&query, &other]), Some(one));
         assert_eq!(card(&[&other]), None);

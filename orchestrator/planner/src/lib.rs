@@ -1,7 +1,7 @@
-//! The planners behind one port: from a query to a compiled plan, and from results to an answer's text.
+//! The planners behind one port: they make a compiled plan from a query, and an answer's text from results.
 //!
-//! Outside of the request machine, which only sees what came of it. A planner dispatches nothing, knows no actor and no
-//! registry: the catalogue that it plans with is an argument.
+//! Outside of the request machine, which only sees the results. A planner dispatches nothing and knows neither actor nor
+//! registry: its catalogue is an argument.
 
 pub mod cards;
 pub mod client;
@@ -22,41 +22,41 @@ use jiff::civil::Date;
 
 pub use domain::{Domain, DomainError};
 
-/// What a planner is asked.
+/// The input of a planner.
 #[derive(Debug, Clone)]
 pub struct PlanningInput {
-    /// What the user wants, in the user's words.
+    /// The query in the user's words.
     pub query: String,
     /// All capabilities of the mesh; a planner shows a model only those that `roles` permit, and compiles against all.
     pub catalogue: Arc<Catalogue>,
     /// The user's roles.
     pub roles: Vec<String>,
-    /// How large the plan may be.
+    /// The bounds on the plan.
     pub limits: PlanLimits,
     /// How long planning may take.
     pub time: Duration,
-    /// How many LLM calls it may cost.
+    /// Most LLM calls to spend.
     pub llm_calls: u32,
-    /// The user's date, for "last quarter" and the like.
+    /// The user's date, for words such as "last quarter".
     pub today: Date,
     /// The conversation before the query, oldest turn first.
     pub history: Vec<Turn>,
-    /// In a second round: what became of the first one. The new plan adds tasks and may only use `authorised`.
+    /// In a second round: the results of the first. The new plan adds tasks and may only use `authorised`.
     pub feedback: Option<Feedback>,
     /// Takes the tasks that may start before the plan is complete.
     pub early: Sink<PlanTask>,
 }
 
-/// Takes tasks or text that a planner has before its work is done. A sink must not block, and bounds what it keeps.
+/// Takes tasks or text from a planner at work. A sink must not block, and must bound what it keeps.
 pub struct Sink<T>(Option<Arc<dyn Fn(T) + Send + Sync>>);
 
 impl<T> Sink<T> {
-    /// A sink that hands every item to a function.
+    /// Makes a sink that hands every item to `take`.
     pub fn new(take: impl Fn(T) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(take)))
     }
 
-    /// Hands an item on, or drops it without a taker.
+    /// Hands an item on, or drops it if there is no taker.
     pub fn send(&self, item: T) {
         if let Some(take) = &self.0 {
             take(item);
@@ -83,79 +83,79 @@ impl<T> fmt::Debug for Sink<T> {
     }
 }
 
-/// What became of the first round.
+/// The results of the first round.
 #[derive(Debug, Clone)]
 pub struct Feedback {
-    /// The tasks that are done and those that failed.
+    /// The ends of its tasks.
     pub tasks: Vec<TaskReport>,
     /// The capabilities that were authorised when the request was accepted.
     pub authorised: Vec<CapabilityName>,
 }
 
-/// What came of planning.
+/// The result of planning.
 #[derive(Debug, Clone)]
 pub struct Planned {
     /// The compiled plan.
     pub plan: Plan,
-    /// Who made it, such as `embedded` or `ollama/llama3.1:8b`.
+    /// The planner's name, such as `embedded` or `ollama/llama3.1:8b`.
     pub planner: String,
-    /// How many LLM calls it cost.
+    /// Number of LLM calls spent.
     pub llm_calls: u32,
-    /// What these calls cost together.
+    /// Tokens that these calls took together.
     pub usage: Usage,
-    /// What the reader of the answer should know, such as a fall-back.
+    /// Remarks for the reader of the answer, such as a fall-back.
     pub notes: Vec<String>,
 }
 
-/// Why there is no plan.
+/// The failure of a planner.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{failure}")]
 pub struct PlanningError {
-    /// The reason.
+    /// The reason why there is no plan.
     pub failure: Failure,
-    /// Who failed.
+    /// The name of the planner that failed.
     pub planner: String,
-    /// How many LLM calls it cost.
+    /// Number of LLM calls spent.
     pub llm_calls: u32,
-    /// What these calls cost together.
+    /// Tokens that these calls took together.
     pub usage: Usage,
-    /// The last plan that was proposed and refused, for the user to see.
+    /// The last refused proposal, for the user.
     pub proposal: Option<Box<ProposedPlan>>,
 }
 
-/// What the answer is composed from.
+/// The input of a composer.
 #[derive(Debug, Clone)]
 pub struct ComposeInput {
-    /// What the user wanted.
+    /// The query in the user's words.
     pub query: String,
-    /// What became of each task.
+    /// The end of each task.
     pub tasks: Vec<TaskReport>,
-    /// Whose results were whose params: pairs of a task and one that used its result.
+    /// Pairs of a task and another task that used its result.
     pub inputs: Vec<(TaskId, TaskId)>,
     /// Parts of the query that no capability covers.
     pub unplaced: Vec<String>,
     /// The conversation before the query, oldest turn first.
     pub history: Vec<Turn>,
-    /// The contracts of the tasks' capabilities: they say what a result means.
+    /// The contracts of the tasks' capabilities, which describe their results.
     pub catalogue: Arc<Catalogue>,
-    /// How long it may take.
+    /// Most time to spend.
     pub time: Duration,
-    /// How many LLM calls it may cost.
+    /// Most LLM calls to spend.
     pub llm_calls: u32,
-    /// Takes the text while it is written.
+    /// Takes the text while a model writes it.
     pub pieces: Sink<AnswerPiece>,
 }
 
 /// A composed answer.
 #[derive(Debug, Clone)]
 pub struct Composed {
-    /// For the user to read; never empty, never raw JSON.
+    /// The text for the user; never empty, never raw JSON.
     pub text: String,
-    /// How many LLM calls it cost.
+    /// Number of LLM calls spent.
     pub llm_calls: u32,
-    /// What these calls cost together.
+    /// Tokens that these calls took together.
     pub usage: Usage,
-    /// What the reader should know.
+    /// Remarks for the reader of the answer.
     pub notes: Vec<String>,
 }
 
@@ -163,28 +163,28 @@ pub struct Composed {
 ///
 /// Both futures may be dropped at any time; the caller bounds them by `time` as well.
 pub trait Planner: Send + Sync + 'static {
-    /// For people, such as `embedded` or `ollama/llama3.1:8b`.
+    /// The planner's name in answers and logs, such as `embedded` or `ollama/llama3.1:8b`.
     fn name(&self) -> String;
 
-    /// Whether it can make another plan after seeing what failed; one that cannot is not asked twice.
+    /// Whether the planner can plan again from failures; otherwise there is no second round.
     fn replans(&self) -> bool {
         false
     }
 
-    /// Whether the planner hands on tasks and text before it is done; the orchestrator prepares to take them only then.
+    /// Whether the planner hands on tasks and text while it works; only then does the orchestrator prepare to take them.
     fn streams(&self) -> bool {
         false
     }
 
-    /// Whether it writes answers itself; for one that does not, the plain composer does.
+    /// Whether the planner writes answers; otherwise the plain composer does.
     fn composes(&self) -> bool {
         false
     }
 
-    /// Makes a compiled plan.
+    /// Makes a compiled plan within the input's bounds.
     fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>>;
 
-    /// Composes the answer's text; only asked when it [`Self::composes`]. After a failure the caller composes plainly.
+    /// Composes the answer's text; called only if the planner [`Self::composes`]. After a failure the caller composes plainly.
     fn compose(&self, _input: ComposeInput) -> PortFuture<'_, Result<Composed, Failure>> {
         let failure = Failure::internal(format!(
             "the planner {} does not compose answers",
@@ -194,5 +194,5 @@ pub trait Planner: Send + Sync + 'static {
     }
 }
 
-/// A shared planner.
+/// A planner that the actors of an orchestrator share.
 pub type SharedPlanner = Arc<dyn Planner>;

@@ -1,6 +1,6 @@
-//! The planner that asks a language model: it proposes, the compiler judges, and what is refused goes back for repair.
+//! The planner that asks a language model: the model proposes, the compiler judges, and refused plans go back for repair.
 //!
-//! Does not trust the model: whatever it writes is compiled against the whole catalogue, and nothing is dispatched here.
+//! Does not trust the model: compiles each plan against the whole catalogue. Dispatches nothing.
 
 mod compose;
 mod early;
@@ -27,19 +27,19 @@ use early::Early;
 pub use fallback::WithFallback;
 pub use rank::{Rank, by_shared_words};
 
-/// A plan and two repairs: what a model cannot mend in two tries it does not mend in more.
+/// Most calls for a plan: one and two repairs. A model that fails twice to repair a plan does not succeed later.
 const MAX_CALLS: u32 = 3;
-/// 32 tasks of 60 tokens, and the reasoning.
+/// Most tokens of a plan: 32 tasks of 60 tokens, and the reasoning.
 const PLAN_TOKENS: u32 = 2_304;
-/// More capabilities than this confuse small models and fill their context.
+/// Most capabilities in a prompt: more confuse small models and fill their context.
 const MAX_SHOWN: usize = 30;
-/// Characters of a refused answer that the model is shown again.
+/// Most characters of a refused answer in a repair.
 const SHOWN_AGAIN: usize = 6_000;
-/// Characters of a problem, and its allowed values, in a repair.
+/// Most characters of a problem and its allowed values in a repair.
 const MAX_PROBLEM: usize = 400;
 const MAX_ALLOWED: usize = 40;
 
-/// Makes the filler of one request: its query and the user's date in, params for the tasks that the compiler adds out.
+/// Makes the filler of one request from its query and the user's date; it fills the params of tasks that the compiler adds.
 pub type FillFor = Arc<dyn Fn(&str, Date) -> Box<dyn Fill> + Send + Sync>;
 
 /// Plans and composes with a language model.
@@ -55,7 +55,7 @@ pub struct LlmPlanner {
 }
 
 impl LlmPlanner {
-    /// Plans with this model; give a [guarded](crate::client::Guarded) one.
+    /// Plans with this model, which should be [guarded](crate::client::Guarded).
     #[must_use]
     pub fn new(llm: SharedLlm) -> Self {
         Self {
@@ -65,14 +65,14 @@ impl LlmPlanner {
         }
     }
 
-    /// The same, with another ranking of the capabilities where there are too many for a prompt.
+    /// Sets the ranking of capabilities, for when there are too many for a prompt.
     #[must_use]
     pub fn ranked_by(mut self, rank: Rank) -> Self {
         self.rank = rank;
         self
     }
 
-    /// The same, filling the params of added tasks from the query.
+    /// Sets the filler for the params of tasks that the compiler adds.
     #[must_use]
     pub fn filled_by(mut self, fill: FillFor) -> Self {
         self.fill = fill;
@@ -172,7 +172,7 @@ impl Planner for LlmPlanner {
     }
 }
 
-/// Why a proposal was refused: for the model to repair, and for the user when it does not.
+/// The reason why a proposal was refused: for the model's repair, else for the user.
 #[derive(Debug, Clone)]
 struct Refusal {
     path: String,
@@ -201,13 +201,13 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// One planning: what was said and what it cost.
+/// One planning: the conversation and its cost.
 struct Round<'a> {
     planner: &'a LlmPlanner,
     input: &'a PlanningInput,
-    /// What the model is shown.
+    /// The capabilities in the prompt.
     visible: Catalogue,
-    /// What a plan may be made of: in a second round only what was authorised in the first.
+    /// The capabilities that the plan may use; in a second round only those authorised in the first.
     usable: Arc<Catalogue>,
     /// Tasks that the first round left undone.
     early: Early<'a>,
@@ -248,7 +248,7 @@ impl<'a> Round<'a> {
                 ErrorCode::NothingPlanned,
                 "there is no capability that this user may use",
             )
-            .hint("`amcp agents` lists what is there; some need a role"));
+            .hint("`amcp agents` lists all capabilities; some need a role"));
         }
         let most = self.input.limits.tasks;
         let again = self.input.feedback.is_some();
@@ -271,7 +271,7 @@ impl<'a> Round<'a> {
                 Err(refusal) => refusal,
             };
             let told = self.told(&refusal);
-            // The prompt, the last answer and what is wrong with it: earlier tries would only be imitated.
+            // The prompt, the last answer and its fault: the model would only imitate earlier tries.
             chat.turns.truncate(1);
             chat.turns.push(ChatTurn {
                 by_model: true,
@@ -290,7 +290,7 @@ impl<'a> Round<'a> {
         self.possible(&refusal).ok_or_else(|| self.gave_up(refusal))
     }
 
-    /// The possible part of a plan that names unknown or forbidden capabilities, once the model could not mend it.
+    /// The possible part of a plan with unknown or forbidden capabilities, once the repairs are used up.
     fn possible(&self, refusal: &Refusal) -> Option<Plan> {
         let cannot = [ErrorCode::UnknownCapability, ErrorCode::NotPermitted];
         let proposal = self.proposal.as_ref()?;
@@ -316,7 +316,7 @@ impl<'a> Round<'a> {
     }
 
     fn judge(&mut self, reply: &ChatReply) -> Result<Plan, Refusal> {
-        // Servers that do not say why they stopped are only suspected; whole JSON clears them.
+        // A server that gives no reason may have stopped early; complete JSON proves that it did not.
         if reply.truncated && serde_json::from_str::<Value>(reply.text.trim()).is_err() {
             return Err(Refusal::unreadable(format!(
                 "the answer was cut off at its longest allowed length ({PLAN_TOKENS} tokens): write a shorter plan"
@@ -324,7 +324,7 @@ impl<'a> Round<'a> {
         }
         let mut proposal = parse(&reply.text).map_err(|e| Refusal::unreadable(e.problem))?;
         if !proposal.tasks.is_empty() {
-            // Small models fill every field: what the agents bring is the answer.
+            // Small models fill every field; the agents' results are the answer.
             proposal.answer_directly = None;
         }
         self.proposal = Some(proposal.clone());
@@ -351,7 +351,7 @@ impl<'a> Round<'a> {
         Ok(plan)
     }
 
-    /// The compiler knows all capabilities; the model is told of none that its user may not use.
+    /// The refusal without names of capabilities that the user may not use: the compiler knows all, the model must not.
     fn told(&self, refusal: &Refusal) -> Refusal {
         let mut told = refusal.clone();
         if matches!(
@@ -379,7 +379,7 @@ impl<'a> Round<'a> {
         let name = self.planner.llm.name();
         if refusal.code == ErrorCode::NotPermitted {
             return Failure::new(refusal.code, format!("{name} planned {refusal}"))
-                .hint("ask whoever runs the mesh for the role, or leave that part out");
+                .hint("ask the operator of the mesh for the role, or leave that part out");
         }
         let refusal = self.told(&refusal);
         let tries = self.calls;

@@ -1,4 +1,4 @@
-//! Composes an answer's text without an LLM: what each task has to say, and what is missing.
+//! Composes an answer's text without an LLM from the tasks' results and the missing parts.
 //!
 //! Does not judge the results, and never shows raw JSON.
 
@@ -13,15 +13,15 @@ use value::{cut, readable, scalar};
 
 /// Longest text of one task, in characters: a page.
 const MAX_TASK: usize = 3_000;
-/// Longest answer, in characters: what a person reads and a terminal shows.
+/// Longest answer, in characters: as much as a person reads on a terminal.
 const MAX_ANSWER: usize = 12_000;
-/// Where a result says that the substance is elsewhere, for people the best one first.
+/// Fields in which a result points to its substance elsewhere, the best for a reader first.
 const POINTERS: [&str; 4] = ["url", "link", "path", "file"];
 
-/// What the finished tasks say, then what failed and why, then what nobody can do.
+/// Writes the results of the finished tasks, then the failures with their reasons, then the parts without an agent.
 ///
-/// By convention a result has a top-level `text` of one or two sentences; any other is read out. A result that was merely
-/// another task's input is left out, unless that task only made a file of it.
+/// By convention a result has a top-level `text` of one or two sentences; otherwise we write out the value. A result that
+/// was merely another task's input is left out, unless that task only made a file of it.
 #[must_use]
 pub fn compose_plainly(input: &ComposeInput) -> Composed {
     let mut parts: Vec<String> = Vec::new();
@@ -37,7 +37,7 @@ pub fn compose_plainly(input: &ComposeInput) -> Composed {
     parts.extend(not_reached(&input.tasks));
     parts.extend(input.unplaced.iter().map(|part| unplaced(part)));
     if parts.is_empty() {
-        parts.push("Nothing was asked that anybody could do.".to_owned());
+        parts.push("No agent could do any part of this request.".to_owned());
     }
     Composed {
         text: cut(&parts.join("\n"), MAX_ANSWER),
@@ -47,7 +47,7 @@ pub fn compose_plainly(input: &ComposeInput) -> Composed {
     }
 }
 
-/// Whether every use of the result by other tasks ended well and carries its substance on.
+/// Whether all tasks that used the result completed and carry its substance on.
 fn is_mere_input(task: &TaskReport, input: &ComposeInput) -> bool {
     let mut users = input
         .inputs
@@ -61,7 +61,7 @@ fn is_mere_input(task: &TaskReport, input: &ComposeInput) -> bool {
     users.peek().is_some() && users.all(|result| result.is_some_and(|r| pointer(r).is_none()))
 }
 
-/// The place that a result points to.
+/// The path or URL that a result points to.
 fn pointer(result: &Value) -> Option<&str> {
     POINTERS
         .iter()
@@ -74,7 +74,7 @@ fn said(task: &TaskReport, result: &Value) -> String {
         Some(text) => unquoted(text),
         None => {
             let text = readable(result);
-            // A lone value needs its subject.
+            // A lone value needs a subject.
             if text.is_empty() || result.is_object() {
                 text
             } else {
@@ -102,7 +102,7 @@ fn names(text: &str, place: Option<&Value>) -> bool {
         .is_some_and(|place| !place.is_empty() && text.contains(&place))
 }
 
-/// A text that is JSON itself is read out.
+/// The text; if it is JSON, its value in words.
 fn unquoted(text: &str) -> String {
     let text = text.trim();
     if text.starts_with(['{', '[', '"'])
@@ -132,7 +132,7 @@ fn failed(task: &TaskReport) -> Option<String> {
     ))
 }
 
-/// The tasks that were not tried, each kind in one sentence.
+/// One sentence for each reason why tasks were not tried.
 fn not_reached(tasks: &[TaskReport]) -> impl Iterator<Item = String> {
     [
         (
@@ -256,7 +256,7 @@ mod tests {
             compose(tasks.clone(), &[("t3", "t1"), ("t1", "t2")], &[]),
             "Q4 cost 10.\nThe report is ready.\nhttp://x/r.pdf"
         );
-        // Without the analysis the rows are all there is.
+        // Without the analysis only the rows are left to report.
         let mut tasks = tasks;
         tasks[0] = task(
             "t1",

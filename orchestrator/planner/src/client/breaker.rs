@@ -1,22 +1,22 @@
-//! Decides whether a server that keeps failing is asked at all.
+//! Decides whether calls go to a server that keeps failing.
 //!
-//! Pure: does not look at a clock, draws no random numbers and asks nobody.
+//! Pure: reads no clock, draws no random numbers and calls no server.
 
 use std::time::Duration;
 
-/// When the breaker opens and for how long.
+/// The bounds of a breaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BreakerSettings {
-    /// So many failures in a row open it.
+    /// Number of failures in a row that open the breaker.
     pub failures: u32,
-    /// So long it stays open, before jitter.
+    /// How long it stays open, before jitter.
     pub open: Duration,
 }
 
 impl Default for BreakerSettings {
     fn default() -> Self {
-        // Three: one planning may try so often, so that a request that met a dead server spares the next one the wait.
-        // 10 s: a model server that restarts is back in about that time.
+        // Three: one planning may make three attempts, so that the first request to a dead server spares the next one the
+        // wait. 10 s: a model server restarts in about that time.
         Self {
             failures: 3,
             open: Duration::from_secs(10),
@@ -24,36 +24,36 @@ impl Default for BreakerSettings {
     }
 }
 
-/// What the breaker does at the moment.
+/// The state of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Lets everything through; so many failures in a row were seen.
+    /// Lets all calls through; counts the failures in a row.
     Closed(u32),
-    /// Lets nothing through until then.
+    /// Lets no call through until this time.
     Open(Duration),
-    /// One probe is on its way and decides.
+    /// Waits for the outcome of one probe.
     HalfOpen,
 }
 
-/// How a call ended, as far as the server's health goes.
+/// What the end of a call says about the server's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The server answered, whatever it said.
+    /// The server answered, well or badly.
     Answered,
-    /// The server was not there or too slow.
+    /// The server was unreachable or too slow.
     Failed,
-    /// Nobody waited for the end.
+    /// The caller stopped waiting.
     Abandoned,
 }
 
-/// A call that was let through; give it back with its outcome.
+/// The permission for one call; [`Breaker::record`] takes it back with the outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a probe whose outcome is never told keeps the breaker half-open"]
+#[must_use = "a probe without a recorded outcome keeps the breaker half-open"]
 pub struct Pass {
     probe: bool,
 }
 
-/// Lets calls through while the server is well. All times count from an instant that the owner chose.
+/// Lets calls through while the server is well. All times count from an instant that the owner chooses.
 #[derive(Debug, Clone)]
 pub struct Breaker {
     settings: BreakerSettings,
@@ -61,7 +61,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// A closed breaker.
+    /// Makes a closed breaker.
     #[must_use]
     pub const fn new(settings: BreakerSettings) -> Self {
         Self {
@@ -70,16 +70,16 @@ impl Breaker {
         }
     }
 
-    /// What it does at the moment.
+    /// The state after the last call.
     #[must_use]
     pub const fn state(&self) -> BreakerState {
         self.state
     }
 
-    /// Lets a call through, or says how long to stay away.
+    /// Lets a call through or refuses it.
     ///
     /// # Errors
-    /// The time until asking again makes sense.
+    /// The time until the breaker may let a call through.
     pub fn admit(&mut self, now: Duration) -> Result<Pass, Duration> {
         match self.state {
             BreakerState::Closed(_) => Ok(Pass { probe: false }),
@@ -106,7 +106,7 @@ impl Breaker {
             (BreakerState::Closed(n), Outcome::Failed) if n + 1 >= self.settings.failures => open,
             (BreakerState::Closed(n), Outcome::Failed) => BreakerState::Closed(n + 1),
             (BreakerState::HalfOpen, Outcome::Failed) if pass.probe => open,
-            // The next call probes in its place.
+            // The next call becomes the probe.
             (BreakerState::HalfOpen, Outcome::Abandoned) if pass.probe => BreakerState::Open(now),
             (state, Outcome::Failed | Outcome::Abandoned) => state,
         };

@@ -1,6 +1,6 @@
-//! Stands before an LLM client: so many calls at a time, none to a server that keeps failing, each within its time.
+//! Guards an LLM client: bounds the calls at a time and the time of each, and sends none to a server that keeps failing.
 //!
-//! Does not decide what a request does without an answer.
+//! Does not decide how a request goes on without an answer.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,56 +15,56 @@ use tokio::time::{Instant, sleep, timeout};
 use super::breaker::{Breaker, BreakerSettings, BreakerState, Outcome, Pass};
 use super::{ChatReply, ChatRequest, LlmClient, SharedLlm, TextSink};
 
-/// A server that wants to be left alone for longer is not waited for: the request has better to do with its time.
+/// Longest pause for which a call waits when a server asks for one; after that the call fails.
 const MAX_BACKOFF_MS: u64 = 2_000;
 
-/// How a client is guarded.
+/// The bounds of a guard.
 #[derive(Debug, Clone)]
 pub struct GuardSettings {
     /// Most calls at a time.
     pub concurrency: usize,
-    /// Most calls that wait for their turn.
+    /// Most waiting calls.
     pub queue: usize,
-    /// Longest time of one call, its retries included and its waiting not.
+    /// Longest time of one call with its retries, without its wait in the queue.
     pub call: Duration,
-    /// Most attempts of one call, as long as the server refuses before it begins.
+    /// Most attempts of one call while the server refuses before it begins.
     pub attempts: u32,
-    /// A call that was abandoned after this time counts as too slow.
+    /// A call abandoned after this time counts as a failure.
     pub patience: Duration,
-    /// When a failing server is left alone.
+    /// The bounds of the breaker.
     pub breaker: BreakerSettings,
 }
 
 impl Default for GuardSettings {
     fn default() -> Self {
         Self {
-            // Ollama works on one prompt at a time by default; a second one hides the time between two.
+            // Ollama works on one prompt at a time by default; a second call hides the gap between prompts.
             concurrency: 2,
-            // What a slow model answers within a request's default deadline is far less.
+            // Far more than a slow model answers within a request's default deadline.
             queue: 64,
-            // A plan of 1,000 tokens at 10 tokens a second, and the model's loading.
+            // A plan of 1,000 tokens at 10 tokens a second, and loading the model.
             call: Duration::from_secs(120),
             attempts: 3,
-            // A person seldom cancels so late; a request's deadline does.
+            // People cancel sooner; after this time it is usually a request's deadline.
             patience: Duration::from_secs(10),
             breaker: BreakerSettings::default(),
         }
     }
 }
 
-/// How a guarded client fares, for a node's readiness.
+/// The health of a guarded client, for a node's readiness.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LlmHealth {
-    /// Provider and model.
+    /// Provider and model, such as `ollama/llama3.1:8b`.
     pub name: String,
-    /// Whether calls are let through: `closed` (they are), `open` (they are not), `half_open` (one is on trial, or the next
-    /// one will be).
+    /// The breaker's state: `closed` (calls go through), `open` (they do not), `half_open` (one call is on trial, or the next
+    /// will be).
     pub breaker: &'static str,
     /// Failures in a row.
     pub failures: u32,
-    /// Calls that the server works on.
+    /// Number of calls at the server.
     pub in_flight: usize,
-    /// Calls that wait for their turn.
+    /// Number of waiting calls.
     pub waiting: usize,
     /// The last failure, if the last call failed.
     pub last_failure: Option<Failure>,
@@ -103,7 +103,7 @@ impl Guarded {
         })
     }
 
-    /// How it fares.
+    /// The current health.
     #[must_use]
     pub fn health(&self) -> LlmHealth {
         let (state, last_failure) = {
@@ -166,9 +166,9 @@ impl Guarded {
             let (queue, name) = (self.settings.queue, self.client.name());
             Failure::new(
                 ErrorCode::LlmBusy,
-                format!("{queue} calls wait for {name} already"),
+                format!("{queue} calls are already waiting for {name}"),
             )
-            .hint("try again later, or let more calls run at a time")
+            .hint("try again later, or raise llm_concurrency")
             .retry_after_ms(1_000)
         })?;
         self.permits
@@ -177,7 +177,7 @@ impl Guarded {
             .map_err(|_| Failure::internal("the guard of the LLM is closed"))
     }
 
-    /// Asks again while the server refuses before it begins: busy, or a kept-alive connection that had expired.
+    /// Calls again while the server refuses before it begins: busy, or an expired kept-alive connection.
     async fn attempts(
         &self,
         request: ChatRequest,
@@ -194,7 +194,7 @@ impl Guarded {
                 Some(ms)
                     if not_begun && ms <= MAX_BACKOFF_MS && attempt < self.settings.attempts =>
                 {
-                    // A server may say that it is busy after its first words.
+                    // A server may report that it is busy after its first words.
                     sink.reset();
                     let jittered = 0.5 + fastrand::f64();
                     sleep(Duration::from_millis(ms).mul_f64(jittered) * attempt).await;
@@ -219,7 +219,7 @@ impl Guarded {
                 });
                 failure.code = ErrorCode::LlmUnavailable;
                 failure.message = format!(
-                    "{} failed repeatedly and is left alone for a while; last: {}",
+                    "{} failed repeatedly and gets no calls for a while; last: {}",
                     self.client.name(),
                     failure.message
                 );
@@ -230,7 +230,7 @@ impl Guarded {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        // Nothing in it is ever half-changed.
+        // No change under the lock can stop halfway.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -249,7 +249,7 @@ impl LlmClient for Guarded {
     }
 }
 
-/// A place in the queue, given up when dropped.
+/// A place in the queue; dropping it frees the place.
 struct Queued<'a>(&'a AtomicUsize);
 
 impl<'a> Queued<'a> {
@@ -266,7 +266,7 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// A call on its way; when dropped before its end, its caller ran out of time or lost interest.
+/// A call under way; dropped before its end, it counts as abandoned.
 struct GuardedCall<'a> {
     guard: &'a Guarded,
     pass: Option<Pass>,
@@ -309,7 +309,7 @@ impl Drop for GuardedCall<'_> {
             let name = self.guard.client.name();
             let failure = Failure::new(
                 ErrorCode::LlmTimeout,
-                format!("{name} did not answer in the time that the request had"),
+                format!("{name} did not answer in the request's time"),
             );
             self.tell(Outcome::Failed, Some(failure));
         }
@@ -322,7 +322,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers after a second; remembers how many it worked on at a time.
+    /// Answers after a second; remembers the most calls at a time.
     #[derive(Default)]
     struct Slow {
         now: AtomicUsize,

@@ -1,6 +1,6 @@
-//! One HTTP exchange with an LLM server: bounds on time and size, and what went wrong as a typed failure.
+//! One HTTP exchange with an LLM server, bounded in time and size; turns errors into typed failures.
 //!
-//! Does not know what the bodies mean, except for their error messages.
+//! Does not interpret bodies, except for error messages.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use super::lines::Lines;
 use super::url::{join, shown};
 use super::{LlmSettings, Provider};
 
-/// Most bytes of an error's body that are read, and most characters of its message that are repeated.
+/// Most bytes that we read of an error's body.
 const ERROR_BYTES: usize = 64 * 1024;
 const ERROR_CHARS: usize = 300;
 /// Longest line of a stream: a line holds a token, or the whole reply of a server that does not stream.
 const LINE_BYTES: usize = 1024 * 1024;
-/// When a busy server that does not say so is asked again: it works on one prompt for about so long.
+/// Pause before asking a busy server again that names no time: about one prompt.
 const BUSY_RETRY_MS: u64 = 500;
-/// When a server that closed the connection is asked again: it may be a kept-alive connection that had just expired.
+/// Pause after a closed connection, which may have been a kept-alive one that had just expired.
 const RESET_RETRY_MS: u64 = 50;
 
-/// A server and how patiently it is asked.
+/// A server and its client.
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     client: reqwest::Client,
@@ -47,7 +47,7 @@ impl Http {
                     HeaderValue::from_str(&format!("Bearer {}", key.0)).map_err(|_| {
                         Failure::new(
                             ErrorCode::BadRequest,
-                            "the LLM's API key has characters that no key has",
+                            "the LLM's API key has invalid characters",
                         )
                         .hint("look for a line break or a quote at its end")
                     })?;
@@ -66,7 +66,7 @@ impl Http {
         &self.settings
     }
 
-    /// Posts JSON; the answer's status is a success.
+    /// Posts JSON; returns the body of a successful answer.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Body<'_>, Failure> {
         self.send(Method::POST, path, Some(body)).await
     }
@@ -114,7 +114,7 @@ impl Http {
         Err(self.refused(status, &message, retry_after_ms))
     }
 
-    /// What a server's own words about a failure mean, whichever status they came with.
+    /// The failure that a server's error message means, whatever its status.
     pub(crate) fn said(&self, code: ErrorCode, message: &str) -> Failure {
         let lower = message.to_lowercase();
         let model = &self.settings.model;
@@ -131,7 +131,7 @@ impl Http {
                         ErrorCode::LlmModelMissing,
                         format!("has no model '{model}'"),
                     )
-                    .hint("its models are listed by GET /v1/models"),
+                    .hint("GET /v1/models lists its models"),
             };
         }
         if lower.contains("server busy") {
@@ -143,7 +143,7 @@ impl Http {
         if lower.contains("invalid format") {
             return self
                 .failure(ErrorCode::LlmMalformed, format!("refused the answer's schema: {message}"))
-                .hint("a newer version of the server may take it; `amcp doctor` tells whether it honours schemas");
+                .hint("try a newer version of the server; `amcp doctor` tells whether it honours schemas");
         }
         if lower.contains("context length") || lower.contains("context size") {
             return self
@@ -156,7 +156,7 @@ impl Http {
         self.failure(code, format!("said: {message}"))
     }
 
-    /// A failure whose message begins with the server.
+    /// A failure whose message begins with the server's address.
     pub(crate) fn failure(&self, code: ErrorCode, what: String) -> Failure {
         Failure::new(
             code,
@@ -173,7 +173,7 @@ impl Http {
         match status {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => self
                 .failure(ErrorCode::LlmBusy, format!("is busy: {message}"))
-                .hint("try again later, or let the server work on more at a time (OLLAMA_NUM_PARALLEL)")
+                .hint("try again later, or raise the server's number of parallel requests (OLLAMA_NUM_PARALLEL)")
                 .retry_after_ms(retry_after_ms.unwrap_or(BUSY_RETRY_MS)),
             StatusCode::BAD_GATEWAY => self.not_there(&format!("answered {status}: {message}")),
             StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => self
@@ -183,7 +183,7 @@ impl Http {
                 .failure(ErrorCode::LlmMalformed, format!("answered {status}: {message}"))
                 .hint("check the API key"),
             status if status.is_redirection() => self
-                .failure(ErrorCode::LlmMalformed, format!("redirects ({status}), which is not followed"))
+                .failure(ErrorCode::LlmMalformed, format!("redirects ({status}), and AMCP follows no redirects"))
                 .hint("configure the address that it redirects to"),
             status => {
                 let failure = self.said(ErrorCode::LlmMalformed, message);
@@ -195,7 +195,7 @@ impl Http {
         }
     }
 
-    /// One piece of an answer, or all of it; an error that the server sends in its place gets `code`.
+    /// Parses a piece of an answer, or all of it; a server's error in its place gets `code`.
     pub(crate) fn piece<T: DeserializeOwned>(
         &self,
         bytes: &[u8],
@@ -209,7 +209,7 @@ impl Http {
         serde_json::from_value(value).map_err(nonsense)
     }
 
-    /// The failure of a server that sent something else than an answer.
+    /// The failure of a server that sent no answer of the protocol.
     pub(crate) fn nonsense(&self, why: &str, bytes: &[u8]) -> Failure {
         let message = format!("sent no part of an answer ({why}): {}", excerpt(bytes));
         self.failure(ErrorCode::LlmMalformed, message)
@@ -240,21 +240,21 @@ impl Http {
     }
 }
 
-/// The body of an answer while it comes.
+/// The body of an answer while it arrives.
 #[derive(Debug)]
 pub(crate) struct Body<'a> {
     http: &'a Http,
     response: Response,
     left: usize,
-    /// Whether anything of the body has come.
+    /// Whether any byte of the body has arrived.
     begun: bool,
     lines: Lines,
-    /// Lines that arrived and were not yet read.
+    /// Unread lines.
     ready: VecDeque<Vec<u8>>,
 }
 
 impl Body<'_> {
-    /// Whether the server streams events; one that ignores `stream` answers with JSON.
+    /// Whether the server streams events; a server that ignores `stream` answers with JSON.
     pub(crate) fn is_event_stream(&self) -> bool {
         self.response
             .headers()
@@ -293,7 +293,7 @@ impl Body<'_> {
 
     /// The next bytes; none at the end.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        // Some servers send the head of a stream before they have read the prompt.
+        // Some servers send the head of a stream before they read the prompt.
         let idle = if self.begun {
             self.http.settings.idle
         } else {
@@ -330,7 +330,7 @@ impl Body<'_> {
         Ok(bytes)
     }
 
-    /// The server's words about its failure; as much as came, since a broken error is an error still.
+    /// The server's error message, as much as arrived.
     async fn error_message(mut self) -> String {
         self.left = self.left.min(ERROR_BYTES);
         let mut bytes = Vec::new();
@@ -362,7 +362,7 @@ fn excerpt(bytes: &[u8]) -> String {
     }
 }
 
-/// reqwest's own words repeat the address, with its password; the innermost cause says what happened.
+/// The innermost cause. The outer messages of reqwest repeat the address with its password.
 fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

@@ -1,15 +1,15 @@
-//! Cuts a byte stream into lines, however the bytes were cut on their way.
+//! Cuts a byte stream into lines, wherever the network cut it.
 //!
-//! Does not bound what it keeps: the body that feeds it does.
+//! Does not bound its buffer; the body that feeds it does.
 
-/// Keeps the beginning of a line until its end comes: characters and lines may be split anywhere.
+/// Keeps the beginning of a line until its end arrives: characters and lines may be split anywhere.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     begun: Vec<u8>,
 }
 
 impl Lines {
-    /// Takes bytes and gives back the lines that they complete, without blank ones.
+    /// Takes bytes and returns the lines that they complete, without blank ones.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
         let mut parts = bytes.split(|&b| b == b'\n');
@@ -23,12 +23,12 @@ impl Lines {
         lines
     }
 
-    /// Bytes of the line whose end has not arrived.
+    /// Number of bytes of the unfinished line.
     pub(crate) const fn begun(&self) -> usize {
         self.begun.len()
     }
 
-    /// The last line, when the stream ended without a line feed.
+    /// The last line of a stream that ended without a line feed.
     pub(crate) fn rest(&mut self) -> Option<Vec<u8>> {
         let rest = std::mem::take(&mut self.begun);
         (!rest.trim_ascii().is_empty()).then_some(rest)

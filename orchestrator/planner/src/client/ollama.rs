@@ -1,7 +1,7 @@
 //! The client of Ollama's `/api/chat`, streamed.
 //!
-//! Takes the request's types from `ollama-rs`, and not its HTTP: that loses statuses, error lines and whatever was
-//! split between two chunks.
+//! Takes the request's types from `ollama-rs`, but not its HTTP, which loses statuses, error lines and lines that two chunks
+//! share.
 
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{ErrorCode, Failure};
@@ -85,7 +85,7 @@ impl OllamaClient {
         let mut body = serde_json::to_value(chat).map_err(wrong)?;
         if let Some(body) = body.as_object_mut() {
             body.insert("stream".to_owned(), Value::Bool(true));
-            // Otherwise a prompt that is too long loses its beginning, the rules, without a word.
+            // Otherwise a prompt that is too long silently loses its beginning, the rules.
             body.insert("truncate".to_owned(), Value::Bool(false));
         }
         Ok(body)
@@ -106,7 +106,7 @@ impl LlmClient for OllamaClient {
     }
 }
 
-/// One line of the stream. Fields that are zero are left out by the server.
+/// One line of the stream. The server leaves out fields that are zero.
 #[derive(Debug, Deserialize)]
 struct Line {
     #[serde(default)]

@@ -1,7 +1,7 @@
 //! The client of `/v1/chat/completions`, streamed as server-sent events: llama-server, vLLM, Ollama itself and hosted
 //! services.
 //!
-//! Does not depend on the stream: the one JSON body of a server that ignores `stream` is read too.
+//! Does not depend on the stream: also reads the one JSON body of a server that ignores `stream`.
 
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{ErrorCode, Failure};
@@ -49,7 +49,7 @@ impl OpenAiClient {
         }
         let (mut reason, mut usage) = (None, Usage::default());
         while let Some(line) = answer.line().await? {
-            // Comments keep the connection alive; the names of events say nothing.
+            // Skips comments, which keep the connection alive, and the names of events.
             let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else {
                 continue;
             };
@@ -79,7 +79,7 @@ impl OpenAiClient {
             "max_tokens": request.max_tokens,
         });
         if let (Some(schema), Some(body)) = (request.format, body.as_object_mut()) {
-            // Not `strict`: that allows a part of JSON Schema only, and what comes back is checked anyway.
+            // Not `strict`: that allows only a part of JSON Schema, and we check the answer anyway.
             let format =
                 json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}});
             body.insert("response_format".to_owned(), format);

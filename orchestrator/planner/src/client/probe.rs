@@ -1,7 +1,6 @@
-//! Finds out what a user must know before relying on an LLM server: is it up, is the model there, does it keep to a
-//! schema.
+//! Checks an LLM server: whether it is up, has the model and keeps to a schema.
 //!
-//! Does not repair anything: each check says what to do.
+//! Repairs nothing: each check says what to do.
 
 use std::time::Duration;
 
@@ -13,19 +12,19 @@ use tokio::time::timeout;
 use super::http::Http;
 use super::{ChatRequest, ChatTurn, LlmSettings, Provider};
 
-/// A server that is up answers these at once.
+/// Time-out of the checks that a running server answers at once.
 const LOOK: Duration = Duration::from_secs(5);
-/// Enough for the probe's answer, and for some prose when the schema is ignored.
+/// Enough for the probe's answer, and for some prose of a server that ignores the schema.
 const PROBE_TOKENS: u32 = 64;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at, such as `llm.model`.
+    /// The name of the check, such as `llm.model`.
     pub name: String,
-    /// Whether it is well.
+    /// Whether the check passed.
     pub ok: bool,
-    /// What was seen.
+    /// The observation.
     pub detail: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,7 +32,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// A check that went well.
+    /// A passed check.
     #[must_use]
     pub fn good(name: &str, detail: impl Into<String>) -> Self {
         Self {
@@ -44,7 +43,7 @@ impl Check {
         }
     }
 
-    /// A check that did not.
+    /// A failed check.
     #[must_use]
     pub fn bad(name: &str, failure: Failure) -> Self {
         Self {
@@ -56,8 +55,8 @@ impl Check {
     }
 }
 
-/// Looks at a server: `llm.server`, `llm.model`, `llm.format`. After the first check that fails there are no more: they
-/// would say the same.
+/// Checks a server: `llm.server`, `llm.model`, `llm.format`. Ends after the first failed check, since the others would fail
+/// for the same reason.
 pub async fn probe(settings: &LlmSettings) -> Vec<Check> {
     let http = match Http::new(settings) {
         Ok(http) => http,
@@ -90,7 +89,7 @@ async fn ollama(http: &Http) -> Vec<Check> {
             format!("Ollama {v}")
         }),
     );
-    // A tag may be left out: Ollama reads `llama3` as `llama3:latest`.
+    // Ollama reads `llama3` as `llama3:latest`.
     let wanted = &http.settings().model;
     let same = |name: &str| name == wanted || name.strip_suffix(":latest") == Some(wanted);
     let model = match look(http, "/api/tags").await {
@@ -115,7 +114,7 @@ async fn openai(http: &Http) -> Vec<Check> {
 fn model_check(http: &Http, names: &[String], same: impl Fn(&str) -> bool) -> Check {
     let model = &http.settings().model;
     if names.iter().any(|name| same(name)) {
-        return Check::good("llm.model", format!("{model} is there"));
+        return Check::good("llm.model", format!("the server has {model}"));
     }
     let mut missing = http.said(
         amcp_protocol::ErrorCode::LlmModelMissing,
@@ -143,7 +142,7 @@ async fn look(http: &Http, path: &str) -> Result<Value, Failure> {
         .unwrap_or_else(|_| Err(http.too_slow(&format!("did not answer GET {path}"), LOOK)))
 }
 
-/// Asks for what no model would say by itself.
+/// Sends a schema with an answer that no model would give by itself.
 async fn honours_format(settings: &LlmSettings) -> Result<String, Failure> {
     let format = json!({
         "type": "object",
@@ -168,11 +167,13 @@ async fn honours_format(settings: &LlmSettings) -> Result<String, Failure> {
     let kept =
         serde_json::from_str::<Value>(reply.text.trim()).is_ok_and(|value| schema.is_valid(&value));
     if kept {
-        return Ok("answers keep to the schema that is sent".to_owned());
+        return Ok("the server's answers keep to the request's schema".to_owned());
     }
     Err(Failure::new(
         amcp_protocol::ErrorCode::LlmMalformed,
-        format!("{} ignores the schema that is sent", settings.name()),
+        format!("{} ignores the request's schema", settings.name()),
     )
-    .hint("plans are checked and repaired all the same; a newer server or another model needs fewer repairs"))
+    .hint(
+        "AMCP checks and repairs plans anyway; a newer server or another model needs fewer repairs",
+    ))
 }

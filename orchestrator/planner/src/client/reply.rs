@@ -1,22 +1,22 @@
-//! A model's reply while it arrives: keeps the text and hands on all of it but the model's thinking.
+//! A model's reply while it arrives: keeps the text and hands it on without the model's thinking.
 //!
-//! Does not read the text otherwise: the plan parser deals with fences and prose around JSON.
+//! Does not interpret the text: the plan parser deals with fences and prose around JSON.
 
 use amcp_protocol::llm::{ChatReply, TextSink, Usage};
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
-/// Takes the thinking out of a text: `<think>…</think>` at the beginning, also when the server's template swallowed the
+/// Removes the thinking from a text: `<think>…</think>` at the beginning, even if the server's template swallowed the
 /// opening tag or the thinking never ends.
 pub(crate) struct Arriving<'a> {
     sink: &'a mut dyn TextSink,
     /// All text so far; the client bounds it.
     text: String,
     stage: Stage,
-    /// Where the reply begins in `text`.
+    /// The beginning of the reply in `text`.
     start: usize,
-    /// The text up to this place was read, and its part of the reply handed on.
+    /// The end of the text that was read and handed on.
     at: usize,
 }
 
@@ -27,7 +27,7 @@ enum Stage {
     Thinking,
     /// After thinking whose opening tag is missing.
     Blank,
-    /// In the reply; `doubted` as long as it may turn out to be thinking.
+    /// In the reply; `doubted` while it may turn out to be thinking.
     Reply {
         doubted: bool,
     },
@@ -54,7 +54,7 @@ impl<'a> Arriving<'a> {
     pub(crate) fn reply(self, reason: Option<&str>, usage: Usage, max_tokens: u32) -> ChatReply {
         ChatReply {
             text: self.end(),
-            // Old servers do not say why they stopped.
+            // Old servers give no reason.
             truncated: match reason {
                 Some("length") => true,
                 Some("stop") => false,
@@ -72,7 +72,7 @@ impl<'a> Arriving<'a> {
         }
     }
 
-    /// Reads on. Returns false when reading on needs more text.
+    /// Makes one step; false when the next step needs more text.
     fn advance(&mut self, ended: bool) -> bool {
         let rest = self.text.get(self.at..).unwrap_or_default();
         match self.stage {
@@ -88,7 +88,7 @@ impl<'a> Arriving<'a> {
                     self.stage = Stage::Thinking;
                 } else {
                     self.start = self.at;
-                    // Inside JSON the tag is a part of somebody's text.
+                    // Inside JSON the tag belongs to a text.
                     let doubted = is_head && !rest.starts_with(['{', '[', '`']);
                     self.stage = Stage::Reply { doubted };
                 }
@@ -134,7 +134,7 @@ impl<'a> Arriving<'a> {
         false
     }
 
-    /// So far before a place that a tag which began before it is whole, but not before `least`.
+    /// The position before which no unfinished tag can begin, but at least `least`.
     fn before(&self, place: usize, least: usize) -> usize {
         let place = place.saturating_sub(CLOSE.len() - 1);
         self.text.floor_char_boundary(place).max(least)
@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// The same of a text that is there as a whole.
+    /// The reply of a complete text.
     fn without_thinking(text: &str) -> &str {
         let mut trimmed = text.trim_start();
         while let Some(thinking) = trimmed.strip_prefix(OPEN) {

@@ -1,4 +1,4 @@
-//! Reads the addresses of LLM servers in all the forms that people write them.
+//! Reads the addresses of LLM servers in all common forms.
 //!
 //! Does not read the environment: `OLLAMA_HOST` comes in as an argument.
 
@@ -7,7 +7,7 @@ use reqwest::Url;
 /// Ollama's own port.
 const OLLAMA_PORT: u16 = 11_434;
 
-/// Why a text is no address of a server.
+/// The fault of an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is not the address of an LLM server: {reason}")]
 pub struct UrlError {
@@ -15,11 +15,11 @@ pub struct UrlError {
     reason: String,
 }
 
-/// Reads an Ollama address as Ollama reads `OLLAMA_HOST`: `host`, `host:port`, `:port`, `http://host/prefix`; the port
-/// is 11434 unless a scheme is given. The address that a server listens on (`0.0.0.0`, `::`) becomes the loopback one.
+/// Reads an Ollama address as Ollama reads `OLLAMA_HOST`: `host`, `host:port`, `:port`, `http://host/prefix`; without a
+/// scheme the default port is 11434. The addresses `0.0.0.0` and `::`, on which servers listen, become loopback.
 ///
 /// # Errors
-/// [`UrlError`] says what is wrong.
+/// [`UrlError`] names the fault.
 pub fn parse_ollama_url(text: &str) -> Result<Url, UrlError> {
     let bare = text.trim().trim_matches(['"', '\'']).trim();
     if bare.is_empty() {
@@ -50,7 +50,7 @@ pub fn parse_ollama_url(text: &str) -> Result<Url, UrlError> {
 /// Reads the address of an OpenAI-style server, with or without `/v1` at its end.
 ///
 /// # Errors
-/// [`UrlError`] says what is wrong.
+/// [`UrlError`] names the fault.
 pub fn parse_openai_url(text: &str) -> Result<Url, UrlError> {
     let bare = text.trim().trim_matches(['"', '\'']).trim();
     let mut url = if bare.contains("://") {
@@ -97,7 +97,7 @@ pub(crate) fn shown(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-/// The address of one of the server's resources, below the prefix.
+/// The address of a resource below the prefix.
 pub(crate) fn join(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));

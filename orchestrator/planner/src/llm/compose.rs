@@ -1,6 +1,6 @@
-//! Has a model write the answer: one call without tools, whose inputs are data that nobody vouches for.
+//! Lets a model write the answer: one call without tools, whose inputs are untrusted data.
 //!
-//! Does not trust what comes back: a text that is empty, cut or JSON is refused, and the caller composes plainly.
+//! Refuses a text that is empty, cut or JSON; the caller then composes plainly.
 
 use amcp_protocol::llm::{ChatReply, ChatRequest, ChatTurn, TextSink};
 use amcp_protocol::{AnswerPiece, ErrorCode, Failure};
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::quote::{conversation, marked, on_one_line, shortened};
 use crate::{ComposeInput, Sink};
 
-/// About a page.
+/// Most tokens of an answer: about a page.
 const ANSWER_TOKENS: u32 = 1_024;
-/// All results together, in bytes of JSON: some 6,000 tokens, which leaves room for the answer in a small context.
+/// Most bytes of JSON of all results together: some 6,000 tokens, which leave room for the answer in a small context.
 const RESULTS_BYTES: usize = 16 * 1024;
-/// One result at least: otherwise many tasks would leave nothing to each.
+/// Least share of a result, in bytes: otherwise many tasks would leave too little for each.
 const RESULT_BYTES_MIN: usize = 256;
 
 const RULES: &str = "\
@@ -71,7 +71,7 @@ pub(super) fn request(input: &ComposeInput) -> ChatRequest {
     }
 }
 
-/// Hands the text on while the model writes it. [`answer`] judges the whole text; until then readers have a draft.
+/// Hands the text on while the model writes it, as a draft. [`answer`] judges the whole text.
 pub(super) struct Pieces<'a> {
     sink: &'a Sink<AnswerPiece>,
     any: bool,
@@ -98,7 +98,7 @@ impl TextSink for Pieces<'_> {
     }
 }
 
-/// The answer's text.
+/// The answer's text, or why it is unusable.
 pub(super) fn answer(reply: &ChatReply) -> Result<String, Failure> {
     let refused = |why: &str| {
         Err(Failure::new(

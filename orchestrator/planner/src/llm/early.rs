@@ -1,6 +1,6 @@
 //! Hands tasks on while the model still writes its plan: those that only read and wait for nothing.
 //!
-//! Does not judge the plan. A task that the complete plan changes or does not have was read for nothing.
+//! Does not judge the plan. If the complete plan changes or lacks an early task, that task's work is lost.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use amcp_protocol::llm::TextSink;
 
 use crate::PlanningInput;
 
-/// The tasks of one round that went early, repairs included.
+/// The tasks of one round, including repairs, that started early.
 pub(super) struct Early<'a> {
     input: &'a PlanningInput,
     usable: Arc<Catalogue>,
     reader: TaskReader,
-    /// At most as many as a plan may have. An id begins early once: a repaired task with the same id waits for the complete plan.
+    /// At most as many as a plan may have. Each id starts early once: a repaired task with the same id waits for the complete plan.
     gone: Vec<TaskId>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Early<'a> {
         }
     }
 
-    /// The model begins to write.
+    /// Resets the reader when the model begins another text.
     pub(super) fn begin(&mut self) {
         self.reader = TaskReader::default();
     }

@@ -1,6 +1,6 @@
-//! A planner with another one in reserve, for nodes whose configuration allows that.
+//! A planner with a fallback, for nodes whose configuration allows that.
 //!
-//! Does not hide it: a plan of the reserve carries a note that says so and why.
+//! A plan of the fallback carries a note with the reason.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::{
     ComposeInput, Composed, Planned, Planner, PlanningError, PlanningInput, SharedPlanner,
 };
 
-/// The reserve plans within milliseconds; so much is kept for it of a time that is short.
+/// Most time kept for the fallback, which plans within milliseconds.
 const RESERVED: Duration = Duration::from_secs(1);
 
 /// Plans with `primary`, and with `fallback` when the LLM behind `primary` fails in the first round.
 #[expect(missing_debug_implementations, reason = "planners are trait objects")]
 pub struct WithFallback {
-    /// Asked first.
+    /// The planner to ask first.
     pub primary: SharedPlanner,
-    /// Asked when no usable plan came from the first one's LLM.
+    /// The planner to ask when the LLM of the first gives no usable plan.
     pub fallback: SharedPlanner,
 }
 
 impl WithFallback {
     async fn make(&self, input: PlanningInput) -> Result<Planned, PlanningError> {
         if input.feedback.is_some() {
-            // The reserve reads the query alone: in a second round it would plan again what the first one did.
+            // The fallback reads only the query: in a second round it would repeat the first plan.
             return self.primary.plan(input).await;
         }
         let reserved = RESERVED.min(input.time / 10);
@@ -79,8 +79,8 @@ impl WithFallback {
     }
 }
 
-/// Whether another planner may do better: the LLM was not there, or what it wrote stayed unusable. A plan that the user
-/// is not permitted is refused, whoever makes it.
+/// Whether another planner may do better: the LLM was unreachable, or its plans stayed unusable. Another planner cannot help
+/// a user who lacks a role.
 fn is_the_llms_fault(code: ErrorCode) -> bool {
     is_llm_failure(code)
         || matches!(

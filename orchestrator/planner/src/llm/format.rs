@@ -1,19 +1,19 @@
-//! The JSON Schema that a model's plan must keep, made for one request from what its user may use.
+//! Makes the JSON Schema of a model's plan for one request from the capabilities that its user may use.
 //!
-//! Does not judge plans: a server may ignore the schema, and the compiler checks everything anyway.
+//! Does not judge plans: a server may ignore the schema, and the compiler checks every plan anyway.
 
 use amcp_plan::Catalogue;
 use amcp_protocol::Capability;
 use serde_json::{Map, Value, json};
 
-/// Longest explanation that a model is asked for: it costs time and decides nothing.
+/// Longest explanation to ask a model for, in characters: it costs time and decides nothing.
 const REASONING_CHARS: usize = 300;
-/// Definitions within definitions: deeper ones are left open, which also ends those that contain themselves.
+/// Deepest nesting of definitions; deeper ones stay open, which also ends recursive ones.
 const MAX_DEPTH: usize = 8;
-/// Bounds on lengths above this one cost a grammar more than they help.
+/// Largest bound on a length; larger ones cost a grammar more than they help.
 const MAX_LENGTH: u64 = 1_000;
 
-/// Keywords that every server's grammar knows and that take a value as it is.
+/// Keywords that every server's grammar knows and whose values we copy.
 const PLAIN: &[&str] = &[
     "type",
     "enum",
@@ -24,8 +24,8 @@ const PLAIN: &[&str] = &[
     "maxLength",
 ];
 
-/// The schema of a plan over these capabilities; nothing in it refers to elsewhere, and `reasoning` comes first, so that
-/// the model thinks before it chooses. A plan made `again` says which tasks of the first one it replaces.
+/// The schema of a plan over these capabilities. It has no references, and `reasoning` comes first, so that the model thinks
+/// before it chooses. A plan made `again` names the tasks of the first plan that it replaces.
 pub(super) fn plan_schema(visible: &Catalogue, max_tasks: usize, again: bool) -> Value {
     schema(
         visible,
@@ -34,8 +34,8 @@ pub(super) fn plan_schema(visible: &Catalogue, max_tasks: usize, again: bool) ->
     )
 }
 
-/// The same for a prompt, without the references that each field takes too: they make half of it, and reading it costs
-/// a small machine minutes.
+/// The schema for a prompt, without the reference that each field may have instead of a value: these make half of the
+/// schema, and reading them costs a small machine minutes.
 pub(super) fn plan_schema_for_prompt(visible: &Catalogue, max_tasks: usize, again: bool) -> Value {
     schema(visible, (max_tasks, again), |literal| literal)
 }
@@ -96,7 +96,7 @@ fn params_schema(capability: &Capability, field: fn(Value) -> Value) -> Value {
             *property = field(property.take());
         }
     }
-    // What another task's result can fill is filled by the compiler where the model leaves it out.
+    // Params that another task's result can fill are optional: the compiler fills them.
     let required: Vec<&str> = capability
         .required_params()
         .filter(|name| capability.consumes.iter().all(|c| c.param != *name))
@@ -114,7 +114,7 @@ fn reference_schema() -> Value {
     })
 }
 
-/// What grammars understand of a schema, with its definitions in place. Whatever is left out makes it more permissive.
+/// The part of a schema that grammars understand, with its definitions in place. Each omission makes it more permissive.
 fn simplified(schema: &Value, root: &Value, depth: usize) -> Value {
     let Value::Object(map) = schema else {
         return json!({});
@@ -136,7 +136,7 @@ fn simplified(schema: &Value, root: &Value, depth: usize) -> Value {
                 continue;
             }
             (key, value) if PLAIN.contains(&key) => value.clone(),
-            // Grammars know bounds of whole numbers only.
+            // Grammars know bounds only for whole numbers.
             ("minimum" | "maximum", value)
                 if value.is_i64() && map.get("type") == Some(&json!("integer")) =>
             {

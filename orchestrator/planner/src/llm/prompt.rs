@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use super::quote::{conversation, marked, on_one_line, shortened};
 use crate::PlanningInput;
 
-/// A result in a second round's prompt: enough to see what is there.
+/// Most bytes of a result in a second round's prompt: enough to see its shape.
 const RESULT_BYTES: usize = 600;
-/// Values of one parameter that the catalogue lists.
+/// Most values of one parameter in the catalogue.
 const MAX_ENUM: usize = 24;
-/// Characters of a parameter's description in the catalogue.
+/// Most characters of a parameter's description in the catalogue.
 const MAX_PARAM_TEXT: usize = 80;
 
 const RULES: &str = "\
@@ -85,7 +85,7 @@ pub(super) fn user(input: &PlanningInput) -> String {
     text
 }
 
-/// What a model is told about a plan that was refused: the place, the problem, what would be right.
+/// The model's turn after a refused plan: the place, the problem and the valid choices.
 pub(super) fn repair(path: &str, problem: &str, allowed: &[String]) -> String {
     json!({"path": path, "problem": problem, "allowed": allowed}).to_string()
 }
@@ -140,7 +140,7 @@ fn line(capability: &Capability) -> String {
     line
 }
 
-/// A param's kind in few words.
+/// A param's type in a few words.
 fn kind(schema: &Value) -> String {
     let mut text = match (schema.get("enum"), schema.get("type")) {
         (Some(Value::Array(values)), _) => {
@@ -161,8 +161,8 @@ fn kind(schema: &Value) -> String {
     on_one_line(&text)
 }
 
-/// One example of tasks side by side and one of tasks in a row, of the catalogue's own capabilities where they declare
-/// enough; a model imitates what it sees.
+/// One example of parallel tasks and one of dependent tasks, with the catalogue's own capabilities if these declare enough,
+/// since a model imitates its examples.
 fn examples(visible: &Catalogue) -> (String, String) {
     let parallel = parallel(visible).unwrap_or_else(|| {
         let plan = json!({"reasoning": "Two things that need nothing of each other.", "answer_directly": null, "tasks": [

@@ -1,12 +1,11 @@
-//! Puts texts that nobody vouches for into prompts: marked off, unable to end their mark, bounded.
+//! Puts untrusted texts into prompts: bounded, and between marks that they cannot contain.
 //!
-//! Does not look for injections: that cannot be done reliably. What follows from a text is bounded elsewhere, by frozen
-//! plans and calls without tools.
+//! Does not look for injections, which no search finds reliably. Frozen plans and calls without tools bound their effects.
 
 use amcp_protocol::Turn;
 use serde_json::{Value, json};
 
-/// Tokens by which models tell roles apart; a server may read them inside of a text as if they were its own.
+/// Tokens by which models tell roles apart; a server may also obey them inside of a text.
 const CONTROL: &[&str] = &[
     "<|",
     "<start_of_turn>",
@@ -19,12 +18,12 @@ const CONTROL: &[&str] = &[
     "<think>",
     "</think>",
 ];
-/// How far lists are cut, one after the other, until a value fits.
+/// Lengths to which we cut lists, one after the other, until a value fits.
 const LIST_LENGTHS: &[usize] = &[20, 8, 3, 1];
-/// How far texts are cut then.
+/// Length to which we then cut texts, in characters.
 const TEXT_CHARS: usize = 400;
 
-/// The text between two marks that it does not contain.
+/// Puts the text between two marks that it does not contain.
 pub(super) fn marked(name: &str, text: &str) -> String {
     let text = defused(text);
     let mut mark = name.to_owned();
@@ -36,7 +35,7 @@ pub(super) fn marked(name: &str, text: &str) -> String {
     format!("<<<{mark}\n{text}\n{mark}>>>")
 }
 
-/// The conversation before a query, for a prompt; nothing without one.
+/// The conversation before a query, for a prompt; empty without one.
 pub(super) fn conversation(history: &[Turn]) -> String {
     if history.is_empty() {
         return String::new();
@@ -51,7 +50,7 @@ pub(super) fn conversation(history: &[Turn]) -> String {
     )
 }
 
-/// On one line and without control tokens: for descriptions and the like.
+/// The text on one line and without control tokens, for descriptions.
 pub(super) fn on_one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     defused(&words.join(" "))
@@ -68,7 +67,7 @@ fn defused(text: &str) -> String {
     text
 }
 
-/// The value itself when its JSON has at most `bytes` bytes; otherwise its beginning, saying that it is one.
+/// The value if its JSON has at most `bytes` bytes; otherwise its beginning, marked as such.
 pub(super) fn shortened(value: &Value, bytes: usize) -> Value {
     let fits = |value: &Value| value.to_string().len() <= bytes;
     if fits(value) {

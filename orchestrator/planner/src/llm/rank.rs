@@ -1,6 +1,6 @@
-//! Chooses which capabilities a prompt shows when there are too many for it.
+//! Chooses the capabilities of a prompt when there are too many for it.
 //!
-//! Does not understand words: it is the plain ranking for whoever plugs in no better one.
+//! Compares words only; callers may plug in a better ranking.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use std::sync::Arc;
 use amcp_plan::Catalogue;
 use amcp_protocol::{Capability, CapabilityName};
 
-/// Ranks all capabilities of a catalogue for a query, the best first; those that it leaves out come last.
+/// Ranks the capabilities of a catalogue for a query, the best first; capabilities that it omits come last.
 pub type Rank = Arc<dyn Fn(&str, &Catalogue) -> Vec<CapabilityName> + Send + Sync>;
 
-/// Ranks by the number of words that the query shares with what a capability says of itself.
+/// Ranks by the number of words that the query shares with the capability's card.
 #[must_use]
 pub fn by_shared_words(query: &str, catalogue: &Catalogue) -> Vec<CapabilityName> {
     let wanted = words([query]);
@@ -23,7 +23,7 @@ pub fn by_shared_words(query: &str, catalogue: &Catalogue) -> Vec<CapabilityName
             (shared, &capability.name)
         })
         .collect();
-    // Stable: equal ones stay in the catalogue's order.
+    // Stable: equal ranks stay in the catalogue's order.
     ranked.sort_by_key(|(shared, _)| std::cmp::Reverse(*shared));
     ranked.into_iter().map(|(_, name)| name.clone()).collect()
 }

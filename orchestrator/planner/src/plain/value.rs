@@ -1,23 +1,23 @@
-//! Any JSON value as text for people: sentences of labels and values, short tables; never braces.
+//! Writes any JSON value as text: sentences of labels and values, short tables; never braces.
 //!
 //! Does not know what the values mean.
 
 use serde_json::{Map, Value};
 
-/// Rows of a table that are shown: what fits on a screen beside the rest of an answer.
+/// Most rows of a table: they fit on a screen beside the rest of an answer.
 const MAX_ROWS: usize = 8;
-/// Columns of a table that are shown.
+/// Most columns of a table.
 const MAX_COLUMNS: usize = 6;
-/// Fields of an object that are shown.
+/// Most fields of an object.
 const MAX_FIELDS: usize = 12;
-/// Items of a plain list that are shown.
+/// Most items of a plain list.
 const MAX_ITEMS: usize = 10;
 /// Longest text of one cell, in characters.
 const MAX_CELL: usize = 80;
-/// Levels of nesting that are shown.
+/// Most levels of nesting.
 const MAX_DEPTH: usize = 3;
 
-/// A value as text; empty when there is nothing to say.
+/// A value as text; empty for an empty value.
 pub(super) fn readable(value: &Value) -> String {
     at_depth(value, 0)
 }
@@ -33,7 +33,7 @@ fn at_depth(value: &Value, depth: usize) -> String {
     }
 }
 
-/// One value that is no collection, in words.
+/// A value other than a collection, in words.
 pub(super) fn scalar(value: &Value) -> String {
     match value {
         Value::Null | Value::Array(_) | Value::Object(_) => String::new(),
