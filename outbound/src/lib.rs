@@ -1,16 +1,16 @@
-//! How every HTTP client of a node is made: rustls with aws-lc-rs, compiled-in root certificates, no redirects (ADR-0004).
+//! Makes every HTTP client of a node: rustls with aws-lc-rs, compiled-in root certificates, no redirects (ADR-0004).
 //!
-//! Sends nothing, and sets no time-outs: each caller knows its own.
+//! Sends nothing, and sets no time-outs: each caller sets its own.
 
 use std::net::IpAddr;
 
 use reqwest::{Client, ClientBuilder, Url, redirect};
 use rustls::crypto::aws_lc_rs;
 
-/// A client for one server.
+/// A builder of a client for one server. A server on this machine gets no proxy.
 pub fn client_of(server: &Url) -> ClientBuilder {
-    // reqwest takes the process's provider and panics where there is none. Where a program that embeds a node has
-    // installed its own, that one stays.
+    // reqwest uses the process's provider and panics without one. If a program that embeds a node has installed its own
+    // provider, that provider stays.
     let _ = aws_lc_rs::default_provider().install_default();
     #[expect(
         clippy::disallowed_methods,

@@ -1,4 +1,4 @@
-//! What an agent can do, described so that a planner can choose it, a compiler can wire it and a policy can judge it.
+//! Capabilities: descriptions of agents' work, by which planners choose it, compilers wire it and policies judge it.
 //!
 //! Does not know where an agent runs or how busy it is; that is the registry's knowledge.
 

@@ -1,4 +1,4 @@
-//! The words that every part of the mesh shares: ids, capabilities and cards, requests, tasks, progress, events,
+//! The types that every part of the mesh shares: ids, capabilities and cards, requests, tasks, progress, events,
 //! error codes.
 //!
 //! Pure: no runtime, no actor, no clock, no randomness. It sends nothing; callers pass in times and ids.

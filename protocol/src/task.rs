@@ -155,8 +155,8 @@ pub enum TaskOutcome {
     Done(Payload),
     /// The attempt began and has no result. The work may have been done all the same, in part or whole.
     Failed(Failure),
-    /// The attempt certainly did not begin. Only the agent's shell or the carrier of the task says so, never a handler, whatever
-    /// code the handler returns: a task that is not idempotent may be repeated only after a refusal.
+    /// The attempt certainly did not begin. Only the agent's shell or the carrier of the task says so, never a handler with its
+    /// code: a task that is not idempotent may be repeated only after a refusal.
     Refused(Failure),
     /// The work was done in part: the result so far, and why the rest is missing.
     Partly(Payload, Failure),

@@ -16,7 +16,7 @@
 //! does not know a term must still read the card. As parts of the schema they are parts of the contract, which all agents
 //! of a capability share.
 //!
-//! The `examples` of a param are its best-known values: one that occurs in the query, whatever its case, is meant.
+//! The `examples` of a param are its best-known values: a value that occurs in the query, in any case, is meant.
 //!
 //! | [`ROLE`] | where its value is in a query |
 //! | --- | --- |
@@ -56,7 +56,7 @@ pub const ROLE: &str = "x-role";
 pub const FROM: &str = "from";
 /// The role of a span's last day.
 pub const TO: &str = "to";
-/// The role of what is to be left out.
+/// The role of a value to leave out.
 pub const EXCEPT: &str = "except";
 /// The role of a lower bound.
 pub const LEAST: &str = "least";

@@ -291,7 +291,7 @@ impl Member {
     }
 }
 
-/// How far this node takes part.
+/// The node's own part in the mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     In,

@@ -131,7 +131,7 @@ async fn joining_and_leaving_are_events() {
     assert_eq!(
         agent.get_status(),
         ActorStatus::Running,
-        "leaving the directory ends nobody"
+        "leaving the directory ends no agent"
     );
     for event_type in [AGENT_REGISTER, AGENT_DEREGISTER] {
         let event = events.recv().await.unwrap();
@@ -312,7 +312,7 @@ async fn a_roster_shows_who_joined_fares_and_left() {
     assert_eq!(
         listed(&registry).len(),
         4,
-        "nobody is listed by what another node says of it"
+        "a report does not list an unknown agent"
     );
     let state = |agent: &str| registry.load().agent(&id(agent)).unwrap().state;
     assert_eq!(
@@ -403,7 +403,7 @@ async fn a_full_account_over_a_new_link_brings_new_ports_without_a_word() {
     let _mine = join(&registry, "mine", 1).await;
     let first = events.recv().await.unwrap();
     let about = &first.data.as_ref().unwrap()["agent"];
-    assert_eq!(about, "mine", "nobody came or went before");
+    assert_eq!(about, "mine", "no agent came or went before");
 }
 
 #[tokio::test(start_paused = true)]

@@ -176,7 +176,7 @@ fn what_a_supervisor_says_stays_when_the_agent_goes() {
     assert_eq!(state(&directory), AgentState::Restarting);
     assert!(
         !directory.report(&id("one"), AgentState::Ready, NOW),
-        "nobody is there"
+        "the agent is not there"
     );
     directory.report(&id("one"), AgentState::GivenUp, NOW);
     directory.forget(GRACE * 10);
@@ -297,7 +297,7 @@ fn an_agent_of_this_node_is_preferred_until_one_elsewhere_has_less_to_do() {
     let elsewhere = directory.choose(&name("a.x"), &all_here, 7).unwrap();
     assert!(
         elsewhere.node.is_some(),
-        "whoever failed is avoided here too"
+        "an agent that failed is avoided here too"
     );
     drop(busy);
 }
@@ -473,7 +473,7 @@ impl Sut {
             .directory
             .choose(&capability_name(capability), &avoided, random)
         else {
-            assert!(ready.is_empty(), "nobody was chosen of {ready:?}");
+            assert!(ready.is_empty(), "no agent was chosen of {ready:?}");
             return;
         };
         let port = choice.port;

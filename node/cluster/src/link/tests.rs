@@ -304,7 +304,7 @@ async fn agents_come_and_go_elsewhere_too() {
     assert_eq!(
         a.registry.load().agents()[0].state,
         AgentState::Restarting,
-        "who restarts is not gone for good"
+        "an agent that restarts comes back"
     );
     b.agent("worker@b", "a.x").await;
     a.sees("worker@b").await;
@@ -496,7 +496,7 @@ async fn what_a_newer_build_asks_is_refused_by_name_and_the_link_stays_usable() 
     assert_eq!(
         b.links.counts().unknown,
         3,
-        "an outcome that nobody awaits is late"
+        "an outcome that no task awaits is late"
     );
     assert_eq!(b.links.counts().dropped_late, 1);
     assert_eq!(a.links.statuses()[0].in_flight, 1, "what runs goes on");
@@ -684,7 +684,7 @@ async fn peers_are_asked_about_requests() {
     assert!(!a.links.cancel_request(other).await);
     assert!(
         b.links.find_request(id).await.is_none(),
-        "who is not linked is not asked"
+        "a node that is not linked is not asked"
     );
 }
 

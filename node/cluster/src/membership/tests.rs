@@ -122,7 +122,7 @@ fn seeds_are_looked_up_and_dialled_for_ever_with_growing_waits() {
     assert!(waits[0] <= ms(400), "the first wait is short: {waits:?}");
     assert!(waits.iter().all(|wait| *wait <= ms(5200)), "{waits:?}");
     assert!(waits.last().unwrap() >= &ms(2500), "{waits:?}");
-    let (_, why) = case.machine.strangers().next().expect("nobody was met");
+    let (_, why) = case.machine.strangers().next().expect("no node was met");
     assert_eq!(why, "refused");
 }
 
@@ -253,7 +253,7 @@ fn dials_are_few_at_a_time_whatever_others_say_and_all_have_their_turn() {
 
 #[test]
 fn both_sides_of_simultaneous_dials_keep_the_lower_names() {
-    // `m` is the higher of a and m, the lower of m and z. Whatever comes first, the link that the lower dialled stays.
+    // `m` is the higher of a and m, the lower of m and z. In any order, the link that the lower name dialled stays.
     for (peer, ours_first, stays) in [
         ("a", true, 2),
         ("a", false, 2),
@@ -293,7 +293,7 @@ fn a_young_dial_of_the_lower_name_keeps_the_peers_out_but_not_one_that_hangs() {
     assert_eq!(
         case.machine.admit(now, &info("p", 6), None),
         Ok(()),
-        "a later boot is not whom we dial"
+        "our dial is for the earlier boot"
     );
 }
 

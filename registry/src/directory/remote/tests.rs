@@ -123,7 +123,11 @@ fn a_refused_agent_that_is_gone_meanwhile_does_not_join() {
     directory.there("b", agent("new", 2, 2));
     directory.0.lose(&node("c"), NOW);
     let changes = directory.0.settle(|&port| port != 2, NOW);
-    assert_eq!(changes.len(), 2, "nobody is there for {changes:?}");
+    assert_eq!(
+        changes.len(),
+        2,
+        "an unusable agent must not join: {changes:?}"
+    );
     assert_eq!(directory.0.waiting(), 0);
 }
 
@@ -199,7 +203,7 @@ fn a_full_account_touches_only_what_changed() {
     assert_eq!(
         directory.present().len(),
         5,
-        "nobody leaves before it is complete"
+        "no agent leaves before the account is complete"
     );
     let relinked = Registration {
         port: 8,
