@@ -41,6 +41,7 @@ const KEYWORDS: &[&str] = &[
     "metric",
     "by department",
     "by category",
+    "by vendor",
     "by month",
 ];
 
@@ -52,6 +53,7 @@ pub(super) struct ExpensesAnalysis;
 enum GroupBy {
     Department,
     Category,
+    Vendor,
     Month,
 }
 
@@ -66,6 +68,7 @@ impl GroupBy {
                 "category" | "categories" | "kind" | "kinds" | "type" | "types" => {
                     Some(Self::Category)
                 }
+                "vendor" | "vendors" | "supplier" | "suppliers" => Some(Self::Vendor),
                 "month" | "months" | "monthly" => Some(Self::Month),
                 _ => None,
             })
@@ -75,6 +78,7 @@ impl GroupBy {
         match self {
             Self::Department => "department",
             Self::Category => "category",
+            Self::Vendor => "vendor",
             Self::Month => "month",
         }
     }
@@ -82,7 +86,7 @@ impl GroupBy {
     /// The group that a row belongs to.
     fn group(self, row: &Map<String, Value>) -> Option<&str> {
         match self {
-            Self::Department | Self::Category => row.get(self.name())?.as_str(),
+            Self::Department | Self::Category | Self::Vendor => row.get(self.name())?.as_str(),
             Self::Month => row.get("date")?.as_str()?.get(..7),
         }
     }
@@ -163,7 +167,7 @@ fn summed(rows: &[Value], by: GroupBy) -> Result<Groups, Failure> {
                 at + 1
             ))
             .hint(
-                "each row needs 'amount', and 'department', 'category' or 'date' to be grouped by",
+                "each row needs 'amount', and 'department', 'category', 'vendor' or 'date' to be grouped by",
             )
         };
         let row = row.as_object().ok_or_else(|| problem("fields"))?;
@@ -403,7 +407,7 @@ impl Specialist for ExpensesAnalysis {
     fn card(&self) -> AgentCard {
         let mut capability = Capability::new(
             "finance.analyze.expenses",
-            "Analyses expenses: summary with totals and shares by department, category or month, and the change to the period before.",
+            "Analyses expenses: summary with totals and shares by department, category, vendor or month, and the change to the period before.",
         );
         capability.params = json!({
             "type": "object",
@@ -414,7 +418,7 @@ impl Specialist for ExpensesAnalysis {
                     "description": "The expenses: the whole result of finance.db.query, or only its rows.",
                 },
                 "group_by": {
-                    "type": "string", "enum": ["department", "category", "month"], "default": "department", terms::KIND: "group",
+                    "type": "string", "enum": ["department", "category", "vendor", "month"], "default": "department", terms::KIND: "group",
                     "description": "What to add up by.",
                 },
                 "metric": {

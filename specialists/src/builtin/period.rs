@@ -87,9 +87,10 @@ impl fmt::Display for Period {
                 Ok(day) => write!(f, "{}", day.strftime("%B %Y")),
                 Err(_) => write!(f, "{year}-{month:02}"),
             },
+            Days(Some(from), Some(to)) if from == to => write!(f, "{from}"),
             Days(Some(from), Some(to)) => write!(f, "{from} to {to}"),
-            Days(Some(from), None) => write!(f, "{from} and later"),
-            Days(None, Some(to)) => write!(f, "until {to}"),
+            Days(Some(from), None) => write!(f, "the time from {from}"),
+            Days(None, Some(to)) => write!(f, "the time until {to}"),
         }
     }
 }

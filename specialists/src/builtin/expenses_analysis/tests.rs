@@ -65,9 +65,10 @@ async fn rows_that_were_cut_do_not_cut_the_totals() {
     let whole = analysis(json!({"rows": ledger(json!({"year": 2024})).await}))
         .await
         .unwrap();
-    let cut = analysis(json!({"rows": ledger(json!({"year": 2024, "limit": 3})).await}))
-        .await
-        .unwrap();
+    let mut rows = ledger(json!({"year": 2024})).await;
+    rows["rows"].as_array_mut().unwrap().truncate(3);
+    rows["truncated"] = true.into();
+    let cut = analysis(json!({"rows": rows})).await.unwrap();
     assert_eq!(whole["groups"], cut["groups"]);
     assert_eq!(whole["total"], 3_395_370.09);
     assert_eq!(
@@ -77,6 +78,13 @@ async fn rows_that_were_cut_do_not_cut_the_totals() {
         ),
         (0, 1)
     );
+}
+
+#[tokio::test]
+async fn a_few_of_the_largest_are_analysed_by_themselves() {
+    let rows = ledger(json!({"year": 2024, "limit": 5})).await;
+    let by_vendor = analysis(json!({"rows": rows, "group_by": "vendor"})).await;
+    assert_eq!(by_vendor.unwrap()["total"], 140_062.41);
 }
 
 #[tokio::test]

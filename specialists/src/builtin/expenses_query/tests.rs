@@ -38,6 +38,32 @@ async fn the_sums_are_those_of_the_sample() {
             76420.32,
         ),
         (json!({}), 3679, 14326035.13),
+        (
+            json!({"quarter": "Q4 2024", "except": ["Travel", "Meals"]}),
+            179,
+            1_013_046.63,
+        ),
+        (
+            json!({"quarter": "Q4 2024", "except": ["Sales"]}),
+            178,
+            948_063.77,
+        ),
+        (
+            json!({"vendor": "Nimbus Cloud", "year": 2024}),
+            24,
+            287_619.96,
+        ),
+        (
+            json!({"quarter": "Q4 2024", "min_amount": 10_000}),
+            33,
+            503_865.05,
+        ),
+        (
+            json!({"quarter": "Q4 2024", "min_amount": 99.99, "max_amount": 250.5}),
+            10,
+            2020.8,
+        ),
+        (json!({"year": 2024, "limit": 5}), 5, 140_062.41),
     ] {
         let result = query(params.clone()).await.unwrap();
         assert_eq!(
@@ -60,7 +86,7 @@ async fn the_period_before_comes_along_where_there_is_one() {
     );
     assert_eq!(
         result["text"],
-        "219 expenses for Q4 2024 add up to $1,052,584.85, most of it in Engineering ($292,594.39)."
+        "219 expenses for Q4 2024 add up to $1,052,584.85, the largest part of it in Engineering ($292,594.39)."
     );
     assert!(
         query(json!({"quarter": "Q1 2021"}))
@@ -85,16 +111,53 @@ async fn nothing_found_says_what_there_is() {
 }
 
 #[tokio::test]
-async fn too_many_rows_are_cut_but_counted() {
-    let result = query(json!({"year": 2024, "limit": 10})).await.unwrap();
+async fn the_largest_are_meant_unless_another_order_is_named() {
+    let says = async |params: Value| {
+        let result = query(params).await.unwrap();
+        assert_eq!(
+            (&result["truncated"], result.get("previous")),
+            (&json!(false), None)
+        );
+        assert_eq!(result["totals"]["total"], result["total"]);
+        result["text"].as_str().unwrap().to_owned()
+    };
     assert_eq!(
-        (
-            result["rows"].as_array().unwrap().len(),
-            &result["truncated"]
-        ),
-        (10, &json!(true))
+        says(json!({"year": 2024, "limit": 2})).await,
+        "The 2 largest expenses for 2024 add up to $61,125.43:\n\
+         $31,447.79 to Brightline Media on 2024-09-26 (Advertising, Marketing);\n\
+         $29,677.64 to Nimbus Cloud on 2024-10-07 (Cloud Services, Engineering)."
     );
-    assert_eq!(result["count"], 799);
+    assert_eq!(
+        says(json!({"department": "Sales", "year": 2024, "limit": 1, "sort": "smallest"})).await,
+        "The smallest expense of Sales for 2024 is $92.29 to Inkwell Supplies on 2024-03-18 (Office Supplies, Sales)."
+    );
+    let latest = json!({"limit": 11, "sort": "latest"});
+    assert!(says(latest).await.ends_with(";\nand 1 more."));
+}
+
+#[tokio::test]
+async fn leaving_out_nothing_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = rusqlite::Connection::open(dir.path().join("ledger.sqlite")).unwrap();
+    own.execute_batch(
+        "CREATE TABLE expenses (date TEXT, department TEXT, category TEXT, vendor TEXT, amount_cents INTEGER);
+        INSERT INTO expenses VALUES ('2024-01-01', 'R&D', 'Tea', 'Leaf', 150), ('2024-01-02', 'R&D', 'Nuts', 'Bean', 250);",
+    )
+    .unwrap();
+    let except = async |name: &str| {
+        ask(
+            &ExpensesQuery::new(dir.path()),
+            json!({"except": [name]}),
+            &context(1),
+        )
+        .await
+    };
+    assert_eq!(
+        except("tea").await.unwrap()["text"],
+        "The only expense without tea for all periods is $2.50 to Bean on 2024-01-02 (Nuts, R&D)."
+    );
+    let failure = except("Coffee").await.unwrap_err();
+    assert!(failure.message.contains("'Coffee'"), "{failure}");
 }
 
 #[tokio::test]
