@@ -69,7 +69,7 @@ fn a_refusal_says_what_to_change_and_changes_nothing() {
                     path: String::new(),
                 }];
             },
-            "produces",
+            "produced values",
         ),
         (
             |c| {
