@@ -1,4 +1,4 @@
-//! What benches share: the work (three capabilities, and plans of known shapes over them), the load, the report.
+//! Shared by the benches: the work (three capabilities and plans of known shapes over them), the load, the report.
 
 pub mod load;
 pub mod memory;
@@ -10,25 +10,25 @@ use amcp_plan::{Catalogue, NoFill, Plan, PlanLimits, Rules, compile};
 use amcp_protocol::{Capability, Contract, ProposedPlan};
 use serde_json::{Value, json};
 
-/// How wide and how deep the two long plans are.
+/// Number of tasks of the wide and of the deep plan.
 pub const LONG: usize = 100;
 
-/// What a request's plan looks like.
+/// The shape of a request's plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shape {
     /// A and B at once, then C from both results.
     Diamond,
     /// [`LONG`] tasks that do not depend on each other.
     Wide,
-    /// [`LONG`] tasks, each from the result of the one before.
+    /// [`LONG`] tasks, each from the result of the previous one.
     Deep,
 }
 
 impl Shape {
-    /// All of them.
+    /// All shapes.
     pub const ALL: [Self; 3] = [Self::Diamond, Self::Wide, Self::Deep];
 
-    /// For people, and as the query that asks for it.
+    /// The name in reports, and the query for the shape.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -39,8 +39,8 @@ impl Shape {
     }
 }
 
-/// `bench.a` and `bench.b` take a number and give the next one, `bench.c` adds two. All take as many tasks at once as come:
-/// what is measured is the way to them.
+/// `bench.a` and `bench.b` take a number and return its successor, `bench.c` adds two numbers. All accept any number of tasks
+/// at once: the benches measure the way to them.
 #[must_use]
 pub fn capabilities() -> [Capability; 3] {
     let number = json!({"type": "integer"});
@@ -63,14 +63,14 @@ pub fn capabilities() -> [Capability; 3] {
     ]
 }
 
-/// The capabilities, compiled.
+/// The compiled capabilities.
 #[must_use]
 pub fn catalogue() -> Catalogue {
     let contracts = capabilities().map(|c| Contract::new(c).expect("a sound capability"));
     contracts.into_iter().map(Arc::new).collect()
 }
 
-/// Enough for the long plans.
+/// Limits with room for the long plans.
 #[must_use]
 pub fn limits() -> PlanLimits {
     PlanLimits {
@@ -80,7 +80,7 @@ pub fn limits() -> PlanLimits {
     }
 }
 
-/// A plan as a planner would propose it.
+/// A planner's proposal of this shape.
 #[must_use]
 pub fn proposal(shape: Shape) -> ProposedPlan {
     let task = |id: usize, capability: &str, params: Value| json!({"id": format!("t{id}"), "capability": capability, "params": params});
@@ -101,16 +101,16 @@ pub fn proposal(shape: Shape) -> ProposedPlan {
     serde_json::from_value(json!({"tasks": tasks})).expect("a plan of the documented form")
 }
 
-/// The plan, compiled.
+/// The compiled plan of this shape.
 ///
 /// # Panics
-/// When the compiler refuses it: it is written here.
+/// The compiler refuses the plan, which is written here.
 #[must_use]
 pub fn plan(shape: Shape, catalogue: &Catalogue) -> Plan {
     compiled(&proposal(shape), catalogue)
 }
 
-/// A compiled plan as a planner makes it for one request: no other request has used its params.
+/// A copy of the plan with params that no other request has used, as from a planner.
 #[must_use]
 pub fn fresh(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
@@ -120,10 +120,10 @@ pub fn fresh(plan: &Plan) -> Plan {
     plan
 }
 
-/// Any proposal, compiled.
+/// Compiles any proposal.
 ///
 /// # Panics
-/// When the compiler refuses it.
+/// The compiler refuses it.
 #[must_use]
 pub fn compiled(proposal: &ProposedPlan, catalogue: &Catalogue) -> Plan {
     let rules = Rules {

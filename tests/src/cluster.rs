@@ -1,7 +1,7 @@
-//! A mesh of real `amcp node` processes on this machine: started, watched through GET /cluster, frozen, killed, started
-//! again.
+//! A mesh of real `amcp node` processes on this machine: starts, freezes, kills and restarts them, and watches them through
+//! GET /cluster.
 //!
-//! Does not judge what they do; and a member that is dropped is killed.
+//! Does not judge them. Dropping a member kills its process.
 
 pub mod load;
 pub mod netns;
@@ -21,12 +21,12 @@ use tokio::time::timeout;
 
 use crate::process::{PATIENCE, Sandbox, binary, client};
 
-/// What all nodes of a test know.
+/// The shared secret of a test's nodes.
 pub const COOKIE: &str = "6f1f8a0d3c5e4b7a92d8e1c0b3a4f5d67e8c9b0a1d2f3e4c";
-/// How often a condition is looked at: often enough for figures in tenths of a second.
+/// The period of checking a condition: short enough for figures in tenths of a second.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How a node is started.
+/// The arguments and the environment of a node.
 #[derive(Debug, Clone)]
 pub struct Spec {
     name: String,
@@ -51,20 +51,20 @@ impl Spec {
         }
     }
 
-    /// Further arguments.
+    /// Adds arguments.
     #[must_use]
     pub fn with(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().copied().map(str::to_owned));
         self
     }
 
-    /// A node that takes requests and does nothing itself.
+    /// Makes it a node that takes requests and runs no specialists.
     #[must_use]
     pub fn orchestrates(self) -> Self {
         self.with(&["--roles", "orchestrator,gateway"])
     }
 
-    /// A node that runs these specialists (all, if none is named) and takes no requests.
+    /// Makes it a node that runs these specialists (all, if the list is empty) and takes no requests.
     #[must_use]
     pub fn specialises(self, specialists: &[&str]) -> Self {
         let spec = self.with(&["--roles", "specialists"]);
@@ -74,7 +74,7 @@ impl Spec {
         spec.with(&["--specialists", &specialists.join(",")])
     }
 
-    /// A variable of its environment.
+    /// Sets a variable of its environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(key, _)| key != name);
@@ -82,7 +82,7 @@ impl Spec {
         self
     }
 
-    /// Where it looks for others.
+    /// Adds an address of another node to dial.
     #[must_use]
     pub fn joins(mut self, seed: impl ToString) -> Self {
         self.joins.push(seed.to_string());
@@ -125,20 +125,20 @@ pub struct Member {
     spec: Spec,
     sandbox: Sandbox,
     process: Child,
-    // Kept, so that what the node prints does not meet a closed pipe.
+    // Stays open, so that the node does not print to a closed pipe.
     _stdout: Lines<BufReader<ChildStdout>>,
-    /// Where its gateway listens, if it has one.
+    /// The address of its gateway, if it has one.
     pub http: Option<SocketAddr>,
-    /// Where it listens for other nodes.
+    /// The address on which it listens for other nodes.
     pub cluster: SocketAddr,
-    /// What it says about the encryption of its links.
+    /// Its own words about the encryption of its links.
     pub security: String,
 }
 
-/// A mesh of nodes that each know the first.
+/// Starts nodes that all dial the first, and waits until they have met.
 ///
 /// # Panics
-/// When one does not start, or they do not meet.
+/// A node does not start, or the nodes do not meet in time.
 pub async fn mesh(specs: Vec<Spec>) -> Vec<Member> {
     let mut members: Vec<Member> = Vec::new();
     for spec in specs {
@@ -169,7 +169,7 @@ impl Member {
     /// Starts a node on free ports and waits until it listens.
     ///
     /// # Panics
-    /// When it does not.
+    /// The node does not listen in time.
     pub async fn start(spec: Spec) -> Self {
         Self::start_in(Sandbox::new(), spec, (0, 0)).await
     }
@@ -218,7 +218,7 @@ impl Member {
         &self.spec.name
     }
 
-    /// What it has logged so far, in all its lives.
+    /// Its log so far, also from before restarts.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(Self::log_file(&self.sandbox)).unwrap_or_default()
@@ -227,17 +227,17 @@ impl Member {
     /// The address of a path at its gateway.
     ///
     /// # Panics
-    /// When it has none.
+    /// It has no gateway.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         let http = self.http.expect("the node has a gateway");
         format!("http://{http}{path}")
     }
 
-    /// What its gateway says at a path.
+    /// The JSON that its gateway returns for a path.
     ///
     /// # Errors
-    /// Nobody answers, or not with JSON.
+    /// The gateway does not answer, or not with JSON.
     pub async fn get(&self, path: &str) -> Result<Value, reqwest::Error> {
         let response = client().get(self.url(path)).send().await?;
         response.json().await
@@ -246,23 +246,23 @@ impl Member {
     /// The mesh as it sees it.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// It does not answer.
     pub async fn view(&self) -> ClusterView {
         let view = self.get("/cluster").await.expect("the gateway answers");
         serde_json::from_value(view).expect("the form of GET /cluster")
     }
 
-    /// How it sees another node, if it knows it.
+    /// Its view of another node, if it knows that node.
     pub async fn member(&self, name: &str) -> Option<MemberView> {
         let name = NodeName::new(name).ok()?;
         let members = self.view().await.members;
         members.into_iter().find(|member| member.name == name)
     }
 
-    /// Waits until it sees another node in a state; says how long that took.
+    /// Waits until it sees another node in a state; returns the time that this took.
     ///
     /// # Panics
-    /// When that does not come about in time.
+    /// The state does not come in time.
     pub async fn sees(&self, other: &str, state: MemberState, within: Duration) -> Duration {
         let what = format!("{} sees {other} as {state:?}", self.name());
         let seen = until(&what, within, async || {
@@ -272,7 +272,7 @@ impl Member {
         seen.await
     }
 
-    /// Waits until its directory has so many specialists that take tasks.
+    /// Waits until its directory has exactly `count` specialists that take tasks.
     ///
     /// # Panics
     /// When that does not come about.
@@ -285,7 +285,7 @@ impl Member {
                 look.tick().await;
                 seen = self.get("/agents").await.unwrap_or_default();
                 let agents = seen.get("agents").and_then(Value::as_array);
-                // What orchestrators offer to each other depends on when they look.
+                // Orchestrators do not count: their offers to each other come at any time.
                 let ready = |agent: &&Value| {
                     let says = |key| agent.get(key).and_then(Value::as_str).unwrap_or_default();
                     says("state") == "ready" && !says("agent").starts_with("orchestrator")
@@ -309,15 +309,15 @@ impl Member {
         assert!(sent.expect("kill runs").success());
     }
 
-    /// Kills it, as a power failure would.
+    /// Kills the process as a power failure would.
     ///
     /// # Panics
-    /// When the process cannot be waited for.
+    /// The process cannot be killed.
     pub async fn kill(&mut self) {
         self.process.kill().await.expect("a child can be killed");
     }
 
-    /// Waits for its end; says its exit code.
+    /// Waits for its end; returns its exit code.
     ///
     /// # Panics
     /// When it does not end.
@@ -329,12 +329,12 @@ impl Member {
         status.code().unwrap_or(-1)
     }
 
-    /// When it is started again, it looks there for others, too.
+    /// Adds an address to dial after the next start.
     pub fn also_joins(&mut self, seed: SocketAddr) {
         self.spec.joins.push(seed.to_string());
     }
 
-    /// Starts it again after its end, under the same name and with the same data, on other ports.
+    /// Starts it again after its end, with the same name and data, on other ports.
     ///
     /// # Panics
     /// When it does not start.
@@ -342,10 +342,10 @@ impl Member {
         Self::start_in(self.sandbox, self.spec, (0, 0)).await
     }
 
-    /// The same on the ports that it had.
+    /// Starts it again on the same ports.
     ///
     /// # Panics
-    /// When it does not start, for instance because a port was taken meanwhile.
+    /// It does not start, for instance because another process has taken a port.
     pub async fn start_again_in_place(self) -> Self {
         let ports = (self.cluster.port(), self.http.map_or(0, |http| http.port()));
         Self::start_in(self.sandbox, self.spec, ports).await
@@ -361,7 +361,7 @@ fn placed(line: &str, name: &str) -> Option<(SocketAddr, String)> {
     Some((address.parse().ok()?, security))
 }
 
-/// Waits for a condition; says how long that took.
+/// Waits for a condition; returns the time that this took.
 ///
 /// # Panics
 /// When it does not come about in time.

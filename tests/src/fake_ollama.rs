@@ -1,7 +1,7 @@
-//! A fake LLM server, byte-exact on the wire (Ollama's protocol and OpenAI's), that answers by script and remembers
-//! what it was asked.
+//! A fake LLM server, byte-exact on the wire (Ollama's protocol and OpenAI's), that answers by script and remembers its
+//! requests.
 //!
-//! Does not contain a model: it is a stand-in for tests, and nothing it says is an LLM's work.
+//! Contains no model: the tests write all its replies.
 
 mod reply;
 mod wire;
@@ -16,21 +16,21 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use reply::{End, Framing, Pace, Reply, Text};
 
-/// A request as it came.
+/// A request to the server.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Such as `POST`.
+    /// The method, such as `POST`.
     pub method: String,
-    /// Below the prefix, such as `/api/chat`.
+    /// The path below the prefix, such as `/api/chat`.
     pub path: String,
-    /// By lower-case name.
+    /// The headers by lower-case name.
     pub headers: BTreeMap<String, String>,
     /// The JSON body; null without one.
     pub body: Value,
 }
 
 impl Request {
-    /// Whether it asks the model for something.
+    /// Whether it is a chat or completion.
     #[must_use]
     pub fn is_chat(&self) -> bool {
         matches!(self.path.as_str(), "/api/chat" | "/v1/chat/completions")
@@ -72,7 +72,7 @@ struct Shared {
     requests: Vec<Request>,
 }
 
-/// The server; it stops, connections included, when it is dropped.
+/// The server; dropping it ends it and its connections.
 #[expect(missing_debug_implementations, reason = "holds a closure")]
 pub struct FakeOllama {
     address: SocketAddr,
@@ -82,7 +82,7 @@ pub struct FakeOllama {
 }
 
 impl FakeOllama {
-    /// The model that it says it has.
+    /// The only model that the server lists by default.
     pub const MODEL: &'static str = "fake:1b";
 
     /// Starts on a free port.
@@ -93,7 +93,7 @@ impl FakeOllama {
     /// Starts on a free port, below a path prefix such as `/llm`.
     ///
     /// # Panics
-    /// When the machine has no free port on its loopback.
+    /// The loopback address has no free port.
     pub async fn start_below(prefix: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
@@ -119,7 +119,7 @@ impl FakeOllama {
         }
     }
 
-    /// Its address, prefix included.
+    /// Its address with the prefix.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}{}", self.address, self.prefix)
@@ -131,19 +131,19 @@ impl FakeOllama {
         self
     }
 
-    /// How chats are answered once the script has ended.
+    /// Sets the answer to chats after the end of the script.
     pub fn otherwise(&self, answer: impl Fn(&Request) -> Reply + Send + 'static) -> &Self {
         lock(&self.shared).otherwise = Box::new(answer);
         self
     }
 
-    /// The models that it says it has.
+    /// Sets the models that the server lists.
     pub fn models(&self, names: &[&str]) -> &Self {
         lock(&self.shared).models = names.iter().map(|&n| n.to_owned()).collect();
         self
     }
 
-    /// Everything it was asked so far.
+    /// All requests so far.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.shared).requests.clone()
@@ -173,14 +173,14 @@ async fn serve(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
     while let Ok((stream, _)) = listener.accept().await {
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            // A client that goes away in the middle is a part of the tests.
+            // Fails when a client goes away in the middle, as some tests do.
             let _ = wire::converse(stream, |request| shared_reply(&shared, request)).await;
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
-/// Remembers the request and says what to answer.
+/// Remembers the request and chooses the answer.
 fn shared_reply(shared: &Mutex<Shared>, mut request: Request) -> wire::Response {
     let mut shared = lock(shared);
     let Some(path) = request.path.strip_prefix(shared.prefix.as_str()) else {

@@ -1,6 +1,6 @@
-//! A whole node inside the test: registry, supervised specialists, orchestrator; everything but HTTP.
+//! A node without HTTP inside the test: registry, supervised specialists, orchestrator.
 //!
-//! Does not pretend: the actors are the real ones. Each mesh has a process group scope of its own.
+//! Uses the real actors. Each mesh has its own process group scope.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,21 +14,21 @@ use amcp_specialists::supervisor::{ChildSpec, SupervisorConfig, SupervisorHandle
 /// A running mesh.
 #[derive(Debug)]
 pub struct Mesh {
-    /// The way in.
+    /// Takes requests.
     pub orchestrator: OrchestratorHandle,
-    /// Who is there.
+    /// Knows the agents.
     pub registry: RegistryHandle,
     /// The specialists' supervisor.
     pub specialists: SupervisorHandle,
-    /// What happens.
+    /// Carries the mesh's events.
     pub bus: EventBus,
 }
 
 impl Mesh {
-    /// Starts a mesh of these specialists and waits until they are there.
+    /// Starts a mesh of these specialists and waits until they are ready.
     ///
     /// # Panics
-    /// When something does not start.
+    /// A part does not start.
     pub async fn start(
         planner: SharedPlanner,
         settings: Settings,
@@ -63,7 +63,7 @@ impl Mesh {
     /// Asks and waits for the answer.
     ///
     /// # Panics
-    /// When the request is not accepted.
+    /// The request is not accepted.
     pub async fn ask(&self, query: &str) -> Arc<Answer> {
         let ticket = self.orchestrator.ask(UserRequest::new(query), None);
         ticket.expect("the request is accepted").answer().await

@@ -1,6 +1,6 @@
-//! The real `amcp` binary as a process, for tests: found or built, run in a folder of its own, told to stop.
+//! Runs the real `amcp` binary as a process for tests, each in its own folder.
 //!
-//! Does not know what any command should say.
+//! Does not judge the output of commands.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -14,13 +14,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// Longer than anything here takes on a loaded machine; only a hang meets it.
+/// Time-out for everything here: longer than any step takes on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary: `AMCP_BIN`, else the one beside the running test, built first so that it is not an old one.
+/// The binary: `AMCP_BIN`, else the one beside the running test, which is built first to be up to date.
 ///
 /// # Panics
-/// When it cannot be built.
+/// The binary cannot be built.
 #[must_use]
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
@@ -40,7 +40,7 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// A folder of its own to run `amcp` in: nothing of this machine's configuration gets in.
+/// A folder in which `amcp` runs without this machine's configuration.
 #[derive(Debug)]
 pub struct Sandbox {
     folder: TempDir,
@@ -53,10 +53,10 @@ impl Default for Sandbox {
 }
 
 impl Sandbox {
-    /// A fresh folder.
+    /// Makes an empty folder.
     ///
     /// # Panics
-    /// When none can be made.
+    /// The folder cannot be made.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -64,18 +64,18 @@ impl Sandbox {
         }
     }
 
-    /// Where it is.
+    /// The folder's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// `amcp` with these arguments, ready to be changed and run.
+    /// The command `amcp` with these arguments.
     pub fn amcp<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
         self.command(binary(), args)
     }
 
-    /// Another program that is to start `amcp`.
+    /// The command of another program that starts `amcp`.
     pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
         &self,
         program: impl AsRef<OsStr>,
@@ -85,7 +85,7 @@ impl Sandbox {
         command
             .args(args)
             .current_dir(self.path())
-            // Where nodes that are told no cookie find one.
+            // The place of the cookie of nodes that are given none.
             .env("XDG_STATE_HOME", self.path().join("state"))
             .stdin(Stdio::null())
             .kill_on_drop(true);
@@ -103,14 +103,14 @@ impl Sandbox {
     }
 }
 
-/// What a process left.
+/// The result of a process.
 #[derive(Debug)]
 pub struct Ran {
-    /// Its exit code.
+    /// The exit code.
     pub code: i32,
-    /// What it wrote to stdout.
+    /// Its output on stdout.
     pub stdout: String,
-    /// What it wrote to stderr.
+    /// Its output on stderr.
     pub stderr: String,
 }
 
@@ -118,7 +118,7 @@ impl Ran {
     /// stdout as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// stdout is no JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
@@ -138,7 +138,7 @@ impl From<Output> for Ran {
 /// Runs a command to its end.
 ///
 /// # Panics
-/// When it cannot be started or does not end.
+/// The command cannot be started or does not end.
 pub async fn finish(mut command: Command) -> Ran {
     let output = timeout(PATIENCE, command.output()).await;
     output
@@ -151,7 +151,7 @@ pub async fn finish(mut command: Command) -> Ran {
 #[derive(Debug)]
 pub struct Node {
     process: Child,
-    /// Where it listens.
+    /// The address of its gateway.
     pub address: SocketAddr,
 }
 
@@ -159,7 +159,7 @@ impl Node {
     /// Starts `amcp node` on a free port, with further arguments and environment, and waits until it listens.
     ///
     /// # Panics
-    /// When it does not.
+    /// The node does not listen in time.
     pub async fn start(sandbox: &Sandbox, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = sandbox.amcp(["node", "--http", "127.0.0.1:0"]);
         command
@@ -196,7 +196,7 @@ impl Node {
         assert!(sent.expect("kill runs").success());
     }
 
-    /// Waits for its end; says its exit code and what it wrote to stderr.
+    /// Waits for its end; returns its exit code and its output on stderr.
     ///
     /// # Panics
     /// When it does not end.
@@ -216,10 +216,10 @@ impl Node {
 /// A client for nodes on this machine.
 ///
 /// # Panics
-/// When no client can be made.
+/// The client cannot be made.
 #[must_use]
 pub fn client() -> reqwest::Client {
-    // Each test has one runtime, and a client that is kept would outlive it.
+    // Not shared: each test has its own runtime, which a shared client would outlive.
     let here = "http://127.0.0.1".parse().expect("an address");
     let client = amcp_outbound::client_of(&here).timeout(PATIENCE);
     client.build().expect("an HTTP client")

@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: builds the release binary and runs the bench of the mesh against it; with `--cluster` that of the
-//! links between nodes.
+//! `cargo xtask bench`: builds the release binary and runs the bench of the mesh against it, or with `--cluster` the bench of
+//! the links between nodes.
 //!
-//! What is measured, and how, is said in `tests/benches/mesh/main.rs` and `tests/benches/cluster/main.rs`.
+//! `tests/benches/mesh/main.rs` and `tests/benches/cluster/main.rs` describe the measurements.
 
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use crate::shell::{self, Problem, cargo, show};
 
 pub(crate) fn run(args: &[&str]) -> Result<(), Problem> {
     if let ["--cluster", rest @ ..] = args {
-        // Its processes are the bench itself.
+        // The bench starts itself as its other processes.
         return measure("cluster", rest, &[]);
     }
-    // By itself, as users build it: together with the tests it would get their dependencies' features as well.
+    // Alone, as users build it: together with the tests it would get the features of their dependencies too.
     let mut build = cargo();
     build.args(["build", "--release", "--package", "amcp"]);
-    show(build).map_err(|why| Problem::new(why, "the release build has to pass first"))?;
+    show(build).map_err(|why| Problem::new(why, "mend the release build first"))?;
 
     let amcp = shell::amcp(&shell::metadata()?, "release");
     measure("mesh", args, &[("AMCP_BIN", amcp)])
@@ -26,5 +26,5 @@ fn measure(name: &str, args: &[&str], environment: &[(&str, PathBuf)]) -> Result
     bench.args(["bench", "--package", "amcp-tests", "--bench", name, "--"]);
     bench.args(args);
     bench.envs(environment.iter().map(|(name, path)| (name, path)));
-    show(bench).map_err(|why| Problem::new(why, "with --quick it is the short run"))
+    show(bench).map_err(|why| Problem::new(why, "try the short run with --quick"))
 }

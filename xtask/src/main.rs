@@ -1,6 +1,6 @@
 //! Maintainers' commands: `cargo xtask test | tidy | bench | picture`.
 //!
-//! Runs the tools that judge the house. Knows nothing about what the mesh does.
+//! Runs the tools that check the workspace. Knows nothing about the mesh.
 
 #![expect(
     clippy::print_stdout,
@@ -55,5 +55,5 @@ fn main() -> ExitCode {
     }
 }
 
-/// The commands that exist, for checking what the documents promise.
+/// All commands; tidy checks the documents against this list.
 const COMMANDS: &[&str] = &["test", "tidy", "bench", "picture", "help"];

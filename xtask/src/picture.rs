@@ -1,5 +1,4 @@
-//! `cargo xtask picture`: runs `amcp demo` and draws what it printed as docs/demo.svg, so that the README's picture is one of
-//! a real run.
+//! `cargo xtask picture`: runs `amcp demo` and draws its output as docs/demo.svg, so that the README shows a real run.
 //!
 //! Does not judge the run beyond its exit code.
 
@@ -9,7 +8,7 @@ use crate::shell::{self, Problem, cargo, command, output, root, show};
 
 /// The picture's path, from the workspace's folder.
 const PICTURE: &str = "docs/demo.svg";
-/// Longest line that is shown, in characters: what fits beside a README's text.
+/// Longest line of the picture, in characters: as much as fits into a README.
 const COLUMNS: usize = 112;
 /// Height of a line and width of a character of the font, in pixels.
 const LINE: usize = 18;
@@ -18,7 +17,7 @@ const CHARACTER: f32 = 7.25;
 pub(crate) fn run() -> Result<(), Problem> {
     let mut build = cargo();
     build.args(["build", "--release", "--package", "amcp"]);
-    show(build).map_err(|why| Problem::new(why, "the release build has to pass first"))?;
+    show(build).map_err(|why| Problem::new(why, "mend the release build first"))?;
     let data = root().join("target/picture-data");
     let amcp = shell::amcp(&shell::metadata()?, "release");
     let mut demo = command(&amcp.to_string_lossy());
@@ -29,7 +28,7 @@ pub(crate) fn run() -> Result<(), Problem> {
         .map_err(|error| Problem::new(format!("{PICTURE}: {error}"), "is the folder writable?"))
 }
 
-/// The text on a dark ground; the first character of a line says what it is.
+/// Draws the text on a dark ground; the first character of a line chooses its colour.
 fn drawn(text: &str) -> String {
     let lines: Vec<&str> = std::iter::once("$ amcp demo")
         .chain(text.trim_end().lines())

@@ -1,12 +1,12 @@
-//! Starting cargo and other tools, and how a failure is told.
+//! Starts cargo and other tools, and reports their failures.
 //!
-//! Decides nothing about which tools run or what their failure means.
+//! Does not decide which tools run or what a failure means.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What is wrong, and what to do about it.
+/// A fault and a hint what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) error: String,
@@ -39,8 +39,8 @@ pub(crate) fn root() -> &'static Path {
 pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
-    // `cargo run` describes xtask in these; a build script that watches one of them (ring's does) would run again each
-    // time that cargo is called from here and from a terminal by turns.
+    // `cargo run` describes xtask in these variables; a build script that watches one of them would run again whenever
+    // cargo is called from here after a call from a terminal.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if [
@@ -63,7 +63,7 @@ pub(crate) fn cargo() -> Command {
     command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
 }
 
-/// Whether a command can be started and succeeds; says nothing.
+/// Whether a command starts and succeeds; hides its output.
 pub(crate) fn succeeds(mut command: Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -73,7 +73,7 @@ pub(crate) fn succeeds(mut command: Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Runs a command to its end, its output shown.
+/// Runs a command to its end and shows its output.
 pub(crate) fn show(mut command: Command) -> Result<(), String> {
     match command.status() {
         Ok(status) if status.success() => Ok(()),
@@ -82,13 +82,13 @@ pub(crate) fn show(mut command: Command) -> Result<(), String> {
     }
 }
 
-/// Runs a command to its end and takes what it prints.
+/// Runs a command to its end and returns its stdout.
 pub(crate) fn output(mut command: Command) -> Result<String, Problem> {
     let output = command.stdin(Stdio::null()).output();
     let failed = |why: &str| {
         Problem::new(
             format!("`{}` failed: {}", line(&command), why.trim()),
-            "run it by itself",
+            "run the command alone",
         )
     };
     let output = output.map_err(|error| failed(&error.to_string()))?;
@@ -109,7 +109,7 @@ fn line(command: &Command) -> String {
         .join(" ")
 }
 
-/// What cargo knows about the workspace, without its dependencies.
+/// `cargo metadata` of the workspace, without its dependencies.
 pub(crate) fn metadata() -> Result<serde_json::Value, Problem> {
     let mut command = cargo();
     command.args(["metadata", "--format-version", "1", "--no-deps"]);
@@ -117,7 +117,7 @@ pub(crate) fn metadata() -> Result<serde_json::Value, Problem> {
         .map_err(|error| Problem::new(format!("cargo metadata: {error}"), "is cargo up to date?"))
 }
 
-/// Where the binary `amcp` is after a build in `profile` (the folder's name).
+/// The path of the binary `amcp` after a build in `profile` (the folder's name).
 pub(crate) fn amcp(metadata: &serde_json::Value, profile: &str) -> PathBuf {
     let target = metadata
         .get("target_directory")

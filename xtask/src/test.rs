@@ -1,6 +1,6 @@
-//! `cargo xtask test`: everything that CI runs, the tests last.
+//! `cargo xtask test`: all checks that CI runs, the tests last.
 //!
-//! A check that fails does not keep the others from running: one run shows all that is wrong.
+//! All checks run even if one fails, so that one run shows all faults.
 
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ pub(crate) fn run() -> Result<(), Problem> {
             "── licences, bans, sources: skipped, because cargo-deny is not installed (`cargo install --locked cargo-deny` takes minutes)"
         );
     }
-    // The warnings are denied by an argument and not by RUSTFLAGS: those would make every dependency build again.
+    // Denies warnings by an argument, because RUSTFLAGS would make every dependency build again.
     check("clippy", &|| {
         let args = [
             "clippy",
@@ -50,7 +50,7 @@ pub(crate) fn run() -> Result<(), Problem> {
         ];
         show(with(&args))
     });
-    // With --tests, so that dependencies have the features that the tests give them, and are built once.
+    // With --tests, so that dependencies have the tests' features and are built once.
     check("build", &|| {
         show(with(&["build", "--workspace", "--bins", "--tests"]))
     });
@@ -58,19 +58,19 @@ pub(crate) fn run() -> Result<(), Problem> {
         show(with(&["test", "--workspace", "--doc"]))
     });
     if !failed.is_empty() {
-        eprintln!(
-            "── failed: {}; the tests run all the same",
-            failed.join(", ")
-        );
+        eprintln!("── failed: {}; the tests run anyway", failed.join(", "));
     }
     let tests = tests();
     match (tests, failed.as_slice()) {
         (Ok(()), []) => Ok(()),
         (Ok(()), failed) => Err(Problem::new(
-            format!("the tests pass, but not: {}", failed.join(", ")),
-            "see above, under each one's name",
+            format!(
+                "the tests pass, but these checks fail: {}",
+                failed.join(", ")
+            ),
+            "see the output of each above",
         )),
-        (Err(why), _) => Err(Problem::new(why, "the failed tests are named above")),
+        (Err(why), _) => Err(Problem::new(why, "the output above names the failed tests")),
     }
 }
 
@@ -85,7 +85,7 @@ fn tests() -> Result<(), String> {
         &["nextest", "run", "--workspace"]
     } else {
         eprintln!("   cargo-nextest is not installed: `cargo test` runs the tests");
-        // Libraries, binaries and tests; no benches. Doctests ran before.
+        // Libraries, binaries and tests, but no benches. Doctests ran before.
         &[
             "test",
             "--workspace",
@@ -98,7 +98,7 @@ fn tests() -> Result<(), String> {
     eprintln!("── tests");
     let amcp = shell::amcp(&shell::metadata().map_err(|p| p.to_string())?, "debug");
     let mut command = with(runner);
-    // The binary that the cross-crate tests start; they build it themselves when this is not set.
+    // The binary for the cross-crate tests, which build it themselves if this is unset.
     command.env("AMCP_BIN", amcp);
     show(command)
 }
@@ -114,14 +114,14 @@ fn require_component(subcommand: &str, component: &str) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::new(
-        format!("`cargo {subcommand}` is not there and could not be installed"),
+        format!("`cargo {subcommand}` is missing and could not be installed"),
         format!(
             "run `rustup component add {component}`, or install it with the toolchain's package"
         ),
     ))
 }
 
-/// Tests of partitions make network namespaces; where they cannot, they say that they are skipped.
+/// Installs what the tests of partitions need for network namespaces; without it they are skipped and say so.
 fn try_network_tools() {
     let is_there = |tool: &str| {
         let mut probe = command(tool);
@@ -155,7 +155,7 @@ fn try_network_tools() {
     );
 }
 
-/// SQLite and ring are partly C.
+/// SQLite and aws-lc-rs are partly C.
 fn require_c_compiler() -> Result<(), Problem> {
     let named = std::env::var("CC").ok();
     let candidates = ["cc", "gcc", "clang", "cl"];
@@ -172,7 +172,7 @@ fn require_c_compiler() -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::new(
-        "no C compiler was found; SQLite and ring need one",
+        "no C compiler was found; SQLite and aws-lc-rs need one",
         "install one (Debian, Ubuntu: `apt install gcc libc6-dev`; Fedora: `dnf install gcc`; macOS: `xcode-select --install`), or name it in CC",
     ))
 }

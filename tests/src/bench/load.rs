@@ -1,6 +1,6 @@
-//! Drives load in two ways and says what came of it: rates and latencies.
+//! Drives open-loop and closed-loop load, and measures rates and latencies.
 //!
-//! Does not know how a mesh answers, only that it does.
+//! Does not know how a mesh answers.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,54 +10,54 @@ use tokio::task::JoinSet;
 
 use super::memory;
 
-/// What a run of load showed.
+/// The measurements of one run.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
-    /// How long each accepted request took, ascending.
+    /// The time of each accepted request, ascending.
     latencies: Vec<Duration>,
-    /// How many requests were refused.
+    /// Number of refused requests.
     pub refused: usize,
-    /// How many requests the generator could not even send, because all its connections were in use.
+    /// Number of requests that the generator could not send, because all its connections were in use.
     pub unsent: usize,
     elapsed: Duration,
-    /// The processor time that it took, of the generator too.
+    /// Processor time of the run, including the generator's.
     processor: Option<Duration>,
 }
 
-/// What became of one request.
+/// The end of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It was answered.
+    /// The request was answered.
     Answered,
-    /// It was refused at the entrance.
+    /// The request was refused at the entrance.
     Refused,
 }
 
 /// A system under load: ours, or bare ractor.
 pub trait Subject: Send + Sync + 'static {
-    /// What can be asked.
+    /// A request's content.
     type Question: Copy + Send + 'static;
 
     /// Asks and waits for the answer.
     fn ask(&self, question: Self::Question) -> impl Future<Output = Fate> + Send;
 
-    /// The processor time that it has used so far, whichever processes it runs in.
+    /// The processor time so far of all processes of the subject.
     fn processor(&self) -> Option<Duration> {
         memory::processor()
     }
 }
 
-/// What open-loop load showed, with two clocks: the generator shares the cores with what it drives, and comes late itself.
+/// Open-loop measurements with two clocks: the generator shares the cores with its subject, and may itself be late.
 #[derive(Debug)]
 pub struct Open {
-    /// From when a request was really sent.
+    /// Latencies from the time of sending.
     pub sent: Sample,
-    /// From when it was due.
+    /// Latencies from the time at which the request was due.
     pub due: Sample,
 }
 
 impl Open {
-    /// From what became of each request, and how long that took from when it was sent and from when it was due.
+    /// Takes the end of each request with its latencies since sending and since it was due.
     pub fn new(fates: Vec<(Fate, Duration, Duration)>, unsent: usize, elapsed: Duration) -> Self {
         let (sent, due) = fates
             .into_iter()
@@ -71,7 +71,7 @@ impl Open {
 }
 
 impl Sample {
-    /// From what became of each request and how long it took.
+    /// Takes the end of each request with its latency.
     #[must_use]
     pub fn new(fates: Vec<(Fate, Duration)>, unsent: usize, elapsed: Duration) -> Self {
         let refused = fates.iter().filter(|(fate, _)| *fate == Fate::Refused);
@@ -90,7 +90,7 @@ impl Sample {
         }
     }
 
-    /// Answered requests.
+    /// Number of answered requests.
     pub fn answered(&self) -> usize {
         self.latencies.len()
     }
@@ -107,7 +107,7 @@ impl Sample {
         })
     }
 
-    /// All of it in one line.
+    /// All figures in one line.
     #[must_use]
     pub fn summary(&self) -> String {
         format!(
@@ -120,7 +120,7 @@ impl Sample {
         )
     }
 
-    /// The latency that a share of the answered requests stayed within, in microseconds.
+    /// The latency that a share of the answered requests does not exceed, in microseconds.
     pub fn percentile_us(&self, share: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
         let index = (last as f64 * share).round() as usize;
@@ -129,13 +129,13 @@ impl Sample {
     }
 }
 
-/// The middle value.
+/// The middle value; of an even number the upper one.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Closed loop: `in_flight` askers, each of which asks again as soon as it has its answer.
+/// Closed loop: `in_flight` askers; each asks again as soon as it has its answer.
 pub async fn closed<M: Subject>(
     mesh: &Arc<M>,
     question: M::Question,
@@ -192,7 +192,7 @@ pub async fn open<M: Subject>(
         while let Some(done) = asked.try_join_next() {
             fates.extend(done);
         }
-        // The runtime's timer ticks each millisecond; what fell due meanwhile is sent at once.
+        // The runtime's timer ticks each millisecond; all requests that fell due meanwhile leave at once.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let elapsed = start.elapsed();
@@ -200,7 +200,7 @@ pub async fn open<M: Subject>(
     Open::new(fates, 0, elapsed)
 }
 
-/// What the figures were measured on.
+/// The machine of the measurements, and its load.
 #[must_use]
 pub fn machine() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();

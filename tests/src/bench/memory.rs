@@ -1,6 +1,6 @@
-//! What a process occupies, memory and processor, from /proc; nothing where there is no /proc.
+//! The memory and processor time of a process, from /proc; none on systems without /proc.
 //!
-//! Says nothing about who in it does.
+//! Does not divide them among the parts of the process.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub fn resident() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    // The page size of x86-64; where pages are larger this understates.
+    // The page size of x86-64; too low for larger pages.
     Some(pages * 4096)
 }
 
@@ -22,14 +22,13 @@ pub fn status(pid: u32, key: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// The processor time that this process has used, in steps of 10 ms. Unlike the time on the clock it does not grow when
-/// something else keeps the machine busy.
+/// The processor time of this process, in steps of 10 ms. Unlike wall-clock time it does not grow with the load of others.
 #[must_use]
 pub fn processor() -> Option<Duration> {
     processor_of("self")
 }
 
-/// The same of another process, by its id.
+/// The processor time of another process, by its id.
 #[must_use]
 pub fn processor_of(pid: &str) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

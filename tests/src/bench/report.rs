@@ -1,6 +1,6 @@
-//! What is printed: one table for people, one JSON file for programs, each figure with its goal beside it.
+//! Prints a table and writes a JSON file, with the goal of each figure.
 //!
-//! Judges against a goal and goes on; nothing here fails a run.
+//! Judges figures against goals, but fails no run.
 
 #![expect(
     clippy::print_stderr,
@@ -12,14 +12,14 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-/// What a figure should be.
+/// The goal of a figure.
 #[derive(Debug, Clone, Copy)]
 pub enum Goal {
-    /// So much or more.
+    /// This value or more.
     AtLeast(f64),
-    /// So much or less.
+    /// This value or less.
     AtMost(f64),
-    /// Shown for comparison.
+    /// No goal: for comparison only.
     None,
 }
 
@@ -41,7 +41,7 @@ impl Goal {
     }
 }
 
-/// All figures of a run, in the order in which they were measured.
+/// All figures of a run, in the order of measurement.
 #[derive(Debug)]
 pub struct Report {
     bench: &'static str,
@@ -60,7 +60,7 @@ struct Row {
 }
 
 impl Report {
-    /// Nothing measured yet by the bench of this name, beside the figures of a yardstick.
+    /// Makes an empty report of a bench that compares its figures with a yardstick's.
     #[must_use]
     pub fn new(bench: &'static str, yardstick: &'static str) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Report {
         }
     }
 
-    /// Adds a figure of ours and, where it was measured, that of the yardstick.
+    /// Adds our figure and, if measured, the yardstick's.
     pub fn add(
         &mut self,
         what: impl Into<String>,
@@ -90,12 +90,12 @@ impl Report {
         });
     }
 
-    /// Adds what a reader needs to know about a figure.
+    /// Adds a remark for readers.
     pub fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
-    /// The table and the notes, for people.
+    /// The table and the notes in Markdown.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = format!(
@@ -136,12 +136,12 @@ impl Report {
         json!({"figures": rows.collect::<Vec<_>>(), "notes": self.notes})
     }
 
-    /// Writes the JSON and says where.
+    /// Writes the JSON and returns its path.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn save(&self) -> std::io::Result<PathBuf> {
-        // Beside the build: benches are run with the package's folder as the current one.
+        // In the build's folder: cargo runs benches in the package's folder.
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
         std::fs::create_dir_all(&folder)?;
         let file = folder.canonicalize()?.join(format!("{}.json", self.bench));
@@ -150,7 +150,7 @@ impl Report {
     }
 }
 
-/// Three significant digits, thousands apart.
+/// The number with three significant digits and separated thousands.
 fn number(value: f64) -> String {
     if !value.is_finite() {
         return "n/a".to_owned();

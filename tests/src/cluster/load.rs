@@ -1,6 +1,6 @@
-//! A client of several gateways that asks without end, and writes down what became of each request.
+//! A client of several gateways that asks without pause, and keeps the outcome of each request.
 //!
-//! Goes to the next gateway when one refuses or does not answer, as a careful client does; with the same key, so that a
+//! Like a careful client it goes to the next gateway when one refuses or does not answer, with the same key, so that a
 //! gateway that has the request already does not begin it again.
 
 use std::net::SocketAddr;
@@ -15,28 +15,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::process::client;
 
-/// A request that no gateway answers for so long is lost.
+/// A request without an answer for this long is lost.
 const LOST_AFTER: Duration = Duration::from_secs(60);
 /// Pause after every gateway has refused in turn.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// What was asked.
+    /// The query.
     pub query: String,
-    /// When.
+    /// The time of the first attempt.
     pub began: Instant,
-    /// When the answer was there, or was given up.
+    /// The time of the answer, or of giving up.
     pub ended: Instant,
-    /// How often it was sent.
+    /// Number of attempts.
     pub sent: u32,
-    /// Which gateway answered, and what; nothing when the request is lost.
+    /// The gateway that answered and its answer; none when the request is lost.
     pub answer: Option<(SocketAddr, Answer)>,
 }
 
 impl Outcome {
-    /// Whether every task was done, each once, and the whole query was answered.
+    /// Whether each task was done once and the whole query was answered.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let Some((_, answer)) = &self.answer else {
@@ -67,7 +67,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins: so many at a time ask these queries in turn.
+    /// Starts `askers` clients that ask these queries in turn.
     #[must_use]
     pub fn start(gateways: &[SocketAddr], queries: &'static [&'static str], askers: usize) -> Self {
         let outcomes = Arc::new(Mutex::new(Vec::new()));
@@ -97,17 +97,17 @@ impl Load {
         }
     }
 
-    /// How many requests have ended so far.
+    /// Number of requests that have ended so far.
     #[must_use]
     pub fn ended(&self) -> usize {
         let outcomes = self.outcomes.lock();
         outcomes.unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Lets what is under way end, and says what became of all.
+    /// Waits for the requests under way, and returns all outcomes.
     ///
     /// # Panics
-    /// When an asker panicked.
+    /// An asker panicked.
     pub async fn stop(mut self) -> Vec<Outcome> {
         self.enough.cancel();
         while let Some(ended) = self.askers.join_next().await {
@@ -144,7 +144,7 @@ pub async fn ask(client: &Client, gateways: &[SocketAddr], query: &str) -> Outco
     }
 }
 
-/// A final answer; nothing when the gateway refused or could not be reached.
+/// A final answer; none when the gateway refused or could not be reached.
 async fn post(client: &Client, gateway: SocketAddr, query: &str, key: &str) -> Option<Answer> {
     let post = client
         .post(format!("http://{gateway}/ask"))
@@ -154,7 +154,7 @@ async fn post(client: &Client, gateway: SocketAddr, query: &str, key: &str) -> O
     serde_json::from_value(body).ok()
 }
 
-/// How often each task of a request was committed, and how often the request was answered, by its gateway's record.
+/// The number of commits of each task of a request, and of answers to the request, by its gateway's record.
 ///
 /// # Errors
 /// The gateway cannot be reached.
@@ -180,8 +180,8 @@ pub async fn commits(
     Ok((each.collect(), count("answered", None)))
 }
 
-/// How long after each of these moments the last request that was under way then had its answer; ascending. A moment at
-/// which none was does not count.
+/// For each of these moments the time until the last request under way then had its answer; ascending. Omits moments
+/// without requests.
 #[must_use]
 pub fn recoveries(moments: &[Instant], outcomes: &[Outcome]) -> Vec<Duration> {
     let mut recoveries: Vec<Duration> = moments
@@ -196,7 +196,7 @@ pub fn recoveries(moments: &[Instant], outcomes: &[Outcome]) -> Vec<Duration> {
     recoveries
 }
 
-/// The one that a share of them does not exceed; zero of none.
+/// The duration that a share of them does not exceed; zero for an empty list.
 #[must_use]
 pub fn percentile(ascending: &[Duration], share: f64) -> Duration {
     let last = ascending.len().saturating_sub(1);

@@ -1,5 +1,5 @@
-//! A network of its own on this machine: a bridge, and one network namespace for each node, whose links can be cut one way
-//! or both ways, and slowed down.
+//! A private network on this machine: a bridge and a network namespace for each node, with links that a test can cut one way
+//! or both ways, and slow down.
 //!
 //! Needs root, iproute2 and nftables; without them a test is skipped and says so.
 
@@ -7,10 +7,10 @@ use std::net::Ipv4Addr;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-/// Names of what is made here begin so, followed by the process that made it: what a killed test left is told apart by it.
+/// The beginning of all names that we make, followed by the process id, by which we find leftovers of killed tests.
 const PREFIX: &str = "am";
 
-/// The network; taken down when dropped.
+/// The network; dropping it removes it.
 #[derive(Debug)]
 pub struct Network {
     pid: u32,
@@ -19,17 +19,17 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network of so many nodes, or why this machine allows none.
+    /// Makes a network of `nodes` nodes.
     ///
     /// # Errors
-    /// What is missing.
+    /// The reason why this machine allows no network.
     pub fn new(nodes: u8) -> Result<Self, String> {
         for tool in ["ip", "nft", "tc"] {
             let found = Command::new(tool).arg("-V").output();
             found.map_err(|error| format!("`{tool}` cannot be run: {error}"))?;
         }
         remove_leftovers();
-        // From here on it is taken down even if it is not finished.
+        // From here on dropping removes even an unfinished network.
         static NEXT: AtomicU8 = AtomicU8::new(0);
         let network = Self {
             pid: std::process::id(),
@@ -47,8 +47,8 @@ impl Network {
         Ok(network)
     }
 
-    /// The same, for a test, which is skipped where there are no namespaces. In CI it fails: a test that ran nowhere says
-    /// nothing. `AMCP_SKIP_PARTITIONS` set to anything allows the skip there.
+    /// Makes a network for a test; none on a machine without namespaces, so that the test can skip. In CI it panics instead,
+    /// because a skipped test proves nothing; setting `AMCP_SKIP_PARTITIONS` allows skipping there too.
     ///
     /// # Panics
     /// In CI, without namespaces.
@@ -87,7 +87,7 @@ impl Network {
         format!("{PREFIX}-{}-{}-{node}", self.pid, self.number)
     }
 
-    /// This machine's end of a node's cable. Such names have at most 15 letters.
+    /// This machine's end of a node's cable. Such a name has at most 15 letters.
     fn outer(&self, node: u8) -> String {
         format!("{PREFIX}{}{}v{node}", self.pid, self.letter())
     }
@@ -114,7 +114,7 @@ impl Network {
         format!("{PREFIX}{}{}", self.pid, self.letter())
     }
 
-    /// From now on nothing passes between two nodes, and neither is told.
+    /// Drops all packets between two nodes from now on, silently.
     ///
     /// # Errors
     /// The rules cannot be set.
@@ -122,7 +122,7 @@ impl Network {
         self.drops(node, &[("input", "saddr"), ("output", "daddr")], other)
     }
 
-    /// From now on a node hears nothing of another, which still hears it.
+    /// Drops all packets from `other` to `node` from now on, but none in the other direction.
     ///
     /// # Errors
     /// The rules cannot be set.
@@ -144,20 +144,20 @@ impl Network {
         Ok(())
     }
 
-    /// Everything passes again.
+    /// Lets all packets pass again.
     ///
     /// # Errors
-    /// Nothing was cut.
+    /// The node has no cut.
     pub fn heal(&self, node: u8) -> Result<(), String> {
         self.within(node, "nft delete table ip cut")
     }
 
-    /// From now on a node sends no faster than this, such as `256kbit`.
+    /// Limits the rate at which a node sends, such as `256kbit`.
     ///
     /// # Errors
     /// The limit cannot be set.
     pub fn slow(&self, node: u8, rate: &str) -> Result<(), String> {
-        // As much queue as a home router has: seconds of it at these rates.
+        // As long a queue as a home router's: seconds at these rates.
         let limit = format!("rate {rate} burst 16kb limit 128kb");
         self.within(node, &format!("tc qdisc add dev eth0 root tbf {limit}"))
     }
@@ -173,11 +173,11 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for node in 0..self.nodes {
-            // A namespace takes its end of the cable along some time later; this end goes now.
+            // A namespace removes its end of the cable some time later; this end goes now.
             let _ = run("ip", &format!("link del {}", self.outer(node)));
             remove_namespace(&self.namespace(node));
         }
-        // It may not have got as far as having one.
+        // Fails if the network has no bridge yet.
         let _ = run("ip", &format!("link del {}", self.bridge()));
     }
 }
@@ -188,7 +188,7 @@ fn skipped(why: &str) {
     eprintln!("skipped: this machine gives no network namespaces ({why})");
 }
 
-/// A namespace with a process in it does not go away.
+/// Kills the processes in a namespace first, since they keep it.
 fn remove_namespace(name: &str) {
     if let Ok(pids) = output("ip", &format!("netns pids {name}")) {
         for pid in pids.split_whitespace() {
@@ -198,7 +198,7 @@ fn remove_namespace(name: &str) {
     let _ = run("ip", &format!("netns del {name}"));
 }
 
-/// Takes down what tests left that were killed.
+/// Removes the leftovers of killed tests.
 fn remove_leftovers() {
     let gone =
         |pid: &str| pid.parse::<u32>().is_ok() && !std::path::Path::new("/proc").join(pid).exists();

@@ -1,4 +1,4 @@
-//! What the fake server says: every good and every bad answer that a client must cope with, in both protocols.
+//! The replies of the fake server: all good and bad answers that a client must cope with, in both protocols.
 //!
 //! Does not write to the socket.
 
@@ -16,11 +16,11 @@ use super::wire::{Response, Then};
 pub enum Reply {
     /// Text of the model, well or badly delivered.
     Text(Text),
-    /// 503, as Ollama says it when its queue is full.
+    /// 503, as from Ollama with a full queue.
     Busy,
-    /// 404, as Ollama says it when the model was not pulled.
+    /// 404, as from Ollama without the model.
     ModelMissing,
-    /// 500, as Ollama says it of a schema that it cannot use.
+    /// 500, as from Ollama for a schema that it cannot use.
     InvalidFormat,
     /// Any other status with an error message.
     Status(u16, String),
@@ -30,7 +30,7 @@ pub enum Reply {
     Hang,
     /// Takes the request and closes the connection.
     Reset,
-    /// 200 with this body, whatever it is.
+    /// 200 with this body.
     Raw(Vec<u8>),
 }
 
@@ -41,15 +41,15 @@ pub struct Text {
     pub text: String,
     /// Where the chunks of the stream begin and end.
     pub framing: Framing,
-    /// How the stream ends.
+    /// The end of the stream.
     pub end: End,
-    /// What it costs, and what is therefore reported; left out of the wire when none, as old servers do.
+    /// Number of tokens to report; `None` sends no such field, as old servers do.
     pub eval_count: Option<u64>,
-    /// When the chunks leave.
+    /// The times at which the chunks leave.
     pub pace: Pace,
 }
 
-/// When the chunks of a stream leave.
+/// The times at which the chunks of a stream leave.
 #[derive(Debug, Clone)]
 pub enum Pace {
     /// One after the other.
@@ -64,7 +64,7 @@ impl Pace {
     pub(super) async fn turn(&self) {
         match self {
             Self::AtOnce => {}
-            // A closed semaphore holds nothing back.
+            // Fails for a closed semaphore, which then holds no chunk back.
             Self::Permits(permits) => {
                 if let Ok(permit) = permits.acquire().await {
                     permit.forget();
@@ -84,13 +84,13 @@ pub enum Framing {
     MidCharacter,
     /// In the middle of every line.
     MidLine,
-    /// So many lines in a chunk.
+    /// This number of lines in a chunk.
     Joined(usize),
-    /// So many bytes in a chunk.
+    /// This number of bytes in a chunk.
     Bytes(usize),
 }
 
-/// How a stream ends.
+/// The end of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// With a last line that gives this reason, such as `stop` or `length`.
@@ -101,7 +101,7 @@ pub enum End {
     Missing,
     /// With an error line.
     Error(String),
-    /// The connection is closed.
+    /// With a closed connection.
     Cut,
     /// Never.
     Stall,
@@ -142,7 +142,7 @@ impl Reply {
         ))
     }
 
-    /// The first half of a plan: the model came to its bound of tokens.
+    /// The first half of a plan, as after the bound of tokens.
     #[must_use]
     pub fn truncated(plan: &Value) -> Self {
         let text = plan.to_string();
@@ -150,7 +150,7 @@ impl Reply {
         Self::text(half).ending(End::Done("length"))
     }
 
-    /// A plan with a capability that nobody offers.
+    /// A plan with a capability that no agent offers.
     #[must_use]
     pub fn hallucinated() -> Self {
         Self::plan(
@@ -167,7 +167,7 @@ impl Reply {
         ]}))
     }
 
-    /// A plan of very many tasks.
+    /// A plan of `count` tasks.
     #[must_use]
     pub fn many_tasks(count: usize, capability: &str, params: &Value) -> Self {
         let tasks: Vec<Value> = (0..count)
@@ -176,13 +176,13 @@ impl Reply {
         Self::plan(&json!({"tasks": tasks}))
     }
 
-    /// Prose, as a server gives that ignores `format`.
+    /// Prose, as from a server that ignores `format`.
     #[must_use]
     pub fn ignoring_format() -> Self {
         Self::text("Sure! First I would look at the weather, then I would tell a joke.")
     }
 
-    /// One line of so many bytes, without an end.
+    /// One line of this number of bytes, without an end.
     #[must_use]
     pub fn huge_line(bytes: usize) -> Self {
         Self::Raw(vec![b'x'; bytes])
@@ -212,7 +212,7 @@ impl Reply {
         self.changed(|text| text.eval_count = eval_count)
     }
 
-    /// Whether it never ends, so that only the client's time-out does.
+    /// Whether the reply never ends, so that only the client's time-out ends the call.
     #[must_use]
     pub fn is_endless(&self) -> bool {
         matches!(
@@ -280,7 +280,7 @@ impl Text {
     #[must_use]
     pub fn tokens(text: &str) -> Vec<String> {
         let chars: Vec<char> = text.chars().collect();
-        // Some letters make a token; a huge text in few lines, for the test's sake.
+        // A few letters make a token; a huge text has longer tokens, so that a test has few lines.
         let token = (chars.len() / 200).max(4);
         chars.chunks(token).map(|c| c.iter().collect()).collect()
     }
@@ -374,14 +374,14 @@ impl Text {
     }
 }
 
-/// The stream's bytes in chunks.
+/// Cuts the stream's bytes into chunks.
 fn cut(lines: &[Vec<u8>], framing: Framing) -> Vec<Vec<u8>> {
     let bytes = lines.concat();
     let at: Vec<usize> = match framing {
         Framing::Lines => return lines.to_vec(),
         Framing::Joined(count) => return lines.chunks(count.max(1)).map(<[_]>::concat).collect(),
         Framing::Bytes(count) => return bytes.chunks(count.max(1)).map(<[_]>::to_vec).collect(),
-        // A byte 10xxxxxx goes on with a character.
+        // A byte 10xxxxxx continues a character.
         Framing::MidCharacter => (1..bytes.len())
             .filter(|&i| bytes.get(i).is_some_and(|b| b & 0xC0 == 0x80))
             .collect(),
@@ -418,7 +418,7 @@ fn model(request: &Request) -> String {
         .to_owned()
 }
 
-/// What is answered to everything but a chat.
+/// The answer to any request other than a chat.
 pub(super) fn resource(request: &Request, models: &[String]) -> Response {
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/api/version") => Response::json(200, &json!({"version": "0.0.0-fake"})),

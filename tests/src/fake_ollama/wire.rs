@@ -1,6 +1,6 @@
-//! HTTP/1.1 on a socket, by hand: chunk boundaries, cuts and stalls are exactly where the script wants them.
+//! HTTP/1.1 on a socket by hand: chunk boundaries, cuts and stalls come exactly where the script wants them.
 //!
-//! Does not know what is answered.
+//! Does not choose the answers.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,22 +11,22 @@ use tokio::net::TcpStream;
 
 use super::{Pace, Request};
 
-/// What is sent, byte for byte.
+/// A response, byte for byte.
 #[derive(Debug, Clone)]
 pub(super) struct Response {
-    /// Status line and headers, without the blank line; none sends nothing at all.
+    /// Status line and headers, without the blank line; `None` sends no byte at all.
     pub(super) head: Option<String>,
     /// The body.
     pub(super) body: Body,
-    /// What happens after it.
+    /// The course of the connection after the body.
     pub(super) then: Then,
-    /// When the chunks of the body leave.
+    /// The times at which the chunks of the body leave.
     pub(super) pace: Pace,
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Body {
-    /// As it is.
+    /// Unchanged, in one piece.
     Whole(Vec<u8>),
     /// Each as one chunk of `Transfer-Encoding: chunked`.
     Chunks(Vec<Vec<u8>>),
@@ -38,7 +38,7 @@ pub(super) enum Then {
     KeepAlive,
     /// The connection is closed before the body is ended.
     Cut,
-    /// Nothing more, for ever.
+    /// The connection stays open and silent.
     Stall,
 }
 
@@ -109,7 +109,7 @@ pub(super) async fn converse(
     stream: TcpStream,
     answer: impl Fn(Request) -> Response,
 ) -> io::Result<()> {
-    // A chunk must leave when it is written, or boundaries vanish.
+    // A chunk must leave at once, or boundaries vanish.
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     while let Some(request) = read(&mut stream).await? {
@@ -127,7 +127,7 @@ pub(super) async fn converse(
                     let framed = [size.as_bytes(), chunk, b"\r\n"].concat();
                     stream.write_all(&framed).await?;
                     stream.flush().await?;
-                    // The reader gets the chance to see this chunk alone.
+                    // Lets the reader see this chunk alone.
                     tokio::task::yield_now().await;
                 }
                 if response.then == Then::KeepAlive {
@@ -139,7 +139,7 @@ pub(super) async fn converse(
         match response.then {
             Then::KeepAlive => {}
             Then::Cut => return Ok(()),
-            // Until the client goes away.
+            // Waits until the client goes away.
             Then::Stall => {
                 stream.read_to_end(&mut Vec::new()).await?;
                 return Ok(());

@@ -1,6 +1,6 @@
-//! Which package may depend on which, and what the pure ones may never reach.
+//! Checks which package depends on which, and that the pure packages reach no runtime.
 //!
-//! Does not look into sources.
+//! Reads no sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use crate::shell::Problem;
 /// The house: each package and the packages of the workspace that it may depend on, for building or testing.
 const ARROWS: &[(&str, &[&str])] = &[
     ("amcp-protocol", &[]),
-    // How HTTP clients are made; for everything that calls other servers.
+    // Makes the HTTP clients of all packages that call other servers.
     ("amcp-outbound", &[]),
     ("amcp-plan", &["amcp-protocol"]),
-    // Knows no actor and no registry: the catalogue that it plans with is an argument.
+    // Knows no actor and no registry: its catalogue is an argument.
     (
         "amcp-planner",
         &["amcp-outbound", "amcp-protocol", "amcp-plan"],
@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "amcp-specialists",
         &["amcp-outbound", "amcp-protocol", "amcp-registry"],
     ),
-    // Not on specialists: agents are found at run time.
+    // Not on specialists: the orchestrator finds agents at run time.
     (
         "amcp-orchestrator",
         &[
@@ -43,7 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "amcp-orchestrator",
         ],
     ),
-    // The gateway does not know it: what it asks other nodes goes through a port that the node implements.
+    // The gateway does not depend on it: it asks other nodes through a port that the node implements.
     ("amcp-cluster", &["amcp-protocol", "amcp-registry"]),
     (
         "amcp",
@@ -77,8 +77,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// What a package may not reach through any dependency: pure ones hold no runtime, no actor and no socket; planners
-/// call model servers, but know no actor.
+/// The packages that a package may not reach through any dependency: pure packages have no runtime, no actor and no socket;
+/// planners call model servers, but know no actor.
 pub(super) const BARRED: &[(&str, &[&str])] = &[
     ("amcp-protocol", IMPURE),
     ("amcp-plan", IMPURE),
@@ -95,7 +95,7 @@ const IMPURE: &[&str] = &[
     "smol",
 ];
 
-/// The workspace's packages and what each depends on, from `cargo metadata`.
+/// The workspace's packages and the dependencies of each, from `cargo metadata`.
 pub(super) fn packages(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let list = |value: &Value, key: &str| -> Vec<Value> {
         let list = value.get(key).and_then(Value::as_array);
@@ -114,7 +114,7 @@ pub(super) fn packages(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-/// The workspace's packages and their folders, from the workspace's on.
+/// The workspace's packages and their folders, relative to the workspace's folder.
 pub(super) fn folders(metadata: &Value) -> Vec<(String, String)> {
     let text = |value: &Value, key: &str| Some(value.get(key)?.as_str()?.replace('\\', "/"));
     let Some(root) = text(metadata, "workspace_root") else {
@@ -132,10 +132,10 @@ pub(super) fn folders(metadata: &Value) -> Vec<(String, String)> {
     packages.into_iter().flatten().filter_map(folder).collect()
 }
 
-/// Packages that sources name by another word than their own.
+/// Packages that sources call by another name.
 const CRATES: &[(&str, &str)] = &[("rustls-webpki", "webpki")];
 
-/// Judges whether the sources of a package name all that it depends on.
+/// Judges whether the sources of a package name all its dependencies.
 pub(super) fn check_used(
     package: &str,
     packages: &BTreeMap<String, BTreeSet<String>>,
@@ -152,7 +152,7 @@ pub(super) fn check_used(
     let problem = |dependency: &String| {
         Problem::new(
             format!("{package} depends on {dependency}, which none of its sources names"),
-            "take it out of the package's Cargo.toml",
+            "remove it from the package's Cargo.toml",
         )
     };
     dependencies.filter(unused).map(problem).collect()
@@ -164,8 +164,8 @@ pub(super) fn check(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<Proble
     let mut problems = Vec::new();
     for package in known.keys().filter(|name| !packages.contains_key(**name)) {
         problems.push(Problem::new(
-            format!("package {package} does not exist, so nothing about it is checked"),
-            "bring xtask/src/tidy/arrows.rs and docs/ARCHITECTURE.md up to date",
+            format!("package {package} does not exist, so tidy cannot check it"),
+            "update xtask/src/tidy/arrows.rs and docs/ARCHITECTURE.md",
         ));
     }
     for (package, dependencies) in packages {
@@ -182,14 +182,14 @@ pub(super) fn check(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<Proble
         for dependency in inside.filter(|name| !allowed.contains(&name.as_str())) {
             problems.push(Problem::new(
                 format!("{package} depends on {dependency}, which no arrow allows"),
-                "move what is needed to a package that both may see; a new arrow needs an ADR",
+                "move the code to a package that both may use; a new arrow needs an ADR",
             ));
         }
     }
     problems
 }
 
-/// Judges what `cargo tree --prefix none --format {p}` lists for a package that may not reach some others.
+/// Judges the output of `cargo tree --prefix none --format {p}` for a package with barred dependencies.
 pub(super) fn check_barred(package: &str, barred: &[&str], tree: &str) -> Vec<Problem> {
     let names: BTreeSet<&str> = tree
         .lines()
@@ -197,8 +197,8 @@ pub(super) fn check_barred(package: &str, barred: &[&str], tree: &str) -> Vec<Pr
         .collect();
     if !names.contains(package) {
         return vec![Problem::new(
-            format!("cargo tree says nothing about {package}"),
-            "bring BARRED in xtask/src/tidy/arrows.rs up to date",
+            format!("cargo tree does not list {package}"),
+            "update BARRED in xtask/src/tidy/arrows.rs",
         )];
     }
     barred
@@ -207,7 +207,7 @@ pub(super) fn check_barred(package: &str, barred: &[&str], tree: &str) -> Vec<Pr
         .map(|name| {
             Problem::new(
                 format!("{package} may not reach {name}, which is among its dependencies"),
-                format!("`cargo tree -p {package} -e normal -i {name}` says who brings it"),
+                format!("`cargo tree -p {package} -e normal -i {name}` shows the way to it"),
             )
         })
         .collect()
@@ -303,7 +303,7 @@ mod tests {
         );
         assert_eq!(
             errors(check_barred("amcp-plan", IMPURE, "")),
-            ["cargo tree says nothing about amcp-plan"]
+            ["cargo tree does not list amcp-plan"]
         );
     }
 }

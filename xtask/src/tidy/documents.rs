@@ -1,13 +1,13 @@
 //! Refuses documents that name files, types or xtask commands that do not exist.
 //!
-//! Does not judge prose, nor links to other hosts.
+//! Does not judge prose or links to other hosts.
 
 use std::collections::BTreeMap;
 
 use crate::COMMANDS;
 use crate::shell::Problem;
 
-/// Judges one document; `exists` says whether a path, relative to it, is there.
+/// Judges one document; `exists` says whether a path relative to it exists.
 pub(super) fn check(file: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -21,7 +21,7 @@ pub(super) fn check(file: &str, text: &str, exists: impl Fn(&str) -> bool) -> Ve
         for word in xtask_commands(line).filter(|word| !COMMANDS.contains(word)) {
             problems.push(Problem::new(
                 format!("{at} names `cargo xtask {word}`, which is no command"),
-                format!("there are: {}", COMMANDS.join(", ")),
+                format!("the commands are: {}", COMMANDS.join(", ")),
             ));
         }
     }
@@ -37,23 +37,23 @@ pub(super) fn check_numbers<'a>(records: impl Iterator<Item = &'a str>) -> Vec<P
     let problem = |(first, second)| {
         Problem::new(
             format!("docs/adr/{first} and docs/adr/{second} have the same number"),
-            "the record that came later takes the next free number",
+            "give the later record the next free number",
         )
     };
     again.map(problem).collect()
 }
 
-/// Types and paths in backticks that are not of this tree, each with its origin.
+/// Types and paths in backticks from outside of this tree, each with its origin.
 const FOREIGN: &[(&str, &str)] = &[
     ("RactorClusterMessage", "a macro of ractor_cluster"),
     ("ActorRef", "a type of ractor"),
     ("reports/", "a folder of a node's data"),
     ("./amcp.toml", "a user's file"),
-    ("gateway/", "what node/gateway was before ADR-0010"),
-    ("deploy/", "what node/deploy was before ADR-0010"),
+    ("gateway/", "node/gateway before ADR-0010"),
+    ("deploy/", "node/deploy before ADR-0010"),
 ];
 
-/// Judges the names in a document's backticks: paths from the workspace's folder and types.
+/// Judges the names in a document's backticks: paths relative to the workspace's folder and types.
 pub(super) fn check_names(
     file: &str,
     text: &str,
@@ -91,8 +91,7 @@ pub(super) fn check_names(
     problems
 }
 
-/// Whether a text in backticks is a path of the workspace: folders that end with a slash, or a file that is source or
-/// documentation.
+/// Whether a text in backticks is a path of the workspace: a folder with a slash at its end, or a source or document.
 fn is_path(span: &str) -> bool {
     const ENDINGS: [&str; 5] = [".rs", ".md", ".toml", ".yaml", "/"];
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
@@ -103,8 +102,8 @@ fn is_path(span: &str) -> bool {
         && ENDINGS.iter().any(|ending| span.ends_with(ending))
 }
 
-/// The type that a text in backticks names, such as `Wire` of `Wire<T>`, `Record` of `Record::commit`, `RequestActor`. One
-/// capital alone does not make a type: `Location` is a header.
+/// The type that a text in backticks names, such as `Wire` of `Wire<T>`, `Record` of `Record::commit`, `RequestActor`. A
+/// name with a single capital counts only with such a suffix: `Location` is a header.
 fn type_name(span: &str) -> Option<&str> {
     let is_ident = |c: char| c.is_ascii_alphanumeric();
     let end = span.find(|c| !is_ident(c)).unwrap_or(span.len());
@@ -117,7 +116,7 @@ fn type_name(span: &str) -> Option<&str> {
     (is_camel && (is_named || rest.starts_with('<') || rest.starts_with("::"))).then_some(name)
 }
 
-/// The targets of `[text](target)` that are files, without their anchors.
+/// The file targets of `[text](target)`, without their anchors.
 fn links(line: &str) -> impl Iterator<Item = &str> {
     line.split("](")
         .skip(1)
@@ -127,7 +126,7 @@ fn links(line: &str) -> impl Iterator<Item = &str> {
         .filter(|target| !target.is_empty())
 }
 
-/// The words that follow `cargo xtask`, where they are words.
+/// The words after `cargo xtask`.
 fn xtask_commands(line: &str) -> impl Iterator<Item = &str> {
     line.split("cargo xtask ")
         .skip(1)

@@ -1,6 +1,6 @@
-//! `cargo xtask tidy`: the invariants of docs/ARCHITECTURE.md that can be checked by reading.
+//! `cargo xtask tidy`: checks the invariants of docs/ARCHITECTURE.md that reading can check.
 //!
-//! Gathers what is to be judged; the judges are pure functions in [`arrows`], [`sources`] and [`documents`].
+//! Gathers the files; the judges are pure functions in [`arrows`], [`sources`] and [`documents`].
 
 mod arrows;
 mod documents;
@@ -47,7 +47,7 @@ pub(crate) fn run() -> Result<(), Problem> {
         let exists = |link: &str| path.with_file_name("").join(link).exists();
         let (name, text) = (name(&path), read(&path)?);
         problems.extend(documents::check(&name, &text, exists));
-        // The changelog also names what is gone.
+        // The changelog also names deleted files.
         if name == "README.md" || name.starts_with("docs/") {
             let exists = |file: &str| root().join(file).exists();
             let is_item = |item: &str| items.contains(item);
@@ -62,13 +62,13 @@ pub(crate) fn run() -> Result<(), Problem> {
             }
             Err(Problem::new(
                 format!("tidy found {n} violation{}", if n == 1 { "" } else { "s" }),
-                "each one says above what to do",
+                "each violation above has a hint",
             ))
         }
     }
 }
 
-/// Path from the workspace's folder, with forward slashes.
+/// The path relative to the workspace's folder, with forward slashes.
 fn name(path: &Path) -> String {
     path.strip_prefix(root())
         .unwrap_or(path)
@@ -85,7 +85,7 @@ fn read(path: &Path) -> Result<String, Problem> {
     })
 }
 
-/// All files with one of these endings, sorted; nothing hidden except `.cargo`, and nothing that is built.
+/// All files with one of these endings, sorted, without hidden ones (but `.cargo`) and build results.
 fn files(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, Problem> {
     let unreadable = |error: std::io::Error| {
         Problem::new(

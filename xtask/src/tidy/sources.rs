@@ -1,17 +1,17 @@
-//! What a source file may not contain, depending on where it lies.
+//! Checks that a source file does not contain text that its folder forbids.
 //!
-//! Reads text, not syntax: a needle that must stand in a file gets an exception here, with its reason.
+//! Reads text, not syntax: a file that needs forbidden text gets an exception here, with its reason.
 
 use crate::shell::Problem;
 
-/// Text that must not stand in the shipped code of some folders.
+/// Text that the shipped code of some folders must not contain.
 struct Rule {
     needles: &'static [&'static str],
-    /// Folders (by their beginning) to which the rule applies.
+    /// Beginnings of the paths to which the rule applies.
     within: &'static [&'static str],
-    /// Files to which it does not, and why.
+    /// Files to which it does not apply, with reasons.
     except: &'static [(&'static str, &'static str)],
-    /// What is wrong, after "contains `needle`: ".
+    /// The reason, after "contains `needle`: ".
     why: &'static str,
     hint: &'static str,
 }
@@ -36,7 +36,7 @@ const RULES: &[Rule] = &[
         within: &["protocol/src/", "orchestrator/plan/src/", "registry/src/"],
         except: &[],
         why: "only the gateway, connectors, LLM clients, the cluster's links and the node open sockets",
-        hint: "leave it to one of those, behind a port",
+        hint: "move it to one of those, behind a port",
     },
     Rule {
         needles: &["std::env", "env::var", "env::args", "env::current_"],
@@ -81,14 +81,14 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Problem> {
     problems
 }
 
-/// The words of a source, those of its comments and strings too.
+/// The words of a source, also of its comments and strings.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_ident = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(move |c| !is_ident(c));
     words.filter(|word| !word.is_empty())
 }
 
-/// The names of a source's types and of their variants.
+/// The names of a source's types and variants.
 pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
     const KEYWORDS: [&str; 4] = ["struct", "enum", "trait", "type"];
     text.lines().filter_map(move |line| {
@@ -106,13 +106,13 @@ pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether a file is the test module of the one that declares it, whose documentation covers it.
+/// Whether a file is a test module, which the documentation of its parent covers.
 fn is_tests(file: &str) -> bool {
     file.ends_with("tests.rs")
 }
 
-/// The numbered lines of a file that are shipped: no comments, and nothing from its test module on, which by the house's
-/// custom is the last item, or a file of its own.
+/// The numbered lines of shipped code: no comments, and nothing from the test module on, which by custom is the last item
+/// or a separate file.
 fn shipped<'a>(file: &str, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
     let end = text.find("\n#[cfg(test)]\nmod tests {");
     let end = if is_tests(file) {
