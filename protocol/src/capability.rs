@@ -111,7 +111,7 @@ impl Capability {
     /// declaration; refine it with struct update or the fields themselves.
     ///
     /// # Panics
-    /// When `name` is no capability name: it is written in the source.
+    /// When `name`, which is written in the source, is not a capability name.
     #[must_use]
     pub fn new(name: &str, description: &str) -> Self {
         Self {
@@ -237,7 +237,7 @@ impl AgentCard {
     /// A card that [`Self::contracts`] has not checked yet.
     ///
     /// # Panics
-    /// When `id` is no agent id: it is written in the source.
+    /// When `id`, which is written in the source, is not an agent id.
     #[must_use]
     pub fn new(id: &str, description: &str, capabilities: Vec<Capability>) -> Self {
         Self {

@@ -25,10 +25,10 @@ pub const AGENT_DEREGISTER: &str = "agent.deregister";
 /// A subscriber was too slow and lost its subscription.
 pub const SUBSCRIPTION_LOST: &str = "subscription.lost";
 
-/// Why a text is no CloudEvent that the mesh takes.
+/// Why the mesh does not take a text as a CloudEvent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
-    /// It is no JSON object.
+    /// The text is not a JSON object.
     #[error("not a JSON object: {0}")]
     NotJson(String),
     /// A required attribute is missing or empty.

@@ -204,8 +204,8 @@ fn take(value: &Value, left: usize) -> Option<usize> {
     }
 }
 
-/// The [`size`] of a JSON text. Reads the text in the way of a value, with the same errors; `IgnoredAny` would pass over bad
-/// escapes, numbers out of range and any depth.
+/// The [`size`] of a JSON text. Reads the text like a value, with the same errors; `IgnoredAny` would accept bad escapes,
+/// numbers out of range and any depth.
 struct Size(usize);
 
 impl<'de> Deserialize<'de> for Size {

@@ -10,7 +10,7 @@ const MAX_LEVELS: usize = 16;
 /// Longest topic, in bytes.
 const MAX_BYTES: usize = 256;
 
-/// Why a text is no topic or no pattern.
+/// Why a text is not a topic or not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is not a topic{}: {reason}", if *.pattern { " pattern" } else { "" })]
 pub struct TopicError {

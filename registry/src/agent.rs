@@ -80,7 +80,7 @@ pub struct Registration<P> {
 }
 
 impl<P> Registration<P> {
-    /// An agent of this node that joins, with counters of its own.
+    /// An agent of this node that joins, with its own counters.
     pub fn new(card: AgentCard, incarnation: u64, port: impl Into<P>) -> Self {
         Self {
             card,

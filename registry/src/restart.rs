@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(decisions[5], Decision::CoolDown { after: ms(25_000) });
     }
 
-    /// Ends again and again until it cools down; says for how many seconds.
+    /// Ends a child until it cools down; returns the whole seconds of the cool-down.
     fn cools(budget: &mut RestartBudget, now: Duration) -> u64 {
         for _ in 0..6 {
             if let Decision::CoolDown { after } = budget.decide(Exit::Abnormal, now, 0) {

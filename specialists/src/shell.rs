@@ -445,7 +445,7 @@ impl ShellState {
         myself.send_after(after, || ShellMsg::FailNow);
     }
 
-    /// Ends the shell and, unanswered, the jobs that still run; their dropped ports tell the askers.
+    /// Ends the shell and the jobs that still run; their dropped ports tell the askers.
     fn fail_now(&self) -> Result<(), ActorProcessingErr> {
         match &self.intake {
             Intake::Failing(text) => Err(text.clone().into()),

@@ -39,7 +39,7 @@ impl ChildSpec {
     /// A permanent child with the default restart policy and limits.
     ///
     /// # Panics
-    /// When `id` is no agent id: it is written in the source.
+    /// When `id`, which is written in the source, is not an agent id.
     #[must_use]
     pub fn new<S: Specialist>(id: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         Self {

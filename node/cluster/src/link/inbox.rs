@@ -87,7 +87,7 @@ pub(crate) struct Inbox<L> {
     tasks: HashMap<Key, Seen<L>>,
     /// By token and entry id.
     waiters: HashMap<(u64, u64), Key>,
-    /// Results under way to their link, by token and entry id.
+    /// Results that their links have not confirmed, by token and entry id.
     unsettled: HashMap<(u64, u64), Key>,
     kept: VecDeque<(Instant, Key)>,
     bytes: usize,

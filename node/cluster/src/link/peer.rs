@@ -29,7 +29,7 @@ const RETRY_BUSY_MS: u64 = 50;
 const OUTBOX: usize = 16 * 1024 * 1024;
 /// Most tasks in flight with which an entry leaves at once: so few rarely share a frame.
 const FEW: usize = 3;
-/// Most bytes in ractor_cluster's own queue, which has no bound of its own: enough to keep a fast link busy.
+/// Most bytes in ractor_cluster's own queue, which is unbounded: enough to keep a fast link busy.
 const SESSION: u64 = 1024 * 1024;
 /// The pause between checks whether a full session has room again: a fast link writes [`SESSION`] in less time.
 const SESSION_LOOK: Duration = Duration::from_millis(2);

@@ -137,7 +137,7 @@ impl Shared {
     }
 
     fn event(&self, event: LinkEvent) {
-        // There is no receiver only while the node ends.
+        // The receiver is missing only while the node ends.
         let _ = self.events.send(event);
     }
 

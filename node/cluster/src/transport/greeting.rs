@@ -2,7 +2,7 @@
 //!
 //! Every frame: `AMCP`, the protocol's version (u16), the body's length (u32, at most 4 KiB), the body, a JSON object.
 //! Magic, version and length are the same in all versions, and readers ignore unknown fields, so that a node can at least
-//! tell another that it does not speak its version. Reads and writes no sockets.
+//! tell another that it does not speak its version. Uses no sockets.
 
 use amcp_protocol::NodeName;
 use hmac::Mac;
