@@ -83,7 +83,8 @@ error_codes! {
     AgentUnavailable = "agent_unavailable",
     /// The agent ended while it had the task: the outcome is unknown.
     AgentLost = "agent_lost",
-    /// The link to the agent's node was lost while the agent had the task: the outcome is unknown.
+    /// The way to the agent was lost while it had the task: a link broke, or the agent no longer knows how the attempt ended. The
+    /// outcome is unknown.
     NodeLost = "node_lost",
     /// The agent panicked while it worked on the task.
     AgentPanicked = "agent_panicked",

@@ -30,7 +30,8 @@ use crate::call::Caller;
 use crate::quarantine::SharedQuarantine;
 use crate::specialist::{Specialist, Task};
 
-/// How long a drained agent stays: an answer that another node awaits may be lost if the actor stops right after it.
+/// How long a drained agent stays: it refuses tasks that were sent to it before every directory had forgotten it. A stopped actor
+/// would lose them, and a lost task may have begun.
 const LINGER: Duration = Duration::from_millis(100);
 /// How long jobs that run beside a panic have to end: most end sooner, and meanwhile the agent refuses tasks, whose retries
 /// take some four seconds.

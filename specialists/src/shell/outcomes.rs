@@ -73,10 +73,11 @@ impl Outcomes {
     }
 }
 
-/// The failure of an attempt that began and has no known outcome.
+/// The failure of an attempt that began and has no known outcome. The code must not count as an agent's death: the agent lives,
+/// and three deaths would quarantine the task.
 pub(super) fn unknown(why: &str) -> Failure {
     let message = format!("the same attempt was sent before: {why}");
-    Failure::new(ErrorCode::AgentLost, message)
+    Failure::new(ErrorCode::NodeLost, message)
 }
 
 #[cfg(test)]
@@ -131,6 +132,6 @@ mod tests {
         assert_eq!((outcomes.kept.len(), outcomes.ends.len()), (MOST, MOST));
         assert_eq!(outcomes.of(&response(MOST - 1, json!(1)).0, now), None);
         let large = outcomes.of(&response(MOST, json!(1)).0, now).unwrap();
-        assert_eq!(large.outcome.failure().unwrap().code, ErrorCode::AgentLost);
+        assert_eq!(large.outcome.failure().unwrap().code, ErrorCode::NodeLost);
     }
 }
