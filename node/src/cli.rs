@@ -35,7 +35,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Settings that can be given with any command.
+/// Settings for any command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings")]
 struct Flags {
@@ -205,7 +205,7 @@ pub(crate) struct Plan {
     /// Plan over the capabilities in this JSON file, a list written as on agents' cards, without any agent
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     pub(crate) cards: Option<PathBuf>,
-    /// The day that the query is asked on, such as 2025-03-31 [default: today]
+    /// The day from which "tomorrow" counts, such as 2025-03-31 [default: today]
     #[arg(long, value_name = "DATE", conflicts_with = "url")]
     pub(crate) today: Option<Date>,
 }
@@ -215,7 +215,7 @@ pub(crate) struct Plan {
 pub(crate) struct Eval {
     /// A JSON file of cases: queries and their right plans
     pub(crate) file: PathBuf,
-    /// The day on which queries without a `today` of their own are asked, such as 2025-03-31 [default: today]
+    /// The day from which "tomorrow" counts in cases without `today`, such as 2025-03-31 [default: today]
     #[arg(long, value_name = "DATE")]
     pub(crate) today: Option<Date>,
     /// Also list each wrong case with the reason

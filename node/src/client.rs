@@ -48,7 +48,7 @@ struct Accepted {
 
 impl Client {
     /// # Errors
-    /// When `url` is not an HTTP address.
+    /// `url` is not an HTTP address.
     pub(crate) fn new(url: &str) -> Result<Self, Trouble> {
         let unusable = |problem: String| {
             Trouble::usage(format!("'{url}' is not usable for --url")).hint(problem)

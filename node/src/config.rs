@@ -122,9 +122,9 @@ settings! {
     max_tasks: u32 = "32",
     /// The most bytes of results that one request may gather.
     result_bytes: usize = "33554432",
-    /// How many answered requests stay readable.
+    /// The most answered requests that stay readable.
     retained: u32 = "1000",
-    /// How long a node that is told to stop waits for requests under way.
+    /// How long a stopping node waits for requests under way.
     drain: Duration = "10s",
     /// A level or a filter such as `info,amcp_orchestrator=debug`; by default `info` for a node, else `warn`.
     log: Option<String> = "",

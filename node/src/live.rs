@@ -21,7 +21,7 @@ pub(crate) struct Live {
     tasks: BTreeMap<TaskId, ProgressBar>,
     /// Whether a complete plan was shown; tasks may begin before.
     planned: bool,
-    /// The answer so far, as it is written.
+    /// The answer's text so far.
     text: String,
     style: Style,
 }

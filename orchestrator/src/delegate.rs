@@ -38,7 +38,7 @@ pub struct Delegation {
     pub traceparent: Option<String>,
 }
 
-/// The id of the request that a task delegates: the same each time the delegation is sent, so that it stays one request.
+/// The id of the request that a task delegates: the same for each repetition, so that it stays one request.
 fn id_of((request, task): &(RequestId, TaskId), query: &str) -> RequestId {
     let words = Sha256::digest(query);
     let mut hash = Sha256::new();

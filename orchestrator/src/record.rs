@@ -59,7 +59,7 @@ pub struct OpenFlow {
     /// The flow.
     #[serde(flatten)]
     pub flow: Flow,
-    /// When it expires, in milliseconds since 1970 UTC.
+    /// The time of its expiry, in milliseconds since 1970 UTC.
     pub expires_unix_ms: i64,
 }
 

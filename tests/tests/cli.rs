@@ -67,7 +67,7 @@ async fn help_documents_the_exit_codes() {
         "2  the command line",
         "3  partly",
         "4  cancelled",
-        "5  nobody",
+        "5  unavailable",
     ] {
         assert!(
             ran.stdout.contains(line),

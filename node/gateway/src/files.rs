@@ -20,7 +20,6 @@ use crate::router::{GatewayState, InPath};
 /// Longest file name that common file systems take.
 const MAX_NAME: usize = 255;
 
-/// One file.
 pub(crate) async fn file(
     State(state): State<GatewayState>,
     InPath(name): InPath,

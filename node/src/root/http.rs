@@ -16,7 +16,7 @@ pub(crate) struct Http {
     /// Bound once and kept over restarts, so that no other process can take the port in between.
     pub(crate) listener: TcpListener,
     pub(crate) router: Router,
-    /// What clients may cost.
+    /// Bounds on the clients.
     pub(crate) limits: Limits,
     /// Cancelled by the node: accept no new connection, and end when the open ones have ended.
     pub(crate) close: CancellationToken,

@@ -87,7 +87,7 @@ fn alone(config: &Config) -> Result<(), Trouble> {
     }
     if !config.roles.has(Role::Gateway) {
         return Err(Trouble::usage(
-            "a node without the role gateway and without a cluster serves nobody",
+            "a node without the role gateway and without a cluster serves no client",
         )
         .hint("add the role gateway, or --cluster ADDRESS"));
     }

@@ -24,9 +24,8 @@ pub(crate) type Start = Arc<
 pub(crate) struct PartSpec {
     /// For the log.
     pub(crate) name: &'static str,
-    /// How often it is started again.
+    /// The budget of restarts.
     pub(crate) policy: RestartPolicy,
-    /// How it is started.
     pub(crate) start: Start,
 }
 

@@ -120,7 +120,7 @@ fn bench(c: &mut Criterion) {
         b.iter(|| run(&implicit, &wide).expect("it compiles"));
     });
     group.bench_function("without any producer", |b| {
-        b.iter(|| run(&unsupplied, &wide).expect_err("nobody produces the content"));
+        b.iter(|| run(&unsupplied, &wide).expect_err("no task produces the content"));
     });
     group.finish();
 }

@@ -98,7 +98,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// How an attempt ends, as far as the machine can tell.
+/// The end of an attempt, as far as the machine can tell.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Outcome {
     Done,

@@ -68,7 +68,7 @@ enum Step {
     CutOff,
 }
 
-/// How an attempt ends: a result's size, or a code.
+/// The end of an attempt: a result's size, or a code.
 #[derive(Debug, Clone, Copy)]
 enum Outcome {
     Done(usize),

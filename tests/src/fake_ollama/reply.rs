@@ -39,7 +39,7 @@ pub enum Reply {
 pub struct Text {
     /// The text.
     pub text: String,
-    /// Where the chunks of the stream begin and end.
+    /// The boundaries of its chunks.
     pub framing: Framing,
     /// The end of the stream.
     pub end: End,
@@ -75,7 +75,7 @@ impl Pace {
     }
 }
 
-/// Where the chunks of a stream begin and end.
+/// The boundaries of a stream's chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// A chunk is a line, as Ollama sends it.

@@ -1,6 +1,6 @@
 //! The edges of a plan while it grows, and whether another edge would close a cycle.
 //!
-//! Does not know why an edge is there.
+//! Does not know the reasons for edges.
 
 use std::cmp::Reverse;
 

@@ -23,7 +23,7 @@ use crate::plan::{Plan, PlanTask, RefusedTask};
 pub fn compile_possible(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanError> {
     let (proposal, unknown) = with_names(proposal, rules.catalogue);
     let stand_ins = unknown.iter().filter_map(|name| {
-        let capability = Capability::new(name.as_str(), "Offered by nobody.");
+        let capability = Capability::new(name.as_str(), "Offered by no agent.");
         Contract::new(capability).ok().map(Arc::new)
     });
     let all: Catalogue = rules.catalogue.iter().cloned().chain(stand_ins).collect();

@@ -854,7 +854,7 @@ fn a_second_round_does_not_repeat_what_may_have_been_done() {
             attempt: 1,
         })
     };
-    assert_eq!(again(llm_policy(), &late), (0, 0), "nobody knows");
+    assert_eq!(again(llm_policy(), &late), (0, 0), "the outcome is unknown");
     let refused = |run: &mut Run| _ = run.refused(0, 1, ErrorCode::InvalidParams);
     assert_eq!(again(llm_policy(), &refused), (1, 1), "it never began");
 }
@@ -1066,7 +1066,7 @@ fn tasks_that_cannot_be_done_are_told_and_the_others_are_done() {
                 inferred: Vec::new(),
             },
             state: TaskState::Failed,
-            failure: Failure::new(ErrorCode::UnknownCapability, "nobody offers moon.fly"),
+            failure: Failure::new(ErrorCode::UnknownCapability, "no agent offers moon.fly"),
         };
         let plan = Plan {
             tasks: vec![task("t1", &[])],

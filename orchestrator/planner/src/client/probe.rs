@@ -26,7 +26,7 @@ pub struct Check {
     pub ok: bool,
     /// The observation.
     pub detail: String,
-    /// What to do about it.
+    /// A remedy for a failed check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }

@@ -67,7 +67,7 @@ impl Run {
 fn a_sign_renews_the_idle_time_and_nothing_renews_the_total_time() {
     let mut run = Run::planned(vec![crawl("t1")]);
     assert_eq!(run.set(ATTEMPT), Some(30_001));
-    assert_eq!(run.set(SILENCE), None, "nobody works on it yet");
+    assert_eq!(run.set(SILENCE), None, "no agent works on it yet");
     assert_eq!(run.at(100).sent(0, 1, "agent-1").set(SILENCE), Some(5_100));
     run.at(4_000).sign(0, 1, "");
     assert!(run.clears(SILENCE));
