@@ -3,10 +3,11 @@
 //! Does not serve the file; the gateway does.
 
 mod document;
+mod fonts;
 mod markup;
 mod pdf;
-mod winansi;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use self::document::Document;
+use self::pdf::Rendered;
 use super::{Settings, example, words};
 use crate::specialist::{Context, Specialist, Task};
 
@@ -24,6 +26,9 @@ const KEYWORDS: &[&str] = &[
     "report", "document", "pdf", "html", "markdown", "write", "generate", "produce", "create",
     "export", "file", "print", "chart", "table",
 ];
+
+/// Most bytes of the title in a file's name: with the rest of the name and a task's id a file system takes it.
+const MAX_NAME: usize = 80;
 
 /// Writes reports.
 #[derive(Debug)]
@@ -76,7 +81,10 @@ impl ReportWriter {
 
     fn url(&self, path: &Path, name: &str) -> String {
         match &self.public_url {
-            Some(base) => format!("{}/{name}", base.trim_end_matches('/')),
+            Some(base) => {
+                let url = format!("{}/{name}", base.trim_end_matches('/'));
+                reqwest::Url::parse(&url).map_or(url, String::from)
+            }
             None => reqwest::Url::from_file_path(path)
                 .map_or_else(|()| path.display().to_string(), String::from),
         }
@@ -172,17 +180,21 @@ impl Specialist for ReportWriter {
         // The date a reader expects is the one of the place where the node runs.
         let today = jiff::Zoned::now().date();
         let written = tokio::task::spawn_blocking(move || {
-            let (bytes, pages, replaced) = match format {
+            let (bytes, pages, missing) = match format {
                 Format::Pdf => {
-                    let pdf = pdf::render(&document, today);
-                    (pdf.bytes, Some(pdf.pages), pdf.replaced)
+                    let pdf = rendered(&document, today).map_err(std::io::Error::other)?;
+                    (pdf.bytes, Some(pdf.pages), pdf.missing)
                 }
-                Format::Markdown => (markup::markdown(&document).into_bytes(), None, false),
-                Format::Html => (markup::html(&document).into_bytes(), None, false),
+                Format::Markdown => (
+                    markup::markdown(&document).into_bytes(),
+                    None,
+                    BTreeSet::new(),
+                ),
+                Format::Html => (markup::html(&document).into_bytes(), None, BTreeSet::new()),
             };
-            write(&folder, &target, &bytes).map(|()| (document, bytes.len(), pages, replaced))
+            write(&folder, &target, &bytes).map(|()| (document, bytes.len(), pages, missing))
         });
-        let (document, bytes, pages, replaced) = written
+        let (document, bytes, pages, missing) = written
             .await
             .map_err(|error| Failure::internal(format!("the report broke off: {error}")))?
             .map_err(|error| {
@@ -193,8 +205,13 @@ impl Specialist for ReportWriter {
                 .hint("check the data folder's rights and its free space")
             })?;
         let mut notes = document.notes;
-        if replaced {
-            notes.push("Some characters are not in the PDF's fonts and show as '?'; HTML and Markdown have them all.".to_owned());
+        if !missing.is_empty() {
+            let shown: Vec<_> = missing.iter().take(5).map(char::to_string).collect();
+            notes.push(format!(
+                "No font here has {}{}: the PDF shows \u{FFFD} instead; HTML and Markdown have all characters.",
+                shown.join(" "),
+                if missing.len() > shown.len() { " …" } else { "" },
+            ));
         }
         let url = self.url(&path, &name);
         let place = if self.public_url.is_some() {
@@ -223,11 +240,22 @@ impl Specialist for ReportWriter {
     }
 }
 
+/// In the bundled fonts; where those lack characters, in the machine's too.
+fn rendered(document: &Document, today: jiff::civil::Date) -> Result<Rendered, subsetter::Error> {
+    let plain = pdf::render(document, today, &[])?;
+    let files = fonts::covering(&plain.missing);
+    if files.is_empty() {
+        return Ok(plain);
+    }
+    // A font of the machine that cannot be embedded is as good as none.
+    Ok(pdf::render(document, today, &files).unwrap_or(plain))
+}
+
 /// A name that says what is in the file and that another attempt at the same task finds again.
 fn file_name(title: &str, ctx: &Context) -> String {
     let request = ctx.request_id().uuid().as_u128() & 0xFFFF_FFFF_FFFF;
-    let mut name = slug(title);
-    name.truncate(60);
+    let name = slug(title);
+    let (name, _) = name.split_at(name.floor_char_boundary(MAX_NAME));
     format!(
         "{}-{request:012x}-{}",
         name.trim_matches('-'),
@@ -235,12 +263,12 @@ fn file_name(title: &str, ctx: &Context) -> String {
     )
 }
 
-/// Small letters, digits and single hyphens only.
+/// Small letters, digits and single hyphens only, in whatever script.
 fn slug(text: &str) -> String {
     let mut slug = String::new();
     for character in text.chars() {
-        if character.is_ascii_alphanumeric() {
-            slug.push(character.to_ascii_lowercase());
+        if character.is_alphanumeric() {
+            slug.extend(character.to_lowercase().filter(|c| c.is_alphanumeric()));
         } else if !slug.is_empty() && !slug.ends_with('-') {
             slug.push('-');
         }

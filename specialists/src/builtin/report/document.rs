@@ -11,8 +11,10 @@ use super::super::money::{dollars, thousands};
 const MAX_ROWS: usize = 5_000;
 /// Most columns: what fits on a page.
 const MAX_COLUMNS: usize = 8;
-/// Most characters of a table's cell.
-const MAX_CELL: usize = 120;
+/// Most characters of a table's cell: more is a text, not a value.
+const MAX_CELL: usize = 500;
+/// Most characters of tables, headings and paragraphs together: about three hundred pages.
+const MAX_CHARACTERS: usize = 1_000_000;
 /// Most characters of a paragraph.
 const MAX_PARAGRAPH: usize = 20_000;
 /// Most blocks, and how deep content is followed.
@@ -29,6 +31,7 @@ pub(super) struct Document {
     /// What the reader should know: sources, and what was left out.
     pub(super) notes: Vec<String>,
     rows: usize,
+    characters: usize,
 }
 
 #[derive(Debug)]
@@ -89,10 +92,25 @@ impl Document {
         }
     }
 
-    fn block(&mut self, block: Block) {
-        if self.blocks.len() < MAX_BLOCKS {
+    fn block(&mut self, mut block: Block) {
+        let mut fits = |text: &String| {
+            self.characters += text.chars().count();
+            self.characters <= MAX_CHARACTERS
+        };
+        let whole = match &mut block {
+            Block::Heading(text) | Block::Paragraph(text) => fits(text),
+            Block::Table(table) => {
+                let all = table.rows.len();
+                table.rows.retain(|row| row.iter().all(&mut fits));
+                table.rows.len() == all
+            }
+            Block::Chart(_) => true,
+        };
+        let room = self.blocks.len() < MAX_BLOCKS;
+        if room && (whole || matches!(block, Block::Table(_))) {
             self.blocks.push(block);
-        } else {
+        }
+        if !(room && whole) {
             self.note("The content is longer than a report; its end is left out.");
         }
     }

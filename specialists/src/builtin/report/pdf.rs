@@ -1,12 +1,18 @@
-//! A report as PDF: A4, standard fonts, nothing embedded.
+//! A report as PDF: A4, with the parts of fonts that it uses embedded.
 //!
 //! Does not decide what is shown; lays out a document's blocks from top to bottom.
 
-use jiff::civil::Date;
-use pdf_writer::{Content, Finish, Name, Pdf, Rect, Ref, Str, TextStr};
+mod file;
+mod text;
 
+use std::collections::BTreeSet;
+
+use jiff::civil::Date;
+use pdf_writer::Content;
+
+use self::text::{Fonts, Line, Style};
 use super::document::{Bar, Block, Chart, Column, Document, Table};
-use super::winansi::{Font, encoded, fitted, width, wrapped};
+use super::fonts;
 
 /// A4, in points.
 const PAGE: (f32, f32) = (595.0, 842.0);
@@ -16,6 +22,8 @@ const TOP: f32 = PAGE.1 - MARGIN;
 /// Below it is the footer's.
 const BOTTOM: f32 = MARGIN + 20.0;
 const BAR_HEIGHT: f32 = 18.0;
+/// Between columns.
+const GAP: f32 = 8.0;
 /// The house's blue, for bars and lines.
 const BLUE: (f32, f32, f32) = (0.16, 0.38, 0.66);
 const RED: (f32, f32, f32) = (0.72, 0.22, 0.18);
@@ -25,30 +33,43 @@ const RED: (f32, f32, f32) = (0.72, 0.22, 0.18);
 pub(super) struct Rendered {
     pub(super) bytes: Vec<u8>,
     pub(super) pages: usize,
-    /// Whether the fonts lack some of the text's characters.
-    pub(super) replaced: bool,
+    /// Characters that no font has.
+    pub(super) missing: BTreeSet<char>,
 }
 
-/// Lays the document out. `today` is printed in its footer.
-pub(super) fn render(document: &Document, today: Date) -> Rendered {
+const fn regular(size: f32) -> Style {
+    Style { bold: false, size }
+}
+
+const fn bold(size: f32) -> Style {
+    Style { bold: true, size }
+}
+
+/// Lays the document out in the bundled fonts and these. `today` is printed in its footer. Fails when a font cannot be
+/// embedded.
+pub(super) fn render(
+    document: &Document,
+    today: Date,
+    files: &[fonts::File],
+) -> Result<Rendered, subsetter::Error> {
     let mut layout = Layout {
+        fonts: Fonts::new(files),
         done: Vec::new(),
         page: Content::new(),
         y: TOP,
-        replaced: false,
     };
-    layout.lines(&document.title, Font::Bold, 20.0);
+    layout.lines(&document.title, bold(20.0));
     layout.y -= 10.0;
     for block in &document.blocks {
         match block {
             Block::Heading(text) => {
                 layout.room(60.0);
                 layout.y -= 8.0;
-                layout.lines(text, Font::Bold, 13.0);
+                layout.lines(text, bold(13.0));
                 layout.y -= 2.0;
             }
             Block::Paragraph(text) => {
-                layout.lines(text, Font::Regular, 11.0);
+                layout.lines(text, regular(11.0));
                 layout.y -= 8.0;
             }
             Block::Table(table) => layout.table(table),
@@ -56,21 +77,30 @@ pub(super) fn render(document: &Document, today: Date) -> Rendered {
         }
     }
     for note in &document.notes {
-        layout.lines(note, Font::Regular, 8.5);
+        layout.lines(note, regular(8.5));
     }
     layout.finish(document, today)
 }
 
 /// Pages being filled.
-struct Layout {
+struct Layout<'a> {
+    fonts: Fonts<'a>,
     done: Vec<Content>,
     page: Content,
     /// The lower edge of what is on the page.
     y: f32,
-    replaced: bool,
 }
 
-impl Layout {
+/// How a table is set.
+struct Grid<'t> {
+    columns: &'t [Column],
+    widths: Vec<f32>,
+    size: f32,
+    /// Repeated on each page; none if no column has a title.
+    titles: Option<Vec<String>>,
+}
+
+impl Layout<'_> {
     /// Goes on to the next page unless so much height is left.
     fn room(&mut self, height: f32) -> bool {
         let turn = self.y - height < BOTTOM;
@@ -82,27 +112,20 @@ impl Layout {
         turn
     }
 
-    fn text(&mut self, text: &str, font: Font, size: f32, (x, y): (f32, f32)) {
-        let (bytes, replaced) = encoded(text);
-        self.replaced |= replaced;
-        let name = if font == Font::Bold {
-            Name(b"F2")
-        } else {
-            Name(b"F1")
-        };
-        self.page
-            .begin_text()
-            .set_font(name, size)
-            .next_line(x, y)
-            .show(Str(&bytes))
-            .end_text();
+    fn draw(&mut self, line: &Line, size: f32, place: (f32, f32)) {
+        file::draw(&mut self.page, line, size, place);
     }
 
-    fn lines(&mut self, text: &str, font: Font, size: f32) {
-        for line in wrapped(text, font, size, WIDTH) {
-            self.room(size * 1.3);
-            self.y -= size * 1.3;
-            self.text(&line, font, size, (MARGIN, self.y + size * 0.3));
+    fn lines(&mut self, text: &str, style: Style) {
+        for line in self.fonts.lines(text, style, WIDTH) {
+            self.room(style.size * 1.3);
+            self.y -= style.size * 1.3;
+            let indent = if line.rtl { WIDTH - line.width } else { 0.0 };
+            self.draw(
+                &line,
+                style.size,
+                (MARGIN + indent, self.y + style.size * 0.3),
+            );
         }
     }
 
@@ -120,70 +143,126 @@ impl Layout {
 
     fn table(&mut self, table: &Table) {
         let size = if table.columns.len() > 6 { 8.0 } else { 9.5 };
-        let widths = column_widths(table, size);
-        let height = size * 1.6;
-        let headed = table.columns.iter().any(|column| !column.title.is_empty());
-        let titles: Vec<_> = table
-            .columns
-            .iter()
-            .map(|column| column.title.clone())
-            .collect();
+        let titles = table.columns.iter().map(|column| column.title.clone());
+        let grid = Grid {
+            columns: &table.columns,
+            widths: self.column_widths(table, size),
+            size,
+            titles: Some(titles.collect())
+                .filter(|titles: &Vec<String>| titles.iter().any(|title| !title.is_empty())),
+        };
         // A head is not left alone at the foot of a page.
-        self.room(height * 3.0);
-        let mut head = headed;
+        self.room(size * 5.0);
+        self.head(&grid);
         for row in &table.rows {
-            head |= self.room(height) && headed;
-            if head {
-                self.row(&titles, &table.columns, &widths, (Font::Bold, size));
-                self.rule(self.y + 1.0, 0.8);
-                head = false;
-            }
-            self.row(row, &table.columns, &widths, (Font::Regular, size));
+            self.row(row, &grid, regular(size));
         }
         if let Some(total) = &table.total {
-            self.room(height);
+            self.room(size * 1.6);
             self.rule(self.y + 1.0, 0.8);
-            self.row(total, &table.columns, &widths, (Font::Bold, size));
+            self.row(total, &grid, bold(size));
         }
         self.y -= 14.0;
     }
 
-    fn row(
-        &mut self,
-        cells: &[String],
-        columns: &[Column],
-        widths: &[f32],
-        (font, size): (Font, f32),
-    ) {
-        self.y -= size * 1.6;
-        let mut x = MARGIN;
-        for ((cell, column), column_width) in cells.iter().zip(columns).zip(widths) {
-            let shown = fitted(cell, font, size, column_width - GAP);
-            let indent = if column.right {
-                column_width - GAP - width(&shown, font, size)
-            } else {
-                0.0
+    fn head(&mut self, grid: &Grid<'_>) {
+        if let Some(titles) = &grid.titles {
+            // On a page of its own a head has room enough: it must not ask for another.
+            let alone = Grid {
+                titles: None,
+                widths: grid.widths.clone(),
+                ..*grid
             };
-            self.text(&shown, font, size, (x + indent, self.y + size * 0.45));
-            x += column_width;
+            self.row(titles, &alone, bold(grid.size));
+            self.rule(self.y + 1.0, 0.8);
         }
+    }
+
+    /// Cells wrap; a row that does not fit goes on on the next page, below the head.
+    fn row(&mut self, cells: &[String], grid: &Grid<'_>, style: Style) {
+        let next = style.size * 1.25;
+        let cells: Vec<_> = cells
+            .iter()
+            .zip(&grid.widths)
+            .map(|(cell, width)| self.fonts.lines(cell, style, width - GAP))
+            .collect();
+        let lines = cells.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "a cell has a few lines")]
+        let height = style.size * 0.35 + next * lines as f32;
+        // What fills much of a page may as well begin on this one.
+        if self.room(height.min((TOP - BOTTOM) / 3.0)) {
+            self.head(grid);
+        }
+        for at in 0..lines {
+            if self.room(next) {
+                self.head(grid);
+            }
+            self.y -= next;
+            let mut x = MARGIN;
+            for ((cell, column), width) in cells.iter().zip(grid.columns).zip(&grid.widths) {
+                if let Some(line) = cell.get(at) {
+                    let indent = if column.right || line.rtl {
+                        width - GAP - line.width
+                    } else {
+                        0.0
+                    };
+                    self.draw(line, style.size, (x + indent, self.y + style.size * 0.2));
+                }
+                x += width;
+            }
+        }
+        self.y -= style.size * 0.35;
+    }
+
+    /// As wide as the longest cell; where that does not fit, the widest columns share what the others leave.
+    fn column_widths(&mut self, table: &Table, size: f32) -> Vec<f32> {
+        let mut widths: Vec<f32> = table
+            .columns
+            .iter()
+            .map(|column| self.fonts.width(&column.title, bold(size)) + GAP)
+            .collect();
+        let rows = table.rows.iter().map(|row| (row, regular(size)));
+        for (row, style) in rows.chain(table.total.iter().map(|row| (row, bold(size)))) {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = width.max(self.fonts.width(cell, style) + GAP);
+            }
+        }
+        // The gap after the last column may stick out.
+        let mut spare = WIDTH + GAP;
+        let mut narrow_first: Vec<&mut f32> = widths.iter_mut().collect();
+        narrow_first.sort_by(|a, b| a.total_cmp(b));
+        let mut left = narrow_first.len();
+        for width in narrow_first {
+            #[expect(clippy::cast_precision_loss, reason = "there are a few columns")]
+            let share = spare / left as f32;
+            *width = width.min(share);
+            spare -= *width;
+            left -= 1;
+        }
+        let mut texts: Vec<_> = widths.iter_mut().zip(&table.columns).collect();
+        texts.retain(|(_, column)| !column.right);
+        let sum: f32 = texts.iter().map(|(width, _)| **width).sum();
+        if texts.len() < table.columns.len() {
+            for (width, _) in texts {
+                *width += spare * *width / sum;
+            }
+        }
+        widths
     }
 
     fn chart(&mut self, chart: &Chart) {
         #[expect(clippy::cast_precision_loss, reason = "there are a dozen bars")]
         let height = chart.bars.len() as f32 * BAR_HEIGHT;
         self.room(height + 40.0);
-        self.lines(&chart.title, Font::Bold, 11.0);
+        self.lines(&chart.title, bold(11.0));
         self.y -= 4.0;
-        let widest = |of: fn(&Bar) -> &str| {
-            chart
-                .bars
-                .iter()
-                .map(|bar| width(of(bar), Font::Regular, 9.0))
-                .fold(0.0, f32::max)
+        let mut widest = |of: fn(&Bar) -> &str| {
+            let texts = chart.bars.iter().map(of);
+            let widths = texts.map(|text| self.fonts.width(text, regular(9.0)));
+            widths.fold(0.0, f32::max) + GAP
         };
-        let labels = (widest(|bar| &bar.label) + 8.0).min(WIDTH * 0.3);
-        let values = widest(|bar| &bar.shown) + 8.0;
+        let labels = widest(|bar| &bar.label).min(WIDTH * 0.4);
+        let values = widest(|bar| &bar.shown);
         let room = WIDTH - labels - values;
         let highest = chart.bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
         let lowest = chart.bars.iter().map(|bar| bar.value).fold(0.0, f64::min);
@@ -203,148 +282,40 @@ impl Layout {
                 .rect(from, self.y + 3.0, (to - from).max(0.5), BAR_HEIGHT - 6.0)
                 .fill_nonzero()
                 .restore_state();
-            let label = fitted(&bar.label, Font::Regular, 9.0, labels - 8.0);
-            self.text(&label, Font::Regular, 9.0, (MARGIN, self.y + 6.0));
-            self.text(&bar.shown, Font::Regular, 9.0, (to + 6.0, self.y + 6.0));
+            for (text, x, most) in [
+                (&bar.label, MARGIN, labels - GAP),
+                (&bar.shown, to + 6.0, WIDTH),
+            ] {
+                // A label is at most 40 characters long; what is wider than its place ends at a word.
+                if let Some(line) = self.fonts.lines(text, regular(9.0), most).first() {
+                    self.draw(line, 9.0, (x, self.y + 6.0));
+                }
+            }
         }
         self.y -= 14.0;
     }
 
-    fn finish(mut self, document: &Document, today: Date) -> Rendered {
-        let pages = self.done.len() + 1;
-        let mut contents = Vec::with_capacity(pages);
-        let unfinished: Vec<_> = std::mem::take(&mut self.done)
-            .into_iter()
-            .chain([std::mem::replace(&mut self.page, Content::new())])
-            .collect();
-        for (at, page) in unfinished.into_iter().enumerate() {
-            self.page = page;
+    fn finish(mut self, document: &Document, today: Date) -> Result<Rendered, subsetter::Error> {
+        self.done
+            .push(std::mem::replace(&mut self.page, Content::new()));
+        let (mut done, small) = (std::mem::take(&mut self.done), regular(8.5));
+        let pages = done.len();
+        for (at, page) in done.iter_mut().enumerate() {
             let number = format!("Page {} of {pages}", at + 1);
-            let x = MARGIN + WIDTH - width(&number, Font::Regular, 8.5);
-            self.text(&number, Font::Regular, 8.5, (x, MARGIN - 8.0));
-            self.text(
-                &today.to_string(),
-                Font::Regular,
-                8.5,
-                (MARGIN, MARGIN - 8.0),
-            );
-            contents.push(std::mem::replace(&mut self.page, Content::new()));
-        }
-        Rendered {
-            bytes: assemble(document, contents, today),
-            pages,
-            replaced: self.replaced,
-        }
-    }
-}
-
-/// Between columns.
-const GAP: f32 = 8.0;
-
-/// As wide as the longest cell; if that does not fit, columns of text give way first.
-fn column_widths(table: &Table, size: f32) -> Vec<f32> {
-    let cell =
-        |row: &[String], at: usize, font| row.get(at).map_or(0.0, |cell| width(cell, font, size));
-    let mut widths: Vec<f32> = table
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(at, column)| {
-            let head = width(&column.title, Font::Bold, size).max(
-                table
-                    .total
-                    .as_ref()
-                    .map_or(0.0, |row| cell(row, at, Font::Bold)),
-            );
-            table
-                .rows
-                .iter()
-                .map(|row| cell(row, at, Font::Regular))
-                .fold(head, f32::max)
-                + GAP
-        })
-        .collect();
-    let is_number = |at: usize| table.columns.get(at).is_some_and(|column| column.right);
-    let sum = |widths: &[f32], numbers: bool| -> f32 {
-        widths
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| is_number(*at) == numbers)
-            .map(|(_, w)| w)
-            .sum()
-    };
-    let (numbers, texts) = (sum(&widths, true), sum(&widths, false));
-    // The gap after the last column may stick out.
-    let spare = WIDTH + GAP - numbers - texts;
-    if spare < 0.0 {
-        // Half of the page stays for text.
-        let for_text = (WIDTH - numbers).max(WIDTH / 2.0).min(texts);
-        let scale = |width: f32, from: f32, to: f32| {
-            if from > 0.0 {
-                width * (to / from).min(1.0)
-            } else {
-                width
+            for (text, right) in [(today.to_string(), false), (number, true)] {
+                for line in self.fonts.lines(&text, small, WIDTH) {
+                    let indent = if right { WIDTH - line.width } else { 0.0 };
+                    file::draw(page, &line, small.size, (MARGIN + indent, MARGIN - 8.0));
+                }
             }
-        };
-        for (at, width) in widths.iter_mut().enumerate() {
-            *width = if is_number(at) {
-                scale(*width, numbers, WIDTH - for_text)
-            } else {
-                scale(*width, texts, for_text)
-            };
         }
-    } else if numbers > 0.0 && texts > 0.0 {
-        for (_, width) in widths
-            .iter_mut()
-            .enumerate()
-            .filter(|(at, _)| !is_number(*at))
-        {
-            *width += spare * *width / texts;
-        }
+        Ok(Rendered {
+            bytes: file::assemble(&document.title, done, &self.fonts.all, today)?,
+            pages,
+            missing: self.fonts.missing,
+        })
     }
-    widths
 }
 
-fn assemble(document: &Document, contents: Vec<Content>, today: Date) -> Vec<u8> {
-    let mut next = 0;
-    let mut id = || {
-        next += 1;
-        Ref::new(next)
-    };
-    let (catalog, tree, regular, bold, info) = (id(), id(), id(), id(), id());
-    let pages: Vec<_> = contents
-        .into_iter()
-        .map(|content| (id(), id(), content))
-        .collect();
-    let mut pdf = Pdf::new();
-    pdf.catalog(catalog).pages(tree).lang(TextStr("en"));
-    pdf.pages(tree)
-        .kids(pages.iter().map(|(page, ..)| *page))
-        .count(i32::try_from(pages.len()).unwrap_or(i32::MAX));
-    for (font, name) in [(regular, &b"Helvetica"[..]), (bold, b"Helvetica-Bold")] {
-        pdf.type1_font(font)
-            .base_font(Name(name))
-            .encoding_predefined(Name(b"WinAnsiEncoding"));
-    }
-    for (page_id, content_id, content) in pages {
-        let mut page = pdf.page(page_id);
-        page.media_box(Rect::new(0.0, 0.0, PAGE.0, PAGE.1))
-            .parent(tree)
-            .contents(content_id);
-        page.resources()
-            .fonts()
-            .pair(Name(b"F1"), regular)
-            .pair(Name(b"F2"), bold);
-        page.finish();
-        pdf.stream(content_id, &content.finish());
-    }
-    let date = pdf_writer::Date::new(today.year().unsigned_abs())
-        .month(today.month().unsigned_abs())
-        .day(today.day().unsigned_abs());
-    pdf.document_info(info)
-        .title(TextStr(&document.title))
-        .creator(TextStr("AMCP"))
-        .producer(TextStr("AMCP"))
-        .creation_date(date);
-    pdf.finish()
-}
+#[cfg(test)]
+mod tests;

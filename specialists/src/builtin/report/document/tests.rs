@@ -54,6 +54,27 @@ fn any_content_becomes_something_and_is_bounded() {
             .iter()
             .any(|note| note.contains("5,000 of 9,000"))
     );
+    let long: Vec<_> = (0..400)
+        .map(|n| json!({"n": n, "text": "long ".repeat(1_000)}))
+        .collect();
+    let columns = |n| json!({"a": n, "b": "x".repeat(499), "c": "y".repeat(499)});
+    for content in [json!(long), (0..4_000).map(columns).collect()] {
+        let document = Document::new("", &content);
+        let rows = |block: &Block| match block {
+            Block::Table(table) => table.rows.iter().flatten().map(String::len).sum(),
+            Block::Paragraph(text) | Block::Heading(text) => text.len(),
+            Block::Chart(_) => 0,
+        };
+        let shown: usize = document.blocks.iter().map(rows).sum();
+        assert!(shown <= MAX_CHARACTERS && document.blocks.len() <= MAX_BLOCKS);
+    }
+    let document = Document::new("", &(0..4_000).map(columns).collect());
+    assert!(
+        document
+            .notes
+            .iter()
+            .any(|note| note.contains("its end is left out"))
+    );
     let wide: Map<_, _> = (0..20).map(|n| (format!("c{n}"), json!(n))).collect();
     assert!(Document::new("", &json!([wide])).notes[0].contains("12 are left out"));
     assert_eq!(
