@@ -16,7 +16,6 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use self::document::Document;
-use self::pdf::Rendered;
 use super::{Settings, example, words};
 use crate::specialist::{Context, Specialist, Task};
 
@@ -180,18 +179,7 @@ impl Specialist for ReportWriter {
         // The date a reader expects is the one of the place where the node runs.
         let today = jiff::Zoned::now().date();
         let written = tokio::task::spawn_blocking(move || {
-            let (bytes, pages, missing) = match format {
-                Format::Pdf => {
-                    let pdf = rendered(&document, today).map_err(std::io::Error::other)?;
-                    (pdf.bytes, Some(pdf.pages), pdf.missing)
-                }
-                Format::Markdown => (
-                    markup::markdown(&document).into_bytes(),
-                    None,
-                    BTreeSet::new(),
-                ),
-                Format::Html => (markup::html(&document).into_bytes(), None, BTreeSet::new()),
-            };
+            let (bytes, pages, missing) = contents(&document, format, today)?;
             write(&folder, &target, &bytes).map(|()| (document, bytes.len(), pages, missing))
         });
         let (document, bytes, pages, missing) = written
@@ -205,14 +193,7 @@ impl Specialist for ReportWriter {
                 .hint("check the data folder's rights and its free space")
             })?;
         let mut notes = document.notes;
-        if !missing.is_empty() {
-            let shown: Vec<_> = missing.iter().take(5).map(char::to_string).collect();
-            notes.push(format!(
-                "No font here has {}{}: the PDF shows \u{FFFD} instead; HTML and Markdown have all characters.",
-                shown.join(" "),
-                if missing.len() > shown.len() { " …" } else { "" },
-            ));
-        }
+        notes.extend(lacking(&missing));
         let url = self.url(&path, &name);
         let place = if self.public_url.is_some() {
             url.clone()
@@ -240,15 +221,41 @@ impl Specialist for ReportWriter {
     }
 }
 
-/// In the bundled fonts; where those lack characters, in the machine's too.
-fn rendered(document: &Document, today: jiff::civil::Date) -> Result<Rendered, subsetter::Error> {
-    let plain = pdf::render(document, today, &[])?;
-    let files = fonts::covering(&plain.missing);
-    if files.is_empty() {
-        return Ok(plain);
-    }
-    // A font of the machine that cannot be embedded is as good as none.
-    Ok(pdf::render(document, today, &files).unwrap_or(plain))
+/// The file's bytes, how many pages it has, and the characters that it cannot show. Reads fonts of the machine.
+fn contents(
+    document: &Document,
+    format: Format,
+    today: jiff::civil::Date,
+) -> std::io::Result<(Vec<u8>, Option<usize>, BTreeSet<char>)> {
+    let text = match format {
+        Format::Markdown => markup::markdown(document),
+        Format::Html => markup::html(document),
+        Format::Pdf => {
+            let mut pdf = pdf::render(document, today, &[]).map_err(std::io::Error::other)?;
+            let files = fonts::covering(&pdf.missing);
+            if !files.is_empty() {
+                // A font that cannot be embedded is as good as none.
+                pdf = pdf::render(document, today, &files).unwrap_or(pdf);
+            }
+            return Ok((pdf.bytes, Some(pdf.pages), pdf.missing));
+        }
+    };
+    Ok((text.into_bytes(), None, BTreeSet::new()))
+}
+
+fn lacking(missing: &BTreeSet<char>) -> Option<String> {
+    let shown: Vec<_> = missing.iter().take(5).map(char::to_string).collect();
+    let more = if missing.len() > shown.len() {
+        " …"
+    } else {
+        ""
+    };
+    (!missing.is_empty()).then(|| {
+        format!(
+            "No font here has {}{more}: the PDF shows \u{FFFD} instead; HTML and Markdown have all characters.",
+            shown.join(" ")
+        )
+    })
 }
 
 /// A name that says what is in the file and that another attempt at the same task finds again.

@@ -126,12 +126,12 @@ fn cells_wrap_and_a_row_may_be_longer_than_a_page() {
         "{shown}"
     );
     assert!(!shown.contains('…'));
-    let column = |n| (format!("c{n}"), json!("X".repeat(400)));
+    let column = |n| (format!("c{n}"), json!("W".repeat(500)));
     let (pdf, read) = rendered(
         &json!([(0..8).map(column).collect::<serde_json::Map<_, _>>()]),
         &[],
     );
-    assert_eq!(text_of(&read).matches('X').count(), 8 * 400);
+    assert_eq!(text_of(&read).matches('W').count(), 8 * 500);
     assert_eq!(pdf.pages, 2);
     assert_eq!(
         text_of(&read).matches("C7").count(),
