@@ -1,4 +1,4 @@
-//! The asker's side of a request: shows what happens and has flows answered, by the person at the terminal or by `--yes`.
+//! The asker's side of a request: shows progress, and gets answers to flows from the person at the terminal or from `--yes`.
 //!
 //! Does not carry answers to the request: `amcp ask` and [`crate::client`] do.
 

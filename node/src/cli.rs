@@ -1,4 +1,4 @@
-//! The command line: what can be typed, and what `--help` says.
+//! The command line: commands, flags and help texts.
 //!
 //! Does not judge the values of settings: their texts go to [`crate::config::layers`] beside those of the other sources.
 

@@ -20,7 +20,7 @@ use crate::audience::Audience;
 use crate::config::value::{HttpUrl, SettingValue};
 use crate::output::Trouble;
 
-/// A node on the same continent answers a dial in a tenth of this.
+/// Time-out of a dial: ten times as long as to a node on the same continent.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Most reconnections to a broken event stream; the request goes on without the stream.
 const RESUMES: u32 = 5;

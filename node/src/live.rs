@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::output::{Style, printable};
 use crate::show;
 
-/// Smooth to the eye and cheap to draw.
+/// Time between two drawings: smooth to the eye and cheap.
 const TICK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Live {

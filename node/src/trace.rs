@@ -14,7 +14,6 @@ use crate::output::Trouble;
 /// ractor logs whole frames at DEBUG, and hyper each byte that it waits for at TRACE; neither helps with AMCP.
 const QUIET: &str = "ractor=warn,hyper=info,hyper_util=info,reqwest=info,rustls=info";
 
-///
 /// # Errors
 /// The filter is invalid.
 pub(crate) fn start(config: &Config, command: &Command) -> Result<(), Trouble> {

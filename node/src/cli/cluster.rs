@@ -1,4 +1,4 @@
-//! `amcp node` and `amcp cluster`: what can be typed.
+//! The command line of `amcp node` and `amcp cluster`: flags and help texts.
 //!
 //! Does not judge the values of settings.
 

@@ -1,4 +1,4 @@
-//! `amcp config show`: each setting, its value, and where the value came from.
+//! `amcp config show`: prints each setting, its value and the source of the value.
 //!
 //! Does not change anything, and shows no secret.
 

@@ -16,9 +16,9 @@ use crate::config::layers::Loaded;
 use crate::output::{self, Style, Trouble, printable};
 use crate::root;
 
-/// The first read of the sample ledger builds it: thousands of rows on a slow disk.
+/// Time-out of the ledger's check: its first read builds the ledger, thousands of rows on a slow disk.
 const LEDGER_TIME: Duration = Duration::from_secs(10);
-/// A node on this machine answers in a thousandth of this.
+/// Time-out of a running node's answer: a thousand times as long as it takes.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Runs the command.
@@ -75,7 +75,7 @@ fn data_folder(config: &Config) -> Check {
     }
 }
 
-/// Asks the ledger's specialist the example of its card.
+/// Sends the ledger's specialist the example task of its card.
 async fn ledger(config: &Config) -> Check {
     let settings = root::specialist_settings(config, None, None);
     let specialists = builtin::all(&settings).into_iter().map(|(_, make)| make());

@@ -72,7 +72,7 @@ impl Load {
         load
     }
 
-    /// Sends `count` slow requests more.
+    /// Sends `count` more slow requests.
     pub(super) fn ask_slow(&mut self, count: usize) {
         for _ in 0..count {
             let (client, asked) = (self.client.clone(), self.asked.clone());

@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use super::wires::{Entrance, Wires};
 use crate::output::Trouble;
 
-/// A node listens after a fraction of a second; a busy machine may need much longer.
+/// Time-out of a start: a node listens after a fraction of a second, on a busy machine much later.
 const START: Duration = Duration::from_secs(30);
 /// The first node, which takes the requests.
 const FIRST: &str = "a";
