@@ -652,7 +652,7 @@ async fn only_a_few_wait_for_the_same_attempt() {
     let mut again: Vec<_> = (0..5).map(|_| mesh.send(request("w1", "wait"))).collect();
     let last = soon(again.pop().unwrap()).await.unwrap();
     assert!(!last.outcome.is_refused(), "it has begun");
-    assert_eq!(last.outcome.failure().unwrap().code, ErrorCode::AgentLost);
+    assert_eq!(last.outcome.failure().unwrap().code, ErrorCode::NodeLost);
     mesh.release(1);
     for answer in again.into_iter().chain([first]) {
         assert_eq!(code(answer).await, None);
