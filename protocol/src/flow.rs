@@ -425,7 +425,7 @@ pub fn closed(id: &FlowId, end: Option<FlowEnd>) -> Failure {
             format!("flow {id} is already {}", end.as_str()),
         ),
     };
-    Failure::new(code, message).hint("GET /requests/{id} lists the flows that are open")
+    Failure::new(code, message).hint("GET /requests/{id} lists the open flows")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 /// A fault and a hint what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +29,13 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The workspace's folder.
+/// The workspace's folder, as cargo names it now: worktrees that share a target folder share this binary.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = std::env::var_os("CARGO_MANIFEST_DIR");
+        folder.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+    });
+    FOLDER
         .parent()
         .expect("xtask lies in the workspace's folder")
 }
