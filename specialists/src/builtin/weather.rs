@@ -1,4 +1,4 @@
-//! `weather.get`: the weather of a city, now or on a day.
+//! `weather.get`: the weather of a city, now, on a day or on several.
 //!
 //! Does not forecast: asks Open-Meteo, or, offline, reads what is usual out of the shipped climate table.
 
@@ -7,6 +7,7 @@ mod open_meteo;
 
 use amcp_protocol::{AgentCard, Capability, ErrorCode, Failure, Produces, terms};
 use async_trait::async_trait;
+use jiff::ToSpan;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
@@ -34,6 +35,18 @@ const KEYWORDS: &[&str] = &[
     "degrees",
 ];
 
+/// Most days at once: Open-Meteo forecasts no further.
+const MAX_DAYS: i32 = 16;
+
+/// What people write for regions and countries.
+const SHORT: &str = "al=alabama ak=alaska az=arizona ar=arkansas ca=california co=colorado ct=connecticut de=delaware fl=florida \
+    ga=georgia hi=hawaii id=idaho il=illinois in=indiana ia=iowa ks=kansas ky=kentucky la=louisiana me=maine md=maryland \
+    ma=massachusetts mi=michigan mn=minnesota ms=mississippi mo=missouri mt=montana ne=nebraska nv=nevada nh=new-hampshire \
+    nj=new-jersey nm=new-mexico ny=new-york nc=north-carolina nd=north-dakota oh=ohio ok=oklahoma or=oregon pa=pennsylvania \
+    ri=rhode-island sc=south-carolina sd=south-dakota tn=tennessee tx=texas ut=utah vt=vermont va=virginia wa=washington \
+    wv=west-virginia wi=wisconsin wy=wyoming dc=district-of-columbia on=ontario qc=quebec bc=british-columbia \
+    usa=us america=us uk=gb britain=gb great-britain=gb uae=ae korea=kr holland=nl";
+
 /// Knows the weather.
 #[derive(Debug)]
 pub(super) struct Weather {
@@ -45,9 +58,31 @@ pub(super) struct Weather {
 #[derive(Debug)]
 struct Wanted {
     city: String,
-    /// None for today.
-    date: Option<Date>,
+    /// The first and the last day; none for now.
+    days: Option<(Date, Date)>,
     units: Units,
+}
+
+/// What a city is called, and the country, its code and the region that it must be in.
+type Named<'a> = (&'a str, Vec<&'a str>);
+
+/// Whether a place is in a region or country that somebody wrote: `TX`, `texas`, `USA`, `UK`, `France`.
+fn is_in(written: &str, names: [Option<&str>; 3]) -> bool {
+    let plain = |text: &str| text.to_lowercase().replace('.', "").replace(' ', "-");
+    let written = plain(written);
+    let written = written.strip_prefix("the-").unwrap_or(&written);
+    let long = SHORT.split(' ').filter_map(|pair| pair.split_once('='));
+    let meant: Vec<_> = long
+        .filter(|(short, _)| *short == written)
+        .map(|(_, long)| long)
+        .chain([written])
+        .collect();
+    let begins = |name: &str| written.chars().count() > 3 && name.starts_with(written);
+    names
+        .into_iter()
+        .flatten()
+        .map(plain)
+        .any(|name| meant.contains(&name.as_str()) || begins(&name))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +92,12 @@ enum Units {
 }
 
 impl Units {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Metric => "metric",
-            Self::Imperial => "imperial",
-        }
+    fn to_json(self) -> Value {
+        let (system, temperature, precipitation, wind_speed) = match self {
+            Self::Metric => ("metric", "°C", "mm", "km/h"),
+            Self::Imperial => ("imperial", "°F", "inch", "mph"),
+        };
+        json!({"system": system, "temperature": temperature, "precipitation": precipitation, "wind_speed": wind_speed})
     }
 
     /// A temperature for people.
@@ -91,28 +127,63 @@ impl Weather {
 }
 
 impl Wanted {
-    fn of(task: &Task) -> Result<Self, Failure> {
+    fn of(task: &Task, today: Date) -> Result<Self, Failure> {
         let invalid = |message: String| Failure::new(ErrorCode::InvalidParams, message);
         let city = task.text("city").trim();
         if city.is_empty() {
             return Err(invalid("no city is given".to_owned()).hint("name one, such as Paris"));
         }
-        let date = match task.text("date") {
-            "" => None,
-            text => Some(text.parse().map_err(|_| {
+        let day = |param: &str| match task.text(param) {
+            "" => Ok(None),
+            text => text.parse::<Date>().map(Some).map_err(|_| {
                 let shown: String = text.chars().take(40).collect();
                 invalid(format!("'{shown}' is no date")).hint("write dates like 2025-03-31")
-            })?),
+            }),
         };
+        let week = |from: Date| from.saturating_add(6.days());
+        let days = match (day("date")?, day("from")?, day("to")?) {
+            (None, None, None) => None,
+            (Some(date), None, None) => Some((date, date)),
+            (None, from, to) => {
+                let from = from.unwrap_or(today);
+                Some((from, to.unwrap_or(week(from))))
+            }
+            (Some(_), _, _) => {
+                return Err(invalid("give 'date', or 'from' and 'to'".to_owned()));
+            }
+        };
+        if let Some((from, to)) = days
+            && !(0..MAX_DAYS).contains(&(to - from).get_days())
+        {
+            return Err(invalid(format!(
+                "{from} to {to} is not a span of 1 to {MAX_DAYS} days"
+            )));
+        }
         let units = match task.text("units") {
             "imperial" | "fahrenheit" => Units::Imperial,
             _ => Units::Metric,
         };
         Ok(Self {
             city: city.to_owned(),
-            date,
+            days,
             units,
         })
+    }
+
+    /// The ways to read the city, the most likely one first: `Paris, Texas`; `New York`; `London UK`.
+    fn names(&self) -> Vec<Named<'_>> {
+        let city = self.city.as_str();
+        if let Some((name, regions)) = city.split_once(',') {
+            let regions = regions
+                .split(',')
+                .map(str::trim)
+                .filter(|region| !region.is_empty());
+            return vec![(name.trim(), regions.collect())];
+        }
+        let last = city
+            .rsplit_once(' ')
+            .map(|(name, region)| (name.trim(), vec![region]));
+        std::iter::once((city, Vec::new())).chain(last).collect()
     }
 }
 
@@ -121,7 +192,7 @@ impl Specialist for Weather {
     fn card(&self) -> AgentCard {
         let mut capability = Capability::new(
             "weather.get",
-            "The weather of a city: now and today, or on a given day.",
+            "The weather of a city: now and today, on a given day, or from one day to another.",
         );
         capability.params = json!({
             "type": "object",
@@ -129,10 +200,12 @@ impl Specialist for Weather {
                 "city": {
                     "type": "string", "minLength": 1, "maxLength": 100, terms::KIND: "city",
                     terms::ALIASES: ["location", "place", "town"],
-                    "description": "The city, with its country if there are several.",
-                    "examples": ["Paris", "New York", "Tokyo"],
+                    "description": "The city, with its region or country if there are several.",
+                    "examples": ["Paris", "New York", "Tokyo", "Austin, TX"],
                 },
                 "date": {"type": "string", "format": "date", terms::KIND: "date", "description": "The day; today without it."},
+                "from": {"type": "string", "format": "date", terms::KIND: "date", terms::ROLE: terms::FROM, "description": "The first of several days."},
+                "to": {"type": "string", "format": "date", terms::KIND: "date", terms::ROLE: terms::TO, "description": "The last of several days."},
                 "units": {
                     "type": "string", "enum": ["metric", "imperial", "celsius", "fahrenheit"], "default": "metric", terms::KIND: "units",
                     "description": "Metric or imperial units.",
@@ -148,11 +221,13 @@ impl Specialist for Weather {
         capability.result = json!({
             "type": "object",
             "properties": {
-                "text": string, "city": string, "country": string, "date": string, "condition": string, "high": number, "low": number,
+                "text": string, "city": string, "region": string, "country": string, "date": string, "condition": string, "high": number, "low": number,
                 "temperature": number, "feels_like": number, "humidity": number, "wind_speed": number, "precipitation": number,
-                "precipitation_probability": number, "precipitation_month": number, "units": string, "source": string, "note": string,
+                "precipitation_probability": number, "precipitation_month": number, "source": string, "note": string,
+                "units": {"type": "object", "additionalProperties": string},
+                "days": {"type": "array", "items": {"type": "object", "required": ["date", "condition", "high", "low"]}},
             },
-            "required": ["text", "city", "date", "condition", "high", "low", "units", "source"],
+            "required": ["text", "city", "units", "source"],
         });
         capability.produces = vec![Produces {
             value_type: "text".into(),
@@ -163,6 +238,10 @@ impl Specialist for Weather {
             example("What's the weather in Paris?", json!({"city": "Paris"})),
             example("Will it rain in Tokyo?", json!({"city": "Tokyo"})),
             example(
+                "Weather in Oslo from 2025-03-03 to 2025-03-07",
+                json!({"city": "Oslo", "from": "2025-03-03", "to": "2025-03-07"}),
+            ),
+            example(
                 "How warm is it in New York in Fahrenheit?",
                 json!({"city": "New York", "units": "fahrenheit"}),
             ),
@@ -171,11 +250,12 @@ impl Specialist for Weather {
     }
 
     async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
-        let wanted = Wanted::of(&task)?;
+        // There is no clock but this node's; a city's own day may differ.
+        let today = jiff::Zoned::now().date();
+        let wanted = Wanted::of(&task, today)?;
         match &self.service {
             Some(service) => service.weather(&wanted).await,
-            // Without a service there is no clock but this node's; the city's own day may differ, its climate does not.
-            None => climate::weather(&wanted, jiff::Zoned::now().date()),
+            None => climate::weather(&wanted, today),
         }
     }
 }
@@ -221,13 +301,60 @@ mod tests {
             (&new_york["city"], &new_york["high"]),
             (&json!("New York"), &json!(84.0))
         );
-        for city in ["Zürich", "Zurich, Switzerland", " SÃO PAULO "] {
-            assert!(
-                ask(&offline(), json!({"city": city}), &context(1))
-                    .await
-                    .is_ok(),
-                "{city}"
-            );
+    }
+
+    #[tokio::test]
+    async fn offline_a_region_or_country_must_be_the_citys_own() {
+        for (city, found) in [
+            ("Zürich", true),
+            ("Zurich, Switzerland", true),
+            (" SÃO PAULO ", true),
+            ("New York, USA", true),
+            ("new york, ny", true),
+            ("New York, New York, U.S.", true),
+            ("London, UK", true),
+            ("London UK", true),
+            ("London, England, the United Kingdom", true),
+            ("Paris, FR", true),
+            ("San Francisco, CA", true),
+            ("Los Angeles CA", true),
+            ("Washington D.C.", true),
+            ("Paris, Texas", false),
+            ("Paris Texas", false),
+            ("London, Ontario", false),
+            ("Austin, TX", false),
+        ] {
+            let result = ask(&offline(), json!({"city": city}), &context(1)).await;
+            assert_eq!(result.is_ok(), found, "{city}: {result:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn offline_several_days_are_their_months() {
+        let days = |from: &str, to: &str| json!({"city": "Oslo", "from": from, "to": to});
+        let text = async |params: Value| {
+            let result = ask(&offline(), params, &context(1)).await.unwrap();
+            result["text"].as_str().unwrap().to_owned()
+        };
+        let one = text(days("2025-03-03", "2025-03-07")).await;
+        assert!(one.contains("March") && !one.contains(", and in"), "{one}");
+        let two = text(days("2025-03-28", "2025-04-02")).await;
+        assert!(
+            two.contains("in March is") && two.contains(", and in April is"),
+            "{two}"
+        );
+        assert!(
+            text(json!({"city": "Oslo", "from": "2025-12-30"}))
+                .await
+                .contains("January")
+        );
+        for params in [
+            days("2025-03-07", "2025-03-03"),
+            days("2025-03-01", "2025-03-17"),
+            json!({"city": "Oslo", "date": "2025-03-01", "to": "2025-03-02"}),
+        ] {
+            let failure = ask(&offline(), params, &context(1)).await.unwrap_err();
+            assert_eq!(failure.code, ErrorCode::InvalidParams);
         }
     }
 

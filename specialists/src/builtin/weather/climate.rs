@@ -6,7 +6,7 @@ use amcp_protocol::Failure;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
-use super::{Units, Wanted};
+use super::{Named, Units, Wanted, is_in};
 
 const TABLE: &str = include_str!("../../../data/climate.csv");
 
@@ -14,6 +14,9 @@ const TABLE: &str = include_str!("../../../data/climate.csv");
 struct Normals {
     city: &'static str,
     country: &'static str,
+    country_code: &'static str,
+    /// Empty where nobody names it.
+    region: &'static str,
     aliases: &'static str,
     month: i8,
     high: f64,
@@ -28,6 +31,8 @@ fn table() -> impl Iterator<Item = Normals> {
         Some(Normals {
             city: fields.next()?,
             country: fields.next()?,
+            country_code: fields.next()?,
+            region: fields.next()?,
             aliases: fields.next()?,
             month: fields.next()?.parse().ok()?,
             high: fields.next()?.parse().ok()?,
@@ -50,57 +55,67 @@ pub(super) fn cities() -> Vec<&'static str> {
 }
 
 impl Normals {
-    fn is_called(&self, name: &str) -> bool {
-        let name = name.to_lowercase();
-        self.city.to_lowercase() == name
-            || self
-                .aliases
-                .split(';')
-                .any(|alias| alias.to_lowercase() == name)
+    fn is_called(&self, (name, regions): &Named<'_>) -> bool {
+        let is_name = |known: &str| known.to_lowercase() == name.to_lowercase();
+        let names = [self.country, self.country_code, self.region].map(Some);
+        (is_name(self.city) || self.aliases.split(';').any(is_name))
+            && regions.iter().all(|region| is_in(region, names))
     }
 }
 
 pub(super) fn weather(wanted: &Wanted, today: Date) -> Result<Value, Failure> {
-    let date = wanted.date.unwrap_or(today);
-    // "Paris, France": the table has each name once.
-    let name = wanted.city.split(',').next().unwrap_or_default().trim();
-    let normals = table()
-        .find(|normals| normals.month == date.month() && normals.is_called(name))
-        .ok_or_else(|| {
+    let (from, to) = wanted.days.unwrap_or((today, today));
+    let of = |day: Date| {
+        let month = |normals: &Normals| normals.month == day.month();
+        let called = |name: &Named<'_>| {
+            table()
+                .filter(month)
+                .find(|normals| normals.is_called(name))
+        };
+        wanted.names().iter().find_map(called).ok_or_else(|| {
             let shown: String = wanted.city.chars().take(60).collect();
             Failure::task(format!("the offline climate table has no city '{shown}'")).hint(format!(
                 "it has {}; without --offline every city can be asked for",
                 cities().join(", ")
             ))
-        })?;
+        })
+    };
+    let normals = of(from)?;
     let convert = |celsius: f64| match wanted.units {
         Units::Metric => celsius,
         Units::Imperial => (celsius * 9.0 / 5.0 + 32.0).round(),
     };
-    let (high, low) = (convert(normals.high), convert(normals.low));
+    let usual = |day: Date, normals: &Normals| {
+        format!(
+            "in {} is {}, with highs of {} and lows of {}",
+            day.strftime("%B"),
+            normals.condition,
+            wanted.units.degrees(convert(normals.high)),
+            wanted.units.degrees(convert(normals.low)),
+        )
+    };
+    let mut months = usual(from, &normals);
+    if from.month() != to.month() {
+        months += &format!(", and {}", usual(to, &of(to)?));
+    }
     let precipitation = match wanted.units {
         Units::Metric => normals.precipitation,
         Units::Imperial => (normals.precipitation / 2.54).round() / 10.0,
     };
     let text = format!(
-        "In {}, {} the usual weather in {} is {}, with highs of {} and lows of {} (climate normals, not a forecast).",
-        normals.city,
-        normals.country,
-        date.strftime("%B"),
-        normals.condition,
-        wanted.units.degrees(high),
-        wanted.units.degrees(low),
+        "In {}, {} the usual weather {months} (climate normals, not a forecast).",
+        normals.city, normals.country,
     );
     Ok(json!({
         "text": text,
         "city": normals.city,
         "country": normals.country,
-        "date": date.to_string(),
+        "date": from.to_string(),
         "condition": normals.condition,
-        "high": high,
-        "low": low,
+        "high": convert(normals.high),
+        "low": convert(normals.low),
         "precipitation_month": precipitation,
-        "units": wanted.units.name(),
+        "units": wanted.units.to_json(),
         "source": "climate normals (offline)",
         "note": "What is usual in this month, from shipped sample data; not a forecast.",
     }))

@@ -9,9 +9,9 @@ use amcp_protocol::{ErrorCode, Failure};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{Units, Wanted};
+use super::{Units, Wanted, is_in};
 
 const GEOCODING: &str = "https://geocoding-api.open-meteo.com";
 const FORECAST: &str = "https://api.open-meteo.com";
@@ -39,13 +39,14 @@ struct Places {
     results: Vec<Location>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Location {
     name: String,
     latitude: f64,
     longitude: f64,
     country: Option<String>,
     country_code: Option<String>,
+    /// The region; told only of a place that has a namesake in its country.
     admin1: Option<String>,
 }
 
@@ -111,45 +112,49 @@ impl OpenMeteo {
     }
 
     pub(super) async fn weather(&self, wanted: &Wanted) -> Result<Value, Failure> {
-        let place = self.place(&wanted.city).await?;
+        let place = self.place(wanted).await?;
         let forecast = self.forecast(&place, wanted).await?;
-        let day = forecast
-            .daily
-            .first()
+        let days: Option<Vec<Day<'_>>> = (0..forecast.daily.time.len())
+            .map(|at| forecast.daily.day(at))
+            .collect();
+        let days = days
+            .filter(|days| !days.is_empty())
             .ok_or_else(|| upstream("the weather service sent a forecast without days"))?;
-        let current = forecast.current.filter(|_| wanted.date.is_none());
-        Ok(result(&place, &day, current.as_ref(), wanted.units))
+        let current = forecast.current.filter(|_| wanted.days.is_none());
+        Ok(result(&place, &days, current.as_ref(), wanted.units))
     }
 
-    async fn place(&self, city: &str) -> Result<Location, Failure> {
-        // The service knows names of places only; what follows a comma chooses among namesakes.
-        let mut parts = city.split(',').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let hints: Vec<_> = parts.map(str::to_lowercase).collect();
-        let places: Places = self
-            .get(
-                &self.geocoding,
-                "/v1/search",
-                &[
-                    ("name", name),
-                    ("count", "10"),
-                    ("language", "en"),
-                    ("format", "json"),
-                ],
-            )
-            .await?;
-        let fits = |place: &Location| {
-            hints.iter().all(|hint| {
-                let of = [&place.country, &place.country_code, &place.admin1];
-                of.into_iter()
-                    .flatten()
-                    .any(|name| name.to_lowercase().starts_with(hint.as_str()))
-            })
-        };
-        places.results.into_iter().find(fits).ok_or_else(|| {
-            Failure::task(format!("no city '{}' is known", quoted(city)))
-                .hint("check the spelling, or name a larger place nearby")
-        })
+    async fn place(&self, wanted: &Wanted) -> Result<Location, Failure> {
+        // The service knows names of places only; the regions choose among namesakes.
+        for (name, regions) in wanted.names() {
+            let query = [
+                ("name", name),
+                ("count", "10"),
+                ("language", "en"),
+                ("format", "json"),
+            ];
+            let places: Places = self.get(&self.geocoding, "/v1/search", &query).await?;
+            let fits = |place: &&Location| {
+                let names = [&place.country, &place.country_code, &place.admin1];
+                regions
+                    .iter()
+                    .all(|region| is_in(region, names.map(Option::as_deref)))
+            };
+            if let Some(place) = places.results.iter().find(fits) {
+                let namesake =
+                    |other: &&Location| other.name == place.name && other.country == place.country;
+                let mut place = place.clone();
+                // The country tells most namesakes apart.
+                place.admin1 = place
+                    .admin1
+                    .filter(|_| places.results.iter().filter(namesake).count() > 1);
+                return Ok(place);
+            }
+        }
+        Err(
+            Failure::task(format!("no city '{}' is known", quoted(&wanted.city)))
+                .hint("check the spelling, or name a larger place nearby"),
+        )
     }
 
     async fn forecast(&self, place: &Location, wanted: &Wanted) -> Result<Forecast, Failure> {
@@ -168,11 +173,11 @@ impl OpenMeteo {
             // Days are the city's own.
             ("timezone", "auto"),
         ];
-        let date = wanted.date.map(|date| date.to_string());
-        match &date {
-            Some(date) => {
-                query.extend([("start_date", date.as_str()), ("end_date", date.as_str())])
-            }
+        let days = wanted
+            .days
+            .map(|(from, to)| (from.to_string(), to.to_string()));
+        match &days {
+            Some((from, to)) => query.extend([("start_date", from.as_str()), ("end_date", to)]),
             None => query.push(("forecast_days", "1")),
         }
         if wanted.units == Units::Imperial {
@@ -274,65 +279,113 @@ fn refusal(base: &str, response: &Response, body: &[u8]) -> Failure {
 }
 
 impl Daily {
-    fn first(&self) -> Option<Day<'_>> {
-        let first = |values: &[Option<f64>]| values.first().copied().flatten();
+    fn day(&self, at: usize) -> Option<Day<'_>> {
+        let of = |values: &[Option<f64>]| values.get(at).copied().flatten();
         Some(Day {
-            date: self.time.first()?,
-            condition: condition(first(&self.weather_code)),
-            high: first(&self.temperature_2m_max)?,
-            low: first(&self.temperature_2m_min)?,
-            precipitation: first(&self.precipitation_sum),
-            probability: first(&self.precipitation_probability_max),
+            date: self.time.get(at)?,
+            condition: condition(of(&self.weather_code)),
+            high: of(&self.temperature_2m_max)?,
+            low: of(&self.temperature_2m_min)?,
+            precipitation: of(&self.precipitation_sum),
+            probability: of(&self.precipitation_probability_max),
         })
     }
 }
 
-fn result(place: &Location, day: &Day<'_>, current: Option<&Current>, units: Units) -> Value {
-    let name = quoted(&place.name);
-    let country = place.country.as_deref().map(quoted);
-    let full_name = country
-        .as_ref()
-        .map_or_else(|| name.clone(), |country| format!("{name}, {country}"));
-    let chance = day.probability.map_or_else(String::new, |percent| {
-        format!(", with a {percent} % chance of rain or snow")
-    });
-    let (high, low) = (units.degrees(day.high), units.degrees(day.low));
-    let date = quoted(day.date);
-    let condition = current.map_or(day.condition, |current| condition(current.weather_code));
-    let text = match current {
-        Some(now) => {
-            let temperature = units.degrees(now.temperature_2m);
+impl Day<'_> {
+    fn chance(&self, before: &str) -> String {
+        self.probability.map_or_else(String::new, |percent| {
+            format!("{before}a {percent} % chance of rain or snow")
+        })
+    }
+
+    fn to_json(&self) -> Map<String, Value> {
+        let fields = [
+            ("date", quoted(self.date).into()),
+            ("condition", self.condition.into()),
+            ("high", self.high.into()),
+            ("low", self.low.into()),
+            ("precipitation", self.precipitation.into()),
+            ("precipitation_probability", self.probability.into()),
+        ];
+        fields
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+}
+
+/// The weather now, of one day or of several.
+fn result(place: &Location, days: &[Day<'_>], current: Option<&Current>, units: Units) -> Value {
+    let names = [
+        Some(&place.name),
+        place.admin1.as_ref(),
+        place.country.as_ref(),
+    ];
+    let names: Vec<_> = names
+        .into_iter()
+        .flatten()
+        .map(|name| quoted(name))
+        .collect();
+    let full_name = names.join(", ");
+    let mut result = Map::new();
+    let text = match (days, current) {
+        ([day], Some(now)) => {
+            result = day.to_json();
+            result.extend([
+                ("condition".to_owned(), condition(now.weather_code).into()),
+                ("temperature".to_owned(), now.temperature_2m.into()),
+                ("feels_like".to_owned(), now.apparent_temperature.into()),
+                ("humidity".to_owned(), now.relative_humidity_2m.into()),
+                ("wind_speed".to_owned(), now.wind_speed_10m.into()),
+            ]);
             format!(
-                "In {full_name} it is {temperature} with {condition} now; today's high is {high}, the low {low}{chance}."
+                "In {full_name} it is {} with {} now; today's high is {}, the low {}{}.",
+                units.degrees(now.temperature_2m),
+                condition(now.weather_code),
+                units.degrees(day.high),
+                units.degrees(day.low),
+                day.chance(", with "),
             )
         }
-        None => format!(
-            "In {full_name} expect {condition} on {date}, with a high of {high} and a low of {low}{chance}."
-        ),
-    };
-    let mut result = Map::new();
-    let mut put = |name: &str, value: Value| {
-        if !value.is_null() {
-            result.insert(name.to_owned(), value);
+        ([day], None) => {
+            result = day.to_json();
+            format!(
+                "In {full_name} expect {} on {}, with a high of {} and a low of {}{}.",
+                day.condition,
+                quoted(day.date),
+                units.degrees(day.high),
+                units.degrees(day.low),
+                day.chance(", with "),
+            )
+        }
+        (days, _) => {
+            let each = days.iter().map(|day| {
+                format!(
+                    "\n{}: {}, {} to {}{}",
+                    quoted(day.date),
+                    day.condition,
+                    units.degrees(day.low),
+                    units.degrees(day.high),
+                    day.chance(", "),
+                )
+            });
+            let each: Vec<_> = each.collect();
+            let days: Vec<_> = days.iter().map(Day::to_json).collect();
+            result.insert("days".to_owned(), days.into());
+            format!("The weather to expect in {full_name}:{}.", each.join(";"))
         }
     };
-    put("text", text.into());
-    put("city", name.into());
-    put("country", country.into());
-    put("date", date.into());
-    put("condition", condition.into());
-    put("high", day.high.into());
-    put("low", day.low.into());
-    if let Some(now) = current {
-        put("temperature", now.temperature_2m.into());
-        put("feels_like", now.apparent_temperature.into());
-        put("humidity", now.relative_humidity_2m.into());
-        put("wind_speed", now.wind_speed_10m.into());
-    }
-    put("precipitation", day.precipitation.into());
-    put("precipitation_probability", day.probability.into());
-    put("units", units.name().into());
-    put("source", json!("Open-Meteo"));
+    let general = [
+        ("text", text.into()),
+        ("city", quoted(&place.name).into()),
+        ("region", place.admin1.as_deref().map(quoted).into()),
+        ("country", place.country.as_deref().map(quoted).into()),
+        ("units", units.to_json()),
+        ("source", "Open-Meteo".into()),
+    ];
+    result.extend(general.map(|(name, value)| (name.to_owned(), value)));
+    result.retain(|_, value| !value.is_null());
     result.into()
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -12,6 +13,10 @@ use super::*;
 const PARIS: &str = r#"{"results":[
     {"name":"Paris","latitude":48.85,"longitude":2.35,"country":"France","country_code":"FR","admin1":"Île-de-France"},
     {"name":"Paris","latitude":33.66,"longitude":-95.55,"country":"United States","country_code":"US","admin1":"Texas"}]}"#;
+const SPRINGFIELDS: &str = r#"{"results":[
+    {"name":"Springfield","latitude":37.2,"longitude":-93.3,"country":"United States","country_code":"US","admin1":"Missouri"},
+    {"name":"Springfield","latitude":39.8,"longitude":-89.6,"country":"United States","country_code":"US","admin1":"Illinois"},
+    {"name":"Springfield","latitude":-33.4,"longitude":151.4,"country":"Australia","country_code":"AU","admin1":"New South Wales"}]}"#;
 const RAIN: &str = r#"{"current":{"temperature_2m":12.3,"apparent_temperature":10.0,"relative_humidity_2m":80,"wind_speed_10m":14.2,"weather_code":3},
     "daily":{"time":["2025-11-20"],"weather_code":[61],"temperature_2m_max":[14.6],"temperature_2m_min":[-0.2],
     "precipitation_sum":[2.1],"precipitation_probability_max":[65]}}"#;
@@ -116,6 +121,57 @@ async fn a_day_a_namesake_and_other_units_can_be_asked_for() {
         asked[1].contains("latitude=33.66")
             && asked[1].contains("start_date=2025-11-20")
             && asked[1].contains("fahrenheit")
+    );
+}
+
+#[tokio::test]
+async fn the_answer_says_which_of_several_namesakes_it_means() {
+    for (city, named) in [
+        ("Springfield", "Springfield, Missouri, United States"),
+        ("Springfield, IL", "Springfield, Illinois, United States"),
+        (
+            "Springfield, Illinois, USA",
+            "Springfield, Illinois, United States",
+        ),
+        ("springfield, australia", "Springfield, Australia"),
+    ] {
+        let (weather, _) = fake(Some(ok(SPRINGFIELDS)), Some(ok(RAIN))).await;
+        let result = ask(&weather, json!({"city": city}), &context(1))
+            .await
+            .unwrap();
+        let text = result["text"].as_str().unwrap();
+        assert!(
+            text.starts_with(&format!("In {named} it is")),
+            "{city}: {text}"
+        );
+        assert_eq!(result["units"]["temperature"], "°C");
+    }
+    let (weather, _) = fake(Some(ok(SPRINGFIELDS)), Some(ok(RAIN))).await;
+    let failure = ask(&weather, json!({"city": "Springfield, Peru"}), &context(1)).await;
+    assert!(failure.unwrap_err().message.contains("Springfield, Peru"));
+}
+
+#[tokio::test]
+async fn several_days_are_told_one_by_one() {
+    let two = r#"{"daily":{"time":["2025-11-20","2025-11-21"],"weather_code":[61,0],"temperature_2m_max":[14.6,9],
+        "temperature_2m_min":[-0.2,1],"precipitation_sum":[2.1,0],"precipitation_probability_max":[65,null]}}"#;
+    let (weather, asked) = fake(Some(ok(PARIS)), Some(ok(two))).await;
+    let params = json!({"city": "Paris", "from": "2025-11-20", "to": "2025-11-21"});
+    let result = ask(&weather, params, &context(1)).await.unwrap();
+    assert_eq!(
+        result["text"],
+        "The weather to expect in Paris, France:\n\
+         2025-11-20: light rain, 0 °C to 15 °C, a 65 % chance of rain or snow;\n\
+         2025-11-21: a clear sky, 1 °C to 9 °C."
+    );
+    assert_eq!(
+        (&result["days"][1]["high"], result.get("high")),
+        (&json!(9.0), None)
+    );
+    let asked = asked.lock().unwrap();
+    assert!(
+        asked[1].contains("start_date=2025-11-20&end_date=2025-11-21"),
+        "{asked:?}"
     );
 }
 
