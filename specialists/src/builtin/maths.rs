@@ -5,6 +5,7 @@
 
 mod number;
 mod parse;
+mod words;
 
 use amcp_protocol::{AgentCard, Capability, Failure, terms};
 use async_trait::async_trait;
@@ -47,15 +48,18 @@ impl Specialist for Maths {
     fn card(&self) -> AgentCard {
         let mut capability = Capability::new(
             "math.eval",
-            "Calculates an arithmetic expression: + - * / ^ %, parentheses, percentages, functions such as sqrt, sin, ln, round, max.",
+            "Calculates an arithmetic expression in signs or words: + - * / ^ %, parentheses, percentages, functions such as sqrt, sin, ln, round, max, average.",
         );
         capability.params = json!({
             "type": "object",
             "properties": {
                 "expression": {
                     "type": "string", "minLength": 1, "maxLength": MAX_EXPRESSION, terms::KIND: "expression",
-                    "description": "What to calculate; words such as 'plus' and 'divided by' are understood.",
-                    "examples": ["15% of 80", "(3 + 4) * 2^10", "sqrt(2) / 2"],
+                    "description": "The calculation as it was asked for, in signs or words: '200 minus 15%', 'average of 3, 5 and 10'.",
+                    "examples": [
+                        "15% of 80", "200 minus 15%", "20% off 150", "(3 + 4) * 2^10", "sqrt(2) / 2", "the sum of 5, 10 and 15",
+                        "average of 3, 5 and 10", "sin(30 degrees)", "square root of 2", "2 to the power of 10", "half of 90",
+                    ],
                 },
             },
             "required": ["expression"],
@@ -79,10 +83,22 @@ impl Specialist for Maths {
                 "Calculate (3 + 4) * 2^10",
                 json!({"expression": "(3 + 4) * 2^10"}),
             ),
-            example("12 divided by 7", json!({"expression": "12 / 7"})),
+            example("12 divided by 7", json!({"expression": "12 divided by 7"})),
+            example(
+                "What is 200 minus 15%?",
+                json!({"expression": "200 minus 15%"}),
+            ),
+            example(
+                "What is the average of 3, 5 and 10?",
+                json!({"expression": "the average of 3, 5 and 10"}),
+            ),
+            example(
+                "What is the sine of 30 degrees?",
+                json!({"expression": "the sine of 30 degrees"}),
+            ),
             example(
                 "What is the square root of 2?",
-                json!({"expression": "sqrt(2)"}),
+                json!({"expression": "the square root of 2"}),
             ),
         ];
         AgentCard::new(
@@ -97,28 +113,47 @@ impl Specialist for Maths {
     }
 
     async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
-        let expression = task
-            .text("expression")
-            .trim()
-            .trim_end_matches(['?', '=', '.', ' ']);
+        let expression = words::bare(task.text("expression"));
         if expression.chars().count() > MAX_EXPRESSION {
             return Err(Failure::task(format!(
                 "the expression has more than {MAX_EXPRESSION} characters"
             )));
         }
-        let number = parse::evaluate(expression).map_err(|problem| {
+        let evaluated = parse::evaluate(expression).map_err(|problem| {
             Failure::task(format!("cannot calculate '{expression}': {problem}"))
-                .hint("write it like (3 + 4) * 2^10, 15% of 80 or sqrt(2)")
+                .hint("write it like (3 + 4) * 2^10, 15% of 80, sqrt(2) or average of 3, 5 and 10")
         })?;
+        let number = evaluated.number;
         let (result, exact) = number.show();
         let is = if exact { "is" } else { "is about" };
+        let unit = if evaluated.in_radians {
+            " (angles in radians)"
+        } else {
+            ""
+        };
         Ok(json!({
-            "text": format!("{expression} {is} {}.", number::separated(&result)),
+            "text": format!("{} {is} {}{unit}.", sentence(expression), number::separated(&result)),
             "expression": expression,
             "value": number.to_json(),
             "result": result,
             "exact": exact,
         }))
+    }
+}
+
+/// As a sentence begins, where it begins with a word: "Half of 90", but "sqrt(2)".
+fn sentence(expression: &str) -> String {
+    let word = expression
+        .split(|c: char| !c.is_alphabetic())
+        .next()
+        .unwrap_or_default();
+    let after = expression.get(word.len()..).unwrap_or_default();
+    match word.chars().next().filter(|_| after.starts_with(' ')) {
+        Some(first) => first
+            .to_uppercase()
+            .chain(expression.chars().skip(1))
+            .collect(),
+        None => expression.to_owned(),
     }
 }
 
@@ -140,6 +175,19 @@ mod tests {
         assert_eq!(text("2^20 =").await, "2^20 is 1,048,576.");
         assert_eq!(text("1/3?").await, "1/3 is about 0.333333333333.");
         assert_eq!(text("0.1 + 0.2").await, "0.1 + 0.2 is 0.3.");
+        assert_eq!(text("half of 90").await, "Half of 90 is 45.");
+        assert_eq!(
+            text("What is the sum of 5, 10 and 15?").await,
+            "The sum of 5, 10 and 15 is 30."
+        );
+        assert_eq!(
+            text("sin(30 degrees)").await,
+            "sin(30 degrees) is about 0.5."
+        );
+        assert_eq!(
+            text("sin(30)").await,
+            "sin(30) is about -0.988031624093 (angles in radians)."
+        );
     }
 
     #[tokio::test]
@@ -149,7 +197,8 @@ mod tests {
             ("10^400", "too large"),
             ("sqrt(-1)", "not a real number"),
             ("2 +", "ends"),
-            ("hello", "hello"),
+            ("hello", "'hello' at character 1"),
+            ("what is 5 + 3 apples", "'apples' at character 7"),
         ] {
             let failure = ask(&Maths, json!({"expression": expression}), &context(1))
                 .await

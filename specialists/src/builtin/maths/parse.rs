@@ -1,241 +1,81 @@
 //! From an expression in text to its value, in one pass.
 //!
-//! Does not know how numbers are computed or shown.
+//! Does not know how numbers are computed or shown, nor how people spell signs.
 
 use super::number::{MathError, Number};
+use super::words::{Part, Token, tokens};
 
 /// Deepest nesting: bounds the stack; people do not nest deeper.
 const MAX_DEPTH: usize = 64;
 /// Most arguments of a function.
 const MAX_ARGUMENTS: usize = 100;
 
-/// Words before an expression that are no part of it.
-const LEAD_INS: &[&str] = &[
-    "what is the result of",
-    "what is the value of",
-    "how much is",
-    "what is",
-    "what's",
-    "calculate",
-    "compute",
-    "evaluate",
-    "solve",
-];
-
-/// Words and signs that stand for others, longest first.
-const SPELLINGS: &[(&str, &str)] = &[
-    ("to the power of", "^"),
-    ("the square root of", "sqrt"),
-    ("square root of", "sqrt"),
-    ("the cube root of", "cbrt"),
-    ("cube root of", "cbrt"),
-    ("multiplied by", "*"),
-    ("divided by", "/"),
-    ("percent of", "% of"),
-    ("percent", "%"),
-    ("degrees", "deg"),
-    ("squared", "^2"),
-    ("modulo", "mod"),
-    ("cubed", "^3"),
-    ("minus", "-"),
-    ("times", "*"),
-    ("plus", "+"),
-    ("over", "/"),
-];
-
-#[derive(Debug, Clone, PartialEq)]
-enum Token {
-    Number(Number),
-    Word(String),
-    Sign(char),
+/// What an expression comes to.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    pub(super) number: Number,
+    /// An angle was given or found without a unit, and taken as radians.
+    pub(super) in_radians: bool,
 }
 
 /// The value of an expression.
-pub(super) fn evaluate(expression: &str) -> Result<Number, MathError> {
-    let tokens = tokens(&spelled_out(expression))?;
+pub(super) fn evaluate(expression: &str) -> Result<Evaluated, MathError> {
     let mut parser = Parser {
-        tokens,
+        tokens: tokens(expression)?,
         at: 0,
         depth: 0,
+        in_radians: false,
     };
-    let value = parser.sum()?;
+    let number = parser.sum()?;
     match parser.peek() {
-        None => Ok(value),
-        Some(token) => Err(unexpected(token)),
+        None => Ok(Evaluated {
+            number,
+            in_radians: parser.in_radians,
+        }),
+        Some(_) => Err(parser.unexpected()),
     }
 }
 
-fn spelled_out(expression: &str) -> String {
-    let mut text: String = expression
-        .to_lowercase()
-        .replace("**", "^")
-        .chars()
-        .map(|c| match c {
-            '×' | '·' | '∙' => '*',
-            '÷' | ':' => '/',
-            '−' | '–' => '-',
-            '[' | '{' => '(',
-            ']' | '}' => ')',
-            other => other,
-        })
-        .collect();
-    text = text
-        .replace('√', " sqrt ")
-        .replace('π', " pi ")
-        .replace('°', " deg ");
-    let mut rest = text.trim();
-    for lead_in in LEAD_INS {
-        rest = rest
-            .strip_prefix(lead_in)
-            .filter(|r| !r.starts_with(char::is_alphanumeric))
-            .unwrap_or(rest);
-    }
-    // Words are replaced as whole words only: runs of letters are looked at, never their middle.
-    let mut text = format!(
-        " {} ",
-        rest.split_whitespace().collect::<Vec<_>>().join(" ")
-    );
-    for (words, sign) in SPELLINGS {
-        text = text.replace(&format!(" {words} "), &format!(" {sign} "));
-    }
-    text
-}
-
-fn syntax(problem: impl Into<String>) -> MathError {
+pub(super) fn syntax(problem: impl Into<String>) -> MathError {
     MathError::Syntax(problem.into())
-}
-
-fn unexpected(token: &Token) -> MathError {
-    match token {
-        Token::Number(number) => syntax(format!(
-            "the number {} is not expected there",
-            number.show().0
-        )),
-        Token::Word(word) => syntax(format!("'{word}' is not known there")),
-        Token::Sign(sign) => syntax(format!("'{sign}' is not expected there")),
-    }
-}
-
-fn tokens(text: &str) -> Result<Vec<Token>, MathError> {
-    let mut tokens = Vec::new();
-    // Whether the innermost open parenthesis holds a function's arguments: there a comma parts them, elsewhere thousands.
-    let mut in_arguments = vec![false];
-    let mut rest = text.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let length;
-        if first.is_ascii_digit()
-            || (first == '.' && rest.chars().nth(1).is_some_and(|c| c.is_ascii_digit()))
-        {
-            let (number, taken) = number(rest, in_arguments.last() == Some(&true))?;
-            tokens.push(Token::Number(number));
-            length = taken;
-        } else if first.is_alphabetic() {
-            length = rest
-                .find(|c: char| !c.is_alphabetic())
-                .unwrap_or(rest.len());
-            // `log2` and `log10` are the only names with digits.
-            let named = ["log10", "log2"]
-                .into_iter()
-                .find(|name| rest.starts_with(name));
-            let word = named.or(rest.get(..length)).unwrap_or_default();
-            tokens.push(Token::Word(word.to_owned()));
-            rest = rest.get(word.len()..).unwrap_or_default().trim_start();
-            continue;
-        } else {
-            match first {
-                '(' => in_arguments
-                    .push(matches!(tokens.last(), Some(Token::Word(word)) if is_function(word))),
-                ')' => drop(in_arguments.pop()),
-                '+' | '-' | '*' | '/' | '^' | '%' | '!' | ',' => (),
-                other => return Err(syntax(format!("'{other}' has no meaning here"))),
-            }
-            tokens.push(Token::Sign(first));
-            length = first.len_utf8();
-        }
-        rest = rest.get(length..).unwrap_or_default().trim_start();
-    }
-    Ok(tokens)
-}
-
-/// The number at the beginning of a text and how many bytes it takes.
-fn number(text: &str, in_arguments: bool) -> Result<(Number, usize), MathError> {
-    let bytes = text.as_bytes();
-    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    let group = |at: usize| {
-        bytes.get(at) == Some(&b',')
-            && digit(at + 1)
-            && digit(at + 2)
-            && digit(at + 3)
-            && !digit(at + 4)
-    };
-    let mut end = 0;
-    while digit(end) || (!in_arguments && group(end)) {
-        end += 1;
-    }
-    if bytes.get(end) == Some(&b'.')
-        && (digit(end + 1) || !bytes.get(end + 1).is_some_and(u8::is_ascii_alphanumeric))
-    {
-        end += 1;
-        while digit(end) {
-            end += 1;
-        }
-    }
-    let mantissa_end = end;
-    let signed = matches!(bytes.get(end + 1), Some(b'+' | b'-'));
-    if bytes.get(end) == Some(&b'e') && digit(end + 1 + usize::from(signed)) {
-        end += 1 + usize::from(signed);
-        while digit(end) {
-            end += 1;
-        }
-    }
-    let plain = text.get(..end).unwrap_or_default().replace(',', "");
-    let mantissa = text
-        .get(..mantissa_end)
-        .unwrap_or_default()
-        .replace(',', "");
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((&mantissa, ""));
-    let exponent: i32 = text
-        .get(mantissa_end + 1..end)
-        .map_or(Ok(0), str::parse)
-        .map_err(|_| MathError::TooLarge)?;
-    let scale = exponent.saturating_sub(i32::try_from(fraction.len()).unwrap_or(i32::MAX));
-    let exact = format!("{whole}{fraction}")
-        .parse::<i128>()
-        .ok()
-        .filter(|_| scale.abs() <= 30);
-    let value = match exact {
-        Some(digits) => {
-            Number::whole(digits).multiply(Number::whole(10).power(Number::whole(scale.into()))?)?
-        }
-        None => Number::approx(
-            plain
-                .parse()
-                .map_err(|_| syntax(format!("'{plain}' is no number")))?,
-        )?,
-    };
-    Ok((value, end))
 }
 
 struct Parser {
     tokens: Vec<Token>,
     at: usize,
     depth: usize,
+    in_radians: bool,
 }
 
 impl Parser {
-    fn peek(&self) -> Option<&Token> {
-        self.tokens.get(self.at)
+    fn peek(&self) -> Option<&Part> {
+        self.tokens.get(self.at).map(|token| &token.part)
+    }
+
+    /// What stands here is not what the expression needs.
+    fn unexpected(&self) -> MathError {
+        let Some(Token { part, at }) = self.tokens.get(self.at) else {
+            return syntax("it ends where a number is expected");
+        };
+        syntax(match part {
+            Part::Number(number) => format!(
+                "the number {} at character {at} is not expected",
+                number.show().0
+            ),
+            Part::Word(word) => format!("'{word}' at character {at} is not understood"),
+            Part::Sign(sign) => format!("'{sign}' at character {at} is not expected"),
+        })
     }
 
     fn takes(&mut self, sign: char) -> bool {
-        let takes = self.peek() == Some(&Token::Sign(sign));
+        let takes = self.peek() == Some(&Part::Sign(sign));
         self.at += usize::from(takes);
         takes
     }
 
     fn takes_word(&mut self, wanted: &[&str]) -> bool {
         let takes =
-            matches!(self.peek(), Some(Token::Word(word)) if wanted.contains(&word.as_str()));
+            matches!(self.peek(), Some(Part::Word(word)) if wanted.contains(&word.as_str()));
         self.at += usize::from(takes);
         takes
     }
@@ -243,9 +83,9 @@ impl Parser {
     /// Whether an operand begins here, as after an operator that is not written.
     fn at_operand(&self) -> bool {
         match self.peek() {
-            Some(Token::Number(_) | Token::Sign('(')) => true,
-            Some(Token::Word(word)) => is_function(word) || constant(word).is_some(),
-            Some(Token::Sign(_)) | None => false,
+            Some(Part::Number(_) | Part::Sign('(')) => true,
+            Some(Part::Word(word)) => is_function(word) || constant(word).is_some(),
+            Some(Part::Sign(_)) | None => false,
         }
     }
 
@@ -272,13 +112,23 @@ impl Parser {
     fn product(&mut self) -> Result<(Number, bool), MathError> {
         let (mut value, mut is_percentage) = self.signed()?;
         loop {
-            value = if self.takes('*') || self.takes_word(&["x", "of"]) {
+            value = if self.takes_word(&["off", "on"]) {
+                // 20% off 150 is 120, 5 less than 10 is 5.
+                let is_off = matches!(self.tokens.get(self.at - 1), Some(Token { part: Part::Word(word), .. }) if word == "off");
+                let whole = self.signed()?.0;
+                let share = if is_percentage {
+                    value.multiply(whole)?
+                } else {
+                    value
+                };
+                whole.add(if is_off { share.negate() } else { share })?
+            } else if self.takes('*') || self.takes_word(&["x", "of"]) {
                 value.multiply(self.signed()?.0)?
             } else if self.takes('/') {
                 value.divide(self.signed()?.0)?
             } else if self.takes('%') || self.takes_word(&["mod"]) {
                 value.modulo(self.signed()?.0)?
-            } else if matches!(self.peek(), Some(Token::Sign('(') | Token::Word(_)))
+            } else if matches!(self.peek(), Some(Part::Sign('(') | Part::Word(_)))
                 && self.at_operand()
             {
                 value.multiply(self.signed()?.0)?
@@ -317,7 +167,9 @@ impl Parser {
                 value = value.factorial()?;
             } else if self.takes_word(&["deg"]) {
                 value = value.multiply(Number::approx(std::f64::consts::PI / 180.0)?)?;
-            } else if self.peek() == Some(&Token::Sign('%')) && !self.modulo_follows() {
+            } else if self.takes_word(&["rad"]) {
+                // The unit of every angle.
+            } else if self.peek() == Some(&Part::Sign('%')) && !self.modulo_follows() {
                 self.at += 1;
                 value = value.divide(Number::whole(100))?;
                 is_percentage = true;
@@ -337,30 +189,40 @@ impl Parser {
             tokens: self.tokens.get(self.at + 1..).unwrap_or_default().to_vec(),
             at: 0,
             depth: 0,
+            in_radians: false,
         };
         after.at_operand()
     }
 
     fn operand(&mut self) -> Result<Number, MathError> {
-        let token = self
-            .peek()
-            .cloned()
-            .ok_or_else(|| syntax("it ends where a number is expected"))?;
+        let start = self.at;
         self.at += 1;
-        match token {
-            Token::Number(number) => Ok(number),
-            Token::Sign('(') => {
+        match self.tokens.get(start).map(|token| token.part.clone()) {
+            Some(Part::Number(number)) => Ok(number),
+            Some(Part::Sign('(')) => {
                 let value = self.sum()?;
                 self.closes().map(|()| value)
             }
-            Token::Word(word) if is_function(&word) => {
-                let arguments = self.arguments()?;
+            Some(Part::Word(word)) if is_function(&word) => {
+                let arguments = self.arguments(&word)?;
+                let has_unit = |token: &Token| matches!(&token.part, Part::Word(w) if ["deg", "rad", "pi", "tau"].contains(&w.as_str()));
+                self.in_radians |= match word.as_str() {
+                    "asin" | "acos" | "atan" => true,
+                    "sin" | "cos" | "tan" => !self
+                        .tokens
+                        .get(start..self.at)
+                        .is_some_and(|taken| taken.iter().any(has_unit)),
+                    _ => false,
+                };
                 call(&word, &arguments)
             }
-            Token::Word(word) => {
-                constant(&word).ok_or_else(|| syntax(format!("'{word}' is not known")))
+            Some(Part::Word(word)) if constant(&word).is_some() => {
+                Ok(constant(&word).unwrap_or(Number::whole(0)))
             }
-            Token::Sign(_) => Err(unexpected(&token)),
+            _ => {
+                self.at = start;
+                Err(self.unexpected())
+            }
         }
     }
 
@@ -372,19 +234,38 @@ impl Parser {
         }
     }
 
-    /// `(a, b)`, or one operand without parentheses.
-    fn arguments(&mut self) -> Result<Vec<Number>, MathError> {
-        if !self.takes('(') {
+    /// `(a, b)`, `of a, b and c`, or one operand.
+    fn arguments(&mut self, function: &str) -> Result<Vec<Number>, MathError> {
+        self.takes_word(&["of"]);
+        let in_parentheses = self.takes('(');
+        let is_list = LISTS.contains(&function);
+        if !in_parentheses && !is_list {
             return Ok(vec![self.signed()?.0]);
         }
-        let mut arguments = vec![self.sum()?];
-        while self.takes(',') {
-            arguments.push(self.sum()?);
+        let mut arguments = Vec::new();
+        loop {
+            arguments.push(if in_parentheses {
+                self.sum()?
+            } else {
+                self.signed()?.0
+            });
             if arguments.len() > MAX_ARGUMENTS {
                 return Err(syntax(format!("more than {MAX_ARGUMENTS} arguments")));
             }
+            let comma = self.takes(',');
+            if !self.takes_word(&["and", "to", "by", "from", "with"]) && !comma {
+                break;
+            }
         }
-        self.closes().map(|()| arguments)
+        if in_parentheses {
+            self.closes()?;
+        } else if arguments.len() < 2 {
+            // "The sum of 100,200" may mean one number or two.
+            return Err(syntax(format!(
+                "'{function}' needs several numbers, with ', ' or 'and' between them"
+            )));
+        }
+        Ok(arguments)
     }
 }
 
@@ -399,12 +280,42 @@ fn constant(word: &str) -> Option<Number> {
 }
 
 const FUNCTIONS: &[&str] = &[
-    "sqrt", "cbrt", "abs", "round", "floor", "ceil", "exp", "ln", "log", "log2", "log10", "sin",
-    "cos", "tan", "asin", "acos", "atan", "min", "max", "sum", "avg", "average", "mean", "mod",
+    "sqrt",
+    "cbrt",
+    "abs",
+    "round",
+    "floor",
+    "ceil",
+    "exp",
+    "ln",
+    "log",
+    "log2",
+    "log10",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "mod",
+    "factorial",
 ];
 
-fn is_function(word: &str) -> bool {
-    FUNCTIONS.contains(&word)
+/// Functions of any number of numbers, also without parentheses.
+const LISTS: &[&str] = &[
+    "min",
+    "max",
+    "sum",
+    "avg",
+    "median",
+    "product",
+    "difference",
+    "divide",
+    "subtract",
+];
+
+pub(super) fn is_function(word: &str) -> bool {
+    FUNCTIONS.contains(&word) || LISTS.contains(&word)
 }
 
 fn call(name: &str, arguments: &[Number]) -> Result<Number, MathError> {
@@ -412,7 +323,14 @@ fn call(name: &str, arguments: &[Number]) -> Result<Number, MathError> {
         ("min", all) => extreme(all, |a, b| a < b),
         ("max", all) => extreme(all, |a, b| a > b),
         ("sum", all) => total(all),
-        ("avg" | "average" | "mean", all) => total(all)?.divide(Number::whole(all.len() as i128)),
+        ("avg", all) => total(all)?.divide(Number::whole(all.len() as i128)),
+        ("product", all) => all
+            .iter()
+            .try_fold(Number::whole(1), |product, x| product.multiply(*x)),
+        ("median", all) => median(all),
+        ("difference", [a, b]) => call_one("abs", a.add(b.negate())?),
+        ("subtract", [a, b]) => b.add(a.negate()),
+        ("divide", [a, b]) => a.divide(*b),
         ("mod", [a, b]) => a.modulo(*b),
         ("log", [x, base]) => logarithm(*x)?.divide(logarithm(*base)?),
         ("round", [x, places]) => {
@@ -445,6 +363,7 @@ fn call_one(name: &str, x: Number) -> Result<Number, MathError> {
         }
         "abs" => Ok(if value < 0.0 { x.negate() } else { x }),
         "round" => x.round(),
+        "factorial" => x.factorial(),
         "floor" => x.floor(),
         "ceil" => Ok(x.negate().floor()?.negate()),
         "exp" => Number::approx(value.exp()),
@@ -476,6 +395,15 @@ fn logarithm(x: Number) -> Result<Number, MathError> {
 
 fn total(all: &[Number]) -> Result<Number, MathError> {
     all.iter().try_fold(Number::whole(0), |sum, x| sum.add(*x))
+}
+
+fn median(all: &[Number]) -> Result<Number, MathError> {
+    let mut all = all.to_vec();
+    all.sort_by(|a, b| a.to_f64().total_cmp(&b.to_f64()));
+    let middle = all
+        .get((all.len() - 1) / 2..=all.len() / 2)
+        .unwrap_or_default();
+    total(middle)?.divide(Number::whole(middle.len() as i128))
 }
 
 fn extreme(all: &[Number], better: fn(f64, f64) -> bool) -> Result<Number, MathError> {

@@ -2,18 +2,25 @@
 
 use proptest::prelude::*;
 
+use super::super::words::bare;
 use super::*;
 
 fn shown(expression: &str) -> String {
-    match evaluate(expression) {
-        Ok(number) => number.show().0,
+    match evaluate(bare(expression)) {
+        Ok(evaluated) => evaluated.number.show().0,
         Err(error) => format!("error: {error}"),
     }
 }
 
+fn check(cases: &[(&str, &str)]) {
+    for (expression, value) in cases {
+        assert_eq!(shown(expression), *value, "{expression}");
+    }
+}
+
 #[test]
-fn arithmetic_as_people_write_it() {
-    for (expression, value) in [
+fn arithmetic_in_signs() {
+    check(&[
         ("1 + 2 * 3", "7"),
         ("(1+2)*3", "9"),
         ("0.1 + 0.2", "0.3"),
@@ -57,9 +64,52 @@ fn arithmetic_as_people_write_it() {
         ("mean(1, 2, 4)", "2.33333333333"),
         ("12345678901234567890 * 3", "37037036703703703670"),
         ("200000*(0.05/12)/(1-(1+0.05/12)^(-360))", "1073.64324602"),
-    ] {
-        assert_eq!(shown(expression), value, "{expression}");
-    }
+    ]);
+}
+
+#[test]
+fn arithmetic_in_words() {
+    check(&[
+        ("200 minus 15%", "170"),
+        ("the sum of 5, 10 and 15", "30"),
+        ("sum of 1,200, 300, and 5", "1505"),
+        ("sum(1,200)", "201"),
+        ("the average of 3, 5 and 10", "6"),
+        ("mean of -1 and 2 plus 3", "3.5"),
+        ("median of 9, 1, 5 and 2", "3.5"),
+        ("average(3, 5 and 10) * 2", "12"),
+        ("maximum(100,200)", "200"),
+        ("the largest of 3, 17 and 9", "17"),
+        ("product of 3 and 4", "12"),
+        ("the difference between 4 and 10", "6"),
+        ("add 5 to 10", "15"),
+        ("subtract 3 from 10", "7"),
+        ("multiply 6 by 7", "42"),
+        ("divide 10 by 4", "2.5"),
+        ("sin(30 degrees)", "0.5"),
+        ("the sine of 30 degrees", "0.5"),
+        ("cosine of 1 radians", "0.540302305868"),
+        ("tan 45°", "1"),
+        ("the square root of 2", "1.41421356237"),
+        ("square root of 16 plus 9", "13"),
+        ("2 to the power of 10", "1024"),
+        ("2 raised to the power of 3", "8"),
+        ("2**3²", "512"),
+        ("half of 90", "45"),
+        ("two thirds of 90", "60"),
+        ("three quarters of 80 minus one", "59"),
+        ("twice 45 + 1", "91"),
+        ("20% off 150", "120"),
+        ("20% off $1,500.50", "1200.4"),
+        ("10% more than 50", "55"),
+        ("5 less than 12", "7"),
+        ("15 per cent of 200", "30"),
+        ("twelve times three", "36"),
+        ("7 − 2 ÷ 4", "6.5"),
+        ("the absolute value of -3", "3"),
+        ("factorial of 5", "120"),
+        ("Compute: 2 + 2", "4"),
+    ]);
 }
 
 #[test]
@@ -71,7 +121,11 @@ fn what_is_no_arithmetic_is_refused_with_its_place() {
         ("2)", "')'"),
         ("2 3", "3"),
         ("foo(2)", "foo"),
-        ("2 $ 3", "'$'"),
+        ("2 $ 3", "'$' at character 3"),
+        ("15% tip on 80", "'tip' at character 5"),
+        ("the sum of 100,200,300", "several numbers"),
+        ("average of 5", "several numbers"),
+        ("sum of 1, 2 + x", "'x' at character 15"),
         ("1/0", "division by zero"),
         ("5 % 0", "division by zero"),
         ("0^-1", "division by zero"),
