@@ -2,6 +2,7 @@
 //!
 //! Does not judge the output of commands.
 
+use std::env::consts::EXE_SUFFIX;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,10 @@ use tokio::time::timeout;
 /// Time-out for everything here: longer than any step takes on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary: `AMCP_BIN`, else the one beside the running test, which is built first to be up to date.
+/// The binary: `AMCP_BIN`, else the one that cargo built together with the tests of the workspace.
 ///
 /// # Panics
-/// The binary cannot be built.
+/// When there is none. A build of this package's tests alone makes none, and leaves an old one as it is.
 #[must_use]
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
@@ -28,15 +29,17 @@ pub fn binary() -> &'static Path {
         if let Some(path) = std::env::var_os("AMCP_BIN") {
             return path.into();
         }
-        let built = std::process::Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "amcp"])
-            .status()
-            .expect("cargo runs");
-        assert!(built.success(), "amcp does not build");
         let test = std::env::current_exe().expect("the test knows where it is");
         // target/debug/deps/cli-… → target/debug/amcp
         let folder = test.parent().and_then(Path::parent);
-        folder.expect("tests are in target/*/deps").join("amcp")
+        let folder = folder.expect("tests are in target/*/deps");
+        let binary = folder.join(format!("amcp{EXE_SUFFIX}"));
+        assert!(
+            binary.is_file(),
+            "there is no {}: run the tests of the whole workspace (`--workspace`), or name a binary in AMCP_BIN",
+            binary.display()
+        );
+        binary
     })
 }
 

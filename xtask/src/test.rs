@@ -96,11 +96,7 @@ fn tests() -> Result<(), String> {
         ]
     };
     eprintln!("── tests");
-    let amcp = shell::amcp(&shell::metadata().map_err(|p| p.to_string())?, "debug");
-    let mut command = with(runner);
-    // The binary for the cross-crate tests, which build it themselves if this is unset.
-    command.env("AMCP_BIN", amcp);
-    show(command)
+    show(with(runner))
 }
 
 fn require_component(subcommand: &str, component: &str) -> Result<(), Problem> {
