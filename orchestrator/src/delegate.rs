@@ -93,7 +93,8 @@ impl OrchestratorHandle {
     /// Works on a delegated request. Returns the outcome of the delegating task, and the request's tasks as its calls.
     ///
     /// When only flows are open in the request, the delegating task ends with the first of them and the request waits: the same
-    /// delegation with the person's answer lets it go on. The request ends by itself when its flows expire.
+    /// delegation with the person's answer lets it go on, with a withdrawn flow cancels it. The request ends by itself when its
+    /// flows expire.
     ///
     /// A repeated delegation waits for the running request or gets its answer. Dropping the last of these futures cancels the
     /// request. Each sign of life of the request calls `hear`, with a few words or none.
@@ -109,6 +110,13 @@ impl OrchestratorHandle {
     ) -> (TaskOutcome, Vec<CallReport>) {
         let mut what = what;
         let flows = std::mem::take(&mut what.flows);
+        if flows.iter().any(|flow| flow.end == FlowEnd::Withdrawn) {
+            // One that was answered meanwhile, or forgotten, stays as it is.
+            let _ = self.cancel(id_of(&what.by, &what.query));
+            let message = "the delegating task has ended";
+            let withdrawn = Failure::new(ErrorCode::Cancelled, message);
+            return (TaskOutcome::Failed(withdrawn), Vec::new());
+        }
         let ticket = match self.accept(what) {
             Ok(ticket) => ticket,
             // The request ran before, so the task is not refused.

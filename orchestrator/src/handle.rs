@@ -131,9 +131,9 @@ impl OrchestratorHandle {
     /// Accepts a request. An accepted request gets exactly one final response.
     ///
     /// # Errors
-    /// `bad_request`; `overloaded` and `not_ready` with `retry_after_ms`; `shutting_down`; for a key that the same user gave
-    /// within 24 hours `idempotency_conflict` with another request, and `gone` once the answer was dropped; `overloaded` when
-    /// the node has no room for another key.
+    /// `bad_request`; `overloaded` and `not_ready` with `retry_after_ms`; `overloaded` without it when too many requests of the user
+    /// wait for a person; `shutting_down`; for a key that the same user gave within 24 hours `idempotency_conflict` with another
+    /// request, and `gone` once the answer was dropped; `overloaded` when the node has no room for another key.
     ///
     /// The node is `not_ready` while it starts, and while there is no agent ([`Self::has_agents`]), even if a language model
     /// might answer without one: only a call would tell, and a proxy that reads 503 has other nodes to ask.
@@ -149,6 +149,7 @@ impl OrchestratorHandle {
         request.check()?;
         let request = Arc::new(request);
         let accept = || {
+            self.shared.waiting.check_room(&request.user)?;
             let admitted = self.admit()?;
             let named = match known {
                 Known::ById(id) => (id, None),

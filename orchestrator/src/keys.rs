@@ -1,4 +1,4 @@
-//! Idempotency keys: maps each key to its request for a day.
+//! Idempotency keys: maps each key to its request for a day, and for as long as its request is open.
 //!
 //! Does not keep requests; a key outlives its answer.
 
@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use amcp_protocol::{ErrorCode, Failure, RequestId};
 use tokio::time::Instant;
+
+use crate::places::ByUser;
 
 /// How long the node remembers a key: a daily job can repeat a request that failed the day before.
 pub(crate) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -27,18 +29,20 @@ pub(crate) struct Keys {
     known: HashMap<Arc<Owned>, RequestId>,
     /// The oldest first. A withdrawn key stays here until it expires.
     order: VecDeque<(Instant, Arc<Owned>, RequestId)>,
-    of: HashMap<Option<String>, usize>,
+    of: ByUser,
 }
 
 impl Keys {
-    /// The request that the user sent with the key, unless the key has expired.
+    /// The request that the user sent with the key, unless the key has expired: after [`LIFE`], but not while `is_open` says so of
+    /// its request.
     pub(crate) fn find(
         &mut self,
         user: &Option<String>,
         key: &str,
         now: Instant,
+        is_open: impl Fn(RequestId) -> bool,
     ) -> Option<RequestId> {
-        self.expire(now);
+        self.expire(now, is_open);
         self.known.get(&(user.clone(), key.to_owned())).copied()
     }
 
@@ -46,7 +50,7 @@ impl Keys {
     /// `overloaded` when there is no room for another key.
     pub(crate) fn check_room(&self, user: &Option<String>) -> Result<(), Failure> {
         let most = if user.is_some() { OF_A_USER } else { OF_NOBODY };
-        let (count, most, whose) = if self.of.get(user).is_some_and(|count| *count >= most) {
+        let (count, most, whose) = if self.of.of(user) >= most {
             (
                 most,
                 most,
@@ -69,10 +73,7 @@ impl Keys {
         let owned = Arc::new((user.clone(), key.to_owned()));
         self.known.insert(owned.clone(), id);
         self.order.push_back((now, owned, id));
-        match self.of.get_mut(user) {
-            Some(count) => *count += 1,
-            None => drop(self.of.insert(user.clone(), 1)),
-        }
+        self.of.add(user);
     }
 
     /// Forgets a key whose request did not begin.
@@ -84,12 +85,16 @@ impl Keys {
         self.forget(&(user.clone(), key.to_owned()), id);
     }
 
-    fn expire(&mut self, now: Instant) {
+    fn expire(&mut self, now: Instant, is_open: impl Fn(RequestId) -> bool) {
         let is_over = |(since, ..): &(Instant, _, _)| now.duration_since(*since) >= LIFE;
         while self.order.front().is_some_and(is_over)
             && let Some((_, owned, id)) = self.order.pop_front()
         {
-            self.forget(&owned, id);
+            if is_open(id) {
+                self.order.push_back((now, owned, id));
+            } else {
+                self.forget(&owned, id);
+            }
         }
     }
 
@@ -99,12 +104,7 @@ impl Keys {
             return;
         }
         self.known.remove(owned);
-        if let Some(count) = self.of.get_mut(&owned.0) {
-            *count -= 1;
-            if *count == 0 {
-                self.of.remove(&owned.0);
-            }
-        }
+        self.of.remove(&owned.0);
     }
 }
 
@@ -114,6 +114,10 @@ mod tests {
 
     fn id(n: usize) -> RequestId {
         RequestId::from_uuid(uuid::Uuid::from_u128(n as u128))
+    }
+
+    fn ended(_: RequestId) -> bool {
+        false
     }
 
     fn fill(keys: &mut Keys, user: &Option<String>, now: Instant) -> usize {
@@ -133,7 +137,7 @@ mod tests {
         let refused = keys.check_room(&user("ann")).unwrap_err();
         assert_eq!(refused.code, ErrorCode::Overloaded);
         assert!(refused.message.contains("ann") && refused.hint.is_some());
-        assert_eq!(keys.find(&user("ann"), "0", now), Some(id(0)));
+        assert_eq!(keys.find(&user("ann"), "0", now, ended), Some(id(0)));
         // A user's bound leaves room for other users, up to the bound of all.
         assert_eq!(fill(&mut keys, &None, now), OF_NOBODY);
         for n in 0..4 {
@@ -142,8 +146,21 @@ mod tests {
         assert!(keys.check_room(&user("bob")).is_err());
 
         let later = now + LIFE;
-        assert_eq!(keys.find(&user("ann"), "0", later), None);
-        assert!(keys.known.is_empty() && keys.of.is_empty() && keys.order.is_empty());
+        assert_eq!(keys.find(&user("ann"), "0", later, ended), None);
+        assert!(keys.known.is_empty() && keys.of.of(&None) == 0 && keys.order.is_empty());
+    }
+
+    #[test]
+    fn a_key_outlives_its_day_while_its_request_is_open() {
+        let (mut keys, week) = (Keys::default(), Instant::now() + 7 * LIFE);
+        keys.add(&None, "k", id(1), week - 7 * LIFE);
+        assert_eq!(
+            keys.find(&None, "k", week, |open| open == id(1)),
+            Some(id(1))
+        );
+        // And a day longer.
+        assert_eq!(keys.find(&None, "k", week + LIFE / 2, ended), Some(id(1)));
+        assert_eq!(keys.find(&None, "k", week + LIFE, ended), None);
     }
 
     #[test]
@@ -151,9 +168,9 @@ mod tests {
         let (mut keys, now) = (Keys::default(), Instant::now());
         keys.add(&None, "k", id(1), now);
         keys.withdraw(&None, "k", id(1));
-        assert_eq!(keys.find(&None, "k", now), None);
+        assert_eq!(keys.find(&None, "k", now, ended), None);
         keys.add(&None, "k", id(2), now + LIFE / 2);
-        assert_eq!(keys.find(&None, "k", now + LIFE), Some(id(2)));
-        assert_eq!(keys.find(&None, "k", now + LIFE * 3 / 2), None);
+        assert_eq!(keys.find(&None, "k", now + LIFE, ended), Some(id(2)));
+        assert_eq!(keys.find(&None, "k", now + LIFE * 3 / 2, ended), None);
     }
 }

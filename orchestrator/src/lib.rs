@@ -10,6 +10,7 @@ pub mod delegate;
 mod draft;
 pub mod handle;
 mod keys;
+mod places;
 mod planning;
 pub mod record;
 mod recorder;

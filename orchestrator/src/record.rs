@@ -19,6 +19,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
 use crate::draft::{Draft, Read};
+use crate::places::Place;
 
 /// The stage of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -112,7 +113,7 @@ struct State {
     /// The open flows, each with the time of its opening.
     flows: Vec<(Instant, OpenFlow)>,
     /// The request's place among those admitted or among those that wait for flows; given back with the answer.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     /// The total of past waits for nothing but flows, and the beginning of the current one.
     idle: (Duration, Option<Instant>),
 }
@@ -130,7 +131,7 @@ impl RequestRecord {
             answer: None,
             draft: None,
             flows: Vec::new(),
-            place: Some(admitted),
+            place: Some(admitted.into()),
             idle: (Duration::ZERO, None),
         };
         Self {
@@ -203,7 +204,7 @@ impl RequestRecord {
     }
 
     /// Notes that the request waits for nothing but flows, or goes on. Without a new place it keeps the old one.
-    pub(crate) fn moved(&self, idle: bool, place: Option<OwnedSemaphorePermit>) {
+    pub(crate) fn moved(&self, idle: bool, place: Option<Place>) {
         {
             let mut state = self.state();
             if state.answer.is_some() {

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::DropGuard;
 
 use crate::alarm::{Alarm, Armed};
+use crate::places::Place;
 use crate::planning::{self, Begun, PlannerCall};
 use crate::record::{Phase, RequestRecord};
 use crate::shared::{Clock, Shared};
@@ -347,13 +348,13 @@ impl RequestState {
         } else if self.phase == Phase::AwaitingFlow {
             self.phase = Phase::Executing;
         }
-        let places = if idle {
-            &self.shared.waiting
+        let place = if idle {
+            self.shared.waiting.take(&self.record.request.user)
         } else {
-            &self.shared.admission
+            let admitted = self.shared.admission.clone().try_acquire_owned();
+            admitted.ok().map(Place::from)
         };
-        self.record
-            .moved(idle, places.clone().try_acquire_owned().ok());
+        self.record.moved(idle, place);
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
@@ -436,6 +437,7 @@ impl RequestState {
                 only,
             } => return self.choose((task, attempt), &avoid, only),
             Action::Send(assigned) => return self.send(myself, assigned),
+            Action::Withdraw(assigned) => self.withdraw(assigned),
             Action::Abandon { task, attempt } => self.abandon(task, attempt),
             Action::SetTimer { key, at } => self.timers.push((key, at)),
             Action::ClearTimer(key) => self.timers.retain(|(other, _)| *other != key),

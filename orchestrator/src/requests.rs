@@ -127,7 +127,13 @@ impl Table {
     fn find(&mut self, request: &UserRequest, known: Known<'_>) -> Option<RequestId> {
         match known {
             Known::No => None,
-            Known::ByKey(key) => self.keys.find(&request.user, key, Instant::now()),
+            Known::ByKey(key) => {
+                let open = |id| {
+                    let record: Option<&Arc<RequestRecord>> = self.records.get(&id);
+                    record.is_some_and(|record| record.answer().is_none())
+                };
+                self.keys.find(&request.user, key, Instant::now(), open)
+            }
             Known::ById(id) => {
                 let is_known = self.records.contains_key(&id) || self.forgotten.ids.contains(&id);
                 is_known.then_some(id)

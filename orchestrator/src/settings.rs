@@ -12,7 +12,8 @@ use amcp_planner::Domain;
 pub struct Settings {
     /// Most requests that run at a time; the orchestrator refuses further ones as `overloaded`.
     pub max_requests: usize,
-    /// Most requests that wait for nothing but flows, beside the running ones; further ones keep a place of `max_requests`.
+    /// Most requests that wait for nothing but flows, beside the running ones: a tenth of them of one user, half of them without a
+    /// user. Further ones keep a place of `max_requests`.
     pub max_waiting: usize,
     /// A request's deadline when it names none.
     pub default_deadline: Duration,

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::SOURCE;
 use crate::counts::Counters;
+use crate::places::Waiting;
 use crate::planning::PlannerMsg;
 use crate::record::RequestRecord;
 use crate::recorder::Recorder;
@@ -34,8 +35,7 @@ pub(crate) struct Shared {
     pub(crate) registry: RegistryHandle,
     pub(crate) bus: EventBus,
     pub(crate) admission: Arc<Semaphore>,
-    /// The places of requests that wait for nothing but flows.
-    pub(crate) waiting: Arc<Semaphore>,
+    pub(crate) waiting: Arc<Waiting>,
     pub(crate) draining: AtomicBool,
     pub(crate) starting: AtomicBool,
     pub(crate) requests: Requests,
@@ -66,7 +66,7 @@ impl Shared {
     ) -> Self {
         Self {
             admission: Arc::new(Semaphore::new(settings.max_requests)),
-            waiting: Arc::new(Semaphore::new(settings.max_waiting)),
+            waiting: Arc::new(Waiting::new(settings.max_waiting)),
             draining: AtomicBool::new(false),
             starting: AtomicBool::new(false),
             requests: Requests::new(settings.retained),

@@ -54,6 +54,15 @@ impl FlowKind {
             Self::Oauth => "oauth",
         }
     }
+
+    /// The kind in a sentence for people; it takes the article "a".
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Confirmation | Self::Payment | Self::Delegation => self.as_str(),
+            Self::Oauth => "login",
+        }
+    }
 }
 
 impl std::fmt::Display for FlowKind {
@@ -382,19 +391,20 @@ impl EndedFlow {
     /// The failure of the task that asked; none after an approval.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
+        let noun = self.kind.noun();
         let (code, message, hint) = match self.end {
             FlowEnd::Approved => return None,
             FlowEnd::Denied => (
                 ErrorCode::FlowDenied,
                 match &self.reason {
-                    Some(reason) => format!("the {} was denied: {reason}", self.kind),
-                    None => format!("the {} was denied", self.kind),
+                    Some(reason) => format!("the {noun} was denied: {reason}"),
+                    None => format!("the {noun} was denied"),
                 },
                 None,
             ),
             FlowEnd::Expired | FlowEnd::Withdrawn => (
                 ErrorCode::FlowExpired,
-                format!("nobody answered the {} in time", self.kind),
+                format!("nobody answered the {noun} in time"),
                 Some("ask again, and answer before it expires"),
             ),
         };
@@ -409,7 +419,8 @@ impl EndedFlow {
 /// The failure of a task that needs a flow which its asker cannot answer.
 #[must_use]
 pub fn unsupported(kind: FlowKind) -> Failure {
-    let message = format!("the task needs a {kind}, which the asker cannot give");
+    let noun = kind.noun();
+    let message = format!("the task needs a {noun}, which the asker cannot give");
     Failure::new(ErrorCode::FlowUnsupported, message)
         .hint("ask from where a person can answer: `amcp ask` in a terminal (`--yes` approves confirmations), or a client that lists the kind in \"flows\"")
 }

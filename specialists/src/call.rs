@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use amcp_protocol::capability::DELEGATES;
 use amcp_protocol::flow::Subject;
 use amcp_protocol::retry::{History, Patience, Verdict};
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION, calls_used};
 use amcp_protocol::{
     AgentId, CallBudget, CallReport, CapabilityName, Contract, ErrorCode, Failure, FlowRequest,
-    Lineage, Payload, TaskId, TaskRequest, TaskResponse,
+    Grant, Lineage, Payload, TaskId, TaskRequest, TaskResponse,
 };
 use amcp_registry::{AgentPort, AnswerPort, InFlight, RegistryHandle, TaskKey};
 use serde_json::Value;
@@ -400,7 +401,7 @@ impl<'a> Call<'a> {
             attempt: self.attempt,
             deadline_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
             traceparent: ctx.traceparent.clone(),
-            grant: Arc::clone(&ctx.grant),
+            grant: self.grant(),
             lineage,
             capability: self.capability.clone(),
             // Answers to the caller's own task, such as a token, are none of a callee's business.
@@ -412,6 +413,18 @@ impl<'a> Call<'a> {
                 .collect(),
             params,
         }
+    }
+
+    /// The caller's grant. A whole request that waits for a person would outlive the call, so it may ask nobody.
+    fn grant(&self) -> Arc<Grant> {
+        let grant = &self.ctx.grant;
+        if !self.capability.as_str().starts_with(DELEGATES) || grant.flows.is_empty() {
+            return Arc::clone(grant);
+        }
+        Arc::new(Grant {
+            flows: Vec::new(),
+            ..Grant::clone(grant)
+        })
     }
 
     fn send(&mut self, caller: &Caller, request: TaskRequest) -> Result<Sent, Failure> {

@@ -151,6 +151,18 @@ impl RequestState {
         None
     }
 
+    /// Tells the agent that holds a task's work that nobody waits for the rest of it.
+    pub(super) fn withdraw(&self, assigned: Assignment) {
+        let directory = self.shared.registry.load();
+        let (agent, incarnation) = (assigned.agent.clone(), assigned.incarnation);
+        let entry = directory.agent(&agent);
+        let holder = entry.filter(|entry| entry.incarnation == incarnation);
+        if let (Some(holder), Some(request)) = (holder, self.task_request(assigned)) {
+            // One that has just gone holds nothing any more.
+            let _ = holder.port.execute(request, AnswerPort::new(|_| ()));
+        }
+    }
+
     fn task_request(&self, assigned: Assignment) -> Option<TaskRequest> {
         let planned = self.machine.task(assigned.task)?;
         let time = u64::try_from(assigned.time.as_millis()).unwrap_or(u64::MAX);

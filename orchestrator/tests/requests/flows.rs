@@ -159,11 +159,22 @@ async fn waiting_requests_have_a_bound_of_their_own() {
         ..Settings::default()
     };
     let mesh = mesh("places", settings).await;
-    let first = mesh.begin(plan(&[send("t1", json!({"n": 1}))]));
+    let ask = |user: &str| {
+        let request = UserRequest {
+            user: Some(user.to_owned()),
+            ..UserRequest::new(plan(&[send("t1", json!({"to": user}))]))
+        };
+        mesh.handle.ask(request, None)
+    };
+    let first = ask("ann").unwrap();
     mesh.idle(first.request_id()).await;
     assert_eq!(mesh.handle.in_flight(), 0);
+    // Nobody may take all places.
+    let refused = ask("ann").unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Overloaded);
+    assert!(refused.message.contains("ann") && refused.hint.is_some());
     // No place among those that wait is left: it keeps its own.
-    let second = mesh.begin(plan(&[send("t1", json!({"n": 2}))]));
+    let second = ask("bob").unwrap();
     let open = mesh.idle(second.request_id()).await;
     assert_eq!(mesh.handle.in_flight(), 1);
     mesh.decide(&second, &open[0], Decision::Deny)
@@ -171,6 +182,9 @@ async fn waiting_requests_have_a_bound_of_their_own() {
         .unwrap();
     assert_eq!(second.answer().await.state, AnswerState::Failed);
     assert_eq!(mesh.handle.in_flight(), 0);
+    mesh.handle.cancel(first.request_id()).unwrap();
+    first.answer().await;
+    assert!(ask("ann").is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,6 +234,34 @@ async fn the_flows_of_a_delegated_request_are_its_askers() {
         let (outcome, calls) = mesh.handle.delegated(what, |_| ()).await;
         assert_eq!(outcome.result().unwrap()["state"], done, "{outcome:?}");
         assert_eq!(calls.len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delegated_request_that_waits_for_a_person_ends_with_its_asker() {
+    let mesh = mesh("withdrawn", Settings::default()).await;
+    let mut what = delegation(plan(&[send("t1", json!({"to": "bob"}))]));
+    what.grant.flows = FlowKind::ALL.to_vec();
+    let (outcome, _) = mesh.handle.delegated(what.clone(), |_| ()).await;
+    let flow = passed_on(outcome);
+    let subject = flow.subject.clone().unwrap();
+    let ids = ("t9.1".parse().unwrap(), "t9".parse().unwrap());
+    let shown = amcp_protocol::Flow::open(ids, *flow, subject);
+    what.flows = vec![EndedFlow {
+        end: FlowEnd::Withdrawn,
+        ..EndedFlow::of(shown, None)
+    }];
+    for words in [what.query.clone(), plan(&[task("t1", json!({}))])] {
+        what.query = words;
+        let (outcome, _) = mesh.handle.delegated(what.clone(), |_| ()).await;
+        let code = outcome.failure().map(|failure| failure.code);
+        assert_eq!(code, Some(ErrorCode::Cancelled));
+        while mesh.handle.counts().answered == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // What this orchestrator does not know, such as before a restart, it does not begin.
+        let counts = mesh.handle.counts();
+        assert_eq!((counts.accepted, counts.cancelled), (1, 1));
     }
 }
 

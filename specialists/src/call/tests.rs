@@ -62,7 +62,8 @@ impl Specialist for Node {
         let mut crawl = Capability::new("mesh.crawl", "Takes long.");
         crawl.params = json!({"type": "object", "x-idle-ms": 1_000});
         crawl.idempotent = false;
-        AgentCard::new("node", "A node.", vec![does, once, secret, crawl])
+        let whole = Capability::new("orchestrate.shop", "Takes whole requests.");
+        AgentCard::new("node", "A node.", vec![does, once, secret, crawl, whole])
     }
 
     async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {

@@ -8,11 +8,13 @@ use amcp_protocol::{
 };
 
 use super::task::{Status, TaskRun};
-use super::{Action, Machine, Time, TimerKey};
+use super::{Action, Assignment, Machine, Time, TimerKey};
 
 /// Most flows of one task: a purchase takes a confirmation, an authority and a payment; the rest is for delegated requests,
 /// whose flows come one after the other.
 const MAX_FLOWS: u32 = 16;
+/// How long the news of a withdrawal may wait for a busy holder: longer than most tasks take.
+const WITHDRAWAL: Duration = Duration::from_secs(60);
 
 impl TaskRun {
     /// The flow that the task needs before its first dispatch and does not have yet.
@@ -65,7 +67,8 @@ impl Machine {
         let prompt = match kind {
             FlowKind::Confirmation => format!("May {} be done?", run.plan.capability),
             FlowKind::Payment | FlowKind::Delegation | FlowKind::Oauth => {
-                format!("{} needs a {kind} before it is done.", run.plan.capability)
+                let noun = kind.noun();
+                format!("{} needs a {noun} before it is done.", run.plan.capability)
             }
         };
         self.open(now, index, FlowRequest::new(kind, prompt), out)
@@ -132,14 +135,30 @@ impl Machine {
         Ok(())
     }
 
-    /// Withdraws the flow of a task that is about to end.
+    /// Withdraws the flow of a task that is about to end, and tells its holder.
     pub(super) fn withdraw_flow(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
         let flow = self.close_flow(now, index, FlowEnd::Withdrawn, out);
-        if let (Some(flow), Some(run)) = (flow, self.tasks.get_mut(index)) {
-            run.ended_flows.push(EndedFlow {
-                end: FlowEnd::Withdrawn,
-                ..EndedFlow::of(flow, None)
-            });
+        let params = self.params_of(index);
+        let (Some(flow), Some(params), Some(run)) = (flow, params, self.tasks.get_mut(index))
+        else {
+            return;
+        };
+        run.ended_flows.push(EndedFlow {
+            end: FlowEnd::Withdrawn,
+            ..EndedFlow::of(flow, None)
+        });
+        if let Some((agent, incarnation)) = run.holder.take() {
+            run.attempt += 1;
+            out.push(Action::Withdraw(Assignment {
+                task: index,
+                attempt: run.attempt,
+                agent,
+                incarnation,
+                params,
+                time: WITHDRAWAL,
+                calls: None,
+                flows: run.ended_flows.clone(),
+            }));
         }
     }
 

@@ -1028,6 +1028,7 @@ fn a_second_plan_replaces_failures_but_not_what_nobody_can_do() {
         | Action::SetTimer { .. }
         | Action::ClearTimer(_)
         | Action::Report(_)
+        | Action::Withdraw(_)
         | Action::Respond(_) => None,
     });
     assert_eq!(
@@ -1101,6 +1102,7 @@ fn a_delegated_requests_calls_are_shared_among_its_tasks_and_come_back() {
             | Action::ClearTimer(_)
             | Action::Compose { .. }
             | Action::Report(_)
+            | Action::Withdraw(_)
             | Action::Respond(_) => None,
         })
     };

@@ -318,6 +318,7 @@ impl Ledger {
                     self.check_asked(policy, machine, assigned.task, Some(assigned));
                     self.take_send(now, policy, assigned);
                 }
+                Action::Withdraw(assigned) => self.withdrawn(assigned),
                 Action::Abandon { task, attempt } => {
                     let row = self.rows.entry(*task).or_default();
                     row.current &= row.dispatched != *attempt;
@@ -332,13 +333,7 @@ impl Ledger {
                     self.retries.remove(&(*task, *attempt));
                 }
                 Action::ClearTimer(key) => self.drop_timer(*key),
-                Action::Report(Progress::FlowRequired { flow }) => {
-                    self.flow_opened(now, machine, flow);
-                }
-                Action::Report(Progress::FlowEnded { flow, end, .. }) => {
-                    self.flow_ended(flow, *end);
-                }
-                Action::Report(progress) => self.take_progress(policy, machine, progress),
+                Action::Report(progress) => self.take_progress(now, policy, machine, progress),
                 Action::Respond(conclusion) => {
                     self.check_quiet(machine, &conclusion.tasks, false);
                     self.check_conclusion(machine, conclusion);
@@ -406,7 +401,13 @@ impl Ledger {
         self.keep(Rule::ResultIsFinal, open);
     }
 
-    fn take_progress(&mut self, policy: &Policy, machine: &Machine, progress: &Progress) {
+    fn take_progress(
+        &mut self,
+        now: Time,
+        policy: &Policy,
+        machine: &Machine,
+        progress: &Progress,
+    ) {
         let (id, end) = match progress {
             Progress::Completed { task, .. } => (task, TaskState::Completed),
             Progress::Failed { task, state, .. } => (task, *state),
@@ -427,9 +428,9 @@ impl Ledger {
             | Progress::Dispatched { .. }
             | Progress::Progressed { .. }
             | Progress::Retried { .. }
-            | Progress::FlowRequired { .. }
-            | Progress::FlowEnded { .. }
             | Progress::Answered { .. } => return,
+            Progress::FlowRequired { flow } => return self.flow_opened(now, machine, flow),
+            Progress::FlowEnded { flow, end, .. } => return self.flow_ended(flow, *end),
         };
         let Some(index) = (0..count(machine)).find(|&i| machine.task(i).map(|t| &t.id) == Some(id))
         else {

@@ -139,7 +139,7 @@ impl World {
                     self.closed.insert(flow, digest);
                 }
             }
-            Action::Abandon { .. } | Action::Report(_) => {}
+            Action::Abandon { .. } | Action::Withdraw(_) | Action::Report(_) => {}
         }
         None
     }

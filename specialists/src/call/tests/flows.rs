@@ -102,6 +102,17 @@ async fn a_task_goes_on_with_an_approval_and_ends_without() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_whole_request_that_is_called_may_ask_nobody() {
+    let mesh = mesh(2).await;
+    let call = |name| attempt(1, calls(name, &buy("a book")), &[]);
+    let asks = mesh.ask(call("mesh.do")).await;
+    assert_eq!(asked(&asks).prompt, "Pay for a book?");
+    // It would wait for longer than its caller.
+    let refused = mesh.ask(call("orchestrate.shop")).await;
+    assert_eq!(code(&refused), Some(ErrorCode::FlowUnsupported));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_answer_to_somebody_else_is_not_ones_own() {
     let mesh = mesh(2).await;
     let others = [

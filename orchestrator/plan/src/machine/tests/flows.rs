@@ -179,8 +179,8 @@ fn an_agent_that_asks_is_free_and_gets_the_task_again_with_the_answer() {
     }
 }
 
-#[test]
-fn a_task_goes_on_only_where_its_work_is_held() {
+/// Its one task waits for a person, its work held by agent-7.
+fn held() -> Run {
     let mut run = Run::planned_with(policy(), vec![task("t1", &[])]);
     let flow = FlowRequest {
         held: true,
@@ -193,6 +193,41 @@ fn a_task_goes_on_only_where_its_work_is_held() {
         attempt: 1,
         outcome: TaskOutcome::FlowRequired(Box::new(flow)),
     });
+    run
+}
+
+#[test]
+fn the_holder_of_a_task_learns_that_its_flow_was_withdrawn() {
+    let withdrawn = |run: &Run| {
+        let actions = run.last.iter();
+        let mut sent = actions.filter_map(|action| {
+            if let Action::Withdraw(sent) = action {
+                return Some(sent.clone());
+            }
+            None
+        });
+        (sent.next(), sent.next())
+    };
+    let mut run = held();
+    run.step(Event::CancelRequested);
+    let (Some(sent), None) = withdrawn(&run) else {
+        panic!("once");
+    };
+    assert_eq!((sent.agent.as_str(), sent.attempt), ("agent-7", 2));
+    let ends: Vec<_> = sent.flows.iter().map(|flow| flow.end).collect();
+    assert_eq!(ends, [FlowEnd::Withdrawn]);
+    assert_eq!(sent.flows[0].asker.as_deref(), Some("inner/t1.1"));
+
+    // An agent that holds nothing needs not know.
+    let mut run = Run::planned_with(policy(), vec![task("t1", &[])]);
+    run.ask(0, 1, FlowKind::Payment)
+        .step(Event::CancelRequested);
+    assert_eq!(withdrawn(&run), (None, None));
+}
+
+#[test]
+fn a_task_goes_on_only_where_its_work_is_held() {
+    let mut run = held();
     run.decide("t1.1", Decision::Approve);
     let only = |action: &Action| {
         if let Action::Choose { only, .. } = action {

@@ -195,6 +195,16 @@ impl Ledger {
         self.keep(Rule::FlowsEndOnce, fits);
     }
 
+    /// Judges the news for a holder: the last flow of its task was withdrawn.
+    pub(super) fn withdrawn(&mut self, assigned: &Assignment) {
+        let asked = self.flows.tasks.get(&assigned.task);
+        let ended = asked.map(|asked| asked.ended.clone()).unwrap_or_default();
+        let last = ended.last().map(|(_, end)| *end);
+        let told = assigned.flows.iter().map(|ended| (&ended.id, ended.end));
+        let all = told.eq(ended.iter().map(|(id, end)| (id, *end)));
+        self.keep(Rule::AnswersArrive, all && last == Some(FlowEnd::Withdrawn));
+    }
+
     /// Judges a dispatch; with the params once the agent is chosen.
     pub(super) fn check_asked(
         &mut self,
