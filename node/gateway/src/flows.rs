@@ -2,10 +2,11 @@
 //!
 //! Does not verify the person: there are no accounts yet. The request's machine judges whether the answer counts.
 
-use amcp_protocol::{ErrorCode, Failure, FlowAnswer, FlowId};
+use amcp_protocol::{ErrorCode, Failure, FlowAnswer, FlowId, NodeName};
 use axum::Json;
 use axum::extract::{Request, State};
-use serde_json::Value;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
 
 use crate::ask::{refuse_web_pages, whole};
 use crate::problem::Problem;
@@ -31,23 +32,56 @@ pub(crate) async fn answer(
                 .await?
         }
         Found::There(owner, _) => {
-            let path = format!("{id}/flows/{flow}");
             let answered = match &state.peers {
                 Some(peers) => {
                     peers
-                        .answer_flow(owner.clone(), request, flow, answer)
+                        .answer_flow(owner.clone(), request, flow.clone(), answer)
                         .await
                 }
                 None => None,
             };
-            answered.ok_or_else(|| {
-                let message =
-                    format!("request {id} is on node {owner}, which took no answer from here");
-                elsewhere(&state, &owner, &path, message)
-            })??;
+            match answered {
+                Some(judged) => judged?,
+                None => return Err(unheard(&state, &owner, &id, &flow).await),
+            }
         }
     }
-    show(State(state), InPath(id)).await
+    // The answer counts, whatever becomes of this look at the request.
+    let now = show(State(state), InPath(id)).await;
+    Ok(now.unwrap_or_else(|_| Json(json!({"request_id": request}))))
+}
+
+/// Without a reply of the request's node: the node takes no answers from here, or the answer may count and only its reply was lost.
+async fn unheard(state: &GatewayState, owner: &NodeName, id: &str, flow: &FlowId) -> Problem {
+    let ask = "GET /requests/{id} shows how the request goes on";
+    match look_up(state, id).await {
+        Ok(Found::There(_, body)) if asks(&body, flow) => {
+            let message = format!("request {id} is on node {owner}, which took no answer from here");
+            elsewhere(state, owner, &format!("{id}/flows/{flow}"), message)
+        }
+        Ok(_) => {
+            let message =
+                format!("flow {flow} has ended; node {owner} did not say whether by this answer");
+            Failure::new(ErrorCode::FlowClosed, message)
+                .hint(ask)
+                .into()
+        }
+        Err(_) => {
+            let message =
+                format!("node {owner} was lost, and whether the answer counts is not known");
+            let failure = Failure::new(ErrorCode::NodeLost, message).hint(ask);
+            Problem::with_status(StatusCode::GATEWAY_TIMEOUT, failure)
+        }
+    }
+}
+
+/// Whether a flow of a request is open, by the request's body.
+fn asks(body: &Value, flow: &FlowId) -> bool {
+    let open = body.get("flows").and_then(Value::as_array);
+    open.is_some_and(|open| {
+        open.iter()
+            .any(|open| open.get("id").and_then(Value::as_str) == Some(flow.as_str()))
+    })
 }
 
 fn flow_answer(body: &[u8]) -> Result<FlowAnswer, Problem> {

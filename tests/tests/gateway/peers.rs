@@ -1,6 +1,5 @@
 //! A gateway among others: requests that are not its own, with the other nodes played by a fake.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use amcp_gateway::Peers;
@@ -21,8 +20,24 @@ const NOBODYS: &str = "00000000-0000-7000-8000-000000000003";
 struct OneOther {
     node: NodeName,
     cancelled: Mutex<Vec<RequestId>>,
-    /// Whether node `b` knows flows; in the open request the flow `t1.1` is open.
-    takes_answers: AtomicBool,
+    state: Mutex<There>,
+}
+
+/// How node `b` takes answers to the flow `t1.1` of its open request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum There {
+    Replies,
+    /// It replies and is gone.
+    RepliesLast,
+    /// A build of the release before, or a node that did not get the answer.
+    Deaf,
+    /// Its reply is lost.
+    Mute,
+    /// It is lost with its reply.
+    Lost,
+    /// The flow has ended.
+    Closed,
+    Gone,
 }
 
 impl Peers for OneOther {
@@ -39,8 +54,15 @@ impl Peers for OneOther {
     }
 
     fn find(&self, id: RequestId) -> PortFuture<'_, Option<(NodeName, Value)>> {
+        let state = *self.state.lock().unwrap();
         let body = match id.to_string().as_str() {
-            OPEN => Some(json!({"request_id": id, "state": "executing", "owner": "b"})),
+            _ if state == There::Gone => None,
+            OPEN if state == There::Closed => {
+                Some(json!({"request_id": id, "state": "executing", "owner": "b"}))
+            }
+            OPEN => Some(
+                json!({"request_id": id, "state": "executing", "owner": "b", "flows": [{"id": "t1.1"}]}),
+            ),
             ANSWERED => {
                 Some(json!({"request_id": id, "state": "completed", "answer": "42.", "owner": "b"}))
             }
@@ -62,10 +84,16 @@ impl Peers for OneOther {
         answer: FlowAnswer,
     ) -> PortFuture<'_, Option<Result<(), Failure>>> {
         assert_eq!((owner.as_str(), answer.digest.as_str()), ("b", "d"));
-        let takes = self.takes_answers.load(Ordering::SeqCst);
+        let mut state = self.state.lock().unwrap();
+        let replies = matches!(*state, There::Replies | There::RepliesLast);
+        if let There::RepliesLast | There::Lost = *state {
+            *state = There::Gone;
+        } else if *state == There::Mute {
+            *state = There::Closed;
+        }
         let judged = (flow.as_str() == "t1.1").then_some(());
         let judged = judged.ok_or_else(|| closed(&flow, None));
-        Box::pin(async move { takes.then_some(judged) })
+        Box::pin(async move { replies.then_some(judged) })
     }
 }
 
@@ -73,7 +101,7 @@ async fn among_others() -> (TestMesh, Arc<OneOther>) {
     let other = Arc::new(OneOther {
         node: "a".parse().unwrap(),
         cancelled: Mutex::default(),
-        takes_answers: AtomicBool::new(true),
+        state: Mutex::new(There::Replies),
     });
     let peers: Arc<dyn Peers> = other.clone();
     let setup = Setup {
@@ -94,7 +122,7 @@ async fn every_gateway_shows_every_request_and_whose_it_is() {
         .unwrap();
     assert_eq!(
         there,
-        json!({"request_id": OPEN, "state": "executing", "owner": "b"})
+        json!({"request_id": OPEN, "state": "executing", "owner": "b", "flows": [{"id": "t1.1"}]})
     );
 
     let location = mesh.accept("wait").await;
@@ -170,14 +198,35 @@ async fn an_answer_to_a_flow_is_passed_on_to_the_node_that_asks() {
     assert_eq!(closed.status(), StatusCode::NOT_FOUND);
     let nobodys = answer(NOBODYS, "t1.1").await.unwrap();
     assert_eq!(nobodys.status(), StatusCode::NOT_FOUND);
-    // A build of the release before, or a node that has just gone.
-    other.takes_answers.store(false, Ordering::SeqCst);
+    *other.state.lock().unwrap() = There::Deaf;
     let refused = answer(OPEN, "t1.1").await.unwrap();
     assert_eq!(refused.status(), StatusCode::MISDIRECTED_REQUEST);
     let body: Value = refused.json().await.unwrap();
     let hint = body["error"]["hint"].as_str().unwrap();
     let address = format!("http://b:8080/requests/{OPEN}/flows/t1.1");
     assert!(hint.contains(&address), "{hint}");
+}
+
+#[tokio::test]
+async fn nobody_is_sent_elsewhere_with_an_answer_that_may_count() {
+    let (mesh, other) = among_others().await;
+    let answer = async |state| {
+        *other.state.lock().unwrap() = state;
+        let post = mesh.post(&format!("/requests/{OPEN}/flows/t1.1"));
+        let post = post.body(r#"{"decision":"approve","digest":"d"}"#);
+        let said = post.send().await.unwrap();
+        (said.status().as_u16(), said.json::<Value>().await.unwrap())
+    };
+    let (status, body) = answer(There::Mute).await;
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (409, &json!("flow_closed"))
+    );
+    let (status, body) = answer(There::Lost).await;
+    assert_eq!((status, &body["error"]["code"]), (504, &json!("node_lost")));
+    // It counts, and only what became of the request is not known.
+    let (status, body) = answer(There::RepliesLast).await;
+    assert_eq!((status, body), (200, json!({"request_id": OPEN})));
 }
 
 #[tokio::test]
