@@ -62,11 +62,6 @@ impl Audience {
             held: Vec::new(),
         }
     }
-
-    /// No terminal and no person.
-    pub(crate) fn nobody() -> Self {
-        Self::here(true, false)
-    }
 }
 
 impl<P: Decides> Audience<P> {

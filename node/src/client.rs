@@ -104,33 +104,57 @@ impl Client {
         Err(not_a_node(&self.base, status))
     }
 
-    /// Sends the request and waits for its answer; the audience sees the progress and answers the flows meanwhile.
+    /// Sends the request and waits for its answer.
     ///
     /// # Errors
     /// The node's refusal, or no connection to it.
-    pub(crate) async fn ask(
+    pub(crate) async fn ask(&self, request: &UserRequest) -> Result<Arc<Answer>, Trouble> {
+        let post = self.request(Method::POST, "ask")?.json(request);
+        let response = self.send(post).await?;
+        Ok(Arc::new(self.read(response).await?))
+    }
+
+    /// Sends the request. Returns its id once the node has accepted it.
+    ///
+    /// # Errors
+    /// The node's refusal, or no connection to it.
+    pub(crate) async fn begin(
         &self,
         request: &UserRequest,
         key: Option<&str>,
-        audience: &mut Audience,
-    ) -> Result<Arc<Answer>, Trouble> {
+    ) -> Result<RequestId, Trouble> {
         let mut post = self.request(Method::POST, "ask")?.json(request);
         if let Some(key) = key {
             post = post.header("idempotency-key", key);
         }
-        if !audience.attends() {
-            let response = self.send(post).await?;
-            return Ok(Arc::new(self.read(response).await?));
-        }
         let response = self.send(post.header("prefer", "respond-async")).await?;
         let Accepted { request_id } = self.read(response).await?;
-        let watched = self.watch(request_id, audience).await;
+        Ok(request_id)
+    }
+
+    /// Waits for the answer to an accepted request; the audience sees the progress and answers the flows meanwhile.
+    ///
+    /// # Errors
+    /// No connection to the node.
+    pub(crate) async fn answer(
+        &self,
+        id: RequestId,
+        audience: &mut Audience,
+    ) -> Result<Arc<Answer>, Trouble> {
+        let watched = self.watch(id, audience).await;
         audience.clear();
         watched?;
-        let response = self
-            .send(self.request(Method::GET, &format!("requests/{request_id}"))?)
-            .await?;
-        Ok(Arc::new(self.read(response).await?))
+        self.get(&format!("requests/{id}")).await.map(Arc::new)
+    }
+
+    /// Cancels a request; an answer that is there stays.
+    ///
+    /// # Errors
+    /// The node's refusal, or no connection to it.
+    pub(crate) async fn cancel(&self, id: RequestId) -> Result<(), Trouble> {
+        let delete = self.request(Method::DELETE, &format!("requests/{id}"))?;
+        let response = self.send(delete).await?;
+        self.read::<Value>(response).await.map(drop)
     }
 
     /// Shows events up to the last one; connects again up to [`RESUMES`] times.

@@ -113,7 +113,7 @@ pub(crate) fn flow(flow: &Flow, style: Style) -> String {
         "{} {} needs a {}: {}\n  {}",
         style.yellow("?"),
         flow.task,
-        flow.kind,
+        flow.kind.noun(),
         style.bold(&printable(&flow.prompt)),
         style.cyan(flow.subject.capability.as_str())
     );
@@ -167,7 +167,7 @@ pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
             "{} {} waits for a {}: {}",
             style.yellow("?"),
             flow.task,
-            flow.kind,
+            flow.kind.noun(),
             printable(&flow.prompt)
         ),
         Progress::FlowEnded { task, end, .. } => {

@@ -2,11 +2,12 @@
 //!
 //! Pure: it sends nothing and reads no clock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use amcp_protocol::{AgentCard, AgentId, CapabilityName, NodeName};
+use amcp_protocol::{AgentCard, AgentId, Capability, CapabilityName, FlowKind, NodeName};
 use serde::{Deserialize, Serialize};
 
 /// An agent's state, as its supervisor or its node reports it.
@@ -144,6 +145,7 @@ impl<P> Entry<P> {
 
     pub(crate) fn status(&self) -> AgentStatus {
         let load = &self.load;
+        let asks = |c: &Capability| Some((c.name.clone(), c.requires_flow()?));
         AgentStatus {
             agent: self.id().clone(),
             node: self.node.clone(),
@@ -153,6 +155,7 @@ impl<P> Entry<P> {
                 .iter()
                 .map(|c| c.name.clone())
                 .collect(),
+            asks: self.card.capabilities.iter().filter_map(asks).collect(),
             state: self.state,
             again_at_unix_ms: None,
             in_flight: load.in_flight.load(Relaxed),
@@ -197,6 +200,9 @@ pub struct AgentStatus {
     pub node: Option<NodeName>,
     /// The agent's capabilities; empty if the agent never registered.
     pub capabilities: Vec<CapabilityName>,
+    /// The flows that tasks of a capability wait for before their dispatch.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub asks: BTreeMap<CapabilityName, FlowKind>,
     /// The agent's last reported state.
     pub state: AgentState,
     /// When an agent that cools down starts again, in milliseconds since 1970.
@@ -221,6 +227,7 @@ impl AgentStatus {
             agent: agent.clone(),
             node: None,
             capabilities: Vec::new(),
+            asks: BTreeMap::new(),
             state,
             again_at_unix_ms: None,
             in_flight: 0,

@@ -807,26 +807,32 @@ async fn a_dead_model_is_replaced_if_that_is_allowed_and_the_answer_says_so() {
 }
 
 #[tokio::test]
-async fn an_interrupted_ask_is_cancelled() {
+async fn an_interrupted_ask_is_cancelled_here_and_at_a_node() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let sandbox = Sandbox::new();
-    let mut command = sandbox.amcp(["ask", "--json", "What is the weather in Paris?"]);
-    command
-        .env("AMCP_WEATHER_URL", &url)
-        .env("AMCP_GEOCODING_URL", &url)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let process = command.spawn().unwrap();
-    // The task is under way.
-    let _asked = timeout(PATIENCE, silent.accept()).await.unwrap().unwrap();
-    let id = process.id().unwrap().to_string();
-    let sent = std::process::Command::new("kill")
-        .args(["-s", "INT", &id])
-        .status();
-    assert!(sent.unwrap().success());
-    let output = timeout(PATIENCE, process.wait_with_output()).await.unwrap();
-    let ran = Ran::from(output.unwrap());
-    assert_eq!(ran.code, 4, "{ran:?}");
-    assert_eq!(ran.json()["state"], "cancelled");
+    let waits = [("AMCP_WEATHER_URL", &*url), ("AMCP_GEOCODING_URL", &*url)];
+    let node = Node::start(&sandbox, &[], &waits).await;
+    let there = node.url("");
+    let there = ["--url", &*there];
+    for place in [&[][..], &there] {
+        let query = ["ask", "--json", "What is the weather in Paris?"];
+        let mut command = sandbox.amcp(query.iter().chain(place));
+        command
+            .envs(waits)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let process = command.spawn().unwrap();
+        // The task is under way.
+        let _asked = timeout(PATIENCE, silent.accept()).await.unwrap().unwrap();
+        let id = process.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill")
+            .args(["-s", "INT", &id])
+            .status();
+        assert!(sent.unwrap().success());
+        let output = timeout(PATIENCE, process.wait_with_output()).await.unwrap();
+        let ran = Ran::from(output.unwrap());
+        assert_eq!(ran.code, 4, "{place:?}: {ran:?}");
+        assert_eq!(ran.json()["state"], "cancelled");
+    }
 }

@@ -56,7 +56,8 @@ async fn unheard(state: &GatewayState, owner: &NodeName, id: &str, flow: &FlowId
     let ask = "GET /requests/{id} shows how the request goes on";
     match look_up(state, id).await {
         Ok(Found::There(_, body)) if asks(&body, flow) => {
-            let message = format!("request {id} is on node {owner}, which took no answer from here");
+            let message =
+                format!("request {id} is on node {owner}, which took no answer from here");
             elsewhere(state, owner, &format!("{id}/flows/{flow}"), message)
         }
         Ok(_) => {

@@ -34,9 +34,10 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
     request.flows = Some(audience.kinds());
     let answer = match &query.url {
         Some(url) => {
-            Client::new(url)?
-                .ask(&request, idempotency_key.as_deref(), &mut audience)
-                .await?
+            let client = Client::new(url)?;
+            let id = client.begin(&request, idempotency_key.as_deref()).await?;
+            let cancel = async || client.cancel(id).await;
+            unless_interrupted(client.answer(id, &mut audience), cancel).await?
         }
         None => {
             let recording = record.as_deref().map(Recording::create).transpose()?;
@@ -115,16 +116,23 @@ async fn here(
             }
             audience.clear();
         }
-        ticket.answer().await
+        Ok(ticket.answer().await)
     };
-    tokio::pin!(watch);
+    unless_interrupted(watch, async || Ok(node.orchestrator.cancel(id)?)).await
+}
+
+/// Waits for the answer of a request; the first interrupt cancels the request, the second one ends the wait.
+async fn unless_interrupted(
+    answer: impl Future<Output = Result<Arc<Answer>, Trouble>>,
+    cancel: impl AsyncFnOnce() -> Result<(), Trouble>,
+) -> Result<Arc<Answer>, Trouble> {
+    tokio::pin!(answer);
     tokio::select! {
-        answer = &mut watch => return Ok(answer),
-        _ = tokio::signal::ctrl_c() => {}
+        answer = &mut answer => return answer,
+        _ = tokio::signal::ctrl_c() => cancel().await?,
     }
-    node.orchestrator.cancel(id)?;
     tokio::select! {
-        answer = &mut watch => Ok(answer),
+        answer = &mut answer => answer,
         _ = tokio::signal::ctrl_c() => {
             Err(Trouble::new(codes::EXIT_CANCELLED, "interrupted twice; the request was left as it was"))
         }

@@ -11,7 +11,6 @@ use amcp_protocol::{Answer, AnswerState, Progress, UserRequest};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::audience::Audience;
 use crate::client::Client;
 use crate::commands::faults::QUERIES;
 use crate::output::Style;
@@ -103,9 +102,7 @@ async fn ask(client: &Client, query: &str, asked: &Mutex<Vec<Asked>>) {
         ..UserRequest::new(query)
     };
     let began = Instant::now();
-    let mut nobody = Audience::nobody();
-    let answer =
-        tokio::time::timeout(DEADLINE + SLACK, client.ask(&request, None, &mut nobody)).await;
+    let answer = tokio::time::timeout(DEADLINE + SLACK, client.ask(&request)).await;
     let asked_now = Asked {
         began,
         ended: Instant::now(),
