@@ -1,7 +1,5 @@
 //! Has cargo build the binary whenever it builds the workspace's tests: those of `amcp-tests` run it as a process.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::process::Command;
 
 #[test]
