@@ -244,7 +244,7 @@ pub(crate) struct Demo {
     #[arg(long, conflicts_with = "offline")]
     pub(crate) online: bool,
     /// Kill specialists while requests run, and count how the requests end
-    #[arg(long)]
+    #[arg(long, conflicts_with = "online")]
     pub(crate) faults: bool,
     /// The number of requests that --faults sends
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000), requires = "faults")]

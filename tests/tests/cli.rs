@@ -425,6 +425,11 @@ async fn eval_names_the_case_and_the_field_that_are_unusable() {
 async fn agents_are_listed_with_what_they_can_do() {
     let sandbox = Sandbox::new();
     let ran = sandbox.run(["agents"]).await;
+    assert!(
+        ran.code == 0 && !ran.stdout.contains("stocks.get"),
+        "online nobody tells made-up prices: {ran:?}"
+    );
+    let ran = sandbox.run(["agents", "--offline"]).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     let heading = ran.stdout.lines().next().unwrap();
     for column in ["CAPABILITY", "AGENT", "STATE", "IN FLIGHT", "RESTARTS"] {

@@ -1,6 +1,6 @@
 //! `stocks.get`: the latest close of a stock in the shipped sample series.
 //!
-//! Does not know real prices, and says so in each result.
+//! Does not know real prices, says so in each result, and is offered only offline.
 
 use amcp_protocol::{AgentCard, Capability, Failure, terms};
 use async_trait::async_trait;
