@@ -52,6 +52,12 @@ impl Default for PlanLimits {
 pub trait Fill {
     /// The params of the capability that the query gives; an empty map when it gives none.
     fn fill(&self, capability: &Capability) -> Map<String, Value>;
+
+    /// How much the query speaks of a capability that could be added for a consumer's param: the largest worth wins, 0 for a
+    /// capability that the query does not name; none for one that must not be added.
+    fn worth(&self, _supplier: &Capability, _consumer: &Capability, _param: &str) -> Option<f32> {
+        Some(0.0)
+    }
 }
 
 /// Fills nothing: for plans without a query, and tests.

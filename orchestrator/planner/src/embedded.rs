@@ -3,35 +3,29 @@
 //! Knows no capability by name, calls nobody, and says which parts of a query it could not place. Answers are composed
 //! by [`super::plain`].
 
-mod assign;
-mod calendar;
-mod chain;
+mod card;
 mod choose;
 mod clause;
-mod draft;
-mod expression;
 mod facts;
 mod fill;
 mod help;
 mod index;
+mod judge;
 mod kind;
-mod learn;
 mod lexicon;
 mod names;
-mod phrase;
 mod propose;
 mod query;
 mod rank;
-mod spec;
+mod span;
+mod spell;
 #[cfg(test)]
 mod tests;
 mod text;
-mod understood;
-mod values;
-mod wiring;
 mod words;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amcp_plan::{Catalogue, Fill, Plan, PlanError, Rules, compile};
@@ -40,12 +34,12 @@ use amcp_protocol::{Capability, CapabilityName, Contract, ErrorCode, Failure, Pr
 use jiff::civil::Date;
 use serde_json::{Map, Value};
 
-use fill::{Reach, fill};
+use card::Card;
+use fill::fill;
 use index::Index;
+use kind::Kind;
 use query::Query;
 use rank::Reading;
-use spec::Spec;
-use understood::{Misread, judge};
 
 use super::{Planned, Planner, PlanningError, PlanningInput};
 
@@ -58,14 +52,7 @@ const KEPT: usize = 4;
 /// Plans without an LLM.
 #[derive(Debug, Default)]
 pub struct EmbeddedPlanner {
-    indices: Mutex<Vec<Kept>>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    /// Held so that the addresses stay theirs.
-    contracts: Vec<Arc<Contract>>,
-    index: Arc<Index>,
+    indices: Mutex<Vec<Arc<Index>>>,
 }
 
 impl EmbeddedPlanner {
@@ -78,26 +65,11 @@ impl EmbeddedPlanner {
     /// The plan, and what the reader of the answer should know of it.
     ///
     /// # Errors
-    /// The compiler's, when leaving out the tasks that it refuses does not help.
+    /// The compiler's, when leaving out the clauses whose tasks it refuses does not help.
     fn plan_now(&self, input: &PlanningInput) -> Result<(Plan, Vec<String>), PlanningError> {
         let index = self.index(&input.catalogue);
         let query = Query::new(&input.query, input.today);
-        let allowed = index
-            .entries
-            .iter()
-            .map(|e| e.capability().allows(&input.roles))
-            .collect();
-        let reading = Reading::new(&query, &index, allowed);
-        let filler = ReadQuery {
-            query: &query,
-            index: &index,
-        };
-        let rules = Rules {
-            catalogue: &input.catalogue,
-            roles: &input.roles,
-            limits: &input.limits,
-            fill: &filler,
-        };
+        let reading = Reading::new(&query, &index, Some(&input.roles));
         if let Some(text) = help::answer(&reading) {
             let answer_directly = Some(text);
             let plan = Plan {
@@ -106,17 +78,42 @@ impl EmbeddedPlanner {
             };
             return Ok((plan, Vec::new()));
         }
-        let mut misread = BTreeMap::new();
+        // Each round leaves at least one more clause out.
+        let mut refused = BTreeMap::new();
         loop {
-            let proposed = propose::propose(&reading, input.limits.tasks, &misread);
-            let plan = compiled(&proposed.plan, &rules)?;
-            let judged = judge(&reading, &proposed, &plan);
-            if judged.misread.is_empty() {
-                return Ok((plan, judged.notes));
+            let proposed = propose::propose(&reading, input.limits.tasks, &refused);
+            if proposed.plan.tasks.is_empty() {
+                let plan = Plan {
+                    unplaced: proposed.plan.unplaced,
+                    ..Plan::default()
+                };
+                return Ok((plan, Vec::new()));
             }
-            // Each round leaves at least one more clause out; one is enough, unless a clause leaned on another.
-            let wrong = judged.misread.into_iter();
-            misread.extend(wrong.map(|Misread { clause, why }| (clause, why)));
+            let filler = ReadQuery {
+                reading: &reading,
+                placed: &proposed.placed,
+            };
+            let rules = Rules {
+                catalogue: &input.catalogue,
+                roles: &input.roles,
+                limits: &input.limits,
+                fill: &filler,
+            };
+            match compile(&proposed.plan, &rules) {
+                Ok(plan) => return Ok((plan, proposed.notes)),
+                Err(error) => {
+                    let task = error
+                        .path
+                        .strip_prefix("tasks[")
+                        .and_then(|rest| rest.split(']').next()?.parse::<usize>().ok());
+                    let clause = task.and_then(|task| proposed.clauses.get(task));
+                    let Some(&clause) = clause.filter(|clause| !refused.contains_key(*clause))
+                    else {
+                        return Err(refusal(&error, proposed.plan));
+                    };
+                    refused.insert(clause, error.problem);
+                }
+            }
         }
     }
 
@@ -139,35 +136,30 @@ impl EmbeddedPlanner {
         if let Some(index) = known(&mut indices, catalogue) {
             return index;
         }
-        indices.push(Kept {
-            contracts: catalogue.iter().cloned().collect(),
-            index: Arc::clone(&index),
-        });
+        indices.push(Arc::clone(&index));
         if indices.len() > KEPT {
             indices.remove(0);
         }
         index
     }
 
-    fn indices(&self) -> MutexGuard<'_, Vec<Kept>> {
+    fn indices(&self) -> MutexGuard<'_, Vec<Arc<Index>>> {
         // A panic while the lock was held left the list whole: it is only pushed to and truncated.
         self.indices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The index of a catalogue, if it is kept; from then on it is the last to be forgotten.
-fn known(indices: &mut Vec<Kept>, catalogue: &Catalogue) -> Option<Arc<Index>> {
-    let at = indices.iter().position(|kept| {
-        kept.contracts.len() == catalogue.len()
-            && kept
-                .contracts
-                .iter()
-                .zip(catalogue.iter())
-                .all(|(a, b)| Arc::ptr_eq(a, b))
-    })?;
-    let kept = indices.remove(at);
-    let index = Arc::clone(&kept.index);
-    indices.push(kept);
+fn known(indices: &mut Vec<Arc<Index>>, catalogue: &Catalogue) -> Option<Arc<Index>> {
+    // The cards hold the contracts, so that their addresses stay theirs.
+    let is_of = |index: &Arc<Index>| {
+        let mut pairs = index.cards.iter().zip(catalogue.iter());
+        index.cards.len() == catalogue.len()
+            && pairs.all(|(card, contract)| Arc::ptr_eq(&card.contract, contract))
+    };
+    let at = indices.iter().position(is_of)?;
+    let index = indices.remove(at);
+    indices.push(Arc::clone(&index));
     Some(index)
 }
 
@@ -190,60 +182,7 @@ impl Planner for EmbeddedPlanner {
     }
 }
 
-/// Compiles a proposal without the tasks that the compiler refuses.
-fn compiled(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Plan, PlanningError> {
-    let mut proposal = proposal.clone();
-    loop {
-        if proposal.tasks.is_empty() {
-            return Ok(Plan {
-                reasoning: proposal.reasoning,
-                unplaced: proposal.unplaced,
-                ..Plan::default()
-            });
-        }
-        match compile(&proposal, rules) {
-            Ok(plan) => return Ok(plan),
-            Err(error) => {
-                if !leave_out(&mut proposal, &error) {
-                    return Err(refused(&error, proposal));
-                }
-            }
-        }
-    }
-}
-
-/// Takes the task that the compiler refuses out of the proposal, and what waits for it; false when none can be named.
-fn leave_out(proposal: &mut ProposedPlan, error: &PlanError) -> bool {
-    let named = error
-        .path
-        .strip_prefix("tasks[")
-        .and_then(|rest| rest.split(']').next()?.parse::<usize>().ok());
-    let Some(at) = named.filter(|&at| at < proposal.tasks.len()) else {
-        return false;
-    };
-    let refused = proposal.tasks.remove(at);
-    proposal
-        .unplaced
-        .push(format!("{} ({})", refused.capability, error.problem));
-    let mut gone: Vec<String> = refused.id.into_iter().collect();
-    while let Some(id) = gone.pop() {
-        let waits = |value: &Value| value.get("$ref").and_then(Value::as_str) == Some(id.as_str());
-        let (stay, go): (Vec<_>, Vec<_>) = proposal
-            .tasks
-            .drain(..)
-            .partition(|task| !task.params.values().any(waits) && !task.depends_on.contains(&id));
-        proposal.tasks = stay;
-        for task in go {
-            proposal
-                .unplaced
-                .push(format!("{} (what it needs is missing)", task.capability));
-            gone.extend(task.id);
-        }
-    }
-    true
-}
-
-fn refused(error: &PlanError, proposal: ProposedPlan) -> PlanningError {
+fn refusal(error: &PlanError, proposal: ProposedPlan) -> PlanningError {
     let hint = match error.allowed.as_slice() {
         [] => "ask for less at once, or say more precisely what is wanted".to_owned(),
         allowed => format!("possible there: {}", allowed.join(", ")),
@@ -263,20 +202,56 @@ fn refused(error: &PlanError, proposal: ProposedPlan) -> PlanningError {
     }
 }
 
-/// Fills tasks that the compiler adds, from a query that was read already.
+/// Fills tasks that the compiler adds, and prefers those that the query names.
 struct ReadQuery<'a> {
-    query: &'a Query<'a>,
-    index: &'a Index,
+    reading: &'a Reading<'a>,
+    /// The clauses that have tasks.
+    placed: &'a [Range<usize>],
+}
+
+impl ReadQuery<'_> {
+    fn entry(&self, capability: &Capability) -> Option<usize> {
+        self.reading.index.entry(capability.name.as_str())
+    }
 }
 
 impl Fill for ReadQuery<'_> {
     fn fill(&self, capability: &Capability) -> Map<String, Value> {
-        let known = self
-            .index
-            .entries
-            .iter()
-            .find(|e| e.capability().name == capability.name);
-        known.map_or_else(Map::new, |entry| said(self.query, &entry.spec))
+        let mut params = Map::new();
+        let Some(entry) = self.entry(capability) else {
+            return params;
+        };
+        let speaks_of = |range: &&Range<usize>| {
+            (*range)
+                .clone()
+                .any(|at| self.reading.worth(at, entry) > rank::NAMED)
+        };
+        let Some(card) = self.reading.index.card(entry) else {
+            return params;
+        };
+        for range in self.placed.iter().filter(speaks_of) {
+            let filled = fill(self.reading.query, card, range.clone(), fill::SURE);
+            for (name, value) in filled.first() {
+                params.entry(name).or_insert(value);
+            }
+        }
+        params
+    }
+
+    /// A capability of which the query says nothing is asked only for what no words could say: "translate it" is no reason to
+    /// fetch any text that there is.
+    fn worth(&self, supplier: &Capability, consumer: &Capability, param: &str) -> Option<f32> {
+        let unsayable = || {
+            let card = self
+                .entry(consumer)
+                .and_then(|entry| self.reading.index.card(entry));
+            card.is_some_and(|card| {
+                card.params
+                    .iter()
+                    .any(|p| p.name == param && p.kind == Kind::Opaque)
+            })
+        };
+        choose::named(self.reading, self.entry(supplier)?).or_else(|| unsayable().then_some(0.0))
     }
 }
 
@@ -302,7 +277,12 @@ impl QueryFill {
 
 impl Fill for QueryFill {
     fn fill(&self, capability: &Capability) -> Map<String, Value> {
-        said(&Query::new(&self.query, self.today), &Spec::new(capability))
+        let query = Query::new(&self.query, self.today);
+        let Ok(contract) = Contract::new(capability.clone()) else {
+            return Map::new();
+        };
+        let all = 0..query.tokens.len();
+        fill(&query, &Card::new(&Arc::new(contract)), all, fill::SURE).first()
     }
 }
 
@@ -312,22 +292,9 @@ pub fn ranked(query: &str, catalogue: &Catalogue) -> Vec<CapabilityName> {
     let index = Index::new(catalogue);
     // The date plays no part in ranking.
     let query = Query::new(query, Date::constant(2000, 1, 1));
-    let all = index.entries.iter().map(|_| true).collect();
-    let reading = Reading::new(&query, &index, all);
-    let ranked = reading.rank(0..query.tokens.len());
+    let reading = Reading::new(&query, &index, None);
+    let ranked = reading.rank(0..query.tokens.len()).into_iter();
     ranked
-        .into_iter()
-        .filter_map(|r| Some(index.entry(r.entry)?.capability().name.clone()))
+        .filter_map(|r| Some(index.card(r.entry)?.capability().name.clone()))
         .collect()
-}
-
-fn said(query: &Query<'_>, spec: &Spec) -> Map<String, Value> {
-    let filled = fill(query, spec, 0..query.tokens.len(), Reach::Elsewhere, &[]);
-    let mut params = filled.first();
-    for param in spec.params.iter().filter(|p| p.required) {
-        if let (false, Some(default)) = (params.contains_key(&param.name), &param.default) {
-            params.insert(param.name.clone(), default.clone());
-        }
-    }
-    params
 }

@@ -11,6 +11,7 @@ use super::PlanError;
 use super::draft::{Drafts, Inferred};
 use super::producers::Producers;
 use super::shape;
+use super::supply::Scope;
 use crate::plan::Reference;
 
 /// Infers the missing inputs of all tasks.
@@ -150,12 +151,25 @@ impl<'a> Inference<'_, 'a> {
             .collect()
     }
 
+    /// Binds to a task of the plan; of types that the consumer prefers to that task's, a capability that the query names is
+    /// added first.
     fn satisfy(&mut self, want: &Want<'a>) -> Result<(), PlanError> {
-        if self.bind_within_plan(want, true) {
+        let types = &want.consumes.types;
+        let found = types
+            .iter()
+            .position(|value_type| self.choose(want, value_type, true).is_some());
+        if found == Some(0) {
+            self.bind_within_plan(want, true);
             return Ok(());
         }
         let ranks = self.ranks(want);
-        self.supply(want, &ranks, usize::MAX).map(|_| ())
+        let preferred = types.get(..found.unwrap_or(0)).unwrap_or_default();
+        if self.supply(want, &ranks, Scope::Named(preferred))? || self.bind_within_plan(want, true)
+        {
+            return Ok(());
+        }
+        self.supply(want, &ranks, Scope::Below(usize::MAX))
+            .map(|_| ())
     }
 
     /// Binds to a task of the plan; tries the types in the consumer's order of preference. False if none produces any.

@@ -17,6 +17,15 @@ use super::{PlanError, judge, shape};
 /// capability of rank 1, and so on. Only tasks of lower rank supply a task, so that supplying ends.
 pub(super) type Ranks<'a> = HashMap<&'a str, usize>;
 
+/// Which capabilities may be added for a want.
+#[derive(Clone, Copy)]
+pub(super) enum Scope<'s> {
+    /// Those that the query names, for one of these types.
+    Named(&'s [String]),
+    /// Those of a lower rank, for any type that the consumer takes.
+    Below(usize),
+}
+
 /// A capability that could be added.
 struct Candidate<'a> {
     contract: &'a Arc<Contract>,
@@ -108,9 +117,9 @@ impl<'a> Inference<'_, 'a> {
         &mut self,
         want: &Want<'a>,
         ranks: &Ranks<'a>,
-        below: usize,
+        scope: Scope<'_>,
     ) -> Result<bool, PlanError> {
-        let Some((contract, value_type, rank)) = self.supplier(want, ranks, below) else {
+        let Some((contract, value_type, rank)) = self.supplier(want, ranks, scope) else {
             return Ok(false);
         };
         let limits = self.drafts.rules.limits;
@@ -124,39 +133,51 @@ impl<'a> Inference<'_, 'a> {
         for mut inner in self.wants(added, true) {
             inner.extra.clone_from(&want.extra);
             if !self.bind_within_plan(&inner, true) {
-                self.supply(&inner, ranks, rank)?;
+                self.supply(&inner, ranks, Scope::Below(rank))?;
             }
         }
         Ok(true)
     }
 
-    /// The best capability for a wanted input: by preferred type, then fewest open inputs, then name.
+    /// The best capability for a wanted input: by preferred type, then worth to the query, then fewest open inputs, then name.
     fn supplier(
         &mut self,
         want: &Want<'a>,
         ranks: &Ranks<'a>,
-        below: usize,
+        scope: Scope<'_>,
     ) -> Option<(&'a Arc<Contract>, &'a str, usize)> {
-        let own = self.capability(want.task).name.as_str();
-        let catalogue = self.drafts.rules.catalogue;
+        let consumer = self.capability(want.task);
+        let rules = self.drafts.rules;
         let consumes = want.consumes;
-        consumes.types.iter().find_map(|value_type| {
-            let mut suppliers: Vec<_> = ranks
+        let (below, named) = match scope {
+            Scope::Named(types) => (usize::MAX, Some(types)),
+            Scope::Below(rank) => (rank, None),
+        };
+        let mut types = consumes
+            .types
+            .iter()
+            .filter(|t| named.is_none_or(|types| types.contains(t)));
+        types.find_map(|value_type| {
+            let suppliers = ranks
                 .iter()
-                .filter(|&(&name, &rank)| rank < below && name != own)
+                .filter(|&(&name, &rank)| rank < below && name != consumer.name.as_str());
+            let suppliers: Vec<_> = suppliers
                 .filter_map(|(&name, &rank)| {
-                    let contract = catalogue.get(name)?;
-                    if !produces(&contract.capability, value_type) {
+                    let contract = rules.catalogue.get(name)?;
+                    let capability = &contract.capability;
+                    if !produces(capability, value_type) {
                         return None;
                     }
+                    let worth = rules.fill.worth(capability, consumer, &consumes.param)?;
                     let params = self.filled(contract, &want.extra);
                     let open = open_inputs(contract, &params)?.len();
-                    Some((open, name, contract, rank))
+                    (named.is_none() || worth > 0.0).then_some((worth, open, name, contract, rank))
                 })
                 .collect();
-            suppliers.sort_unstable_by_key(|&(open, name, ..)| (open, name));
-            let (.., contract, rank) = suppliers.into_iter().next()?;
-            Some((contract, value_type.as_str(), rank))
+            let best = suppliers
+                .into_iter()
+                .min_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+            best.map(|(.., contract, rank)| (contract, value_type.as_str(), rank))
         })
     }
 }

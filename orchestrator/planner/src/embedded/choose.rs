@@ -1,319 +1,345 @@
-//! Which capabilities one clause asks for, and whether the query says all that they need.
+//! The capabilities that a clause asks for: those that together explain all its words.
 //!
-//! Does not make tasks of them.
+//! Does not wire them; the plan compiler does.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use amcp_protocol::Effect;
-
-use super::fill::{Filled, Reach, fill};
-use super::index::Hit;
+use super::card::{Card, Param};
+use super::fill::Filled;
+use super::judge::{Case, Member};
 use super::kind::Kind;
-use super::rank::{PLACED, Ranked, Reading};
-use super::spec::Param;
-use super::wiring::{feeds, producers, wires};
+use super::rank::{NAMED, PLACED, Ranked, Reading};
+use super::words::{PRONOUN, is};
 
-/// Further capabilities of a clause that are looked at.
-const MAX_FURTHER: usize = 8;
-/// What must be said of a capability whose result another one of the clause wants anyway.
-const WANTED: f32 = 0.5;
-/// What a param is worth as evidence, where no word names the capability.
-const TOLD: f32 = 0.5;
-/// Longest chain of missing inputs that is followed: as deep as plans may be.
-const MAX_CHAIN: usize = 16;
+/// What must be said of a capability at least.
+const MEANT: f32 = 0.4;
+/// What must be said of the capabilities of a clause, their values included.
+const ENOUGH: f32 = 0.7;
+/// What a value says of a capability besides.
+const TOLD: f32 = 0.2;
+/// Capabilities that a clause is tried with first.
+const SEEDS: usize = 5;
+/// Capabilities that are tried beside another one.
+const BESIDE: usize = 10;
+/// Most capabilities of one clause.
+const MOST: usize = 4;
+/// What a value is worth beside the words that name a capability.
+const VALUE: f32 = 0.6;
+
+/// Some capabilities that may carry out a clause.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    pub(super) members: Vec<Member>,
+    /// Words that they do not explain.
+    left: Vec<usize>,
+    /// What the clause does not say: the names of required params.
+    missing: Vec<String>,
+    objection: Option<String>,
+    worth: f32,
+    /// How surely the first one is meant.
+    strength: f32,
+    /// How many words became values.
+    used: isize,
+}
+
+impl Attempt {
+    fn is_accepted(&self) -> bool {
+        self.strength >= ENOUGH
+            && self.left.is_empty()
+            && self.missing.is_empty()
+            && self.objection.is_none()
+    }
+
+    fn open(&self) -> usize {
+        self.left.len() + self.missing.len()
+    }
+
+    /// Less is better: what is open, and the values that are not found.
+    fn key(&self) -> (usize, isize) {
+        (self.open(), -self.used)
+    }
+
+    /// Lacks nothing but what other words of the query may say.
+    pub(super) fn lacks(&self) -> bool {
+        !self.missing.is_empty() && self.objection.is_none()
+    }
+}
 
 /// What a clause asks for.
-#[derive(Debug, Default)]
-pub(super) struct Choice {
-    /// The best one first.
-    pub(super) chosen: Vec<usize>,
-    /// What the query does not say of one that it asks for, and that is left out therefore.
-    pub(super) missing: Vec<String>,
+#[derive(Debug)]
+pub(super) enum Choice {
+    /// These together carry it out.
+    Accepted(Attempt),
+    /// Something is meant that cannot be done so; then why.
+    Declined(Attempt, String),
+    /// Nothing here is meant.
+    Unknown,
 }
 
-/// Chooses the capabilities that a clause asks for.
-pub(super) fn choose(reading: &Reading<'_>, clause: &Range<usize>) -> Choice {
-    let ranked = reading.rank(clause.clone());
-    let mut choice = Choice::default();
-    let Some(best) = ranked.iter().find(|r| r.strength >= PLACED) else {
-        return choice;
+/// Chooses the capabilities for a clause; `before` are those of the clauses before it, whose results it may use.
+pub(super) fn choose(reading: &Reading<'_>, range: &Range<usize>, before: &[usize]) -> Choice {
+    let ranked = reading.rank(range.clone());
+    let (delegates, own): (Vec<Ranked>, Vec<Ranked>) =
+        ranked.into_iter().partition(|r| reading.plans(r.entry));
+    let chooser = Chooser {
+        reading,
+        range,
+        before,
+        ranked: &own,
     };
-    // The second best may be as good, and the query may say all that it needs. A further one is named by its own words.
-    let nothing = vec![false; reading.query.tokens.len()];
-    let meant = |r: &&Ranked| {
-        let exactly = || remaining(reading, clause, &nothing, r.entry, &[]).1;
-        r.strength >= PLACED && (r.gain >= 0.8 * best.gain || exactly() >= PLACED)
-    };
-    for candidate in ranked.iter().filter(meant) {
-        let missing = missing(reading, candidate.entry, clause, &mut Vec::new());
-        if missing.is_empty() {
-            // As good as the one that lacks something: then that was not meant.
-            if candidate.gain >= 0.8 * best.gain {
-                choice.missing.clear();
-            }
-            choice.chosen.push(candidate.entry);
-            add_further(reading, clause, &ranked, &mut choice.chosen);
-            return choice;
-        }
-        if choice.missing.is_empty() {
-            choice.missing = missing;
-        }
+    let seeds = own.iter().filter(|r| r.strength >= MEANT).take(SEEDS);
+    let best = seeds.map(|seed| chooser.grow(seed)).reduce(better);
+    if let Some(best) = best.as_ref().filter(|best| best.is_accepted()) {
+        return Choice::Accepted(best.clone());
     }
-    choice
-}
-
-/// Adds what the clause names besides: capabilities that feed those chosen, and those that can use them.
-fn add_further(
-    reading: &Reading<'_>,
-    clause: &Range<usize>,
-    ranked: &[Ranked],
-    chosen: &mut Vec<usize>,
-) {
-    let Some(&first) = chosen.first() else { return };
-    let Some(entry) = reading.index.entry(first) else {
-        return;
-    };
-    // Words that are values of the first one's params say nothing of others.
-    let values = fill(
-        reading.query,
-        &entry.spec,
-        clause.clone(),
-        Reach::Named,
-        &[],
-    )
-    .used;
-    let mut fed: BTreeSet<(usize, String)> = BTreeSet::new();
-    // Each addition may connect to the next one.
-    for _ in 0..MAX_FURTHER {
-        let mut best: Option<(usize, usize, (usize, String))> = None;
-        let mut user = None;
-        for candidate in ranked.iter().take(MAX_FURTHER) {
-            let entry = candidate.entry;
-            if chosen.contains(&entry) {
-                continue;
-            }
-            let (said, exactly) = remaining(reading, clause, &values, entry, chosen);
-            let open = open_inputs(reading, entry, chosen, &fed);
-            for (rank, input) in open.into_iter().filter(|_| said >= WANTED) {
-                if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
-                    best = Some((rank, entry, input));
-                }
-            }
-            let uses = chosen.iter().any(|&c| feeds(reading.index, c, entry));
-            user = user.or((exactly >= PLACED && uses).then_some(entry));
-        }
-        match (best, user) {
-            (Some((_, entry, input)), _) => {
-                fed.insert(input);
-                chosen.push(entry);
-            }
-            (None, Some(entry)) => chosen.push(entry),
-            (None, None) => return,
-        }
-    }
-}
-
-/// The inputs of those chosen that `producer` can fill and nothing fills yet, with the rank of the type.
-fn open_inputs(
-    reading: &Reading<'_>,
-    producer: usize,
-    chosen: &[usize],
-    fed: &BTreeSet<(usize, String)>,
-) -> Vec<(usize, (usize, String))> {
-    let Some(from) = reading.index.entry(producer) else {
-        return Vec::new();
-    };
-    let mut open = Vec::new();
-    for &consumer in chosen {
-        let Some(to) = reading.index.entry(consumer) else {
-            continue;
-        };
-        for wire in wires(from.capability(), to.capability()) {
-            let input = (consumer, wire.param);
-            if !fed.contains(&input) {
-                open.push((wire.rank, input));
-            }
-        }
-    }
-    open
-}
-
-/// What the clause says of a capability beyond what it says of those chosen: in all, and by its own name and keywords.
-fn remaining(
-    reading: &Reading<'_>,
-    clause: &Range<usize>,
-    values: &[bool],
-    entry: usize,
-    chosen: &[usize],
-) -> (f32, f32) {
-    let (mut said, mut exactly) = (0.0, 0.0);
-    let mut seen: BTreeSet<&str> = BTreeSet::new();
-    for at in clause.clone() {
-        let Some(token) = reading.query.token(at) else {
-            continue;
-        };
-        if values.get(at) == Some(&true) || !seen.insert(&token.stem) {
-            continue;
-        }
-        let hits = reading.hits.get(at).map_or(&[][..], Vec::as_slice);
-        let worth = |entry: usize| hits.iter().find(|h| h.entry == entry);
-        let Some(hit) = worth(entry) else { continue };
-        let taken = chosen
-            .iter()
-            .filter_map(|&c| worth(c))
-            .map(|h: &Hit| h.strength)
-            .fold(0.0, f32::max);
-        said += (hit.strength - taken).max(0.0);
-        if hit.exact {
-            exactly += (hit.strength - taken).max(0.0);
-        }
-    }
-    (said, exactly)
-}
-
-/// The required params of a capability that neither the query says nor another capability can supply.
-fn missing(
-    reading: &Reading<'_>,
-    entry: usize,
-    clause: &Range<usize>,
-    above: &mut Vec<usize>,
-) -> Vec<String> {
-    let Some(card) = reading.index.entry(entry) else {
-        return Vec::new();
-    };
-    if above.len() >= MAX_CHAIN || above.contains(&entry) || !reading.may_search() {
-        return vec![card.capability().name.to_string()];
-    }
-    above.push(entry);
-    // The clause itself is asked for its text only where it names the capability.
-    let reach = if above.len() == 1 {
-        Reach::Clause
-    } else {
-        Reach::Elsewhere
-    };
-    let said = fill(reading.query, &card.spec, clause.clone(), reach, &[]);
-    let mut lacking = Vec::new();
-    for param in card
-        .spec
-        .params
+    // Work is handed on only where nothing of one's own is meant, and then to those that are there for the least else.
+    let placed = |r: &&Ranked| r.strength >= PLACED;
+    let own_gain = own
         .iter()
-        .filter(|p| p.required && !is_said(&said, p))
+        .filter(placed)
+        .map(|r| r.gain)
+        .fold(0.0, f32::max);
     {
-        let mut supplied = || supplier_below(reading, clause, (entry, param), above).is_some();
-        if !is_said(reading.elsewhere(entry), param) && !supplied() {
-            lacking.push(param.name.clone());
+        let breadth = |r: &Ranked| reading.index.card(r.entry).map_or(0, |card| card.own.len());
+        let delegate = delegates.iter().filter(placed).reduce(|best, next| {
+            let better =
+                next.gain > best.gain || (next.gain >= best.gain && breadth(next) < breadth(best));
+            if better { next } else { best }
+        });
+        if let Some(delegate) = delegate.filter(|d| d.gain > own_gain) {
+            return chooser.judged(chooser.attempt(vec![delegate.entry]));
         }
     }
-    above.pop();
-    lacking
+    best.map_or(Choice::Unknown, |best| chooser.judged(best))
 }
 
-/// Who is to produce an input that the query does not say.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Supplier {
-    pub(super) entry: usize,
-    /// Others could produce the same type; the query's words decided.
-    pub(super) has_rivals: bool,
+/// The accepted one, else the one that leaves less open.
+fn better(best: Attempt, next: Attempt) -> Attempt {
+    let rank = |a: &Attempt| {
+        (
+            !a.is_accepted(),
+            a.open(),
+            a.objection.is_some(),
+            -a.used,
+            a.members.len(),
+        )
+    };
+    let wins = rank(&next)
+        .cmp(&rank(&best))
+        .then(best.worth.total_cmp(&next.worth))
+        .is_lt();
+    if wins { next } else { best }
 }
 
-/// Who is to produce an input: the type that the consumer prefers, then the one that the query says most of.
-///
-/// Somebody of whom the query says nothing is asked only for what no words could say: "translate it" is no reason to fetch
-/// any text that there is.
-pub(super) fn supplier(
-    reading: &Reading<'_>,
-    clause: &Range<usize>,
-    consumer: usize,
-    param: &str,
-) -> Option<Supplier> {
-    let card = reading.index.entry(consumer)?;
-    let param = card.spec.params.iter().find(|p| p.name == param)?;
-    supplier_below(reading, clause, (consumer, param), &mut vec![consumer])
+struct Chooser<'a> {
+    reading: &'a Reading<'a>,
+    range: &'a Range<usize>,
+    before: &'a [usize],
+    ranked: &'a [Ranked],
 }
 
-fn supplier_below(
-    reading: &Reading<'_>,
-    clause: &Range<usize>,
-    (consumer, param): (usize, &Param),
-    above: &mut Vec<usize>,
-) -> Option<Supplier> {
-    if !param.consumed {
-        return None;
-    }
-    let mut able: Vec<(usize, f32, usize)> = Vec::new();
-    let unsayable = param.kind == Kind::Opaque && reading.is_named(consumer, clause);
-    for (rank, producer) in producers(reading, consumer, &param.name) {
-        let read_only = reading
-            .index
-            .entry(producer)
-            .is_some_and(|e| e.capability().effect == Effect::Read);
-        let evidence = evidence(reading, producer, &mut vec![consumer]);
-        if read_only
-            && (evidence > 0.0 || unsayable)
-            && missing(reading, producer, clause, above).is_empty()
-        {
-            able.push((rank, evidence, producer));
+impl<'a> Chooser<'a> {
+    /// Adds what explains more, as long as it feeds or uses what is there.
+    fn grow(&self, seed: &Ranked) -> Attempt {
+        let mut attempt = self.attempt(vec![seed.entry]);
+        while attempt.members.len() < MOST {
+            let entries: Vec<usize> = attempt.members.iter().map(|m| m.entry).collect();
+            let ranked = self.ranked.iter().take(BESIDE).map(|r| r.entry);
+            let beside = ranked.chain(self.feeders(&attempt));
+            let beside = beside.filter(|e| !entries.contains(e) && self.is_said(*e, &attempt));
+            let connected =
+                beside.filter(|&e| attempt.members.iter().any(|m| self.are_connected(m, e)));
+            let grown =
+                connected.map(|e| self.attempt(entries.iter().copied().chain([e]).collect()));
+            let best = grown.reduce(|best, next| if next.key() < best.key() { next } else { best });
+            match best {
+                Some(best) if best.key() < attempt.key() => attempt = best,
+                _ => break,
+            }
         }
+        attempt
     }
-    let best = able.iter().copied().reduce(|best, next| {
-        let better = next.0 < best.0 || (next.0 == best.0 && next.1 > best.1);
-        if better { next } else { best }
-    })?;
-    // The compiler, which knows no words, would take any other of the same or a better type.
-    let rival = |&(rank, other): &(usize, usize)| rank <= best.0 && other != best.2;
-    let all = producers(reading, consumer, &param.name);
-    Some(Supplier {
-        entry: best.2,
-        has_rivals: all.iter().any(rival),
-    })
-}
 
-/// How much the query says of a capability, or of those that its inputs come from.
-fn evidence(reading: &Reading<'_>, entry: usize, seen: &mut Vec<usize>) -> f32 {
-    let Some(card) = reading
-        .index
-        .entry(entry)
-        .filter(|_| !seen.contains(&entry))
-    else {
-        return 0.0;
-    };
-    seen.push(entry);
-    let named = reading.evidence(entry);
-    let told = if reading.elsewhere(entry).values.is_empty() {
-        0.0
-    } else {
-        TOLD
-    };
-    if named + told > 0.0 {
-        return named + told;
+    /// Those that could give what is missing, whether words name them or not: "Email Bob" needs his address.
+    fn feeders(&self, attempt: &Attempt) -> impl Iterator<Item = usize> {
+        let lacking = attempt
+            .members
+            .first()
+            .filter(|_| !attempt.missing.is_empty());
+        let lacking = lacking.and_then(|m| self.reading.index.card(m.entry));
+        let cards = self.reading.index.cards.iter().enumerate();
+        let feeds =
+            move |card: &Card| lacking.is_some_and(|to| card.reads() && feeds(card, to, None));
+        let able =
+            cards.filter(move |(entry, card)| self.reading.is_allowed(*entry) && feeds(card));
+        able.map(|(entry, _)| entry).take(BESIDE)
     }
-    let inputs = card.spec.params.iter().filter(|p| p.required && p.consumed);
-    inputs
-        .flat_map(|p| producers(reading, entry, &p.name))
-        .map(|(_, producer)| evidence(reading, producer, seen))
-        .fold(0.0, f32::max)
-}
 
-/// Whether the clause alone does not say all that a capability requires, leaving aside what others can produce.
-pub(super) fn lacks_in(reading: &Reading<'_>, entry: usize, clause: &Range<usize>) -> bool {
-    reading.index.entry(entry).is_some_and(|card| {
-        let said = fill(
-            reading.query,
-            &card.spec,
-            clause.clone(),
-            Reach::Clause,
-            &[],
-        );
-        let mut required = card
-            .spec
-            .params
+    fn attempt(&self, entries: Vec<usize>) -> Attempt {
+        let member = |&entry: &usize| Member {
+            entry,
+            filled: self.reading.fill(entry, self.range),
+        };
+        let members: Vec<Member> = entries.iter().map(member).collect();
+        let case = self.case(&members);
+        let used: BTreeSet<usize> = members
             .iter()
-            .filter(|p| p.required && !p.consumed);
-        required.any(|p| !is_said(&said, p))
-    })
+            .flat_map(|m| m.filled.used.iter().copied())
+            .collect();
+        let used = used
+            .into_iter()
+            .filter(|&at| self.reading.query.is_content(at))
+            .count();
+        let used = isize::try_from(used).unwrap_or(isize::MAX);
+        let ranked = |m: &Member| self.ranked.iter().find(|r| r.entry == m.entry);
+        let values = |m: &Member| f32::from(u8::try_from(m.filled.values.len()).unwrap_or(u8::MAX));
+        let worth = |m: &Member| ranked(m).map_or(0.0, |r| r.gain) + VALUE * values(m);
+        let strength = |m: &Member| ranked(m).map_or(PLACED, |r| r.strength) + TOLD * values(m);
+        Attempt {
+            left: case.left_over(),
+            missing: members
+                .iter()
+                .flat_map(|m| self.missing(m, &entries))
+                .collect(),
+            objection: case.objection(),
+            worth: members.iter().map(worth).sum(),
+            strength: members.first().map_or(0.0, strength),
+            used,
+            members,
+        }
+    }
+
+    fn case<'c>(&'c self, members: &'c [Member]) -> Case<'c> {
+        Case {
+            reading: self.reading,
+            range: self.range,
+            members,
+        }
+    }
+
+    /// The required params that the clause does not give and no other task can.
+    fn missing(&self, member: &Member, entries: &[usize]) -> Vec<String> {
+        let Some(card) = self.reading.index.card(member.entry) else {
+            return Vec::new();
+        };
+        let open = card.params.iter().filter(|p| {
+            p.required && p.default.is_none() && !member.filled.values.contains_key(&p.name)
+        });
+        open.filter(|p| !self.is_supplied(card, p, entries))
+            .map(|p| p.name.replace('_', " "))
+            .collect()
+    }
+
+    fn is_supplied(&self, card: &Card, param: &Param, entries: &[usize]) -> bool {
+        let feeds = |entry: &usize| {
+            let from = self.reading.index.card(*entry);
+            from.is_some_and(|from| feeds(from, card, Some(&param.name)))
+        };
+        let mut words = self.range.clone().map(|at| self.reading.query.lower(at));
+        let refers = words.any(|word| is(word, PRONOUN));
+        let unsayable = matches!(param.kind, Kind::Opaque | Kind::Content);
+        let before = (unsayable || refers) && self.before.iter().any(feeds);
+        // "summarize it" means no other thing than what was said before.
+        let others = param.kind == Kind::Opaque && !refers;
+        let mut all = self.reading.index.cards.iter().filter(|from| from.reads());
+        param.consumed
+            && (before
+                || entries.iter().any(feeds)
+                || (others && all.any(|from| self::feeds(from, card, Some(&param.name)))))
+    }
+
+    /// Whether the clause has a word or a value for a capability that it has for none of the others.
+    fn is_said(&self, entry: usize, attempt: &Attempt) -> bool {
+        let named = |at: usize, entry: usize| self.reading.worth(at, entry) > NAMED;
+        let others = |at: usize| attempt.members.iter().any(|m| named(at, m.entry));
+        let used = &self.reading.fill(entry, self.range).used;
+        used.iter()
+            .any(|at| !attempt.members.iter().any(|m| m.filled.uses(*at)))
+            || self.range.clone().any(|at| named(at, entry) && !others(at))
+    }
+
+    /// Whether one uses the result of the other for a param that the clause does not give, directly or through a third.
+    fn are_connected(&self, member: &Member, added: usize) -> bool {
+        let (Some(a), Some(b)) = (
+            self.reading.index.card(member.entry),
+            self.reading.index.card(added),
+        ) else {
+            return false;
+        };
+        let filled = self.reading.fill(added, self.range);
+        let through = |from: &Card, to: &Card, filled: &Filled| {
+            let open = |to: &Card| {
+                to.params.iter().any(|p| {
+                    p.consumed
+                        && !filled.values.contains_key(&p.name)
+                        && feeds(from, to, Some(&p.name))
+                })
+            };
+            let cards = self
+                .ranked
+                .iter()
+                .take(BESIDE)
+                .filter_map(|r| self.reading.index.card(r.entry));
+            let mut between = cards.filter(|card| card.reads());
+            open(to) || between.any(|card| feeds(from, card, None) && feeds(card, to, None))
+        };
+        through(a, b, &filled) || through(b, a, &member.filled)
+    }
+
+    fn judged(&self, attempt: Attempt) -> Choice {
+        let names: Vec<&str> = attempt
+            .members
+            .iter()
+            .filter_map(|m| self.reading.index.card(m.entry))
+            .map(Card::name)
+            .collect();
+        let name = names.first().copied().unwrap_or_default();
+        let why = if let Some(objection) = &attempt.objection {
+            objection.clone()
+        } else if !attempt.left.is_empty() {
+            if attempt.strength < PLACED {
+                return Choice::Unknown;
+            }
+            let shown = self.case(&attempt.members).shown(&attempt.left);
+            format!("{name} comes closest, but '{shown}' was not understood")
+        } else if !attempt.missing.is_empty() {
+            let verb = if attempt.missing.len() == 1 {
+                "is"
+            } else {
+                "are"
+            };
+            format!(
+                "{name} was meant, but {} {verb} missing",
+                attempt.missing.join(" and ")
+            )
+        } else if attempt.strength < ENOUGH {
+            return Choice::Unknown;
+        } else {
+            return Choice::Accepted(attempt);
+        };
+        Choice::Declined(attempt, why)
+    }
 }
 
-fn is_said(said: &Filled, param: &Param) -> bool {
-    param.default.is_some() || said.values.contains_key(&param.name)
+/// Whether a capability produces what another one consumes, for the param if one is given.
+pub(super) fn feeds(from: &Card, to: &Card, param: Option<&str>) -> bool {
+    let produced = &from.capability().produces;
+    let consumed = to
+        .capability()
+        .consumes
+        .iter()
+        .filter(|c| param.is_none_or(|param| c.param == param));
+    let mut types = consumed.flat_map(|c| &c.types);
+    !std::ptr::eq(from, to) && types.any(|wanted| produced.iter().any(|p| p.value_type == *wanted))
+}
+
+/// How much a query says of a capability, for choosing among suppliers: none where it says nothing.
+pub(super) fn named(reading: &Reading<'_>, entry: usize) -> Option<f32> {
+    let all = 0..reading.query.tokens.len();
+    let worth: f32 = all
+        .map(|at| reading.worth(at, entry))
+        .filter(|worth| *worth > NAMED)
+        .sum();
+    (worth > 0.0).then_some(worth)
 }

@@ -4,12 +4,12 @@
 
 use std::ops::Range;
 
-use super::fill::{Reach, fill};
+use super::card::Card;
+use super::choose::feeds;
 use super::kind::Kind;
 use super::rank::Reading;
 use super::text::{Token, TokenKind};
-use super::wiring::are_connected;
-use super::words::is_joint;
+use super::words::{ASK, PREFACE, is, is_joint};
 
 /// Most parts of a query that are looked at by themselves; the last one takes the rest.
 const MAX_SEGMENTS: usize = 64;
@@ -30,41 +30,26 @@ struct Segment {
     joint: Joint,
 }
 
-/// One thing that is asked for.
-#[derive(Debug, Clone)]
-pub(super) struct Clause {
-    pub(super) tokens: Range<usize>,
-    /// The parts that conjunctions join in it.
-    pub(super) segments: Vec<Range<usize>>,
-}
-
 /// The clauses of a query, in its order; none is empty.
-pub(super) fn clauses(reading: &Reading<'_>) -> Vec<Clause> {
-    let mut clauses: Vec<Clause> = Vec::new();
+pub(super) fn clauses(reading: &Reading<'_>) -> Vec<Range<usize>> {
+    let mut clauses: Vec<Range<usize>> = Vec::new();
     for segment in segments(reading) {
         match clauses.last_mut() {
-            Some(last) if !divides(reading, last, &segment) => {
-                last.tokens.end = segment.tokens.end;
-                last.segments.push(segment.tokens);
-            }
-            _ => clauses.push(Clause {
-                tokens: segment.tokens.clone(),
-                segments: vec![segment.tokens],
-            }),
+            Some(last) if !divides(reading, last, &segment) => last.end = segment.tokens.end,
+            _ => clauses.push(segment.tokens),
         }
     }
     clauses
 }
 
-fn divides(reading: &Reading<'_>, left: &Clause, right: &Segment) -> bool {
-    let stand = (
-        reading.stands(left.tokens.clone()),
+fn divides(reading: &Reading<'_>, left: &Range<usize>, right: &Segment) -> bool {
+    let (a, b) = (
+        reading.stands(left.clone()),
         reading.stands(right.tokens.clone()),
     );
-    let opens = reading.opens(right.tokens.clone());
-    // Whoever plans with a request understands it best as a whole: "… in May? And in June?"
-    if let (Some(a), b) = stand
-        && reading.plans(a)
+    let opens = reading.opens(&right.tokens);
+    // Those that plan with a request understand it best as a whole: "… in May? And in June?"
+    if let Some(a) = a.filter(|&a| reading.plans(a))
         && (b == Some(a) || (b.is_none() && (!opens || asks_again(reading, &right.tokens))))
     {
         return false;
@@ -73,23 +58,35 @@ fn divides(reading: &Reading<'_>, left: &Clause, right: &Segment) -> bool {
         return true;
     }
     let content = reading.has_content(right.tokens.clone());
-    let left_opens =
-        || reading.opens(left.tokens.clone()) && reading.has_content(left.tokens.clone());
-    match stand {
+    let left_opens = || reading.opens(left) && reading.has_content(left.clone());
+    // "don't open this one, open that one"
+    let denies = |range: &Range<usize>| {
+        range
+            .clone()
+            .any(|at| super::words::is_negative(reading.query.lower(at)))
+    };
+    match (a, b) {
         (Some(_), Some(_)) if opens => true,
-        (Some(a), Some(b)) => a != b && !are_connected(reading.index, a, b),
+        (Some(a), Some(b)) => {
+            denies(left) != denies(&right.tokens) || (a != b && !are_connected(reading, a, b))
+        }
         (Some(_), None) => opens && content,
-        (None, Some(b)) => left_opens() && (opens || !are_values(reading, &left.tokens, b)),
+        (None, Some(b)) => left_opens() && (opens || !are_values(reading, left, b)),
         (None, None) => opens && content && left_opens(),
     }
 }
 
+fn are_connected(reading: &Reading<'_>, a: usize, b: usize) -> bool {
+    let (Some(a), Some(b)) = (reading.index.card(a), reading.index.card(b)) else {
+        return false;
+    };
+    feeds(a, b, None) || feeds(b, a, None)
+}
+
 /// "What about June?"
 pub(super) fn asks_again(reading: &Reading<'_>, range: &Range<usize>) -> bool {
-    let mut words = range
-        .clone()
-        .map(|at| reading.query.lower(at))
-        .skip_while(|w| matches!(*w, "and" | "," | "or"));
+    let words = range.clone().map(|at| reading.query.lower(at));
+    let mut words = words.skip_while(|w| matches!(*w, "and" | "," | "or"));
     matches!(
         (words.next(), words.next()),
         (Some("what" | "how"), Some("about"))
@@ -98,25 +95,17 @@ pub(super) fn asks_again(reading: &Reading<'_>, range: &Range<usize>) -> bool {
 
 /// Whether all that some words say are values for a capability: "show sales and marketing rows".
 fn are_values(reading: &Reading<'_>, tokens: &Range<usize>, entry: usize) -> bool {
-    let Some(card) = reading.index.entry(entry) else {
-        return false;
-    };
-    let said = fill(reading.query, &card.spec, tokens.clone(), Reach::Named, &[]);
+    let said = reading.fill(entry, tokens);
     tokens
         .clone()
-        .all(|at| !reading.query.is_content(at) || said.used.get(at) == Some(&true))
+        .all(|at| !reading.query.is_content(at) || said.uses(at))
 }
 
 fn segments(reading: &Reading<'_>) -> Vec<Segment> {
     let query = reading.query;
     let mut segments = Vec::new();
-    let mut start = 0;
-    let mut joint = Joint::Hard;
-    let mut at = 0;
-    while at < query.tokens.len() {
-        if segments.len() + 1 == MAX_SEGMENTS {
-            break;
-        }
+    let (mut start, mut at, mut joint) = (0, 0, Joint::Hard);
+    while at < query.tokens.len() && segments.len() + 1 < MAX_SEGMENTS {
         let Some((next, length)) = separator(reading, start, at) else {
             at += 1;
             continue;
@@ -124,25 +113,24 @@ fn segments(reading: &Reading<'_>) -> Vec<Segment> {
         if takes_the_rest(reading, start..at) {
             break;
         }
-        let empty = start == at;
-        push(&mut segments, start..at, joint);
+        if start < at {
+            segments.push(Segment {
+                tokens: start..at,
+                joint,
+            });
+        }
         // Of several separators in a row the strongest one counts.
-        joint = if empty && joint == Joint::Hard {
-            joint
-        } else {
-            next
-        };
+        if start < at || joint == Joint::Soft {
+            joint = next;
+        }
         at += length;
         start = at;
     }
-    push(&mut segments, start..query.tokens.len(), joint);
-    segments
-}
-
-fn push(segments: &mut Vec<Segment>, tokens: Range<usize>, joint: Joint) {
-    if !tokens.is_empty() {
+    if start < query.tokens.len() {
+        let tokens = start..query.tokens.len();
         segments.push(Segment { tokens, joint });
     }
+    segments
 }
 
 /// Whether a separator stands at `at`, and how many tokens it has; `start` is where the segment started.
@@ -157,11 +145,10 @@ fn separator(reading: &Reading<'_>, start: usize, at: usize) -> Option<(Joint, u
     {
         return Some((Joint::Hard, length));
     }
-    if query.in_fact.get(at) == Some(&true) {
+    if query.fact(at).is_some() {
         // `2)` in the middle of a line.
-        let numbered = token.kind == TokenKind::Number
-            && query.lower(at + 1) == ")"
-            && !in_parentheses(reading, start, at);
+        let open = (start..at).rev().take(8).any(|i| query.lower(i) == "(");
+        let numbered = token.kind == TokenKind::Number && query.lower(at + 1) == ")" && !open;
         return numbered.then_some((Joint::Hard, 2));
     }
     match token.lower.as_str() {
@@ -174,6 +161,7 @@ fn separator(reading: &Reading<'_>, start: usize, at: usize) -> Option<(Joint, u
         }
         ":" => Some((Joint::Soft, 1)),
         "and" if between(reading, start, at) => None,
+        "but" if query.mark(at + 1).is_some_and(|(_, cue)| cue.contains(&at)) => None,
         "and" | "," | "then" | "also" | "plus" | "&" | "but" => Some((Joint::Soft, 1)),
         "as" if query.lower(at + 1) == "well" && query.lower(at + 2) == "as" => {
             Some((Joint::Soft, 3))
@@ -185,10 +173,8 @@ fn separator(reading: &Reading<'_>, start: usize, at: usize) -> Option<(Joint, u
 /// `1.`, `2)`, `-` or `*` at the start of a line.
 fn list_mark(reading: &Reading<'_>, at: usize) -> Option<usize> {
     let query = reading.query;
-    let starts_line = at == 0
-        || query
-            .token(at - 1)
-            .is_some_and(|t| t.kind == TokenKind::Line);
+    let before = at.checked_sub(1).map(|before| query.token(before));
+    let starts_line = before.is_none_or(|token| token.is_some_and(|t| t.kind == TokenKind::Line));
     let token = query.token(at).filter(|_| starts_line)?;
     let after = query.token(at + 1)?;
     if token.kind == TokenKind::Number && (after.is(".") || after.is(")")) && token.text.len() <= 2
@@ -198,20 +184,10 @@ fn list_mark(reading: &Reading<'_>, at: usize) -> Option<usize> {
     (matches!(token.lower.as_str(), "-" | "*" | "•" | "–") && after.spaced).then_some(1)
 }
 
-fn in_parentheses(reading: &Reading<'_>, start: usize, at: usize) -> bool {
-    (start..at)
-        .rev()
-        .take(8)
-        .any(|i| reading.query.lower(i) == "(")
-}
-
 fn is_abbreviation(token: Option<&Token<'_>>) -> bool {
-    token.is_some_and(|t| {
-        matches!(
-            t.lower.as_str(),
-            "mr" | "mrs" | "ms" | "dr" | "st" | "prof" | "vs" | "no" | "inc" | "e.g" | "i.e"
-        )
-    })
+    let known =
+        |t: &Token<'_>| matches!(t.lower.as_str(), "vs" | "no" | "inc" | "e.g" | "i.e" | "uk");
+    token.is_some_and(known)
 }
 
 /// "between 3 and 5": the conjunction belongs to the range.
@@ -221,27 +197,35 @@ fn between(reading: &Reading<'_>, start: usize, at: usize) -> bool {
         .take(5)
         .map(|i| reading.query.lower(i))
         .collect();
-    since
-        .iter()
-        .position(|w| *w == "between")
-        .is_some_and(|i| !since.iter().take(i).any(|w| is_joint(w)))
+    let place = since.iter().position(|w| *w == "between");
+    place.is_some_and(|i| !since.iter().take(i).any(|w| is_joint(w)))
 }
 
 /// "Summarize this: …": what follows the colon is a text, whatever is in it.
 fn takes_the_rest(reading: &Reading<'_>, tokens: Range<usize>) -> bool {
     let query = reading.query;
-    if query.lower(tokens.end) != ":"
-        || query
-            .token(tokens.end + 1)
-            .is_some_and(|t| t.kind == TokenKind::Quoted)
-    {
+    let quoted = query
+        .token(tokens.end + 1)
+        .is_some_and(|t| t.kind == TokenKind::Quoted);
+    if query.lower(tokens.end) != ":" || quoted {
         return false;
     }
-    let entry = reading.stands(tokens).and_then(|e| reading.index.entry(e));
-    entry.is_some_and(|e| {
-        e.spec
-            .params
+    let takes_text = |card: &Card| {
+        card.params
             .iter()
             .any(|p| p.kind == Kind::Text && p.required)
-    })
+    };
+    let ranked = reading.rank(tokens);
+    ranked
+        .iter()
+        .take(3)
+        .filter_map(|r| reading.index.card(r.entry))
+        .any(takes_text)
+}
+
+/// Whether the words are no more than courtesy: "please", "thanks a lot".
+pub(super) fn is_courtesy(reading: &Reading<'_>, range: &Range<usize>) -> bool {
+    range
+        .clone()
+        .all(|at| !reading.query.is_content(at) || is(reading.query.lower(at), PREFACE | ASK))
 }

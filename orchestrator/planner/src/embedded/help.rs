@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::rank::Reading;
-use super::words::{is_generic, is_stop};
+use super::words::{FREE, is};
 
 /// Examples that are shown: enough to see how to ask.
 const EXAMPLES: usize = 3;
@@ -22,17 +22,15 @@ pub(super) fn answer(reading: &Reading<'_>) -> Option<String> {
             "hello" | "hi" | "hey" | "help" | "do" | "who"
         )
     });
-    let plain = words.all(|word| is_stop(&word.lower) || is_generic(&word.lower));
+    let plain = words.all(|word| is(&word.lower, FREE));
     let greets = greets && plain && query.facts.is_empty();
     // Ranking costs as much as a plan: only few queries come so far.
     if !greets || reading.stands(0..query.tokens.len()).is_some() {
         return None;
     }
-    let entries = reading.index.entries.iter().enumerate();
-    let cards: Vec<_> = entries
-        .filter(|(entry, _)| reading.is_allowed(*entry))
-        .map(|(_, entry)| entry.capability())
-        .collect();
+    let cards = reading.index.cards.iter().enumerate();
+    let cards = cards.filter(|(entry, _)| reading.is_allowed(*entry));
+    let cards: Vec<_> = cards.map(|(_, card)| card.capability()).collect();
     let mut text = "I can do this:\n".to_owned();
     for card in cards.iter().take(NAMED) {
         // Writing to a String cannot fail.

@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::facts::{Meaning, facts};
+use super::span::Grain;
 use super::text::tokens;
 
 /// What sort of text or value a param wants.
@@ -149,7 +150,10 @@ fn annotated_kind(kind: &str) -> Option<Kind> {
 /// What a pattern lets through, found by trying.
 fn pattern_kind(judge: &Schema) -> Option<Kind> {
     let accepts = |text: &str| judge.is_valid(&Value::from(text));
-    if ["some words", "x y z"].iter().any(|text| accepts(text)) {
+    if ["some words", "x y z", "ABCD1234"]
+        .iter()
+        .any(|text| accepts(text))
+    {
         return None;
     }
     let probes: [(&[&str], Kind); 6] = [
@@ -172,7 +176,7 @@ fn pattern_kind(judge: &Schema) -> Option<Kind> {
 fn sample_kind(samples: &[&str]) -> Option<Kind> {
     // The date is irrelevant: values on a card are absolute.
     let today = Date::constant(2000, 1, 1);
-    let kind = |sample: &str| {
+    let kind = |sample: &&str| {
         let tokens = tokens(sample);
         let facts = facts(sample, &tokens, today);
         let [fact] = facts.as_slice() else {
@@ -181,16 +185,19 @@ fn sample_kind(samples: &[&str]) -> Option<Kind> {
         if fact.tokens.len() < tokens.len() {
             return None;
         }
-        match fact.meaning {
-            Meaning::Quarter { .. } => Some(Kind::Quarter),
-            Meaning::Date(_) => Some(Kind::Date),
-            Meaning::Month { .. } => Some(Kind::Month),
+        match &fact.meaning {
+            Meaning::Span(span) => match span.grain() {
+                Grain::Quarter => Some(Kind::Quarter),
+                Grain::Month => Some(Kind::Month),
+                Grain::Day => Some(Kind::Date),
+                Grain::Year | Grain::Other => None,
+            },
             Meaning::Time(_) => Some(Kind::Time),
             Meaning::Expression(_) => Some(Kind::Expression),
             Meaning::Email(_) => Some(Kind::Email),
             Meaning::Url(_) => Some(Kind::Url),
             Meaning::Sql(_) => Some(Kind::Sql),
-            Meaning::Year(_) | Meaning::Number { .. } | Meaning::Quoted(_) => None,
+            Meaning::Number(..) | Meaning::Quoted(_) => None,
         }
     };
     let is_ticker = |s: &&str| s.len() <= 5 && s.bytes().all(|b| b.is_ascii_uppercase());

@@ -4,19 +4,9 @@
 
 use jiff::civil::Weekday;
 
-pub(super) fn quarter_of(month: i8) -> i8 {
-    (month - 1) / 3 + 1
-}
-
-pub(super) fn quarter_number(text: &str) -> Option<i8> {
-    text.parse().ok().filter(|n| (1..=4).contains(n))
-}
-
 pub(super) fn year_number(text: &str) -> Option<i16> {
-    (text.len() == 4)
-        .then(|| text.parse().ok())
-        .flatten()
-        .filter(|y| (1900..2200).contains(y))
+    let year = (text.len() == 4).then(|| text.parse().ok()).flatten();
+    year.filter(|y| (1900..2200).contains(y))
 }
 
 pub(super) fn relative(word: &str) -> Option<i16> {
@@ -34,51 +24,60 @@ pub(super) fn ordinal(word: &str) -> Option<i8> {
         "second" => Some(2),
         "third" => Some(3),
         "fourth" => Some(4),
-        _ => ["st", "nd", "rd", "th"]
-            .iter()
-            .find_map(|s| word.strip_suffix(s)?.parse().ok()),
+        _ => {
+            let mut endings = ["st", "nd", "rd", "th"].iter();
+            endings.find_map(|ending| word.strip_suffix(ending)?.parse().ok())
+        }
     }
 }
 
-pub(super) fn day_number(word: &str) -> Option<i8> {
-    word.parse()
-        .ok()
-        .or_else(|| ordinal(word))
-        .filter(|d| (1..=31).contains(d))
+/// A whole number in digits or words; "one" and "a" are pronouns and articles more often than numbers.
+pub(super) fn count(word: &str) -> Option<i16> {
+    let number = word.parse().ok().or_else(|| number_word(word));
+    number.filter(|_| word != "one")
 }
 
-pub(super) fn ordinal_or_count(word: &str) -> Option<i16> {
-    word.parse()
-        .ok()
-        .or_else(|| count_word(word))
-        .or((word == "a").then_some(1))
-}
-
-pub(super) fn count_word(word: &str) -> Option<i16> {
-    const SMALL: [&str; 13] = [
-        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-        "eleven", "twelve",
+pub(super) fn number_word(word: &str) -> Option<i16> {
+    const SMALL: [&str; 20] = [
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
     ];
-    match word {
-        // "one" is a pronoun more often than a number.
-        "one" => None,
-        "fifteen" => Some(15),
-        "twenty" => Some(20),
-        "thirty" => Some(30),
-        "forty" => Some(40),
-        "fifty" => Some(50),
-        "hundred" => Some(100),
-        _ => SMALL
-            .iter()
-            .position(|w| *w == word)
-            .and_then(|i| i16::try_from(i).ok()),
+    const TENS: [&str; 8] = [
+        "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+    ];
+    if let Some((tens, ones)) = word.split_once('-') {
+        return Some(number_word(tens)? + number_word(ones)?);
     }
+    if let Some(at) = TENS.iter().position(|w| *w == word) {
+        return i16::try_from(10 * (at + 2)).ok();
+    }
+    let at = SMALL.iter().position(|w| *w == word)?;
+    i16::try_from(at).ok()
 }
 
 pub(super) fn scale(suffix: &str) -> Option<f64> {
     match suffix {
+        "hundred" => Some(1e2),
         "k" | "thousand" => Some(1e3),
-        "m" | "million" => Some(1e6),
+        "million" => Some(1e6),
         "billion" => Some(1e9),
         _ => None,
     }
@@ -124,13 +123,13 @@ pub(super) fn month_number(word: &str) -> Option<i8> {
 
 pub(super) fn weekday(word: &str) -> Option<Weekday> {
     Some(match word {
-        "monday" => Weekday::Monday,
-        "tuesday" => Weekday::Tuesday,
-        "wednesday" => Weekday::Wednesday,
-        "thursday" => Weekday::Thursday,
-        "friday" => Weekday::Friday,
-        "saturday" => Weekday::Saturday,
-        "sunday" => Weekday::Sunday,
+        "monday" | "mondays" => Weekday::Monday,
+        "tuesday" | "tuesdays" => Weekday::Tuesday,
+        "wednesday" | "wednesdays" => Weekday::Wednesday,
+        "thursday" | "thursdays" => Weekday::Thursday,
+        "friday" | "fridays" => Weekday::Friday,
+        "saturday" | "saturdays" => Weekday::Saturday,
+        "sunday" | "sundays" => Weekday::Sunday,
         _ => return None,
     })
 }

@@ -1,351 +1,369 @@
-//! From a query to a proposed plan: one clause after the other, and what could not be placed.
+//! From a query to a proposed plan: one clause after the other, and the parts that could not be placed, with the reasons.
 //!
-//! Does not add inputs that a single chain lacks: the plan compiler does, and gives the reasons.
+//! Does not wire tasks to each other: the plan compiler does, and gives its reasons.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
-use amcp_plan::Plan;
-use amcp_protocol::{Effect, ProposedPlan, ProposedTask};
-use serde_json::json;
+use amcp_protocol::{ProposedPlan, ProposedTask};
+use serde_json::{Map, Value};
 
-use super::chain;
-use super::choose::{Choice, choose, lacks_in};
-use super::clause::{Clause, asks_again, clauses};
-use super::draft::{Draft, copies, draft, nth};
-use super::fill::{Reach, fill};
-use super::rank::Reading;
+use super::choose::{Attempt, Choice, choose};
+use super::clause::{asks_again, clauses, is_courtesy};
+use super::fill::Filled;
+use super::judge::{Case, Member};
+use super::kind::Kind;
+use super::rank::{NAMED, Reading};
 
 /// Longest text of a clause that is repeated to the user, in characters.
-const MAX_UNPLACED_CHARS: usize = 200;
+const MAX_SHOWN: usize = 200;
 /// Most parts that are reported as unplaced; more are counted.
 const MAX_UNPLACED: usize = 8;
 /// Longest reasoning, in characters: as long as a model's.
 const MAX_REASONING: usize = 300;
+/// Most tasks that lists of values make of one clause: as many as a plan may have.
+const MAX_COPIES: usize = 32;
 
-#[derive(Debug)]
-struct Unplaced {
-    text: String,
-    /// Where it is; empty when it is no part of the query.
-    tokens: Range<usize>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Drafts {
-    pub(super) tasks: Vec<Draft>,
-    unplaced: Vec<Unplaced>,
-    reasons: Vec<String>,
-    /// The tasks of the clause before, for "and in London?".
-    pub(super) last: Vec<usize>,
-    /// The tokens that became values, for whichever clause.
-    pub(super) used: BTreeSet<usize>,
+#[derive(Debug, Clone, PartialEq)]
+struct Draft {
+    entry: usize,
+    params: Map<String, Value>,
+    clause: usize,
 }
 
 /// A proposal, and the clauses that its tasks stand for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Proposed {
     pub(super) plan: ProposedPlan,
-    pub(super) clauses: Vec<Range<usize>>,
-    /// Of each task its clause and its capability's entry.
-    tasks: Vec<(usize, usize)>,
+    /// The clauses that have tasks.
+    pub(super) placed: Vec<Range<usize>>,
+    /// Of each task its clause.
+    pub(super) clauses: Vec<usize>,
+    pub(super) notes: Vec<String>,
 }
 
-impl Proposed {
-    /// The capabilities of a clause.
-    pub(super) fn entries_of(&self, clause: usize) -> impl Iterator<Item = usize> {
-        let of_clause = move |task: &&(usize, usize)| task.0 == clause;
-        self.tasks.iter().filter(of_clause).map(|task| task.1)
-    }
-
-    /// The effects of the tasks that the compiler added.
-    pub(super) fn added(&self, reading: &Reading<'_>, plan: &Plan) -> Vec<Effect> {
-        let proposed = |name: &str| {
-            let entries = self
-                .tasks
-                .iter()
-                .filter_map(|task| reading.index.entry(task.1));
-            entries
-                .into_iter()
-                .any(|e| e.capability().name.as_str() == name)
-        };
-        let tasks = plan.tasks.iter();
-        let added = tasks.filter(|task| !proposed(task.capability.as_str()));
-        added.map(|task| task.terms.effect).collect()
-    }
-}
-
-/// Proposes a plan of at most `most` tasks. It has tasks or unplaced parts, or both. The clauses in `misread` get no task but are
+/// Proposes a plan of at most `most` tasks. It has tasks or unplaced parts, or both. The clauses in `refused` get no task but are
 /// unplaced, with the reasons there.
 pub(super) fn propose(
     reading: &Reading<'_>,
     most: usize,
-    misread: &BTreeMap<usize, String>,
+    refused: &BTreeMap<usize, String>,
 ) -> Proposed {
-    let mut drafts = Drafts::default();
-    let clauses = clauses(reading);
-    for (number, clause) in clauses.iter().enumerate() {
-        match misread.get(&number) {
-            Some(why) => unplaced(reading, &clause.tokens, &format!(" ({why})"), &mut drafts),
-            None => place(reading, clause, number, &mut drafts),
+    let mut drafts = Drafts {
+        reading,
+        ..Drafts::new(reading)
+    };
+    for (number, range) in clauses(reading).into_iter().enumerate() {
+        match refused.get(&number) {
+            Some(why) => drafts.leave(&range, why),
+            None => drafts.place(number, range),
         }
     }
-    chain::complete(reading, &clauses, &mut drafts);
-    chain::wire_up(reading, &clauses, &mut drafts);
-    let unplaced = still_unplaced(reading, &mut drafts, most);
-    let reasoning: String = drafts
-        .reasons
-        .join("; ")
-        .chars()
-        .take(MAX_REASONING)
-        .collect();
-    let plan = ProposedPlan {
-        reasoning: (!reasoning.is_empty()).then_some(reasoning),
-        answer_directly: None,
-        tasks: drafts
-            .tasks
-            .iter()
-            .filter_map(|draft| task(reading, draft))
-            .collect(),
-        unplaced,
-    };
-    Proposed {
-        plan,
-        clauses: clauses.into_iter().map(|clause| clause.tokens).collect(),
-        tasks: drafts.tasks.iter().map(|d| (d.clause, d.entry)).collect(),
-    }
+    drafts.proposed(most)
 }
 
-/// The parts that no task stands for, bounded.
-fn still_unplaced(reading: &Reading<'_>, drafts: &mut Drafts, most: usize) -> Vec<String> {
-    // "I'm in Lisbon. What's the weather?": the first sentence gave the second one its city.
-    let says_more = |part: &Unplaced| {
-        let mut content = part
-            .tokens
+struct Drafts<'a> {
+    reading: &'a Reading<'a>,
+    tasks: Vec<Draft>,
+    /// The parts that no task stands for, and why.
+    unplaced: Vec<(Range<usize>, String)>,
+    placed: Vec<Range<usize>>,
+    reasons: Vec<String>,
+    notes: Vec<String>,
+    /// The tasks of the clause before, for "and in London?".
+    last: Vec<usize>,
+}
+
+impl<'a> Drafts<'a> {
+    fn new(reading: &'a Reading<'a>) -> Self {
+        Self {
+            reading,
+            tasks: Vec::new(),
+            unplaced: Vec::new(),
+            placed: Vec::new(),
+            reasons: Vec::new(),
+            notes: Vec::new(),
+            last: Vec::new(),
+        }
+    }
+
+    fn leave(&mut self, range: &Range<usize>, why: &str) {
+        self.unplaced.push((range.clone(), why.to_owned()));
+    }
+
+    fn place(&mut self, number: usize, range: Range<usize>) {
+        if is_courtesy(self.reading, &range) && !self.reading.opens(&range) {
+            return;
+        }
+        let before: Vec<usize> = self.tasks.iter().map(|task| task.entry).collect();
+        match choose(self.reading, &range, &before) {
+            Choice::Accepted(mut attempt) => {
+                self.carry(&range, &mut attempt);
+                self.accept(number, range, &attempt);
+            }
+            Choice::Declined(attempt, why) => {
+                let lacks = attempt.lacks();
+                if !(lacks
+                    && (self.continues(number, &range) || self.joins(number, &range, &before)))
+                {
+                    self.leave(&range, &why);
+                }
+            }
+            Choice::Unknown => {
+                if !self.continues(number, &range) && self.reading.has_content(range.clone()) {
+                    self.leave(&range, "");
+                }
+            }
+        }
+    }
+
+    /// "… and show me its errors": what the clause before said of the same thing holds here too.
+    fn carry(&mut self, range: &Range<usize>, attempt: &mut Attempt) {
+        let possessive = |at: &usize| {
+            matches!(
+                self.reading.query.lower(*at),
+                "its" | "their" | "it" | "there"
+            )
+        };
+        let Some(word) = range.clone().find(possessive) else {
+            return;
+        };
+        let before = self.last.iter().filter_map(|&at| self.tasks.get(at));
+        let said: Vec<(String, Value)> = before.flat_map(|task| task.params.clone()).collect();
+        for member in &mut attempt.members {
+            let Some(card) = self.reading.index.card(member.entry) else {
+                continue;
+            };
+            for (name, value) in &said {
+                let open = !member.filled.values.contains_key(name);
+                let param = card
+                    .params
+                    .iter()
+                    .find(|p| p.name == *name && open && !p.consumed);
+                if param.is_some_and(|p| {
+                    matches!(p.kind, Kind::Choice | Kind::Name) && p.accepts(value)
+                }) {
+                    Rc::make_mut(&mut member.filled)
+                        .values
+                        .insert(name.clone(), vec![value.clone()]);
+                    self.notes.push(format!(
+                        "'{}' is taken as {}",
+                        self.reading.query.lower(word),
+                        value.as_str().unwrap_or_default()
+                    ));
+                }
+            }
+        }
+    }
+
+    /// "I'm in Lisbon. What's the weather?": the clause before, which stands for nothing, says what this one lacks.
+    fn joins(&mut self, number: usize, range: &Range<usize>, before: &[usize]) -> bool {
+        let Some((left, _)) = self
+            .unplaced
+            .last()
+            .filter(|(left, _)| left.end + 2 >= range.start)
+        else {
+            return false;
+        };
+        let both = left.start..range.end;
+        let Choice::Accepted(attempt) = choose(self.reading, &both, before) else {
+            return false;
+        };
+        self.unplaced.pop();
+        self.accept(number, both, &attempt);
+        true
+    }
+
+    /// "And in London?": the clause before with other values, or more values for it.
+    fn continues(&mut self, number: usize, range: &Range<usize>) -> bool {
+        for at in self.last.clone().into_iter().rev() {
+            let Some(previous) = self.tasks.get(at).cloned() else {
+                continue;
+            };
+            // The words of one that plans went there with the clause, or are a request of their own.
+            if self.reading.plans(previous.entry) {
+                continue;
+            }
+            let filled = self.reading.fill(previous.entry, range);
+            let members = [Member {
+                entry: previous.entry,
+                filled: filled.clone(),
+            }];
+            let case = Case {
+                reading: self.reading,
+                range,
+                members: &members,
+            };
+            if filled.values.is_empty()
+                || !case.left_over().is_empty()
+                || case.objection().is_some()
+            {
+                continue;
+            }
+            let other = filled
+                .values
+                .keys()
+                .any(|name| previous.params.contains_key(name))
+                || asks_again(self.reading, range);
+            for copy in 0..copies([&*filled]) {
+                let mut params = previous.params.clone();
+                params.extend(nth(&filled, copy, &mut 1));
+                if let (false, 0, Some(task)) = (other, copy, self.tasks.get_mut(at)) {
+                    task.params = params;
+                } else {
+                    self.last = vec![self.tasks.len()];
+                    self.tasks.push(Draft {
+                        params,
+                        clause: number,
+                        ..previous.clone()
+                    });
+                }
+            }
+            self.notes.extend(filled.notes.clone());
+            return true;
+        }
+        false
+    }
+
+    /// Makes the tasks of a clause, one set for each combination of listed values.
+    fn accept(&mut self, number: usize, range: Range<usize>, attempt: &Attempt) {
+        let filled = || attempt.members.iter().map(|m| &*m.filled);
+        let copies = copies(filled());
+        if copies > MAX_COPIES {
+            return self.leave(&range, "that is too much at once");
+        }
+        self.last.clear();
+        for copy in 0..copies {
+            let mut stride = 1;
+            for member in &attempt.members {
+                let params = nth(&member.filled, copy, &mut stride);
+                let same = |task: &Draft| {
+                    task.clause != number && task.entry == member.entry && task.params == params
+                };
+                let known = self.tasks.iter().position(same);
+                self.last.push(known.unwrap_or(self.tasks.len()));
+                if known.is_none() {
+                    self.tasks.push(Draft {
+                        entry: member.entry,
+                        params,
+                        clause: number,
+                    });
+                }
+            }
+        }
+        self.notes.extend(filled().flat_map(|f| f.notes.clone()));
+        for member in &attempt.members {
+            self.explain(&range, member);
+        }
+        self.placed.push(range);
+    }
+
+    /// Says which words stand for which capability.
+    fn explain(&mut self, range: &Range<usize>, member: &Member) {
+        let Some(card) = self.reading.index.card(member.entry) else {
+            return;
+        };
+        let named = range
             .clone()
-            .filter(|&at| reading.query.is_content(at));
-        part.tokens.is_empty() || content.any(|at| !drafts.used.contains(&at))
-    };
-    let mut texts: Vec<String> = drafts
-        .unplaced
-        .iter()
-        .filter(|part| drafts.tasks.is_empty() || says_more(part))
-        .map(|part| part.text.clone())
-        .collect();
-    if drafts.tasks.is_empty() && texts.is_empty() {
-        texts.push(shortened(reading.query.text));
-    }
-    let hidden = texts.len().saturating_sub(MAX_UNPLACED);
-    if hidden > 0 {
-        texts.truncate(MAX_UNPLACED);
-        texts.push(format!("{hidden} further parts"));
-    }
-    if drafts.tasks.len() > most {
-        let dropped = drafts.tasks.split_off(most).len();
-        texts.push(format!("{dropped} tasks more than a plan may have"));
-    }
-    texts
-}
-
-/// How other tasks name a task that has no id yet: the compiler numbers these tasks in the order of execution.
-fn place_of(draft: usize) -> String {
-    format!("t{}", draft + 1)
-}
-
-fn task(reading: &Reading<'_>, draft: &Draft) -> Option<ProposedTask> {
-    let entry = reading.index.entry(draft.entry)?;
-    let mut params = draft.params.clone();
-    for (param, from, path) in &draft.inputs {
-        params.insert(
-            param.clone(),
-            json!({"$ref": place_of(*from), "path": path}),
-        );
-    }
-    Some(ProposedTask {
-        capability: entry.capability().name.to_string(),
-        params,
-        ..ProposedTask::default()
-    })
-}
-
-fn place(reading: &Reading<'_>, clause: &Clause, number: usize, drafts: &mut Drafts) {
-    let range = &clause.tokens;
-    if !reading.has_content(range.clone()) && !reading.opens(range.clone()) {
-        return;
-    }
-    let Choice { chosen, missing } = choose(reading, range);
-    // "… and set the brightness to 60": what the clause lacks, the one before said.
-    let lacks = chosen.iter().all(|&entry| lacks_in(reading, entry, range));
-    if missing.is_empty() && lacks && continues(reading, range, number, drafts) {
-        return;
-    }
-    if !missing.is_empty() {
-        let verb = if missing.len() == 1 { "is" } else { "are" };
-        let note = format!(" ({} {verb} missing)", missing.join(" and "));
-        unplaced(reading, range, &note, drafts);
-    }
-    if !chosen.is_empty() {
-        explain(reading, range, &chosen, drafts);
-        let used = draft(reading, range, number, chosen.clone(), drafts);
-        untouched(reading, clause, &chosen, &used, drafts);
-    } else if missing.is_empty() && reading.has_content(range.clone()) {
-        // "Could you help me?" asks for nothing that could be named.
-        unplaced(reading, range, "", drafts);
-    }
-}
-
-fn unplaced(reading: &Reading<'_>, tokens: &Range<usize>, note: &str, drafts: &mut Drafts) {
-    drafts.unplaced.push(Unplaced {
-        text: shortened(reading.query.slice(tokens.clone())) + note,
-        tokens: if note.is_empty() {
-            tokens.clone()
+            .filter(|&at| self.reading.worth(at, member.entry) > NAMED);
+        let mut words: Vec<&str> = named
+            .filter_map(|at| Some(self.reading.query.token(at)?.name()))
+            .collect();
+        words.dedup();
+        words.truncate(4);
+        self.reasons.push(if words.is_empty() {
+            let text: String = self
+                .reading
+                .query
+                .slice(range.clone())
+                .chars()
+                .take(40)
+                .collect();
+            format!("{} takes '{text}'", card.name())
         } else {
-            0..0
-        },
-    });
+            format!("{} for '{}'", card.name(), words.join(", "))
+        });
+    }
+
+    fn proposed(mut self, most: usize) -> Proposed {
+        let mut unplaced: Vec<String> = self
+            .unplaced
+            .iter()
+            .map(|(range, why)| told(self.reading.query.slice(range.clone()), why))
+            .collect();
+        if self.tasks.is_empty() && unplaced.is_empty() {
+            unplaced.push(told(self.reading.query.text, ""));
+        }
+        let hidden = unplaced.len().saturating_sub(MAX_UNPLACED);
+        if hidden > 0 {
+            unplaced.truncate(MAX_UNPLACED);
+            unplaced.push(format!("{hidden} further parts"));
+        }
+        if self.tasks.len() > most {
+            let dropped = self.tasks.split_off(most).len();
+            unplaced.push(format!("{dropped} tasks more than a plan may have"));
+        }
+        let reasoning: String = self
+            .reasons
+            .join("; ")
+            .chars()
+            .take(MAX_REASONING)
+            .collect();
+        let task = |draft: &Draft| {
+            Some(ProposedTask {
+                capability: self.reading.index.card(draft.entry)?.name().to_owned(),
+                params: draft.params.clone(),
+                ..ProposedTask::default()
+            })
+        };
+        self.notes.dedup();
+        Proposed {
+            plan: ProposedPlan {
+                reasoning: (!reasoning.is_empty()).then_some(reasoning),
+                answer_directly: None,
+                tasks: self.tasks.iter().filter_map(task).collect(),
+                unplaced,
+            },
+            placed: self.placed,
+            clauses: self.tasks.iter().map(|draft| draft.clause).collect(),
+            notes: self.notes,
+        }
+    }
 }
 
-fn shortened(text: &str) -> String {
+/// A part that is not carried out, as people are told of it.
+fn told(text: &str, why: &str) -> String {
     let text = text.trim().trim_matches([',', ';']).trim();
-    let mut short: String = text.chars().take(MAX_UNPLACED_CHARS).collect();
+    let mut short: String = text.chars().take(MAX_SHOWN).collect();
     if short.len() < text.len() {
         short.push('…');
     }
-    if short.is_empty() {
-        "(nothing was asked)".clone_into(&mut short);
-    }
-    short
-}
-
-/// Says which words stand for which capability.
-fn explain(reading: &Reading<'_>, range: &Range<usize>, chosen: &[usize], drafts: &mut Drafts) {
-    for &entry in chosen {
-        let Some(card) = reading.index.entry(entry) else {
-            continue;
-        };
-        let mut words: Vec<&str> = Vec::new();
-        for at in range.clone() {
-            let hit = reading
-                .hits
-                .get(at)
-                .into_iter()
-                .flatten()
-                .any(|h| h.entry == entry && h.strength > WORTH_SAYING);
-            if let Some(token) = reading
-                .query
-                .token(at)
-                .filter(|t| hit && !words.contains(&t.name()))
-            {
-                words.push(token.name());
-            }
-        }
-        words.truncate(4);
-        let name = &card.capability().name;
-        drafts.reasons.push(match words.is_empty() {
-            true => format!(
-                "{name} takes '{}'",
-                reading
-                    .query
-                    .slice(range.clone())
-                    .chars()
-                    .take(40)
-                    .collect::<String>()
-            ),
-            false => format!("{name} for '{}'", words.join(", ")),
-        });
+    match (short.is_empty(), why.is_empty()) {
+        (true, _) => "(nothing was asked)".to_owned(),
+        (_, true) => short,
+        _ => format!("{short} ({why})"),
     }
 }
 
-/// Words that count less are not worth telling.
-const WORTH_SAYING: f32 = 0.5;
-
-/// "And in London?": the clause before, with other values; or more values for it.
-fn continues(
-    reading: &Reading<'_>,
-    range: &Range<usize>,
-    number: usize,
-    drafts: &mut Drafts,
-) -> bool {
-    if range
-        .clone()
-        .any(|at| reading.query.denied.get(at) == Some(&true))
-    {
-        return false;
-    }
-    let before: Vec<usize> = drafts.last.clone();
-    for at in before.into_iter().rev() {
-        let Some(previous) = drafts.tasks.get(at).cloned() else {
-            continue;
-        };
-        let Some(card) = reading.index.entry(previous.entry) else {
-            continue;
-        };
-        if card.spec.plans {
-            // Its words went there with the clause, or are a request of their own.
-            continue;
-        }
-        let said = fill(reading.query, &card.spec, range.clone(), Reach::Clause, &[]);
-        let is_value = |at: usize| said.used.get(at) == Some(&true);
-        let names_it = |at: usize| {
-            reading.query.token(at).is_some_and(|t| {
-                card.spec.params.iter().any(|p| p.words.contains(&t.stem))
-                    || card.spec.words.contains(&t.stem)
-            })
-        };
-        let covered = range
-            .clone()
-            .all(|at| !reading.query.is_content(at) || is_value(at) || names_it(at));
-        if said.values.is_empty() || !covered {
-            continue;
-        }
-        let other = said
-            .values
-            .keys()
-            .any(|name| previous.params.contains_key(name))
-            || asks_again(reading, range);
-        for copy in 0..copies(&[(previous.entry, said.clone())]) {
-            let mut params = previous.params.clone();
-            params.extend(nth(&said, copy, &mut 1));
-            if !other && copy == 0 {
-                if let Some(task) = drafts.tasks.get_mut(at) {
-                    task.params = params;
-                }
-                continue;
-            }
-            drafts.tasks.push(Draft {
-                params,
-                clause: number,
-                ..previous.clone()
-            });
-            drafts.last = vec![drafts.tasks.len() - 1];
-        }
-        return true;
-    }
-    false
+/// How many combinations of listed values there are.
+fn copies<'f>(filled: impl IntoIterator<Item = &'f Filled>) -> usize {
+    let lengths = filled
+        .into_iter()
+        .flat_map(|f| f.values.values())
+        .map(|values| values.len().max(1));
+    lengths.fold(1_usize, usize::saturating_mul)
 }
 
-/// Reports the parts of a clause in which nothing stands for the chosen capabilities or became a value.
-fn untouched(
-    reading: &Reading<'_>,
-    clause: &Clause,
-    chosen: &[usize],
-    used: &[bool],
-    drafts: &mut Drafts,
-) {
-    if clause.segments.len() < 2 {
-        return;
-    }
-    for segment in &clause.segments {
-        let touched = segment.clone().any(|at| {
-            let named = reading
-                .hits
-                .get(at)
-                .into_iter()
-                .flatten()
-                .any(|h| chosen.contains(&h.entry) && h.strength > 0.2);
-            used.get(at) == Some(&true) || named
-        });
-        if !touched && reading.has_content(segment.clone()) {
-            unplaced(reading, segment, "", drafts);
+/// The params of the `copy`th combination; `stride` counts the combinations of the values seen before.
+fn nth(filled: &Filled, copy: usize, stride: &mut usize) -> Map<String, Value> {
+    let mut params = Map::new();
+    for (name, values) in &filled.values {
+        let count = values.len().max(1);
+        if let Some(value) = values.get(copy / *stride % count) {
+            params.insert(name.clone(), value.clone());
         }
+        *stride *= count;
     }
+    params
 }

@@ -1,39 +1,45 @@
-//! Ranks the capabilities against a part of a query.
+//! A query beside an index: how much each part of the query says of each capability.
 //!
-//! Does not decide where a query is divided, nor what the params are.
+//! Does not decide which capability is meant; see [`super::choose`].
 
-use std::cell::{Cell, OnceCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::rc::Rc;
 
+use super::card::Card;
 use super::facts::Meaning;
-use super::fill::{Filled, Reach, fill};
+use super::fill::{Filled, fill};
 use super::index::{Hit, Index};
 use super::kind::Kind;
 use super::query::Query;
-use super::text::TokenKind;
-use super::words::{is_command, is_generic, is_preface, is_question, is_stop};
+use super::text::{Token, TokenKind};
+use super::words::{ASK, COMMAND, LIGHT, PREFACE, QUESTION, STOP, is, is_slip};
 
 /// From here on a capability is meant: about what one unique keyword is worth; a word of a description alone is not.
 pub(super) const PLACED: f32 = 1.2;
+/// A word that says less of a capability than this does not stand for it.
+pub(super) const NAMED: f32 = 0.2;
+/// A word that says less of a capability than this does not explain it.
+const EXPLAINS: f32 = 0.58;
+/// What a value is worth that only the capability's params look like.
+const SHAPED: f32 = 1.5;
 /// What being like an example adds at most: enough to decide between capabilities that share their words.
 const EXAMPLE: f32 = 0.8;
 /// Words after "about" say what the thing is about, not what is wanted.
 const ABOUT: f32 = 0.5;
-/// What less than this says, is said of many things.
-const MENTION: f32 = 0.5;
 /// Unknown words that are compared with every term, per query: keeps a hostile query cheap.
 const MAX_GUESSES: usize = 64;
-/// Steps of the search for suppliers, per query: a catalogue whose capabilities all feed each other has very many ways.
-const MAX_SEARCHES: usize = 1_000;
 /// Longer parts are not like any example.
-const MAX_EXAMPLE_TOKENS: usize = 40;
+const MAX_EXAMPLE: usize = 40;
 
 /// A capability's worth for a part of a query.
 #[derive(Debug, Clone)]
 pub(super) struct Ranked {
     pub(super) entry: usize,
+    /// For ranking.
     pub(super) gain: f32,
+    /// For deciding whether the capability is meant at all.
     pub(super) strength: f32,
 }
 
@@ -43,106 +49,110 @@ pub(super) struct Reading<'a> {
     pub(super) query: &'a Query<'a>,
     pub(super) index: &'a Index,
     /// By token.
-    pub(super) hits: Vec<Vec<Hit>>,
-    terms: Vec<Option<usize>>,
-    /// The token before with the same stem.
+    hits: Vec<Vec<Hit>>,
+    /// By token: the token before with the same stem.
     earlier: Vec<Option<usize>>,
     about: Vec<bool>,
+    /// By token: a slip of a word of grammar, such as "liek".
+    slips: Vec<bool>,
+    /// What the user may change with.
+    pub(super) changers: Vec<usize>,
     allowed: Vec<bool>,
-    /// What the whole query says about each capability's params, read when it is asked for.
-    elsewhere: Vec<OnceCell<Filled>>,
-    searches: Cell<usize>,
+    /// What was read is not read again.
+    filled: RefCell<HashMap<(usize, usize, usize), Rc<Filled>>>,
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(query: &'a Query<'a>, index: &'a Index, allowed: Vec<bool>) -> Self {
+    pub(super) fn new(query: &'a Query<'a>, index: &'a Index, roles: Option<&[String]>) -> Self {
         let mut last: HashMap<&str, usize> = HashMap::new();
         let mut guesses = MAX_GUESSES;
-        let mut reading = Self {
+        let mut hits: Vec<Vec<Hit>> = Vec::with_capacity(query.tokens.len());
+        let mut earlier = Vec::with_capacity(query.tokens.len());
+        for (at, token) in query.tokens.iter().enumerate() {
+            let matchable = token.is_word() && query.fact(at).is_none();
+            let known = last.insert(&token.stem, at).filter(|_| matchable);
+            hits.push(match known {
+                Some(known) => hits.get(known).cloned().unwrap_or_default(),
+                None if matchable => {
+                    // A capital inside of a sentence is a name, hence not misspelt.
+                    let name = at > 0 && token.is_capitalised();
+                    let guess = guesses > 0
+                        && token.stem.len() >= 4
+                        && !is(&token.lower, STOP | ASK | LIGHT)
+                        && !name;
+                    guesses -= usize::from(guess);
+                    index.look_up(&token.lower, &token.stem, guess)
+                }
+                None => Vec::new(),
+            });
+            earlier.push(known);
+        }
+        let allowed = |card: &Card| roles.is_none_or(|roles| card.capability().allows(roles));
+        let cards = || index.cards.iter().enumerate();
+        let changers = cards().filter(|(_, card)| !card.reads() && !card.plans && allowed(card));
+        let slip = |(token, hits): (&Token<'_>, &Vec<Hit>)| {
+            hits.is_empty() && token.is_word() && !token.is_capitalised() && is_slip(&token.lower)
+        };
+        Self {
+            about: about(query),
+            slips: query.tokens.iter().zip(&hits).map(slip).collect(),
+            changers: changers.map(|(entry, _)| entry).collect(),
+            allowed: index.cards.iter().map(allowed).collect(),
             query,
             index,
-            hits: Vec::with_capacity(query.tokens.len()),
-            terms: Vec::with_capacity(query.tokens.len()),
-            earlier: Vec::with_capacity(query.tokens.len()),
-            about: about(query),
-            allowed,
-            elsewhere: index.entries.iter().map(|_| OnceCell::new()).collect(),
-            searches: Cell::new(MAX_SEARCHES),
-        };
-        for (at, token) in query.tokens.iter().enumerate() {
-            let matchable =
-                token.is_word() && !is_stop(&token.lower) && query.in_fact.get(at) != Some(&true);
-            let known = last.insert(&token.stem, at).filter(|_| matchable);
-            let hits = if let Some(known) = known {
-                reading.hits.get(known).cloned().unwrap_or_default()
-            } else if matchable {
-                let guess = guesses > 0
-                    && token.stem.len() >= 4
-                    && !is_generic(&token.lower)
-                    && !token.is_capitalised_name(at);
-                let hits = index.look_up(&token.lower, &token.stem, guess);
-                guesses -= usize::from(guess);
-                hits
-            } else {
-                Vec::new()
-            };
-            reading.hits.push(hits);
-            reading
-                .terms
-                .push(matchable.then(|| index.term(&token.stem)).flatten());
-            reading.earlier.push(known);
+            hits,
+            earlier,
+            filled: RefCell::default(),
         }
-        reading
     }
 
     pub(super) fn is_allowed(&self, entry: usize) -> bool {
         self.allowed.get(entry).copied().unwrap_or(false)
     }
 
-    /// What the whole query says about a capability's params.
-    pub(super) fn elsewhere(&self, entry: usize) -> &Filled {
-        static NOTHING: Filled = Filled::NOTHING;
-        let (Some(cell), Some(card)) = (self.elsewhere.get(entry), self.index.entry(entry)) else {
-            return &NOTHING;
-        };
-        let all = 0..self.query.tokens.len();
-        cell.get_or_init(|| fill(self.query, &card.spec, all, Reach::Elsewhere, &[]))
+    pub(super) fn is_slip(&self, at: usize) -> bool {
+        self.slips.get(at).copied().unwrap_or(false)
     }
 
-    /// Whether another step of the search for suppliers may be made.
-    pub(super) fn may_search(&self) -> bool {
-        let left = self.searches.get();
-        self.searches.set(left.saturating_sub(1));
-        left > 0
+    /// What a part of the query says about a capability's params.
+    pub(super) fn fill(&self, entry: usize, range: &Range<usize>) -> Rc<Filled> {
+        let key = (entry, range.start, range.end);
+        if let Some(known) = self.filled.borrow().get(&key) {
+            return Rc::clone(known);
+        }
+        let card = self.index.card(entry);
+        let filled = Rc::new(
+            card.map(|card| fill(self.query, card, range.clone(), 0.0))
+                .unwrap_or_default(),
+        );
+        self.filled.borrow_mut().insert(key, Rc::clone(&filled));
+        filled
     }
 
-    /// The most that any single word of the query says of a capability; slight mentions are none.
-    pub(super) fn evidence(&self, entry: usize) -> f32 {
-        let hits = self.hits.iter().flatten().filter(|h| h.entry == entry);
-        let best = hits.map(|h| h.strength).fold(0.0, f32::max);
-        if best < MENTION { 0.0 } else { best }
+    /// Whether a word stands for a capability itself, not for a param or a value of it.
+    pub(super) fn names(&self, at: usize, entry: usize) -> bool {
+        self.worth(at, entry) > EXPLAINS
+            || self.query.token(at).is_some_and(|t| {
+                self.index
+                    .card(entry)
+                    .is_some_and(|card| card.words.contains(&t.stem))
+            })
     }
 
-    /// Whether the words of `range` name the capability otherwise than by a command: "summarize" names no expenses.
-    pub(super) fn is_named(&self, entry: usize, range: &Range<usize>) -> bool {
-        range.clone().any(|at| {
-            let hits = self.hits.get(at).map_or(&[][..], Vec::as_slice);
-            let named = hits
-                .iter()
-                .any(|h| h.entry == entry && h.strength >= MENTION);
-            named && !is_command(self.query.lower(at))
-        })
+    /// How much a word says of a capability.
+    pub(super) fn worth(&self, at: usize, entry: usize) -> f32 {
+        let hit = self
+            .hits
+            .get(at)
+            .into_iter()
+            .flatten()
+            .find(|hit| hit.entry == entry);
+        hit.map_or(0.0, |hit| hit.strength)
     }
 
     /// The capabilities that the words of `range` speak of, the best one first.
     pub(super) fn rank(&self, range: Range<usize>) -> Vec<Ranked> {
-        let mut scores: Vec<Ranked> = (0..self.index.entries.len())
-            .map(|entry| Ranked {
-                entry,
-                gain: 0.0,
-                strength: 0.0,
-            })
-            .collect();
+        let mut scores: Vec<(f32, f32)> = vec![(0.0, 0.0); self.index.cards.len()];
         for at in range.clone() {
             let repeated = self
                 .earlier
@@ -150,159 +160,167 @@ impl<'a> Reading<'a> {
                 .copied()
                 .flatten()
                 .is_some_and(|before| before >= range.start);
-            if repeated {
-                continue;
-            }
             let factor = if self.about.get(at) == Some(&true) {
                 ABOUT
             } else {
                 1.0
             };
-            for hit in self.hits.get(at).into_iter().flatten() {
+            for hit in self
+                .hits
+                .get(at)
+                .into_iter()
+                .flatten()
+                .filter(|_| !repeated)
+            {
                 if let Some(score) = scores.get_mut(hit.entry) {
-                    score.gain += hit.gain * factor;
-                    score.strength += hit.strength;
+                    *score = (score.0 + hit.gain * factor, score.1 + hit.strength);
                 }
             }
         }
-        self.add_facts(range.clone(), &mut scores);
-        self.add_examples(range, &mut scores);
-        scores.retain(|s| s.gain > 0.0 && self.is_allowed(s.entry));
-        // Work is handed on only where nobody here is meant, and then to whoever is there for the least else. Stable: of
-        // equal ones the first by name, so that plans are reproducible.
-        let placed = |s: &Ranked| s.strength >= PLACED && !self.plans(s.entry);
-        let own = scores.iter().any(placed);
-        scores.sort_by(|a, b| {
-            let handed_on = |s: &Ranked| own && self.plans(s.entry);
-            handed_on(a)
-                .cmp(&handed_on(b))
-                .then(b.gain.total_cmp(&a.gain))
-                .then(self.breadth(a.entry).cmp(&self.breadth(b.entry)))
-        });
-        scores
+        self.add_shapes(&range, &mut scores);
+        let scored = scores.into_iter().enumerate();
+        let scored = scored.filter(|(entry, score)| score.0 > 0.0 && self.is_allowed(*entry));
+        let mut ranked: Vec<Ranked> = scored
+            .map(|(entry, (gain, strength))| Ranked {
+                entry,
+                gain: gain + self.likeness(entry, &range),
+                strength,
+            })
+            .collect();
+        // Stable: of equal ones the first by name, so that plans are reproducible.
+        ranked.sort_by(|a, b| b.gain.total_cmp(&a.gain));
+        ranked
+    }
+
+    /// Arithmetic, SQL and words that only one kind of value looks like are evidence for the capabilities that take them.
+    fn add_shapes(&self, range: &Range<usize>, scores: &mut [(f32, f32)]) {
+        let facts = self
+            .query
+            .facts
+            .iter()
+            .filter(|f| range.contains(&f.tokens.start));
+        let takes = |kind: Kind, scores: &mut [(f32, f32)], worth: f32| {
+            for (card, score) in self.index.cards.iter().zip(scores) {
+                if card.params.iter().any(|p| p.kind == kind) {
+                    *score = (score.0 + worth, score.1 + worth);
+                }
+            }
+        };
+        for fact in facts {
+            if matches!(fact.meaning, Meaning::Expression(_)) {
+                takes(Kind::Expression, scores, SHAPED);
+            } else if matches!(fact.meaning, Meaning::Sql(_)) {
+                takes(Kind::Sql, scores, 2.0 * SHAPED);
+            }
+        }
+        let coded = |at: usize| {
+            let token = self.query.token(at).filter(|t| t.kind == TokenKind::Word);
+            token.is_some_and(|t| {
+                t.text.chars().any(|c| c.is_ascii_digit()) && self.query.fact(at).is_none()
+            })
+        };
+        for token in range
+            .clone()
+            .filter(|&at| coded(at))
+            .filter_map(|at| self.query.token(at))
+            .take(MAX_EXAMPLE)
+        {
+            for (card, score) in self.index.cards.iter().zip(&mut *scores) {
+                let upper = token.text.to_uppercase();
+                if card
+                    .params
+                    .iter()
+                    .any(|p| p.patterned && p.accepted(&[&upper]).is_some())
+                {
+                    *score = (score.0 + SHAPED, score.1 + SHAPED);
+                }
+            }
+        }
+    }
+
+    /// How much the words are like one of the examples.
+    fn likeness(&self, entry: usize, range: &Range<usize>) -> f32 {
+        let Some(card) = self
+            .index
+            .card(entry)
+            .filter(|_| range.len() <= MAX_EXAMPLE)
+        else {
+            return 0.0;
+        };
+        let words = || {
+            range
+                .clone()
+                .filter_map(|at| self.query.token(at))
+                .filter(|t| t.is_word() && !is(&t.lower, STOP))
+        };
+        let count = words().count();
+        let like = |example: &std::collections::BTreeSet<String>| {
+            let shared = words().filter(|t| example.contains(&t.stem)).count();
+            #[expect(clippy::cast_precision_loss, reason = "small counts")]
+            let like = 2.0 * shared as f32 / (count + example.len()).max(1) as f32;
+            like
+        };
+        EXAMPLE * card.examples.iter().map(like).fold(0.0, f32::max).min(1.0)
     }
 
     /// Whether a capability takes whole requests.
     pub(super) fn plans(&self, entry: usize) -> bool {
-        self.index.entry(entry).is_some_and(|e| e.spec.plans)
+        self.index.card(entry).is_some_and(|card| card.plans)
     }
 
-    /// How many words stand for one that takes requests.
-    fn breadth(&self, entry: usize) -> usize {
-        let card = self.index.entry(entry).filter(|e| e.spec.plans);
-        card.map_or(0, |e| e.spec.words.len())
-    }
-
-    /// Whether the words stand for something by themselves.
+    /// The capability that the words stand for by themselves; one that takes requests only where no other is meant.
     pub(super) fn stands(&self, range: Range<usize>) -> Option<usize> {
-        self.rank(range)
-            .into_iter()
-            .find(|r| r.strength >= PLACED)
-            .map(|r| r.entry)
+        let ranked = self.rank(range);
+        let placed = || ranked.iter().filter(|r| r.strength >= PLACED);
+        let own = placed().find(|r| !self.plans(r.entry));
+        own.or_else(|| placed().next()).map(|r| r.entry)
+    }
+
+    /// The first word that is no mere preface.
+    pub(super) fn first_word(&self, range: &Range<usize>) -> Option<usize> {
+        let greets = |at: usize| {
+            let day = |at: usize| {
+                matches!(
+                    self.query.lower(at),
+                    "morning" | "afternoon" | "evening" | "night" | "day"
+                )
+            };
+            (self.query.lower(at) == "good" && day(at + 1))
+                || (day(at) && self.query.before(at) == "good")
+        };
+        let mut words = range.clone();
+        words.find(|&at| {
+            !is(self.query.lower(at), PREFACE)
+                && !matches!(self.query.lower(at), "," | ":")
+                && !greets(at)
+        })
     }
 
     /// Whether the words start like a command or a question.
-    pub(super) fn opens(&self, range: Range<usize>) -> bool {
-        let mut words =
-            range.skip_while(|&at| is_preface(self.query.lower(at)) || self.query.lower(at) == ",");
-        let (Some(first), second) = (words.next(), words.next()) else {
+    pub(super) fn opens(&self, range: &Range<usize>) -> bool {
+        let Some(first) = self.first_word(range) else {
             return false;
         };
-        let word = self.query.lower(first);
-        is_command(word)
-            || is_question(word)
-            || second.is_some_and(|at| matches!(self.query.lower(at), "me" | "us"))
+        let second = self.query.lower(first + 1);
+        is(self.query.lower(first), ASK | LIGHT | COMMAND | QUESTION)
+            || matches!(second, "me" | "us")
     }
 
     pub(super) fn has_content(&self, mut range: Range<usize>) -> bool {
         range.any(|at| self.query.is_content(at))
-    }
-
-    /// Expressions, symbols and SQL are evidence for the capabilities that take them.
-    fn add_facts(&self, range: Range<usize>, scores: &mut [Ranked]) {
-        for fact in self
-            .query
-            .facts
-            .iter()
-            .filter(|f| range.contains(&f.tokens.start))
-        {
-            let (kind, gain, strength) = match fact.meaning {
-                Meaning::Expression(_) => {
-                    let others = range
-                        .clone()
-                        .filter(|&at| {
-                            self.query.in_fact.get(at) == Some(&false) && self.query.is_content(at)
-                        })
-                        .count();
-                    (
-                        Kind::Expression,
-                        if others <= 2 { 1.5 } else { 0.5 },
-                        if others <= 2 { 1.5 } else { 0.0 },
-                    )
-                }
-                Meaning::Sql(_) => (Kind::Sql, 3.0, 3.0),
-                Meaning::Email(_) => (Kind::Email, 0.3, 0.0),
-                Meaning::Url(_) => (Kind::Url, 0.3, 0.0),
-                Meaning::Quarter { .. } => (Kind::Quarter, 0.2, 0.0),
-                Meaning::Date(_)
-                | Meaning::Month { .. }
-                | Meaning::Year(_)
-                | Meaning::Time(_)
-                | Meaning::Number { .. }
-                | Meaning::Quoted(_) => continue,
-            };
-            for score in &mut *scores {
-                let takes = self
-                    .index
-                    .entry(score.entry)
-                    .is_some_and(|e| e.spec.params.iter().any(|p| p.kind == kind));
-                if takes {
-                    score.gain += gain;
-                    score.strength += strength;
-                }
-            }
-        }
-    }
-
-    fn add_examples(&self, range: Range<usize>, scores: &mut [Ranked]) {
-        if range.len() > MAX_EXAMPLE_TOKENS {
-            return;
-        }
-        let content: Vec<usize> = range
-            .filter(|&at| self.query.is_content(at) && self.query.in_fact.get(at) == Some(&false))
-            .collect();
-        for score in scores.iter_mut().filter(|s| s.gain > 0.0) {
-            let examples = self
-                .index
-                .entry(score.entry)
-                .map_or(&[][..], |e| e.examples.as_slice());
-            let likeness = |example: &std::collections::BTreeSet<usize>| {
-                let shared = content
-                    .iter()
-                    .filter_map(|&at| self.terms.get(at).copied().flatten())
-                    .filter(|t| example.contains(t))
-                    .count();
-                #[expect(clippy::cast_precision_loss, reason = "small counts")]
-                let likeness = 2.0 * shared as f32 / (content.len() + example.len()).max(1) as f32;
-                likeness
-            };
-            let best = examples.iter().map(likeness).fold(0.0, f32::max);
-            score.gain += EXAMPLE * best.min(1.0);
-        }
     }
 }
 
 /// Which tokens stand in a phrase that begins with "about".
 fn about(query: &Query<'_>) -> Vec<bool> {
     let mut inside = false;
-    query
-        .tokens
-        .iter()
+    let tokens = query.tokens.iter();
+    tokens
         .map(|token| {
+            let word = token.lower.as_str();
             let ends = matches!(token.kind, TokenKind::Mark | TokenKind::Line)
-                || matches!(token.lower.as_str(), "and" | "then");
-            inside = (inside && !ends)
-                || matches!(token.lower.as_str(), "about" | "regarding" | "concerning");
+                || matches!(word, "and" | "then");
+            inside = (inside && !ends) || matches!(word, "about" | "regarding" | "concerning");
             inside
         })
         .collect()

@@ -1,22 +1,43 @@
-//! What the planner makes of queries, over two catalogues: whole plans compared, accuracy printed.
+//! The rules of the embedded planner over cards of an office and a house, which have nothing in common.
 //!
-//! The single steps are tested where they are.
+//! The single steps are tested where they are; how many everyday queries are right, is measured by `amcp eval`.
 
-mod cases;
-mod catalogues;
 mod delegation;
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use cases::{Case, DECLINED_MESH, DECLINED_OFFICE, KNOWN_WEAK, MESH, OFFICE};
 use proptest::prelude::*;
 
 use super::*;
 use crate::Sink;
 
-/// 14 February 2025: a Friday, so that "next Monday" and "last quarter" cross a boundary.
-fn today() -> Date {
-    jiff::civil::date(2025, 2, 14)
+fn cards(name: &str) -> Arc<Catalogue> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/eval/cards");
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
+    Arc::new(crate::cards::parse(&text).unwrap())
+}
+
+fn office() -> &'static Arc<Catalogue> {
+    static OFFICE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| cards("office.json"));
+    &OFFICE
+}
+
+fn home() -> &'static Arc<Catalogue> {
+    static HOME: LazyLock<Arc<Catalogue>> = LazyLock::new(|| cards("home.json"));
+    &HOME
+}
+
+/// The same capabilities, one of them changed.
+fn with(catalogue: &Catalogue, name: &str, change: impl Fn(&mut Capability)) -> Arc<Catalogue> {
+    let changed = catalogue.iter().map(|contract| {
+        let mut capability = contract.capability.clone();
+        if capability.name.as_str() == name {
+            change(&mut capability);
+        }
+        Arc::new(Contract::new(capability).unwrap())
+    });
+    Arc::new(changed.collect())
 }
 
 fn input(catalogue: &Arc<Catalogue>, query: &str) -> PlanningInput {
@@ -27,7 +48,8 @@ fn input(catalogue: &Arc<Catalogue>, query: &str) -> PlanningInput {
         limits: amcp_plan::PlanLimits::default(),
         time: std::time::Duration::from_secs(1),
         llm_calls: 0,
-        today: today(),
+        // A Friday, so that "next Monday" and "last quarter" cross a boundary.
+        today: jiff::civil::date(2025, 2, 14),
         history: Vec::new(),
         feedback: None,
         early: Sink::default(),
@@ -35,26 +57,22 @@ fn input(catalogue: &Arc<Catalogue>, query: &str) -> PlanningInput {
 }
 
 fn plan(catalogue: &Arc<Catalogue>, query: &str) -> Plan {
-    EmbeddedPlanner::new()
-        .plan_now(&input(catalogue, query))
-        .unwrap_or_else(|e| panic!("{query}: {e}"))
-        .0
+    let planned = EmbeddedPlanner::new().plan_now(&input(catalogue, query));
+    planned.unwrap_or_else(|e| panic!("{query}: {e}")).0
 }
 
-/// A task in one line: `weather.get city=Paris`, a reference as `rows<t1`.
+/// A task in one line: `light.set room=kitchen`, a reference as `body<t1/text`.
 fn line(task: &amcp_protocol::PlannedTaskView) -> String {
-    let params = task.params.as_object().unwrap();
+    let params = task.params.as_object().unwrap().iter();
     let mut parts: Vec<String> = params
-        .iter()
-        .map(|(name, value)| {
-            if let Some(from) = value.get("$ref").and_then(Value::as_str) {
-                let path = value["path"].as_str().unwrap_or_default();
-                return format!("{name}<{from}{path}");
-            }
-            match value.as_str() {
-                Some(text) => format!("{name}={text}"),
-                None => format!("{name}={value}"),
-            }
+        .map(|(name, value)| match (value.get("$ref"), value.as_str()) {
+            (Some(from), _) => format!(
+                "{name}<{}{}",
+                from.as_str().unwrap(),
+                value["path"].as_str().unwrap()
+            ),
+            (None, Some(text)) => format!("{name}={text}"),
+            (None, None) => format!("{name}={value}"),
         })
         .collect();
     parts.sort();
@@ -66,147 +84,205 @@ fn lines(plan: &Plan) -> Vec<String> {
     plan.view().iter().map(line).collect()
 }
 
-/// Right tasks (and all), right params (and all), queries that are not exactly right.
-#[derive(Default)]
-struct Score {
-    tasks: (usize, usize),
-    params: (usize, usize),
-    wrong: Vec<String>,
-}
-
-impl Score {
-    fn count(&mut self, made: &[String], wanted: &[&str]) {
-        let capability = |line: &str| line.split(' ').next().unwrap().to_owned();
-        self.tasks.1 += wanted.len().max(made.len());
-        for wanted in wanted {
-            let params: Vec<&str> = wanted.split(' ').skip(1).collect();
-            self.params.1 += params.len();
-            let best = made.iter().filter(|m| capability(m) == capability(wanted));
-            let right = |m: &String| {
-                params
-                    .iter()
-                    .filter(|p| m.split(' ').any(|q| q == **p))
-                    .count()
-            };
-            if let Some(most) = best.map(right).max() {
-                self.tasks.0 += 1;
-                self.params.0 += most;
-            }
-        }
-    }
-}
-
-fn evaluate(catalogue: &Arc<Catalogue>, cases: &[Case]) -> Score {
-    let mut score = Score::default();
-    for (query, wanted, unplaced) in cases {
+/// The tasks of queries, and a part of the reason why the rest is not done.
+fn check(catalogue: &Arc<Catalogue>, cases: &[(&str, &[&str], &str)]) {
+    for (query, wanted, why) in cases {
         let plan = plan(catalogue, query);
-        let made = lines(&plan);
-        score.count(&made, wanted);
-        if made != *wanted || plan.unplaced != *unplaced {
-            let reasoning = plan.reasoning.unwrap_or_default();
-            score.wrong.push(format!(
-                "{query}\n  wanted {wanted:?} {unplaced:?}\n  made   {made:?} {:?}\n  {reasoning}",
-                plan.unplaced
-            ));
-        }
+        assert_eq!(lines(&plan), *wanted, "{query}: {:?}", plan.unplaced);
+        let unplaced = plan.unplaced.join("; ");
+        assert!(unplaced.contains(why), "{query}: {unplaced}");
+        assert_eq!(why.is_empty(), unplaced.is_empty(), "{query}: {unplaced}");
     }
-    score
 }
 
-fn check(name: &str, catalogue: &Arc<Catalogue>, cases: &[Case]) {
-    let score = evaluate(catalogue, cases);
-    println!(
-        "{name}: {} queries, tasks {}/{}, params {}/{}, exact {}",
-        cases.len(),
-        score.tasks.0,
-        score.tasks.1,
-        score.params.0,
-        score.params.1,
-        cases.len() - score.wrong.len()
+#[test]
+fn the_capabilities_are_chosen_that_explain_all_words() {
+    check(
+        office(),
+        &[
+            (
+                "find the slides about hiring",
+                &["file.document.find words=hiring"],
+                "",
+            ),
+            (
+                "find the slides about hiring in purple",
+                &[],
+                "'purple' was not understood",
+            ),
+            (
+                "Email Bob saying we are late",
+                &[
+                    "crm.contact.find name=Bob",
+                    "mail.message.send body=we are late to<t1/email",
+                ],
+                "",
+            ),
+            (
+                "Translate 'thank you' to German and French",
+                &[
+                    "text.translate target=German text=thank you",
+                    "text.translate target=French text=thank you",
+                ],
+                "",
+            ),
+            (
+                "Translate 'hello' into Polish and mail it to kim@example.com",
+                &[
+                    "text.translate target=Polish text=hello",
+                    "mail.message.send body<t1/text to=kim@example.com",
+                ],
+                "",
+            ),
+            ("Translate it into German", &[], "text is missing"),
+            ("Paint the door", &[], "Paint the door"),
+        ],
     );
-    assert!(score.wrong.is_empty(), "{}", score.wrong.join("\n"));
+    check(
+        home(),
+        &[
+            (
+                "bathroom 23 degrees",
+                &["heating.set celsius=23 room=bathroom"],
+                "",
+            ),
+            (
+                "How warm is it in the kitchen? And in the garden?",
+                &[
+                    "room.climate.get room=kitchen",
+                    "room.climate.get room=garden",
+                ],
+                "",
+            ),
+            (
+                "dim the kitchen to 30 percent and order sushi",
+                &["light.set brightness=30 room=kitchen"],
+                "order sushi",
+            ),
+        ],
+    );
 }
 
 #[test]
-fn plans_over_a_catalogue_like_the_built_in_one() {
-    check("mesh", &catalogues::mesh(), MESH);
-}
-
-#[test]
-fn plans_over_a_catalogue_of_something_else() {
-    check("office", &catalogues::office(), OFFICE);
-}
-
-#[test]
-fn what_is_known_to_be_weak_is_no_worse() {
-    for (query, right, today) in KNOWN_WEAK {
-        let made = lines(&plan(&catalogues::mesh(), query));
-        assert!(made == *right || made == *today, "{query}: {made:?}");
+fn nothing_is_changed_that_nobody_asked_to_change() {
+    let one = |query: &str| plan(office(), query).tasks.len() == 1;
+    for query in [
+        "Could you email bob@example.com saying we are late?",
+        "I need to email bob@example.com saying we are late",
+        "I need the Globex deal marked as won",
+    ] {
+        assert!(one(query), "{query}");
     }
+    for query in [
+        "Cancel my meeting with Anna tomorrow at 3pm",
+        "Don't email bob@example.com saying we are late",
+        "Who marked the Globex deal as won?",
+        "Did I email bob@example.com saying we are late?",
+        "The Globex deal was marked as won",
+        "Don't book a hotel in Porto",
+        "Cancel the hotel in Porto",
+    ] {
+        assert_eq!(lines(&plan(office(), query)), [""; 0], "{query}");
+    }
+    for query in [
+        "Is the front door locked?",
+        "Don't unlock the garage",
+        "stop the music in the kitchen",
+        "set the temperature in the kitchen",
+    ] {
+        assert_eq!(lines(&plan(home(), query)), [""; 0], "{query}");
+    }
+}
+
+#[test]
+fn what_no_param_expresses_is_said() {
+    let except = with(office(), "crm.deal.list", |card| {
+        card.params["properties"]["not_owner"] =
+            serde_json::json!({"type": "string", "x-role": "except"});
+        card.params["properties"]["value"] =
+            serde_json::json!({"type": "number", "x-role": "least"});
+    });
+    let query = "open deals except Priya";
+    assert_eq!(
+        lines(&plan(&except, query)),
+        ["crm.deal.list not_owner=Priya stage=open"]
+    );
+    assert_eq!(
+        lines(&plan(&except, "won deals over 5,000")),
+        ["crm.deal.list stage=won value=5000"]
+    );
+    check(
+        office(),
+        &[
+            (query, &[], "'except Priya'"),
+            ("won deals over 5,000", &[], "'over 5,000'"),
+            (
+                "All my meetings next week except the ones with Marek",
+                &[],
+                "'except",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn an_assumption_is_a_note() {
+    let planned = EmbeddedPlanner::new().plan_now(&input(home(), "energy of the car in march"));
+    let (plan, notes) = planned.unwrap();
+    assert_eq!(
+        lines(&plan),
+        ["energy.usage.get device=car from=2024-03-01 to=2024-03-31"]
+    );
+    assert_eq!(notes, ["'march' is taken as March 2024"]);
 }
 
 #[test]
 fn the_plan_says_which_words_stand_for_what() {
-    let plan = plan(
-        &catalogues::mesh(),
-        "Tell me a joke, and the weather in Rome",
-    );
-    assert_eq!(
-        plan.reasoning.unwrap(),
-        "joke.get for 'joke'; weather.get for 'weather'"
-    );
-}
-
-#[test]
-fn each_added_edge_has_its_reason() {
-    let plan = plan(
-        &catalogues::mesh(),
-        "Produce an expense summary report for Q4 2024",
-    );
+    let plan = plan(home(), "Is the light on in the hallway, and play some jazz");
+    let reasoning = plan.reasoning.unwrap();
     assert!(
-        plan.tasks
-            .iter()
-            .filter(|t| !t.references.is_empty())
-            .all(|t| !t.inferred.is_empty())
+        reasoning.contains("light.state.get for 'light"),
+        "{reasoning}"
     );
 }
 
 #[test]
 fn what_a_user_may_not_use_is_not_planned() {
-    let capabilities = catalogues::mesh();
-    let guarded = capabilities.iter().map(|contract| {
-        let mut capability = contract.capability.clone();
-        if capability.name.as_str() == "joke.get" {
-            capability.required_roles = vec!["jester".into()];
-        }
-        Arc::new(Contract::new(capability).unwrap())
+    let guarded = with(home(), "music.play", |card| {
+        card.required_roles = vec!["dj".into()]
     });
-    let guarded: Arc<Catalogue> = Arc::new(guarded.collect());
-    let query = "Tell me a joke, and the weather in Rome";
+    let query = "play some jazz, and close the blinds in the bedroom";
     let refused = plan(&guarded, query);
-    assert_eq!(lines(&refused), ["weather.get city=Rome"]);
-    assert_eq!(refused.unplaced, ["Tell me a joke"]);
+    assert_eq!(
+        lines(&refused),
+        ["blinds.move position=closed room=bedroom"]
+    );
+    assert_eq!(refused.unplaced, ["play some jazz"]);
     let mut input = input(&guarded, query);
-    input.roles = vec!["jester".into()];
-    let allowed = EmbeddedPlanner::new().plan_now(&input).unwrap().0;
-    assert_eq!(allowed.tasks.len(), 2);
+    input.roles = vec!["dj".into()];
+    assert_eq!(
+        EmbeddedPlanner::new()
+            .plan_now(&input)
+            .unwrap()
+            .0
+            .tasks
+            .len(),
+        2
+    );
 }
 
 #[test]
-fn a_task_that_the_compiler_refuses_costs_only_itself() {
-    let picky = catalogues::mesh();
-    let picky = picky.iter().map(|contract| {
-        let mut capability = contract.capability.clone();
-        if capability.name.as_str() == "joke.get" {
-            capability.params["maxProperties"] = 0.into();
-        }
-        Arc::new(Contract::new(capability).unwrap())
+fn a_task_that_the_compiler_refuses_costs_only_its_clause() {
+    let picky = with(home(), "music.play", |card| {
+        card.params["maxProperties"] = 0.into()
     });
-    let picky: Arc<Catalogue> = Arc::new(picky.collect());
-    let plan = plan(&picky, "Tell me a programming joke and the weather in Rome");
-    assert_eq!(lines(&plan), ["weather.get city=Rome"]);
+    let plan = plan(
+        &picky,
+        "play some jazz, and close the blinds in the bedroom",
+    );
+    assert_eq!(lines(&plan), ["blinds.move position=closed room=bedroom"]);
     assert!(
-        plan.unplaced[0].starts_with("joke.get ("),
+        plan.unplaced[0].starts_with("play some jazz ("),
         "{:?}",
         plan.unplaced
     );
@@ -215,35 +291,68 @@ fn a_task_that_the_compiler_refuses_costs_only_itself() {
 #[test]
 fn one_index_serves_all_queries_of_a_catalogue() {
     let planner = EmbeddedPlanner::new();
-    let (mesh, office) = (catalogues::mesh(), catalogues::office());
-    let first = planner.index(&mesh);
+    let first = planner.index(home());
     // Another catalogue of the same contracts, as the registry makes one for each request.
-    let same: Catalogue = mesh.iter().cloned().collect();
+    let same: Catalogue = home().iter().cloned().collect();
     assert!(Arc::ptr_eq(&first, &planner.index(&same)));
-    assert!(!Arc::ptr_eq(&first, &planner.index(&office)));
+    assert!(!Arc::ptr_eq(&first, &planner.index(office())));
     for _ in 0..10 {
-        planner.index(&catalogues::office());
+        planner.index(&with(office(), "none", |_| ()));
     }
     assert!(planner.indices.lock().unwrap().len() <= KEPT);
 }
 
 #[test]
+fn an_index_is_built_once_and_nobody_waits_for_another_one_to_be_built() {
+    let planner = EmbeddedPlanner::new();
+    let built = planner.index_by(home(), |catalogue| {
+        assert!(planner.indices.try_lock().is_ok(), "the lock is held");
+        planner.index(office());
+        Index::new(catalogue)
+    });
+    for (catalogue, index) in [(home(), &built), (office(), &planner.index(office()))] {
+        let again = planner.index_by(catalogue, |_| panic!("it is known"));
+        assert!(Arc::ptr_eq(&again, index));
+    }
+}
+
+#[test]
 fn a_filler_for_other_planners_says_what_is_unmistakable() {
-    let fill = QueryFill::new("Expense report of marketing for Q4 2024", today());
-    let mesh = catalogues::mesh();
-    let params = |name: &str| fill.fill(&mesh.get(name).unwrap().capability);
+    let today = jiff::civil::date(2025, 2, 14);
+    let params = |query: &str, name: &str| {
+        let fill = QueryFill::new(query, today);
+        Value::Object(fill.fill(&office().get(name).unwrap().capability))
+    };
+    let query = "Which deals did we win in Q4 2024?";
+    let wanted =
+        serde_json::json!({"stage": "won", "closed_from": "2024-10-01", "closed_to": "2024-12-31"});
+    assert_eq!(params(query, "crm.deal.list"), wanted);
+    assert_eq!(params(query, "text.translate"), serde_json::json!({}));
     assert_eq!(
-        Value::Object(params("finance.db.query")),
-        serde_json::json!({"quarter": "Q4 2024", "department": "Marketing"})
+        params("deals except the won ones", "crm.deal.list"),
+        serde_json::json!({})
     );
-    assert!(params("text.summarize").is_empty());
-    assert!(params("weather.get").is_empty());
 }
 
 #[test]
 fn ranking_puts_what_is_meant_first() {
-    let ranked = ranked("will it rain in Rome", &catalogues::mesh());
-    assert_eq!(ranked[0].as_str(), "weather.get");
+    let ranked = ranked("how humid is the garden", home());
+    assert_eq!(ranked[0].as_str(), "room.climate.get");
+}
+
+#[test]
+fn a_greeting_is_answered_with_what_there_is() {
+    for query in ["hello", "Help!", "what can you do?"] {
+        let plan = plan(home(), query);
+        let text = plan.answer_directly.expect(query);
+        assert!(
+            text.contains("light.set") && text.contains("Ask for example"),
+            "{text}"
+        );
+        assert_eq!((plan.tasks.len(), plan.unplaced.len()), (0, 0));
+    }
+    let asked = plan(home(), "help me with the light in the kitchen");
+    assert_eq!(asked.answer_directly, None);
 }
 
 #[test]
@@ -255,7 +364,7 @@ fn hostile_queries_are_planned_or_unplaced() {
         "?".into(),
         "the of and".into(),
         long("and "),
-        long("weather in Paris and "),
+        long("light in the kitchen and "),
         long("a"),
         long("'"),
         long("\"x\" "),
@@ -264,18 +373,18 @@ fn hostile_queries_are_planned_or_unplaced() {
         long("1 + "),
         long("1,"),
         long("Q4 2024 and "),
-        long("weather "),
+        long("kitchen "),
         long("xyzzy1 plugh2 "),
-        long("expense report for sales and "),
-        long("summarize the translation of the weather. "),
+        long("deals of Anna and "),
+        long("translate the mail of the deal. "),
         long("é̂🦀 "),
         long("SELECT "),
-        "say \"unclosed and 'also unclosed and the weather in Rome".into(),
-        "\u{202e}weather in\u{0} Paris\u{feff}".into(),
+        "say \"unclosed and 'also unclosed and the light in the kitchen".into(),
+        "\u{202e}light in\u{0} kitchen\u{feff}".into(),
     ];
-    for catalogue in [catalogues::mesh(), catalogues::office()] {
+    for catalogue in [home(), office()] {
         for query in &queries {
-            let plan = plan(&catalogue, query);
+            let plan = plan(catalogue, query);
             let head: String = query.chars().take(40).collect();
             assert!(
                 !(plan.tasks.is_empty() && plan.unplaced.is_empty()),
@@ -292,51 +401,10 @@ fn hostile_queries_are_planned_or_unplaced() {
 
 /// Words that steer the planner, among others.
 fn any_words() -> impl Strategy<Value = String> {
+    let words = "light in kitchen and then , . about deal for Q4 2024 last quarter translate : \"a b\" ' it won 12 * ( to \n 1. - tomorrow \
+                 at 3pm SELECT from of What's the mail Anna not except over between since on";
     let word = prop_oneof![
-        prop::sample::select(vec![
-            "weather",
-            "in",
-            "Paris",
-            "and",
-            "then",
-            ",",
-            ".",
-            "joke",
-            "about",
-            "report",
-            "expense",
-            "for",
-            "Q4",
-            "2024",
-            "last",
-            "quarter",
-            "summarize",
-            ":",
-            "\"a b\"",
-            "'",
-            "it",
-            "MSFT",
-            "12",
-            "*",
-            "(",
-            "translate",
-            "to",
-            "sales",
-            "\n",
-            "1.",
-            "-",
-            "tomorrow",
-            "at",
-            "3pm",
-            "SELECT",
-            "from",
-            "of",
-            "What's",
-            "the",
-            "stock",
-            "price",
-        ])
-        .prop_map(str::to_owned),
+        prop::sample::select(words.split(' ').collect::<Vec<_>>()).prop_map(str::to_owned),
         "\\PC{1,8}",
     ];
     prop::collection::vec(word, 0..40).prop_map(|words| words.join(" "))
@@ -345,9 +413,9 @@ fn any_words() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn invariant_every_text_is_planned_or_unplaced(query in prop_oneof![any_words(), ".{0,200}"]) {
-        for catalogue in [mesh(), office()] {
+        for catalogue in [home(), office()] {
             let plan = plan(catalogue, &query);
-            prop_assert!(!(plan.tasks.is_empty() && plan.unplaced.is_empty()));
+            prop_assert!(!(plan.tasks.is_empty() && plan.unplaced.is_empty()) || plan.answer_directly.is_some());
             for task in &plan.tasks {
                 let unknown: Vec<String> = task.references.iter().map(|r| r.place.clone()).collect();
                 let contract = catalogue.get(task.capability.as_str()).unwrap();
@@ -355,77 +423,4 @@ proptest! {
             }
         }
     }
-}
-
-fn mesh() -> &'static Arc<Catalogue> {
-    static MESH: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogues::mesh);
-    &MESH
-}
-
-fn office() -> &'static Arc<Catalogue> {
-    static OFFICE: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogues::office);
-    &OFFICE
-}
-
-#[test]
-fn an_index_is_built_once_and_nobody_waits_for_another_one_to_be_built() {
-    let planner = EmbeddedPlanner::new();
-    let built = planner.index_by(mesh(), |catalogue| {
-        assert!(planner.indices.try_lock().is_ok(), "the lock is held");
-        planner.index(office());
-        Index::new(catalogue)
-    });
-    for (catalogue, index) in [(mesh(), &built), (office(), &planner.index(office()))] {
-        let again = planner.index_by(catalogue, |_| panic!("it is known"));
-        assert!(Arc::ptr_eq(&again, index));
-    }
-}
-
-/// What the planner does not understand it does not do: the tasks that remain, and a part of the reason.
-fn check_declined(catalogue: &Arc<Catalogue>, cases: &[(&str, &[&str], &str)]) {
-    for (query, wanted, why) in cases {
-        let plan = plan(catalogue, query);
-        assert_eq!(lines(&plan), *wanted, "{query}");
-        let unplaced = plan.unplaced.join("; ");
-        assert!(unplaced.contains(why), "{query}: {unplaced}");
-    }
-}
-
-#[test]
-fn a_word_that_nothing_explains_is_named() {
-    check_declined(mesh(), DECLINED_MESH);
-}
-
-#[test]
-fn nothing_is_changed_that_nobody_asked_to_change() {
-    check_declined(office(), DECLINED_OFFICE);
-    for query in [
-        "Could you email bob@example.com saying we are late?",
-        "I need to email bob@example.com saying we are late",
-        "turn the kitchen lights off",
-    ] {
-        assert_eq!(plan(office(), query).tasks.len(), 1, "{query}");
-    }
-}
-
-#[test]
-fn an_adjunct_that_changes_nothing_is_noted() {
-    let input = input(mesh(), "weather in Paris for my boss, please, quickly");
-    let (plan, notes) = EmbeddedPlanner::new().plan_now(&input).unwrap();
-    assert_eq!(lines(&plan), ["weather.get city=Paris"]);
-    assert_eq!(plan.unplaced, Vec::<String>::new());
-    assert_eq!(notes, ["'for my boss' changed nothing"]);
-}
-
-#[test]
-fn a_greeting_is_answered_with_what_there_is() {
-    for query in ["hello", "Help!", "what can you do?"] {
-        let plan = plan(mesh(), query);
-        let text = plan.answer_directly.expect(query);
-        assert!(text.contains("weather.get"), "{text}");
-        assert!(text.contains("Ask for example"), "{text}");
-        assert_eq!((plan.tasks.len(), plan.unplaced.len()), (0, 0));
-    }
-    let asked = plan(mesh(), "help me with the weather in Rome");
-    assert_eq!(lines(&asked), ["weather.get city=Rome"]);
 }

@@ -4,6 +4,9 @@
 
 use rust_stemmers::{Algorithm, Stemmer};
 
+use super::lexicon::month_number;
+use super::words::base;
+
 /// Most tokens that are looked at: a page of text, the longest query there is, has some 3,000 words.
 const MAX_TOKENS: usize = 4_096;
 
@@ -63,11 +66,6 @@ impl Token<'_> {
         self.is_word() && self.text.chars().next().is_some_and(char::is_uppercase)
     }
 
-    /// A capital inside of a sentence: a name, hence not misspelt.
-    pub(super) fn is_capitalised_name(&self, at: usize) -> bool {
-        at > 0 && self.is_capitalised()
-    }
-
     pub(super) fn number(&self) -> Option<f64> {
         (self.kind == TokenKind::Number)
             .then(|| self.text.replace([',', '_'], "").parse().ok())
@@ -79,7 +77,9 @@ impl Token<'_> {
 /// The stem of a lower-case word.
 pub(super) fn stem(lower: &str) -> String {
     // A stemmer holds no more than a function pointer.
-    Stemmer::create(Algorithm::English).stem(lower).into_owned()
+    Stemmer::create(Algorithm::English)
+        .stem(base(lower))
+        .into_owned()
 }
 
 /// The tokens of a query, at most [`MAX_TOKENS`].
@@ -223,9 +223,26 @@ impl<'q> Scan<'q> {
             before = c;
             length = i + c.len_utf8();
         }
-        let text = self.take(length);
+        // "August-September" is a range.
+        let head = rest.get(..length).and_then(|word| word.split_once('-'));
+        let months = head.filter(|(a, b)| {
+            [a, b]
+                .iter()
+                .all(|m| month_number(&m.to_lowercase()).is_some())
+        });
+        let text = self.take(months.map_or(length, |(first, _)| first.len()));
         if text.contains('@') {
             return (TokenKind::Link, text);
+        }
+        if matches!(text, "Dr" | "Mr" | "Mrs" | "Ms" | "Prof" | "St" | "dr")
+            && self.rest().starts_with('.')
+        {
+            self.at += 1;
+            let start = self.at - text.len() - 1;
+            return (
+                TokenKind::Word,
+                self.query.get(start..self.at).unwrap_or(text),
+            );
         }
         let only_digits = text
             .chars()

@@ -1,252 +1,195 @@
-//! English words that carry grammar rather than meaning, and the few generic synonyms.
+//! English words that carry grammar rather than meaning, their classes, and the few general synonyms.
 //!
-//! Holds nothing about any domain: what a capability is about is said by its card alone.
+//! Holds nothing about any domain: a capability's subject is said by its card alone. `words.txt` has the words.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
-type Set = LazyLock<HashSet<&'static str>>;
-
-fn set(words: &'static str) -> HashSet<&'static str> {
-    words.split_whitespace().collect()
-}
-
 /// Never indexed, never matched, never the end of a name.
-static STOP: Set = LazyLock::new(|| {
-    set(
-        "a an the this that these those some any each every all both it its it's itself they them their there here \
-         i i'd i'll i'm me my mine we us our you your he she his her him one ones who's \
-         is are was were be been being am do does did done doing have has had having can could will would shall should \
-         may might must let lets let's \
-         of in on at to for from by with about into onto over under between among during until till since per via as \
-         against regarding concerning near within without than out off up down \
-         and or but nor so yet if then else also plus too either neither while because \
-         what which who whom whose when where why how what's how's where's when's \
-         not no yes ok okay please kindly thanks thank hi hello hey dear just only very really quite more most much \
-         many few lot lots bit other another same such own again now well like want need would like d ll m re s t ve \
-         today tomorrow yesterday tonight next last previous current following vs versus etc maybe possible possibly \
-         first second third finally afterwards afterward additionally",
-    )
-});
-
-/// Verbs that say that something is wanted, hardly what.
-static GENERIC: Set = LazyLock::new(|| {
-    set(
-        "get give show tell find fetch list display retrieve look see check know say ask bring provide present return \
-         produce generate create make build prepare write draw put do run use take set turn switch open close start \
-         stop add send search help work go come book order buy plan change update modify adjust delete remove cancel \
-         read query eval process handle compare play call let schedule print save edit try explain describe \
-         information info data detail details thing things stuff something anything good best new",
-    )
-});
-
-/// What a clause of its own may start with: verbs that are used as commands.
-static COMMANDS: Set = LazyLock::new(|| {
-    set(
-        "get give show tell find fetch list display retrieve look check say ask bring provide produce generate create \
-         make build prepare write draw put run use take set turn switch open close start stop add send search help \
-         book order buy plan change update modify adjust delete remove cancel read query play call schedule share print \
-         save edit try explain describe compare calculate compute evaluate solve multiply divide subtract sum convert \
-         translate summarize summarise shorten condense analyze analyse email mail message text remind notify post \
-         publish upload download install invite reserve rent pay transfer move copy rename sort filter count measure \
-         track monitor log record report review approve reject sign file draft compose dim brighten mute enable disable \
-         lock unlock start restart deploy fix repair clean cook sing recommend suggest predict forecast plot chart",
-    )
-});
-
+pub(super) const STOP: u16 = 1;
+/// Verbs that ask to be told something.
+pub(super) const ASK: u16 = 1 << 1;
+/// Verbs that say that something is to be done, hardly what.
+pub(super) const LIGHT: u16 = 1 << 2;
+/// Verbs that a command may start with.
+pub(super) const COMMAND: u16 = 1 << 3;
 /// Question words and auxiliaries that open a question.
-static QUESTIONS: Set = LazyLock::new(|| {
-    set(
-        "what which who whom whose when where why how is are was were do does did can could will would should has have \
-         may what's how's where's when's who's",
-    )
-});
-
+pub(super) const QUESTION: u16 = 1 << 4;
 /// Said before a clause without meaning anything in it.
-static PREFACES: Set = LazyLock::new(|| {
-    set(
-        "please kindly also then next finally first second third lastly additionally afterwards and but so ok okay \
-         hi hello hey thanks plus i i'd we we'd you want need would like to could can will just now maybe",
-    )
+pub(super) const PREFACE: u16 = 1 << 5;
+/// Changes nothing of what is asked: haste, care, or a name for what any result holds.
+pub(super) const FILLER: u16 = 1 << 6;
+/// Takes something back.
+pub(super) const TAKES_BACK: u16 = 1 << 7;
+/// Those for whom something is done; they change nothing of it.
+pub(super) const PEOPLE: u16 = 1 << 8;
+/// After "in" and "at" no name of a place.
+pub(super) const ADVERBIAL: u16 = 1 << 9;
+/// Stands for something that was said before.
+pub(super) const PRONOUN: u16 = 1 << 10;
+/// Stands before a noun.
+pub(super) const PREPOSITION: u16 = 1 << 11;
+const ARTICLE: u16 = 1 << 12;
+const JOINT: u16 = 1 << 13;
+const NEGATIVE: u16 = 1 << 14;
+/// Capital letters that name nothing by themselves.
+pub(super) const ACRONYM: u16 = 1 << 15;
+/// Needs no explanation.
+pub(super) const FREE: u16 = STOP | ASK | LIGHT | FILLER;
+
+/// The classes in the order of their bits, as `words.txt` names them.
+const CLASSES: &str = "stop ask light command question preface filler takes_back people adverbial pronoun preposition article joint \
+                       negative acronym";
+
+#[derive(Default)]
+struct Words {
+    classes: HashMap<&'static str, u16>,
+    /// Groups that mean the same.
+    same: Vec<Vec<&'static str>>,
+    /// Irregular forms, with their bases.
+    forms: HashMap<&'static str, &'static str>,
+}
+
+static WORDS: LazyLock<Words> = LazyLock::new(|| {
+    let mut words = Words::default();
+    for line in include_str!("words.txt").lines() {
+        let Some((name, list)) = line.split_once(": ") else {
+            continue;
+        };
+        let list: Vec<&str> = list.split_whitespace().collect();
+        if let Some(bit) = CLASSES.split_whitespace().position(|class| class == name) {
+            for word in list {
+                *words.classes.entry(word).or_insert(0) |= 1 << bit;
+            }
+        } else if name == "same" {
+            words.same.push(list);
+        } else {
+            let pairs = list.chunks_exact(2);
+            words
+                .forms
+                .extend(pairs.filter_map(|pair| Some((*pair.first()?, *pair.last()?))));
+        }
+    }
+    words
 });
 
-/// Verbs that say that something is to be changed: what only reads cannot do them.
-static CHANGES: Set = LazyLock::new(|| {
-    set(
-        "delete remove cancel drop erase clear undo reject decline revoke dismiss update change modify edit adjust rename \
-         move pay buy order book send email mail post publish upload install transfer reserve rent invite approve sign \
-         share lock unlock enable disable restart deploy dim mute mark assign",
-    )
-});
-
-/// Verbs that take something back: a capability that makes something does not do them unless its card says so.
-static TAKES_BACK: Set = LazyLock::new(|| {
-    set(
-        "delete remove cancel drop erase clear undo reject decline revoke dismiss stop disable close unlock mute",
-    )
-});
-
-/// Words that change nothing of what is asked: they ask for haste or care, or name what any result holds.
-static FILLERS: Set = LazyLock::new(|| {
-    set(
-        "quickly quick fast asap urgently immediately briefly short shortly simply exactly roughly approximately actually \
-         right away soon currently nicely carefully kind sort favor favour curious wondering wonder hurry thx pls hear listen love \
-         row entry record item figure number value result status",
-    )
-});
-
-/// Groups of words that mean the same in any domain.
-const SYNONYMS: &[&[&str]] = &[
-    &[
-        "create", "make", "produce", "generate", "build", "prepare", "write", "compose", "draft",
-    ],
-    &["show", "list", "display", "get", "fetch", "retrieve"],
-    &["search", "find", "look", "lookup"],
-    &[
-        "analyze",
-        "analyse",
-        "examine",
-        "evaluate",
-        "breakdown",
-        "analysis",
-        "study",
-    ],
-    &[
-        "calculate",
-        "compute",
-        "solve",
-        "math",
-        "arithmetic",
-        "calculation",
-    ],
-    &[
-        "summarize",
-        "summarise",
-        "summary",
-        "condense",
-        "shorten",
-        "abridge",
-    ],
-    &["delete", "remove", "cancel", "drop"],
-    &["change", "update", "modify", "adjust", "edit"],
-    &["mail", "email", "e-mail"],
-    &["meeting", "appointment"],
-    &["picture", "image", "photo"],
-    &["price", "quote", "quotation", "cost"],
-    &["share", "stock"],
-    &[
-        "expense",
-        "expenditure",
-        "spending",
-        "cost",
-        "spend",
-        "spent",
-    ],
-    &["lamp", "light", "lights"],
-    &["buy", "purchase", "order"],
-    &["translate", "translation"],
-    &["funny", "joke", "humor", "humour"],
-    &["ticket", "issue"],
-    &["temperature", "warm", "cold", "hot"],
-];
-
-pub(super) fn is_stop(lower: &str) -> bool {
-    STOP.contains(lower)
-}
-
-pub(super) fn is_generic(lower: &str) -> bool {
-    GENERIC.contains(lower)
-}
-
-pub(super) fn is_command(lower: &str) -> bool {
-    COMMANDS.contains(lower)
-}
-
-pub(super) fn is_question(lower: &str) -> bool {
-    QUESTIONS.contains(lower)
-}
-
-pub(super) fn changes(lower: &str) -> bool {
-    CHANGES.contains(lower)
-}
-
-pub(super) fn takes_back(lower: &str) -> bool {
-    TAKES_BACK.contains(lower)
-}
-
-pub(super) fn is_filler(lower: &str) -> bool {
-    FILLERS.contains(lower)
-}
-
-/// Takes something back or away: "don't", "without", "other than".
-pub(super) fn is_negation(lower: &str, next: &str) -> bool {
-    matches!(
-        lower,
-        "not"
-            | "never"
-            | "nor"
-            | "neither"
-            | "without"
-            | "excluding"
-            | "exclude"
-            | "excludes"
-            | "except"
-            | "no"
-            | "cannot"
-            | "unless"
-            | "minus"
-    ) || lower.ends_with("n't")
-        || lower.ends_with("n’t")
-        || matches!(
-            (lower, next),
-            ("other" | "rather", "than") | ("instead", "of") | ("apart" | "aside", "from")
-        )
-}
-
-/// Compares with a number that follows: "more than 500".
-pub(super) fn is_comparison(lower: &str, next: &str) -> bool {
-    matches!(
-        (lower, next),
-        (
-            "more"
-                | "less"
-                | "fewer"
-                | "greater"
-                | "larger"
-                | "bigger"
-                | "smaller"
-                | "higher"
-                | "lower"
-                | "cheaper",
-            "than"
-        ) | ("at", "least" | "most")
-    ) || matches!(lower, "over" | "above" | "below" | "under" | "exceeding")
-}
-
-pub(super) fn is_preface(lower: &str) -> bool {
-    PREFACES.contains(lower)
+/// Whether a lower-case word is of one of the classes.
+pub(super) fn is(lower: &str, classes: u16) -> bool {
+    WORDS
+        .classes
+        .get(lower)
+        .is_some_and(|known| known & classes != 0)
 }
 
 /// The other words of the groups that a word is in.
 pub(super) fn synonyms(lower: &str) -> impl Iterator<Item = &'static str> {
-    SYNONYMS
+    let groups = WORDS
+        .same
         .iter()
-        .filter(move |group| group.contains(&lower))
-        .flat_map(|group| group.iter().copied())
-        .filter(move |&word| word != lower)
+        .filter(move |group| group.contains(&lower));
+    groups.flatten().copied().filter(move |&word| word != lower)
+}
+
+/// The form of a verb that its stem is made of.
+pub(super) fn base(lower: &str) -> &str {
+    WORDS.forms.get(lower).copied().unwrap_or(lower)
+}
+
+/// Whether a word is one of grammar in which two letters changed places or one is missing: "liek", "fnd".
+pub(super) fn is_slip(lower: &str) -> bool {
+    let slips = |word: &str| slip(lower, word).is_some_and(|slip| slip != Slip::Other);
+    let mut words = WORDS.classes.iter();
+    lower.len() >= 3
+        && words.any(|(word, class)| class & (STOP | ASK) != 0 && word.len() >= 4 && slips(word))
+}
+
+/// How a word differs from another one with the same first letter.
+#[derive(PartialEq, Eq)]
+pub(super) enum Slip {
+    /// Two letters changed places.
+    Swapped,
+    /// A letter is missing.
+    Missing,
+    /// A letter is wrong, or one too many.
+    Other,
+}
+
+/// How `written` differs from `meant`, if by one slip.
+pub(super) fn slip(written: &str, meant: &str) -> Option<Slip> {
+    let (a, b) = (written.as_bytes(), meant.as_bytes());
+    let head = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let rest =
+        |x: usize, y: usize| a.get(head + x..).is_some() && a.get(head + x..) == b.get(head + y..);
+    let swapped = || {
+        a.get(head).is_some() && a.get(head) == b.get(head + 1) && a.get(head + 1) == b.get(head)
+    };
+    if head == 0 || a == b {
+        None
+    } else if swapped() && rest(2, 2) {
+        Some(Slip::Swapped)
+    } else if rest(0, 1) {
+        Some(Slip::Missing)
+    } else {
+        (rest(1, 1) || rest(1, 0)).then_some(Slip::Other)
+    }
 }
 
 /// Joins values of one list, or the parts of a query.
 pub(super) fn is_joint(lower: &str) -> bool {
-    matches!(
-        lower,
-        "and" | "or" | "&" | "," | "plus" | "vs" | "versus" | "+"
-    )
+    is(lower, JOINT)
 }
 
 pub(super) fn is_article(lower: &str) -> bool {
-    matches!(
-        lower,
-        "the" | "a" | "an" | "my" | "our" | "your" | "this" | "that" | "these" | "city" | "town"
-    )
+    is(lower, ARTICLE)
+}
+
+/// Takes back what follows: "don't", "never", "no".
+pub(super) fn is_negative(lower: &str) -> bool {
+    is(lower, NEGATIVE) || lower.ends_with("n't")
+}
+
+/// How the words before a value mark it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// "without", "except", "not".
+    Except,
+    /// "more than", "at least".
+    Least,
+    /// "less than", "at most".
+    Most,
+}
+
+/// The mark that ends with a word, and how many words it has; `before` and `first` are those before it.
+pub(super) fn mark(word: &str, before: &str, first: &str) -> Option<(Mark, usize)> {
+    let not = is_negative(first);
+    let more = "more greater larger bigger higher longer dearer costlier";
+    let less = "less fewer smaller lower cheaper shorter";
+    let among = |list: &str| list.split(' ').any(|other| other == before);
+    if word == "than" && (among(more) || among(less)) {
+        let mark = if among(more) == not {
+            Mark::Most
+        } else {
+            Mark::Least
+        };
+        return Some((mark, 2 + usize::from(not)));
+    }
+    match (before, word) {
+        ("at", "least") | ("starting", "at") => Some((Mark::Least, 2)),
+        ("at", "most") | ("up", "to") => Some((Mark::Most, 2)),
+        ("other" | "rather", "than")
+        | ("instead", "of")
+        | ("apart" | "aside", "from")
+        | ("but", "not" | "no") => Some((Mark::Except, 2)),
+        (_, "but") if among("everybody everyone everything all anything nothing nobody") => {
+            Some((Mark::Except, 1))
+        }
+        (_, "over" | "above" | "exceeding" | "minimum" | "min") => Some((Mark::Least, 1)),
+        (_, "under" | "below" | "maximum" | "max" | "within") => Some((Mark::Most, 1)),
+        (
+            _,
+            "without" | "excluding" | "exclude" | "excludes" | "except" | "not" | "minus"
+            | "besides" | "excl",
+        ) => Some((Mark::Except, 1)),
+        _ => None,
+    }
 }

@@ -1,150 +1,116 @@
 //! Orchestrators of domains: what each does itself, and which words it hands to whom.
-//!
-//! Two catalogues of capabilities that have nothing in common, divided in different ways: no domain is known by name.
 
 use super::*;
 use crate::domain::{self, Domain};
 
 /// What the orchestrator of `own` plans with beside those of the `others`; each holds its part of all capabilities.
-fn seen_by(own: Option<&str>, others: &[&str], all: &Catalogue) -> Arc<Catalogue> {
+fn seen_by(own: &str, others: &[&str]) -> Arc<Catalogue> {
+    let all = office().iter().chain(home().iter());
+    let all: Catalogue = all
+        .filter(|c| !c.capability.name.as_str().starts_with("orchestrate."))
+        .cloned()
+        .collect();
     let part = |domain: Option<&Domain>| -> Catalogue {
         let holds = |name: &str| domain::holds(domain, name);
-        let part = all
-            .iter()
+        all.iter()
             .filter(|c| holds(c.capability.name.as_str()))
-            .cloned();
-        part.collect()
+            .cloned()
+            .collect()
     };
-    let offer = |domain: Option<&Domain>| {
-        let card = domain::capability(domain, &part(domain)).expect("it has something of its own");
+    let offer = |other: &&str| {
+        let domain: Option<Domain> = (*other != "any").then(|| other.parse().unwrap());
+        let card = domain::capability(domain.as_ref(), &part(domain.as_ref()))
+            .expect("it has something of its own");
         Arc::new(Contract::new(card).expect("a sound card"))
     };
-    let others = others.iter().map(|other| match *other {
-        "any" => offer(None),
-        other => offer(Some(&other.parse().unwrap())),
-    });
-    let domain: Option<Domain> = own.map(|own| own.parse().unwrap());
-    let all: Catalogue = all.iter().cloned().chain(others).collect();
-    let seen = all
-        .iter()
-        .filter(|c| domain::holds(domain.as_ref(), c.capability.name.as_str()));
-    Arc::new(seen.cloned().collect())
+    let own: Domain = own.parse().unwrap();
+    Arc::new(
+        part(Some(&own))
+            .iter()
+            .cloned()
+            .chain(others.iter().map(offer))
+            .collect(),
+    )
 }
 
-const FINANCE: &str = "finance=finance.*,document.*,text.*";
+const DESK: &str = "desk=mail.*,crm.*,calendar.*,text.*";
 
 #[test]
 fn each_domain_does_its_own_and_hands_on_the_rest_in_its_own_words() {
-    let query = "How much did I spend in May and what's the weather in Paris?";
-    let weather = seen_by(Some("weather"), &[FINANCE], mesh());
-    let made = plan(&weather, query);
+    let query = "Which deals did we win in May and how warm is it in the kitchen?";
+    let house = seen_by("house=light.*,heating.*,room.*", &[DESK]);
     assert_eq!(
-        lines(&made),
+        lines(&plan(&house, query)),
         [
-            "orchestrate.finance query=How much did I spend in May",
-            "weather.get city=Paris"
+            "orchestrate.desk query=Which deals did we win in May",
+            "room.climate.get room=kitchen"
         ]
     );
-    assert!(made.unplaced.is_empty(), "{:?}", made.unplaced);
-    let finance = seen_by(Some(FINANCE), &["weather"], mesh());
+    let desk = seen_by(DESK, &["house=light.*,heating.*,room.*"]);
     assert_eq!(
-        lines(&plan(&finance, query)),
+        lines(&plan(&desk, query)),
         [
-            "finance.db.query month=2024-05",
-            "orchestrate.weather query=what's the weather in Paris"
+            "crm.deal.list closed_from=2024-05-01 closed_to=2024-05-31 stage=won",
+            "orchestrate.house query=how warm is it in the kitchen"
         ]
     );
 }
 
 #[test]
 fn what_belongs_together_goes_in_one_piece() {
-    let weather = seen_by(Some("weather"), &[FINANCE, "fun=joke.*"], mesh());
+    let house = seen_by("house=light.*,room.*", &[DESK, "fun=music.*"]);
     for (query, wanted) in [
         (
-            "Produce an expense summary report for Q4 2024",
-            &["orchestrate.finance query=Produce an expense summary report for Q4 2024"][..],
+            "Show the won deals of May. Then translate them into German, and play some jazz",
+            &[
+                "orchestrate.desk query=Show the won deals of May. Then translate them into German",
+                "orchestrate.fun query=play some jazz",
+            ][..],
         ),
         (
-            "Show my expenses for May. Then analyze them, and tell me a joke",
+            "Which deals did we win in May? And in June? Is the light on in the garden?",
             &[
-                "orchestrate.finance query=Show my expenses for May. Then analyze them",
-                "orchestrate.fun query=tell me a joke",
+                "orchestrate.desk query=Which deals did we win in May? And in June",
+                "light.state.get room=garden",
             ],
         ),
         (
-            "What did I spend in May? And in June? Will it rain in Rome?",
+            "Play some jazz; is the light on in the garden; list the open deals",
             &[
-                "orchestrate.finance query=What did I spend in May? And in June",
-                "weather.get city=Rome",
-            ],
-        ),
-        (
-            "Tell me a joke; what's the weather in Rome; list all expenses of 2024",
-            &[
-                "orchestrate.fun query=Tell me a joke",
-                "weather.get city=Rome",
-                "orchestrate.finance query=list all expenses of 2024",
+                "orchestrate.fun query=Play some jazz",
+                "light.state.get room=garden",
+                "orchestrate.desk query=list the open deals",
             ],
         ),
     ] {
-        let made = plan(&weather, query);
-        assert_eq!(lines(&made), wanted, "{query}");
+        let made = plan(&house, query);
+        assert_eq!(lines(&made), wanted, "{query}: {:?}", made.unplaced);
         assert!(made.unplaced.is_empty(), "{query}: {:?}", made.unplaced);
     }
 }
 
 #[test]
 fn what_nobody_can_do_is_said_and_not_handed_on() {
-    let weather = seen_by(Some("weather"), &[FINANCE], mesh());
+    let house = seen_by("house=light.*", &[DESK]);
     let made = plan(
-        &weather,
-        "The weather in Rome, and book me a flight to Mars",
+        &house,
+        "Is the light on in the garden, and book me a flight to Mars",
     );
-    assert_eq!(lines(&made), ["weather.get city=Rome"]);
+    assert_eq!(lines(&made), ["light.state.get room=garden"]);
     assert_eq!(made.unplaced, ["book me a flight to Mars"]);
-}
-
-#[test]
-fn without_a_domain_nothing_is_handed_on() {
-    let all = seen_by(None, &["finance", "weather"], mesh());
-    assert_eq!(all.len(), mesh().len(), "no other orchestrator");
-    let made = lines(&plan(&all, "The weather in Paris and a programming joke"));
-    assert_eq!(
-        made,
-        ["weather.get city=Paris", "joke.get topic=programming"]
-    );
+    let made = plan(&house, "Don't translate 'hello' into German");
+    assert_eq!(lines(&made), [""; 0]);
 }
 
 #[test]
 fn of_several_that_could_the_one_that_is_there_for_the_least_else_is_asked() {
-    let weather = seen_by(Some("weather"), &["any", "fun=joke.*"], mesh());
+    let house = seen_by("house=light.*", &["any", "fun=music.*"]);
     assert_eq!(
-        lines(&plan(&weather, "Tell me a joke")),
-        ["orchestrate.fun query=Tell me a joke"]
+        lines(&plan(&house, "Play some jazz")),
+        ["orchestrate.fun query=Play some jazz"]
     );
     assert_eq!(
-        lines(&plan(&weather, "List all expenses of 2024")),
-        ["orchestrate.any query=List all expenses of 2024"]
+        lines(&plan(&house, "list the open deals")),
+        ["orchestrate.any query=list the open deals"]
     );
-}
-
-#[test]
-fn another_mesh_is_divided_as_well() {
-    let home = seen_by(
-        Some("home=device.*,kitchen.*"),
-        &["desk=calendar.*,mail.*,ticket.*", "travel"],
-        office(),
-    );
-    let made = plan(
-        &home,
-        "Turn on the light in the kitchen, find me a train from Bonn to Berlin, and search for tickets about the printer",
-    );
-    let capabilities: Vec<_> = made.tasks.iter().map(|t| t.capability.as_str()).collect();
-    assert_eq!(
-        capabilities,
-        ["device.light.set", "orchestrate.travel", "orchestrate.desk"]
-    );
-    let query = |at: usize| made.tasks[at].params["query"].as_str().unwrap();
-    assert_eq!(query(1), "find me a train from Bonn to Berlin");
-    assert_eq!(query(2), "search for tickets about the printer");
 }
