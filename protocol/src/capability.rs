@@ -42,6 +42,20 @@ pub struct Consumes {
     pub types: Vec<String>,
 }
 
+impl Consumes {
+    /// The type of whatever another task answers, as a whole: for a capability that makes something of any result.
+    pub const ANY: &'static str = "*";
+
+    /// A value type in words.
+    #[must_use]
+    pub fn spoken(value_type: &str) -> &str {
+        match value_type {
+            Self::ANY => "any result",
+            other => other,
+        }
+    }
+}
+
 /// A part of the result that other tasks can consume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -347,6 +361,9 @@ fn check_capability(capability: &Capability) -> Result<(), CardError> {
         }
     }
     for produces in &capability.produces {
+        if produces.value_type == Consumes::ANY {
+            return wrong("a result is always any result: produce a type".to_owned());
+        }
         if !(produces.path.is_empty() || produces.path.starts_with('/')) {
             return wrong(format!(
                 "the path '{}' of '{}' is not a JSON pointer",

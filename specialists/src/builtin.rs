@@ -79,6 +79,7 @@ impl fmt::Debug for Settings {
 pub fn all(settings: &Settings) -> Vec<(AgentId, Factory)> {
     let data_dir = settings.data_dir.clone();
     let (for_reports, for_weather) = (settings.clone(), settings.clone());
+    let llm = settings.llm.clone();
     let mut all = vec![
         entry(expenses_query::AGENT, move || {
             expenses_query::ExpensesQuery::new(&data_dir)
@@ -92,16 +93,13 @@ pub fn all(settings: &Settings) -> Vec<(AgentId, Factory)> {
         entry(weather::AGENT, move || weather::Weather::new(&for_weather)),
         entry(jokes::AGENT, || jokes::Jokes),
         entry(maths::AGENT, || maths::Maths),
+        entry(summaries::AGENT, move || {
+            summaries::Summaries::new(llm.clone())
+        }),
     ];
     // Under the tickers of real companies, made-up prices are for trying things out only.
     if settings.offline {
         all.push(entry(stocks::AGENT, || stocks::Stocks));
-    }
-    // What cannot work is not offered: a planner would count on it.
-    if let Some(llm) = settings.llm.clone() {
-        all.push(entry(summaries::AGENT, move || {
-            summaries::Summaries::new(llm.clone())
-        }));
     }
     all
 }
@@ -130,7 +128,6 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use amcp_protocol::llm::{ChatReply, ChatRequest, LlmClient, PortFuture, TextSink};
     use amcp_protocol::{Contract, RequestId};
 
     use super::*;
@@ -209,28 +206,11 @@ mod tests {
         }
     }
 
-    struct Model;
-
-    impl LlmClient for Model {
-        fn name(&self) -> String {
-            "fake".to_owned()
-        }
-
-        fn stream<'a>(
-            &'a self,
-            _: ChatRequest,
-            _: &'a mut dyn TextSink,
-        ) -> PortFuture<'a, Result<ChatReply, Failure>> {
-            Box::pin(async { Err(Failure::internal("not asked")) })
-        }
-    }
-
     /// Cards are contracts: agents of two builds share a capability only while their cards agree. A change here needs a new
     /// version of the capability and a line in the changelog. `INSTA_UPDATE=always` writes the snapshots anew.
     #[test]
     fn no_card_changes_unseen() {
         let mut settings = Settings::new("/nowhere");
-        settings.llm = Some(Arc::new(Model));
         let cards = |settings: &Settings| {
             let cards = all(settings).into_iter().map(|(_, make)| make().card());
             cards.collect::<Vec<_>>()
@@ -246,21 +226,6 @@ mod tests {
         let sending = all.filter(|capability| capability.sends_out());
         let sending: Vec<_> = sending.map(|c| c.name.to_string()).collect();
         assert_eq!(sending, ["weather.get"]);
-    }
-
-    #[test]
-    fn what_needs_a_language_model_is_offered_only_with_one() {
-        let offered = |settings: &Settings| {
-            all(settings)
-                .iter()
-                .any(|(id, _)| id.as_str() == summaries::AGENT)
-        };
-        let mut settings = Settings::new("/nowhere");
-        assert!(!offered(&settings));
-        settings.llm = Some(Arc::new(Model));
-        assert!(offered(&settings));
-        let (_, make) = all(&settings).pop().unwrap();
-        assert!(make().card().contracts().is_ok());
     }
 
     #[test]

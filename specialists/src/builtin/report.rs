@@ -95,7 +95,7 @@ impl Specialist for ReportWriter {
     fn card(&self) -> AgentCard {
         let mut capability = Capability::new(
             "document.report.generate",
-            "Writes a report file (PDF, Markdown or HTML) with a table and a chart from a summary, rows or text.",
+            "Writes a report file (PDF, Markdown or HTML) of any result or text, with tables and a chart.",
         );
         capability.params = json!({
             "type": "object",
@@ -123,11 +123,18 @@ impl Specialist for ReportWriter {
             },
             "required": ["text", "path", "url", "format", "title", "bytes", "notes"],
         });
-        let types = ["expense.summary", "text.summary", "expense.rows"];
+        // Of data what says the most, else what the plan has.
+        let types = [
+            "expense.summary",
+            "text.summary",
+            "expense.rows",
+            Consumes::ANY,
+        ];
         capability.consumes = vec![Consumes {
             param: "content".into(),
             types: words(&types),
         }];
+        capability.version = "1.1".to_owned();
         capability.produces = vec![Produces {
             value_type: "document.file".into(),
             path: String::new(),

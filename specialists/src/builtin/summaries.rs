@@ -1,7 +1,8 @@
-//! `text.summarize`: a text in short, by the configured language model.
+//! `text.summarize`: a text in short, by the configured language model, else its own most telling sentences.
 //!
-//! Offered only where there is a model. The text is data to the model: it has no tools, and what the text asks for is
-//! not done.
+//! The text is data to the model: it has no tools, and what the text asks for is not done.
+
+mod extract;
 
 use amcp_protocol::llm::{ChatRequest, ChatTurn, SharedLlm};
 use amcp_protocol::{AgentCard, Capability, Consumes, ErrorCode, Failure, Produces, terms};
@@ -37,11 +38,11 @@ of at most the number of sentences that is asked for. Write nothing else.";
 
 /// Summarises.
 pub(super) struct Summaries {
-    llm: SharedLlm,
+    llm: Option<SharedLlm>,
 }
 
 impl Summaries {
-    pub(super) fn new(llm: SharedLlm) -> Self {
+    pub(super) fn new(llm: Option<SharedLlm>) -> Self {
         Self { llm }
     }
 }
@@ -49,9 +50,7 @@ impl Summaries {
 fn shown(text: &Value) -> String {
     // A result of another task is read as its text.
     let plain = text.as_str().or_else(|| text.get("text")?.as_str());
-    let text = plain.map_or_else(|| text.to_string(), str::to_owned);
-    // The marks that end the text must not come from it.
-    text.replace("<<<", "< < <").replace(">>>", "> > >")
+    plain.map_or_else(|| text.to_string(), str::to_owned)
 }
 
 #[async_trait]
@@ -96,7 +95,7 @@ impl Specialist for Summaries {
         // A small model on a slow machine takes a minute.
         capability.timeout_ms = 60_000;
         capability.concurrency = 2;
-        AgentCard::new(AGENT, "Summarises with a language model.", vec![capability])
+        AgentCard::new(AGENT, "Summarises texts.", vec![capability])
     }
 
     async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
@@ -113,45 +112,65 @@ impl Specialist for Summaries {
             .params
             .get("sentences")
             .and_then(Value::as_u64)
+            .and_then(|sentences| usize::try_from(sentences).ok())
             .unwrap_or(3);
-        let prompt =
-            format!("Summarise in at most {sentences} sentences.\n<<<TEXT\n{part}\nTEXT>>>");
-        let request = ChatRequest {
-            system: SYSTEM.to_owned(),
-            turns: vec![ChatTurn {
-                by_model: false,
-                text: prompt,
-            }],
-            format: None,
-            max_tokens: MAX_TOKENS,
-        };
-        let reply = self.llm.chat(request).await.map_err(|failure| {
-            if failure.hint.is_some() {
-                failure
-            } else {
-                failure.hint("check the language model with 'amcp doctor'")
+        let mut notes = Vec::new();
+        let (summary, model) = match &self.llm {
+            Some(llm) => (written(llm, part, sentences).await?, llm.name()),
+            None => {
+                notes.push(
+                    "No language model is configured: these are sentences of the text itself."
+                        .to_owned(),
+                );
+                (extract::summary(part, sentences), "extractive".to_owned())
             }
-        })?;
-        let summary = reply.text.trim();
-        if summary.is_empty() {
-            return Err(Failure::new(
-                ErrorCode::LlmMalformed,
-                format!("{} wrote an empty summary", self.llm.name()),
+        };
+        if cut.is_some() {
+            notes.push(format!(
+                "The text is long: only its first {MAX_SHOWN} characters are summarised."
             ));
         }
-        let summary = if reply.truncated {
-            format!("{summary} …")
-        } else {
-            summary.to_owned()
-        };
-        let mut result = json!({"text": summary, "summary": summary, "model": self.llm.name()});
-        if let (Some(_), Some(result)) = (cut, result.as_object_mut()) {
-            let note =
-                format!("The text is long: only its first {MAX_SHOWN} characters are summarised.");
-            result.insert("note".to_owned(), note.into());
+        let mut result = json!({"text": summary, "summary": summary, "model": model});
+        if let (false, Some(result)) = (notes.is_empty(), result.as_object_mut()) {
+            result.insert("note".to_owned(), notes.join(" ").into());
         }
         Ok(result)
     }
+}
+
+/// The model's summary.
+async fn written(llm: &SharedLlm, part: &str, sentences: usize) -> Result<String, Failure> {
+    // The marks that end the text must not come from it.
+    let part = part.replace("<<<", "< < <").replace(">>>", "> > >");
+    let prompt = format!("Summarise in at most {sentences} sentences.\n<<<TEXT\n{part}\nTEXT>>>");
+    let request = ChatRequest {
+        system: SYSTEM.to_owned(),
+        turns: vec![ChatTurn {
+            by_model: false,
+            text: prompt,
+        }],
+        format: None,
+        max_tokens: MAX_TOKENS,
+    };
+    let reply = llm.chat(request).await.map_err(|failure| {
+        if failure.hint.is_some() {
+            failure
+        } else {
+            failure.hint("check the language model with 'amcp doctor'")
+        }
+    })?;
+    let summary = reply.text.trim();
+    if summary.is_empty() {
+        return Err(Failure::new(
+            ErrorCode::LlmMalformed,
+            format!("{} wrote an empty summary", llm.name()),
+        ));
+    }
+    Ok(if reply.truncated {
+        format!("{summary} …")
+    } else {
+        summary.to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -202,7 +221,7 @@ mod tests {
             heard: Mutex::default(),
         });
         let result = ask(
-            &Summaries::new(model.clone()),
+            &Summaries::new(Some(model.clone())),
             json!({"text": text, "sentences": 2}),
             &context(1),
         )
@@ -259,6 +278,27 @@ mod tests {
         assert_eq!(
             summary(Ok("x."), json!(" ")).await.0.unwrap_err().code,
             ErrorCode::InvalidParams
+        );
+    }
+
+    #[tokio::test]
+    async fn without_a_model_the_text_speaks_and_it_is_said() {
+        let params = json!({"text": {"text": "Rain falls in Oslo. Rain falls again in Oslo tomorrow."}, "sentences": 1});
+        let result = ask(&Summaries::new(None), params, &context(1))
+            .await
+            .unwrap();
+        assert_eq!(result["model"], "extractive");
+        assert!(
+            result["summary"]
+                .as_str()
+                .unwrap()
+                .starts_with("Rain falls")
+        );
+        assert!(
+            result["note"]
+                .as_str()
+                .unwrap()
+                .contains("sentences of the text itself")
         );
     }
 }

@@ -207,7 +207,10 @@ impl<'a> Inference<'_, 'a> {
         let (capability, param) = self.key(want);
         let inferred = Inferred {
             from: producer,
-            before: format!("{capability} needs '{param}' ({value_type}), which "),
+            before: format!(
+                "{capability} needs '{param}' ({}), which ",
+                Consumes::spoken(value_type)
+            ),
             named: producer,
             after: format!(" produces{remark}"),
         };

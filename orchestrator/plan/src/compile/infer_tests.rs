@@ -17,6 +17,8 @@ fn plan(tasks: Value) -> Value {
         "m" => "summary.mail",
         "w" => "weather.get",
         "s" => "text.summarize",
+        "j" => "joke.get",
+        "p" => "page.print",
         other => panic!("no capability {other}"),
     };
     tasks
@@ -113,6 +115,32 @@ fn the_producer_of_an_input_is_chosen_by_preference() {
     check(
         json!([weather, ["s", {"text": "x"}, ["t3"]], ["s"]]),
         &["t2.text=t1/text", "t3>t2"],
+    );
+}
+
+#[test]
+fn some_capabilities_take_any_result_as_a_whole() {
+    let q3 = json!({"quarter": "Q3"});
+    let paris = json!(["w", {"city": "Paris"}]);
+    // Whatever it is, declared as something or not; the nearest one before.
+    check(json!([paris, ["p"]]), &["t2.content=t1"]);
+    check(json!([paris, ["j"], ["p"]]), &["t3.content=t2"]);
+    check(json!([["p"], ["j"]]), &["t2.content=t1"]);
+    // A type that the consumer prefers comes first, and the planner's word before the order.
+    check(
+        json!([["q", q3], ["a"], paris, ["p"]]),
+        &["t2.rows=t1/rows", "t4.content=t2/summary"],
+    );
+    check(json!([paris, ["j"], ["p", {}, ["t1"]]]), &["t3.content=t1"]);
+    // What was made of any result is not made into another.
+    check(
+        json!([paris, ["p"], ["p"]]),
+        &["t2.content=t1", "t3.content=t1"],
+    );
+    let plan = compiled(plan(json!([paris, ["p"]]))).unwrap();
+    assert_eq!(
+        plan.tasks[1].inferred[0].reason,
+        "page.print needs 'content' (any result), which t1 (weather.get) produces"
     );
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use amcp_protocol::{
-    Capability, Contract, ErrorCode, ProposedPlan, ProposedTask, Violation, payload,
+    Capability, Consumes, Contract, ErrorCode, ProposedPlan, ProposedTask, Violation, payload,
 };
 use serde_json::{Map, Value};
 
@@ -266,7 +266,8 @@ fn missing_param(
         })
         .map(|producer| &producer.name)
         .collect();
-    let types = consumes.types.join(" or ");
+    let types: Vec<_> = consumes.types.iter().map(|t| Consumes::spoken(t)).collect();
+    let types = types.join(" or ");
     let hint = if producers.is_empty() {
         "give the value: no capability produces it"
     } else {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use amcp_protocol::Capability;
+use amcp_protocol::{Capability, Consumes};
 
 /// The producing tasks, by value type.
 #[derive(Debug, Default)]
@@ -19,8 +19,7 @@ pub(super) struct Producers<'a> {
 impl<'a> Producers<'a> {
     /// Adds a task.
     pub(super) fn add(&mut self, task: usize, capability: &'a Capability) {
-        for produces in &capability.produces {
-            let value_type = produces.value_type.as_str();
+        for value_type in types_of(capability) {
             self.all.entry(value_type).or_default().insert(task);
             for ((_, open_type), open) in &mut self.open {
                 if *open_type == value_type {
@@ -33,11 +32,8 @@ impl<'a> Producers<'a> {
     /// Notes that a task of `capability` consumes from `producer`.
     pub(super) fn consume(&mut self, capability: &'a str, producer: usize, from: &'a Capability) {
         if self.consumed.insert((capability, producer)) {
-            for produces in &from.produces {
-                if let Some(open) = self
-                    .open
-                    .get_mut(&(capability, produces.value_type.as_str()))
-                {
+            for value_type in types_of(from) {
+                if let Some(open) = self.open.get_mut(&(capability, value_type)) {
                     open.remove(&producer);
                 }
             }
@@ -75,4 +71,12 @@ impl<'a> Producers<'a> {
                     .collect()
             });
     }
+}
+
+/// What a task's result counts as. One that is made of any result is itself none: a report is not made of another report.
+fn types_of(capability: &Capability) -> impl Iterator<Item = &str> {
+    let mut consumed = capability.consumes.iter().flat_map(|c| &c.types);
+    let any = (!consumed.any(|value_type| value_type == Consumes::ANY)).then_some(Consumes::ANY);
+    let produced = capability.produces.iter().map(|p| p.value_type.as_str());
+    produced.chain(any)
 }

@@ -115,6 +115,13 @@ fn others() -> Vec<Capability> {
             &[("text", &["text"])],
             &[("text", "/text")],
         ),
+        capability(
+            "page.print",
+            object(json!({"content": {}}), &["content"]),
+            json!(true),
+            &[("content", &["expense.summary", Consumes::ANY])],
+            &[("page", "")],
+        ),
         capability("joke.get", object(json!({}), &[]), json!(true), &[], &[]),
         capability(
             "payment.send",

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use amcp_plan::Catalogue;
-use amcp_protocol::{Capability, Effect, Example};
+use amcp_protocol::{Capability, Consumes, Effect, Example};
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
@@ -119,12 +119,8 @@ fn line(capability: &Capability) -> String {
         on_one_line(&capability.description)
     );
     for consumes in &capability.consumes {
-        let _ = write!(
-            line,
-            "; {} takes {}",
-            consumes.param,
-            consumes.types.join(" or ")
-        );
+        let types: Vec<_> = consumes.types.iter().map(|t| Consumes::spoken(t)).collect();
+        let _ = write!(line, "; {} takes {}", consumes.param, types.join(" or "));
     }
     for produces in &capability.produces {
         let path = if produces.path.is_empty() {
