@@ -3,6 +3,7 @@
 //!
 //! Does not judge them. Dropping a member kills its process.
 
+pub mod here;
 pub mod load;
 pub mod netns;
 

@@ -56,6 +56,8 @@ struct Faults {
     asks: u8,
     /// Answers to another question than the open one, and repeated or late answers.
     answers: u8,
+    /// Signs of life.
+    signs: u8,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +142,7 @@ impl Outcome {
             Outcome::Final => TaskOutcome::Failed(failure(ErrorCode::InvalidResult)),
             Outcome::Asks => TaskOutcome::FlowRequired(Box::new(FlowRequest {
                 asker: format!("r/t/{attempt}"),
+                held: true,
                 ..FlowRequest::new(FlowKind::Payment, "May it go on?")
             })),
         }
@@ -153,6 +156,7 @@ enum Step {
     PlanFails,
     Answer(usize, u32, Outcome),
     AnswerAgain(usize, u32, Outcome),
+    Sign(usize, u32),
     ForeignTask,
     ForeignAttempt(usize, u32),
     Fire(TimerKey),
@@ -183,6 +187,12 @@ impl Request {
             notes: vec![],
         };
         let failure = |code| Failure::new(code, "as the model says");
+        let responded = |task, attempt, outcome| Event::Responded {
+            task,
+            attempt,
+            outcome,
+            calls: Vec::new(),
+        };
         match step {
             Step::Stream => Event::TasksAdded {
                 round,
@@ -195,36 +205,30 @@ impl Request {
             },
             Step::PlanArrives => planned(Ok(plan(self.plan_of(round)))),
             Step::PlanFails => planned(Err(failure(ErrorCode::LlmUnavailable))),
-            Step::Answer(task, attempt, outcome) => Event::Responded {
-                calls: Vec::new(),
+            Step::Answer(task, attempt, outcome) => {
+                responded(*task, *attempt, outcome.reported(*attempt))
+            }
+            Step::Sign(task, attempt) => Event::Progressed {
                 task: *task,
                 attempt: *attempt,
-                outcome: outcome.reported(*attempt),
+                note: "as the model says".into(),
             },
-            Step::AnswerAgain(task, attempt, Outcome::Done) => Event::Responded {
-                calls: Vec::new(),
-                task: *task,
-                attempt: *attempt,
-                outcome: TaskOutcome::Done(json!("another result").into()),
-            },
-            Step::AnswerAgain(task, attempt, _) => Event::Responded {
-                calls: Vec::new(),
-                task: *task,
-                attempt: *attempt,
-                outcome: TaskOutcome::Failed(failure(ErrorCode::AgentLost)),
-            },
-            Step::ForeignTask => Event::Responded {
-                calls: Vec::new(),
-                task: 9,
-                attempt: 1,
-                outcome: TaskOutcome::Done(json!("foreign").into()),
-            },
-            Step::ForeignAttempt(task, attempt) => Event::Responded {
-                calls: Vec::new(),
-                task: *task,
-                attempt: attempt + 1,
-                outcome: TaskOutcome::Done(json!("foreign").into()),
-            },
+            Step::AnswerAgain(task, attempt, Outcome::Done) => responded(
+                *task,
+                *attempt,
+                TaskOutcome::Done(json!("another result").into()),
+            ),
+            Step::AnswerAgain(task, attempt, _) => responded(
+                *task,
+                *attempt,
+                TaskOutcome::Failed(failure(ErrorCode::AgentLost)),
+            ),
+            Step::ForeignTask => responded(9, 1, TaskOutcome::Done(json!("foreign").into())),
+            Step::ForeignAttempt(task, attempt) => responded(
+                *task,
+                attempt + 1,
+                TaskOutcome::Done(json!("foreign").into()),
+            ),
             Step::Fire(key) | Step::FireCleared(key) => Event::TimerFired(*key),
             Step::ComposingEnds(well) => Event::Composed {
                 result: if *well {
@@ -343,6 +347,9 @@ impl Model for Request {
             if state.faults.asks > 0 {
                 steps.push(Step::Answer(task, attempt, Outcome::Asks));
             }
+            if state.faults.signs > 0 {
+                steps.push(Step::Sign(task, attempt));
+            }
         }
         for flow in world.flows.keys() {
             steps.extend(DECISIONS.map(|decision| Step::Decide(flow.clone(), decision)));
@@ -389,6 +396,7 @@ impl Model for Request {
             Step::FireCleared(_) => next.faults.stale_timers -= 1,
             Step::Answer(_, _, Outcome::Asks) => next.faults.asks -= 1,
             Step::DecideAgain(..) | Step::WrongDigest(_) => next.faults.answers -= 1,
+            Step::Sign(..) => next.faults.signs -= 1,
             Step::Decide(..)
             | Step::Answer(..)
             | Step::Fire(_)
@@ -521,6 +529,7 @@ const NO_FAULTS: Faults = Faults {
     streamed: 0,
     asks: 0,
     answers: 0,
+    signs: 0,
 };
 
 const FAULTS: Faults = Faults {
@@ -545,6 +554,28 @@ fn a_chain_whose_second_task_must_not_run_twice() {
             Reach::Partial,
             Reach::Cancelled,
         ],
+    };
+    request.explore(4_000);
+}
+
+#[test]
+fn tasks_whose_agents_give_signs_and_fall_silent() {
+    let mut tasks = vec![task("t1", LOOK, &[]), task("t2", PAY, &[])];
+    tasks
+        .iter_mut()
+        .for_each(|task| task.terms.idle_ms = Some(1_000));
+    let request = Request {
+        policy: Policy {
+            refusals: 1,
+            ..policy()
+        },
+        plans: vec![tasks],
+        faults: Faults {
+            signs: 2,
+            stale_timers: 1,
+            ..NO_FAULTS
+        },
+        reaches: &[Reach::RetryThenSuccess, Reach::Partial, Reach::Cancelled],
     };
     request.explore(4_000);
 }

@@ -65,6 +65,7 @@ async fn a_planner_that_blocks_its_thread_delays_nobody_else() {
         mesh.until_held(1).await;
         mesh.handle.cancel(unwanted.request_id()).unwrap();
         assert_eq!(unwanted.answer().await.state, AnswerState::Cancelled);
+        mesh.until_held(0).await;
 
         let late = ask(held());
         mesh.until_held(1).await;

@@ -1,6 +1,6 @@
 //! Flows through the real actors: questions, answers, places, delegation.
 
-use amcp_orchestrator::{OpenFlow, Phase, Ticket};
+use amcp_orchestrator::{Delegation, OpenFlow, Phase, Ticket};
 use amcp_protocol::flow::{Decision, FlowEnd};
 use amcp_protocol::{EndedFlow, FlowAnswer, RequestId};
 
@@ -44,6 +44,16 @@ impl Mesh {
         };
         let waited = tokio::time::timeout(Duration::from_secs(3_600), wait).await;
         waited.expect("the request never waited for a person")
+    }
+
+    async fn until_answered(&self, count: u64) {
+        let wait = async {
+            while self.handle.counts().answered < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), wait).await;
+        waited.expect("a request goes on");
     }
 
     async fn decide(
@@ -256,13 +266,95 @@ async fn a_delegated_request_that_waits_for_a_person_ends_with_its_asker() {
         let (outcome, _) = mesh.handle.delegated(what.clone(), |_| ()).await;
         let code = outcome.failure().map(|failure| failure.code);
         assert_eq!(code, Some(ErrorCode::Cancelled));
-        while mesh.handle.counts().answered == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        mesh.until_answered(1).await;
         // What this orchestrator does not know, such as before a restart, it does not begin.
         let counts = mesh.handle.counts();
         assert_eq!((counts.accepted, counts.cancelled), (1, 1));
     }
+}
+
+/// The agent of an orchestrator to which another one delegates.
+struct Delegate(OrchestratorHandle);
+
+impl Actor for Delegate {
+    type Msg = AgentMsg;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<AgentMsg>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<AgentMsg>,
+        message: AgentMsg,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        let (AgentMsg::Execute(task, port), inner) = (message, self.0.clone()) else {
+            return Ok(());
+        };
+        let query = task.params.get("query").and_then(Value::as_str);
+        let what = Delegation {
+            by: (task.request_id, task.task_id.clone()),
+            grant: Grant::clone(&task.grant),
+            lineage: Lineage::clone(&task.lineage),
+            flows: task.flows.clone(),
+            ..delegation(query.unwrap().to_owned())
+        };
+        tokio::spawn(async move {
+            let (outcome, calls) = inner.delegated(what, |_| ()).await;
+            port.answer(TaskResponse {
+                version: task.version,
+                request_id: task.request_id,
+                task_id: task.task_id,
+                attempt: task.attempt,
+                agent: "shop".parse().unwrap(),
+                calls,
+                outcome,
+            });
+        });
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_asks_for_the_one_that_it_delegates_and_takes_it_along() {
+    let inner = mesh("inner", Settings::default()).await;
+    let settings = Settings {
+        domain: Some("finance=test.do".parse().unwrap()),
+        ..Settings::default()
+    };
+    let outer = mesh("outer", settings).await;
+    let (delegate, _) = Actor::spawn(None, Delegate(inner.handle.clone()), ())
+        .await
+        .unwrap();
+    let card = Capability::new("orchestrate.shop", "Takes whole requests.");
+    let card = AgentCard::new("shop", "An orchestrator.", vec![card]);
+    let shop = Registration::new(card, 1, delegate.get_derived());
+    outer.registry.register(shop).await.unwrap();
+
+    let part = plan(&[send("t1", json!({"to": "bob"}))]);
+    let whole = json!({"id": "t1", "capability": "orchestrate.shop", "params": {"query": part}});
+    let whole = plan(&[whole]);
+    let ticket = outer.begin(whole.clone());
+    let open = outer.idle(ticket.request_id()).await;
+    assert_eq!(open[0].flow.subject.capability.as_str(), "test.send");
+    outer
+        .decide(&ticket, &open[0], Decision::Approve)
+        .await
+        .unwrap();
+    let answer = ticket.answer().await;
+    assert_eq!(answer.state, AnswerState::Completed, "{answer:?}");
+
+    let ticket = outer.begin(whole);
+    outer.idle(ticket.request_id()).await;
+    outer.handle.cancel(ticket.request_id()).unwrap();
+    assert_eq!(ticket.answer().await.state, AnswerState::Cancelled);
+    inner.until_answered(2).await;
+    // Its flow would stand for a day.
+    let counts = inner.handle.counts();
+    assert_eq!((counts.completed, counts.cancelled), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -183,6 +183,7 @@ impl Specialist for ReportWriter {
         let path = std::path::absolute(self.folder.join(&name))
             .unwrap_or_else(|_| self.folder.join(&name));
         let (target, folder) = (path.clone(), self.folder.clone());
+        ctx.progress(&format!("writing {name}"));
         // The date a reader expects is the one of the place where the node runs.
         let today = jiff::Zoned::now().date();
         let written = tokio::task::spawn_blocking(move || {

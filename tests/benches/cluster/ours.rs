@@ -5,33 +5,26 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amcp_cluster::{AllowList, Cluster, ClusterSettings, Desk, Role, Seed};
+use amcp_cluster::{Cluster, Role};
 use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::{NoFill, Plan, Rules, compile};
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::{PortFuture, Usage};
-use amcp_protocol::{
-    AgentCard, AnswerState, Capability, Contract, Failure, FlowAnswer, FlowId, NodeName, RequestId,
-    UserRequest,
-};
-use amcp_registry::{AgentState, EventBus, RegistryHandle};
-use amcp_specialists::{
-    ChildSpec, Context, Specialist, SupervisorConfig, SupervisorHandle, Task, async_trait,
-};
+use amcp_protocol::{AgentCard, AnswerState, Capability, Contract, Failure, UserRequest};
+use amcp_registry::{AgentState, EventBus};
+use amcp_specialists::{ChildSpec, Context, Specialist, Task, async_trait};
 use amcp_tests::bench::load::{Fate, Subject};
 use amcp_tests::bench::{Shape, capabilities, fresh, limits, memory, proposal};
+use amcp_tests::cluster::here;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::PAYLOADS;
 use crate::worker::{self, Worker};
 
-/// What all nodes know.
-const COOKIE: &str = "90bd5e3c7f1a4286b1c8d2e4f6a7359b";
 /// How long the nodes may take to know each other.
 const MEET: Duration = Duration::from_secs(10);
 
@@ -41,82 +34,14 @@ pub(crate) struct Ours {
     worker: Worker,
 }
 
-/// A node without orchestrators to ask.
-#[derive(Debug)]
-struct NoDesk;
-
-impl Desk for NoDesk {
-    fn request(&self, _: RequestId) -> Option<Value> {
-        None
-    }
-
-    fn cancel(&self, _: RequestId) -> bool {
-        false
-    }
-
-    fn answer_flow(
-        &self,
-        _: RequestId,
-        _: FlowId,
-        _: FlowAnswer,
-    ) -> PortFuture<'static, Option<Result<(), Failure>>> {
-        Box::pin(async { None })
-    }
-}
-
-/// Links this process to others.
-pub(crate) async fn link(
-    name: &str,
-    role: Role,
-    seed: Option<&str>,
-    registry: &RegistryHandle,
-) -> Result<Cluster, Box<dyn Error>> {
-    let settings = ClusterSettings {
-        name: NodeName::new(name)?,
-        roles: vec![role],
-        domain: None,
-        bind: (Ipv4Addr::LOCALHOST, 0).into(),
-        advertise: None,
-        http: None,
-        seeds: seed
-            .map(|seed| Seed::Host(seed.to_owned()))
-            .into_iter()
-            .collect(),
-        cookie: COOKIE.to_owned(),
-        tls: None,
-        insecure: false,
-        allow: AllowList::default(),
-    };
-    let cluster = Cluster::bind(settings, registry.clone(), Arc::new(NoDesk)).await?;
-    cluster.spawn(None).await?;
-    Ok(cluster)
-}
-
-/// A registry and these specialists, started and settled.
-pub(crate) async fn specialists(
-    children: Vec<ChildSpec>,
-) -> Result<(RegistryHandle, SupervisorHandle), Box<dyn Error>> {
-    let registry = registry().await?;
-    let config = SupervisorConfig::new(registry.clone(), children);
-    let supervisor = config.start(None).await?;
-    supervisor.settled().await;
-    Ok((registry, supervisor))
-}
-
-async fn registry() -> Result<RegistryHandle, Box<dyn Error>> {
-    let registry = RegistryHandle::new("bench", EventBus::new());
-    registry.spawn(None).await?;
-    Ok(registry)
-}
-
 /// The worker process.
 pub(crate) async fn work(seed: &str) -> Result<(), Box<dyn Error>> {
     let children = with_data().map(|capability| {
         let id = format!("{}@specialists", capability.name.as_str().replace('.', "-"));
         ChildSpec::new(&id, move || Counter(capability.clone()))
     });
-    let (registry, _specialists) = specialists(children.into()).await?;
-    let _cluster = link("specialists", Role::Specialists, Some(seed), &registry).await?;
+    let (registry, _specialists) = here::specialists(children.into()).await?;
+    let _cluster = here::link("specialists", Role::Specialists, Some(seed), &registry).await?;
     worker::say("ready");
     worker::until_alone().await;
     Ok(())
@@ -124,7 +49,7 @@ pub(crate) async fn work(seed: &str) -> Result<(), Box<dyn Error>> {
 
 impl Ours {
     pub(crate) async fn start() -> Result<Self, Box<dyn Error>> {
-        let registry = registry().await?;
+        let registry = here::registry().await?;
         let settings = Settings {
             limits: limits(),
             ..Settings::default()
@@ -134,7 +59,7 @@ impl Ours {
             OrchestratorHandle::new(settings, planner, registry.clone(), EventBus::new());
         orchestrator.spawn_planner(None).await?;
         orchestrator.spawn(None).await?;
-        let cluster = link("requests", Role::Orchestrator, None, &registry).await?;
+        let cluster = here::link("requests", Role::Orchestrator, None, &registry).await?;
         let mut worker = Worker::start(&format!("ours {}", cluster.address()))?;
         worker.hears().await?;
         let met = registry.wait_for(|agents| {

@@ -10,8 +10,9 @@ use amcp_protocol::Capability;
 use amcp_registry::{AgentState, RegistryHandle};
 use amcp_specialists::ChildSpec;
 use amcp_tests::bench::report::{Goal, Report};
+use amcp_tests::cluster::here;
 
-use crate::ours::{self, Counter};
+use crate::ours::Counter;
 use crate::worker::{self, Worker};
 
 /// Kinds of agents: a mesh has many agents of few kinds.
@@ -29,7 +30,7 @@ pub(crate) async fn work(name: &str, agents: usize) -> Result<(), Box<dyn Error>
             Counter(kind.clone())
         })
     });
-    let (registry, _specialists) = ours::specialists(children.collect()).await?;
+    let (registry, _specialists) = here::specialists(children.collect()).await?;
     worker::say("ready");
     let mut cluster = None;
     let mut orders = worker::orders();
@@ -37,7 +38,7 @@ pub(crate) async fn work(name: &str, agents: usize) -> Result<(), Box<dyn Error>
         match order.split_once(' ') {
             Some(("join", seed)) => {
                 let seed = (seed != "-").then_some(seed);
-                let linked = ours::link(name, Role::Specialists, seed, &registry).await?;
+                let linked = here::link(name, Role::Specialists, seed, &registry).await?;
                 worker::say(&linked.address().to_string());
                 if seed.is_some() {
                     until(|| is_linked(&linked)).await;

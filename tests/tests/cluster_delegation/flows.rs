@@ -1,18 +1,14 @@
 //! A delegated task that needs a person: the question comes out at the node that was asked, and the answer goes the same way back.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use amcp_cluster::{AllowList, Cluster, ClusterSettings, Desk, Role, Seed};
-use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{FlowAnswer, FlowId, NodeName, RequestId};
-use amcp_registry::{EventBus, RegistryHandle};
+use amcp_cluster::{Cluster, Role};
 use amcp_specialists::{
-    AgentCard, Capability, ChildSpec, Context, Effect, Failure, Specialist, SupervisorConfig,
-    SupervisorHandle, Task, async_trait,
+    AgentCard, Capability, ChildSpec, Context, Effect, Failure, Specialist, SupervisorHandle, Task,
+    async_trait,
 };
-use amcp_tests::cluster::COOKIE;
+use amcp_tests::cluster::here;
 
 use crate::*;
 
@@ -34,28 +30,6 @@ impl Specialist for Post {
     }
 }
 
-#[derive(Debug)]
-struct NoRequests;
-
-impl Desk for NoRequests {
-    fn request(&self, _: RequestId) -> Option<Value> {
-        None
-    }
-
-    fn cancel(&self, _: RequestId) -> bool {
-        false
-    }
-
-    fn answer_flow(
-        &self,
-        _: RequestId,
-        _: FlowId,
-        _: FlowAnswer,
-    ) -> PortFuture<'static, Option<Result<(), Failure>>> {
-        Box::pin(async { None })
-    }
-}
-
 /// The node of the specialist, in this process: no shipped one does what cannot be undone.
 struct PostOffice {
     sent: Arc<AtomicUsize>,
@@ -65,30 +39,13 @@ struct PostOffice {
 
 impl PostOffice {
     async fn joins(seed: &Member) -> Self {
-        let registry = RegistryHandle::new("post", EventBus::new());
-        registry.spawn(None).await.unwrap();
         let sent = Arc::<AtomicUsize>::default();
         let counted = sent.clone();
         let post = ChildSpec::new("post-1@c", move || Post(counted.clone()));
-        let specialists = SupervisorConfig::new(registry.clone(), vec![post]);
-        let specialists = specialists.start(None).await.unwrap();
-        specialists.settled().await;
-        let settings = ClusterSettings {
-            name: NodeName::new("c").unwrap(),
-            roles: vec![Role::Specialists],
-            domain: None,
-            bind: (Ipv4Addr::LOCALHOST, 0).into(),
-            advertise: None,
-            http: None,
-            seeds: vec![Seed::Host(seed.cluster.to_string())],
-            cookie: COOKIE.to_owned(),
-            tls: None,
-            insecure: false,
-            allow: AllowList::default(),
-        };
-        let cluster = Cluster::bind(settings, registry, Arc::new(NoRequests));
-        let cluster = cluster.await.unwrap();
-        cluster.spawn(None).await.unwrap();
+        let (registry, specialists) = here::specialists(vec![post]).await.unwrap();
+        let seed = seed.cluster.to_string();
+        let cluster = here::link("c", Role::Specialists, Some(&seed), &registry).await;
+        let cluster = cluster.unwrap();
         Self {
             sent,
             _cluster: cluster,
@@ -162,4 +119,17 @@ async fn a_person_answers_at_the_node_that_was_asked() {
         let code = seen["error"]["code"].as_str();
         assert_eq!(code, (decision == "deny").then_some("flow_denied"));
     }
+
+    let query = json!({"query": "Write to Bob that it is done."});
+    let (_, asks) = post(a.url("/ask"), &query).await;
+    let request = format!("/requests/{}", asks["request_id"].as_str().unwrap());
+    let asker = asks["flows"][0]["asker"].as_str().unwrap();
+    let inner = format!("/requests/{}", asker.split('/').next().unwrap());
+    post(a.url(&format!("{request}/cancel")), &json!({})).await;
+    // Its flow would stand for a day.
+    let ended = until("the delegated request ends too", PATIENCE, async || {
+        let seen = a.get(&inner).await.unwrap_or_default();
+        seen["state"] == "cancelled"
+    });
+    ended.await;
 }

@@ -1,0 +1,94 @@
+//! A node in this process, linked to others: its registry, its specialists and its links, without orchestrator and gateway.
+//!
+//! One for each process: process groups are global.
+
+use std::error::Error;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use amcp_cluster::{AllowList, Cluster, ClusterSettings, Desk, Role, Seed};
+use amcp_protocol::llm::PortFuture;
+use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
+use amcp_registry::{EventBus, RegistryHandle};
+use amcp_specialists::{ChildSpec, SupervisorConfig, SupervisorHandle};
+use serde_json::Value;
+
+use super::COOKIE;
+
+/// A node without orchestrators to ask.
+#[derive(Debug)]
+struct NoDesk;
+
+impl Desk for NoDesk {
+    fn request(&self, _: RequestId) -> Option<Value> {
+        None
+    }
+
+    fn cancel(&self, _: RequestId) -> bool {
+        false
+    }
+
+    fn answer_flow(
+        &self,
+        _: RequestId,
+        _: FlowId,
+        _: FlowAnswer,
+    ) -> PortFuture<'static, Option<Result<(), Failure>>> {
+        Box::pin(async { None })
+    }
+}
+
+/// Links this process to others.
+///
+/// # Errors
+/// An unusable name, or no free port.
+pub async fn link(
+    name: &str,
+    role: Role,
+    seed: Option<&str>,
+    registry: &RegistryHandle,
+) -> Result<Cluster, Box<dyn Error>> {
+    let settings = ClusterSettings {
+        name: NodeName::new(name)?,
+        roles: vec![role],
+        domain: None,
+        bind: (Ipv4Addr::LOCALHOST, 0).into(),
+        advertise: None,
+        http: None,
+        seeds: seed
+            .map(|seed| Seed::Host(seed.to_owned()))
+            .into_iter()
+            .collect(),
+        cookie: COOKIE.to_owned(),
+        tls: None,
+        insecure: false,
+        allow: AllowList::default(),
+    };
+    let cluster = Cluster::bind(settings, registry.clone(), Arc::new(NoDesk)).await?;
+    cluster.spawn(None).await?;
+    Ok(cluster)
+}
+
+/// A registry and these specialists, started and settled.
+///
+/// # Errors
+/// An actor does not start.
+pub async fn specialists(
+    children: Vec<ChildSpec>,
+) -> Result<(RegistryHandle, SupervisorHandle), Box<dyn Error>> {
+    let registry = registry().await?;
+    let config = SupervisorConfig::new(registry.clone(), children);
+    let supervisor = config.start(None).await?;
+    supervisor.settled().await;
+    Ok((registry, supervisor))
+}
+
+/// A registry of this process.
+///
+/// # Errors
+/// Its actor does not start.
+pub async fn registry() -> Result<RegistryHandle, Box<dyn Error>> {
+    let registry = RegistryHandle::new("here", EventBus::new());
+    registry.spawn(None).await?;
+    Ok(registry)
+}
