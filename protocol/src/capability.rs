@@ -46,6 +46,16 @@ impl Consumes {
     /// The type of whatever another task answers, as a whole: for a capability that makes something of any result.
     pub const ANY: &'static str = "*";
 
+    /// Whether the param can be filled from the producer's result. What was made of any result counts as none: a report
+    /// is not made of another report.
+    #[must_use]
+    pub fn takes(&self, producer: &Capability) -> bool {
+        self.types.iter().any(|wanted| match wanted.as_str() {
+            Self::ANY => !producer.takes_any(),
+            wanted => producer.produces.iter().any(|p| p.value_type == wanted),
+        })
+    }
+
     /// A value type in words.
     #[must_use]
     pub fn spoken(value_type: &str) -> &str {
@@ -145,6 +155,13 @@ impl Capability {
             timeout_ms: 30_000,
             concurrency: 4,
         }
+    }
+
+    /// Whether it makes something of [`Consumes::ANY`] result.
+    #[must_use]
+    pub fn takes_any(&self) -> bool {
+        let mut types = self.consumes.iter().flat_map(|consumes| &consumes.types);
+        types.any(|value_type| value_type == Consumes::ANY)
     }
 
     /// Longest time that one attempt may take.

@@ -73,10 +73,9 @@ impl<'a> Producers<'a> {
     }
 }
 
-/// What a task's result counts as. One that is made of any result is itself none: a report is not made of another report.
+/// What a task's result counts as.
 fn types_of(capability: &Capability) -> impl Iterator<Item = &str> {
-    let mut consumed = capability.consumes.iter().flat_map(|c| &c.types);
-    let any = (!consumed.any(|value_type| value_type == Consumes::ANY)).then_some(Consumes::ANY);
+    let any = (!capability.takes_any()).then_some(Consumes::ANY);
     let produced = capability.produces.iter().map(|p| p.value_type.as_str());
     produced.chain(any)
 }

@@ -324,14 +324,11 @@ impl<'a> Chooser<'a> {
 
 /// Whether a capability produces what another one consumes, for the param if one is given.
 pub(super) fn feeds(from: &Card, to: &Card, param: Option<&str>) -> bool {
-    let produced = &from.capability().produces;
-    let consumed = to
-        .capability()
-        .consumes
+    let consumed = &to.capability().consumes;
+    let mut asked = consumed
         .iter()
         .filter(|c| param.is_none_or(|param| c.param == param));
-    let mut types = consumed.flat_map(|c| &c.types);
-    !std::ptr::eq(from, to) && types.any(|wanted| produced.iter().any(|p| p.value_type == *wanted))
+    !std::ptr::eq(from, to) && asked.any(|consumes| consumes.takes(from.capability()))
 }
 
 /// How much a query says of a capability, for choosing among suppliers: none where it says nothing.
