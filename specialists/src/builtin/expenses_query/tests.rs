@@ -1,5 +1,7 @@
 //! Queries of the sample ledger, their sums computed by other means.
 
+use serde_json::json;
+
 use super::super::tests::{ask, context};
 use super::*;
 
@@ -131,6 +133,11 @@ async fn the_largest_are_meant_unless_another_order_is_named() {
         says(json!({"department": "Sales", "year": 2024, "limit": 1, "sort": "smallest"})).await,
         "The smallest expense of Sales for 2024 is $92.29 to Inkwell Supplies on 2024-03-18 (Office Supplies, Sales)."
     );
+    assert!(
+        says(json!({"year": 2024, "limit": 1}))
+            .await
+            .starts_with("The largest expense for 2024 is $31,447.79 to")
+    );
     let latest = json!({"limit": 11, "sort": "latest"});
     assert!(says(latest).await.ends_with(";\nand 1 more."));
 }
@@ -173,6 +180,16 @@ async fn a_select_of_ones_own_works_and_nothing_else_does() {
         result["text"],
         "The query found one row: total is 104521.08."
     );
+    let result = query(json!({"sql": "SELECT department, count(*) AS n FROM expenses WHERE year = 2024 GROUP BY 1"})).await.unwrap();
+    assert!(
+        result["text"]
+            .as_str()
+            .unwrap()
+            .starts_with("The query found 6 rows:\ndepartment is Engineering, n is 1"),
+        "{result}"
+    );
+    let result = query(json!({"sql": "SELECT 1 WHERE 0"})).await.unwrap();
+    assert_eq!(result["text"], "The query found no rows.");
     let result = query(json!({"sql": "SELECT id, id FROM expenses", "limit": 3}))
         .await
         .unwrap();
@@ -234,9 +251,9 @@ async fn a_dropped_task_frees_its_thread() {
 fn only_the_sample_has_known_departments() {
     let dir = tempfile::tempdir().unwrap();
     let schema = || {
-        ExpensesQuery::new(dir.path()).params_schema()["properties"]["department"]
-            .get("enum")
-            .is_some()
+        let card = ExpensesQuery::new(dir.path()).card();
+        let department = &card.capabilities[0].params["properties"]["department"];
+        department.get("enum").is_some()
     };
     assert!(schema());
     std::fs::write(dir.path().join("ledger.sqlite"), [0; 100]).unwrap();
