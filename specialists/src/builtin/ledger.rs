@@ -43,6 +43,10 @@ const MAX_PATTERN_BYTES: i32 = 200;
 /// Most columns of a result: more than people read, and few enough for a row to stay small.
 const MAX_COLUMNS: i32 = 64;
 
+/// Most memory of all statements of the process together: sorters and temporary tables live there, so that no statement fills
+/// a disk. SQLite has no limit for a single connection.
+const MAX_MEMORY_BYTES: i64 = 128 * 1024 * 1024;
+
 /// Where the ledger is.
 #[derive(Debug, Clone)]
 pub(super) struct Ledger {
@@ -93,6 +97,9 @@ impl Ledger {
     }
 
     fn unusable(&self, error: &rusqlite::Error) -> Failure {
+        if error.sqlite_error_code() == Some(SqliteCode::OutOfMemory) {
+            return out_of_memory();
+        }
         Failure::task(format!("{} is no usable ledger: {error}", self.path.display())).hint(
             "it needs a table expenses (date, department, category, vendor, amount_cents); move the file away to have the \
              sample ledger made anew",
@@ -102,6 +109,8 @@ impl Ledger {
     fn open_read_only(&self, stop: CancellationToken, until: Instant) -> rusqlite::Result<Reader> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.pragma_update(None, "hard_heap_limit", MAX_MEMORY_BYTES)?;
+        connection.pragma_update(None, "temp_store", "memory")?;
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.authorizer(Some(only_reading))?;
@@ -152,6 +161,14 @@ impl Ledger {
         }
         made
     }
+}
+
+fn out_of_memory() -> Failure {
+    let most = MAX_MEMORY_BYTES / (1024 * 1024);
+    Failure::task(format!(
+        "the queries under way need more than {most} MiB of memory"
+    ))
+    .hint("sort or group fewer rows or columns, or ask again later")
 }
 
 fn fill(path: &Path) -> rusqlite::Result<()> {
@@ -213,6 +230,7 @@ impl Reader {
             Some(SqliteCode::OperationInterrupted) if Instant::now() >= self.until => {
                 Failure::task("the query takes too long").hint("ask for a shorter period or a simpler statement")
             }
+            Some(SqliteCode::OutOfMemory) => out_of_memory(),
             Some(SqliteCode::AuthorizationForStatementDenied) => {
                 Failure::task("the ledger can only be read").hint("write a single SELECT on the table expenses")
             }
@@ -364,6 +382,27 @@ mod tests {
                 .unwrap_err()
                 .contains("too many columns")
         );
+    }
+
+    #[test]
+    fn a_huge_sort_is_refused_and_fills_no_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(dir.path());
+        let reader = open(&ledger).unwrap();
+        let sorted = |rows: u32| {
+            let sql = format!(
+                "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < {rows})
+                SELECT zeroblob(60000) FROM n ORDER BY random()"
+            );
+            let first = reader.connection.query_row(&sql, [], |_| Ok(()));
+            first.map_err(|error| reader.failure(&error))
+        };
+        let failure = sorted(20_000).unwrap_err();
+        assert!(failure.message.contains("memory"), "{failure}");
+        assert!(failure.hint.is_some());
+        // What was taken is given back.
+        assert_eq!(sorted(100), Ok(()));
+        assert_eq!(count(&open(&ledger).unwrap()), 3679);
     }
 
     #[test]
