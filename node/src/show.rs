@@ -33,11 +33,7 @@ pub(crate) fn plan(view: &PlanView, style: Style) -> String {
 
 /// A part of the query that no capability covers.
 pub(crate) fn unplaced(part: &str, style: Style) -> String {
-    format!(
-        "  {} no capability covers \"{}\"",
-        style.yellow("!"),
-        printable(part)
-    )
+    format!("  {} not done: {}", style.yellow("!"), printable(part))
 }
 
 /// The tasks of a plan: one line for each task and for each edge.
@@ -305,7 +301,7 @@ mod tests {
             "1. t1  finance.db.query          quarter=\"Q4 2024\"",
             "2. t2  finance.analyze.expenses  rows←t1/rows",
             "after t1: it needs expense.rows",
-            "no capability covers \"walk the \u{fffd}[31mdog\"",
+            "not done: walk the \u{fffd}[31mdog",
         ] {
             assert!(text.contains(part), "{part} is missing from:\n{text}");
         }

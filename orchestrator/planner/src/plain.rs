@@ -163,8 +163,9 @@ fn unplaced(part: &str) -> String {
     } else {
         "."
     };
-    if part.ends_with(" missing)") {
-        format!("I need to know more for: {part}{end}")
+    // A planner that knows the reason adds it to the words of the user.
+    if part.contains(" – ") {
+        format!("Not done: {part}{end}")
     } else {
         format!("I have no agent for: {part}{end}")
     }
@@ -289,11 +290,14 @@ mod tests {
             compose(
                 tasks,
                 &[],
-                &["book me a flight", "What's the weather (city is missing)"]
+                &[
+                    "book me a flight",
+                    "What's the weather – weather.get also needs: city"
+                ]
             ),
             "I could not do weather.get: the weather service cannot be reached (use --offline).\n\
              I have no agent for: book me a flight.\n\
-             I need to know more for: What's the weather (city is missing)."
+             Not done: What's the weather – weather.get also needs: city."
         );
     }
 

@@ -106,15 +106,8 @@ impl Machine {
             })
             .cloned();
         let unplaced = (!self.unplaced.is_empty()).then(|| {
-            let parts: Vec<_> = self
-                .unplaced
-                .iter()
-                .map(|part| format!("'{part}'"))
-                .collect();
-            Failure::new(
-                ErrorCode::NothingPlanned,
-                format!("no agent can do {}", parts.join(", ")),
-            )
+            let parts = self.unplaced.join("; ");
+            Failure::new(ErrorCode::NothingPlanned, format!("not done: {parts}"))
             .hint(
                 "start an agent that can, or ask for something else: `amcp agents` lists all capabilities",
             )

@@ -491,7 +491,7 @@ fn what_could_not_be_placed_makes_the_answer_partial() {
             .as_ref()
             .unwrap()
             .message
-            .contains("'fly me'")
+            .contains("fly me")
     );
 }
 

@@ -7,7 +7,6 @@ use std::ops::Range;
 
 use super::card::{Card, Param};
 use super::fill::Filled;
-use super::index::Hit;
 use super::judge::{Case, Member};
 use super::kind::Kind;
 use super::rank::{NAMED, PLACED, Ranked, Reading};
@@ -30,8 +29,8 @@ const VALUE: f32 = 0.6;
 
 /// Some capabilities that may carry out a clause.
 #[derive(Debug, Clone)]
-pub(super) struct Attempt {
-    pub(super) members: Vec<Member>,
+pub(super) struct Attempt<'a> {
+    pub(super) members: Vec<Member<'a>>,
     /// Words that they do not explain.
     left: Vec<usize>,
     /// What the clause does not say: the names of required params.
@@ -44,12 +43,10 @@ pub(super) struct Attempt {
     used: isize,
 }
 
-impl Attempt {
+impl Attempt<'_> {
     fn is_accepted(&self) -> bool {
-        self.strength >= ENOUGH
-            && self.left.is_empty()
-            && self.missing.is_empty()
-            && self.objection.is_none()
+        let open = self.open() > 0 || self.objection.is_some();
+        self.strength >= ENOUGH && !open
     }
 
     fn open(&self) -> usize {
@@ -65,261 +62,241 @@ impl Attempt {
     pub(super) fn lacks(&self) -> bool {
         !self.missing.is_empty() && self.objection.is_none()
     }
+
+    /// Why it is not carried out; none where too little is said to mean anything here.
+    fn why_not(&self, case: &Case<'_>) -> Option<String> {
+        let name = self.members.first().map_or("", |m| m.card.name());
+        if let Some(objection) = &self.objection {
+            return Some(objection.clone());
+        }
+        if !self.left.is_empty() {
+            let shown = case.shown(&self.left);
+            let why = format!("{name} comes closest, but '{shown}' was not understood");
+            return (self.strength >= PLACED).then_some(why);
+        }
+        let missing = self.missing.join(", ");
+        (!missing.is_empty()).then(|| format!("{name} also needs: {missing}"))
+    }
 }
 
 /// What a clause asks for.
 #[derive(Debug)]
-pub(super) enum Choice {
+pub(super) enum Choice<'a> {
     /// These together carry it out.
-    Accepted(Attempt),
+    Accepted(Attempt<'a>),
     /// Something is meant that cannot be done so; then why.
-    Declined(Attempt, String),
+    Declined(Attempt<'a>, String),
     /// Nothing here is meant.
     Unknown,
 }
 
 /// Chooses the capabilities for a clause; `before` are those of the clauses before it, whose results it may use.
-pub(super) fn choose(reading: &Reading<'_>, range: &Range<usize>, before: &[usize]) -> Choice {
-    let ranked = reading.rank(range.clone());
-    let (delegates, own): (Vec<Ranked>, Vec<Ranked>) =
-        ranked.into_iter().partition(|r| reading.plans(r.entry));
-    let chooser = Chooser {
-        reading,
-        range,
-        before,
-        ranked: &own,
-    };
-    let seeds = own.iter().filter(|r| r.strength >= MEANT).take(SEEDS);
-    let best = seeds.map(|seed| chooser.grow(seed)).reduce(better);
-    if let Some(best) = best.as_ref().filter(|best| best.is_accepted()) {
-        return Choice::Accepted(best.clone());
-    }
-    // Work is handed on only where nothing of one's own is meant, and then to those that are there for the least else.
+pub(super) fn choose<'a>(
+    reading: &'a Reading<'a>,
+    range: &Range<usize>,
+    before: &[usize],
+) -> Choice<'a> {
+    let ranked = reading.rank(range.clone()).into_iter();
+    let (delegates, ranked): (Vec<Ranked>, Vec<Ranked>) =
+        ranked.partition(|r| reading.plans(r.entry));
     let placed = |r: &&Ranked| r.strength >= PLACED;
-    let own_gain = own
+    let own = ranked
         .iter()
         .filter(placed)
         .map(|r| r.gain)
         .fold(0.0, f32::max);
-    {
-        let breadth = |r: &Ranked| reading.index.card(r.entry).map_or(0, |card| card.own.len());
-        let delegate = delegates.iter().filter(placed).reduce(|best, next| {
-            let better =
-                next.gain > best.gain || (next.gain >= best.gain && breadth(next) < breadth(best));
-            if better { next } else { best }
-        });
-        if let Some(delegate) = delegate.filter(|d| d.gain > own_gain) {
-            return chooser.judged(chooser.attempt(vec![delegate.entry]));
-        }
+    let chooser = Chooser {
+        reading,
+        range,
+        before,
+        ranked: &ranked,
+    };
+    let seeds = ranked.iter().filter(|r| r.strength >= MEANT).take(SEEDS);
+    let best = seeds.map(|seed| chooser.grow(seed)).reduce(better);
+    // Work is handed on only where nothing of one's own is meant, and then to those that are there for the least else.
+    let breadth = |r: &Ranked| reading.index.card(r.entry).map_or(0, |card| card.own.len());
+    let delegates = delegates.iter().filter(|r| placed(r) && r.gain > own);
+    let delegate =
+        delegates.min_by(|a, b| b.gain.total_cmp(&a.gain).then(breadth(a).cmp(&breadth(b))));
+    let best = match (best, delegate) {
+        (Some(best), _) if best.is_accepted() => best,
+        (_, Some(delegate)) => chooser.attempt(&[delegate.entry]),
+        (Some(best), None) => best,
+        (None, None) => return Choice::Unknown,
+    };
+    if best.is_accepted() {
+        return Choice::Accepted(best);
     }
-    best.map_or(Choice::Unknown, |best| chooser.judged(best))
+    let case = Case {
+        reading,
+        range,
+        members: &best.members,
+    };
+    match best.why_not(&case) {
+        Some(why) => Choice::Declined(best, why),
+        None => Choice::Unknown,
+    }
 }
 
 /// The accepted one, else the one that leaves less open.
-fn better(best: Attempt, next: Attempt) -> Attempt {
-    let rank = |a: &Attempt| {
-        (
-            !a.is_accepted(),
-            a.open(),
-            a.objection.is_some(),
-            -a.used,
-            a.members.len(),
-        )
-    };
-    let wins = rank(&next)
+fn better<'a>(best: Attempt<'a>, next: Attempt<'a>) -> Attempt<'a> {
+    let open = |a: &Attempt<'_>| (!a.is_accepted(), a.open(), a.objection.is_some());
+    let rank = |a: &Attempt<'_>| (open(a), -a.used, a.members.len());
+    let order = rank(&next)
         .cmp(&rank(&best))
-        .then(best.worth.total_cmp(&next.worth))
-        .is_lt();
-    if wins { next } else { best }
+        .then(best.worth.total_cmp(&next.worth));
+    if order.is_lt() { next } else { best }
 }
 
-struct Chooser<'a> {
+struct Chooser<'a, 'c> {
     reading: &'a Reading<'a>,
-    range: &'a Range<usize>,
-    before: &'a [usize],
-    ranked: &'a [Ranked],
+    range: &'c Range<usize>,
+    before: &'c [usize],
+    ranked: &'c [Ranked],
 }
 
-impl<'a> Chooser<'a> {
+impl<'a> Chooser<'a, '_> {
     /// Adds what explains more, as long as it feeds or uses what is there.
-    fn grow(&self, seed: &Ranked) -> Attempt {
-        let mut attempt = self.attempt(vec![seed.entry]);
-        while attempt.members.len() < MOST {
-            let entries: Vec<usize> = attempt.members.iter().map(|m| m.entry).collect();
-            let ranked = self.ranked.iter().take(BESIDE).map(|r| r.entry);
-            let beside = ranked.chain(self.feeders(&attempt));
-            let beside = beside.filter(|e| !entries.contains(e) && self.is_said(*e, &attempt));
-            let connected =
-                beside.filter(|&e| attempt.members.iter().any(|m| self.are_connected(m, e)));
-            let grown =
-                connected.map(|e| self.attempt(entries.iter().copied().chain([e]).collect()));
-            let best = grown.reduce(|best, next| if next.key() < best.key() { next } else { best });
-            match best {
-                Some(best) if best.key() < attempt.key() => attempt = best,
-                _ => break,
-            }
+    fn grow(&self, seed: &Ranked) -> Attempt<'a> {
+        let mut entries = vec![seed.entry];
+        let mut attempt = self.attempt(&entries);
+        while entries.len() < MOST {
+            let beside = self.ranked.iter().take(BESIDE);
+            let beside = beside.filter(|r| r.strength >= MEANT).map(|r| r.entry);
+            let beside = beside.chain(self.feeders(&attempt));
+            let beside =
+                beside.filter(|e| !entries.contains(e) && self.are_connected(&attempt, *e));
+            let grown = beside.map(|e| self.attempt(&[&*entries, &[e]].concat()));
+            let said = grown.filter(|a| a.members.iter().all(|m| self.is_said(m, &a.members)));
+            let best = said.reduce(|best, next| if next.key() < best.key() { next } else { best });
+            let Some(best) = best.filter(|best| best.key() < attempt.key()) else {
+                break;
+            };
+            entries = best.members.iter().map(|m| m.entry).collect();
+            attempt = best;
         }
         attempt
     }
 
     /// Those that could give what is missing, whether words name them or not: "Email Bob" needs his address.
-    fn feeders(&self, attempt: &Attempt) -> impl Iterator<Item = usize> {
-        let lacking = attempt
+    fn feeders(&self, attempt: &Attempt<'a>) -> impl Iterator<Item = usize> {
+        let to = attempt
             .members
             .first()
             .filter(|_| !attempt.missing.is_empty());
-        let lacking = lacking.and_then(|m| self.reading.index.card(m.entry));
+        let to = to.map(|m| m.card);
         let cards = self.reading.index.cards.iter().enumerate();
-        let feeds =
-            move |card: &Card| lacking.is_some_and(|to| card.reads() && feeds(card, to, None));
-        let able =
-            cards.filter(move |(entry, card)| self.reading.is_allowed(*entry) && feeds(card));
+        let able = cards
+            .filter(move |(_, card)| card.reads() && to.is_some_and(|to| suits(card, to, None)));
+        let able = able.filter(|(entry, _)| self.reading.is_allowed(*entry));
         able.map(|(entry, _)| entry).take(BESIDE)
     }
 
-    fn attempt(&self, entries: Vec<usize>) -> Attempt {
-        let member = |&entry: &usize| Member {
-            entry,
-            filled: self.reading.fill(entry, self.range),
+    fn attempt(&self, entries: &[usize]) -> Attempt<'a> {
+        let reading = self.reading;
+        let member = |&entry: &usize| {
+            let filled = reading.fill(entry, self.range);
+            Some(Member {
+                entry,
+                card: reading.index.card(entry)?,
+                filled,
+            })
         };
-        let members: Vec<Member> = entries.iter().map(member).collect();
-        let case = self.case(&members);
+        let members: Vec<Member<'a>> = entries.iter().filter_map(member).collect();
+        let case = Case {
+            reading,
+            range: self.range,
+            members: &members,
+        };
         let used: BTreeSet<usize> = members
             .iter()
             .flat_map(|m| m.filled.used.iter().copied())
             .collect();
         let used = used
             .into_iter()
-            .filter(|&at| self.reading.query.is_content(at))
+            .filter(|&at| reading.query.is_content(at))
             .count();
-        let used = isize::try_from(used).unwrap_or(isize::MAX);
-        let ranked = |m: &Member| self.ranked.iter().find(|r| r.entry == m.entry);
-        let values = |m: &Member| f32::from(u8::try_from(m.filled.values.len()).unwrap_or(u8::MAX));
-        let worth = |m: &Member| ranked(m).map_or(0.0, |r| r.gain) + VALUE * values(m);
-        let strength = |m: &Member| ranked(m).map_or(PLACED, |r| r.strength) + TOLD * values(m);
+        let ranked = |m: &Member<'_>| self.ranked.iter().find(|r| r.entry == m.entry);
+        let values =
+            |m: &Member<'_>| f32::from(u8::try_from(m.filled.values.len()).unwrap_or(u8::MAX));
+        let worth = |m: &Member<'_>| ranked(m).map_or(0.0, |r| r.gain) + VALUE * values(m);
+        let strength = |m: &Member<'_>| ranked(m).map_or(PLACED, |r| r.strength) + TOLD * values(m);
         Attempt {
             left: case.left_over(),
             missing: members
                 .iter()
-                .flat_map(|m| self.missing(m, &entries))
+                .flat_map(|m| self.missing(m, &members))
                 .collect(),
             objection: case.objection(),
             worth: members.iter().map(worth).sum(),
             strength: members.first().map_or(0.0, strength),
-            used,
-            members,
-        }
-    }
-
-    fn case<'c>(&'c self, members: &'c [Member]) -> Case<'c> {
-        Case {
-            reading: self.reading,
-            range: self.range,
+            used: isize::try_from(used).unwrap_or(isize::MAX),
             members,
         }
     }
 
     /// The required params that the clause does not give and no other task can.
-    fn missing(&self, member: &Member, entries: &[usize]) -> Vec<String> {
-        let Some(card) = self.reading.index.card(member.entry) else {
-            return Vec::new();
-        };
-        let open = card.params.iter().filter(|p| {
+    fn missing(&self, member: &Member<'a>, all: &[Member<'a>]) -> Vec<String> {
+        let open = |p: &&Param| {
             p.required && p.default.is_none() && !member.filled.values.contains_key(&p.name)
-        });
-        open.filter(|p| !self.is_supplied(card, p, entries))
-            .map(|p| p.name.replace('_', " "))
-            .collect()
+        };
+        let params = member.card.params.iter().filter(open);
+        let missing = params.filter(|p| !self.is_supplied(member.card, p, all));
+        missing.map(|p| p.name.replace('_', " ")).collect()
     }
 
-    fn is_supplied(&self, card: &Card, param: &Param, entries: &[usize]) -> bool {
-        let feeds = |entry: &usize| {
-            let from = self.reading.index.card(*entry);
-            from.is_some_and(|from| feeds(from, card, Some(&param.name)))
-        };
+    fn is_supplied(&self, card: &Card, param: &Param, all: &[Member<'a>]) -> bool {
+        let feeds = |from: &Card| feeds(from, card, Some(&param.name));
         let mut words = self.range.clone().map(|at| self.reading.query.lower(at));
         let refers = words.any(|word| is(word, PRONOUN));
         let unsayable = matches!(param.kind, Kind::Opaque | Kind::Content);
-        let before = (unsayable || refers) && self.before.iter().any(feeds);
+        let mut before = self
+            .before
+            .iter()
+            .filter_map(|&entry| self.reading.index.card(entry));
         // "summarize it" means no other thing than what was said before.
         let others = param.kind == Kind::Opaque && !refers;
-        let mut all = self.reading.index.cards.iter().filter(|from| from.reads());
-        param.consumed
-            && (before
-                || entries.iter().any(feeds)
-                || (others && all.any(|from| self::feeds(from, card, Some(&param.name)))))
+        let mut cards = self.reading.index.cards.iter().filter(|from| from.reads());
+        // Only what the words refer to is made into something that takes any result.
+        let suits = |from: &Card| suits(from, card, Some(&param.name));
+        let earlier = before.any(|from| (refers && feeds(from)) || (unsayable && suits(from)));
+        let said = earlier || all.iter().any(|m| feeds(m.card));
+        param.consumed && (said || (others && cards.any(suits)))
     }
 
     /// Whether the clause has a word or a value for a capability that it has for none of the others.
-    fn is_said(&self, entry: usize, attempt: &Attempt) -> bool {
-        let named = |at: usize, entry: usize| self.reading.worth(at, entry) > NAMED;
-        let others = |at: usize| attempt.members.iter().any(|m| named(at, m.entry));
-        let used = &self.reading.fill(entry, self.range).used;
-        used.iter()
-            .any(|at| !attempt.members.iter().any(|m| m.filled.uses(*at)))
-            || self.range.clone().any(|at| named(at, entry) && !others(at))
+    fn is_said(&self, member: &Member<'a>, all: &[Member<'a>]) -> bool {
+        let named = |at: usize, m: &Member<'_>| self.reading.worth(at, m.entry) > NAMED;
+        let own = |at: usize| {
+            let others = || all.iter().filter(|other| other.entry != member.entry);
+            (named(at, member) && !others().any(|m| named(at, m)))
+                || (member.filled.uses(at) && !others().any(|m| m.filled.uses(at)))
+        };
+        self.range.clone().any(own)
     }
 
-    /// Whether one uses the result of the other for a param that the clause does not give, directly or through a third.
-    fn are_connected(&self, member: &Member, added: usize) -> bool {
-        let (Some(a), Some(b)) = (
-            self.reading.index.card(member.entry),
-            self.reading.index.card(added),
-        ) else {
+    /// Whether another one uses or gives a result for a param that the clause does not give, directly or through a third.
+    fn are_connected(&self, attempt: &Attempt<'a>, added: usize) -> bool {
+        let Some(card) = self.reading.index.card(added) else {
             return false;
         };
         let filled = self.reading.fill(added, self.range);
         let through = |from: &Card, to: &Card, filled: &Filled| {
-            let open = |to: &Card| {
-                to.params.iter().any(|p| {
-                    p.consumed
-                        && !filled.values.contains_key(&p.name)
-                        && feeds(from, to, Some(&p.name))
-                })
-            };
+            let open = |p: &Param| p.consumed && !filled.values.contains_key(&p.name);
+            let direct = to
+                .params
+                .iter()
+                .any(|p| open(p) && feeds(from, to, Some(&p.name)));
             let cards = self
                 .ranked
                 .iter()
                 .take(BESIDE)
                 .filter_map(|r| self.reading.index.card(r.entry));
             let mut between = cards.filter(|card| card.reads());
-            open(to) || between.any(|card| feeds(from, card, None) && feeds(card, to, None))
+            direct || between.any(|card| feeds(from, card, None) && feeds(card, to, None))
         };
-        through(a, b, &filled) || through(b, a, &member.filled)
-    }
-
-    fn judged(&self, attempt: Attempt) -> Choice {
-        let names: Vec<&str> = attempt
-            .members
-            .iter()
-            .filter_map(|m| self.reading.index.card(m.entry))
-            .map(Card::name)
-            .collect();
-        let name = names.first().copied().unwrap_or_default();
-        let why = if let Some(objection) = &attempt.objection {
-            objection.clone()
-        } else if !attempt.left.is_empty() {
-            if attempt.strength < PLACED {
-                return Choice::Unknown;
-            }
-            let shown = self.case(&attempt.members).shown(&attempt.left);
-            format!("{name} comes closest, but '{shown}' was not understood")
-        } else if !attempt.missing.is_empty() {
-            let verb = if attempt.missing.len() == 1 {
-                "is"
-            } else {
-                "are"
-            };
-            format!(
-                "{name} was meant, but {} {verb} missing",
-                attempt.missing.join(" and ")
-            )
-        } else if attempt.strength < ENOUGH {
-            return Choice::Unknown;
-        } else {
-            return Choice::Accepted(attempt);
-        };
-        Choice::Declined(attempt, why)
+        let mut members = attempt.members.iter();
+        members.any(|m| through(m.card, card, &filled) || through(card, m.card, &m.filled))
     }
 }
 
@@ -332,18 +309,21 @@ pub(super) fn feeds(from: &Card, to: &Card, param: Option<&str>) -> bool {
     !std::ptr::eq(from, to) && asked.any(|consumes| consumes.takes(from.capability()))
 }
 
-/// How much a query says of a capability, for choosing among suppliers: none where it says nothing. A word that says more
-/// of a capability that has nothing to do with this one means that one: a share's price is no expense.
+/// As [`feeds`], where the consumer asks for the type by its name.
+fn suits(from: &Card, to: &Card, param: Option<&str>) -> bool {
+    let consumed = to.capability().consumes.iter();
+    let asked = consumed.filter(|c| param.is_none_or(|param| c.param == param));
+    let produced = &from.capability().produces;
+    let mut types = asked.flat_map(|c| &c.types);
+    !std::ptr::eq(from, to) && types.any(|asked| produced.iter().any(|p| p.value_type == *asked))
+}
+
+/// How much a query says of a capability, for choosing among suppliers: none where it says nothing.
 pub(super) fn named(reading: &Reading<'_>, entry: usize) -> Option<f32> {
-    let card = reading.index.card(entry)?;
-    let stranger = |other: &Card| !feeds(card, other, None) && !feeds(other, card, None);
-    let own = |at: usize| {
-        let worth = reading.worth(at, entry);
-        let better = |hit: &&Hit| hit.strength > worth;
-        let mut cards = reading.hits(at).iter().filter(better);
-        let means_other = cards.any(|hit| reading.index.card(hit.entry).is_some_and(stranger));
-        (worth > NAMED && !means_other).then_some(worth)
-    };
-    let worth: f32 = (0..reading.query.tokens.len()).filter_map(own).sum();
+    let all = 0..reading.query.tokens.len();
+    let worth: f32 = all
+        .map(|at| reading.worth(at, entry))
+        .filter(|worth| *worth > NAMED)
+        .sum();
     (worth > 0.0).then_some(worth)
 }

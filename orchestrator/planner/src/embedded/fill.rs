@@ -5,20 +5,26 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use jiff::civil::Date;
 use serde_json::{Map, Value};
 
 use super::card::{Card, Known, Param, Role};
 use super::facts::{Fact, Meaning};
+use super::index::misspelt;
 use super::kind::Kind;
 use super::lexicon::unit_seconds;
 use super::names;
 use super::query::Query;
 use super::spell;
-use super::text::TokenKind;
-use super::words::{ACRONYM, COMMAND, FREE, Mark, PREFACE, is, is_article, is_joint};
+use super::text::{Token, TokenKind};
+use super::words::{
+    ACRONYM, ASK, COMMAND, FREE, LIGHT, Mark, PREFACE, TOP, is, is_article, is_joint,
+};
 
 /// Facts of one part that are looked at: more are not typed by people, and each is tried with each param.
 const MAX_FACTS: usize = 64;
+/// Shortest word of a known value that may have a slip.
+const SLIPPERY: usize = 6;
 /// Most candidates of one part: bounds the assignment of a hostile text.
 const MAX_CANDIDATES: usize = 256;
 
@@ -82,9 +88,11 @@ pub(super) fn fill(query: &Query<'_>, card: &Card, range: Range<usize>, least: f
     for (index, param) in card.params.iter().enumerate() {
         candidates.extend(words.request(index, param));
         candidates.extend(words.flag(index, param));
-        words.known(index, param, &mut candidates);
-        words.shaped(index, param, &mut candidates);
-        names::candidates(&words, index, param, &mut candidates);
+        for at in words.range.clone() {
+            candidates.extend(words.known(index, param, at));
+            candidates.extend(words.shaped(index, param, at));
+        }
+        candidates.extend(names::candidates(&words, index, param));
     }
     words.facts(&mut candidates);
     candidates.retain(|candidate| candidate.weight >= least);
@@ -100,28 +108,31 @@ pub(super) struct Words<'a> {
 }
 
 impl Words<'_> {
+    pub(super) fn lower(&self, at: usize) -> &str {
+        self.query.lower(at)
+    }
+
+    fn token(&self, at: usize) -> Option<&Token<'_>> {
+        self.query.token(at).filter(|_| self.range.contains(&at))
+    }
+
     /// Whether the word is one that the capability is known by.
     pub(super) fn is_own(&self, at: usize) -> bool {
-        self.query
-            .token(at)
-            .is_some_and(|t| self.card.own.contains(&t.stem))
+        let token = self.query.token(at);
+        token.is_some_and(|t| self.card.own.contains(&t.stem))
     }
 
     /// The word before a place, articles and signs aside.
-    pub(super) fn word_before(&self, at: usize) -> &str {
-        let before = (self.range.start..at).rev().map(|i| self.query.lower(i));
-        before
-            .take(4)
-            .find(|w| !is_article(w) && !matches!(*w, "$" | "€" | "£"))
-            .unwrap_or_default()
+    fn word_before(&self, at: usize) -> &str {
+        let before = (self.range.start..at).rev().map(|i| self.lower(i));
+        let mut words = before.filter(|w| !is_article(w) && !matches!(*w, "$" | "€" | "£"));
+        words.next().unwrap_or_default()
     }
 
     /// Whether the words before a place mark it as the param wants it; then the words that do.
     pub(super) fn marked(&self, param: &Param, at: usize) -> Option<Range<usize>> {
-        let mark = self
-            .query
-            .mark(at)
-            .filter(|(_, cue)| cue.start >= self.range.start);
+        let mark = self.query.mark(at);
+        let mark = mark.filter(|(_, cue)| cue.start >= self.range.start);
         match (param.role, mark) {
             (Some(Role::Except), Some((Mark::Except, cue)))
             | (Some(Role::Least), Some((Mark::Least, cue)))
@@ -132,12 +143,10 @@ impl Words<'_> {
     }
 
     fn request(&self, index: usize, param: &Param) -> Option<Candidate> {
-        if param.kind != Kind::Request {
-            return None;
-        }
         let text = self.query.slice(self.range.clone());
         let text = text.trim_matches(|c: char| c.is_whitespace() || matches!(c, ',' | ';'));
-        let value = param.accepted(&[text]).filter(|_| !text.is_empty())?;
+        let asked = param.kind == Kind::Request && !text.is_empty();
+        let value = param.accepted(&[text]).filter(|_| asked)?;
         Some(Candidate::new(index, value, self.range.clone(), 10.0))
     }
 
@@ -151,125 +160,84 @@ impl Words<'_> {
         };
         let words: Vec<&String> = param.words.iter().skip_while(lead).collect();
         let says = |at: &usize| {
-            let tokens = (*at..self.range.end).filter_map(|at| self.query.token(at));
-            param.kind == Kind::Flag
-                && !words.is_empty()
-                && at + words.len() <= self.range.end
-                && tokens.zip(&words).all(|(t, w)| t.stem == **w)
+            let mut words = words.iter().enumerate();
+            words.all(|(i, word)| self.token(at + i).is_some_and(|t| t.stem == **word))
         };
-        let at = self.range.clone().find(says)?;
-        let negated = (at.saturating_sub(2)..at)
-            .find(|&i| matches!(self.query.lower(i), "no" | "not" | "without" | "non"));
-        let mut candidate = Candidate::new(
-            index,
-            Value::Bool(negated.is_none()),
-            at..at + words.len(),
-            4.0,
-        );
-        candidate.cue = negated.unwrap_or(at)..at;
+        let flag = param.kind == Kind::Flag && !words.is_empty();
+        let at = self.range.clone().find(says).filter(|_| flag)?;
+        let not = |i: &usize| matches!(self.lower(*i), "no" | "not" | "without" | "non");
+        let not = (at.saturating_sub(2)..at).find(not);
+        let value = Value::Bool(not.is_none());
+        let mut candidate = Candidate::new(index, value, at..at + words.len(), 4.0);
+        candidate.cue = not.unwrap_or(at)..at;
         Some(candidate)
     }
 
-    /// Known values by their words.
-    fn known(&self, index: usize, param: &Param, candidates: &mut Vec<Candidate>) {
-        if param.known.is_empty() {
-            return;
-        }
-        for at in self.range.clone() {
-            let spelt = param.known.iter().filter(|known| self.spells(known, at));
-            // Of equal ones the first: an enumeration may list two spellings.
-            let longest = spelt.reduce(|best, next| {
-                if next.words.len() > best.words.len() {
-                    next
-                } else {
-                    best
-                }
-            });
-            let (Some(known), Some(cue)) = (longest, self.marked(param, at)) else {
-                continue;
-            };
-            let before = self.word_before(at);
-            let announced = param.cues.contains(before) || !cue.is_empty();
-            // "by category", but not "the category".
-            if param.grouped
-                && !matches!(before, "by" | "per" | "each" | "every" | "which" | "across")
-            {
-                continue;
-            }
-            let tokens = at..at + known.words.len();
-            let weight =
-                5.0 + f32::from(u8::from(announced)) + if param.required { 0.4 } else { 0.0 };
-            let mut candidate = Candidate::new(index, known.value.clone(), tokens, weight);
-            candidate.cue = cue;
-            candidates.push(candidate);
-        }
+    /// A known value by its words.
+    fn known(&self, index: usize, param: &Param, at: usize) -> Option<Candidate> {
+        let spelt = param.known.iter().filter(|known| self.spells(known, at));
+        // Of equal ones the first: an enumeration may list two spellings.
+        let known = spelt.rev().max_by_key(|known| known.words.len())?;
+        let cue = self.marked(param, at)?;
+        let before = self.word_before(at);
+        // "by category", but not "the category".
+        let divides = matches!(before, "by" | "per" | "each" | "every" | "which" | "across");
+        let announced = param.cues.contains(before) || !cue.is_empty();
+        let weight =
+            5.0 + if announced { 1.0 } else { 0.0 } + if param.required { 0.4 } else { 0.0 };
+        let tokens = at..at + known.words.len();
+        let mut candidate = Candidate::new(index, known.value.clone(), tokens, weight);
+        candidate.cue = cue;
+        (divides || !param.grouped).then_some(candidate)
     }
 
     /// Whether a value's words stand at a place. A noun in "-ing" is not its verb: "train" is no "training".
     fn spells(&self, known: &Known, at: usize) -> bool {
         let same = |(i, (word, stem)): (usize, &(String, String))| {
-            let Some(token) = self
-                .query
+            let token = self
                 .token(at + i)
-                .filter(|t| t.is_word() || t.number().is_some())
-            else {
+                .filter(|t| t.is_word() || t.number().is_some());
+            let Some(token) = token else {
                 return false;
             };
-            let noun = token.lower.ends_with("ing") == word.ends_with("ing");
+            let lower = &token.lower;
             // What is to be done is no state of what is there: "pay the bills".
-            let verb = self.card.reads()
-                && is(&token.lower, COMMAND)
-                && (self.range.start..at).all(|i| is(self.query.lower(i), PREFACE));
-            token.lower == *word
-                || (token.stem == *stem && noun && !verb && known_by_stem(&token.lower))
-                || is_misspelt(token, word)
+            let first = (self.range.start..at).all(|i| is(self.lower(i), PREFACE));
+            let verb = first && self.card.reads() && is(lower, COMMAND | ASK | LIGHT);
+            let noun = lower.ends_with("ing") == word.ends_with("ing");
+            let inflected = token.stem == *stem && noun && !verb && lower.len() > 2;
+            // Names are not misspelt.
+            let slip = word.len() >= SLIPPERY && !token.is_capitalised() && !is(lower, FREE);
+            lower == word || inflected || (slip && misspelt(lower, word))
         };
-        at + known.words.len() <= self.range.end && known.words.iter().enumerate().all(same)
+        known.words.iter().enumerate().all(same)
     }
 
-    /// Words that only a value looks like: "AB-12345", "$AAPL".
-    fn shaped(&self, index: usize, param: &Param, candidates: &mut Vec<Candidate>) {
+    /// A word that only a value looks like: "AB-12345", "$AAPL".
+    fn shaped(&self, index: usize, param: &Param, at: usize) -> Option<Candidate> {
         let ticker = param.kind == Kind::Ticker;
         let named = matches!(param.kind, Kind::Name | Kind::Topic | Kind::Text);
         if !(ticker || param.patterned && named) {
-            return;
+            return None;
         }
-        for at in self.range.clone() {
-            let Some(token) = self
-                .query
-                .token(at)
-                .filter(|t| t.is_word() || t.number().is_some())
-            else {
-                continue;
-            };
-            let name = token.name();
-            let upper = name.chars().all(|c| c.is_ascii_uppercase() || c == '.')
-                && (2..=5).contains(&name.len());
-            let coded = name.chars().any(|c| c.is_ascii_digit());
-            let fits =
-                upper || (coded && param.patterned) || (ticker && self.query.before(at) == "$");
-            let plain = is(&token.lower, FREE) || self.is_own(at) || is(&token.lower, ACRONYM);
-            // A sign belongs to the word that it touches: "#general".
-            let signed = at > self.range.start
-                && !token.spaced
-                && self
-                    .query
-                    .token(at - 1)
-                    .is_some_and(|t| t.kind == TokenKind::Mark);
-            let with_sign = self.query.slice(at - usize::from(signed)..at + 1);
-            let sign = param
-                .accepted(&[with_sign])
-                .filter(|_| signed && param.patterned);
-            let value = param
-                .accepted(&[name, &name.to_uppercase()])
-                .filter(|_| fits && !plain)
-                .or(sign);
-            if let (Some(value), Some(cue)) = (value, self.marked(param, at)) {
-                let mut candidate = Candidate::new(index, value, at..at + 1, 4.5);
-                candidate.cue = cue;
-                candidates.push(candidate);
-            }
-        }
+        let token = self
+            .token(at)
+            .filter(|t| t.is_word() || t.number().is_some())?;
+        let name = token.name();
+        let capitals = name.chars().all(|c| c.is_ascii_uppercase() || c == '.');
+        let coded = param.patterned && name.contains(|c: char| c.is_ascii_digit());
+        let symbol = ticker && self.query.before(at) == "$";
+        let fits = coded || symbol || (capitals && (2..=5).contains(&name.len()));
+        let plain = is(&token.lower, FREE | ACRONYM) || self.is_own(at);
+        let value = param.accepted(&[name, &name.to_uppercase()]);
+        // A sign belongs to the word that it touches: "#general".
+        let sign = at.checked_sub(1).and_then(|before| self.token(before));
+        let sign = sign.filter(|t| t.kind == TokenKind::Mark && !token.spaced && param.patterned);
+        let signed = || sign.and_then(|_| param.accepted(&[self.query.slice(at - 1..at + 1)]));
+        let value = value.filter(|_| fits && !plain).or_else(signed)?;
+        let mut candidate = Candidate::new(index, value, at..at + 1, 4.5);
+        candidate.cue = self.marked(param, at)?;
+        Some(candidate)
     }
 
     /// Dates, numbers, addresses and quoted texts.
@@ -303,251 +271,205 @@ impl Words<'_> {
     fn fact(
         &self,
         fact: &Fact,
-        day: Option<&(jiff::civil::Date, Range<usize>)>,
+        day: Option<&(Date, Range<usize>)>,
         candidates: &mut Vec<Candidate>,
     ) {
+        let before = self.word_before(fact.tokens.start);
         for (index, param) in self.card.params.iter().enumerate() {
+            let takes = |text: &str, weight: f32| Some((param.accepted(&[text])?, weight));
             let found = match (&fact.meaning, param.kind) {
                 (Meaning::Time(time), Kind::Time | Kind::DateTime) => {
                     let date = day.map_or(self.query.today, |(date, _)| *date);
                     spell::time(param, *time, Some(date)).map(|value| (value, 6.5))
                 }
-                (Meaning::Number(value, unit), Kind::Number) => self
-                    .number_weight(param, fact, *unit)
-                    .and_then(|weight| Some((spell::number(param, *value, *unit)?, weight))),
+                (Meaning::Number(value, unit), Kind::Number) => {
+                    let weight = self.number_weight(param, fact, *unit);
+                    spell::number(param, *value, *unit).zip(weight)
+                }
                 (Meaning::Expression(text), Kind::Expression)
                 | (Meaning::Email(text), Kind::Email)
-                | (Meaning::Url(text), Kind::Url) => {
-                    param.accepted(&[text]).map(|value| (value, 6.0))
-                }
-                (Meaning::Sql(text), Kind::Sql) => {
-                    param.accepted(&[text]).map(|value| (value, 9.0))
-                }
+                | (Meaning::Url(text), Kind::Url) => takes(text, 6.0),
+                (Meaning::Sql(text), Kind::Sql) => takes(text, 9.0),
                 // An address is as good a name as any, where the schema takes it.
-                (Meaning::Email(text) | Meaning::Url(text), Kind::Name)
-                    if names::is_cue(param, self.word_before(fact.tokens.start)) =>
-                {
-                    param.accepted(&[text]).map(|value| (value, 3.0))
+                (Meaning::Email(text) | Meaning::Url(text), Kind::Name) => {
+                    takes(text, 3.0).filter(|_| names::is_cue(param, before))
                 }
-                (Meaning::Quoted(text), Kind::Text | Kind::Content | Kind::Topic | Kind::Name) => {
-                    let announced = param.cues.contains(self.word_before(fact.tokens.start));
-                    let order = if matches!(param.kind, Kind::Text | Kind::Content) {
-                        5.0
-                    } else {
-                        4.8
-                    };
-                    let wanted =
-                        if param.required { 0.4 } else { 0.0 } + if announced { 1.0 } else { 0.0 };
-                    let meant = announced || param.required || param.kind != Kind::Name;
-                    let value = param.accepted(&[text]).filter(|_| meant);
-                    value.map(|value| (value, order + wanted))
+                (Meaning::Quoted(text), Kind::Text | Kind::Content) => takes(text, 5.0),
+                (Meaning::Quoted(text), Kind::Topic) => takes(text, 4.8),
+                (Meaning::Quoted(text), Kind::Name) => {
+                    takes(text, 4.8).filter(|_| param.required || param.cues.contains(before))
                 }
                 _ => None,
             };
-            if let (Some((value, weight)), Some(cue)) =
-                (found, self.marked(param, fact.tokens.start))
-            {
-                let mut candidate =
-                    Candidate::new(index, value, self.with_unit(param, fact), weight);
-                candidate.cue = match (param.kind, day) {
-                    (Kind::DateTime, Some((_, tokens))) => tokens.clone(),
-                    _ if cue.is_empty() => self.beside(param, fact),
-                    _ => cue,
-                };
-                candidates.push(candidate);
-            }
+            let cue = self.marked(param, fact.tokens.start);
+            let Some(((value, weight), cue)) = found.zip(cue) else {
+                continue;
+            };
+            let quoted = matches!(fact.meaning, Meaning::Quoted(_));
+            let wanted = if quoted && param.required { 0.4 } else { 0.0 };
+            let announced = if quoted && param.cues.contains(before) {
+                1.0
+            } else {
+                0.0
+            };
+            let tokens = self.with_unit(param, fact);
+            let mut candidate = Candidate::new(index, value, tokens, weight + wanted + announced);
+            candidate.cue = match (param.kind, day) {
+                (Kind::DateTime, Some((_, tokens))) => tokens.clone(),
+                _ if cue.is_empty() => self.beside(param, fact),
+                _ => cue,
+            };
+            candidates.push(candidate);
         }
+    }
+
+    /// Whether the word at a place is one of the param's name.
+    fn is_named(&self, param: &Param, at: Option<usize>) -> bool {
+        let token = at.and_then(|at| self.token(at));
+        token.is_some_and(|t| param.words.contains(&t.stem))
+    }
+
+    /// Whether a unit of the param stands at a place.
+    fn is_unit(&self, param: &Param, at: usize) -> bool {
+        let percent = |t: &Token<'_>| t.is("%") && param.units.contains("percent");
+        let token = self.token(at);
+        token.is_some_and(|t| param.units.contains(&t.stem) || percent(t))
     }
 
     /// How surely a number is meant for the param.
     fn number_weight(&self, param: &Param, fact: &Fact, unit: Option<f64>) -> Option<f32> {
         let (at, end) = (fact.tokens.start, fact.tokens.end);
-        let next = self.query.token(end).filter(|_| end < self.range.end);
-        let united = next.is_some_and(|t| {
-            param.units.contains(&t.stem) || (t.is("%") && param.units.contains("percent"))
-        });
-        match param.role {
-            Some(Role::Least | Role::Most) => return Some(6.0),
-            Some(Role::Count) => {
-                let counted = next.is_some_and(|t| self.card.own.contains(&t.stem));
-                return if self.top(fact).is_some() {
-                    Some(6.0)
-                } else {
-                    counted.then_some(2.0)
-                };
-            }
-            _ => {}
+        if matches!(param.role, Some(Role::Least | Role::Most)) {
+            return Some(6.0);
+        }
+        if param.role == Some(Role::Count) {
+            let counted = self.range.contains(&end) && self.is_own(end);
+            return self.top(fact).map(|_| 6.0).or(counted.then_some(2.0));
         }
         if unit.is_some() && param.unit_seconds.is_some() {
             return Some(6.0);
         }
-        let before = self.word_before(at);
-        let named = self
-            .query
-            .token(at.wrapping_sub(1))
-            .is_some_and(|t| param.words.contains(&t.stem));
-        if united || named {
+        if self.is_unit(param, end) || self.is_named(param, at.checked_sub(1)) {
             return Some(5.0);
         }
-        if param.cues.contains(before) && unit.is_none() {
+        if param.cues.contains(self.word_before(at)) && unit.is_none() {
             return Some(4.0);
         }
-        let others = self
-            .card
-            .params
-            .iter()
-            .filter(|p| p.required && p.kind == Kind::Number)
-            .count();
-        if param.required && others == 1 {
+        let wanted = |p: &&Param| p.required && p.kind == Kind::Number;
+        if param.required && self.card.params.iter().filter(wanted).count() == 1 {
             return Some(2.0);
         }
-        param
-            .has_word(&["quantiti", "amount", "count", "number"])
-            .then_some(1.2)
+        let counts = param.has_word(&["quantiti", "amount", "count", "number"]);
+        counts.then_some(1.2)
     }
 
     /// The tokens of a fact, with the unit after a number.
     fn with_unit(&self, param: &Param, fact: &Fact) -> Range<usize> {
         let end = fact.tokens.end;
-        let unit = self
-            .query
-            .token(end)
-            .filter(|_| param.kind == Kind::Number && end < self.range.end);
-        let united = unit.is_some_and(|t| {
-            t.is("%") || param.units.contains(&t.stem) || unit_seconds(&t.lower).is_some()
-        });
-        fact.tokens.start..end + usize::from(united)
+        let any = |t: &Token<'_>| t.is("%") || unit_seconds(&t.lower).is_some();
+        let united = self.is_unit(param, end) || self.token(end).is_some_and(any);
+        fact.tokens.start..end + usize::from(united && param.kind == Kind::Number)
     }
 
     /// The words beside a number that say what it is: "top 5", "volume 20", "10 biggest".
     fn beside(&self, param: &Param, fact: &Fact) -> Range<usize> {
         let at = fact.tokens.start;
-        if param.role == Some(Role::Count) {
-            return self.top(fact).unwrap_or(at..at);
-        }
-        let named = at > self.range.start
-            && self
-                .query
-                .token(at - 1)
-                .is_some_and(|t| param.words.contains(&t.stem));
-        at - usize::from(named)..at
+        let top = self.top(fact).filter(|_| param.role == Some(Role::Count));
+        let named = self.is_named(param, at.checked_sub(1));
+        top.unwrap_or(at - usize::from(named)..at)
     }
 
     /// The words that make a number the count of the first or the largest.
     fn top(&self, fact: &Fact) -> Option<Range<usize>> {
-        let largest = |at: usize| {
-            matches!(
-                self.query.lower(at),
-                "largest" | "biggest" | "highest" | "top" | "greatest"
-            )
-        };
         let (at, end) = (fact.tokens.start, fact.tokens.end);
-        let before = at > self.range.start && (largest(at - 1) || self.query.before(at) == "first");
-        let most = self.query.lower(end) == "most"
-            && matches!(self.query.lower(end + 1), "expensive" | "costly");
-        match (before, largest(end), most) {
-            (true, _, _) => Some(at - 1..at),
-            (_, true, _) => Some(end..end + 1),
-            (_, _, true) => Some(end..end + 2),
-            _ => None,
+        // "the 3 smallest" counts, where the card knows "smallest".
+        let known = |word: &str| {
+            let params = self.card.params.iter().filter(|p| p.kind == Kind::Choice);
+            let mut words = params.flat_map(|p| &p.known).flat_map(|known| &known.words);
+            word.ends_with("est") && words.any(|(known, _)| known == word)
+        };
+        let ranks = |at: usize| is(self.lower(at), TOP) || known(self.lower(at));
+        let first = self
+            .token(at.wrapping_sub(1))
+            .is_some_and(|t| t.is("first"));
+        let most = matches!(
+            (self.lower(end), self.lower(end + 1)),
+            ("most", "expensive" | "costly")
+        );
+        if at > self.range.start && (first || ranks(at - 1)) {
+            return Some(at - 1..at);
         }
+        (most || ranks(end)).then_some(end..end + 1 + usize::from(most))
     }
 
-    /// Whether two places of a list stand beside each other: "Paris and in London".
-    fn are_listed(&self, first: &Range<usize>, second: &Range<usize>) -> bool {
-        let (left, right) = if first.start < second.start {
-            (first, second)
-        } else {
-            (second, first)
-        };
-        let between = || (left.end..right.start).map(|i| self.query.lower(i));
+    /// Whether a candidate goes on a list that another one began: "Paris and in London".
+    fn are_listed(&self, one: &Candidate, other: &Candidate) -> bool {
+        let reversed = one.tokens.start > other.tokens.start;
+        let (left, right) = if reversed { (other, one) } else { (one, other) };
+        let between = || (left.tokens.end..right.tokens.start).map(|i| self.lower(i));
         let filler = |word: &str| {
-            is_joint(word)
-                || is_article(word)
-                || matches!(
-                    word,
-                    "in" | "for" | "of" | "to" | "at" | "also" | "from" | "with"
-                )
+            let preposition = matches!(
+                word,
+                "in" | "for" | "of" | "to" | "at" | "also" | "from" | "with"
+            );
+            preposition || is_joint(word) || is_article(word)
         };
-        between().any(is_joint) && between().all(filler)
+        // After a name with a capital, one without is another thing.
+        let capital = |c: &Candidate| {
+            let token = self.query.token(c.tokens.start);
+            token.is_some_and(|t| !t.is_word() || t.is_capitalised())
+        };
+        let alike = capital(one) == capital(other) || one.weight.min(other.weight) >= 5.0;
+        alike && between().any(is_joint) && between().all(filler)
+    }
+
+    /// Whether a candidate's param has no value yet, or one of the same list.
+    fn is_open(&self, candidate: &Candidate, chosen: &[&Candidate]) -> bool {
+        let sets = |other: &&&Candidate| {
+            let mut params = other.sets.iter().map(|(param, _)| param);
+            params.any(|param| candidate.sets.iter().any(|(own, _)| own == param))
+        };
+        let rivals = || chosen.iter().filter(sets);
+        let (Some((index, value)), 1) = (candidate.sets.first(), candidate.sets.len()) else {
+            return rivals().next().is_none();
+        };
+        // A list of what is to be left out cannot be carried out one after the other.
+        let single = [Role::Except, Role::Least, Role::Most, Role::Count];
+        let several = |p: &Param| p.list || p.role.is_none_or(|role| !single.contains(&role));
+        let param = self.card.params.get(*index);
+        let others = || {
+            rivals().all(|r| r.sets.iter().all(|(_, other)| other != value) && r.sets.len() == 1)
+        };
+        let listed = || rivals().any(|r| self.are_listed(r, candidate));
+        rivals().next().is_none() || (param.is_some_and(several) && others() && listed())
     }
 
     /// The strongest candidate has its words and its params; others of the same list join it.
     fn assign(&self, mut candidates: Vec<Candidate>) -> Filled {
         candidates.sort_by(|a, b| {
-            let order = b
-                .weight
-                .total_cmp(&a.weight)
-                .then(b.tokens.len().cmp(&a.tokens.len()));
-            order.then(a.tokens.start.cmp(&b.tokens.start))
+            let order = b.weight.total_cmp(&a.weight);
+            order.then((b.tokens.len(), a.tokens.start).cmp(&(a.tokens.len(), b.tokens.start)))
         });
-        let mut taken = vec![false; self.range.len()];
         let mut chosen: Vec<&Candidate> = Vec::new();
         // Each round may lengthen a list by one at either end.
-        let mut grown = true;
-        while grown {
-            grown = false;
+        let mut before = None;
+        while before != Some(chosen.len()) {
+            before = Some(chosen.len());
             for candidate in &candidates {
-                let own = candidate.tokens.start.saturating_sub(self.range.start)
-                    ..candidate.tokens.end - self.range.start;
-                let free = taken
-                    .get(own.clone())
-                    .is_some_and(|tokens| tokens.iter().all(|t| !t));
-                let sets = |other: &&&Candidate| {
-                    other
-                        .sets
-                        .iter()
-                        .any(|(p, _)| candidate.sets.iter().any(|(q, _)| p == q))
-                };
-                let mut rivals = chosen.iter().filter(sets).peekable();
-                let open = rivals.peek().is_none() || {
-                    let one = candidate.sets.len() == 1 && self.takes_several(candidate);
-                    one && rivals.all(|r| r.sets.len() == 1 && r.sets != candidate.sets)
-                        && chosen.iter().filter(sets).any(|r| {
-                            self.are_listed(&r.tokens, &candidate.tokens)
-                                && self.are_alike(r, candidate)
-                        })
-                };
-                if free && open {
-                    if let Some(tokens) = taken.get_mut(own) {
-                        tokens.fill(true);
-                    }
+                let (start, end) = (candidate.tokens.start, candidate.tokens.end);
+                let free = chosen
+                    .iter()
+                    .all(|c| c.tokens.end <= start || end <= c.tokens.start);
+                if free && self.is_open(candidate, &chosen) {
                     chosen.push(candidate);
-                    grown = true;
                 }
             }
         }
-        self.filled(chosen)
-    }
-
-    /// After a name with a capital, one without is another thing.
-    fn are_alike(&self, first: &Candidate, second: &Candidate) -> bool {
-        let capital = |c: &Candidate| {
-            self.query
-                .token(c.tokens.start)
-                .is_some_and(|t| !t.is_word() || t.is_capitalised())
-        };
-        capital(first) == capital(second) || first.weight.min(second.weight) >= 5.0
-    }
-
-    /// A list of what is to be left out cannot be carried out one after the other.
-    fn takes_several(&self, candidate: &Candidate) -> bool {
-        let params = candidate
-            .sets
-            .iter()
-            .filter_map(|(param, _)| self.card.params.get(*param));
-        let mut several = params.map(|p| {
-            p.list
-                || !matches!(
-                    p.role,
-                    Some(Role::Except | Role::Least | Role::Most | Role::Count)
-                )
-        });
-        several.all(|several| several)
-    }
-
-    fn filled(&self, mut chosen: Vec<&Candidate>) -> Filled {
         chosen.sort_by_key(|candidate| candidate.tokens.start);
+        self.filled(&chosen)
+    }
+
+    fn filled(&self, chosen: &[&Candidate]) -> Filled {
         let mut filled = Filled::default();
         for candidate in chosen {
             for (index, value) in &candidate.sets {
@@ -561,27 +483,12 @@ impl Words<'_> {
                     _ => values.push(value.clone()),
                 }
             }
-            filled
-                .used
-                .extend(candidate.cue.clone().chain(candidate.tokens.clone()));
+            let words = candidate.cue.clone().chain(candidate.tokens.clone());
+            filled.used.extend(words);
             filled.notes.extend(candidate.note.clone());
         }
         filled.used.sort_unstable();
         filled.used.dedup();
         filled
     }
-}
-
-/// A short word's stem is too many words' stem: "its" and "it".
-fn known_by_stem(lower: &str) -> bool {
-    lower.len() > 2
-}
-
-/// A slip in a long word that begins in lower case: names are not misspelt.
-fn is_misspelt(token: &super::text::Token<'_>, word: &str) -> bool {
-    const SHORTEST: usize = 6;
-    word.len() >= SHORTEST
-        && !token.is_capitalised()
-        && !is(&token.lower, FREE)
-        && super::index::misspelt(&token.lower, word)
 }

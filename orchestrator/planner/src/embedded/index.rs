@@ -112,11 +112,9 @@ impl Index {
         };
         let is_value = lower.ends_with("ing")
             && values().any(|k| k.words.iter().any(|(word, _)| word == lower));
-        let said = |t: &Term| t.forms.iter().any(|form| form == lower);
-        let is_value = is_value
-            && !find(stem_of_word)
-                .and_then(|t| self.terms.get(t))
-                .is_some_and(said);
+        let other = |t: &Term| !t.forms.is_empty() && t.forms.iter().all(|form| form != lower);
+        let term = find(stem_of_word).and_then(|t| self.terms.get(t));
+        let is_value = is_value && term.is_some_and(other);
         let exact = find(stem_of_word).map(|t| (t, if is_value { RELATIVE / 2.0 } else { 1.0 }));
         let mut found: Vec<(usize, f32)> = exact.into_iter().collect();
         let others = synonyms(lower).chain(synonyms(base(lower)));

@@ -9,14 +9,14 @@ use std::rc::Rc;
 use amcp_protocol::Effect;
 
 use super::card::Card;
-use super::facts::Meaning;
+use super::facts::Fact;
 use super::fill::Filled;
 use super::kind::Kind;
 use super::rank::Reading;
-use super::text::TokenKind;
+use super::text::{Token, TokenKind, stem};
 use super::words::{
-    ASK, COMMAND, FREE, LIGHT, PEOPLE, PREFACE, PREPOSITION, QUESTION, TAKES_BACK, is, is_article,
-    is_negative,
+    ASK, CHANGE, COMMAND, FREE, LIGHT, PEOPLE, PREFACE, PREPOSITION, QUESTION, STATES, TAKES_BACK,
+    is, is_article, is_negative, synonyms,
 };
 
 /// Most leftover words that are named to the user.
@@ -24,8 +24,9 @@ const SHOWN: usize = 5;
 
 /// A capability of a clause, and what the clause says about its params.
 #[derive(Debug, Clone)]
-pub(super) struct Member {
+pub(super) struct Member<'a> {
     pub(super) entry: usize,
+    pub(super) card: &'a Card,
     pub(super) filled: Rc<Filled>,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct Member {
 pub(super) struct Case<'a> {
     pub(super) reading: &'a Reading<'a>,
     pub(super) range: &'a Range<usize>,
-    pub(super) members: &'a [Member],
+    pub(super) members: &'a [Member<'a>],
 }
 
 /// How a clause asks.
@@ -56,9 +57,7 @@ impl<'a> Case<'a> {
     }
 
     fn cards(&self) -> impl Iterator<Item = &'a Card> {
-        self.members
-            .iter()
-            .filter_map(|m| self.reading.index.card(m.entry))
+        self.members.iter().map(|m| m.card)
     }
 
     fn uses(&self, at: usize) -> bool {
@@ -67,23 +66,15 @@ impl<'a> Case<'a> {
 
     /// Whether the word stands for a member, or for a param that it has a value for.
     fn names(&self, at: usize) -> bool {
-        let stem = self.reading.query.token(at).map_or("", |t| t.stem.as_str());
-        let filled = |m: &Member, card: &Card| {
-            let mut params = card
-                .params
-                .iter()
-                .filter(|p| m.filled.values.contains_key(&p.name));
-            params.any(|p| p.words.iter().any(|word| word == stem))
+        let stem = self.reading.query.token(at).map(|t| &t.stem);
+        let filled = |m: &Member<'_>| {
+            let mut params = m.card.params.iter();
+            params.any(|p| {
+                m.filled.values.contains_key(&p.name) && p.words.iter().any(|w| Some(w) == stem)
+            })
         };
-        let card = |m: &Member| {
-            self.reading
-                .index
-                .card(m.entry)
-                .is_some_and(|card| filled(m, card))
-        };
-        self.members
-            .iter()
-            .any(|m| self.reading.names(at, m.entry) || card(m))
+        let mut members = self.members.iter();
+        members.any(|m| self.reading.names(at, m.entry) || filled(m))
     }
 
     /// Why the clause is not carried out by the members, leaving aside words that they do not explain.
@@ -93,126 +84,96 @@ impl<'a> Case<'a> {
 
     /// "without travel", "more than 500", "don't": no param takes it.
     fn denied(&self) -> Option<String> {
+        let query = self.reading.query;
+        // All words of a clause that is handed on are used.
         let handed_on = self.cards().any(|card| card.plans);
-        let denies = |at: &usize| {
-            let marked = self
-                .reading
-                .query
-                .mark(*at)
-                .filter(|(_, cue)| self.range.contains(&cue.start));
-            let lost = marked.is_some_and(|(_, cue)| !self.uses(cue.start));
-            if handed_on {
-                is_negative(self.lower(*at))
-            } else {
-                lost || (is_negative(self.lower(*at)) && !self.uses(*at))
-            }
+        let cue = |at: usize| {
+            let mark = query.mark(at).map(|(_, cue)| cue.start);
+            mark.filter(|start| self.range.contains(start) && !handed_on)
+        };
+        let denies = |&at: &usize| {
+            let negative = is_negative(self.lower(at)) && (handed_on || !self.uses(at));
+            negative || cue(at).is_some_and(|start| !self.uses(start))
         };
         let at = self.range.clone().find(denies)?;
-        let from = self
-            .reading
-            .query
-            .mark(at)
-            .map_or(at, |(_, cue)| cue.start.max(self.range.start));
-        let end = (at.max(from) + 3).min(self.range.end);
-        Some(format!(
-            "no agent here can take '{}' into account",
-            self.reading.query.slice(from..end)
-        ))
+        let end = (at + 3).min(self.range.end);
+        let shown = query.slice(cue(at).unwrap_or(at)..end);
+        Some(format!("no agent here can take '{shown}' into account"))
     }
 
     /// What changes something is asked for with a verb that its card names.
     fn unasked_change(&self) -> Option<String> {
         let mood = self.mood();
         if let Mood::Command(verb) = mood
+            && !self.uses(verb)
             && self.cards().all(Card::reads)
-            && let Some(other) = self.changer(verb)
+            && self.asks_for_change(verb)
         {
+            let verb = self.lower(verb);
             return Some(format!(
-                "'{}' asks for a change that {} cannot make of this",
-                self.lower(verb),
-                other.name()
+                "'{verb}' asks for a change, and no agent here makes it"
             ));
         }
-        for card in self.cards().filter(|card| !card.reads()) {
-            let asked = match mood {
+        let asked = |card: &Card| {
+            let writes = card.capability().effect == Effect::Write;
+            match mood {
                 Mood::Command(verb) if card.plans => !is(self.lower(verb), TAKES_BACK),
-                Mood::Question | Mood::Phrase | Mood::Statement | Mood::Wish if card.plans => true,
                 Mood::Command(verb) => self.commands(card, verb),
                 Mood::Wish => {
-                    self.range.clone().any(|at| self.is_verb(card, at))
-                        || card.capability().effect == Effect::Write
+                    card.plans || writes || self.range.clone().any(|at| self.is_verb(card, at))
                 }
-                Mood::Phrase => card.capability().effect == Effect::Write,
-                Mood::Question | Mood::Statement => false,
-            };
-            if !asked {
-                return Some(format!(
-                    "{} changes something, and this does not ask for that",
-                    card.name()
-                ));
+                Mood::Phrase => card.plans || writes,
+                Mood::Question | Mood::Statement => card.plans,
             }
-        }
-        None
+        };
+        let unasked = self.cards().find(|card| !card.reads() && !asked(card))?;
+        Some(format!(
+            "{} changes something, and this does not ask for that",
+            unasked.name()
+        ))
     }
 
-    /// A capability that changes something and has the verb of a command as its own: then the command asks for that one.
-    fn changer(&self, verb: usize) -> Option<&'a Card> {
-        let next = self.reading.query.token(verb + 1)?;
-        let object = is_article(&next.lower)
-            || matches!(
-                next.lower.as_str(),
-                "it" | "them" | "all" | "off" | "on" | "up" | "every"
-            )
-            || !next.is_word()
-            || next.is_capitalised();
-        let stem = &self.reading.query.token(verb)?.stem;
-        let mut cards = self
-            .reading
-            .changers
-            .iter()
-            .filter_map(|&entry| self.reading.index.card(entry));
-        (object && is(self.lower(verb), COMMAND))
-            .then(|| cards.find(|card| card.own.contains(stem)))
-            .flatten()
+    /// Whether a command asks for more than to read: "order it", "open a store", "make it warmer".
+    fn asks_for_change(&self, verb: usize) -> bool {
+        let query = self.reading.query;
+        let Some((verb, next)) = query.token(verb).zip(query.token(verb + 1)) else {
+            return false;
+        };
+        let pronoun = matches!(next.lower.as_str(), "it" | "them");
+        let named = !next.is_word() || next.is_capitalised();
+        let noun = is_article(&next.lower) || matches!(next.lower.as_str(), "all" | "every");
+        let own = self.cards().any(|card| card.own.contains(&verb.stem));
+        let object = pronoun || named || noun || !own;
+        let others = self.reading.changers.iter();
+        let mut others = others.filter_map(|&entry| self.reading.index.card(entry));
+        let changes = is(&verb.lower, CHANGE) || others.any(|card| card.own.contains(&verb.stem));
+        (is(&verb.lower, LIGHT) && pronoun) || (object && changes && is(&verb.lower, COMMAND))
     }
 
     fn commands(&self, card: &Card, verb: usize) -> bool {
         let lower = self.lower(verb);
-        if is(lower, ASK) {
-            return self.is_verb(card, verb);
-        }
         let light = is(lower, LIGHT) && card.capability().effect == Effect::Write;
-        light
-            || self.is_verb(card, verb)
-            || self
-                .members
-                .iter()
-                .any(|m| self.is_of(card, m) && self.reading.names(verb, m.entry))
-    }
-
-    fn is_of(&self, card: &Card, member: &Member) -> bool {
-        self.reading
-            .index
-            .card(member.entry)
-            .is_some_and(|other| std::ptr::eq(other, card))
+        let mut others = synonyms(lower).filter(|_| !is(lower, ASK));
+        light || self.is_verb(card, verb) || others.any(|other| card.words.contains(&stem(other)))
     }
 
     fn is_verb(&self, card: &Card, at: usize) -> bool {
-        self.reading.query.token(at).is_some_and(|t| {
-            card.words.contains(&t.stem) && !card.params.iter().any(|p| p.words.contains(&t.stem))
-        })
+        let stem = self.reading.query.token(at).map_or("", |t| t.stem.as_str());
+        let mut params = card.params.iter().flat_map(|p| &p.words);
+        card.words.contains(stem) && params.all(|word| word != stem)
     }
 
     /// "can you", "I need to" and the like are commands in disguise.
     fn mood(&self) -> Mood {
+        let (mut at, end) = (self.range.start, self.range.end);
         let mut wished = false;
-        let mut at = self.range.start;
-        while at < self.range.end {
+        while at < end {
             let (lower, next) = (self.lower(at), self.lower(at + 1));
-            if matches!(lower, "can" | "could" | "would" | "will") && next == "you" {
+            let preface = is(lower, PREFACE) && !is(lower, QUESTION);
+            if next == "you" && matches!(lower, "can" | "could" | "would" | "will") {
                 at += 2;
                 wished = true;
-            } else if is(lower, PREFACE) && !is(lower, QUESTION)
+            } else if preface
                 || matches!(lower, "," | "me" | "us" | "to" | "help")
                 || (lower == "be" && wished)
             {
@@ -223,20 +184,13 @@ impl<'a> Case<'a> {
             }
         }
         let word = self.lower(at);
-        let own = || {
-            self.cards().any(|card| self.is_verb(card, at))
-                && !self
-                    .reading
-                    .query
-                    .token(at)
-                    .is_some_and(|t| t.is_capitalised() && at > self.range.start)
-        };
-        let states = |at: usize| {
-            matches!(
-                self.lower(at),
-                "is" | "are" | "was" | "were" | "did" | "has" | "had" | "does"
-            )
-        };
+        let capital = self
+            .reading
+            .query
+            .token(at)
+            .is_some_and(Token::is_capitalised);
+        let name = capital && at > self.range.start;
+        let states = |at: usize| is(self.lower(at), STATES);
         if is(word, QUESTION) && !wished {
             Mood::Question
         } else if is(word, ASK | LIGHT | COMMAND) {
@@ -245,7 +199,7 @@ impl<'a> Case<'a> {
             Mood::Wish
         } else if self.range.clone().any(states) {
             Mood::Statement
-        } else if own() {
+        } else if !name && self.cards().any(|card| self.is_verb(card, at)) {
             Mood::Command(at)
         } else {
             Mood::Phrase
@@ -254,106 +208,85 @@ impl<'a> Case<'a> {
 
     /// The words that stand for nothing.
     pub(super) fn left_over(&self) -> Vec<usize> {
-        if self.cards().any(|card| card.plans) {
-            return Vec::new();
-        }
-        let first = self
-            .reading
-            .first_word(self.range)
-            .unwrap_or(self.range.end);
-        self.range
-            .clone()
-            .filter(|&at| self.is_left(at, first))
-            .collect()
+        let handed_on = self.cards().any(|card| card.plans);
+        let first = self.reading.first_word(self.range).filter(|_| !handed_on);
+        let words = first.unwrap_or(self.range.end)..self.range.end;
+        words.filter(|&at| self.is_left(at)).collect()
     }
 
-    fn is_left(&self, at: usize, first: usize) -> bool {
-        let Some(token) = self.reading.query.token(at) else {
+    fn is_left(&self, at: usize) -> bool {
+        let query = self.reading.query;
+        let Some(token) = query.token(at).filter(|_| !self.uses(at)) else {
             return false;
         };
-        if self.uses(at) || at < first {
-            return false;
-        }
-        let reads = || self.cards().all(Card::reads);
-        match self.reading.query.fact(at).map(|f| &f.meaning) {
+        let fact = query.fact(at);
+        if let Some(span) = fact.and_then(Fact::span) {
             // Today's prices are the latest ones.
-            Some(Meaning::Span(span))
-                if span.from == Some(self.reading.query.today) && span.to == span.from =>
-            {
-                !reads()
+            let today = span.from == Some(query.today) && span.to == span.from;
+            let now = today && self.cards().all(Card::reads);
+            return !now && (token.is_word() || token.number().is_some());
+        }
+        match token.kind {
+            TokenKind::Word if fact.is_some() => !is_article(&token.lower) && !self.is_free(at),
+            TokenKind::Word => !self.is_free(at) && !self.names(at) && !self.is_beneficiary(at),
+            TokenKind::Number | TokenKind::Quoted | TokenKind::Link => true,
+            TokenKind::Mark => {
+                let mut params = self.cards().flat_map(|card| &card.params);
+                token.is("%") && fact.is_none() && params.any(|p| p.kind == Kind::Expression)
             }
-            Some(Meaning::Span(_)) => token.is_word() || token.number().is_some(),
-            Some(_) => {
-                token.kind != TokenKind::Mark && !(is_article(&token.lower) || self.is_free(at))
-            }
-            None => match token.kind {
-                TokenKind::Word => !self.is_free(at) && !self.names(at) && !self.is_beneficiary(at),
-                TokenKind::Number | TokenKind::Quoted | TokenKind::Link => true,
-                TokenKind::Mark => {
-                    token.is("%")
-                        && self
-                            .cards()
-                            .any(|c| c.params.iter().any(|p| p.kind == Kind::Expression))
-                }
-                TokenKind::Line => false,
-            },
+            TokenKind::Line => false,
         }
     }
 
     /// A word that needs no explanation. Questions for a reason, a person, a time or a place do, where no card speaks of them.
     fn is_free(&self, at: usize) -> bool {
-        let lower = self.lower(at);
-        if lower == "when" && self.lower(at + 1) == "you" {
-            return true;
-        }
-        if matches!(
-            lower,
-            "why" | "who" | "who's" | "whom" | "whose" | "when" | "where" | "should"
-        ) && self.opens_question(at)
-        {
-            let word = lower.trim_end_matches("'s");
-            return self.cards().any(|card| speaks_of(card, word));
-        }
+        let query = self.reading.query;
+        let (lower, before, next) = (self.lower(at), query.before(at), self.lower(at + 1));
+        let first = self.reading.first_word(self.range) == Some(at);
         // "what is it good for", "which one is the best"
-        let next = self.lower(at + 1);
         let last = at + 1 >= self.range.end || matches!(next, "?" | "." | "!" | ",");
-        let dangles = last && matches!(lower, "for" | "of" | "about" | "with" | "from");
-        if dangles
-            || (matches!(lower, "best" | "good" | "better") && (last || is(next, PREPOSITION)))
-        {
-            return false;
+        match lower {
+            // "I wonder if you could", but not a condition.
+            "if" => matches!(next, "you" | "possible" | "i" | "so"),
+            "when" if next == "you" => true,
+            "should" if !first => true,
+            "why" | "who" | "who's" | "whom" | "whose" | "when" | "where" | "should" => {
+                let word = lower.trim_end_matches("'s");
+                self.cards().any(|card| speaks_of(card, word))
+            }
+            "for" | "of" | "about" | "with" | "from" if last => false,
+            "best" | "good" | "better" if last || is(next, PREPOSITION) => false,
+            _ => {
+                let stem = query.token(at).map_or("", |t| t.stem.as_str());
+                let prefaced = is(lower, PREFACE) && is(before, PREFACE);
+                prefaced || is(lower, FREE) || is(stem, ASK | LIGHT) || self.reading.is_slip(at)
+            }
         }
-        let stem = self.reading.query.token(at).map_or("", |t| t.stem.as_str());
-        is(lower, FREE)
-            || is(stem, ASK | LIGHT)
-            || self.reading.is_slip(at)
-            || (is(lower, PREFACE) && is(self.reading.query.before(at), PREFACE))
-    }
-
-    fn opens_question(&self, at: usize) -> bool {
-        at == self.range.start
-            || self.reading.first_word(self.range) == Some(at)
-            || self.lower(at) != "should"
     }
 
     /// "for my boss"
     fn is_beneficiary(&self, at: usize) -> bool {
-        let before = self.reading.query.before(at);
-        let article = is_article(before);
-        let lead = at
-            .checked_sub(1 + usize::from(article))
-            .map_or("", |at| self.lower(at));
+        let article = usize::from(is_article(self.reading.query.before(at)));
+        let lead = at.checked_sub(1 + article).map_or("", |at| self.lower(at));
         is(self.lower(at), PEOPLE) && lead == "for"
     }
 
-    /// Whether all that the clause says is explained by values and names.
+    /// The words that are understood and change nothing.
+    pub(super) fn note(&self) -> Option<String> {
+        let people = |&at: &usize| self.is_beneficiary(at) && !self.uses(at);
+        let at = self.range.clone().find(people)?;
+        let article = usize::from(is_article(self.reading.query.before(at)));
+        let words = self.reading.query.slice(at - 1 - article..at + 1);
+        Some(format!("'{words}' changed nothing"))
+    }
+
+    /// Some words, as they were written.
     pub(super) fn shown(&self, left: &[usize]) -> String {
-        let words: Vec<&str> = left
+        let words = left
             .iter()
             .take(SHOWN)
-            .map(|&at| self.reading.query.slice(at..at + 1))
-            .collect();
-        words.join(" ")
+            .map(|&at| self.reading.query.slice(at..at + 1));
+        words.collect::<Vec<_>>().join(" ")
     }
 }
 

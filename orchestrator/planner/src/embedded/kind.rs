@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::facts::{Meaning, facts};
 use super::span::Grain;
 use super::text::tokens;
+use super::words::kind_word;
 
 /// What sort of text or value a param wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,11 +78,11 @@ pub(super) fn kind_of(
     samples: &[&str],
     judge: Option<&Schema>,
 ) -> Kind {
-    if let Some(kind) = annotation.and_then(annotated_kind) {
-        return kind;
-    }
     if annotation == Some("content") {
         return content_kind(schema);
+    }
+    if let Some(kind) = annotation.and_then(annotated_kind) {
+        return kind;
     }
     if schema.get("enum").is_some() {
         return Kind::Choice;
@@ -107,7 +108,12 @@ pub(super) fn kind_of(
     by_format
         .or_else(by_pattern)
         .or_else(|| sample_kind(samples))
-        .or_else(|| words.iter().rev().find_map(|w| name_kind(w)))
+        .or_else(|| {
+            words
+                .iter()
+                .rev()
+                .find_map(|w| annotated_kind(kind_word(w)?))
+        })
         .unwrap_or_else(|| prose_kind(schema, samples))
 }
 
@@ -143,6 +149,7 @@ fn annotated_kind(kind: &str) -> Option<Kind> {
         "year" => Kind::Year,
         "email" => Kind::Email,
         "url" => Kind::Url,
+        "content" => Kind::Content,
         _ => return None,
     })
 }
@@ -209,31 +216,6 @@ fn sample_kind(samples: &[&str]) -> Option<Kind> {
         .iter()
         .all(|s| kind(s) == Some(first))
         .then_some(first)
-}
-
-fn name_kind(word: &str) -> Option<Kind> {
-    Some(match word {
-        "date" | "day" | "when" | "due" | "deadline" | "birthday" => Kind::Date,
-        "datetime" | "timestamp" => Kind::DateTime,
-        "time" => Kind::Time,
-        "quarter" => Kind::Quarter,
-        "month" => Kind::Month,
-        "year" => Kind::Year,
-        "ticker" | "symbol" | "tickers" | "symbols" => Kind::Ticker,
-        "expression" | "formula" | "equation" => Kind::Expression,
-        "sql" => Kind::Sql,
-        "email" | "mail" => Kind::Email,
-        "url" | "uri" | "link" | "website" | "href" => Kind::Url,
-        "content" | "document" | "data" => Kind::Content,
-        "text" | "body" | "message" | "input" | "note" | "prompt" | "description" => Kind::Text,
-        "topic" | "subject" | "title" | "about" | "theme" | "query" | "term" | "terms"
-        | "keywords" | "question" => Kind::Topic,
-        "city" | "location" | "place" | "town" | "country" | "region" | "address" | "name"
-        | "person" | "recipient" | "to" | "from" | "language" | "company" | "customer" | "room"
-        | "user" | "author" | "artist" | "destination" | "origin" | "attendee" | "attendees"
-        | "contact" | "product" | "device" | "target" => Kind::Name,
-        _ => return None,
-    })
 }
 
 /// Nothing gave it away: long values are texts, short ones names.

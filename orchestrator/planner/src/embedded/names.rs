@@ -4,504 +4,370 @@
 
 use std::ops::Range;
 
-use serde_json::Value;
-
 use super::card::{AFTER_NUMBER, GENITIVE, Param, Role};
 use super::facts::Meaning;
 use super::fill::{Candidate, Words};
 use super::kind::Kind;
 use super::text::{Token, TokenKind};
 use super::words::{
-    ACRONYM, ADVERBIAL, ASK, COMMAND, FREE, PEOPLE, PREPOSITION, PRONOUN, QUESTION, STOP, is,
-    is_article, is_joint,
+    ABOUT, ACRONYM, ADVERBIAL, ASK, COMMAND, ENDS_TOPIC, FREE, LOOSE, NEGATIVE, PARTICLE, PEOPLE,
+    PREPOSITION, PRONOUN, QUESTION, SAYING, STOP, cues, is, is_article, is_joint,
 };
 
 /// Longest name in lower case, in words: longer runs are sentences.
 const MAX_PLAIN: usize = 3;
 /// Longest topic, in tokens.
 const MAX_TOPIC: usize = 8;
+/// The weight of a text that is announced as one: "saying …", ": …".
+const SAID: f32 = 7.0;
 
-/// Adds the values that words announce for a param.
-pub(super) fn candidates(
-    words: &Words<'_>,
+/// Finds the values that words announce for one param.
+pub(super) struct Finder<'a> {
+    words: &'a Words<'a>,
     index: usize,
-    param: &Param,
-    found: &mut Vec<Candidate>,
-) {
-    let wanted = if param.required { 0.3 } else { 0.0 };
-    let is_name = matches!(param.kind, Kind::Name | Kind::Ticker | Kind::Topic);
-    if !is_name && !is_text(param.kind) {
-        return;
+    param: &'a Param,
+    found: Vec<Candidate>,
+}
+
+/// The values that words announce for a param.
+pub(super) fn candidates<'a>(
+    words: &'a Words<'a>,
+    index: usize,
+    param: &'a Param,
+) -> Vec<Candidate> {
+    let found = Vec::new();
+    let mut finder = Finder {
+        words,
+        index,
+        param,
+        found,
+    };
+    if !matches!(
+        param.kind,
+        Kind::Name | Kind::Ticker | Kind::Topic | Kind::Text | Kind::Content
+    ) {
+        return finder.found;
     }
     for at in words.range.clone() {
-        let Some(strength) = announces(words, param, at) else {
+        let Some(strength) = finder.announces(at) else {
             continue;
         };
-        let weight = strength + wanted;
-        if is_text(param.kind) {
-            found.extend(text(words, index, param, (at, weight)));
+        let weight = strength + if param.required { 0.3 } else { 0.0 };
+        if finder.takes_text() {
+            finder.text(at, weight);
         } else if param.kind == Kind::Topic {
-            found.extend(topic(words, index, param, (at, weight)));
+            finder.topic(at, weight);
         } else {
-            listed(words, (index, param), (at + 1, weight), Some(at), found);
+            finder.names(at + 1, weight, Some(at));
         }
     }
-    if is_name {
-        beside(words, index, param, found);
+    if !finder.takes_text() && param.role != Some(Role::Except) {
+        words.range.clone().for_each(|at| finder.beside(at));
     }
-}
-
-fn is_text(kind: Kind) -> bool {
-    matches!(kind, Kind::Text | Kind::Content)
-}
-
-/// How surely the word at a place announces the param's value.
-fn announces(words: &Words<'_>, param: &Param, at: usize) -> Option<f32> {
-    let token = words.query.token(at)?;
-    let word = token.lower.as_str();
-    let value = at + 1;
-    if param.role == Some(Role::Except) {
-        let cue = words
-            .query
-            .mark(value)
-            .filter(|(_, cue)| cue.end == value)?;
-        return words
-            .marked(param, value)
-            .filter(|own| *own == cue.1)
-            .map(|_| 3.0);
-    }
-    if is_text(param.kind) && matches!(word, ":" | "saying" | "stating" | "says") {
-        return Some(7.0);
-    }
-    if param.cues.contains(word) {
-        return Some(3.0);
-    }
-    if token.number().is_some()
-        && words.query.fact(at).is_some()
-        && param.cues.contains(AFTER_NUMBER)
-    {
-        return Some(2.5);
-    }
-    let own = param.words.contains(&token.stem) && !words.is_own(at);
-    if own || cue_of_name(param, word) {
-        return Some(2.0);
-    }
-    let usual: &[&str] = if matches!(param.kind, Kind::Name | Kind::Ticker) {
-        &[
-            "in", "for", "of", "at", "near", "from", "to", "with", "about",
-        ]
-    } else if param.kind == Kind::Topic {
-        &["about", "on", "regarding", "concerning", "of", "for"]
-    } else if word == "that" && is(words.query.lower(value), PREPOSITION) {
-        &[]
-    } else {
-        &["say", "that"]
-    };
-    (param.required && usual.contains(&word)).then_some(1.0)
+    finder.found
 }
 
 /// Whether a word announces the param's value, by the examples or by the param's name.
 pub(super) fn is_cue(param: &Param, word: &str) -> bool {
-    param.cues.contains(word) || cue_of_name(param, word)
+    let topic = param.kind == Kind::Topic && is(word, ABOUT);
+    param.cues.contains(word)
+        || topic
+        || cues(word).any(|name| param.words.iter().any(|w| w == name))
 }
 
-/// Cues that a param's own name suggests.
-fn cue_of_name(param: &Param, word: &str) -> bool {
-    let named = |names: &[&str]| param.has_word(names);
-    match word {
-        "called" | "titled" | "named" | "entitled" => named(&["titl", "name", "subject", "label"]),
-        "about" | "regarding" | "concerning" | "re" => {
-            param.kind == Kind::Topic || named(&["subject", "topic", "about", "queri", "word"])
-        }
-        "to" => named(&[
-            "to", "recipi", "target", "languag", "destin", "receiv", "contact", "countri",
-        ]),
-        "into" => named(&["target", "languag", "to"]),
-        "from" => named(&["from", "origin", "sourc", "sender", "vendor", "brand"]),
-        "with" => named(&[
-            "attende", "person", "particip", "contact", "guest", "vendor", "customer",
-        ]),
-        "in" | "at" | "near" => named(&[
-            "citi", "locat", "place", "town", "room", "countri", "region", "address", "languag",
-        ]),
-        "by" => named(&["author", "artist", "user", "owner"]),
-        "of" => named(&["owner", "sender"]),
-        _ => false,
+impl Finder<'_> {
+    fn lower(&self, at: usize) -> &str {
+        self.words.query.lower(at)
     }
-}
 
-/// A name after a cue, and those that are listed after it: "Paris, London and Rome", but "Paris, France" is one.
-fn listed(
-    words: &Words<'_>,
-    (index, param): (usize, &Param),
-    (from, weight): (usize, f32),
-    cue: Option<usize>,
-    found: &mut Vec<Candidate>,
-) {
-    let query = words.query;
-    let mut names: Vec<Range<usize>> = Vec::new();
-    let (mut at, mut commas, mut joined) = (from, 0, false);
-    while let Some(name) = name(words, at) {
-        at = name.end;
-        names.push(name);
-        if !is_joint(query.lower(at)) {
-            break;
-        }
-        let comma = query.lower(at) == ",";
-        commas += usize::from(comma);
-        let both = comma && matches!(query.lower(at + 1), "and" | "or");
-        joined |= !comma || both;
-        at += 1 + usize::from(both);
-        while matches!(
-            query.lower(at),
-            "in" | "for" | "of" | "to" | "also" | "from"
-        ) {
-            at += 1;
-        }
-    }
-    let mut part = 0.0;
-    if let ([_, second], 1, false) = (names.as_slice(), commas, joined)
-        && is_proper(words, second.start)
-    {
-        let end = second.end;
-        names.truncate(1);
-        names.iter_mut().for_each(|name| name.end = end);
-        // More than the known value that is a part of it: "Paris, Texas".
-        part = 4.0;
-    }
-    for tokens in names {
-        // "in the garden", "of the sun"
-        if param.bare && !is_proper(words, tokens.start) && is_article(query.before(tokens.start)) {
-            continue;
-        }
-        // A capital says more than a preposition that the examples do not have.
-        let sure = if is_proper(words, tokens.start) || weight >= 2.0 {
-            weight
-        } else {
-            weight - 0.5
-        };
-        let sure = if is_proper(words, tokens.start) {
-            sure + 0.6 + part
-        } else {
-            sure
-        };
-        if let (Some(value), Some(mark)) = (
-            spelt(words, param, &tokens),
-            words.marked(param, tokens.start),
-        ) {
-            let mut candidate = Candidate::new(index, value, tokens.clone(), sure);
-            // A verb or the param's own name as a cue is explained by its value; a number says something of its own.
-            let word = cue.filter(|&cue| query.token(cue).is_none_or(|t| t.number().is_none()));
-            candidate.cue = word
-                .filter(|_| mark.is_empty())
-                .map_or(mark, |cue| cue..cue + 1);
-            found.push(candidate);
-        }
-    }
-}
-
-/// The text of a name without its genitive, as the schema takes it.
-fn spelt(words: &Words<'_>, param: &Param, tokens: &Range<usize>) -> Option<Value> {
-    let text = words.query.slice(tokens.clone());
-    let last = words.query.token(tokens.end.checked_sub(1)?)?;
-    let text = text
-        .get(..text.len() - (last.text.len() - last.name().len()))
-        .unwrap_or(text);
-    // Any word could be a symbol: without a capital only the known ones are.
-    let named = param.kind != Kind::Ticker || is_proper(words, tokens.start);
-    param.accepted(&[text]).filter(|_| named)
-}
-
-/// The name that begins at a place: proper nouns, or a few words in lower case.
-fn name(words: &Words<'_>, mut from: usize) -> Option<Range<usize>> {
-    while is_article(words.query.lower(from)) && from < words.range.end {
-        from += 1;
-    }
-    let token = words.query.token(from).filter(|_| from < words.range.end)?;
-    if token.kind == TokenKind::Quoted {
-        return None;
-    }
-    let end = if is_proper(words, from) {
-        proper_end(words, from)
-    } else {
-        plain_end(words, from)
-    };
-    (end > from).then_some(from..end)
-}
-
-/// A word that no fact has, or a number in a name: "Pixel 9".
-fn is_free_word(words: &Words<'_>, at: usize) -> bool {
-    at < words.range.end
-        && words.query.fact(at).is_none()
-        && words.query.token(at).is_some_and(Token::is_word)
-}
-
-fn is_proper(words: &Words<'_>, at: usize) -> bool {
-    is_free_word(words, at)
-        && words.query.token(at).is_some_and(Token::is_capitalised)
-        && !is(words.query.lower(at), STOP)
-}
-
-/// Capitalised words, with the small words and numbers inside of names: "Rio de Janeiro", "Pixel 9".
-fn proper_end(words: &Words<'_>, from: usize) -> usize {
-    let mut end = from + 1;
-    loop {
-        let before = words.query.token(end - 1);
-        if before.is_some_and(|t| t.name().len() < t.text.len()) {
-            return end;
-        }
-        let small = matches!(
-            words.query.lower(end),
-            "de" | "la"
-                | "le"
-                | "du"
-                | "von"
-                | "van"
-                | "der"
-                | "of"
-                | "upon"
-                | "am"
-                | "el"
-                | "di"
-                | "da"
-                | "&"
-        );
-        let numbered = end < words.range.end
-            && words.query.fact(end).is_some_and(|f| {
-                matches!(f.meaning, Meaning::Number(_, None)) && f.tokens.len() == 1
-            })
-            && words
-                .query
-                .token(end)
-                .is_some_and(|t| t.kind == TokenKind::Number);
-        let coded = is_free_word(words, end)
-            && words
-                .query
-                .token(end)
-                .is_some_and(|t| t.text.chars().any(|c| c.is_ascii_digit()));
-        if is_proper(words, end) || numbered || coded {
-            end += 1;
-        } else if small && is_proper(words, end + 1) {
-            end += 2;
-        } else {
-            return end;
-        }
-    }
-}
-
-/// Words in lower case up to the next word of grammar, or of the capability itself.
-fn plain_end(words: &Words<'_>, from: usize) -> usize {
-    let fits = |at: usize| {
-        let lower = words.query.lower(at);
-        let stem = words.query.token(at).map_or("", |t| t.stem.as_str());
-        let mut params = words.card.params.iter().flat_map(|p| &p.words);
-        let known = words.is_own(at) || params.any(|word| word == stem);
-        let adverb = at == from && is(lower, ADVERBIAL);
-        is_free_word(words, at) && !(known || adverb || is(lower, FREE | QUESTION | PEOPLE))
-    };
-    let most = from + MAX_PLAIN;
-    (from..most).find(|&at| !fits(at)).unwrap_or(most)
-}
-
-/// A phrase up to the next value, cue of a text, or mark.
-fn topic(
-    words: &Words<'_>,
-    index: usize,
-    param: &Param,
-    (cue, weight): (usize, f32),
-) -> Option<Candidate> {
-    let query = words.query;
-    let mut from = cue + 1;
-    while from < words.range.end && matches!(query.lower(from), "the" | "a" | "an") {
-        from += 1;
-    }
-    let ends = |at: &usize| {
-        let mark = query.token(*at).is_none_or(|t| {
-            matches!(
-                t.kind,
-                TokenKind::Mark | TokenKind::Line | TokenKind::Quoted
-            ) && !t.is("'")
-                && !t.is("-")
-        });
-        mark || query.fact(*at).is_some()
-            || matches!(
-                query.lower(*at),
-                "saying" | "says" | "stating" | "titled" | "called" | "please" | "with" | "for"
-            )
-    };
-    let end = (from..words.range.end.min(from + MAX_TOPIC))
-        .find(ends)
-        .unwrap_or(words.range.end.min(from + MAX_TOPIC));
-    let value = phrase(words, from..end)?;
-    let mut candidate = Candidate::new(
-        index,
-        param.accepted(&[query.slice(value.clone())])?,
-        value,
-        weight,
-    );
-    candidate.cue = cue..cue + 1;
-    words.marked(param, from)?;
-    Some(candidate)
-}
-
-/// A text up to the end; after a learned cue up to the words that announce the last value of another param.
-fn text(
-    words: &Words<'_>,
-    index: usize,
-    param: &Param,
-    (cue, weight): (usize, f32),
-) -> Option<Candidate> {
-    let query = words.query;
-    let from = cue + 1 + usize::from(query.lower(cue + 1) == ":");
-    if query
-        .token(from)
-        .is_some_and(|t| t.kind == TokenKind::Quoted)
-    {
-        return None;
-    }
-    let mut end = words.range.end;
-    if weight < 7.0 {
-        let preposition = |at: &usize| {
-            let value = |p: &Param| {
-                p.known.iter().any(|k| {
-                    k.words
-                        .first()
-                        .is_some_and(|(word, _)| query.lower(at + 1) == word)
-                })
-            };
-            matches!(query.lower(*at), "in" | "into" | "to" | "for" | "as")
-                && words.card.params.iter().any(value)
-        };
-        end = (from..end).rev().find(preposition).unwrap_or(end);
-    }
-    let tokens = if query.lower(cue) == ":" {
-        from..end
-    } else {
-        phrase(words, from..end)?
-    };
-    let text = query.slice(tokens.clone());
-    if text.is_empty() {
-        return None;
-    }
-    let mut candidate = Candidate::new(index, param.accepted(&[text])?, tokens, weight);
-    candidate.cue = cue..from;
-    Some(candidate)
-}
-
-/// The tokens of a phrase without the words at its end that join it to others; none for a pronoun.
-fn phrase(words: &Words<'_>, mut tokens: Range<usize>) -> Option<Range<usize>> {
-    let loose = |at: usize| {
-        matches!(
-            words.query.lower(at),
-            "please"
-                | ","
-                | ";"
-                | "."
-                | ":"
-                | "?"
-                | "!"
-                | "and"
-                | "to"
-                | "in"
-                | "for"
-                | "into"
-                | "as"
-                | "\n"
-                | "then"
-        )
-    };
-    while !tokens.is_empty() && loose(tokens.end - 1) {
-        tokens.end -= 1;
-    }
-    let says = |at: usize| {
-        let lower = words.query.lower(at);
-        words
+    fn token(&self, at: usize) -> Option<&Token<'_>> {
+        self.words
             .query
             .token(at)
-            .is_some_and(|t| t.kind != TokenKind::Mark)
-            && !is(lower, PRONOUN)
-            && !is_article(lower)
-    };
-    (!tokens.is_empty() && tokens.clone().any(says)).then_some(tokens)
-}
-
-/// Names beside the words that they belong to: "a chuck norris joke", "Anna's deals", "Paris weather".
-fn beside(words: &Words<'_>, index: usize, param: &Param, found: &mut Vec<Candidate>) {
-    if param.role == Some(Role::Except) {
-        return;
+            .filter(|_| at < self.words.range.end)
     }
-    let query = words.query;
-    let plain = |at: usize| {
-        is_free_word(words, at)
-            && query.is_content(at)
-            && !words.is_own(at)
-            && !is(query.lower(at), COMMAND | QUESTION)
-    };
-    // "Email Bob": a capital at the beginning says nothing.
-    let opens = |at: usize| {
-        let lower = query.lower(at);
-        let command = at == words.range.start && is(lower, ASK | COMMAND | QUESTION);
-        command || words.is_own(at) || is(lower, FREE)
-    };
-    for at in words.range.clone() {
-        let Some(token) = query.token(at).filter(|t| t.is_word()) else {
-            continue;
+
+    fn takes_text(&self) -> bool {
+        matches!(self.param.kind, Kind::Text | Kind::Content)
+    }
+
+    /// Adds the text of some tokens, without a genitive ending, unless a word before marks it for another param.
+    fn put(&mut self, tokens: Range<usize>, weight: f32, cue: Option<Range<usize>>) {
+        let query = self.words.query;
+        let ending = query
+            .token(tokens.end - 1)
+            .map_or(0, |t| t.text.len() - t.name().len());
+        let text = query.slice(tokens.clone());
+        let text = text.get(..text.len() - ending).unwrap_or(text);
+        // Any word could be a symbol: without a capital only the known ones are.
+        let symbol = self.param.kind == Kind::Ticker && !self.is_proper(tokens.start);
+        let value = self
+            .param
+            .accepted(&[text])
+            .filter(|_| !symbol && !text.is_empty());
+        if let (Some(value), Some(mark)) = (value, self.words.marked(self.param, tokens.start)) {
+            let mut candidate = Candidate::new(self.index, value, tokens, weight);
+            candidate.cue = cue.filter(|_| mark.is_empty()).unwrap_or(mark);
+            self.found.push(candidate);
+        }
+    }
+
+    /// How surely the word at a place announces the param's value.
+    fn announces(&self, at: usize) -> Option<f32> {
+        let (param, query) = (self.param, self.words.query);
+        let token = query.token(at)?;
+        let word = token.lower.as_str();
+        if param.role == Some(Role::Except) {
+            let own = self
+                .words
+                .marked(param, at + 1)
+                .filter(|cue| !cue.is_empty())?;
+            return (own.end == at + 1).then_some(3.0);
+        }
+        if self.takes_text() && is(word, SAYING) {
+            return Some(SAID);
+        }
+        if param.cues.contains(word) {
+            return Some(3.0);
+        }
+        if token.number().is_some() && query.fact(at).is_some() && param.cues.contains(AFTER_NUMBER)
+        {
+            return Some(2.5);
+        }
+        let own = param.words.contains(&token.stem) && !self.words.is_own(at);
+        if own || is_cue(param, word) {
+            return Some(2.0);
+        }
+        let usual = match word {
+            "say" => self.takes_text(),
+            "that" => self.takes_text() && !is(self.lower(at + 1), PREPOSITION),
+            "about" | "of" | "for" => !self.takes_text(),
+            "on" => param.kind == Kind::Topic,
+            "in" | "at" | "near" | "from" | "to" | "with" => {
+                matches!(param.kind, Kind::Name | Kind::Ticker)
+            }
+            _ => false,
         };
-        let inside = at > words.range.start && is_proper(words, at - 1) && !opens(at - 1);
-        if is_proper(words, at) && !inside && !opens(at) && !is(&token.lower, ACRONYM) {
-            let end = proper_end(words, at);
-            let last = query.token(end - 1);
-            let genitive = last.is_some_and(|t| t.name().len() < t.text.len());
-            if genitive && param.cues.contains(GENITIVE) {
-                put(words, (index, param), at..end, 3.0, found);
-            } else if param.kind != Kind::Topic && (param.required || is_only_name(words)) {
-                let weight = if param.required { 0.8 } else { 0.2 };
-                listed(words, (index, param), (at, weight), None, found);
+        (param.required && usual).then_some(1.0)
+    }
+
+    /// A name, and those that are listed after it: "Paris, London and Rome", but "Paris, France" is one.
+    fn names(&mut self, from: usize, weight: f32, cue: Option<usize>) {
+        let mut names: Vec<Range<usize>> = Vec::new();
+        let (mut at, mut commas, mut joined) = (from, 0, false);
+        while let Some(name) = self.name(at) {
+            at = name.end;
+            names.push(name);
+            if !is_joint(self.lower(at)) {
+                break;
+            }
+            let comma = self.lower(at) == ",";
+            let both = comma && matches!(self.lower(at + 1), "and" | "or");
+            commas += usize::from(comma);
+            joined |= !comma || both;
+            at += 1 + usize::from(both);
+            while matches!(self.lower(at), "in" | "for" | "of" | "to" | "also" | "from") {
+                at += 1;
+            }
+        }
+        let mut part = 0.0;
+        if let ([_, second], 1, false) = (names.as_slice(), commas, joined)
+            && self.is_proper(second.start)
+        {
+            let end = second.end;
+            names.truncate(1);
+            names.iter_mut().for_each(|name| name.end = end);
+            // More than the known value that is a part of it: "Paris, Texas".
+            part = 4.0;
+        }
+        // A verb or the param's own name as a cue is explained by its value; a number says something of its own.
+        let word = cue.filter(|&cue| self.token(cue).is_none_or(|t| t.number().is_none()));
+        for tokens in names {
+            let proper = self.is_proper(tokens.start);
+            // "in the garden", "of the sun"
+            if self.param.bare && !proper && is_article(self.words.query.before(tokens.start)) {
+                continue;
+            }
+            // A capital says more than a preposition that the examples do not have.
+            let capital = if proper { 0.6 + part } else { 0.0 };
+            let doubt = if proper || weight >= 2.0 { 0.0 } else { 0.5 };
+            self.put(
+                tokens,
+                weight + capital - doubt,
+                word.map(|cue| cue..cue + 1),
+            );
+        }
+    }
+
+    /// The name that begins at a place: proper nouns, or a few words in lower case.
+    fn name(&self, mut from: usize) -> Option<Range<usize>> {
+        while is_article(self.lower(from)) && from < self.words.range.end {
+            from += 1;
+        }
+        let proper = self.is_proper(from);
+        let end = if proper {
+            self.proper_end(from)
+        } else {
+            self.plain_end(from)
+        };
+        (end > from).then_some(from..end)
+    }
+
+    /// A word that no fact has.
+    fn is_free(&self, at: usize) -> bool {
+        self.words.query.fact(at).is_none() && self.token(at).is_some_and(Token::is_word)
+    }
+
+    fn is_proper(&self, at: usize) -> bool {
+        let capital = self
+            .token(at)
+            .is_some_and(|t| t.is_capitalised() && !is(&t.lower, STOP));
+        capital && self.is_free(at)
+    }
+
+    fn is_genitive(&self, at: usize) -> bool {
+        self.token(at)
+            .is_some_and(|t| t.name().len() < t.text.len())
+    }
+
+    /// Capitalised words, with the small words and numbers inside of names: "Rio de Janeiro", "Pixel 9".
+    fn proper_end(&self, from: usize) -> usize {
+        let mut end = from + 1;
+        while !self.is_genitive(end - 1) {
+            let number = self
+                .words
+                .query
+                .fact(end)
+                .is_some_and(|f| matches!(f.meaning, Meaning::Number(_, None)));
+            let token = self.token(end);
+            let numbered = number && token.is_some_and(|t| t.kind == TokenKind::Number);
+            let digits = token.is_some_and(|t| t.text.contains(|c: char| c.is_ascii_digit()));
+            if self.is_proper(end) || numbered || (digits && self.is_free(end)) {
+                end += 1;
+            } else if is(self.lower(end), PARTICLE) && self.is_proper(end + 1) {
+                end += 2;
+            } else {
+                break;
+            }
+        }
+        end
+    }
+
+    /// Words in lower case up to the next word of grammar, or of the capability itself.
+    fn plain_end(&self, from: usize) -> usize {
+        let fits = |at: usize| {
+            let Some(token) = self.token(at) else {
+                return false;
+            };
+            let mut params = self.words.card.params.iter().flat_map(|p| &p.words);
+            let known = self.words.is_own(at) || params.any(|word| *word == token.stem);
+            let grammar = is(&token.lower, FREE | QUESTION | PEOPLE | NEGATIVE);
+            self.is_free(at) && !(known || grammar || at == from && is(&token.lower, ADVERBIAL))
+        };
+        let most = from + MAX_PLAIN;
+        (from..most).find(|&at| !fits(at)).unwrap_or(most)
+    }
+
+    /// A phrase up to the next value, cue of a text, or mark.
+    fn topic(&mut self, cue: usize, weight: f32) {
+        let mut from = cue + 1;
+        while matches!(self.lower(from), "the" | "a" | "an") {
+            from += 1;
+        }
+        let ends = |at: &usize| {
+            let word = self
+                .token(*at)
+                .is_some_and(|t| t.is_word() || t.is("'") || t.is("-"));
+            !word || self.words.query.fact(*at).is_some() || is(self.lower(*at), ENDS_TOPIC)
+        };
+        let most = self.words.range.end.min(from + MAX_TOPIC);
+        let end = (from..most).find(ends).unwrap_or(most);
+        if let Some(tokens) = self.phrase(from..end) {
+            self.put(tokens, weight, Some(cue..cue + 1));
+        }
+    }
+
+    /// A text up to the end; after a learned cue up to the words that announce the last value of another param.
+    fn text(&mut self, cue: usize, weight: f32) {
+        let from = cue + 1 + usize::from(self.lower(cue + 1) == ":");
+        if self.token(from).is_none_or(|t| t.kind == TokenKind::Quoted) {
+            return;
+        }
+        let known = |at: usize| {
+            let known = self.words.card.params.iter().flat_map(|p| &p.known);
+            let mut first = known.filter_map(|known| known.words.first());
+            first.any(|(word, _)| word == self.lower(at))
+        };
+        let places = |at: &usize| {
+            matches!(self.lower(*at), "in" | "into" | "to" | "for" | "as") && known(at + 1)
+        };
+        let range = from..self.words.range.end;
+        let end = range.clone().rev().find(|at| weight < SAID && places(at));
+        let tokens = from..end.unwrap_or(range.end);
+        let whole = self.lower(cue) == ":";
+        if let Some(tokens) = if whole {
+            Some(tokens)
+        } else {
+            self.phrase(tokens)
+        } {
+            self.put(tokens, weight, Some(cue..from));
+        }
+    }
+
+    /// The tokens of a phrase without the words at its end that join it to others; none for a pronoun.
+    fn phrase(&self, mut tokens: Range<usize>) -> Option<Range<usize>> {
+        while !tokens.is_empty() && is(self.lower(tokens.end - 1), LOOSE) {
+            tokens.end -= 1;
+        }
+        let says = |at: usize| {
+            let word = self.token(at).filter(|t| t.kind != TokenKind::Mark);
+            word.is_some_and(|t| !is(&t.lower, PRONOUN) && !is_article(&t.lower))
+        };
+        tokens.clone().any(says).then_some(tokens)
+    }
+
+    /// Names beside the words that they belong to: "a chuck norris joke", "Anna's deals", "Paris weather".
+    fn beside(&mut self, at: usize) {
+        let (param, query, start) = (self.param, self.words.query, self.words.range.start);
+        let Some(token) = query.token(at).filter(|t| t.is_word()) else {
+            return;
+        };
+        // "Email Bob": a capital at the beginning says nothing.
+        let opens = |at: usize| {
+            let command = at == start && is(self.lower(at), ASK | COMMAND | QUESTION);
+            command || self.words.is_own(at) || is(self.lower(at), FREE)
+        };
+        let inside = at > start && self.is_proper(at - 1) && !opens(at - 1);
+        // After a preposition only one that announces such names counts.
+        let placed = is(query.before(at), PREPOSITION);
+        if self.is_proper(at) && !(inside || placed || opens(at) || is(&token.lower, ACRONYM)) {
+            let end = self.proper_end(at);
+            if self.is_genitive(end - 1) && param.cues.contains(GENITIVE) {
+                self.put(at..end, 3.0, None);
+            } else if param.kind != Kind::Topic && (param.required || param.bare && self.is_only())
+            {
+                self.names(at, if param.required { 0.8 } else { 0.2 }, None);
             }
         }
         let head = param.heads.contains(&token.stem);
-        let compound =
-            param.required && param.kind == Kind::Name && words.card.own.contains(&token.stem);
-        if head || compound {
-            let first = (words.range.start..at)
-                .rev()
-                .take(MAX_PLAIN)
-                .take_while(|&at| plain(at))
-                .last();
-            let opens = |from: usize| words.range.start == from;
-            if let Some(from) = first.filter(|&from| head || opens(from)) {
-                put(
-                    words,
-                    (index, param),
-                    from..at,
-                    if head { 3.2 } else { 0.4 },
-                    found,
-                );
-            }
+        let compound = param.required && param.kind == Kind::Name && self.words.is_own(at);
+        let plain = |&at: &usize| {
+            let grammar =
+                self.words.is_own(at) || is(self.lower(at), COMMAND | QUESTION | ADVERBIAL);
+            self.is_free(at) && query.is_content(at) && !grammar
+        };
+        let before = (start..at).rev().take(MAX_PLAIN).take_while(plain).last();
+        let first = before.filter(|&from| head || compound && from == start);
+        if let Some(from) = first {
+            self.put(from..at, if head { 3.2 } else { 0.4 }, None);
         }
     }
-}
 
-/// Whether a name can mean no other param.
-fn is_only_name(words: &Words<'_>) -> bool {
-    let names =
-        words.card.params.iter().filter(|p| {
+    /// Whether a name can mean no other param.
+    fn is_only(&self) -> bool {
+        let named = |p: &&Param| {
             matches!(p.kind, Kind::Name | Kind::Topic | Kind::Ticker) && p.role.is_none()
-        });
-    names.count() == 1
-}
-
-fn put(
-    words: &Words<'_>,
-    (index, param): (usize, &Param),
-    tokens: Range<usize>,
-    weight: f32,
-    found: &mut Vec<Candidate>,
-) {
-    if let (Some(value), Some(_)) = (
-        spelt(words, param, &tokens),
-        words.marked(param, tokens.start),
-    ) {
-        found.push(Candidate::new(index, value, tokens, weight));
+        };
+        self.words.card.params.iter().filter(named).count() == 1
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use amcp_protocol::{ProposedPlan, ProposedTask};
 use serde_json::{Map, Value};
 
+use super::card::Param;
 use super::choose::{Attempt, Choice, choose};
 use super::clause::{asks_again, clauses, is_courtesy};
 use super::fill::Filled;
@@ -52,7 +53,12 @@ pub(super) fn propose(
 ) -> Proposed {
     let mut drafts = Drafts {
         reading,
-        ..Drafts::new(reading)
+        tasks: Vec::new(),
+        unplaced: Vec::new(),
+        placed: Vec::new(),
+        reasons: Vec::new(),
+        notes: Vec::new(),
+        last: Vec::new(),
     };
     for (number, range) in clauses(reading).into_iter().enumerate() {
         match refused.get(&number) {
@@ -76,18 +82,6 @@ struct Drafts<'a> {
 }
 
 impl<'a> Drafts<'a> {
-    fn new(reading: &'a Reading<'a>) -> Self {
-        Self {
-            reading,
-            tasks: Vec::new(),
-            unplaced: Vec::new(),
-            placed: Vec::new(),
-            reasons: Vec::new(),
-            notes: Vec::new(),
-            last: Vec::new(),
-        }
-    }
-
     fn leave(&mut self, range: &Range<usize>, why: &str) {
         self.unplaced.push((range.clone(), why.to_owned()));
     }
@@ -104,9 +98,9 @@ impl<'a> Drafts<'a> {
             }
             Choice::Declined(attempt, why) => {
                 let lacks = attempt.lacks();
-                if !(lacks
-                    && (self.continues(number, &range) || self.joins(number, &range, &before)))
-                {
+                let mut more =
+                    || self.continues(number, &range) || self.joins(number, &range, &before);
+                if !(lacks && more()) {
                     self.leave(&range, &why);
                 }
             }
@@ -119,51 +113,36 @@ impl<'a> Drafts<'a> {
     }
 
     /// "… and show me its errors": what the clause before said of the same thing holds here too.
-    fn carry(&mut self, range: &Range<usize>, attempt: &mut Attempt) {
-        let possessive = |at: &usize| {
-            matches!(
-                self.reading.query.lower(*at),
-                "its" | "their" | "it" | "there"
-            )
-        };
-        let Some(word) = range.clone().find(possessive) else {
+    fn carry(&mut self, range: &Range<usize>, attempt: &mut Attempt<'_>) {
+        let mut words = range.clone().map(|at| self.reading.query.lower(at));
+        let Some(word) = words.find(|word| matches!(*word, "its" | "their" | "it" | "there"))
+        else {
             return;
         };
         let before = self.last.iter().filter_map(|&at| self.tasks.get(at));
         let said: Vec<(String, Value)> = before.flat_map(|task| task.params.clone()).collect();
         for member in &mut attempt.members {
-            let Some(card) = self.reading.index.card(member.entry) else {
-                continue;
-            };
             for (name, value) in &said {
-                let open = !member.filled.values.contains_key(name);
-                let param = card
-                    .params
-                    .iter()
-                    .find(|p| p.name == *name && open && !p.consumed);
-                if param.is_some_and(|p| {
-                    matches!(p.kind, Kind::Choice | Kind::Name) && p.accepts(value)
-                }) {
-                    Rc::make_mut(&mut member.filled)
-                        .values
-                        .insert(name.clone(), vec![value.clone()]);
-                    self.notes.push(format!(
-                        "'{}' is taken as {}",
-                        self.reading.query.lower(word),
-                        value.as_str().unwrap_or_default()
-                    ));
+                let takes = |p: &Param| {
+                    let kind = matches!(p.kind, Kind::Choice | Kind::Name) && !p.consumed;
+                    p.name == *name && kind && p.accepts(value)
+                };
+                if member.filled.values.contains_key(name) || !member.card.params.iter().any(takes)
+                {
+                    continue;
                 }
+                let filled = Rc::make_mut(&mut member.filled);
+                filled.values.insert(name.clone(), vec![value.clone()]);
+                let shown = value.as_str().unwrap_or_default();
+                self.notes.push(format!("'{word}' is taken as {shown}"));
             }
         }
     }
 
     /// "I'm in Lisbon. What's the weather?": the clause before, which stands for nothing, says what this one lacks.
     fn joins(&mut self, number: usize, range: &Range<usize>, before: &[usize]) -> bool {
-        let Some((left, _)) = self
-            .unplaced
-            .last()
-            .filter(|(left, _)| left.end + 2 >= range.start)
-        else {
+        let last = self.unplaced.last().map(|(left, _)| left.clone());
+        let Some(left) = last.filter(|left| left.end + 2 >= range.start) else {
             return false;
         };
         let both = left.start..range.end;
@@ -177,21 +156,24 @@ impl<'a> Drafts<'a> {
 
     /// "And in London?": the clause before with other values, or more values for it.
     fn continues(&mut self, number: usize, range: &Range<usize>) -> bool {
+        let reading = self.reading;
         for at in self.last.clone().into_iter().rev() {
             let Some(previous) = self.tasks.get(at).cloned() else {
                 continue;
             };
+            let entry = previous.entry;
             // The words of one that plans went there with the clause, or are a request of their own.
-            if self.reading.plans(previous.entry) {
+            let Some(card) = reading.index.card(entry).filter(|card| !card.plans) else {
                 continue;
-            }
-            let filled = self.reading.fill(previous.entry, range);
+            };
+            let filled = reading.fill(entry, range);
             let members = [Member {
-                entry: previous.entry,
-                filled: filled.clone(),
+                entry,
+                card,
+                filled: Rc::clone(&filled),
             }];
             let case = Case {
-                reading: self.reading,
+                reading,
                 range,
                 members: &members,
             };
@@ -201,11 +183,9 @@ impl<'a> Drafts<'a> {
             {
                 continue;
             }
-            let other = filled
-                .values
-                .keys()
-                .any(|name| previous.params.contains_key(name))
-                || asks_again(self.reading, range);
+            let mut names = filled.values.keys();
+            let other =
+                names.any(|name| previous.params.contains_key(name)) || asks_again(reading, range);
             for copy in 0..copies([&*filled]) {
                 let mut params = previous.params.clone();
                 params.extend(nth(&filled, copy, &mut 1));
@@ -214,9 +194,9 @@ impl<'a> Drafts<'a> {
                 } else {
                     self.last = vec![self.tasks.len()];
                     self.tasks.push(Draft {
+                        entry,
                         params,
                         clause: number,
-                        ..previous.clone()
                     });
                 }
             }
@@ -227,7 +207,7 @@ impl<'a> Drafts<'a> {
     }
 
     /// Makes the tasks of a clause, one set for each combination of listed values.
-    fn accept(&mut self, number: usize, range: Range<usize>, attempt: &Attempt) {
+    fn accept(&mut self, number: usize, range: Range<usize>, attempt: &Attempt<'_>) {
         let filled = || attempt.members.iter().map(|m| &*m.filled);
         let copies = copies(filled());
         if copies > MAX_COPIES {
@@ -253,6 +233,12 @@ impl<'a> Drafts<'a> {
             }
         }
         self.notes.extend(filled().flat_map(|f| f.notes.clone()));
+        let case = Case {
+            reading: self.reading,
+            range: &range,
+            members: &attempt.members,
+        };
+        self.notes.extend(case.note());
         for member in &attempt.members {
             self.explain(&range, member);
         }
@@ -260,29 +246,20 @@ impl<'a> Drafts<'a> {
     }
 
     /// Says which words stand for which capability.
-    fn explain(&mut self, range: &Range<usize>, member: &Member) {
-        let Some(card) = self.reading.index.card(member.entry) else {
-            return;
-        };
+    fn explain(&mut self, range: &Range<usize>, member: &Member<'_>) {
+        let (query, name) = (self.reading.query, member.card.name());
         let named = range
             .clone()
             .filter(|&at| self.reading.worth(at, member.entry) > NAMED);
         let mut words: Vec<&str> = named
-            .filter_map(|at| Some(self.reading.query.token(at)?.name()))
+            .filter_map(|at| Some(query.token(at)?.name()))
             .collect();
         words.dedup();
         words.truncate(4);
-        self.reasons.push(if words.is_empty() {
-            let text: String = self
-                .reading
-                .query
-                .slice(range.clone())
-                .chars()
-                .take(40)
-                .collect();
-            format!("{} takes '{text}'", card.name())
-        } else {
-            format!("{} for '{}'", card.name(), words.join(", "))
+        let said: String = query.slice(range.clone()).chars().take(40).collect();
+        self.reasons.push(match words.is_empty() {
+            true => format!("{name} takes '{said}'"),
+            false => format!("{name} for '{}'", words.join(", ")),
         });
     }
 
@@ -342,7 +319,7 @@ fn told(text: &str, why: &str) -> String {
     match (short.is_empty(), why.is_empty()) {
         (true, _) => "(nothing was asked)".to_owned(),
         (_, true) => short,
-        _ => format!("{short} ({why})"),
+        _ => format!("{short} – {why}"),
     }
 }
 

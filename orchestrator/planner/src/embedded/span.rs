@@ -111,29 +111,21 @@ impl Reader<'_> {
 
     /// The span that begins at a token, and how many tokens it has.
     pub(super) fn span(&self, at: usize) -> Option<(usize, Span)> {
-        self.open(at).or_else(|| {
-            let lead = usize::from(matches!(self.lower(at), "from" | "between" | "in" | "year"));
-            let in_days = || {
-                (self.lower(at) == "in")
-                    .then(|| self.distance(at + 1, true))
-                    .flatten()
-            };
-            if let Some((length, span)) = in_days() {
-                return Some((1 + length, span));
-            }
-            // "in" and "from" alone belong to no span.
-            let lead = if matches!(self.lower(at), "in") {
-                0
-            } else {
-                lead
-            };
-            if let Some((length, span)) = self.range(at + lead, self.lower(at) == "between") {
-                return Some((lead + length, span));
-            }
-            let lead = usize::from(lead == 1 && self.lower(at) == "year");
-            let (length, part) = self.part(at + lead)?;
-            Some((lead + length, self.settled(part, None, at)?))
-        })
+        if let Some(found) = self.open(at) {
+            return Some(found);
+        }
+        let word = self.lower(at);
+        if word == "in" {
+            return self.distance(at + 1, true).map(|(n, span)| (1 + n, span));
+        }
+        let lead = usize::from(matches!(word, "from" | "between" | "year"));
+        if let Some((length, span)) = self.range(at + lead, word == "between") {
+            return Some((lead + length, span));
+        }
+        // "from" and "between" alone belong to no span.
+        let lead = usize::from(word == "year");
+        let (length, part) = self.part(at + lead)?;
+        Some((lead + length, self.settled(part, None, at)?))
     }
 
     /// "since January", "until the end of May", "before 3 March".
@@ -143,7 +135,7 @@ impl Reader<'_> {
         if !opens && !matches!(word, "until" | "till" | "before") {
             return None;
         }
-        let (skip, _) = self.edge(at + 1);
+        let skip = self.edge(at + 1);
         let (length, part) = self.part(at + 1 + skip)?;
         let span = self.settled(part, None, at)?;
         let span = match word {
@@ -163,23 +155,17 @@ impl Reader<'_> {
         Some((1 + skip + length, span))
     }
 
-    /// "the end of", "the beginning of": how many words, and whether it is the end.
-    fn edge(&self, at: usize) -> (usize, Option<bool>) {
+    /// How many words "the end of" or "the beginning of" has here.
+    fn edge(&self, at: usize) -> usize {
         let the = usize::from(self.lower(at) == "the");
-        let end = match self.lower(at + the) {
-            "end" => Some(true),
-            "beginning" | "start" => Some(false),
-            _ => None,
-        };
-        if end.is_none() {
-            return (the, None);
-        }
-        (the + 1 + usize::from(self.lower(at + the + 1) == "of"), end)
+        let edge = matches!(self.lower(at + the), "end" | "beginning" | "start");
+        let of = self.lower(at + the + 1) == "of";
+        the + usize::from(edge) + usize::from(edge && of)
     }
 
     /// "Q1 to Q3 2024", "from October to December", "between 3 and 9 November".
     fn range(&self, at: usize, between: bool) -> Option<(usize, Span)> {
-        let (skip, _) = self.edge(at);
+        let skip = self.edge(at);
         let first = at + skip;
         let (length, left) = self
             .part(first)
@@ -192,7 +178,7 @@ impl Reader<'_> {
         if !joins {
             return None;
         }
-        let (skip, _) = self.edge(joint + 1);
+        let skip = self.edge(joint + 1);
         let second = joint + 1 + skip;
         let (length, right) = self.part(second)?;
         let left = match (left, right) {
@@ -437,7 +423,12 @@ impl Reader<'_> {
     fn relative(&self, at: usize) -> Option<(usize, Span)> {
         let the = usize::from(self.lower(at) == "the");
         let word = self.lower(at + the);
-        let offset = relative(word).or((word == "past").then_some(-1))?;
+        let offset = relative(word).or((word == "past").then_some(-1));
+        // "on the weekend"
+        let (offset, the) = match offset {
+            None if word == "weekend" && the == 1 => (0, 0),
+            offset => (offset?, the),
+        };
         let today = self.today;
         let unit = self.lower(at + the + 1);
         if let Some(number) = count(unit).or_else(|| matches!(unit, "couple" | "few").then_some(0))

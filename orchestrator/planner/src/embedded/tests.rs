@@ -134,7 +134,7 @@ fn the_capabilities_are_chosen_that_explain_all_words() {
                 ],
                 "",
             ),
-            ("Translate it into German", &[], "text is missing"),
+            ("Translate it into German", &[], "also needs: text"),
             ("Paint the door", &[], "Paint the door"),
         ],
     );
@@ -237,6 +237,18 @@ fn an_assumption_is_a_note() {
 }
 
 #[test]
+fn an_adjunct_that_changes_nothing_is_noted() {
+    let planned = EmbeddedPlanner::new().plan_now(&input(
+        home(),
+        "how warm is it in the kitchen, for my boss, please, quickly",
+    ));
+    let (plan, notes) = planned.unwrap();
+    assert_eq!(lines(&plan), ["room.climate.get room=kitchen"]);
+    assert_eq!(plan.unplaced, [""; 0]);
+    assert_eq!(notes, ["'for my boss' changed nothing"]);
+}
+
+#[test]
 fn the_plan_says_which_words_stand_for_what() {
     let plan = plan(home(), "Is the light on in the hallway, and play some jazz");
     let reasoning = plan.reasoning.unwrap();
@@ -282,7 +294,7 @@ fn a_task_that_the_compiler_refuses_costs_only_its_clause() {
     );
     assert_eq!(lines(&plan), ["blinds.move position=closed room=bedroom"]);
     assert!(
-        plan.unplaced[0].starts_with("play some jazz ("),
+        plan.unplaced[0].starts_with("play some jazz – "),
         "{:?}",
         plan.unplaced
     );

@@ -6,46 +6,67 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// Never indexed, never matched, never the end of a name.
-pub(super) const STOP: u16 = 1;
+pub(super) const STOP: u32 = 1;
 /// Verbs that ask to be told something.
-pub(super) const ASK: u16 = 1 << 1;
+pub(super) const ASK: u32 = 1 << 1;
 /// Verbs that say that something is to be done, hardly what.
-pub(super) const LIGHT: u16 = 1 << 2;
+pub(super) const LIGHT: u32 = 1 << 2;
 /// Verbs that a command may start with.
-pub(super) const COMMAND: u16 = 1 << 3;
+pub(super) const COMMAND: u32 = 1 << 3;
 /// Question words and auxiliaries that open a question.
-pub(super) const QUESTION: u16 = 1 << 4;
+pub(super) const QUESTION: u32 = 1 << 4;
 /// Said before a clause without meaning anything in it.
-pub(super) const PREFACE: u16 = 1 << 5;
+pub(super) const PREFACE: u32 = 1 << 5;
 /// Changes nothing of what is asked: haste, care, or a name for what any result holds.
-pub(super) const FILLER: u16 = 1 << 6;
+pub(super) const FILLER: u32 = 1 << 6;
 /// Takes something back.
-pub(super) const TAKES_BACK: u16 = 1 << 7;
+pub(super) const TAKES_BACK: u32 = 1 << 7;
 /// Those for whom something is done; they change nothing of it.
-pub(super) const PEOPLE: u16 = 1 << 8;
+pub(super) const PEOPLE: u32 = 1 << 8;
 /// After "in" and "at" no name of a place.
-pub(super) const ADVERBIAL: u16 = 1 << 9;
+pub(super) const ADVERBIAL: u32 = 1 << 9;
 /// Stands for something that was said before.
-pub(super) const PRONOUN: u16 = 1 << 10;
+pub(super) const PRONOUN: u32 = 1 << 10;
 /// Stands before a noun.
-pub(super) const PREPOSITION: u16 = 1 << 11;
-const ARTICLE: u16 = 1 << 12;
-const JOINT: u16 = 1 << 13;
-const NEGATIVE: u16 = 1 << 14;
+pub(super) const PREPOSITION: u32 = 1 << 11;
+const ARTICLE: u32 = 1 << 12;
+const JOINT: u32 = 1 << 13;
+pub(super) const NEGATIVE: u32 = 1 << 14;
 /// Capital letters that name nothing by themselves.
-pub(super) const ACRONYM: u16 = 1 << 15;
+pub(super) const ACRONYM: u32 = 1 << 15;
+/// Verbs that no reading does.
+pub(super) const CHANGE: u32 = 1 << 16;
+/// Small words inside of names.
+pub(super) const PARTICLE: u32 = 1 << 17;
+/// Announces a text.
+pub(super) const SAYING: u32 = 1 << 18;
+/// Ends a topic.
+pub(super) const ENDS_TOPIC: u32 = 1 << 19;
+/// Joins a phrase to others.
+pub(super) const LOOSE: u32 = 1 << 20;
+/// Announces a topic.
+pub(super) const ABOUT: u32 = 1 << 21;
+/// The largest of all.
+pub(super) const TOP: u32 = 1 << 22;
+/// Verbs of statements.
+pub(super) const STATES: u32 = 1 << 23;
 /// Needs no explanation.
-pub(super) const FREE: u16 = STOP | ASK | LIGHT | FILLER;
+pub(super) const FREE: u32 = STOP | ASK | LIGHT | FILLER;
 
 /// The classes in the order of their bits, as `words.txt` names them.
 const CLASSES: &str = "stop ask light command question preface filler takes_back people adverbial pronoun preposition article joint \
-                       negative acronym";
+                       negative acronym change \
+                       particle saying ends_topic loose about top states";
 
 #[derive(Default)]
 struct Words {
-    classes: HashMap<&'static str, u16>,
+    classes: HashMap<&'static str, u32>,
     /// Groups that mean the same.
     same: Vec<Vec<&'static str>>,
+    /// Prepositions and the like, with the words of params' names whose values they announce.
+    cues: HashMap<&'static str, Vec<&'static str>>,
+    /// Words of params' names, with the kinds that they say.
+    kinds: HashMap<&'static str, &'static str>,
     /// Irregular forms, with their bases.
     forms: HashMap<&'static str, &'static str>,
 }
@@ -63,6 +84,14 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
             }
         } else if name == "same" {
             words.same.push(list);
+        } else if name == "kind" {
+            let kind = list.first().copied().unwrap_or_default();
+            words
+                .kinds
+                .extend(list.iter().skip(1).map(|word| (*word, kind)));
+        } else if name == "cue" {
+            let names = list.iter().skip(1).copied().collect();
+            words.cues.extend(list.first().map(|cue| (*cue, names)));
         } else {
             let pairs = list.chunks_exact(2);
             words
@@ -74,7 +103,7 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
 });
 
 /// Whether a lower-case word is of one of the classes.
-pub(super) fn is(lower: &str, classes: u16) -> bool {
+pub(super) fn is(lower: &str, classes: u32) -> bool {
     WORDS
         .classes
         .get(lower)
@@ -88,6 +117,16 @@ pub(super) fn synonyms(lower: &str) -> impl Iterator<Item = &'static str> {
         .iter()
         .filter(move |group| group.contains(&lower));
     groups.flatten().copied().filter(move |&word| word != lower)
+}
+
+/// The kind, as `x-kind` has it, that a word of a param's name says.
+pub(super) fn kind_word(word: &str) -> Option<&'static str> {
+    WORDS.kinds.get(word).copied()
+}
+
+/// The words of params' names whose values a word announces.
+pub(super) fn cues(lower: &str) -> impl Iterator<Item = &'static str> {
+    WORDS.cues.get(lower).into_iter().flatten().copied()
 }
 
 /// The form of a verb that its stem is made of.
@@ -191,5 +230,26 @@ pub(super) fn mark(word: &str, before: &str, first: &str) -> Option<(Mark, usize
             | "besides" | "excl",
         ) => Some((Mark::Except, 1)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_class_has_words() {
+        for (bit, class) in CLASSES.split_whitespace().enumerate() {
+            let mut words = WORDS.classes.values();
+            assert!(words.any(|classes| classes & (1 << bit) != 0), "{class}");
+        }
+        assert_eq!(base("spent"), "spend");
+        assert!(synonyms("buy").any(|word| word == "order"));
+    }
+
+    #[test]
+    fn slips_are_of_one_letter() {
+        assert!(is_slip("liek") && is_slip("fnd") && !is_slip("line"));
+        assert!(slip("light", "night").is_none());
     }
 }
