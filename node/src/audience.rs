@@ -12,7 +12,7 @@ use amcp_protocol::{
 
 use crate::live::Live;
 use crate::output::{self, Trouble};
-use crate::person::Person;
+use crate::person::{Decides, Person};
 
 /// The terminal and the person that follow one request, as far as there are any.
 pub(crate) struct Audience<P = Person> {
@@ -36,17 +36,6 @@ enum Stage {
     Put,
     /// The answer is on its way.
     Answered,
-}
-
-/// Decides about flows: the person at the terminal, or a test.
-pub(crate) trait Decides {
-    fn put(&mut self, flow: &Flow);
-
-    /// Waits for the decision. Dropping the future loses nothing.
-    async fn decide(&mut self, flow: &Flow) -> FlowAnswer;
-
-    /// Says that the question needs no answer any more.
-    fn take_back(&mut self, why: &str);
 }
 
 impl Audience {

@@ -11,9 +11,19 @@ use rustix::termios::{QueueSelector, tcflush};
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines, Stdin};
 
-use crate::audience::Decides;
 use crate::output::Style;
 use crate::show;
+
+/// Decides about flows: the person at the terminal, or a test.
+pub(crate) trait Decides {
+    fn put(&mut self, flow: &Flow);
+
+    /// Waits for the decision. Dropping the future loses nothing.
+    async fn decide(&mut self, flow: &Flow) -> FlowAnswer;
+
+    /// Says that the question needs no answer any more.
+    fn take_back(&mut self, why: &str);
+}
 
 /// Reads lines from a terminal, which bounds each to 4,095 bytes.
 pub(crate) struct Person<R = BufReader<Stdin>, W = io::Stderr> {

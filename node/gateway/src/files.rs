@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use crate::problem::Problem;
-use crate::router::{GatewayState, InPath};
+use crate::state::{GatewayState, InPath};
 
 /// Longest file name that common file systems take.
 const MAX_NAME: usize = 255;

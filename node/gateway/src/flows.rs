@@ -8,10 +8,11 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::ask::{refuse_web_pages, whole};
+use crate::ask::whole;
+use crate::origin::refuse_web_pages;
 use crate::problem::Problem;
 use crate::requests::{Found, elsewhere, look_up, parse, show};
-use crate::router::{GatewayState, InPath};
+use crate::state::{GatewayState, InPath};
 
 /// Passes the answer on and returns the request's new state.
 pub(crate) async fn answer(

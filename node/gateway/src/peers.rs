@@ -1,15 +1,10 @@
-//! The port to the other nodes of a mesh, and GET /cluster.
+//! The port to the other nodes of a mesh.
 //!
 //! Does not know how nodes are linked: the node brings an implementation.
 
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{ErrorCode, Failure, FlowAnswer, FlowId, NodeName, RequestId};
-use axum::Json;
-use axum::extract::State;
+use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
 use serde_json::Value;
-
-use crate::problem::Problem;
-use crate::router::GatewayState;
 
 /// The other nodes of a mesh.
 pub trait Peers: Send + Sync + std::fmt::Debug {
@@ -37,14 +32,4 @@ pub trait Peers: Send + Sync + std::fmt::Debug {
         flow: FlowId,
         answer: FlowAnswer,
     ) -> PortFuture<'_, Option<Result<(), Failure>>>;
-}
-
-/// GET /cluster: 404 for a node that is alone.
-pub(crate) async fn cluster(State(state): State<GatewayState>) -> Result<Json<Value>, Problem> {
-    match &state.peers {
-        Some(peers) => Ok(Json(peers.view())),
-        None => Err(Failure::new(ErrorCode::NotFound, "this node is alone")
-            .hint("`amcp node --cluster ADDRESS` joins others, see docs/CLUSTER.md")
-            .into()),
-    }
 }

@@ -17,9 +17,9 @@ use futures_util::{Stream, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::ask::refuse_web_pages;
+use crate::origin::refuse_web_pages;
 use crate::problem::Problem;
-use crate::router::{GatewayState, InPath};
+use crate::state::{GatewayState, InPath};
 
 /// Half of what proxies commonly allow a silent connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

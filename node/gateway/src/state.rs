@@ -1,0 +1,65 @@
+//! What the routes share, and how they read the variable parts of a path.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use amcp_orchestrator::OrchestratorHandle;
+use amcp_protocol::{ErrorCode, Failure};
+use amcp_registry::RegistryHandle;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::Uri;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::peers::Peers;
+use crate::problem::Problem;
+
+/// Returns the reasons why the node is not ready; empty when it is.
+pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// The state that all routes share.
+#[derive(Clone)]
+pub struct GatewayState {
+    /// Admits, finds and cancels requests.
+    pub orchestrator: OrchestratorHandle,
+    /// Knows the agents, for /agents.
+    pub registry: RegistryHandle,
+    /// The folder whose files are served under /files.
+    pub reports: PathBuf,
+    /// For /readyz.
+    pub readiness: Readiness,
+    /// The other nodes; none for a node that is alone.
+    pub peers: Option<Arc<dyn Peers>>,
+}
+
+impl fmt::Debug for GatewayState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayState")
+            .field("reports", &self.reports)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The variable part of a route, or a tuple of its parts; 404 when it cannot be decoded.
+pub(crate) struct InPath<T = String>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(part)) => Ok(Self(part)),
+            Err(_) => Err(no_route(parts.uri.clone()).await),
+        }
+    }
+}
+
+pub(crate) async fn no_route(uri: Uri) -> Problem {
+    Failure::new(
+        ErrorCode::NotFound,
+        format!("there is nothing at {}", uri.path()),
+    )
+    .hint("POST /ask, POST /plan, GET /requests/{id}, POST /requests/{id}/flows/{flow_id}, GET /agents, GET /cluster, GET /livez, GET /readyz")
+    .into()
+}
