@@ -35,6 +35,29 @@ const PLANS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "Put the weather in Oslo into a PDF",
+        &[
+            "document.report.generate content=<weather.get",
+            "weather.get city=Oslo",
+        ],
+    ),
+    (
+        "Make a PDF with the share price of Apple",
+        &[
+            "document.report.generate content=<stocks.get",
+            "stocks.get ticker=Apple",
+        ],
+    ),
+    (
+        "Tell me a joke and produce an expense report for Q4 2024",
+        &[
+            "document.report.generate content=<finance.analyze.expenses",
+            "finance.analyze.expenses rows=<finance.db.query",
+            "finance.db.query quarter=Q4 2024",
+            "joke.get",
+        ],
+    ),
+    (
         "weather in London and Tokyo",
         &["weather.get city=London", "weather.get city=Tokyo"],
     ),

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::card::{Card, Param};
 use super::fill::Filled;
+use super::index::Hit;
 use super::judge::{Case, Member};
 use super::kind::Kind;
 use super::rank::{NAMED, PLACED, Ranked, Reading};
@@ -318,12 +319,18 @@ fn suits(from: &Card, to: &Card, param: Option<&str>) -> bool {
     !std::ptr::eq(from, to) && types.any(|asked| produced.iter().any(|p| p.value_type == *asked))
 }
 
-/// How much a query says of a capability, for choosing among suppliers: none where it says nothing.
+/// How much a query says of a capability, for choosing among suppliers: none where it says nothing. A word that says more
+/// of a capability that has nothing to do with this one means that one: a share's price is no expense.
 pub(super) fn named(reading: &Reading<'_>, entry: usize) -> Option<f32> {
-    let all = 0..reading.query.tokens.len();
-    let worth: f32 = all
-        .map(|at| reading.worth(at, entry))
-        .filter(|worth| *worth > NAMED)
-        .sum();
+    let card = reading.index.card(entry)?;
+    let stranger = |other: &Card| !feeds(card, other, None) && !feeds(other, card, None);
+    let own = |at: usize| {
+        let worth = reading.worth(at, entry);
+        let better = |hit: &&Hit| hit.strength > worth;
+        let mut cards = reading.hits(at).iter().filter(better);
+        let means_other = cards.any(|hit| reading.index.card(hit.entry).is_some_and(stranger));
+        (worth > NAMED && !means_other).then_some(worth)
+    };
+    let worth: f32 = (0..reading.query.tokens.len()).filter_map(own).sum();
     (worth > 0.0).then_some(worth)
 }

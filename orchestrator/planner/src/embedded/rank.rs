@@ -141,13 +141,13 @@ impl<'a> Reading<'a> {
 
     /// How much a word says of a capability.
     pub(super) fn worth(&self, at: usize, entry: usize) -> f32 {
-        let hit = self
-            .hits
-            .get(at)
-            .into_iter()
-            .flatten()
-            .find(|hit| hit.entry == entry);
+        let hit = self.hits(at).iter().find(|hit| hit.entry == entry);
         hit.map_or(0.0, |hit| hit.strength)
+    }
+
+    /// All capabilities that a word speaks of.
+    pub(super) fn hits(&self, at: usize) -> &[Hit] {
+        self.hits.get(at).map_or(&[], Vec::as_slice)
     }
 
     /// The capabilities that the words of `range` speak of, the best one first.
