@@ -422,7 +422,7 @@ impl Specialist for ExpensesAnalysis {
                     "description": "What to add up by.",
                 },
                 "metric": {
-                    "type": "string", "maxLength": 300, "examples": ["summary by department"],
+                    "type": "string", "maxLength": 300, terms::KIND: "content", "examples": ["summary by department"],
                     "description": "The same in words; group_by goes before it.",
                 },
             },

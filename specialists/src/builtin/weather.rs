@@ -330,6 +330,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn offline_a_slip_and_a_namesake_get_the_nearest_city_as_a_hint() {
+        for (city, hint) in [
+            ("Londn", "it has London, United Kingdom;"),
+            ("Paris, Texas", "it has Paris, France;"),
+        ] {
+            let failure = ask(&offline(), json!({"city": city}), &context(1)).await;
+            assert!(
+                failure.unwrap_err().hint.unwrap().starts_with(hint),
+                "{city}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn offline_several_days_are_their_months() {
         let days = |from: &str, to: &str| json!({"city": "Oslo", "from": from, "to": to});
         let text = async |params: Value| {

@@ -63,6 +63,24 @@ impl Normals {
     }
 }
 
+/// The city that is called much like this, with its country: a slip, or a namesake elsewhere.
+fn nearest(city: &str) -> Option<String> {
+    let name = city
+        .split(',')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_lowercase();
+    let likeness = |normals: &Normals| {
+        strsim::normalized_damerau_levenshtein(&name, &normals.city.to_lowercase())
+    };
+    let near = table()
+        .map(|normals| (likeness(&normals), normals))
+        .filter(|(likeness, _)| *likeness >= 0.7);
+    let (_, nearest) = near.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    Some(format!("{}, {}", nearest.city, nearest.country))
+}
+
 pub(super) fn weather(wanted: &Wanted, today: Date) -> Result<Value, Failure> {
     let (from, to) = wanted.days.unwrap_or((today, today));
     let of = |day: Date| {
@@ -74,9 +92,9 @@ pub(super) fn weather(wanted: &Wanted, today: Date) -> Result<Value, Failure> {
         };
         wanted.names().iter().find_map(called).ok_or_else(|| {
             let shown: String = wanted.city.chars().take(60).collect();
+            let known = nearest(&wanted.city).unwrap_or_else(|| cities().join(", "));
             Failure::task(format!("the offline climate table has no city '{shown}'")).hint(format!(
-                "it has {}; without --offline every city can be asked for",
-                cities().join(", ")
+                "it has {known}; without --offline every city can be asked for"
             ))
         })
     };
