@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::super::example;
 use super::super::period::QUARTER_PATTERN;
-use super::filter::Sort;
 use super::{AGENT, MAX_ROWS};
 
 /// Most names to leave out: more than people list.
@@ -22,7 +21,21 @@ const VENDORS: &str = "Beacon Mobile, Blue Harbor Data, Brightline Media, Cobalt
     Stratus Hosting, Tessellate, Upward Learning, Volt Energy";
 
 const KEYWORDS: &str = "expense expenses spending spent spend cost costs ledger finance financial accounting database sql quarter department \
-    category vendor payments invoices";
+    category vendor payments invoices paid pay bills dollars";
+
+/// Words for the orders; [`super::filter::Sort`] reads them.
+const SORTS: &[&str] = &[
+    "largest",
+    "biggest",
+    "highest",
+    "most expensive",
+    "smallest",
+    "lowest",
+    "cheapest",
+    "latest",
+    "newest",
+    "oldest",
+];
 
 /// The params; only the sample's names are known beforehand.
 pub(super) fn params(is_sample: bool) -> Value {
@@ -59,7 +72,7 @@ pub(super) fn params(is_sample: bool) -> Value {
             "min_amount": {"type": "number", terms::ROLE: terms::LEAST, "description": "Only expenses of at least this amount."},
             "max_amount": {"type": "number", terms::ROLE: terms::MOST, "description": "Only expenses of at most this amount."},
             "sort": {
-                "type": "string", "enum": [Sort::Largest.name(), Sort::Smallest.name(), Sort::Latest.name(), Sort::Oldest.name()],
+                "type": "string", "enum": SORTS,
                 "description": "Which expenses come first; the largest with 'limit', else the oldest.",
             },
             "limit": {

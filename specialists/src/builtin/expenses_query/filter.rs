@@ -39,8 +39,11 @@ pub(super) struct Which {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Sort {
+    #[serde(alias = "biggest", alias = "highest", alias = "most expensive")]
     Largest,
+    #[serde(alias = "lowest", alias = "cheapest")]
     Smallest,
+    #[serde(alias = "newest")]
     Latest,
     Oldest,
 }

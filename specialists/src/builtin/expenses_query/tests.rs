@@ -138,6 +138,16 @@ async fn the_largest_are_meant_unless_another_order_is_named() {
             .await
             .starts_with("The largest expense for 2024 is $31,447.79 to")
     );
+    let card = ExpensesQuery::new(Path::new("/nowhere")).card();
+    for sort in card.capabilities[0].params["properties"]["sort"]["enum"]
+        .as_array()
+        .unwrap()
+    {
+        assert!(
+            query(json!({"sort": sort, "year": 2024})).await.is_ok(),
+            "{sort}"
+        );
+    }
     let latest = json!({"limit": 11, "sort": "latest"});
     assert!(says(latest).await.ends_with(";\nand 1 more."));
 }
