@@ -2,6 +2,7 @@
 //!
 //! Does not decide which param takes which fact.
 
+use jiff::ToSpan;
 use jiff::civil::Date;
 use serde_json::{Number, Value};
 
@@ -30,7 +31,13 @@ pub(super) fn span(params: &[Param], span: &Span) -> Vec<Vec<(usize, Value)>> {
     let end = |role: Role, date: Option<Date>| {
         let param = places()
             .find(|(_, p)| p.role == Some(role) && matches!(p.kind, Kind::Date | Kind::DateTime));
-        param.map(|(index, p)| (index, date.and_then(|date| day(p, date))))
+        // "before Friday" names Friday to a param that is called so.
+        let edge = |p: &Param, date: Date| {
+            let step = i64::from(p.has_word(&["befor"])) - i64::from(p.has_word(&["after"]));
+            date.checked_add(step.days()).ok()
+        };
+        let value = |p: &Param| day(p, date.and_then(|date| edge(p, date))?);
+        param.map(|(index, p)| (index, value(p)))
     };
     match (end(Role::From, span.from), end(Role::To, span.to)) {
         (Some((from, Some(first))), Some((to, Some(last)))) => {
