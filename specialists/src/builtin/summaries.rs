@@ -130,7 +130,12 @@ impl Specialist for Summaries {
                 "The text is long: only its first {MAX_SHOWN} characters are summarised."
             ));
         }
-        let mut result = json!({"text": summary, "summary": summary, "model": model});
+        // People read the text alone.
+        let text = match self.llm {
+            Some(_) => summary.clone(),
+            None => format!("In the text's own sentences: {summary}"),
+        };
+        let mut result = json!({"text": text, "summary": summary, "model": model});
         if let (false, Some(result)) = (notes.is_empty(), result.as_object_mut()) {
             result.insert("note".to_owned(), notes.join(" ").into());
         }

@@ -294,13 +294,22 @@ impl Document {
     /// An object that is not known: single values as a table of two columns, the others below.
     fn fields(&mut self, fields: &Map<String, Value>, depth: usize) {
         const SHOWN_ELSEWHERE: [&str; 6] = ["text", "title", "headline", "notes", "note", "source"];
+        let text = fields.get("text").and_then(Value::as_str).unwrap_or("");
+        let is_said = |value: &Value| {
+            value
+                .as_str()
+                .is_some_and(|v| v.len() > 60 && text.contains(v))
+        };
         let others = || {
-            fields
-                .iter()
-                .filter(|(name, _)| !SHOWN_ELSEWHERE.contains(&name.as_str()))
+            let fields = fields.iter().filter(|(_, value)| !is_said(value));
+            fields.filter(|(name, _)| !SHOWN_ELSEWHERE.contains(&name.as_str()))
+        };
+        let fits = |value: &Value| {
+            let long = |text: &str| text.chars().count() > MAX_CELL;
+            is_single(value) && !value.as_str().is_some_and(long)
         };
         let rows: Vec<_> = others()
-            .filter(|(_, value)| is_single(value) && !value.is_null())
+            .filter(|(_, value)| fits(value) && !value.is_null())
             .map(|(name, value)| vec![title_of(name), shortened(&plain(value))])
             .collect();
         if !rows.is_empty() {
@@ -310,7 +319,7 @@ impl Document {
                 total: None,
             }));
         }
-        for (name, value) in others().filter(|(_, value)| !is_single(value)) {
+        for (name, value) in others().filter(|(_, value)| !fits(value)) {
             self.block(Block::Heading(title_of(name)));
             self.add(value, depth + 1);
         }

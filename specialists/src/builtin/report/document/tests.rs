@@ -98,3 +98,23 @@ fn results_that_are_not_known_show_their_text_and_their_values() {
     );
     assert_eq!(document.notes, ["sample"]);
 }
+
+#[test]
+fn a_long_text_is_a_paragraph_and_is_shown_once() {
+    let body = "A sentence of some length that goes on. ".repeat(30);
+    let said = "What the text says already, in a sentence of its own.........";
+    let document = Document::new(
+        "",
+        &json!({"text": format!("In short: {said}"), "summary": said, "body": body}),
+    );
+    let [
+        Block::Paragraph(text),
+        Block::Heading(heading),
+        Block::Paragraph(shown),
+    ] = document.blocks.as_slice()
+    else {
+        panic!("{document:?}")
+    };
+    assert!(text.contains(said) && heading == "Body");
+    assert_eq!(shown, body.trim_end());
+}
