@@ -16,6 +16,9 @@ use super::lexicon::unit_seconds;
 use super::text::{Token, stem, tokens};
 use super::words::{FREE, STOP, is, is_article};
 
+/// Most params of a card that are filled, and most known values of each: bounds the work for a hostile card.
+const MAX_PARAMS: usize = 64;
+const MAX_KNOWN: usize = 1_000;
 /// The cue of a value that stands after a number.
 pub(super) const AFTER_NUMBER: &str = "#";
 /// The cue of a value in the genitive.
@@ -122,6 +125,7 @@ impl Card {
             .map(|(name, schema)| param(capability, name, schema))
             .collect();
         params.sort_by_key(|p| !p.required);
+        params.truncate(MAX_PARAMS);
         let own = own_words(capability).map(|word| stem(&word)).collect();
         learn(capability, &own, &mut params);
         let examples: Vec<BTreeSet<String>> = capability
@@ -347,7 +351,10 @@ fn known_values(item: &Value, kind: Kind, shown: &[&str], samples: &[&str]) -> V
         .into_iter()
         .filter(|v| v.split_whitespace().count() <= 3);
     let known = short.map(|value| known(value, Value::from(value)));
-    known.filter(|known| !known.words.is_empty()).collect()
+    known
+        .filter(|known| !known.words.is_empty())
+        .take(MAX_KNOWN)
+        .collect()
 }
 
 fn known(text: &str, value: Value) -> Known {
@@ -374,6 +381,8 @@ fn name_words(name: &str) -> Vec<String> {
 fn learn(capability: &Capability, own: &BTreeSet<String>, params: &mut [Param]) {
     for example in &capability.examples {
         let words = tokens(&example.query);
+        let mut values = BTreeSet::new();
+        collect_stems(&example.params, &mut values);
         for param in &mut *params {
             let Some(value) = example.params.get(&param.name) else {
                 continue;
@@ -383,7 +392,7 @@ fn learn(capability: &Capability, own: &BTreeSet<String>, params: &mut [Param]) 
                 .map_or(std::slice::from_ref(value), Vec::as_slice)
             {
                 if let Some((at, length)) = place_of(value, &words) {
-                    learn_around(param, &words, (at, at + length), own);
+                    learn_around(param, &words, (at, at + length), (own, &values));
                 } else if matches!(param.kind, Kind::Ticker | Kind::Choice | Kind::Name) {
                     learn_name(param, value, &words, &example.query);
                 }
@@ -396,13 +405,13 @@ fn learn_around(
     param: &mut Param,
     words: &[Token<'_>],
     (at, end): (usize, usize),
-    own: &BTreeSet<String>,
+    (own, values): (&BTreeSet<String>, &BTreeSet<String>),
 ) {
     let unit = words
         .get(end)
         .filter(|t| t.is_word() && !is(&t.lower, STOP));
     if param.kind == Kind::Number
-        && let Some(unit) = unit
+        && let Some(unit) = unit.filter(|unit| !values.contains(&unit.stem))
     {
         param.units.insert(unit.stem.clone());
     }

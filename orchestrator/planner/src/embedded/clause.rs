@@ -57,6 +57,16 @@ fn divides(reading: &Reading<'_>, left: &Range<usize>, right: &Segment) -> bool 
     if right.joint == Joint::Hard {
         return true;
     }
+    // "if it rains, …": the condition stays with what hangs on it.
+    let condition = |at: usize| {
+        matches!(
+            reading.query.lower(at),
+            "if" | "when" | "once" | "unless" | "whenever"
+        )
+    };
+    if condition(left.start) && reading.query.lower(left.end) == "," {
+        return false;
+    }
     let content = reading.has_content(right.tokens.clone());
     let left_opens = || reading.opens(left) && reading.has_content(left.clone());
     // "don't open this one, open that one"

@@ -28,6 +28,8 @@ const SLIPPERY: usize = 6;
 /// Most candidates of one part: bounds the assignment of a hostile text.
 const MAX_CANDIDATES: usize = 256;
 
+/// From this weight on some word announces a value.
+pub(super) const ANNOUNCED: f32 = 2.0;
 /// From this weight on a value is unmistakable.
 pub(super) const SURE: f32 = 3.0;
 
@@ -67,6 +69,8 @@ pub(super) struct Candidate {
     /// How surely the words mean the param. 5 and more: they name the value; 2 to 4: they announce it; below: they could mean it.
     pub(super) weight: f32,
     pub(super) note: Option<String>,
+    /// It is a span of time: all of a clause's spans go the same way.
+    is_span: bool,
 }
 
 impl Candidate {
@@ -77,6 +81,7 @@ impl Candidate {
             tokens,
             weight,
             note: None,
+            is_span: false,
         }
     }
 }
@@ -96,7 +101,6 @@ pub(super) fn fill(query: &Query<'_>, card: &Card, range: Range<usize>, least: f
     }
     words.facts(&mut candidates);
     candidates.retain(|candidate| candidate.weight >= least);
-    candidates.truncate(MAX_CANDIDATES);
     words.assign(candidates)
 }
 
@@ -204,7 +208,8 @@ impl Words<'_> {
             // What is to be done is no state of what is there: "pay the bills".
             let first = (self.range.start..at).all(|i| is(self.lower(i), PREFACE));
             let verb = first && self.card.reads() && is(lower, COMMAND | ASK | LIGHT);
-            let noun = lower.ends_with("ing") == word.ends_with("ing");
+            let gerund = |word: &str| word.trim_end_matches('s').ends_with("ing");
+            let noun = gerund(lower) == gerund(word);
             let inflected = token.stem == *stem && noun && !verb && lower.len() > 2;
             // Names are not misspelt.
             let slip = word.len() >= SLIPPERY && !token.is_capitalised() && !is(lower, FREE);
@@ -264,6 +269,7 @@ impl Words<'_> {
                 cue: fact.tokens.start..fact.tokens.start,
                 weight: if rank == 0 { 6.0 } else { 5.9 },
                 note: span.assumed.then(note),
+                is_span: true,
             }));
         }
     }
@@ -339,6 +345,13 @@ impl Words<'_> {
     /// How surely a number is meant for the param.
     fn number_weight(&self, param: &Param, fact: &Fact, unit: Option<f64>) -> Option<f32> {
         let (at, end) = (fact.tokens.start, fact.tokens.end);
+        let percent = self
+            .token(end)
+            .is_some_and(|t| t.is("%") || t.is("percent"));
+        let foreign = percent || (unit.is_some() && param.unit_seconds.is_none());
+        if foreign && !self.is_unit(param, end) {
+            return None;
+        }
         if matches!(param.role, Some(Role::Least | Role::Most)) {
             return Some(6.0);
         }
@@ -366,8 +379,10 @@ impl Words<'_> {
     /// The tokens of a fact, with the unit after a number.
     fn with_unit(&self, param: &Param, fact: &Fact) -> Range<usize> {
         let end = fact.tokens.end;
-        let any = |t: &Token<'_>| t.is("%") || unit_seconds(&t.lower).is_some();
-        let united = self.is_unit(param, end) || self.token(end).is_some_and(any);
+        let timed = self
+            .token(end)
+            .is_some_and(|t| unit_seconds(&t.lower).is_some());
+        let united = self.is_unit(param, end) || (timed && param.unit_seconds.is_some());
         fact.tokens.start..end + usize::from(united && param.kind == Kind::Number)
     }
 
@@ -430,6 +445,11 @@ impl Words<'_> {
             params.any(|param| candidate.sets.iter().any(|(own, _)| own == param))
         };
         let rivals = || chosen.iter().filter(sets);
+        let way = |c: &Candidate| c.sets.iter().map(|(param, _)| *param).collect::<Vec<_>>();
+        let other_way = |c: &&Candidate| c.is_span && way(c) != way(candidate);
+        if candidate.is_span && chosen.iter().any(other_way) {
+            return false;
+        }
         let (Some((index, value)), 1) = (candidate.sets.first(), candidate.sets.len()) else {
             return rivals().next().is_none();
         };
@@ -450,6 +470,7 @@ impl Words<'_> {
             let order = b.weight.total_cmp(&a.weight);
             order.then((b.tokens.len(), a.tokens.start).cmp(&(a.tokens.len(), b.tokens.start)))
         });
+        candidates.truncate(MAX_CANDIDATES);
         let mut chosen: Vec<&Candidate> = Vec::new();
         // Each round may lengthen a list by one at either end.
         let mut before = None;

@@ -9,7 +9,7 @@ use amcp_plan::Catalogue;
 use super::card::{Card, Param};
 use super::kind::Kind;
 use super::text::{stem, tokens};
-use super::words::{ASK, LIGHT, STOP, base, is, slip, synonyms};
+use super::words::{ASK, LIGHT, STOP, Slip, base, is, slip, synonyms};
 
 /// What a word is worth where it stands. A capability's name and keywords were chosen to be found by; a description has
 /// filler words; examples are many words each; params' names and values are said of other things as well.
@@ -152,7 +152,7 @@ impl Index {
 
     fn alike(&self, lower: &str, stem: &str) -> Option<(usize, f32)> {
         let alike = self.terms.iter().enumerate().filter_map(|(i, term)| {
-            if misspelt(stem, &term.stem) || term.forms.iter().any(|form| misspelt(lower, form)) {
+            if term.forms.iter().any(|form| misspelt(lower, form)) {
                 return Some((i, MISSPELT));
             }
             related(stem, &term.stem).then_some((i, RELATIVE))
@@ -266,10 +266,10 @@ fn related(a: &str, b: &str) -> bool {
     common >= 5 && common * 10 >= longer * 7
 }
 
-/// Whether two words differ by one letter, or by two that changed places.
+/// Whether a letter of `b` is missing in `a`, or two changed places: a wrong letter often makes another word.
 pub(super) fn misspelt(a: &str, b: &str) -> bool {
     const SHORTEST: usize = 5;
-    a.len().max(b.len()) >= SHORTEST && slip(a, b).is_some()
+    a.len().max(b.len()) >= SHORTEST && slip(a, b).is_some_and(|slip| slip != Slip::Other)
 }
 
 #[cfg(test)]

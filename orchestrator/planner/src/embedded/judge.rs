@@ -15,8 +15,8 @@ use super::kind::Kind;
 use super::rank::Reading;
 use super::text::{Token, TokenKind, stem};
 use super::words::{
-    ASK, CHANGE, COMMAND, FREE, LIGHT, PEOPLE, PREFACE, PREPOSITION, QUESTION, STATES, TAKES_BACK,
-    is, is_article, is_negative, synonyms,
+    ASK, CHANGE, COMMAND, FREE, LIGHT, PEOPLE, POLITE, PREFACE, PREPOSITION, PRONOUN, QUESTION,
+    STATES, TAKES_BACK, base, is, is_article, is_negative, synonyms,
 };
 
 /// Most leftover words that are named to the user.
@@ -93,7 +93,8 @@ impl<'a> Case<'a> {
         };
         let denies = |&at: &usize| {
             let negative = is_negative(self.lower(at)) && (handed_on || !self.uses(at));
-            negative || cue(at).is_some_and(|start| !self.uses(start))
+            let condition = handed_on && self.lower(at) == "if" && !self.is_free(at);
+            negative || condition || cue(at).is_some_and(|start| !self.uses(start))
         };
         let at = self.range.clone().find(denies)?;
         let end = (at + 3).min(self.range.end);
@@ -122,15 +123,36 @@ impl<'a> Case<'a> {
                 Mood::Wish => {
                     card.plans || writes || self.range.clone().any(|at| self.is_verb(card, at))
                 }
-                Mood::Phrase => card.plans || writes,
-                Mood::Question | Mood::Statement => card.plans,
+                Mood::Phrase => card.plans || (writes && !self.is_told()),
+                Mood::Question => card.plans,
+                Mood::Statement => false,
             }
         };
+        let several =
+            |m: &Member<'_>| !m.card.reads() && m.filled.values.values().any(|v| v.len() > 1);
+        if self.members.iter().any(several) && self.range.clone().any(|at| self.lower(at) == "or") {
+            return Some("say which one: 'or' leaves it open".to_owned());
+        }
         let unasked = self.cards().find(|card| !card.reads() && !asked(card))?;
         Some(format!(
             "{} changes something, and this does not ask for that",
             unasked.name()
         ))
+    }
+
+    /// "my meeting tomorrow", "a meeting tomorrow?" speak of something that is there.
+    fn is_told(&self) -> bool {
+        let first = self
+            .reading
+            .first_word(self.range)
+            .unwrap_or(self.range.start);
+        let mut before = self.range.start..first + 1;
+        before.any(|at| {
+            is_article(self.lower(at))
+                || is(self.lower(at), PRONOUN | STATES)
+                || self.lower(at) == "there"
+        }) || matches!(self.lower(self.range.end), "?")
+            || self.lower(first) == "got"
     }
 
     /// Whether a command asks for more than to read: "order it", "open a store", "make it warmer".
@@ -152,7 +174,9 @@ impl<'a> Case<'a> {
 
     fn commands(&self, card: &Card, verb: usize) -> bool {
         let lower = self.lower(verb);
-        let light = is(lower, LIGHT) && card.capability().effect == Effect::Write;
+        // "take" and "give" turn many things into their opposite.
+        let any = matches!(lower, "make" | "set" | "put" | "turn" | "create" | "do");
+        let light = any && card.capability().effect == Effect::Write;
         let mut others = synonyms(lower).filter(|_| !is(lower, ASK));
         light || self.is_verb(card, verb) || others.any(|other| card.words.contains(&stem(other)))
     }
@@ -166,7 +190,7 @@ impl<'a> Case<'a> {
     /// "can you", "I need to" and the like are commands in disguise.
     fn mood(&self) -> Mood {
         let (mut at, end) = (self.range.start, self.range.end);
-        let mut wished = false;
+        let (mut wished, mut subject) = (false, false);
         while at < end {
             let (lower, next) = (self.lower(at), self.lower(at + 1));
             let preface = is(lower, PREFACE) && !is(lower, QUESTION);
@@ -177,7 +201,8 @@ impl<'a> Case<'a> {
                 || matches!(lower, "," | "me" | "us" | "to" | "help")
                 || (lower == "be" && wished)
             {
-                wished |= matches!(lower, "need" | "want" | "like" | "wish" | "i'd");
+                wished |= matches!(lower, "need" | "want" | "like" | "wish" | "i'd" | "we'd");
+                subject |= matches!(lower, "i" | "we" | "you");
                 at += 1;
             } else {
                 break;
@@ -190,14 +215,18 @@ impl<'a> Case<'a> {
             .token(at)
             .is_some_and(Token::is_capitalised);
         let name = capital && at > self.range.start;
+        // What was done or goes on is told, not asked for: "bought", "buying".
+        let told = word.ends_with("ed") || word.ends_with("ing") || base(word) != word;
         let states = |at: usize| is(self.lower(at), STATES);
         if is(word, QUESTION) && !wished {
             Mood::Question
+        } else if subject && !wished {
+            Mood::Statement
         } else if is(word, ASK | LIGHT | COMMAND) {
             Mood::Command(at)
         } else if wished {
             Mood::Wish
-        } else if self.range.clone().any(states) {
+        } else if told || self.range.clone().any(states) {
             Mood::Statement
         } else if !name && self.cards().any(|card| self.is_verb(card, at)) {
             Mood::Command(at)
@@ -223,7 +252,8 @@ impl<'a> Case<'a> {
         if let Some(span) = fact.and_then(Fact::span) {
             // Today's prices are the latest ones.
             let today = span.from == Some(query.today) && span.to == span.from;
-            let now = today && self.cards().all(Card::reads);
+            let dated = |card: &Card| card.params.iter().any(|p| p.kind == Kind::Date);
+            let now = today && self.cards().all(|card| card.reads() && !dated(card));
             return !now && (token.is_word() || token.number().is_some());
         }
         match token.kind {
@@ -247,7 +277,13 @@ impl<'a> Case<'a> {
         let last = at + 1 >= self.range.end || matches!(next, "?" | "." | "!" | ",");
         match lower {
             // "I wonder if you could", but not a condition.
-            "if" => matches!(next, "you" | "possible" | "i" | "so"),
+            "if" => {
+                next == "possible"
+                    || (matches!(next, "you" | "i") && is(self.lower(at + 2), POLITE))
+            }
+            "off" | "out" | "away" | "down" if !self.cards().all(Card::reads) => {
+                self.cards().any(|card| speaks_of(card, lower))
+            }
             "when" if next == "you" => true,
             "should" if !first => true,
             "why" | "who" | "who's" | "whom" | "whose" | "when" | "where" | "should" => {
@@ -290,7 +326,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Whether a card's description or examples use a word.
+/// Whether a card's keywords, description or examples use a word.
 fn speaks_of(card: &Card, word: &str) -> bool {
     let capability = card.capability();
     let texts = capability
@@ -298,6 +334,7 @@ fn speaks_of(card: &Card, word: &str) -> bool {
         .iter()
         .map(|e| &e.query)
         .chain([&capability.description]);
+    let texts = texts.chain(&capability.keywords);
     let mut words = texts.flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
     words.any(|said| said.eq_ignore_ascii_case(word))
 }

@@ -64,7 +64,9 @@ pub(super) fn number_word(word: &str) -> Option<i16> {
         "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
     ];
     if let Some((tens, ones)) = word.split_once('-') {
-        return Some(number_word(tens)? + number_word(ones)?);
+        let tens = TENS.iter().position(|w| *w == tens)?;
+        let ones = SMALL.iter().take(10).skip(1).position(|w| *w == ones)?;
+        return i16::try_from(10 * (tens + 2) + ones + 1).ok();
     }
     if let Some(at) = TENS.iter().position(|w| *w == word) {
         return i16::try_from(10 * (at + 2)).ok();

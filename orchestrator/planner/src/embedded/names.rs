@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use amcp_protocol::Effect;
+
 use super::card::{AFTER_NUMBER, GENITIVE, Param, Role};
 use super::facts::Meaning;
 use super::fill::{Candidate, Words};
@@ -184,6 +186,10 @@ impl Finder<'_> {
         let word = cue.filter(|&cue| self.token(cue).is_none_or(|t| t.number().is_none()));
         for tokens in names {
             let proper = self.is_proper(tokens.start);
+            // What cannot be undone is not done to something that only may be a name.
+            if !proper && self.words.card.capability().effect == Effect::Irreversible {
+                continue;
+            }
             // "in the garden", "of the sun"
             if self.param.bare && !proper && is_article(self.words.query.before(tokens.start)) {
                 continue;
@@ -321,7 +327,9 @@ impl Finder<'_> {
         }
         let says = |at: usize| {
             let word = self.token(at).filter(|t| t.kind != TokenKind::Mark);
-            word.is_some_and(|t| !is(&t.lower, PRONOUN) && !is_article(&t.lower))
+            word.is_some_and(|t| {
+                !is(&t.lower, PRONOUN) && !is_article(&t.lower) && t.lower != "off"
+            })
         };
         tokens.clone().any(says).then_some(tokens)
     }

@@ -12,10 +12,11 @@ use serde_json::{Map, Value};
 use super::card::Param;
 use super::choose::{Attempt, Choice, choose};
 use super::clause::{asks_again, clauses, is_courtesy};
-use super::fill::Filled;
+use super::fill::{ANNOUNCED, Filled, fill};
 use super::judge::{Case, Member};
 use super::kind::Kind;
 use super::rank::{NAMED, Reading};
+use super::words::is_negative;
 
 /// Longest text of a clause that is repeated to the user, in characters.
 const MAX_SHOWN: usize = 200;
@@ -87,6 +88,12 @@ impl<'a> Drafts<'a> {
     }
 
     fn place(&mut self, number: usize, range: Range<usize>) {
+        let lower = |at: usize| self.reading.query.lower(at);
+        let empty =
+            is_courtesy(self.reading, &range) && range.clone().any(|at| is_negative(lower(at)));
+        if empty || (lower(range.start) == "no" && lower(range.start + 1) == ",") {
+            return self.take_back(&range);
+        }
         if is_courtesy(self.reading, &range) && !self.reading.opens(&range) {
             return;
         }
@@ -110,6 +117,16 @@ impl<'a> Drafts<'a> {
                 }
             }
         }
+    }
+
+    /// "Actually, don't.": the clause before is not carried out.
+    fn take_back(&mut self, range: &Range<usize>) {
+        let last = std::mem::take(&mut self.last);
+        if let Some(first) = last.into_iter().min() {
+            self.tasks.truncate(first);
+        }
+        let from = self.placed.pop().map_or(range.start, |before| before.start);
+        self.leave(&(from..range.end), "it was taken back");
     }
 
     /// "… and show me its errors": what the clause before said of the same thing holds here too.
@@ -166,7 +183,8 @@ impl<'a> Drafts<'a> {
             let Some(card) = reading.index.card(entry).filter(|card| !card.plans) else {
                 continue;
             };
-            let filled = reading.fill(entry, range);
+            // A name that nothing announces is another thing: "Thanks, John".
+            let filled = Rc::new(fill(reading.query, card, range.clone(), ANNOUNCED));
             let members = [Member {
                 entry,
                 card,
@@ -210,6 +228,12 @@ impl<'a> Drafts<'a> {
     fn accept(&mut self, number: usize, range: Range<usize>, attempt: &Attempt<'_>) {
         let filled = || attempt.members.iter().map(|m| &*m.filled);
         let copies = copies(filled());
+        let lists = filled()
+            .flat_map(|f| f.values.values())
+            .filter(|values| values.len() > 1);
+        if lists.count() > 1 && attempt.members.iter().any(|m| !m.card.reads()) {
+            return self.leave(&range, "it is not clear which belongs to which");
+        }
         if copies > MAX_COPIES {
             return self.leave(&range, "that is too much at once");
         }

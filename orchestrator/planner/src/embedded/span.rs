@@ -136,6 +136,14 @@ impl Reader<'_> {
             return None;
         }
         let skip = self.edge(at + 1);
+        // "since the end of March" would need the other end.
+        let edge = self.lower(at + 1 + usize::from(self.lower(at + 1) == "the"));
+        if matches!(
+            (opens, edge),
+            (true, "end") | (false, "beginning" | "start")
+        ) {
+            return None;
+        }
         let (length, part) = self.part(at + 1 + skip)?;
         let span = self.settled(part, None, at)?;
         let span = match word {
@@ -189,12 +197,15 @@ impl Reader<'_> {
         let to = self.settled(right, left.year(), second)?;
         let from = self.settled(left, right.year().or(Some(to.from?.year())), at)?;
         // "from November to February": the first one is of the year before.
-        let early = if from.from? > to.to? && left.year().is_none() {
+        let months = matches!((left, right), (Part::Months(..), Part::Months(..)));
+        let turned = months && from.from? > to.to? && left.year().is_none();
+        let from = if turned {
             self.settled(left, Some(to.to?.year() - 1), at)?
         } else {
             from
         };
-        let span = Span::new(early.from?, to.to?, from.assumed && to.assumed);
+        let open = left.year().or(right.year()).is_none();
+        let span = Span::new(from.from?, to.to?, open || from.assumed);
         (span.from <= span.to).then_some((second + length - at, span))
     }
 
@@ -236,12 +247,7 @@ impl Reader<'_> {
 
     /// "since", "did", "was": what happened before today.
     fn looks_back(&self, at: usize) -> bool {
-        let past = |at: usize| {
-            matches!(
-                self.lower(at),
-                "did" | "was" | "were" | "had" | "since" | "between"
-            )
-        };
+        let past = |at: usize| matches!(self.lower(at), "did" | "was" | "were" | "had" | "since");
         (at.saturating_sub(8)..=at).any(past)
     }
 
@@ -255,7 +261,24 @@ impl Reader<'_> {
                 self.distance(at, false)
                     .map(|(n, span)| (n, Part::Fixed(span)))
             })
-            .or_else(|| Some((1, Part::Months(1, 12, Some(year_number(self.lower(at))?)))))
+            .or_else(|| {
+                // "over 2000", "$2000": an amount.
+                let amount = matches!(
+                    self.before(at),
+                    "than"
+                        | "over"
+                        | "above"
+                        | "under"
+                        | "below"
+                        | "least"
+                        | "most"
+                        | "$"
+                        | "€"
+                        | "£"
+                );
+                let year = year_number(self.lower(at)).filter(|_| !amount)?;
+                Some((1, Part::Months(1, 12, Some(year))))
+            })
     }
 
     /// A year that follows: `2024`, `of 2024`, `, 2024`, `'24`, `last year`.
@@ -584,7 +607,7 @@ mod tests {
             ("Q1 to Q3 2024", "2024-01-01", "2024-09-30"),
             ("from October to December 2024", "2024-10-01", "2024-12-31"),
             ("from November to February 2025", "2024-11-01", "2025-02-28"),
-            ("between 1 March and 15 April", "2025-03-01", "2025-04-15"),
+            ("between 1 March and 15 April", "2026-03-01", "2026-04-15"),
             ("between 3 and 9 November", "2025-11-03", "2025-11-09"),
             ("August-September 2025", "2025-08-01", "2025-09-30"),
             ("2022-2023", "2022-01-01", "2023-12-31"),

@@ -67,7 +67,13 @@ impl Token<'_> {
     }
 
     pub(super) fn number(&self) -> Option<f64> {
-        (self.kind == TokenKind::Number)
+        // `1,5` and `1.500,00` have two readings.
+        let whole = self.text.split('.').next().unwrap_or_default();
+        let mut groups = whole.split(',').skip(1);
+        let plain = !self.text.contains(',')
+            || (self.text.rfind(',') < self.text.find('.').or(Some(usize::MAX))
+                && groups.all(|g| g.len() == 3));
+        (self.kind == TokenKind::Number && plain)
             .then(|| self.text.replace([',', '_'], "").parse().ok())
             .flatten()
             .filter(|n: &f64| n.is_finite())
@@ -263,8 +269,7 @@ fn joins(before: char, c: char, rest: &str, numeric: bool) -> bool {
     };
     let digits = before.is_ascii_digit() && after.is_ascii_digit();
     match c {
-        // Thousands only: `3,4` is two numbers.
-        ',' => digits && rest.bytes().take_while(u8::is_ascii_digit).count() == 3,
+        ',' => digits,
         '\'' | '’' => before.is_alphabetic() && after.is_alphabetic(),
         '-' => after.is_alphanumeric() && (!numeric || after.is_alphabetic()),
         '.' => {

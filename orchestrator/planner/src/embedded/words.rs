@@ -50,13 +50,15 @@ pub(super) const ABOUT: u32 = 1 << 21;
 pub(super) const TOP: u32 = 1 << 22;
 /// Verbs of statements.
 pub(super) const STATES: u32 = 1 << 23;
+/// After "if you" no condition.
+pub(super) const POLITE: u32 = 1 << 24;
 /// Needs no explanation.
 pub(super) const FREE: u32 = STOP | ASK | LIGHT | FILLER;
 
 /// The classes in the order of their bits, as `words.txt` names them.
 const CLASSES: &str = "stop ask light command question preface filler takes_back people adverbial pronoun preposition article joint \
                        negative acronym change \
-                       particle saying ends_topic loose about top states";
+                       particle saying ends_topic loose about top states polite";
 
 #[derive(Default)]
 struct Words {
