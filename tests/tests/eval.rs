@@ -26,8 +26,8 @@ const FLOORS: &[Floor] = &[
     Floor {
         file: "shipped.json",
         cases: 155,
-        right: 146,
-        silently_wrong: 1,
+        right: 147,
+        silently_wrong: 0,
         wrong_writes: 0,
     },
     Floor {
