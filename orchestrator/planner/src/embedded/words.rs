@@ -52,13 +52,15 @@ pub(super) const TOP: u32 = 1 << 22;
 pub(super) const STATES: u32 = 1 << 23;
 /// After "if you" no condition.
 pub(super) const POLITE: u32 = 1 << 24;
+/// Turns or bounds what follows: a slip in such a word must not be passed over.
+const TURNS: u32 = 1 << 25;
 /// Needs no explanation.
 pub(super) const FREE: u32 = STOP | ASK | LIGHT | FILLER;
 
 /// The classes in the order of their bits, as `words.txt` names them.
 const CLASSES: &str = "stop ask light command question preface filler takes_back people adverbial pronoun preposition article joint \
                        negative acronym change \
-                       particle saying ends_topic loose about top states polite";
+                       particle saying ends_topic loose about top states polite turns";
 
 #[derive(Default)]
 struct Words {
@@ -139,9 +141,13 @@ pub(super) fn base(lower: &str) -> &str {
 /// Whether a word is one of grammar in which two letters changed places or one is missing: "liek", "fnd".
 pub(super) fn is_slip(lower: &str) -> bool {
     let slips = |word: &str| slip(lower, word).is_some_and(|slip| slip != Slip::Other);
-    let mut words = WORDS.classes.iter();
-    lower.len() >= 3
-        && words.any(|(word, class)| class & (STOP | ASK) != 0 && word.len() >= 4 && slips(word))
+    let plain = |class: u32| class & (STOP | ASK) != 0;
+    let turns = |class: u32| class & (TURNS | NEGATIVE) != 0;
+    let slips_of = |of: &dyn Fn(u32) -> bool, shortest: usize| {
+        let mut words = WORDS.classes.iter();
+        words.any(|(word, class)| of(*class) && word.len() >= shortest && slips(word))
+    };
+    lower.len() >= 3 && !slips_of(&turns, 3) && slips_of(&plain, 4)
 }
 
 /// How a word differs from another one with the same first letter.
@@ -252,6 +258,11 @@ mod tests {
     #[test]
     fn slips_are_of_one_letter() {
         assert!(is_slip("liek") && is_slip("fnd") && !is_slip("line"));
+        for turning in [
+            "witout", "wihtout", "exept", "excludng", "nver", "thn", "abve",
+        ] {
+            assert!(!is_slip(turning), "{turning}");
+        }
         assert!(slip("light", "night").is_none());
     }
 }
