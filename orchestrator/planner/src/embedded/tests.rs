@@ -259,7 +259,7 @@ fn what_no_param_expresses_is_said() {
         office(),
         &[
             (query, &[], "'except Priya'"),
-            ("open deals witout Priya", &[], "'witout"),
+            ("open deals witout Priya", &[], "witout Priya"),
             ("won deals over 5,000", &[], "'over 5,000'"),
             (
                 "All my meetings next week except the ones with Marek",
