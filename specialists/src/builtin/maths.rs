@@ -39,6 +39,9 @@ pub(super) const AGENT: &str = "math-1";
 /// Longest expression in characters: longer than anybody types, and short enough to quote back.
 const MAX_EXPRESSION: usize = 500;
 
+/// Commands, which are no subject of "is".
+const VERBS: &[&str] = &["add", "subtract", "multiply", "divide", "round"];
+
 /// Calculates.
 #[derive(Debug)]
 pub(super) struct Maths;
@@ -125,14 +128,17 @@ impl Specialist for Maths {
         })?;
         let number = evaluated.number;
         let (result, exact) = number.show();
-        let is = if exact { "is" } else { "is about" };
-        let unit = if evaluated.in_radians {
-            " (angles in radians)"
-        } else {
-            ""
+        let verb = expression.split(' ').next().unwrap_or_default();
+        let is_verb = VERBS.contains(&verb.to_lowercase().as_str());
+        let is = if is_verb { "gives" } else { "is" };
+        let about = if exact { "" } else { " about" };
+        let readings: Vec<_> = evaluated.readings.into_iter().collect();
+        let read = match readings.as_slice() {
+            [] => String::new(),
+            readings => format!(" ({})", readings.join("; ")),
         };
         Ok(json!({
-            "text": format!("{} {is} {}{unit}.", sentence(expression), number::separated(&result)),
+            "text": format!("{} {is}{about} {}{read}.", sentence(expression), number::separated(&result)),
             "expression": expression,
             "value": number.to_json(),
             "result": result,
@@ -141,14 +147,16 @@ impl Specialist for Maths {
     }
 }
 
-/// As a sentence begins, where it begins with a word: "Half of 90", but "sqrt(2)".
+/// As a sentence begins, where it begins with a word: "Half of 90", but "sqrt(2)" and "sin 30°".
 fn sentence(expression: &str) -> String {
     let word = expression
         .split(|c: char| !c.is_alphabetic())
         .next()
         .unwrap_or_default();
     let after = expression.get(word.len()..).unwrap_or_default();
-    match word.chars().next().filter(|_| after.starts_with(' ')) {
+    let is_sign = parse::FUNCTIONS.contains(&word) && !after.starts_with(" of ");
+    let is_word = after.starts_with(' ') && !is_sign;
+    match word.chars().next().filter(|_| is_word) {
         Some(first) => first
             .to_uppercase()
             .chain(expression.chars().skip(1))
@@ -187,6 +195,12 @@ mod tests {
         assert_eq!(
             text("sin(30)").await,
             "sin(30) is about -0.988031624093 (angles in radians)."
+        );
+        assert_eq!(text("sin 30 degrees").await, "sin 30 degrees is about 0.5.");
+        assert_eq!(text("add 5 to 10").await, "Add 5 to 10 gives 15.");
+        assert_eq!(
+            text("sum of 2 and 3 times 4").await,
+            "Sum of 2 and 3 times 4 is 20 (the list by itself, then the rest)."
         );
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Does not know how numbers are computed or shown, nor how people spell signs.
 
+use std::collections::BTreeSet;
+
 use super::number::{MathError, Number};
 use super::words::{Part, Token, tokens};
 
@@ -14,8 +16,8 @@ const MAX_ARGUMENTS: usize = 100;
 #[derive(Debug)]
 pub(super) struct Evaluated {
     pub(super) number: Number,
-    /// An angle was given or found without a unit, and taken as radians.
-    pub(super) in_radians: bool,
+    /// How it was read, where people may mean it otherwise.
+    pub(super) readings: BTreeSet<&'static str>,
 }
 
 /// The value of an expression.
@@ -24,13 +26,13 @@ pub(super) fn evaluate(expression: &str) -> Result<Evaluated, MathError> {
         tokens: tokens(expression)?,
         at: 0,
         depth: 0,
-        in_radians: false,
+        readings: BTreeSet::new(),
     };
-    let number = parser.sum()?;
+    let number = parser.sum()?.0;
     match parser.peek() {
         None => Ok(Evaluated {
             number,
-            in_radians: parser.in_radians,
+            readings: parser.readings,
         }),
         Some(_) => Err(parser.unexpected()),
     }
@@ -44,7 +46,7 @@ struct Parser {
     tokens: Vec<Token>,
     at: usize,
     depth: usize,
-    in_radians: bool,
+    readings: BTreeSet<&'static str>,
 }
 
 impl Parser {
@@ -89,16 +91,18 @@ impl Parser {
         }
     }
 
-    fn sum(&mut self) -> Result<Number, MathError> {
-        let mut value = self.product()?.0;
+    /// A sum, and whether it is nothing but a percentage.
+    fn sum(&mut self) -> Result<(Number, bool), MathError> {
+        let (mut value, mut is_only_percentage) = self.product()?;
         loop {
             let minus = if self.takes('+') {
                 false
             } else if self.takes('-') {
                 true
             } else {
-                return Ok(value);
+                return Ok((value, is_only_percentage));
             };
+            is_only_percentage = false;
             let (mut operand, is_percentage) = self.product()?;
             // As on a pocket calculator: 100 + 10% is 110.
             if is_percentage {
@@ -112,16 +116,15 @@ impl Parser {
     fn product(&mut self) -> Result<(Number, bool), MathError> {
         let (mut value, mut is_percentage) = self.signed()?;
         loop {
+            let is_less = matches!(self.peek(), Some(Part::Word(word)) if ["off", "lessthan"].contains(&word.as_str()));
             value = if self.takes_word(&["off", "on"]) {
-                // 20% off 150 is 120, 5 less than 10 is 5.
-                let is_off = matches!(self.tokens.get(self.at - 1), Some(Token { part: Part::Word(word), .. }) if word == "off");
+                // 20% off 150 is 120.
                 let whole = self.signed()?.0;
-                let share = if is_percentage {
-                    value.multiply(whole)?
-                } else {
-                    value
-                };
-                whole.add(if is_off { share.negate() } else { share })?
+                change((value, is_percentage), whole, is_less)?
+            } else if self.takes_word(&["lessthan", "morethan"]) {
+                // 10 less than 2 times 30 is 50.
+                let whole = self.deeper(Self::product)?.0;
+                change((value, is_percentage), whole, is_less)?
             } else if self.takes('*') || self.takes_word(&["x", "of"]) {
                 value.multiply(self.signed()?.0)?
             } else if self.takes('/') {
@@ -139,24 +142,29 @@ impl Parser {
         }
     }
 
-    /// An operand with its signs, powers and marks. Every recursion passes here.
-    fn signed(&mut self) -> Result<(Number, bool), MathError> {
+    /// Every recursion passes here.
+    fn deeper<T>(&mut self, read: fn(&mut Self) -> Result<T, MathError>) -> Result<T, MathError> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(syntax(format!(
                 "it is nested deeper than {MAX_DEPTH} levels"
             )));
         }
-        let result = if self.takes('-') {
-            self.signed()
-                .map(|(value, is_percentage)| (value.negate(), is_percentage))
-        } else if self.takes('+') {
-            self.signed()
-        } else {
-            self.power()
-        };
+        let result = read(self);
         self.depth -= 1;
         result
+    }
+
+    /// An operand with its signs, powers and marks.
+    fn signed(&mut self) -> Result<(Number, bool), MathError> {
+        if self.takes('-') {
+            let (value, is_percentage) = self.deeper(Self::signed)?;
+            return Ok((value.negate(), is_percentage));
+        }
+        if self.takes('+') {
+            return self.deeper(Self::signed);
+        }
+        self.deeper(Self::power)
     }
 
     fn power(&mut self) -> Result<(Number, bool), MathError> {
@@ -189,7 +197,7 @@ impl Parser {
             tokens: self.tokens.get(self.at + 1..).unwrap_or_default().to_vec(),
             at: 0,
             depth: 0,
-            in_radians: false,
+            readings: BTreeSet::new(),
         };
         after.at_operand()
     }
@@ -200,21 +208,22 @@ impl Parser {
         match self.tokens.get(start).map(|token| token.part.clone()) {
             Some(Part::Number(number)) => Ok(number),
             Some(Part::Sign('(')) => {
-                let value = self.sum()?;
+                let value = self.sum()?.0;
                 self.closes().map(|()| value)
             }
             Some(Part::Word(word)) if is_function(&word) => {
                 let arguments = self.arguments(&word)?;
                 let has_unit = |token: &Token| matches!(&token.part, Part::Word(w) if ["deg", "rad", "pi", "tau"].contains(&w.as_str()));
-                self.in_radians |= match word.as_str() {
+                let taken = self.tokens.get(start..self.at).unwrap_or_default();
+                let in_radians = match word.as_str() {
                     "asin" | "acos" | "atan" => true,
-                    "sin" | "cos" | "tan" => !self
-                        .tokens
-                        .get(start..self.at)
-                        .is_some_and(|taken| taken.iter().any(has_unit)),
+                    "sin" | "cos" | "tan" => !taken.iter().any(has_unit),
                     _ => false,
                 };
-                call(&word, &arguments)
+                if in_radians {
+                    self.readings.insert("angles in radians");
+                }
+                call(&word, arguments)
             }
             Some(Part::Word(word)) if constant(&word).is_some() => {
                 Ok(constant(&word).unwrap_or(Number::whole(0)))
@@ -234,20 +243,20 @@ impl Parser {
         }
     }
 
-    /// `(a, b)`, `of a, b and c`, or one operand.
-    fn arguments(&mut self, function: &str) -> Result<Vec<Number>, MathError> {
+    /// `(a, b)`, `of a, b and c`, or one operand; with each, whether it is a percentage.
+    fn arguments(&mut self, function: &str) -> Result<Vec<(Number, bool)>, MathError> {
         self.takes_word(&["of"]);
         let in_parentheses = self.takes('(');
         let is_list = LISTS.contains(&function);
         if !in_parentheses && !is_list {
-            return Ok(vec![self.signed()?.0]);
+            return Ok(vec![self.signed()?]);
         }
         let mut arguments = Vec::new();
         loop {
             arguments.push(if in_parentheses {
                 self.sum()?
             } else {
-                self.signed()?.0
+                self.signed()?
             });
             if arguments.len() > MAX_ARGUMENTS {
                 return Err(syntax(format!("more than {MAX_ARGUMENTS} arguments")));
@@ -264,6 +273,8 @@ impl Parser {
             return Err(syntax(format!(
                 "'{function}' needs several numbers, with ', ' or 'and' between them"
             )));
+        } else if !matches!(self.peek(), None | Some(Part::Sign(')' | ','))) {
+            self.readings.insert("the list by itself, then the rest");
         }
         Ok(arguments)
     }
@@ -279,7 +290,7 @@ fn constant(word: &str) -> Option<Number> {
     Some(Number::Approx(value))
 }
 
-const FUNCTIONS: &[&str] = &[
+pub(super) const FUNCTIONS: &[&str] = &[
     "sqrt",
     "cbrt",
     "abs",
@@ -308,6 +319,7 @@ const LISTS: &[&str] = &[
     "sum",
     "avg",
     "median",
+    "add",
     "product",
     "difference",
     "divide",
@@ -318,11 +330,28 @@ pub(super) fn is_function(word: &str) -> bool {
     FUNCTIONS.contains(&word) || LISTS.contains(&word)
 }
 
-fn call(name: &str, arguments: &[Number]) -> Result<Number, MathError> {
-    match (name, arguments) {
+/// `whole`, more or less by a number or by a percentage of itself.
+fn change(by: (Number, bool), whole: Number, is_less: bool) -> Result<Number, MathError> {
+    let share = if by.1 { by.0.multiply(whole)? } else { by.0 };
+    whole.add(if is_less { share.negate() } else { share })
+}
+
+fn call(name: &str, arguments: Vec<(Number, bool)>) -> Result<Number, MathError> {
+    if let ("add" | "subtract", [by, (whole, false)]) = (name, arguments.as_slice()) {
+        return change(*by, *whole, name == "subtract");
+    }
+    let percentages = arguments.iter().filter(|(_, is_percentage)| *is_percentage);
+    let is_mixed = ![0, arguments.len()].contains(&percentages.count());
+    if is_mixed && LISTS.contains(&name) && !["product", "divide"].contains(&name) {
+        return Err(syntax(format!(
+            "'{name}' has percentages beside numbers, and nothing says of what they are shares"
+        )));
+    }
+    let arguments: Vec<_> = arguments.into_iter().map(|(number, _)| number).collect();
+    match (name, arguments.as_slice()) {
         ("min", all) => extreme(all, |a, b| a < b),
         ("max", all) => extreme(all, |a, b| a > b),
-        ("sum", all) => total(all),
+        ("sum" | "add", all) => total(all),
         ("avg", all) => total(all)?.divide(Number::whole(all.len() as i128)),
         ("product", all) => all
             .iter()

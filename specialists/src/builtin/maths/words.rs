@@ -30,8 +30,8 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("cube root", "cbrt"),
     ("natural logarithm", "ln"),
     ("natural log", "ln"),
-    ("more than", "on"),
-    ("less than", "off"),
+    ("more than", "morethan"),
+    ("less than", "lessthan"),
     ("per cent", "%"),
     ("logarithm", "log"),
     ("multiply", "product"),
@@ -64,7 +64,6 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("smallest", "min"),
     ("minimum", "min"),
     ("total", "sum"),
-    ("add", "sum"),
 ];
 
 /// From zero.
