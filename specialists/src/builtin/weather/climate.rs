@@ -3,6 +3,7 @@
 //! Says nothing of any particular day.
 
 use amcp_protocol::Failure;
+use jiff::ToSpan;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
@@ -43,17 +44,6 @@ fn table() -> impl Iterator<Item = Normals> {
     })
 }
 
-/// The cities of the table.
-pub(super) fn cities() -> Vec<&'static str> {
-    // One line in twelve; the first field is enough.
-    TABLE
-        .lines()
-        .skip(1)
-        .step_by(12)
-        .filter_map(|line| line.split(',').next())
-        .collect()
-}
-
 impl Normals {
     fn is_called(&self, (name, regions): &Named<'_>) -> bool {
         let is_name = |known: &str| known.to_lowercase() == name.to_lowercase();
@@ -83,60 +73,69 @@ fn nearest(city: &str) -> Option<String> {
 
 pub(super) fn weather(wanted: &Wanted, today: Date) -> Result<Value, Failure> {
     let (from, to) = wanted.days.unwrap_or((today, today));
-    let of = |day: Date| {
-        let month = |normals: &Normals| normals.month == day.month();
-        let called = |name: &Named<'_>| {
-            table()
-                .filter(month)
-                .find(|normals| normals.is_called(name))
-        };
-        wanted.names().iter().find_map(called).ok_or_else(|| {
-            let shown: String = wanted.city.chars().take(60).collect();
-            let known = nearest(&wanted.city).unwrap_or_else(|| cities().join(", "));
-            Failure::task(format!("the offline climate table has no city '{shown}'")).hint(format!(
-                "it has {known}; without --offline every city can be asked for"
-            ))
-        })
+    let called = |name: &Named<'_>| {
+        let year: Vec<_> = table().filter(|normals| normals.is_called(name)).collect();
+        (!year.is_empty()).then_some(year)
     };
-    let normals = of(from)?;
+    let year = wanted.names().iter().find_map(called).ok_or_else(|| {
+        let shown: String = wanted.city.chars().take(60).collect();
+        let known = nearest(&wanted.city)
+            .unwrap_or_else(|| format!("{} cities, among them London", table().count() / 12));
+        Failure::task(format!("the offline climate table has no city '{shown}'")).hint(format!(
+            "it has {known}; without --offline every city can be asked for"
+        ))
+    })?;
+    let normals = |day: Date| Some((day, year.iter().find(|n| n.month == day.month())?));
+    let days = from.series(1.day()).take_while(|day| *day <= to);
+    let days: Vec<(Date, &Normals)> = days.filter_map(normals).collect();
     let convert = |celsius: f64| match wanted.units {
         Units::Metric => celsius,
         Units::Imperial => (celsius * 9.0 / 5.0 + 32.0).round(),
     };
-    let usual = |day: Date, normals: &Normals| {
-        format!(
-            "in {} is {}, with highs of {} and lows of {}",
-            day.strftime("%B"),
-            normals.condition,
-            wanted.units.degrees(convert(normals.high)),
-            wanted.units.degrees(convert(normals.low)),
-        )
+    let months = days.chunk_by(|(_, a), (_, b)| a.month == b.month);
+    let months = months
+        .filter_map(|days| days.first())
+        .map(|(day, normals)| {
+            format!(
+                "in {} is {}, with highs of {} and lows of {}",
+                day.strftime("%B"),
+                normals.condition,
+                wanted.units.degrees(convert(normals.high)),
+                wanted.units.degrees(convert(normals.low)),
+            )
+        });
+    let months = months.collect::<Vec<_>>().join(", and ");
+    let figures = |(day, normals): &(Date, &Normals)| {
+        let precipitation = match wanted.units {
+            Units::Metric => normals.precipitation,
+            Units::Imperial => (normals.precipitation / 2.54).round() / 10.0,
+        };
+        json!({
+            "date": day.to_string(), "condition": normals.condition, "high": convert(normals.high), "low": convert(normals.low),
+            "precipitation_month": precipitation,
+        })
     };
-    let mut months = usual(from, &normals);
-    if from.month() != to.month() {
-        months += &format!(", and {}", usual(to, &of(to)?));
+    let Some((_, place)) = days.first() else {
+        return Err(Failure::internal("the climate table lacks a month"));
+    };
+    let mut result = match days.as_slice() {
+        [day] => figures(day),
+        days => json!({"days": days.iter().map(figures).collect::<Vec<_>>()}),
+    };
+    let names = [place.city, place.region, place.country];
+    let names = names.into_iter().filter(|name| !name.is_empty());
+    let names = names.collect::<Vec<_>>().join(", ");
+    result["text"] =
+        format!("In {names}, the usual weather {months} (climate normals, not a forecast).").into();
+    result["city"] = place.city.into();
+    if !place.region.is_empty() {
+        result["region"] = place.region.into();
     }
-    let precipitation = match wanted.units {
-        Units::Metric => normals.precipitation,
-        Units::Imperial => (normals.precipitation / 2.54).round() / 10.0,
-    };
-    let text = format!(
-        "In {}, {} the usual weather {months} (climate normals, not a forecast).",
-        normals.city, normals.country,
-    );
-    Ok(json!({
-        "text": text,
-        "city": normals.city,
-        "country": normals.country,
-        "date": from.to_string(),
-        "condition": normals.condition,
-        "high": convert(normals.high),
-        "low": convert(normals.low),
-        "precipitation_month": precipitation,
-        "units": wanted.units.to_json(),
-        "source": "climate normals (offline)",
-        "note": "What is usual in this month, from shipped sample data; not a forecast.",
-    }))
+    result["country"] = place.country.into();
+    result["units"] = wanted.units.to_json();
+    result["source"] = "climate normals (offline)".into();
+    result["note"] = "What is usual in the month, from shipped sample data; not a forecast.".into();
+    Ok(result)
 }
 
 #[cfg(test)]
@@ -147,12 +146,13 @@ mod tests {
 
     #[test]
     fn the_table_is_whole_and_every_name_leads_to_one_city() {
-        assert!(cities().len() >= 60);
-        assert_eq!(table().count(), 12 * cities().len());
+        let cities: Vec<_> = table().step_by(12).map(|normals| normals.city).collect();
+        assert!(cities.len() >= 60);
+        assert_eq!(table().count(), 12 * cities.len());
         let mut names = BTreeSet::new();
         for (at, normals) in table().enumerate() {
             assert_eq!(usize::try_from(normals.month).unwrap(), at % 12 + 1);
-            assert_eq!(normals.city, cities()[at / 12]);
+            assert_eq!(normals.city, cities[at / 12]);
             assert!(
                 normals.high > normals.low
                     && (-40.0..50.0).contains(&normals.high)

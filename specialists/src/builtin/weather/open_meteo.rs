@@ -17,7 +17,7 @@ const GEOCODING: &str = "https://geocoding-api.open-meteo.com";
 const FORECAST: &str = "https://api.open-meteo.com";
 /// An answer is some kilobytes.
 const MAX_BODY: usize = 256 * 1024;
-/// Two calls fit into the capability's half minute.
+/// Two slow calls fit into the capability's half minute.
 const CALL_TIME: Duration = Duration::from_secs(10);
 const CONNECT_TIME: Duration = Duration::from_secs(4);
 const OFFLINE_HINT: &str = "check the network, or use --offline for climate normals";
@@ -46,7 +46,7 @@ struct Location {
     longitude: f64,
     country: Option<String>,
     country_code: Option<String>,
-    /// The region; told only of a place that has a namesake in its country.
+    /// The region; told only of a place that has a namesake in its country, or that was asked for with a region.
     admin1: Option<String>,
 }
 
@@ -144,10 +144,10 @@ impl OpenMeteo {
                 let namesake =
                     |other: &&Location| other.name == place.name && other.country == place.country;
                 let mut place = place.clone();
-                // The country tells most namesakes apart.
-                place.admin1 = place
-                    .admin1
-                    .filter(|_| places.results.iter().filter(namesake).count() > 1);
+                // The country tells most namesakes apart, but "London, CA" may mean Canada or California.
+                let is_unclear =
+                    !regions.is_empty() || places.results.iter().filter(namesake).count() > 1;
+                place.admin1 = place.admin1.filter(|_| is_unclear);
                 return Ok(place);
             }
         }
@@ -340,7 +340,7 @@ fn result(place: &Location, days: &[Day<'_>], current: Option<&Current>, units: 
                 ("wind_speed".to_owned(), now.wind_speed_10m.into()),
             ]);
             format!(
-                "In {full_name} it is {} with {} now; today's high is {}, the low {}{}.",
+                "In {full_name}, it is {} with {} now; today's high is {}, the low {}{}.",
                 units.degrees(now.temperature_2m),
                 condition(now.weather_code),
                 units.degrees(day.high),
@@ -351,7 +351,7 @@ fn result(place: &Location, days: &[Day<'_>], current: Option<&Current>, units: 
         ([day], None) => {
             result = day.to_json();
             format!(
-                "In {full_name} expect {} on {}, with a high of {} and a low of {}{}.",
+                "In {full_name}, expect {} on {}, with a high of {} and a low of {}{}.",
                 day.condition,
                 quoted(day.date),
                 units.degrees(day.high),

@@ -87,7 +87,7 @@ async fn a_forecast_reads_as_a_sentence() {
         .unwrap();
     assert_eq!(
         result["text"],
-        "In Paris, France it is 12 °C with an overcast sky now; today's high is 15 °C, the low 0 °C, with a 65 % chance of rain or snow."
+        "In Paris, France, it is 12 °C with an overcast sky now; today's high is 15 °C, the low 0 °C, with a 65 % chance of rain or snow."
     );
     assert_eq!(
         (&result["date"], &result["source"]),
@@ -113,7 +113,7 @@ async fn a_day_a_namesake_and_other_units_can_be_asked_for() {
         result["text"]
             .as_str()
             .unwrap()
-            .starts_with("In Paris, United States expect light rain on 2025-11-20")
+            .starts_with("In Paris, Texas, United States, expect light rain on 2025-11-20")
     );
     assert!(result.get("temperature").is_none());
     let asked = asked.lock().unwrap();
@@ -133,7 +133,10 @@ async fn the_answer_says_which_of_several_namesakes_it_means() {
             "Springfield, Illinois, USA",
             "Springfield, Illinois, United States",
         ),
-        ("springfield, australia", "Springfield, Australia"),
+        (
+            "springfield, australia",
+            "Springfield, New South Wales, Australia",
+        ),
     ] {
         let (weather, _) = fake(Some(ok(SPRINGFIELDS)), Some(ok(RAIN))).await;
         let result = ask(&weather, json!({"city": city}), &context(1))
@@ -141,7 +144,7 @@ async fn the_answer_says_which_of_several_namesakes_it_means() {
             .unwrap();
         let text = result["text"].as_str().unwrap();
         assert!(
-            text.starts_with(&format!("In {named} it is")),
+            text.starts_with(&format!("In {named}, it is")),
             "{city}: {text}"
         );
         assert_eq!(result["units"]["temperature"], "°C");
