@@ -24,34 +24,24 @@ pub(super) const AGENT: &str = "joke-1";
 
 const LIST: &str = include_str!("../../data/jokes.txt");
 
-/// How words begin that mean a topic of the list; each topic means itself.
+/// Words, in the singular, that mean a topic of the list; each topic means itself.
 const SAME: &[(&str, &str)] = &[
-    ("cod", "programming"),
-    ("software", "programming"),
-    ("developer", "programming"),
-    ("comput", "programming"),
-    ("tech", "programming"),
-    ("program", "programming"),
-    ("math", "math"),
-    ("scien", "science"),
+    (
+        "code coding coder software developer computer computing tech technology program programmer",
+        "programming",
+    ),
+    ("math mathematic mathematical mathematician", "math"),
+    ("science scientific scientist", "science"),
     ("animal", "animals"),
-    ("work", "office"),
+    ("work working worker workplace", "office"),
 ];
 
-/// How words begin whose jokes, if there are any, are among those of a topic.
+/// Words, in the singular, whose jokes, if there are any, are among those of a topic.
 const NEAR: &[(&str, &str)] = &[
-    ("number", "math"),
-    ("geometr", "math"),
-    ("physic", "science"),
-    ("chemi", "science"),
-    ("pet", "animals"),
-    ("dog", "animals"),
-    ("bird", "animals"),
-    ("horse", "animals"),
-    ("cook", "food"),
-    ("eat", "food"),
-    ("kitchen", "food"),
-    ("drink", "food"),
+    ("number geometry geometric", "math"),
+    ("physic physicist chemistry chemist", "science"),
+    ("pet dog bird horse", "animals"),
+    ("cook cooking eat eating kitchen drink drinking", "food"),
 ];
 
 /// Words that wish for no topic at all.
@@ -103,7 +93,7 @@ fn choice(wished: &str) -> Choice {
         let topic = |word: &&str| {
             table
                 .iter()
-                .find(|(begin, _)| word.starts_with(begin))
+                .find(|(meant, _)| meant.split(' ').any(|meant| meant == singular(word)))
                 .map(|(_, topic)| *topic)
         };
         words.iter().find_map(topic)
@@ -143,9 +133,12 @@ fn choice(wished: &str) -> Choice {
     }
 }
 
+fn singular(word: &str) -> &str {
+    word.strip_suffix('s').unwrap_or(word)
+}
+
 /// Whether a joke has the word, in the singular or the plural.
 fn speaks_of(joke: &str, word: &str) -> bool {
-    let singular = |word: &str| word.strip_suffix('s').unwrap_or(word).to_owned();
     let joke = joke.to_lowercase();
     joke.split(|c: char| !c.is_alphanumeric())
         .any(|said| said.len() > 2 && singular(said) == singular(word))
@@ -283,6 +276,9 @@ mod tests {
         for (words, topic, says) in [
             ("Software developers", "programming", ""),
             ("MATHS", "math", ""),
+            ("computers", "programming", ""),
+            ("the cod fishing industry", "", "no joke about"),
+            ("workouts", "", "no joke about"),
             ("the office", "office", ""),
             ("cats", "science", "cat walks"),
             ("the penguin", "animals", "penguin"),
