@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use self::filter::{Filter, Which};
-use super::ledger::{Ledger, Reader};
+use super::ledger::{self, Ledger, Reader};
 use super::money::{cents_of, thousands};
 use super::period::{Period, PeriodParams};
 use crate::specialist::{Context, Specialist, Task};
@@ -108,7 +108,9 @@ fn answer(ledger: &Ledger, reader: &Reader, params: Params) -> Result<Value, Fai
         let limit = params.limit.unwrap_or(MAX_ROWS).min(MAX_ROWS);
         return sql::answer(reader, sql, limit, &ledger.source());
     }
-    let failure = |error: rusqlite::Error| reader.failure(&error);
+    let failure = |error: rusqlite::Error| {
+        ledger::crowded_out(&error).unwrap_or_else(|| reader.failure(&error))
+    };
     let cents = |name: &str, amount: &Option<Value>| {
         let too_large = || invalid(format!("'{name}' is too large"));
         let amount = amount.as_ref();

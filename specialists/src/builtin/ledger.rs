@@ -97,8 +97,8 @@ impl Ledger {
     }
 
     fn unusable(&self, error: &rusqlite::Error) -> Failure {
-        if error.sqlite_error_code() == Some(SqliteCode::OutOfMemory) {
-            return out_of_memory();
+        if let Some(crowded_out) = crowded_out(error) {
+            return crowded_out;
         }
         Failure::task(format!("{} is no usable ledger: {error}", self.path.display())).hint(
             "it needs a table expenses (date, department, category, vendor, amount_cents); move the file away to have the \
@@ -161,6 +161,18 @@ impl Ledger {
         }
         made
     }
+}
+
+/// The memory that a plain query lacks is held by another one's SELECT, for ten seconds at most.
+pub(super) fn crowded_out(error: &rusqlite::Error) -> Option<Failure> {
+    let is_meant = error.sqlite_error_code() == Some(SqliteCode::OutOfMemory);
+    is_meant.then(|| {
+        Failure::new(
+            ErrorCode::AgentBusy,
+            "other queries hold the ledger's memory",
+        )
+        .retry_after_ms(2_000)
+    })
 }
 
 fn out_of_memory() -> Failure {
@@ -317,6 +329,14 @@ mod tests {
                 .message
                 .contains("no usable ledger")
         );
+    }
+
+    #[test]
+    fn a_plain_query_without_memory_is_tried_again_and_no_other_one() {
+        let error = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        let failure = crowded_out(&error(rusqlite::ffi::SQLITE_NOMEM)).unwrap();
+        assert!(failure.code.is_transient() && failure.retry_after_ms.is_some());
+        assert_eq!(crowded_out(&error(rusqlite::ffi::SQLITE_CORRUPT)), None);
     }
 
     #[test]
