@@ -4,13 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use amcp_protocol::{AgentCard, Capability, Consumes, Failure, Produces, terms};
+use amcp_protocol::{AgentCard, Capability, Consumes, ErrorCode, Failure, Produces, terms};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
-use super::money::{
-    CURRENCY, amount, cents_of, dollars, percent, signed_percent, tenths_of_percent,
-};
+use super::money::{CURRENCY, amount, cents_of, dollars, percent, tenths_of_percent};
 use super::{example, words};
 use crate::specialist::{Context, Specialist, Task};
 
@@ -115,11 +113,22 @@ type Groups = BTreeMap<String, Sum>;
 /// The expenses of a period, grouped.
 #[derive(Debug)]
 struct Expenses<'a> {
+    /// Which expenses, as it follows "the": "10 largest expenses of Sales in 2024".
+    scope: String,
     period: String,
     groups: Groups,
     total: Sum,
+    /// Whether a group comes to less than nothing.
+    has_refunds: bool,
     rows: &'a [Value],
     notes: Vec<String>,
+}
+
+impl Expenses<'_> {
+    /// A group's share in tenths of a per cent; none beside refunds, where shares would exceed the whole.
+    fn share(&self, group: Sum) -> Option<i64> {
+        tenths_of_percent(group.cents, self.total.cents).filter(|_| !self.has_refunds)
+    }
 }
 
 /// Sums that came along with the rows, for one grouping.
@@ -215,9 +224,20 @@ fn expenses(given: &Value, by: GroupBy) -> Result<Expenses<'_>, Failure> {
         .get("period")
         .and_then(Value::as_str)
         .map_or_else(|| span(rows), str::to_owned);
+    let scope = given
+        .get("scope")
+        .and_then(Value::as_str)
+        .map_or_else(|| format!("given expenses ({period})"), str::to_owned);
+    let scope = if truncated && given_sums(given.get("totals"), by).is_none() {
+        format!("first {} of the {scope}", rows.len())
+    } else {
+        scope
+    };
     Ok(Expenses {
+        scope,
         period,
         total: total(&groups)?,
+        has_refunds: groups.values().any(|sum| sum.cents < 0),
         groups,
         rows: if truncated { &[] } else { rows },
         notes,
@@ -229,7 +249,7 @@ fn span(rows: &[Value]) -> String {
     let days = || rows.iter().filter_map(|row| row.get("date")?.as_str());
     match (days().min(), days().max()) {
         (Some(from), Some(to)) => format!("{from} to {to}"),
-        _ => "the period".to_owned(),
+        _ => "without dates".to_owned(),
     }
 }
 
@@ -269,7 +289,7 @@ fn group_rows(expenses: &Expenses<'_>, by: GroupBy, previous: Option<&Groups>) -
         group.insert("name".to_owned(), name.as_str().into());
         group.insert("total".to_owned(), amount(sum.cents));
         group.insert("count".to_owned(), sum.count.into());
-        if let Some(share) = tenths_of_percent(sum.cents, expenses.total.cents) {
+        if let Some(share) = expenses.share(*sum) {
             group.insert("share".to_owned(), tenths(share));
         }
         if let Some(previous) = previous {
@@ -302,17 +322,20 @@ fn named(expenses: &Expenses<'_>, by: GroupBy) -> String {
     if by != GroupBy::Month {
         groups.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.cents));
     }
+    // "And 1 more" takes the place of its name.
+    let shown = NAMED_GROUPS + usize::from(groups.len() == NAMED_GROUPS + 1);
     let mut parts: Vec<_> = groups
         .iter()
-        .take(NAMED_GROUPS)
+        .take(shown)
         .map(|(name, sum)| {
-            let share = tenths_of_percent(sum.cents, expenses.total.cents)
+            let share = expenses
+                .share(**sum)
                 .map_or_else(String::new, |t| format!(" ({})", percent(t)));
             format!("{name} {}{share}", dollars(sum.cents))
         })
         .collect();
-    if groups.len() > NAMED_GROUPS {
-        parts.push(format!("and {} more", groups.len() - NAMED_GROUPS));
+    if groups.len() > shown {
+        parts.push(format!("and {} more", groups.len() - shown));
     }
     parts.join(", ")
 }
@@ -337,23 +360,24 @@ fn analyse(given: &Value, by: GroupBy) -> Result<Value, Failure> {
         .as_ref()
         .map_or_else(String::new, |(period, before, _)| {
             let difference = expenses.total.cents.saturating_sub(before.cents);
-            let percent = tenths_of_percent(difference, before.cents)
-                .map_or_else(|| dollars(difference), signed_percent);
-            format!("; {percent} on {period}")
+            let size = tenths_of_percent(difference, before.cents).map_or_else(
+                || dollars(difference.saturating_abs()),
+                |t| percent(t.abs()),
+            );
+            let way = if difference < 0 { "down" } else { "up" };
+            format!("; {way} {size} compared with {period}")
         });
-    let headline = format!("Expenses for {}: {total}{trend}", expenses.period);
+    let scope = &expenses.scope;
     let text = if expenses.total.count == 0 {
-        format!("There are no expenses for {}.", expenses.period)
+        format!("There are no {scope}.")
     } else {
-        format!(
-            "Total expenses for {} were {total}: {}{trend}.",
-            expenses.period,
-            named(&expenses, by)
-        )
+        let groups = named(&expenses, by);
+        format!("The total of the {scope} is {total}: {groups}{trend}.")
     };
     let mut result = json!({
         "text": text,
-        "headline": headline,
+        "headline": format!("The {scope}: {total}{trend}"),
+        "scope": scope,
         "period": expenses.period,
         "group_by": by.name(),
         "currency": CURRENCY,
@@ -391,7 +415,7 @@ fn result_schema() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "text": string, "headline": string, "period": string, "previous_period": string, "group_by": string, "currency": string,
+            "text": string, "headline": string, "scope": string, "period": string, "previous_period": string, "group_by": string, "currency": string,
             "total": number, "count": {"type": "integer"}, "previous": number, "change": number, "change_percent": number,
             "groups": groups,
             "largest": {"type": "array", "items": {"type": "object"}},
@@ -457,9 +481,17 @@ impl Specialist for ExpensesAnalysis {
     }
 
     async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
-        let by = GroupBy::of(task.text("group_by"))
-            .or_else(|| GroupBy::of(task.text("metric")))
-            .unwrap_or(GroupBy::Department);
+        let words = [task.text("group_by"), task.text("metric")];
+        let by = match words.into_iter().find(|words| !words.is_empty()) {
+            None => GroupBy::Department,
+            Some(words) => GroupBy::of(words).ok_or_else(|| {
+                Failure::new(
+                    ErrorCode::InvalidParams,
+                    format!("'{words}' names no group"),
+                )
+                .hint("group by department, category, vendor or month")
+            })?,
+        };
         analyse(task.params.get("rows").unwrap_or(&Value::Null), by)
     }
 }

@@ -5,8 +5,8 @@
 use std::fmt;
 
 use amcp_protocol::{ErrorCode, Failure};
-use jiff::ToSpan;
 use jiff::civil::Date;
+use jiff::{ToSpan, Unit};
 
 /// The quarters that a text may name, for the schema of a param: `Q4 2024`, `2024-Q4`, `q4`.
 pub(super) const QUARTER_PATTERN: &str = "^([Qq][1-4]([ /-]?[0-9]{4})?|[0-9]{4}[ /-]?[Qq][1-4])$";
@@ -55,6 +55,18 @@ impl Period {
         (Some(from), Some(to))
     }
 
+    /// As it follows "the expenses": " in Q4 2024"; nothing for all periods.
+    pub(super) fn phrase(self) -> String {
+        let word = match self {
+            All | Days(None, None) => return String::new(),
+            Year(_) | Quarter(..) | Month(..) => "in ",
+            Days(Some(from), Some(to)) if from == to => "on ",
+            Days(Some(_), Some(_)) => "from ",
+            Days(..) => "",
+        };
+        format!(" {word}{self}")
+    }
+
     /// The span of the same length before it; none when it has no beginning or no end.
     pub(super) fn previous(self) -> Option<Self> {
         match self {
@@ -67,11 +79,15 @@ impl Period {
             Days(from, to) => {
                 let (from, to) = (from?, to?);
                 let last = from.yesterday().ok()?;
-                let length = from.until(to).ok()?.get_days();
-                Some(Days(
-                    Some(last.checked_sub(length.days()).ok()?),
-                    Some(last),
-                ))
+                // Whole months follow whole months: a quarter's length in days is not that of the one before it.
+                let first = if from.day() == 1 && to == to.last_of_month() {
+                    let months = from.until((Unit::Month, to.tomorrow().ok()?)).ok()?;
+                    from.checked_sub(months).ok()?
+                } else {
+                    last.checked_sub(from.until(to).ok()?.get_days().days())
+                        .ok()?
+                };
+                Some(Days(Some(first), Some(last)))
             }
         }
     }
@@ -89,8 +105,8 @@ impl fmt::Display for Period {
             },
             Days(Some(from), Some(to)) if from == to => write!(f, "{from}"),
             Days(Some(from), Some(to)) => write!(f, "{from} to {to}"),
-            Days(Some(from), None) => write!(f, "the time from {from}"),
-            Days(None, Some(to)) => write!(f, "the time until {to}"),
+            Days(Some(from), None) => write!(f, "since {from}"),
+            Days(None, Some(to)) => write!(f, "until {to}"),
         }
     }
 }
@@ -244,6 +260,26 @@ mod tests {
                 period(params.clone()).unwrap_err().code,
                 ErrorCode::InvalidParams,
                 "{params}"
+            );
+        }
+    }
+
+    #[test]
+    fn whole_months_follow_whole_months() {
+        let days = |from, to| Days(Some(from), Some(to));
+        for (from, to, before) in [
+            (date(2024, 1, 1), date(2024, 6, 30), date(2023, 7, 1)),
+            (date(2025, 1, 1), date(2025, 6, 30), date(2024, 7, 1)),
+            (date(2024, 7, 1), date(2024, 12, 31), date(2024, 1, 1)),
+            (date(2024, 2, 1), date(2024, 2, 29), date(2024, 1, 1)),
+            (date(2022, 1, 1), date(2023, 12, 31), date(2020, 1, 1)),
+            (date(2024, 3, 1), date(2024, 3, 30), date(2024, 1, 31)),
+        ] {
+            let last = from.yesterday().unwrap();
+            assert_eq!(
+                days(from, to).previous(),
+                Some(days(before, last)),
+                "{from} to {to}"
             );
         }
     }

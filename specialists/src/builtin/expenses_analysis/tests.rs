@@ -37,8 +37,8 @@ async fn a_quarter_is_summed_and_compared_with_the_one_before() {
     );
     assert_eq!(
         result["text"],
-        "Total expenses for Q4 2024 were $1,052,584.85: Engineering $292,594.39 (27.8 %), Operations $266,464.44 (25.3 %), Marketing \
-         $190,342.73 (18.1 %), Finance $147,266.40 (14.0 %), and 2 more; +40.2 % on Q3 2024."
+        "The total of the expenses in Q4 2024 is $1,052,584.85: Engineering $292,594.39 (27.8 %), Operations $266,464.44 (25.3 %), Marketing \
+         $190,342.73 (18.1 %), Finance $147,266.40 (14.0 %), and 2 more; up 40.2 % compared with Q3 2024."
     );
     assert_eq!(result["largest"].as_array().unwrap().len(), 5);
 }
@@ -81,10 +81,74 @@ async fn rows_that_were_cut_do_not_cut_the_totals() {
 }
 
 #[tokio::test]
-async fn a_few_of_the_largest_are_analysed_by_themselves() {
-    let rows = ledger(json!({"year": 2024, "limit": 5})).await;
-    let by_vendor = analysis(json!({"rows": rows, "group_by": "vendor"})).await;
-    assert_eq!(by_vendor.unwrap()["total"], 140_062.41);
+async fn a_sum_is_called_by_what_was_added_up() {
+    for (params, begins) in [
+        (
+            json!({"year": 2024, "limit": 5}),
+            "The total of the 5 largest expenses in 2024 is $140,062.41: ",
+        ),
+        (
+            json!({"year": 2024, "limit": 1, "sort": "smallest"}),
+            "The total of the smallest expense in 2024 is ",
+        ),
+        (
+            json!({"quarter": "Q4 2024", "except": ["Travel", "Meals"]}),
+            "The total of the expenses without Travel and Meals in Q4 2024 is $1,013,046.63: ",
+        ),
+        (
+            json!({"department": "Engineering", "category": "Travel", "from": "2024-01-01", "to": "2024-06-30", "min_amount": 100, "max_amount": 900}),
+            "The total of the expenses of Engineering on Travel of $100.00 to $900.00 each from 2024-01-01 to 2024-06-30 is ",
+        ),
+        (
+            json!({"sql": "SELECT department, sum(amount) AS total FROM expenses WHERE year = 2024 GROUP BY 1"}),
+            "The total of the rows that the SELECT found is $3,395,370.09: ",
+        ),
+    ] {
+        let rows = ledger(params.clone()).await;
+        for by in ["department", "month", "vendor"] {
+            // A SELECT's rows have but one of them.
+            if by == "department" || params.get("sql").is_none() {
+                let result = analysis(json!({"rows": rows, "group_by": by}))
+                    .await
+                    .unwrap();
+                let text = result["text"].as_str().unwrap();
+                assert!(text.starts_with(begins), "{text}");
+                assert_eq!(result["scope"], rows["scope"]);
+            }
+        }
+    }
+    let mut rows = ledger(json!({"year": 2024})).await;
+    rows["rows"].as_array_mut().unwrap().truncate(3);
+    let bare = analysis(json!({"rows": rows["rows"]})).await.unwrap();
+    assert_eq!(bare["scope"], "given expenses (2024-01-01 to 2024-01-01)");
+    rows["truncated"] = true.into();
+    let cut = analysis(json!({"rows": rows, "group_by": "vendor"}))
+        .await
+        .unwrap();
+    assert_eq!(cut["scope"], "first 3 of the expenses in 2024");
+}
+
+#[tokio::test]
+async fn a_refund_has_no_share_and_no_other_group_has_more_than_all() {
+    let row = |department: &str, amount: f64| json!({"department": department, "amount": amount});
+    let rows = json!([row("R&D", 100.0), row("Sales", -3.0)]);
+    let result = analysis(json!({"rows": rows})).await.unwrap();
+    assert_eq!(
+        result["text"],
+        "The total of the given expenses (without dates) is $97.00: R&D $100.00, Sales -$3.00."
+    );
+    assert_eq!(result["groups"][0].get("share"), None);
+}
+
+#[tokio::test]
+async fn words_that_name_no_group_are_refused() {
+    let ask = async |words: &str| analysis(json!({"rows": [], "metric": words})).await;
+    assert_eq!(
+        ask("a summary by vendors").await.unwrap()["group_by"],
+        "vendor"
+    );
+    let failure = ask("AAPL").await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::InvalidParams);
 }
 
 #[tokio::test]
@@ -117,7 +181,10 @@ async fn a_group_that_came_or_went_is_compared_with_nothing() {
             {"name": "Old", "total": 0.0, "count": 0, "share": 0.0, "previous": 20.0, "change": -20.0, "change_percent": -100.0},
         ])
     );
-    assert_eq!(result["headline"], "Expenses for Q2: $30.00; +50.0 % on Q1");
+    assert_eq!(
+        result["headline"],
+        "The given expenses (Q2): $30.00; up 50.0 % compared with Q1"
+    );
 }
 
 #[tokio::test]
@@ -127,7 +194,7 @@ async fn no_expenses_are_no_fault() {
         .unwrap();
     assert_eq!(
         (&result["total"], &result["text"]),
-        (&json!(0.0), &json!("There are no expenses for 1999."))
+        (&json!(0.0), &json!("There are no expenses in 1999."))
     );
     assert_eq!(analysis(json!({"rows": []})).await.unwrap()["count"], 0);
 }

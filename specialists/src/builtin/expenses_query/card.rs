@@ -106,6 +106,7 @@ fn result() -> Value {
             "count": {"type": "integer"},
             "total": {"type": "number"},
             "truncated": {"type": "boolean"},
+            "scope": {"type": "string"},
             "period": {"type": "string"},
             "source": {"type": "string"},
             "currency": {"type": "string"},
@@ -158,7 +159,7 @@ pub(super) fn card(is_sample: bool) -> AgentCard {
             json!({"vendor": "Nimbus Cloud", "year": 2024}),
         ),
         example(
-            "Which expenses of Sales were more than 5000 in 2024?",
+            "Which expenses of Sales were at least 5000 in 2024?",
             json!({"department": "Sales", "min_amount": 5000, "year": 2024}),
         ),
         example("Top 5 expenses of 2024", json!({"limit": 5, "year": 2024})),

@@ -148,14 +148,17 @@ impl fmt::Display for Filter {
                 write!(f, " {word} {name}")?;
             }
         }
-        for (word, cents) in [("at least", self.least), ("at most", self.most)] {
-            if let Some(cents) = cents {
-                write!(f, " of {word} {} each", dollars(cents))?;
-            }
+        match (self.least.map(dollars), self.most.map(dollars)) {
+            (Some(least), Some(most)) => write!(f, " of {least} to {most} each")?,
+            (Some(least), None) => write!(f, " of at least {least} each")?,
+            (None, Some(most)) => write!(f, " of at most {most} each")?,
+            (None, None) => (),
         }
-        if !which.except.is_empty() {
-            write!(f, " without {}", which.except.join(", "))?;
+        match which.except.as_slice() {
+            [] => (),
+            [only] => write!(f, " without {only}")?,
+            [others @ .., last] => write!(f, " without {} and {last}", others.join(", "))?,
         }
-        write!(f, " for {}", self.period)
+        f.write_str(&self.period.phrase())
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn answer(
         listed(&heading, found.iter().map(line), found.len())
     };
     Ok(json!({
-        "text": text, "period": "SQL query", "source": source, "count": found.len(), "truncated": truncated, "rows": found,
+        "text": text, "period": "SQL query", "scope": "rows that the SELECT found", "source": source, "count": found.len(), "truncated": truncated, "rows": found,
     }))
 }
 

@@ -31,8 +31,20 @@ pub(super) fn answer(reader: &Reader, filter: &Filter, source: &str) -> rusqlite
         Ok((room > 0).then_some(row))
     })?;
     let rows: Vec<Value> = rows.into_iter().map_while(|row| row).collect();
+    let scope = match (
+        filter.limit.and(filter.sort()).map(Sort::name),
+        totals.count,
+    ) {
+        (None, _) | (_, 0) => format!("expenses{filter}"),
+        (Some(sort), 1) => format!("{sort} expense{filter}"),
+        (Some(sort), count) => format!(
+            "{} {sort} expenses{filter}",
+            thousands(count.unsigned_abs())
+        ),
+    };
     let mut result = json!({
-        "text": text(reader, filter, &totals, &rows, source)?,
+        "text": text(reader, filter, &totals, &rows, (&scope, source))?,
+        "scope": scope,
         "period": filter.period.to_string(),
         "source": source,
         "currency": CURRENCY,
@@ -126,9 +138,8 @@ fn text(
     filter: &Filter,
     totals: &Totals,
     rows: &[Value],
-    source: &str,
+    (scope, source): (&str, &str),
 ) -> rusqlite::Result<String> {
-    let which = filter.to_string();
     let [(_, departments), ..] = &totals.groups;
     let Some((largest, cents, _)) = departments.first() else {
         let covered = reader.connection.query_row(
@@ -141,29 +152,35 @@ fn text(
                 ))
             },
         )?;
-        let covered = covered.map_or("is empty".to_owned(), |(from, to)| {
-            format!("covers {from} to {to}")
-        });
-        return Ok(format!(
-            "There are no expenses{which}: the {source} {covered}."
-        ));
+        let (first, last) = filter.period.bounds();
+        let why = match covered {
+            None => format!(": the {source} is empty"),
+            Some((from, to)) if to < first || last < from => {
+                format!(": the {source} covers {from} to {to}")
+            }
+            Some(_) => String::new(),
+        };
+        return Ok(format!("There are no {scope}{why}."));
     };
     let sort = filter.sort().map(Sort::name);
     if let ([only], 1) = (rows, totals.count) {
         let which_one = sort.unwrap_or("only");
-        return Ok(format!("The {which_one} expense{which} is {}.", line(only)));
+        return Ok(format!(
+            "The {which_one} expense{filter} is {}.",
+            line(only)
+        ));
     }
     let count = usize::try_from(totals.count).unwrap_or(usize::MAX);
     let sum = format!("add up to {}", dollars(totals.cents));
     let number = thousands(totals.count.unsigned_abs());
     let heading = match (sort, filter.limit) {
-        (Some(sort), Some(_)) => format!("The {number} {sort} expenses{which} {sum}"),
-        (Some(sort), None) => format!("{number} expenses{which} {sum}; the {sort} first"),
+        (Some(_), Some(_)) => format!("The {scope} {sum}"),
+        (Some(sort), None) => format!("The {sort} of {number} {scope}, which {sum}"),
         (None, _) if departments.len() > 1 => format!(
-            "{number} expenses{which} {sum}, the largest part of it in {largest} ({})",
+            "{number} {scope} {sum}, the largest part of it in {largest} ({})",
             dollars(*cents)
         ),
-        (None, _) => format!("{number} expenses{which} {sum}"),
+        (None, _) => format!("{number} {scope} {sum}"),
     };
     if sort.is_some() || count <= FEW {
         return Ok(listed(&heading, rows.iter().map(line), count));

@@ -88,7 +88,7 @@ async fn the_period_before_comes_along_where_there_is_one() {
     );
     assert_eq!(
         result["text"],
-        "219 expenses for Q4 2024 add up to $1,052,584.85, the largest part of it in Engineering ($292,594.39)."
+        "219 expenses in Q4 2024 add up to $1,052,584.85, the largest part of it in Engineering ($292,594.39)."
     );
     assert!(
         query(json!({"quarter": "Q1 2021"}))
@@ -113,6 +113,41 @@ async fn nothing_found_says_what_there_is() {
 }
 
 #[tokio::test]
+async fn what_was_chosen_reads_as_english() {
+    for (params, begins) in [
+        (
+            json!({"year": 2024, "min_amount": 5000, "max_amount": 6000}),
+            "48 expenses of $5,000.00 to $6,000.00 each in 2024 add up to ",
+        ),
+        (
+            json!({"from": "2025-08-01", "except": ["Nimbus Cloud", "Sales"]}),
+            "108 expenses without Nimbus Cloud and Sales since 2025-08-01 add up to ",
+        ),
+        (
+            json!({"from": "2024-10-07", "to": "2024-10-07", "department": "Engineering"}),
+            "3 expenses of Engineering on 2024-10-07 add up to $34,399.53:\n",
+        ),
+        (json!({}), "3,679 expenses add up to "),
+        (
+            json!({"year": 2025, "sort": "largest"}),
+            "The largest of 598 expenses in 2025, which add up to $2,501,773.80:\n",
+        ),
+        (
+            json!({"year": 2024, "max_amount": 20}),
+            "There are no expenses of at most $20.00 each in 2024.",
+        ),
+        (
+            json!({"to": "2020-12-31"}),
+            "There are no expenses until 2020-12-31: the sample ledger (fictitious) covers 2021-01-01 to 2025-09-30.",
+        ),
+    ] {
+        let result = query(params).await.unwrap();
+        let text = result["text"].as_str().unwrap();
+        assert!(text.starts_with(begins), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn the_largest_are_meant_unless_another_order_is_named() {
     let says = async |params: Value| {
         let result = query(params).await.unwrap();
@@ -125,18 +160,18 @@ async fn the_largest_are_meant_unless_another_order_is_named() {
     };
     assert_eq!(
         says(json!({"year": 2024, "limit": 2})).await,
-        "The 2 largest expenses for 2024 add up to $61,125.43:\n\
+        "The 2 largest expenses in 2024 add up to $61,125.43:\n\
          $31,447.79 to Brightline Media on 2024-09-26 (Advertising, Marketing);\n\
          $29,677.64 to Nimbus Cloud on 2024-10-07 (Cloud Services, Engineering)."
     );
     assert_eq!(
         says(json!({"department": "Sales", "year": 2024, "limit": 1, "sort": "smallest"})).await,
-        "The smallest expense of Sales for 2024 is $92.29 to Inkwell Supplies on 2024-03-18 (Office Supplies, Sales)."
+        "The smallest expense of Sales in 2024 is $92.29 to Inkwell Supplies on 2024-03-18 (Office Supplies, Sales)."
     );
     assert!(
         says(json!({"year": 2024, "limit": 1}))
             .await
-            .starts_with("The largest expense for 2024 is $31,447.79 to")
+            .starts_with("The largest expense in 2024 is $31,447.79 to")
     );
     let card = ExpensesQuery::new(Path::new("/nowhere")).card();
     for sort in card.capabilities[0].params["properties"]["sort"]["enum"]
@@ -171,7 +206,7 @@ async fn leaving_out_nothing_is_an_error() {
     };
     assert_eq!(
         except("tea").await.unwrap()["text"],
-        "The only expense without tea for all periods is $2.50 to Bean on 2024-01-02 (Nuts, R&D)."
+        "The only expense without tea is $2.50 to Bean on 2024-01-02 (Nuts, R&D)."
     );
     let failure = except("Coffee").await.unwrap_err();
     assert!(failure.message.contains("'Coffee'"), "{failure}");

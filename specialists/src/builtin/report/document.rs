@@ -434,18 +434,10 @@ fn own_title(content: &Value) -> String {
             .and_then(Value::as_str)
             .map(|text| one_line(text, 150))
     };
-    let period = text("period").filter(|period| period != "all periods");
-    let of = |what: &str| {
-        period
-            .as_ref()
-            .map_or_else(|| what.to_owned(), |period| format!("{what} {period}"))
-    };
-    match text("title") {
-        Some(title) if !title.is_empty() => title,
-        _ if content.get("groups").is_some() => of("Expense summary"),
-        _ if content.get("rows").is_some() => of("Expenses"),
-        _ => "Report".to_owned(),
-    }
+    let title = text("title").filter(|title| !title.is_empty());
+    title
+        .or_else(|| text("scope").map(|scope| capitalised(&scope)))
+        .unwrap_or_else(|| "Report".to_owned())
 }
 
 fn left(title: &str) -> Column {

@@ -52,7 +52,7 @@ async fn a_summary_becomes_a_pdf_that_can_be_read_back() {
     .unwrap();
     assert_eq!(
         (&result["format"], &result["pages"], &result["title"]),
-        (&json!("pdf"), &json!(1), &json!("Expense summary Q4 2024"))
+        (&json!("pdf"), &json!(1), &json!("Expenses in Q4 2024"))
     );
     assert_eq!(
         std::fs::metadata(result["path"].as_str().unwrap())
@@ -63,7 +63,7 @@ async fn a_summary_becomes_a_pdf_that_can_be_read_back() {
     let (pdf, pages) = read_pdf(&result);
     assert_eq!(pages.len(), 1);
     for text in [
-        "Expense summary Q4 2024",
+        "Expenses in Q4 2024",
         "Engineering",
         "$292,594.39",
         "$1,052,584.85",
@@ -81,7 +81,7 @@ async fn a_summary_becomes_a_pdf_that_can_be_read_back() {
         .unwrap();
     assert_eq!(
         info.get(b"Title").unwrap().as_str().unwrap(),
-        b"Expense summary Q4 2024"
+        b"Expenses in Q4 2024"
     );
     // Six bars of the chart.
     let content = pdf.get_page_content(pdf.get_pages()[&1]);
