@@ -118,23 +118,26 @@ pub(super) fn weather(wanted: &Wanted, today: Date) -> Result<Value, Failure> {
     let Some((_, place)) = days.first() else {
         return Err(Failure::internal("the climate table lacks a month"));
     };
-    let mut result = match days.as_slice() {
-        [day] => figures(day),
-        days => json!({"days": days.iter().map(figures).collect::<Vec<_>>()}),
-    };
     let names = [place.city, place.region, place.country];
     let names = names.into_iter().filter(|name| !name.is_empty());
     let names = names.collect::<Vec<_>>().join(", ");
-    result["text"] =
-        format!("In {names}, the usual weather {months} (climate normals, not a forecast).").into();
-    result["city"] = place.city.into();
-    if !place.region.is_empty() {
-        result["region"] = place.region.into();
+    let mut result = json!({
+        "text": format!("In {names}, the usual weather {months} (climate normals, not a forecast)."),
+        "city": place.city,
+        "region": place.region,
+        "country": place.country,
+        "units": wanted.units.to_json(),
+        "source": "climate normals (offline)",
+        "note": "What is usual in the month, from shipped sample data; not a forecast.",
+    });
+    let figures = match days.as_slice() {
+        [day] => figures(day),
+        days => json!({"days": days.iter().map(figures).collect::<Vec<_>>()}),
+    };
+    if let (Some(result), Value::Object(figures)) = (result.as_object_mut(), figures) {
+        result.extend(figures);
+        result.retain(|_, value| value != "");
     }
-    result["country"] = place.country.into();
-    result["units"] = wanted.units.to_json();
-    result["source"] = "climate normals (offline)".into();
-    result["note"] = "What is usual in the month, from shipped sample data; not a forecast.".into();
     Ok(result)
 }
 
