@@ -388,6 +388,20 @@ impl EndedFlow {
         }
     }
 
+    /// The news for an agent that holds a task's work: nobody waits for the rest, whatever became of its question.
+    #[must_use]
+    pub fn withdrawn(task: &TaskId) -> Self {
+        Self {
+            id: FlowId::of(task, 0),
+            asker: None,
+            kind: FlowKind::Confirmation,
+            digest: String::new(),
+            end: FlowEnd::Withdrawn,
+            payload: Value::Null,
+            reason: None,
+        }
+    }
+
     /// The failure of the task that asked; none after an approval.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {

@@ -427,7 +427,7 @@ impl Model for Request {
         let mut properties = always![OneResponse NothingAfterTheResponse AnswersWhenTold NeverStuck ResultIsFinal
             NeverTwice DependenciesFirst OneCurrentAttempt Budgets DeadlineKept Permitted OnlyAcceptedPlans NoNewEffects
             PlanKept NothingLeftRunning ReportsAreWhole DropsCounted AsksFirst AsksOnce WaitsForPeople FlowsEndOnce
-            AnswersArrive ClockKept];
+            AnswersArrive HoldersLearn ClockKept];
         properties.push(Property::eventually("answered", |_, state: &State| {
             state.world.conclusion.is_some()
         }));

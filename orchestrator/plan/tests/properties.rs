@@ -393,6 +393,8 @@ fn responded((task, attempt): (usize, u32), outcome: Outcome) -> Event {
             Outcome::Refused(code) => TaskOutcome::Refused(failure(code)),
             Outcome::Asks(kind) => TaskOutcome::FlowRequired(Box::new(FlowRequest {
                 asker: format!("r/t{task}/{attempt}"),
+                // Also an agent that held work may hold nothing later.
+                held: attempt % 3 != 0,
                 ..FlowRequest::new(kind, "May it go on?").expires_ms(5_000)
             })),
         },
@@ -474,7 +476,7 @@ concerns! {
     NothingTwice: ResultIsFinal NeverTwice OneCurrentAttempt DropsCounted SignsDecideNothing,
     NothingForbidden: DependenciesFirst Permitted OnlyAcceptedPlans NoNewEffects PlanKept,
     WithinLimits: Budgets DeadlineKept ClockKept,
-    PeopleAsked: AsksFirst AsksOnce WaitsForPeople FlowsEndOnce AnswersArrive,
+    PeopleAsked: AsksFirst AsksOnce WaitsForPeople FlowsEndOnce AnswersArrive HoldersLearn,
     WholeReports: NothingLeftRunning ReportsAreWhole,
 }
 

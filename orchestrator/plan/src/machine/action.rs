@@ -38,10 +38,10 @@ pub enum Action {
     },
     /// Send a task to the chosen agent; feed back [`Event::Responded`].
     Send(Assignment),
-    /// Send a task whose flow was withdrawn to the agent that holds what was done so far: nobody waits for the rest. Feed back
-    /// nothing.
+    /// Send a task that ended to the agent that holds what was done so far: nobody waits for the rest. Feed back nothing.
     Withdraw(Assignment),
-    /// Tell the agent that the result is no longer wanted.
+    /// Tell the agent that the result is no longer wanted; if it has ended with a flow and holds work, as after
+    /// [`Action::Withdraw`].
     Abandon {
         /// The task's index, see [`Machine::task`].
         task: usize,

@@ -82,6 +82,10 @@ impl Machine {
         request: FlowRequest,
         out: &mut Vec<Action>,
     ) {
+        if let Some(run) = self.tasks.get_mut(index) {
+            let agent = run.agent.clone().filter(|_| request.held);
+            run.holder = agent.map(|agent| (agent, run.incarnation));
+        }
         let opened = request
             .check()
             .and_then(|()| self.open(now, index, request, out));
@@ -113,7 +117,6 @@ impl Machine {
             capability: run.plan.capability.clone(),
             params,
         };
-        let held = request.held;
         let id = FlowId::of(&run.plan.id, run.flows);
         let flow = Flow::open((id, run.plan.id.clone()), request, subject);
         out.push(Action::SetTimer {
@@ -128,38 +131,46 @@ impl Machine {
         }));
         // Keeps the time used so far: the wait does not count.
         run.first_dispatch = run.first_dispatch.map(|first| now.saturating_sub(first));
-        let agent = run.agent.take().filter(|_| held);
-        run.holder = agent.map(|agent| (agent, run.incarnation));
+        run.agent = None;
         run.status = Status::AwaitingFlow(Box::new(flow));
         self.flows += 1;
         Ok(())
     }
 
-    /// Withdraws the flow of a task that is about to end, and tells its holder.
+    /// Withdraws the flow of a task that is about to end.
     pub(super) fn withdraw_flow(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
         let flow = self.close_flow(now, index, FlowEnd::Withdrawn, out);
+        if let (Some(flow), Some(run)) = (flow, self.tasks.get_mut(index)) {
+            run.ended_flows.push(EndedFlow {
+                end: FlowEnd::Withdrawn,
+                ..EndedFlow::of(flow, None)
+            });
+        }
+    }
+
+    /// Tells the agent that holds a task's work that nobody waits for the rest.
+    pub(super) fn release(&mut self, index: usize, out: &mut Vec<Action>) {
         let params = self.params_of(index);
-        let (Some(flow), Some(params), Some(run)) = (flow, params, self.tasks.get_mut(index))
-        else {
+        let (Some(params), Some(run)) = (params, self.tasks.get_mut(index)) else {
             return;
         };
-        run.ended_flows.push(EndedFlow {
-            end: FlowEnd::Withdrawn,
-            ..EndedFlow::of(flow, None)
-        });
-        if let Some((agent, incarnation)) = run.holder.take() {
-            run.attempt += 1;
-            out.push(Action::Withdraw(Assignment {
-                task: index,
-                attempt: run.attempt,
-                agent,
-                incarnation,
-                params,
-                time: WITHDRAWAL,
-                calls: None,
-                flows: run.ended_flows.clone(),
-            }));
+        let Some((agent, incarnation)) = run.holder.take() else {
+            return;
+        };
+        let mut flows = run.ended_flows.clone();
+        if flows.last().map(|last| last.end) != Some(FlowEnd::Withdrawn) {
+            flows.push(EndedFlow::withdrawn(&run.plan.id));
         }
+        out.push(Action::Withdraw(Assignment {
+            task: index,
+            attempt: run.attempt + 1,
+            agent,
+            incarnation,
+            params,
+            time: WITHDRAWAL,
+            calls: None,
+            flows,
+        }));
     }
 
     /// Takes the flow of a task that waits for one; the caller must set the task's next status.

@@ -354,11 +354,15 @@ impl Machine {
         status: Status,
         out: &mut Vec<Action>,
     ) -> bool {
-        let Some(run) = self
-            .tasks
-            .get_mut(index)
-            .filter(|run| !run.status.has_ended())
-        else {
+        let open = |run: &&mut TaskRun| !run.status.has_ended();
+        let Some(run) = self.tasks.get_mut(index).filter(open) else {
+            return false;
+        };
+        // A holder that completed the task holds nothing any more; each other end is news to it.
+        if run.holder.is_some() && !matches!(status, Status::Completed(..)) {
+            self.release(index, out);
+        }
+        let Some(run) = self.tasks.get_mut(index) else {
             return false;
         };
         run.status = status;

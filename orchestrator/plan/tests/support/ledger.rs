@@ -61,6 +61,8 @@ pub(crate) enum Rule {
     FlowsEndOnce,
     /// An answer counts exactly if `check_answer` accepts it, and each attempt brings all ends so far to the agent.
     AnswersArrive,
+    /// An agent that holds a task's work is told once that the task ended, unless the task completed.
+    HoldersLearn,
     /// The deadline moves by exactly the time in which nothing but flows is open, and has a timer at all other times.
     ClockKept,
     /// A sign of life renews a timer and becomes progress; nothing else follows.
@@ -270,7 +272,10 @@ impl Ledger {
                 }
                 TaskOutcome::Failed(_) => row.begun += 1,
                 // The task asks before its first dispatch.
-                TaskOutcome::FlowRequired(_) => row.executions -= u32::from(row.sent),
+                TaskOutcome::FlowRequired(flow) => {
+                    row.executions -= u32::from(row.sent);
+                    self.flows.hold(task, flow.held && row.sent);
+                }
             }
         }
     }

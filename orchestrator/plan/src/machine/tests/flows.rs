@@ -179,13 +179,13 @@ fn an_agent_that_asks_is_free_and_gets_the_task_again_with_the_answer() {
     }
 }
 
-/// Its one task waits for a person, its work held by agent-7.
-fn held() -> Run {
+/// Its one task is at agent-7, which holds work and asks for a flow of this kind.
+fn holds(kind: FlowKind) -> Run {
     let mut run = Run::planned_with(policy(), vec![task("t1", &[])]);
     let flow = FlowRequest {
         held: true,
         asker: "inner/t1.1".into(),
-        ..FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?")
+        ..FlowRequest::new(kind, "Pay 12 EUR?")
     };
     run.sent(0, 1, "agent-7").step(Event::Responded {
         calls: Vec::new(),
@@ -196,33 +196,67 @@ fn held() -> Run {
     run
 }
 
+fn held() -> Run {
+    holds(FlowKind::Payment)
+}
+
+/// The news for holders: the agent, the attempt, and the ends of the flows.
+fn withdrawn(run: &Run) -> Vec<(&str, u32, Vec<FlowEnd>)> {
+    let mut told = Vec::new();
+    for action in &run.all {
+        if let Action::Withdraw(sent) = action {
+            let ends = sent.flows.iter().map(|flow| flow.end).collect();
+            told.push((sent.agent.as_str(), sent.attempt, ends));
+        }
+    }
+    told
+}
+
 #[test]
 fn the_holder_of_a_task_learns_that_its_flow_was_withdrawn() {
-    let withdrawn = |run: &Run| {
-        let actions = run.last.iter();
-        let mut sent = actions.filter_map(|action| {
-            if let Action::Withdraw(sent) = action {
-                return Some(sent.clone());
-            }
-            None
-        });
-        (sent.next(), sent.next())
-    };
     let mut run = held();
     run.step(Event::CancelRequested);
-    let (Some(sent), None) = withdrawn(&run) else {
-        panic!("once");
-    };
-    assert_eq!((sent.agent.as_str(), sent.attempt), ("agent-7", 2));
-    let ends: Vec<_> = sent.flows.iter().map(|flow| flow.end).collect();
-    assert_eq!(ends, [FlowEnd::Withdrawn]);
-    assert_eq!(sent.flows[0].asker.as_deref(), Some("inner/t1.1"));
+    assert_eq!(withdrawn(&run), [("agent-7", 2, vec![FlowEnd::Withdrawn])]);
 
     // An agent that holds nothing needs not know.
     let mut run = Run::planned_with(policy(), vec![task("t1", &[])]);
     run.ask(0, 1, FlowKind::Payment)
         .step(Event::CancelRequested);
-    assert_eq!(withdrawn(&run), (None, None));
+    assert_eq!(withdrawn(&run), []);
+}
+
+#[test]
+fn the_holder_of_a_task_learns_of_every_end_but_its_own() {
+    let ends = || vec![FlowEnd::Approved, FlowEnd::Withdrawn];
+    // Cancelled on its way to the holder, and in the pause after the holder's refusal.
+    let mut run = held();
+    run.decide("t1.1", Decision::Approve);
+    run.step(Event::CancelRequested);
+    assert_eq!(withdrawn(&run), [("agent-7", 3, ends())]);
+    let mut run = held();
+    run.decide("t1.1", Decision::Approve);
+    run.refused(0, 2, ErrorCode::AgentBusy);
+    run.step(Event::CancelRequested);
+    assert_eq!(withdrawn(&run), [("agent-7", 3, ends())]);
+    // Given up after too many refusals.
+    let mut run = held();
+    run.decide("t1.1", Decision::Approve);
+    let mut attempt = 2;
+    while !run.machine.is_done() {
+        run.refused(0, attempt, ErrorCode::AgentBusy);
+        run.fire(TimerKey::Retry { task: 0, attempt });
+        attempt += 1;
+    }
+    assert_eq!(withdrawn(&run), [("agent-7", attempt, ends())]);
+    // The flow does not open.
+    let run = holds(FlowKind::Oauth);
+    assert!(run.machine.is_done());
+    assert_eq!(withdrawn(&run), [("agent-7", 2, vec![FlowEnd::Withdrawn])]);
+    // It knows its own end.
+    let mut run = held();
+    run.decide("t1.1", Decision::Approve);
+    run.done(0, 2, json!(1));
+    assert_eq!(withdrawn(&run), []);
 }
 
 #[test]

@@ -40,6 +40,8 @@ struct Asked {
     /// The params that a person approved before the task was first sent.
     approved: Option<String>,
     ended: Vec<(FlowId, FlowEnd)>,
+    /// Whether an agent holds the work done so far, and was not told that nobody waits for the rest.
+    held: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,6 +65,11 @@ impl Flows {
 
     pub(super) const fn is_idle(&self) -> bool {
         self.idle_since.is_some()
+    }
+
+    /// Notes whether the agent that asks for a flow holds work.
+    pub(super) fn hold(&mut self, task: usize, held: bool) {
+        self.tasks.entry(task).or_default().held = held;
     }
 
     fn find(&self, id: &FlowId) -> Option<(usize, &Open)> {
@@ -195,14 +202,18 @@ impl Ledger {
         self.keep(Rule::FlowsEndOnce, fits);
     }
 
-    /// Judges the news for a holder: the last flow of its task was withdrawn.
+    /// Judges the news for a holder: all ends of its task's flows, the last of them withdrawn.
     pub(super) fn withdrawn(&mut self, assigned: &Assignment) {
-        let asked = self.flows.tasks.get(&assigned.task);
-        let ended = asked.map(|asked| asked.ended.clone()).unwrap_or_default();
-        let last = ended.last().map(|(_, end)| *end);
-        let told = assigned.flows.iter().map(|ended| (&ended.id, ended.end));
-        let all = told.eq(ended.iter().map(|(id, end)| (id, *end)));
-        self.keep(Rule::AnswersArrive, all && last == Some(FlowEnd::Withdrawn));
+        let asked = self.flows.tasks.entry(assigned.task).or_default();
+        let held = std::mem::take(&mut asked.held);
+        let mut told = assigned.flows.iter();
+        let all = asked.ended.iter().all(|(id, end)| {
+            told.next().map(|ended| (&ended.id, ended.end)) == Some((id, *end))
+        });
+        let last = assigned.flows.last().map(|ended| ended.end);
+        let fits = all && told.len() < 2 && last == Some(FlowEnd::Withdrawn);
+        self.keep(Rule::AnswersArrive, fits);
+        self.keep(Rule::HoldersLearn, held);
     }
 
     /// Judges a dispatch; with the params once the agent is chosen.
@@ -250,6 +261,8 @@ impl Ledger {
             let end = self.rows.get(&task).and_then(|row| row.end);
             let last = asked.ended.last().map(|(_, end)| *end);
             let given_up = last == Some(FlowEnd::Withdrawn);
+            let open_or_done = end.is_none_or(|end| end == TaskState::Completed);
+            self.keep(Rule::HoldersLearn, open_or_done || !asked.held);
             self.keep(Rule::FlowsEndOnce, !given_up || end.is_some());
             let refused = asked.before > 0 && asked.open.is_none() && asked.approved.is_none();
             let failed = matches!(end, Some(TaskState::Failed | TaskState::Cancelled));
