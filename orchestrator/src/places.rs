@@ -97,7 +97,7 @@ impl Waiting {
         if self.places.available_permits() + most > self.most || self.taken().of(user) < most {
             return Ok(());
         }
-        let name = user.as_deref().unwrap_or("nobody in particular");
+        let name = user.as_deref().unwrap_or("clients without a user name");
         let message = format!("{most} requests of {name} wait for a person, and no more may");
         let failure = Failure::new(ErrorCode::Overloaded, message);
         Err(failure.hint("answer what they ask, or cancel some of them"))

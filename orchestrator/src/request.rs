@@ -27,7 +27,7 @@ use crate::record::{Phase, RequestRecord};
 use crate::shared::{Clock, Shared};
 use amcp_planner::plain::compose_plainly;
 use amcp_planner::{ComposeInput, Composed, Feedback, Planned, PlanningError, Sink};
-use dispatch::Sent;
+use dispatch::{HeldWork, Sent};
 
 #[derive(Debug)]
 pub(crate) enum RequestMsg {
@@ -35,6 +35,9 @@ pub(crate) enum RequestMsg {
     Begin,
     /// From the planner, agents and the orchestrator: an event for the machine.
     Happened(Event),
+    /// From agents: an attempt ended with a flow, and its agent holds work. Dropped unread, the message tells the agent that nobody
+    /// waits for it.
+    Holds(Box<(Event, HeldWork)>),
     /// From the orchestrator: a person answers a flow. The reply says whether the answer counts.
     Answered(Box<Answering>),
     /// From the alarm: a timer may be due.
@@ -155,6 +158,15 @@ impl Actor for RequestActor {
                     state.settle(*task, *attempt);
                 } else if let Event::Progressed { .. } = &event {
                     state.record.lived.notify_waiters();
+                }
+                state.feed(&myself, event);
+            }
+            RequestMsg::Holds(asked) => {
+                let (event, work) = *asked;
+                if let Event::Responded { task, attempt, .. } = &event
+                    && state.settle(*task, *attempt)
+                {
+                    work.known();
                 }
                 state.feed(&myself, event);
             }

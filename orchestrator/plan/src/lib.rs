@@ -14,7 +14,7 @@ pub use compile::{
     Fill, NoFill, PlanError, PlanLimits, Rules, compile, compile_early, compile_possible,
 };
 pub use machine::{
-    Action, Assignment, Conclusion, Dropped, Event, Machine, Policy, Time, TimerKey,
+    Action, Assignment, Conclusion, Dropped, Event, Machine, Policy, Time, TimerKey, WITHDRAWAL,
 };
 pub use parse::{ParseError, TaskReader, parse};
 pub use plan::{Plan, PlanTask, Reference, RefusedTask, Terms};

@@ -36,6 +36,7 @@ use task::{Status, TaskRun};
 
 pub use action::{Action, Assignment, Conclusion};
 pub use event::{Event, TimerKey};
+pub use flow::WITHDRAWAL;
 pub use policy::Policy;
 
 /// Time since the request was accepted.

@@ -5,16 +5,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use amcp_plan::{Assignment, Event};
+use amcp_plan::{Assignment, Event, WITHDRAWAL};
+use amcp_protocol::retry::{History, Patience, Verdict};
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::{
-    AgentId, CallReport, CapabilityName, CloudEvent, ErrorCode, Failure, Lineage, TaskRequest,
+    AgentId, CallReport, CloudEvent, EndedFlow, ErrorCode, Failure, Lineage, TaskRequest,
     TaskResponse, event,
 };
 use amcp_registry::bus::unix_ms;
 use amcp_registry::{AgentPort, AnswerPort, InFlight, TaskKey};
 use ractor::ActorRef;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use super::{RequestMsg, RequestState};
 use crate::SOURCE;
@@ -22,6 +24,64 @@ use crate::shared::Shared;
 
 /// Most calls of one task that a request keeps and shows: those within its budget, and as many refused ones.
 const MAX_CALLS: usize = 2 * Lineage::CALLS as usize;
+
+/// Most refusals of news by a busy agent: about a minute with the backoff's steps.
+const MAX_REFUSALS: u32 = 32;
+
+/// An agent's held work. Dropped, it tells the agent that nobody waits for the rest; a lost agent holds nothing any more.
+#[derive(Debug)]
+pub(crate) struct HeldWork {
+    shared: Arc<Shared>,
+    agent: AgentId,
+    incarnation: u64,
+    news: Option<TaskRequest>,
+}
+
+impl HeldWork {
+    /// Leaves the news to the machine, which knows of the work now.
+    pub(super) fn known(mut self) {
+        self.news = None;
+    }
+}
+
+impl Drop for HeldWork {
+    fn drop(&mut self) {
+        // Without a runtime the node ends, and its links with it.
+        let (Some(mut news), Ok(runtime)) = (self.news.take(), Handle::try_current()) else {
+            return;
+        };
+        let shared = self.shared.clone();
+        let (agent, incarnation) = (self.agent.clone(), self.incarnation);
+        let patience = Patience {
+            refusals: MAX_REFUSALS,
+            ..Patience::default()
+        };
+        let holder = move || {
+            let directory = shared.registry.load();
+            let entry = directory.agent(&agent);
+            let entry = entry.filter(|entry| entry.incarnation == incarnation);
+            entry.map(|entry| entry.port.clone())
+        };
+        runtime.spawn(async move {
+            let mut history = History::default();
+            while let Some(port) = holder() {
+                let (answer, answered) = AnswerPort::channel();
+                let heard = match port.execute(news.clone(), answer) {
+                    Ok(()) => answered.await.ok().map(|answer| answer.outcome),
+                    Err(failure) => Some(TaskOutcome::Refused(failure)),
+                };
+                let Some(TaskOutcome::Refused(failure)) = heard else {
+                    return;
+                };
+                match history.refused(failure, patience, fastrand::f64()) {
+                    Verdict::Retry { after, .. } => tokio::time::sleep(after).await,
+                    Verdict::GiveUp(_) => return,
+                }
+                news.attempt += 1;
+            }
+        });
+    }
+}
 
 /// An attempt at an agent.
 pub(super) struct Sent {
@@ -129,9 +189,9 @@ impl RequestState {
         self.task_request_event(&request, &agent);
         let key = TaskKey::of(&request);
         let awaited = Awaited {
-            key: key.clone(),
-            capability: request.capability.clone(),
+            request: request.clone(),
             agent,
+            incarnation,
             task,
             to: myself.clone(),
             shared: self.shared.clone(),
@@ -153,14 +213,12 @@ impl RequestState {
 
     /// Tells the agent that holds a task's work that nobody waits for the rest of it.
     pub(super) fn withdraw(&self, assigned: Assignment) {
-        let directory = self.shared.registry.load();
-        let (agent, incarnation) = (assigned.agent.clone(), assigned.incarnation);
-        let entry = directory.agent(&agent);
-        let holder = entry.filter(|entry| entry.incarnation == incarnation);
-        if let (Some(holder), Some(request)) = (holder, self.task_request(assigned)) {
-            // One that has just gone holds nothing any more.
-            let _ = holder.port.execute(request, AnswerPort::new(|_| ()));
-        }
+        drop(HeldWork {
+            shared: self.shared.clone(),
+            agent: assigned.agent.clone(),
+            incarnation: assigned.incarnation,
+            news: self.task_request(assigned),
+        });
     }
 
     fn task_request(&self, assigned: Assignment) -> Option<TaskRequest> {
@@ -188,11 +246,10 @@ impl RequestState {
         })
     }
 
-    /// Forgets an attempt that is over, so that its agent gets no cancellation.
-    pub(super) fn settle(&mut self, task: usize, attempt: u32) {
-        if let Some(at) = self.sent.iter().position(|sent| sent.is(task, attempt)) {
-            self.sent.swap_remove(at);
-        }
+    /// Forgets an attempt that is over, so that its agent gets no cancellation; false if it was forgotten before.
+    pub(super) fn settle(&mut self, task: usize, attempt: u32) -> bool {
+        let at = self.sent.iter().position(|sent| sent.is(task, attempt));
+        at.map(|at| self.sent.swap_remove(at)).is_some()
     }
 
     pub(super) fn abandon(&mut self, task: usize, attempt: u32) {
@@ -229,9 +286,9 @@ fn task_event(kind: &str, source: String, key: &TaskKey, data: Value) -> CloudEv
 
 /// A wait for an agent's answer to an attempt.
 struct Awaited {
-    key: TaskKey,
-    capability: CapabilityName,
+    request: TaskRequest,
     agent: AgentId,
+    incarnation: u64,
     task: usize,
     to: ActorRef<RequestMsg>,
     shared: Arc<Shared>,
@@ -243,19 +300,44 @@ impl Awaited {
     fn arrived(self, response: Option<TaskResponse>) {
         let (outcome, calls) = self.read(response);
         let given_up = outcome.is_cancelled();
+        let holds = matches!(&outcome, TaskOutcome::FlowRequired(flow) if flow.held);
+        let Self {
+            mut request,
+            agent,
+            incarnation,
+            task,
+            to,
+            shared,
+            _in_flight,
+        } = self;
         let event = Event::Responded {
-            task: self.task,
-            attempt: self.key.attempt,
+            task,
+            attempt: request.attempt,
             outcome,
             calls,
         };
-        if self.to.cast(RequestMsg::Happened(event)).is_err() && !given_up {
-            self.shared.counters.late.fetch_add(1, Ordering::Relaxed);
+        let counts = shared.clone();
+        let message = if holds {
+            request.attempt += 1;
+            request.deadline_ms = WITHDRAWAL.as_secs() * 1_000;
+            request.flows.push(EndedFlow::withdrawn(&request.task_id));
+            let work = HeldWork {
+                shared,
+                agent,
+                incarnation,
+                news: Some(request),
+            };
+            RequestMsg::Holds(Box::new((event, work)))
+        } else {
+            RequestMsg::Happened(event)
+        };
+        if to.cast(message).is_err() && !given_up {
+            counts.counters.late.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn read(&self, response: Option<TaskResponse>) -> (TaskOutcome, Vec<CallReport>) {
-        let Self { key, agent, .. } = self;
+        let Self { request, agent, .. } = self;
         let lost = |what: &str| {
             TaskOutcome::Failed(Failure::new(
                 ErrorCode::AgentLost,
@@ -266,7 +348,7 @@ impl Awaited {
         let outcome = match response {
             None => lost("went away with the task"),
             Some(response)
-                if response.task_id == key.task_id && response.attempt == key.attempt =>
+                if response.task_id == request.task_id && response.attempt == request.attempt =>
             {
                 calls = response.calls;
                 // A remote agent may report any number of calls.
@@ -281,8 +363,8 @@ impl Awaited {
         };
         self.shared
             .bus
-            .publish(format_args!("task.response.{}", self.capability), || {
-                let mut data = json!({"task": key.task_id, "attempt": key.attempt});
+            .publish(format_args!("task.response.{}", request.capability), || {
+                let mut data = json!({"task": request.task_id, "attempt": request.attempt});
                 if let (Some(result), Some(data)) = (outcome.result(), data.as_object_mut()) {
                     data.insert("result".to_owned(), Value::clone(result));
                 }
@@ -301,8 +383,9 @@ impl Awaited {
                 if let (Some(error), Some(data)) = (lacks, data.as_object_mut()) {
                     data.insert("error".to_owned(), json!(error));
                 }
-                task_event(event::TASK_RESPONSE, format!("/agent/{agent}"), key, data)
-                    .about(self.capability.as_str())
+                let source = format!("/agent/{agent}");
+                task_event(event::TASK_RESPONSE, source, &TaskKey::of(request), data)
+                    .about(request.capability.as_str())
             });
         (outcome, calls)
     }

@@ -5,6 +5,7 @@
 mod begin;
 mod delegated;
 mod flows;
+mod holders;
 mod keys;
 mod life;
 

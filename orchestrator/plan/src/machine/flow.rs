@@ -14,7 +14,7 @@ use super::{Action, Assignment, Machine, Time, TimerKey};
 /// whose flows come one after the other.
 const MAX_FLOWS: u32 = 16;
 /// How long the news of a withdrawal may wait for a busy holder: longer than most tasks take.
-const WITHDRAWAL: Duration = Duration::from_secs(60);
+pub const WITHDRAWAL: Duration = Duration::from_secs(60);
 
 impl TaskRun {
     /// The flow that the task needs before its first dispatch and does not have yet.

@@ -207,9 +207,10 @@ impl Ledger {
         let asked = self.flows.tasks.entry(assigned.task).or_default();
         let held = std::mem::take(&mut asked.held);
         let mut told = assigned.flows.iter();
-        let all = asked.ended.iter().all(|(id, end)| {
-            told.next().map(|ended| (&ended.id, ended.end)) == Some((id, *end))
-        });
+        let all = asked
+            .ended
+            .iter()
+            .all(|(id, end)| told.next().map(|ended| (&ended.id, ended.end)) == Some((id, *end)));
         let last = assigned.flows.last().map(|ended| ended.end);
         let fits = all && told.len() < 2 && last == Some(FlowEnd::Withdrawn);
         self.keep(Rule::AnswersArrive, fits);
