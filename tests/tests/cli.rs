@@ -841,3 +841,83 @@ async fn an_interrupted_ask_is_cancelled_here_and_at_a_node() {
         assert_eq!(ran.json()["state"], "cancelled");
     }
 }
+
+/// Interrupts a process until it ends.
+async fn interrupted(mut process: tokio::process::Child) -> Ran {
+    let end = async {
+        while process.try_wait().unwrap().is_none() {
+            interrupt(&process);
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        process.wait_with_output().await.unwrap()
+    };
+    timeout(PATIENCE, end).await.unwrap().into()
+}
+
+fn interrupt(process: &tokio::process::Child) {
+    let id = process.id().unwrap().to_string();
+    let kill = std::process::Command::new("kill")
+        .args(["-s", "INT", &id])
+        .status();
+    assert!(kill.unwrap().success());
+}
+
+fn begin(sandbox: &Sandbox, url: &str) -> tokio::process::Child {
+    let mut command = sandbox.amcp(["ask", "What is the weather in Paris?", "--url", url]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+#[tokio::test]
+async fn a_second_interrupt_ends_the_wait_for_a_node_that_hangs() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let sandbox = Sandbox::new();
+    let waits = [("AMCP_WEATHER_URL", &*url), ("AMCP_GEOCODING_URL", &*url)];
+    let node = Node::start(&sandbox, &[], &waits).await;
+    let process = begin(&sandbox, &node.url(""));
+    // The task is under way.
+    let _asked = timeout(PATIENCE, silent.accept()).await.unwrap().unwrap();
+    node.signal("STOP").await;
+    let ran = interrupted(process).await;
+    node.signal("CONT").await;
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stderr.contains("so it may go on"), "{ran:?}");
+
+    // The same before the node has accepted the request.
+    let process = begin(&sandbox, &url);
+    let _asked = timeout(PATIENCE, silent.accept()).await.unwrap().unwrap();
+    let ran = interrupted(process).await;
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stderr.contains("so it may go on"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn an_interrupt_before_the_request_is_accepted_cancels_it_afterwards() {
+    let node = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", node.local_addr().unwrap());
+    let sandbox = Sandbox::new();
+    let process = begin(&sandbox, &url);
+    let connection = async || {
+        let (stream, _) = timeout(PATIENCE, node.accept()).await.unwrap().unwrap();
+        let mut stream = tokio::io::BufReader::new(stream);
+        let mut line = String::new();
+        let read = tokio::io::AsyncBufReadExt::read_line(&mut stream, &mut line);
+        timeout(PATIENCE, read).await.unwrap().unwrap();
+        (line, stream)
+    };
+    let (asked, mut stream) = connection().await;
+    assert!(asked.starts_with("POST /ask"), "{asked}");
+    interrupt(&process);
+    let id = "0190a0e2-6f3c-7b1a-8d2e-3f4a5b6c7d8e";
+    let body = json!({"request_id": id}).to_string();
+    let head = "HTTP/1.1 202 Accepted\r\nconnection: close\r\ncontent-length";
+    let reply = format!("{head}: {}\r\n\r\n{body}", body.len());
+    stream.write_all(reply.as_bytes()).await.unwrap();
+    // The events and the cancellation, in any order.
+    let (one, _events) = connection().await;
+    let (other, _cancel) = connection().await;
+    let cancels = |line: &str| line.starts_with(&format!("DELETE /requests/{id}"));
+    assert!(cancels(&one) || cancels(&other), "{one}{other}");
+    assert_eq!(interrupted(process).await.code, 4);
+}

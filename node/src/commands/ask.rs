@@ -8,6 +8,7 @@ use std::sync::Arc;
 use amcp_gateway::codes;
 use amcp_protocol::request::MAX_QUERY_BYTES;
 use amcp_protocol::{Answer, AnswerState, UserRequest};
+use tokio::sync::oneshot;
 
 use crate::audience::Audience;
 use crate::cli;
@@ -35,9 +36,19 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
     let answer = match &query.url {
         Some(url) => {
             let client = Client::new(url)?;
-            let id = client.begin(&request, idempotency_key.as_deref()).await?;
-            let cancel = async || client.cancel(id).await;
-            unless_interrupted(client.answer(id, &mut audience), cancel).await?
+            let (begun, id) = oneshot::channel();
+            let answer = async {
+                let id = client.begin(&request, idempotency_key.as_deref()).await?;
+                // Fails after an interrupt whose cancellation was given up.
+                let _ = begun.send(id);
+                client.answer(id, &mut audience).await
+            };
+            let cancel = async || match id.await {
+                Ok(id) => client.cancel(id).await,
+                // The node did not accept the request.
+                Err(_) => Ok(()),
+            };
+            unless_interrupted(answer, cancel).await?
         }
         None => {
             let recording = record.as_deref().map(Recording::create).transpose()?;
@@ -129,14 +140,25 @@ async fn unless_interrupted(
     tokio::pin!(answer);
     tokio::select! {
         answer = &mut answer => return answer,
-        _ = tokio::signal::ctrl_c() => cancel().await?,
+        _ = tokio::signal::ctrl_c() => {}
     }
-    tokio::select! {
-        answer = &mut answer => answer,
-        _ = tokio::signal::ctrl_c() => {
-            Err(Trouble::new(codes::EXIT_CANCELLED, "interrupted twice; the request was left as it was"))
+    let mut end = "not known to be cancelled, so it may go on";
+    let cancelled = async {
+        match cancel().await {
+            Ok(()) => end = "cancelled, and its answer was not awaited",
+            // The answer may come all the same.
+            Err(trouble) => output::report(&trouble),
         }
+        std::future::pending::<std::convert::Infallible>().await
+    };
+    tokio::select! {
+        biased;
+        answer = &mut answer => return answer,
+        _ = tokio::signal::ctrl_c() => {}
+        never = cancelled => match never {},
     }
+    let message = format!("interrupted twice: the request is {end}");
+    Err(Trouble::new(codes::EXIT_CANCELLED, message))
 }
 
 /// Prints the answer's notes, and the missing parts of a partial answer, to stderr.
