@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::ask::whole;
 use crate::origin::refuse_web_pages;
 use crate::problem::Problem;
-use crate::requests::{Found, elsewhere, look_up, parse, show};
+use crate::requests::{Found, look_up, parse, show};
 use crate::state::{GatewayState, InPath};
 
 /// Passes the answer on and returns the request's new state.
@@ -52,26 +52,26 @@ pub(crate) async fn answer(
     Ok(now.unwrap_or_else(|_| Json(json!({"request_id": request}))))
 }
 
-/// Without a reply of the request's node: the node takes no answers from here, or the answer may count and only its reply was lost.
+/// Without a reply of the request's node the answer may count: it may be on its way, or only the reply was lost. So nobody is
+/// sent elsewhere to answer anew.
 async fn unheard(state: &GatewayState, owner: &NodeName, id: &str, flow: &FlowId) -> Problem {
     let ask = "GET /requests/{id} shows how the request goes on";
+    let open = |found: &Found| matches!(found, Found::There(_, body) if asks(body, flow));
     match look_up(state, id).await {
-        Ok(Found::There(_, body)) if asks(&body, flow) => {
-            let message =
-                format!("request {id} is on node {owner}, which took no answer from here");
-            elsewhere(state, owner, &format!("{id}/flows/{flow}"), message)
-        }
-        Ok(_) => {
+        Ok(found) if !open(&found) => {
             let message =
                 format!("flow {flow} has ended; node {owner} did not say whether by this answer");
             Failure::new(ErrorCode::FlowClosed, message)
                 .hint(ask)
                 .into()
         }
-        Err(_) => {
+        Ok(_) | Err(_) => {
             let message =
-                format!("node {owner} was lost, and whether the answer counts is not known");
-            let failure = Failure::new(ErrorCode::NodeLost, message).hint(ask);
+                format!("node {owner} did not reply, and whether the answer counts is not known");
+            let http = state.peers.as_ref().and_then(|peers| peers.http_of(owner));
+            let there = http.map_or_else(|| owner.to_string(), |http| format!("{owner}, {http}"));
+            let hint = format!("{ask}; while the flow stays open, answer it at node {there}");
+            let failure = Failure::new(ErrorCode::NodeLost, message).hint(hint);
             Problem::with_status(StatusCode::GATEWAY_TIMEOUT, failure)
         }
     }
