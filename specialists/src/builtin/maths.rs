@@ -32,6 +32,8 @@ const KEYWORDS: &[&str] = &[
     "power",
     "squared",
     "sum",
+    "dollars",
+    "usd",
 ];
 
 pub(super) const AGENT: &str = "math-1";
@@ -82,6 +84,10 @@ impl Specialist for Maths {
         capability.keywords = words(KEYWORDS);
         capability.examples = vec![
             example("What is 15% of 80?", json!({"expression": "15% of 80"})),
+            example(
+                "What is 20% off $150?",
+                json!({"expression": "20% off $150"}),
+            ),
             example(
                 "Calculate (3 + 4) * 2^10",
                 json!({"expression": "(3 + 4) * 2^10"}),

@@ -20,8 +20,8 @@ const VENDORS: &str = "Beacon Mobile, Blue Harbor Data, Brightline Media, Cobalt
     Cloud, Northgate Devices, Oakridge Advisory, Papertrail Print, Quillworks, Saffron Table, Signal & Co, Skylark Travel, \
     Stratus Hosting, Tessellate, Upward Learning, Volt Energy";
 
-const KEYWORDS: &str = "expense expenses spending spent spend cost costs ledger finance financial accounting database sql quarter department \
-    category vendor payments invoices paid pay bills dollars";
+const KEYWORDS: &str = "expense expenses spending spent spend cost costs ledger finance financial accounting database sql quarter payments \
+    invoices paid pay bills dollars usd";
 
 /// Words for the orders; [`super::filter::Sort`] reads them.
 const SORTS: &[&str] = &[
@@ -121,7 +121,7 @@ fn result() -> Value {
 pub(super) fn card(is_sample: bool) -> AgentCard {
     let mut capability = Capability::new(
         "finance.db.query",
-        "Looks up expenses in the finance database, by quarter, month, year, dates, department, category, vendor and amount, or with an SQL SELECT.",
+        "Looks up expenses in the finance database by any of its params, or with an SQL SELECT; adds them up, but not by groups.",
     );
     capability.params = params(is_sample);
     capability.result = result();
@@ -163,6 +163,14 @@ pub(super) fn card(is_sample: bool) -> AgentCard {
             json!({"department": "Sales", "min_amount": 5000, "year": 2024}),
         ),
         example("Top 5 expenses of 2024", json!({"limit": 5, "year": 2024})),
+        example(
+            "What was the largest expense in 2025?",
+            json!({"sort": "largest", "limit": 1, "year": 2025}),
+        ),
+        example(
+            "The latest 3 expenses of Sales",
+            json!({"sort": "latest", "limit": 3, "department": "Sales"}),
+        ),
         example(
             "The smallest 3 expenses of Engineering in 2025-06",
             json!({"sort": "smallest", "limit": 3, "department": "Engineering", "month": "2025-06"}),
