@@ -26,7 +26,7 @@ const FLOORS: &[Floor] = &[
     Floor {
         file: "shipped.json",
         cases: 155,
-        right: 147,
+        right: 148,
         silently_wrong: 0,
         wrong_writes: 0,
     },
@@ -40,14 +40,14 @@ const FLOORS: &[Floor] = &[
     Floor {
         file: "home.json",
         cases: 58,
-        right: 52,
+        right: 53,
         silently_wrong: 0,
         wrong_writes: 0,
     },
     Floor {
         file: "shop.json",
         cases: 60,
-        right: 53,
+        right: 55,
         silently_wrong: 0,
         wrong_writes: 0,
     },

@@ -59,6 +59,10 @@ impl Attempt<'_> {
         (self.open(), -self.used)
     }
 
+    pub(super) fn reads(&self) -> bool {
+        self.members.iter().all(|m| m.card.reads())
+    }
+
     /// Lacks nothing but what other words of the query may say.
     pub(super) fn lacks(&self) -> bool {
         !self.missing.is_empty() && self.objection.is_none()

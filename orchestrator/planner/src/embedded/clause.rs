@@ -57,11 +57,19 @@ fn divides(reading: &Reading<'_>, left: &Range<usize>, right: &Segment) -> bool 
     if right.joint == Joint::Hard {
         return true;
     }
+    let named = right
+        .tokens
+        .clone()
+        .take(2)
+        .any(|at| reading.query.names_it(at));
+    if named {
+        return false;
+    }
     // "if it rains, …": the condition stays with what hangs on it.
     let condition = |at: usize| {
         matches!(
             reading.query.lower(at),
-            "if" | "when" | "once" | "unless" | "whenever"
+            "if" | "when" | "once" | "unless" | "whenever" | "should"
         )
     };
     if condition(left.start) && reading.query.lower(left.end) == "," {

@@ -126,6 +126,27 @@ impl Facts<'_> {
             "midnight" => return Some((1, Meaning::Time(Time::midnight()))),
             _ => {}
         }
+        // "quarter to nine", "half past ten"
+        let a = usize::from(lower == "a");
+        let minutes = match (self.lower(at + a), self.lower(at + a + 1)) {
+            ("half", "past") => Some(30),
+            ("quarter", "past") => Some(15),
+            ("quarter", "to") => Some(-15),
+            _ => None,
+        };
+        if let Some(minutes) = minutes {
+            let hour = self.lower(at + a + 2);
+            let hour = hour.parse().ok().or_else(|| number_word(hour))?;
+            let hour = i8::try_from(hour)
+                .ok()
+                .filter(|hour| (1..24).contains(hour))?;
+            let time = Time::new(hour, 0, 0, 0).ok()?;
+            let time = time.checked_add(jiff::Span::new().minutes(minutes)).ok()?;
+            return Some((a + 3, Meaning::Time(time)));
+        }
+        let at_time = at
+            .checked_sub(1)
+            .is_some_and(|before| self.lower(before) == "at");
         let (digits, mut suffix) =
             lower.split_at(lower.find(char::is_alphabetic).unwrap_or(lower.len()));
         let mut length = 1;
@@ -133,7 +154,8 @@ impl Facts<'_> {
             suffix = self.lower(at + 1);
             length = 2;
         }
-        let (hour, minute) = match digits.split_once(':') {
+        let dotted = digits.split_once('.').filter(|_| at_time);
+        let (hour, minute) = match digits.split_once(':').or(dotted) {
             Some((h, m)) if m.len() == 2 => (h.parse::<i8>().ok()?, m.parse::<i8>().ok()?),
             Some(_) => return None,
             None if suffix.is_empty() => return self.hour(at),
@@ -193,7 +215,9 @@ impl Facts<'_> {
                 break;
             }
         }
-        seen.then_some((end - at, total + current))
+        let half = [0, 1, 2].map(|i| self.lower(end + i)) == ["and", "a", "half"];
+        let (more, part) = if half { (3, 0.5) } else { (0, 0.0) };
+        seen.then_some((end + more - at, total + current + part))
     }
 
     fn number(&self, at: usize) -> Option<(usize, Meaning)> {

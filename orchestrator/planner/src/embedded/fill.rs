@@ -141,6 +141,10 @@ impl Words<'_> {
             (Some(Role::Except), Some((Mark::Except, cue)))
             | (Some(Role::Least), Some((Mark::Least, cue)))
             | (Some(Role::Most), Some((Mark::Most, cue))) => Some(cue.clone()),
+            // "turn it up to 30"
+            (None, Some((Mark::Most, cue))) if param.kind == Kind::Number && !self.card.reads() => {
+                Some(cue.clone())
+            }
             (Some(Role::Except | Role::Least | Role::Most), _) | (_, Some(_)) => None,
             (_, None) => Some(at..at),
         }
@@ -209,7 +213,8 @@ impl Words<'_> {
             let first = (self.range.start..at).all(|i| is(self.lower(i), PREFACE));
             let verb = first && self.card.reads() && is(lower, COMMAND | ASK | LIGHT);
             let gerund = |word: &str| word.trim_end_matches('s').ends_with("ing");
-            let noun = gerund(lower) == gerund(word);
+            let needed = matches!(self.query.before(at), "need" | "needs");
+            let noun = needed || gerund(lower) == gerund(word);
             let inflected = token.stem == *stem && noun && !verb && lower.len() > 2;
             // Names are not misspelt.
             let slip = word.len() >= SLIPPERY && !token.is_capitalised() && !is(lower, FREE);
@@ -308,10 +313,17 @@ impl Words<'_> {
                 _ => None,
             };
             let cue = self.marked(param, fact.tokens.start);
-            let Some(((value, weight), cue)) = found.zip(cue) else {
+            let Some(((value, weight), mut cue)) = found.zip(cue) else {
                 continue;
             };
             let quoted = matches!(fact.meaning, Meaning::Quoted(_));
+            let at = fact.tokens.start;
+            if quoted && self.query.names_it(at.saturating_sub(2)) {
+                if !names::is_cue(param, "titled") {
+                    continue;
+                }
+                cue = at - 2..at;
+            }
             let wanted = if quoted && param.required { 0.4 } else { 0.0 };
             let announced = if quoted && param.cues.contains(before) {
                 1.0
@@ -425,7 +437,7 @@ impl Words<'_> {
         let filler = |word: &str| {
             let preposition = matches!(
                 word,
-                "in" | "for" | "of" | "to" | "at" | "also" | "from" | "with"
+                "in" | "for" | "of" | "to" | "at" | "also" | "from" | "with" | "no"
             );
             preposition || is_joint(word) || is_article(word)
         };

@@ -169,7 +169,8 @@ impl<'a> Case<'a> {
         let others = self.reading.changers.iter();
         let mut others = others.filter_map(|&entry| self.reading.index.card(entry));
         let changes = is(&verb.lower, CHANGE) || others.any(|card| card.own.contains(&verb.stem));
-        (is(&verb.lower, LIGHT) && pronoun) || (object && changes && is(&verb.lower, COMMAND))
+        (is(&verb.lower, LIGHT) && pronoun)
+            || (object && changes && (is(&verb.lower, COMMAND) || is(&verb.stem, COMMAND)))
     }
 
     fn commands(&self, card: &Card, verb: usize) -> bool {
@@ -207,6 +208,15 @@ impl<'a> Case<'a> {
             } else {
                 break;
             }
+        }
+        // "the door needs locking"
+        let needed = |at: &usize| {
+            matches!(self.reading.query.before(*at), "need" | "needs")
+                && self.lower(*at).ends_with("ing")
+        };
+        let asks = is(self.lower(at), QUESTION) || self.lower(end) == "?";
+        if let Some(verb) = (at + 1..end).find(needed).filter(|_| !asks) {
+            return Mood::Command(verb);
         }
         let word = self.lower(at);
         let capital = self

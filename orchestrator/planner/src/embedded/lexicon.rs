@@ -5,6 +5,7 @@
 use jiff::civil::Weekday;
 
 pub(super) fn year_number(text: &str) -> Option<i16> {
+    let text = text.strip_prefix("fy").unwrap_or(text);
     let year = (text.len() == 4).then(|| text.parse().ok()).flatten();
     year.filter(|y| (1900..2200).contains(y))
 }
@@ -77,6 +78,7 @@ pub(super) fn number_word(word: &str) -> Option<i16> {
 
 pub(super) fn scale(suffix: &str) -> Option<f64> {
     match suffix {
+        "dozen" => Some(12.0),
         "hundred" => Some(1e2),
         "k" | "thousand" => Some(1e3),
         "million" => Some(1e6),

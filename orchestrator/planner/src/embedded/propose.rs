@@ -16,7 +16,7 @@ use super::fill::{ANNOUNCED, Filled, fill};
 use super::judge::{Case, Member};
 use super::kind::Kind;
 use super::rank::{NAMED, Reading};
-use super::words::is_negative;
+use super::words::{SAYING, TAKES_BACK, TELLS, TURNS, WISHES, base, is, is_negative};
 
 /// Longest text of a clause that is repeated to the user, in characters.
 const MAX_SHOWN: usize = 200;
@@ -98,7 +98,16 @@ impl<'a> Drafts<'a> {
             return;
         }
         let before: Vec<usize> = self.tasks.iter().map(|task| task.entry).collect();
-        match choose(self.reading, &range, &before) {
+        let mut range = range;
+        let mut choice = choose(self.reading, &range, &before);
+        if let (Choice::Declined(..) | Choice::Unknown, Some(wish)) = (&choice, self.wish(&range))
+            && let Choice::Accepted(attempt) = choose(self.reading, &wish, &before)
+            && (attempt.reads() || self.commands(&range, &wish))
+        {
+            self.note_unused(&(range.start..wish.start));
+            (range, choice) = (wish, Choice::Accepted(attempt));
+        }
+        match choice {
             Choice::Accepted(mut attempt) => {
                 self.carry(&range, &mut attempt);
                 self.accept(number, range, &attempt);
@@ -117,6 +126,56 @@ impl<'a> Drafts<'a> {
                 }
             }
         }
+    }
+
+    /// "I've got a call and need the weather in Oslo", "boss asks: …": where the wish begins, if what stands before it names
+    /// nothing here, denies nothing and is no condition.
+    fn wish(&self, range: &Range<usize>) -> Option<Range<usize>> {
+        let query = self.reading.query;
+        let joins =
+            |at: &usize| matches!(query.lower(*at), ":" | "-" | "–" | "—" | "and" | "so" | ",");
+        let joint = range.clone().find(joins)?;
+        let wish = joint + 1..range.end;
+        let bare = matches!(query.lower(joint), ":" | "-" | "–" | "—");
+        (self.is_told(&(range.start..joint)) && (bare || self.reading.opens(&wish))).then_some(wish)
+    }
+
+    /// Whether words tell of the speaker rather than ask.
+    fn is_told(&self, range: &Range<usize>) -> bool {
+        let query = self.reading.query;
+        let first = query.lower(range.start);
+        let told = is(first, TELLS) || query.lower(range.end) == ":";
+        let turns = |at: usize| {
+            let word = query.lower(at);
+            is_negative(word)
+                || is(word, TURNS | TAKES_BACK)
+                || query.mark(at).is_some()
+                || word == "should"
+        };
+        let asks = |at: usize| is(query.lower(at), WISHES);
+        let mut words = range.clone();
+        told && query.lower(range.end) != "?"
+            && !words.any(|at| turns(at) || asks(at))
+            && self.reading.stands(range.clone()).is_none()
+    }
+
+    /// A command of the speaker's own changes something; one that is told of does not: "Anna wrote: lock the door".
+    fn commands(&self, range: &Range<usize>, wish: &Range<usize>) -> bool {
+        let query = self.reading.query;
+        let tells = |at: usize| {
+            let said = base(query.lower(at));
+            matches!(said, "tell" | "say" | "write" | ":")
+                || is(said, SAYING)
+                || said.starts_with("ask")
+        };
+        self.reading.opens(wish) && !(range.start..wish.start).any(tells)
+    }
+
+    fn note_unused(&mut self, range: &Range<usize>) {
+        let said = self.reading.query.slice(range.clone());
+        let said = said.trim_end_matches(|c: char| !c.is_alphanumeric());
+        let said = said.strip_suffix(" and").unwrap_or(said);
+        self.notes.push(format!("'{said}' is not used"));
     }
 
     /// "Actually, don't.": the clause before is not carried out.
@@ -288,6 +347,15 @@ impl<'a> Drafts<'a> {
     }
 
     fn proposed(mut self, most: usize) -> Proposed {
+        if !self.tasks.is_empty() {
+            let unplaced = std::mem::take(&mut self.unplaced);
+            let (told, left) = unplaced
+                .into_iter()
+                .partition(|(range, _)| self.is_told(range));
+            self.unplaced = left;
+            let told: Vec<(Range<usize>, String)> = told;
+            told.iter().for_each(|(range, _)| self.note_unused(range));
+        }
         let mut unplaced: Vec<String> = self
             .unplaced
             .iter()

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 
 use super::facts::{Fact, Meaning, facts};
 use super::text::{Token, TokenKind, tokens};
-use super::words::{FREE, Mark, is, mark};
+use super::words::{FREE, Mark, PREFACE, SAYING, is, mark, phrase};
 
 /// A query, read once.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Query<'q> {
 
 impl<'q> Query<'q> {
     pub(super) fn new(text: &'q str, today: Date) -> Self {
-        let tokens = tokens(text);
+        let tokens = without_phrases(tokens(text));
         let facts = facts(text, &tokens, today);
         let mut in_fact = vec![None; tokens.len()];
         for (number, fact) in facts.iter().enumerate() {
@@ -90,6 +90,11 @@ impl<'q> Query<'q> {
         })
     }
 
+    /// "title it", "call it": a name follows.
+    pub(super) fn names_it(&self, at: usize) -> bool {
+        matches!(self.lower(at), "title" | "call" | "name" | "label") && self.lower(at + 1) == "it"
+    }
+
     fn is_number(&self, at: usize) -> bool {
         self.fact(at)
             .is_some_and(|f| matches!(f.meaning, Meaning::Number(..)))
@@ -137,7 +142,10 @@ impl<'q> Query<'q> {
                 self.before(at),
                 at.checked_sub(2).map_or("", |at| self.lower(at)),
             );
+            let listed = matches!(open, Some((Mark::Except, _))) && before == "and" && word == "no";
             if span {
+            } else if listed {
+                open = Some((Mark::Except, at - 1..at + 1));
             } else if word == "between" && self.is_number(at + 1) {
                 (between, open) = (true, Some((Mark::Least, at..at + 1)));
             } else if let Some((found, length)) = mark(word, before, first) {
@@ -146,4 +154,46 @@ impl<'q> Query<'q> {
         }
         marks
     }
+}
+
+/// Leaves out greetings and phrases of courtesy: "don't forget to", "cheers". What somebody is to be told keeps its words.
+fn without_phrases(tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
+    let ends = |at: usize| {
+        let token = tokens.get(at);
+        token.is_none_or(|t| matches!(t.kind, TokenKind::Mark | TokenKind::Line))
+    };
+    let mut keep = vec![true; tokens.len()];
+    let (mut at, mut begins) = (0, true);
+    while let Some(token) = tokens.get(at) {
+        let words = tokens.iter().skip(at).map(|t| t.lower.as_str());
+        let found = phrase(words).filter(|(length, leads)| {
+            let bound = matches!(token.lower.as_str(), "when" | "while" | "if");
+            let aside = ends(at + length) && (begins || bound);
+            aside || (begins && (*leads && !ends(at + length)))
+        });
+        if let Some((length, _)) = found {
+            // Its comma goes with it, the one before where the sentence ends.
+            let comma = |at: usize| {
+                tokens
+                    .get(at)
+                    .is_some_and(|t| matches!(t.lower.as_str(), "," | ":" | "-" | "–" | "!"))
+            };
+            let own = usize::from(comma(at + length) && begins);
+            let from = at - usize::from(at > 0 && own == 0 && comma(at - 1));
+            let places = keep.iter_mut().take(at + length + own).skip(from);
+            places.for_each(|keep| *keep = false);
+            at += length + own;
+            continue;
+        }
+        if is(&token.lower, SAYING) || matches!(token.lower.as_str(), "say" | "that") {
+            break;
+        }
+        begins = ends(at) || (begins && is(&token.lower, PREFACE));
+        at += 1;
+    }
+    if keep.iter().all(|keep| !keep) {
+        return tokens;
+    }
+    let kept = tokens.into_iter().zip(keep).filter(|(_, keep)| *keep);
+    kept.map(|(token, _)| token).collect()
 }

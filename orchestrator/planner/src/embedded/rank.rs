@@ -278,21 +278,9 @@ impl<'a> Reading<'a> {
 
     /// The first word that is no mere preface.
     pub(super) fn first_word(&self, range: &Range<usize>) -> Option<usize> {
-        let greets = |at: usize| {
-            let day = |at: usize| {
-                matches!(
-                    self.query.lower(at),
-                    "morning" | "afternoon" | "evening" | "night" | "day"
-                )
-            };
-            (self.query.lower(at) == "good" && day(at + 1))
-                || (day(at) && self.query.before(at) == "good")
-        };
         let mut words = range.clone();
         words.find(|&at| {
-            !is(self.query.lower(at), PREFACE)
-                && !matches!(self.query.lower(at), "," | ":")
-                && !greets(at)
+            !is(self.query.lower(at), PREFACE) && !matches!(self.query.lower(at), "," | ":")
         })
     }
 

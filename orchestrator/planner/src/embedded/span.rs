@@ -7,6 +7,7 @@ use jiff::civil::{Date, Weekday};
 
 use super::lexicon::{count, month_number, ordinal, relative, weekday, year_number};
 use super::text::{Token, TokenKind};
+use super::words::{FREE, is};
 
 /// A span of days, both ends included; an end that is not given is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +112,7 @@ impl Reader<'_> {
 
     /// The span that begins at a token, and how many tokens it has.
     pub(super) fn span(&self, at: usize) -> Option<(usize, Span)> {
-        if let Some(found) = self.open(at) {
+        if let Some(found) = self.year_so_far(at).or_else(|| self.open(at)) {
             return Some(found);
         }
         let word = self.lower(at);
@@ -126,6 +127,30 @@ impl Reader<'_> {
         let lead = usize::from(word == "year");
         let (length, part) = self.part(at + lead)?;
         Some((lead + length, self.settled(part, None, at)?))
+    }
+
+    /// "year to date", "since the start of the year"
+    fn year_so_far(&self, at: usize) -> Option<(usize, Span)> {
+        let words = |phrase: &str| {
+            let mut words = phrase.split(' ').enumerate();
+            words
+                .all(|(i, word)| self.lower(at + i) == word)
+                .then(|| phrase.split(' ').count())
+        };
+        let phrases = [
+            "year to date",
+            "ytd",
+            "so far this year",
+            "this year so far",
+            "since the start of the year",
+            "since the beginning of the year",
+            "since the start of this year",
+        ];
+        let length = phrases.into_iter().find_map(words)?;
+        Some((
+            length,
+            Span::new(self.today.first_of_year(), self.today, true),
+        ))
     }
 
     /// "since January", "until the end of May", "before 3 March".
@@ -188,10 +213,13 @@ impl Reader<'_> {
         }
         let skip = self.edge(joint + 1);
         let second = joint + 1 + skip;
-        let (length, right) = self.part(second)?;
+        let (length, right) = self.part(second).or_else(|| {
+            let (length, day) = self.day_of_month(second - 1)?;
+            Some((length - 1, day))
+        })?;
         let left = match (left, right) {
             (Part::DayOf(day), Part::Day(month, _, year)) => Part::Day(month, day, year),
-            (Part::DayOf(_), _) => return None,
+            (Part::DayOf(_), Part::Months(..) | Part::Fixed(_)) => return None,
             (left, _) => left,
         };
         let to = self.settled(right, left.year(), second)?;
@@ -209,6 +237,16 @@ impl Reader<'_> {
         (span.from <= span.to).then_some((second + length - at, span))
     }
 
+    /// "the 16th"
+    fn day_of_month(&self, at: usize) -> Option<(usize, Part)> {
+        let the =
+            self.lower(at) == "the" && self.lower(at + 1).starts_with(|c: char| c.is_ascii_digit());
+        let noun = self.token(at + 2).is_some_and(Token::is_word) && !is(self.lower(at + 2), FREE);
+        let day =
+            ordinal(self.lower(at + 1)).filter(|day| the && !noun && (1..=31).contains(day))?;
+        Some((2, Part::DayOf(day)))
+    }
+
     fn bare_day(&self, at: usize) -> Option<Part> {
         let day = self
             .lower(at)
@@ -223,7 +261,27 @@ impl Reader<'_> {
         let assumed = part.year().or(year).is_none();
         match part {
             Part::Fixed(span) => Some(span),
-            Part::DayOf(_) => None,
+            Part::DayOf(day) => {
+                // The next such day, or the latest one where the words look back.
+                let looks_back = self.looks_back(at);
+                let months = (0..3).map(|i| if looks_back { -i } else { i });
+                let of = |months: i64| {
+                    let month = self
+                        .today
+                        .first_of_month()
+                        .checked_add(months.months())
+                        .ok()?;
+                    let date = Date::new(month.year(), month.month(), day).ok()?;
+                    (if looks_back {
+                        date <= self.today
+                    } else {
+                        date >= self.today
+                    })
+                    .then_some(date)
+                };
+                let date = months.filter_map(of).next()?;
+                Some(Span::new(date, date, true))
+            }
             Part::Months(first, last, own) => {
                 // Without a year the latest that has begun: questions look back more often than not.
                 let latest = self.today.year() - i16::from(first > self.today.month());
@@ -255,6 +313,7 @@ impl Reader<'_> {
         self.quarter_or_half(at)
             .or_else(|| self.written_date(at))
             .or_else(|| self.month(at))
+            .or_else(|| self.day_of_month(at))
             .or_else(|| self.relative(at).map(|(n, span)| (n, Part::Fixed(span))))
             .or_else(|| self.named_day(at).map(|(n, span)| (n, Part::Fixed(span))))
             .or_else(|| {
@@ -327,8 +386,9 @@ impl Reader<'_> {
         {
             return Some((1, part(found, Some(year))));
         }
-        if let (Some(year), Some(found)) = (year_number(lower), sign(self.lower(at + 1))) {
-            return Some((2, part(found, Some(year))));
+        let comma = usize::from(self.lower(at + 1) == ",");
+        if let (Some(year), Some(found)) = (year_number(lower), sign(self.lower(at + 1 + comma))) {
+            return Some((2 + comma, part(found, Some(year))));
         }
         let (length, found) = if let Some(found) = sign(lower) {
             (1, found)

@@ -96,6 +96,58 @@ fn check(catalogue: &Arc<Catalogue>, cases: &[(&str, &[&str], &str)]) {
 }
 
 #[test]
+fn courtesy_and_context_say_nothing_but_conditions_and_reports_do() {
+    check(
+        home(),
+        &[
+            (
+                "Morning! Don't forget to lock the front door, cheers",
+                &["door.lock.set action=lock door=front"],
+                "",
+            ),
+            (
+                "The front door needs locking",
+                &["door.lock.set action=lock door=front"],
+                "",
+            ),
+            ("Does the front door need locking?", &[], "front door"),
+            ("The front door needs no locking", &[], "no locking"),
+            (
+                "I'm freezing in here - set the kitchen to nineteen and a half degrees",
+                &["heating.set celsius=19.5 room=kitchen"],
+                "",
+            ),
+            ("Anna wrote: lock the front door", &[], "front door"),
+            (
+                "Should the kitchen get cold, set the kitchen to 22 degrees",
+                &[],
+                "Should",
+            ),
+        ],
+    );
+    check(
+        office(),
+        &[
+            (
+                "Why not schedule a meeting with Anna on the 16th at quarter to nine",
+                &["calendar.event.create attendee=Anna date=2025-02-16 time=08:45"],
+                "",
+            ),
+            (
+                "Email bob@example.com saying call me when you're done",
+                &["mail.message.send body=call me when you're done to=bob@example.com"],
+                "",
+            ),
+            (
+                "Should the deal close, email bob@example.com saying thanks",
+                &[],
+                "Should",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn the_capabilities_are_chosen_that_explain_all_words() {
     check(
         office(),

@@ -53,14 +53,18 @@ pub(super) const STATES: u32 = 1 << 23;
 /// After "if you" no condition.
 pub(super) const POLITE: u32 = 1 << 24;
 /// Turns or bounds what follows: a slip in such a word must not be passed over.
-const TURNS: u32 = 1 << 25;
+pub(super) const TURNS: u32 = 1 << 25;
+/// Begins a sentence that tells of the speaker.
+pub(super) const TELLS: u32 = 1 << 26;
+/// Says that something is wanted.
+pub(super) const WISHES: u32 = 1 << 27;
 /// Needs no explanation.
 pub(super) const FREE: u32 = STOP | ASK | LIGHT | FILLER;
 
 /// The classes in the order of their bits, as `words.txt` names them.
 const CLASSES: &str = "stop ask light command question preface filler takes_back people adverbial pronoun preposition article joint \
                        negative acronym change \
-                       particle saying ends_topic loose about top states polite turns";
+                       particle saying ends_topic loose about top states polite turns tells wishes";
 
 #[derive(Default)]
 struct Words {
@@ -71,6 +75,8 @@ struct Words {
     cues: HashMap<&'static str, Vec<&'static str>>,
     /// Words of params' names, with the kinds that they say.
     kinds: HashMap<&'static str, &'static str>,
+    /// Phrases that say nothing, and whether a wish follows at once.
+    phrases: Vec<(Vec<&'static str>, bool)>,
     /// Irregular forms, with their bases.
     forms: HashMap<&'static str, &'static str>,
 }
@@ -88,6 +94,11 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
             }
         } else if name == "same" {
             words.same.push(list);
+        } else if matches!(name, "lead" | "aside") {
+            let phrases = list.split(|word| *word == "|");
+            words
+                .phrases
+                .extend(phrases.map(|phrase| (phrase.to_vec(), name == "lead")));
         } else if name == "kind" {
             let kind = list.first().copied().unwrap_or_default();
             words
@@ -131,6 +142,14 @@ pub(super) fn kind_word(word: &str) -> Option<&'static str> {
 /// The words of params' names whose values a word announces.
 pub(super) fn cues(lower: &str) -> impl Iterator<Item = &'static str> {
     WORDS.cues.get(lower).into_iter().flatten().copied()
+}
+
+/// The longest phrase that says nothing which begins with these words: its length, and whether a wish follows at once.
+pub(super) fn phrase<'t>(words: impl Iterator<Item = &'t str> + Clone) -> Option<(usize, bool)> {
+    let begins = |phrase: &[&str]| words.clone().take(phrase.len()).eq(phrase.iter().copied());
+    let found = WORDS.phrases.iter().filter(|(phrase, _)| begins(phrase));
+    let longest = found.max_by_key(|(phrase, _)| phrase.len())?;
+    Some((longest.0.len(), longest.1))
 }
 
 /// The form of a verb that its stem is made of.
@@ -221,6 +240,9 @@ pub(super) fn mark(word: &str, before: &str, first: &str) -> Option<(Mark, usize
         return Some((mark, 2 + usize::from(not)));
     }
     match (before, word) {
+        ("nothing" | "none", "over" | "above") => Some((Mark::Most, 2)),
+        ("leaving", "out") => Some((Mark::Except, 2)),
+        ("/", "o") if first == "w" => Some((Mark::Except, 3)),
         ("at", "least") | ("starting", "at") => Some((Mark::Least, 2)),
         ("at", "most") | ("up", "to") => Some((Mark::Most, 2)),
         ("other" | "rather", "than")
