@@ -197,6 +197,16 @@ impl Node {
         let id = self.process.id().expect("the node runs").to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().await;
         assert!(sent.expect("kill runs").success());
+        // On a busy machine a process stops some time after the signal.
+        let stops = async {
+            let stat = format!("/proc/{id}/stat");
+            while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") T ")) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        if name == "STOP" {
+            timeout(PATIENCE, stops).await.expect("the node stops");
+        }
     }
 
     /// Waits for its end; returns its exit code and its output on stderr.
