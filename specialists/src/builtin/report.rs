@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use amcp_protocol::{AgentCard, Capability, Consumes, Effect, ErrorCode, Failure, Produces, terms};
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use unicode_bidi::BidiClass;
 
 use self::document::Document;
 use super::{Settings, example, words};
@@ -253,10 +254,10 @@ fn contents(
 
 fn lacking(missing: &BTreeSet<char>) -> Option<String> {
     let shown: Vec<_> = missing.iter().take(5).map(char::to_string).collect();
-    let more = if missing.len() > shown.len() {
-        " …"
-    } else {
-        ""
+    let more = match missing.len() - shown.len() {
+        0 => String::new(),
+        1 => " and 1 more character".to_owned(),
+        more => format!(" and {more} more characters"),
     };
     (!missing.is_empty()).then(|| {
         format!(
@@ -271,21 +272,22 @@ fn file_name(title: &str, ctx: &Context) -> String {
     let request = ctx.request_id().uuid().as_u128() & 0xFFFF_FFFF_FFFF;
     let name = slug(title);
     let (name, _) = name.split_at(name.floor_char_boundary(MAX_NAME));
-    format!(
-        "{}-{request:012x}-{}",
-        name.trim_matches('-'),
-        slug(ctx.task_id().as_str())
-    )
+    let name = match name.trim_matches('-') {
+        "" => "report",
+        name => name,
+    };
+    format!("{name}-{request:012x}-{}", slug(ctx.task_id().as_str()))
 }
 
-/// Small letters, digits and single hyphens only, in whatever script.
+/// Small letters with their marks, digits and single hyphens only, in whatever script.
 fn slug(text: &str) -> String {
     let mut slug = String::new();
     for character in text.chars() {
         if character.is_alphanumeric() {
             slug.extend(character.to_lowercase().filter(|c| c.is_alphanumeric()));
         } else if !slug.is_empty() && !slug.ends_with('-') {
-            slug.push('-');
+            let is_mark = unicode_bidi::bidi_class(character) == BidiClass::NSM;
+            slug.push(if is_mark { character } else { '-' });
         }
     }
     slug.trim_end_matches('-').to_owned()

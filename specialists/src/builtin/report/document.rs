@@ -4,8 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::super::money::{cents_of, percent, signed_percent};
-use super::super::money::{dollars, thousands};
+use super::super::money::{CURRENCY, cents_of, dollars, percent, signed_percent, thousands};
 
 /// Most rows of all tables together: a hundred pages.
 const MAX_ROWS: usize = 5_000;
@@ -32,6 +31,10 @@ pub(super) struct Document {
     pub(super) notes: Vec<String>,
     rows: usize,
     characters: usize,
+    /// Whether the content around says that its amounts are dollars.
+    dollars: bool,
+    /// Whether the rows around are a part of all, so that their sum means nothing.
+    partial: bool,
 }
 
 #[derive(Debug)]
@@ -102,7 +105,9 @@ impl Document {
             Block::Table(table) => {
                 let all = table.rows.len();
                 table.rows.retain(|row| row.iter().all(&mut fits));
-                table.rows.len() == all
+                let whole = table.rows.len() == all;
+                table.total = table.total.take().filter(|_| whole);
+                whole
             }
             Block::Chart(_) => true,
         };
@@ -145,6 +150,16 @@ impl Document {
     }
 
     fn object(&mut self, fields: &Map<String, Value>, depth: usize) {
+        let around = (self.dollars, self.partial);
+        if let Some(currency) = fields.get("currency") {
+            self.dollars = currency == CURRENCY;
+        }
+        self.partial |= fields.get("truncated") == Some(&Value::Bool(true));
+        self.result(fields, depth);
+        (self.dollars, self.partial) = around;
+    }
+
+    fn result(&mut self, fields: &Map<String, Value>, depth: usize) {
         if let Some(text) = fields.get("text").and_then(Value::as_str) {
             self.paragraph(text);
         }
@@ -152,12 +167,12 @@ impl Document {
             .get("groups")
             .and_then(Value::as_array)
             .filter(|groups| groups.iter().all(is_flat_object));
-        if let Some(groups) = groups.filter(|_| fields.contains_key("total")) {
+        if let Some(groups) = groups.filter(|_| self.dollars && fields.contains_key("total")) {
             self.summary(fields, groups);
             self.largest(fields);
         } else if let Some(rows) = fields.get("rows").and_then(Value::as_array) {
             self.add(&Value::Array(rows.clone()), depth + 1);
-            if fields.get("truncated") == Some(&Value::Bool(true)) {
+            if self.partial {
                 self.note("Not all rows are shown.");
             }
         } else {
@@ -255,11 +270,8 @@ impl Document {
             .filter(|rows| !rows.is_empty() && rows.iter().all(is_flat_object));
         if let Some(largest) = largest {
             self.block(Block::Heading("Largest expenses".to_owned()));
+            self.partial = true;
             self.table(largest);
-            // The sum of the largest ones means nothing.
-            if let Some(Block::Table(table)) = self.blocks.last_mut() {
-                table.total = None;
-            }
         }
     }
 
@@ -351,9 +363,14 @@ impl Document {
                 thousands(items.len() as u64)
             ));
         }
+        let sums = self.dollars && !self.partial && items.len() > 1 && items.len() <= room;
         let items = items.get(..room).unwrap_or(items);
         self.rows += items.len();
-        let kinds: Vec<Kind> = names.iter().map(|name| Kind::of(name, items)).collect();
+        let kind = |name: &&String| match Kind::of(name, items) {
+            Kind::Money if !self.dollars => Kind::Number,
+            kind => kind,
+        };
+        let kinds: Vec<Kind> = names.iter().map(kind).collect();
         let rows = items
             .iter()
             .map(|item| {
@@ -372,7 +389,7 @@ impl Document {
                 right: *kind != Kind::Text,
             })
             .collect();
-        let total = total_row(&names, items).filter(|_| items.len() > 1);
+        let total = sums.then(|| total_row(&names, items)).flatten();
         self.block(Block::Table(Table {
             columns,
             rows,

@@ -105,7 +105,7 @@ async fn a_long_table_breaks_over_pages_with_its_head_on_each() {
         .collect();
     let result = ask(
         &writer,
-        json!({"content": rows, "title": "Long"}),
+        json!({"content": {"rows": rows, "currency": "USD"}, "title": "Long"}),
         &context(1),
     )
     .await
@@ -130,6 +130,12 @@ async fn characters_that_no_font_has_are_replaced_and_said() {
     assert!(read_pdf(&result).1[0].contains("Café – \u{FFFD} 5 €"));
     let note = result["notes"][0].as_str().unwrap();
     assert!(note.contains("No font here has \u{F0000}:"), "{note}");
+    let many: String = ('\u{F0000}'..'\u{F0009}').collect();
+    let result = ask(&writer, json!({"content": many}), &context(1))
+        .await
+        .unwrap();
+    let note = result["notes"][0].as_str().unwrap();
+    assert!(note.contains("and 4 more characters:"), "{note}");
     let result = ask(&writer, json!({"content": "Łódź → Αθήνα"}), &context(1))
         .await
         .unwrap();

@@ -8,9 +8,9 @@ use super::*;
 fn rows_become_a_table_with_numbers_on_the_right_and_their_sum() {
     let document = Document::new(
         "",
-        &json!([{"date": "2024-10-01", "amount": 1200.5}, {"date": "2024-10-02", "amount": 3}]),
+        &json!({"currency": "USD", "rows": [{"date": "2024-10-01", "amount": 1200.5}, {"date": "2024-10-02", "amount": 3}]}),
     );
-    let [Block::Table(table)] = document.blocks.as_slice() else {
+    let [Block::Table(table), ..] = document.blocks.as_slice() else {
         panic!("{document:?}")
     };
     assert_eq!(
@@ -25,7 +25,50 @@ fn rows_become_a_table_with_numbers_on_the_right_and_their_sum() {
         table.total,
         Some(vec!["Total".to_owned(), "$1,203.50".to_owned()])
     );
-    assert_eq!(document.title, "Report");
+}
+
+fn first_table(content: &Value) -> Table {
+    let tables = |block| match block {
+        Block::Table(table) => Some(table),
+        Block::Heading(_) | Block::Paragraph(_) | Block::Chart(_) => None,
+    };
+    let mut blocks = Document::new("", content).blocks.into_iter();
+    blocks.find_map(tables).unwrap()
+}
+
+#[test]
+fn only_what_says_its_currency_is_money() {
+    let rows = json!([{"item": "eggs", "total": 744, "amount": 12}, {"item": "flour", "total": 1.5, "amount": 3}]);
+    let groups = json!([{"name": "eggs", "total": 744}, {"name": "flour", "total": 1.5}]);
+    for content in [
+        rows.clone(),
+        json!({"rows": rows}),
+        json!({"rows": rows, "currency": "EUR"}),
+        json!([{"text": "x", "currency": "USD", "n": []}, {"rows": rows}]),
+        json!({"groups": groups, "total": 745.5}),
+    ] {
+        let blocks = format!("{:?}", Document::new("", &content).blocks);
+        assert!(
+            blocks.contains("744") && !blocks.contains('$') && !blocks.contains("Chart"),
+            "{blocks}"
+        );
+        assert!(!blocks.contains("total: Some"), "{blocks}");
+    }
+    let table = first_table(&json!({"rows": rows, "currency": "USD"}));
+    assert_eq!(table.rows[0], ["eggs", "$744.00", "$12.00"]);
+}
+
+#[test]
+fn rows_that_are_not_all_have_no_sum() {
+    let sum = |rows: usize, truncated: bool, name: &str| {
+        let row = json!({"name": name, "amount": 1});
+        let rows = vec![row; rows];
+        first_table(&json!({"currency": "USD", "truncated": truncated, "rows": rows})).total
+    };
+    assert_eq!(sum(2, false, "n").unwrap(), ["Total", "$2.00"]);
+    assert_eq!(sum(2, true, "n"), None);
+    assert_eq!(sum(MAX_ROWS + 1, false, "n"), None);
+    assert_eq!(sum(MAX_ROWS, false, &"n".repeat(499)), None);
 }
 
 #[test]
