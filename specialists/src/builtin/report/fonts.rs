@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use fontdb::{Database, FaceInfo, Style};
 use rustybuzz::ttf_parser::{Face, Permissions};
 
-/// Noto Sans for Latin, Greek and Cyrillic, regular and bold, then its arrows and operators, then its pictures.
+/// Noto Sans for Latin, Greek and Cyrillic, regular and bold, then its arrows and operators, then its symbols.
 pub(super) const BUNDLED: [&[u8]; 4] = [
     include_bytes!("../../../fonts/NotoSans-Regular.ttf"),
     include_bytes!("../../../fonts/NotoSans-Bold.ttf"),

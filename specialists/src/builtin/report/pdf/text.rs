@@ -96,8 +96,8 @@ impl<'a> Fonts<'a> {
 
     /// The text in lines of at most a width in points; a word that is wider is cut into pieces.
     pub(super) fn lines(&mut self, text: &str, style: Style, most: f32) -> Vec<Line> {
-        let text = self.shown(text);
-        let bidi = BidiInfo::new(&text, None);
+        // Of the text itself: what is missing too has a direction.
+        let bidi = BidiInfo::new(text, None);
         let mut lines = Vec::new();
         for paragraph in &bidi.paragraphs {
             let whole = self.line(&bidi, paragraph, paragraph.range.clone(), style);
@@ -106,9 +106,11 @@ impl<'a> Fonts<'a> {
                 continue;
             }
             let glyphs = whole.runs.iter().flat_map(|run| &run.glyphs);
-            let mut advances: Vec<_> = glyphs.map(|g| (g.at, g.advance * style.size)).collect();
+            // At a line's end a letter no longer moves towards its neighbour.
+            let widths = |g: &Glyph| (g.advance * style.size, g.own_width * style.size);
+            let mut advances: Vec<_> = glyphs.map(|g| (g.at, widths(g))).collect();
             advances.sort_by_key(|(at, _)| *at);
-            for range in breaks(&text, paragraph.range.end, &advances, most + TOLERANCE) {
+            for range in breaks(text, paragraph.range.end, &advances, most + TOLERANCE) {
                 lines.push(self.line(&bidi, paragraph, range, style));
             }
         }
@@ -126,17 +128,14 @@ impl<'a> Fonts<'a> {
         font.is_some_and(|font| font.face.glyph_index(character).is_some())
     }
 
-    /// The text without what no font has.
-    fn shown(&mut self, text: &str) -> String {
-        let shown = |character| {
-            if is_invisible(character) || (0..self.all.len()).any(|font| self.has(font, character))
-            {
-                return character;
-            }
-            self.missing.insert(character);
+    /// The character, or what stands for it where no font has it.
+    fn shown(&self, character: char) -> char {
+        let is_had = (0..self.all.len()).any(|font| self.has(font, character));
+        if is_had || is_invisible(character) {
+            character
+        } else {
             MISSING
-        };
-        text.chars().map(shown).collect()
+        }
     }
 
     fn line(
@@ -173,6 +172,7 @@ impl<'a> Fonts<'a> {
         let start = range.start;
         for (at, character) in text.get(range).unwrap_or_default().char_indices() {
             let range = start + at..start + at + character.len_utf8();
+            let character = self.shown(character);
             let before = pieces.last().map(|(_, font)| *font);
             let stays = |font: &usize| {
                 is_invisible(character) || !character.is_alphabetic() && self.has(*font, character)
@@ -191,12 +191,18 @@ impl<'a> Fonts<'a> {
     }
 
     fn shaped(&mut self, text: &str, range: Range<usize>, font: usize, rtl: bool) -> Vec<Glyph> {
+        let piece = text.get(range.clone()).unwrap_or_default();
+        let mut buffer = UnicodeBuffer::new();
+        for (at, character) in piece.char_indices() {
+            let shown = self.shown(character);
+            if shown != character {
+                self.missing.insert(character);
+            }
+            buffer.add(shown, u32::try_from(at).unwrap_or(u32::MAX));
+        }
         let Some(font) = self.all.get_mut(font) else {
             return Vec::new();
         };
-        let piece = text.get(range.clone()).unwrap_or_default();
-        let mut buffer = UnicodeBuffer::new();
-        buffer.push_str(piece);
         // Marks keep places of their own, so that what a letter says is the letter.
         buffer.set_cluster_level(BufferClusterLevel::MonotoneCharacters);
         buffer.set_direction(if rtl {
@@ -219,7 +225,8 @@ impl<'a> Fonts<'a> {
                 let next = starts.range(info.cluster + 1..).next();
                 let end = next.map_or(piece.len(), |next| *next as usize);
                 let says = piece.get(from..end).unwrap_or_default();
-                font.says.entry(id).or_insert_with(|| says.to_owned());
+                let says = || says.replace(|c| self.missing.contains(&c), "\u{FFFD}");
+                font.says.entry(id).or_insert_with(says);
             }
             let own_width = font.face.glyph_hor_advance(GlyphId(old));
             glyphs.push(Glyph {
@@ -234,20 +241,26 @@ impl<'a> Fonts<'a> {
     }
 }
 
-/// Where lines begin and end, given how far each piece of the text goes. Spaces at a line's end are left out.
-fn breaks(text: &str, end: usize, advances: &[(usize, f32)], most: f32) -> Vec<Range<usize>> {
+/// Where lines begin and end, given how far each piece of the text goes, before another one and alone. Spaces at a line's
+/// end are left out.
+fn breaks(
+    text: &str,
+    end: usize,
+    advances: &[(usize, (f32, f32))],
+    most: f32,
+) -> Vec<Range<usize>> {
     let character = |at: usize| text.get(at..).and_then(|rest| rest.chars().next());
     let mut ranges = Vec::new();
     let mut start = advances.first().map_or(0, |(at, _)| *at);
     let mut width = 0.0;
     // Where the line may end, and its width up to there.
     let mut chance: Option<(usize, f32)> = None;
-    for &(at, advance) in advances {
+    for &(at, (advance, alone)) in advances {
         let next = character(at).unwrap_or(' ');
         if is_ideograph(next) && at > start {
             chance = Some((at, width));
         }
-        while width + advance > most && at > start && next != ' ' {
+        while width + advance.max(alone) > most && at > start && next != ' ' {
             let (cut, before) = chance.take().unwrap_or((at, width));
             ranges.push(start..cut);
             start = cut;
