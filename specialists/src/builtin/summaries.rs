@@ -118,11 +118,14 @@ impl Specialist for Summaries {
         let (summary, model) = match &self.llm {
             Some(llm) => (written(llm, part, sentences).await?, llm.name()),
             None => {
-                notes.push(
+                let all = extract::sentences(part);
+                let note = if all.len() <= sentences {
+                    "The text has no more sentences than its summary may have: these are all."
+                } else {
                     "No language model is configured: these are sentences of the text itself."
-                        .to_owned(),
-                );
-                (extract::summary(part, sentences), "extractive".to_owned())
+                };
+                notes.push(note.to_owned());
+                (extract::summary(&all, sentences), "extractive".to_owned())
             }
         };
         if cut.is_some() {
@@ -130,12 +133,7 @@ impl Specialist for Summaries {
                 "The text is long: only its first {MAX_SHOWN} characters are summarised."
             ));
         }
-        // People read the text alone.
-        let text = match self.llm {
-            Some(_) => summary.clone(),
-            None => format!("In the text's own sentences: {summary}"),
-        };
-        let mut result = json!({"text": text, "summary": summary, "model": model});
+        let mut result = json!({"text": summary, "summary": summary, "model": model});
         if let (false, Some(result)) = (notes.is_empty(), result.as_object_mut()) {
             result.insert("note".to_owned(), notes.join(" ").into());
         }
@@ -292,18 +290,26 @@ mod tests {
         let result = ask(&Summaries::new(None), params, &context(1))
             .await
             .unwrap();
-        assert_eq!(result["model"], "extractive");
-        assert!(
-            result["summary"]
-                .as_str()
-                .unwrap()
-                .starts_with("Rain falls")
+        assert_eq!(
+            result,
+            json!({
+                "text": "Rain falls again in Oslo tomorrow.", "summary": "Rain falls again in Oslo tomorrow.", "model": "extractive",
+                "note": "No language model is configured: these are sentences of the text itself."
+            })
         );
-        assert!(
-            result["note"]
-                .as_str()
-                .unwrap()
-                .contains("sentences of the text itself")
+        let short = ask(
+            &Summaries::new(None),
+            json!({"text": "Rain falls. It is wet."}),
+            &context(1),
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            (
+                &short["summary"],
+                short["note"].as_str().unwrap().contains("these are all")
+            ),
+            (&json!("Rain falls. It is wet."), true)
         );
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Knows no language: a word that stands in most sentences weighs little, whatever it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// From this cosine on two sentences say the same.
 const ALIKE: f64 = 0.7;
@@ -14,9 +14,11 @@ const ABBREVIATIONS: [&str; 12] = [
 
 type Weights = BTreeMap<String, f64>;
 
-/// At most so many sentences of the text, in its own order.
-pub(super) fn summary(text: &str, most: usize) -> String {
-    let sentences = sentences(text);
+/// At most so many of the sentences, in their own order.
+pub(super) fn summary(sentences: &[String], most: usize) -> String {
+    if sentences.len() <= most {
+        return sentences.join(" ");
+    }
     let mut weights: Vec<Weights> = sentences.iter().map(|sentence| counts(sentence)).collect();
     let mut sentences_with = Weights::new();
     for word in weights.iter().flat_map(BTreeMap::keys) {
@@ -29,22 +31,37 @@ pub(super) fn summary(text: &str, most: usize) -> String {
         *weight *= (all / sentences_with.get(word).copied().unwrap_or(all)).ln();
         *centroid.entry(word.clone()).or_default() += *weight;
     }
-    let mut order: Vec<_> = sentences.iter().zip(&weights).enumerate().collect();
+    // Of length 1, so that a product is a cosine; the centroid's length is the same for all.
+    for weights in &mut weights {
+        let length = product(weights, weights).sqrt();
+        if length > 0.0 {
+            weights.values_mut().for_each(|weight| *weight /= length);
+        }
+    }
+    let mut order: Vec<_> = weights
+        .iter()
+        .zip(0..)
+        .map(|(w, at)| (product(w, &centroid), at, w))
+        .collect();
     // Of equal ones the earlier.
-    order.sort_by(|(_, (_, a)), (_, (_, b))| cosine(b, &centroid).total_cmp(&cosine(a, &centroid)));
-    let mut chosen: Vec<(usize, (&String, &Weights))> = Vec::new();
-    for next in order {
-        if chosen.len() < most && chosen.iter().all(|(_, (_, w))| cosine(w, next.1.1) < ALIKE) {
-            chosen.push(next);
+    order.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
+    let mut chosen: Vec<(usize, &Weights)> = Vec::new();
+    for (_, at, weights) in order {
+        if chosen.len() < most && chosen.iter().all(|(_, w)| product(w, weights) < ALIKE) {
+            chosen.push((at, weights));
         }
     }
     chosen.sort_by_key(|(at, _)| *at);
-    let chosen: Vec<&str> = chosen.iter().map(|(_, (text, _))| text.as_str()).collect();
+    let chosen: Vec<&str> = chosen
+        .iter()
+        .filter_map(|(at, _)| sentences.get(*at))
+        .map(String::as_str)
+        .collect();
     chosen.join(" ")
 }
 
-/// The sentences, each on one line and with an end. A blank line ends a sentence too.
-fn sentences(text: &str) -> Vec<String> {
+/// The sentences, each once, on one line and with an end. A blank line ends a sentence too.
+pub(super) fn sentences(text: &str) -> Vec<String> {
     let mut sentences = Vec::new();
     let mut start = 0;
     let mut characters = text.char_indices().peekable();
@@ -77,6 +94,8 @@ fn sentences(text: &str) -> Vec<String> {
             start = end;
         }
     }
+    let mut seen = HashSet::new();
+    sentences.retain(|sentence| seen.insert(sentence.clone()));
     sentences
 }
 
@@ -110,23 +129,19 @@ fn counts(sentence: &str) -> Weights {
     counts
 }
 
-fn cosine(a: &Weights, b: &Weights) -> f64 {
-    let product = |a: &Weights, b: &Weights| -> f64 {
-        a.iter()
-            .filter_map(|(word, weight)| Some(weight * b.get(word)?))
-            .sum()
-    };
-    let lengths = (product(a, a) * product(b, b)).sqrt();
-    if lengths > 0.0 {
-        product(a, b) / lengths
-    } else {
-        0.0
-    }
+fn product(a: &Weights, b: &Weights) -> f64 {
+    a.iter()
+        .filter_map(|(word, weight)| Some(weight * b.get(word)?))
+        .sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn summary(text: &str, most: usize) -> String {
+        super::summary(&sentences(text), most)
+    }
 
     #[test]
     fn what_the_text_is_about_stays() {
@@ -146,6 +161,14 @@ mod tests {
         assert_eq!(
             summary("Alpha beta gamma. Alpha beta gamma. Delta epsilon zeta.", 3),
             "Alpha beta gamma. Delta epsilon zeta."
+        );
+        assert_eq!(summary("Rain falls. Rain falls.", 3), "Rain falls.");
+        assert_eq!(
+            summary(
+                "Alpha beta gamma. Alpha, beta gamma. Delta epsilon zeta. Eta theta.",
+                3
+            ),
+            "Alpha beta gamma. Delta epsilon zeta. Eta theta."
         );
         assert_eq!(
             summary("One line\nwithout an end", 3),
