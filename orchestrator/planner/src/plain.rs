@@ -13,6 +13,8 @@ use value::{cut, readable, scalar};
 
 /// Longest text of one task, in characters: a page.
 const MAX_TASK: usize = 3_000;
+/// Longest notes of one task, in characters: a few sentences.
+const MAX_NOTES: usize = 600;
 /// Longest answer, in characters: as much as a person reads on a terminal.
 const MAX_ANSWER: usize = 12_000;
 /// Fields in which a result points to its substance elsewhere, the best for a reader first.
@@ -87,13 +89,33 @@ fn said(task: &TaskReport, result: &Value) -> String {
     } else {
         text
     };
-    let text = cut(&text, MAX_TASK);
-    match pointer(result) {
-        Some(place) if !POINTERS.iter().any(|key| names(&text, result.get(key))) => {
-            format!("{text}\n{place}")
-        }
-        _ => text,
+    let notes = notes(result, &text);
+    let mut text = cut(&text, MAX_TASK);
+    if let Some(place) = pointer(result)
+        && !POINTERS.iter().any(|key| names(&text, result.get(key)))
+    {
+        text = format!("{text}\n{place}");
     }
+    if notes.is_empty() {
+        text
+    } else {
+        format!("{text}\nNote: {notes}")
+    }
+}
+
+/// What else the reader should know, unless the text says it; sources are no news.
+fn notes(result: &Value, text: &str) -> String {
+    let text = text.to_lowercase();
+    let listed = result.get("notes").and_then(Value::as_array);
+    let notes = listed.into_iter().flatten().chain(result.get("note"));
+    let notes = notes.filter_map(|note| Some(note.as_str()?.trim()));
+    let notes: Vec<_> = notes
+        .filter(|note| {
+            !note.starts_with("Source:")
+                && !text.contains(note.trim_end_matches('.').to_lowercase().as_str())
+        })
+        .collect();
+    cut(&notes.join(" "), MAX_NOTES)
 }
 
 fn names(text: &str, place: Option<&Value>) -> bool {
@@ -298,6 +320,29 @@ mod tests {
             "I could not do weather.get: the weather service cannot be reached (use --offline).\n\
              I have no agent for: book me a flight.\n\
              Not done: What's the weather – weather.get also needs: city."
+        );
+    }
+
+    #[test]
+    fn notes_are_said_once_and_bounded() {
+        let result = json!({
+            "text": "The report is at /r.pdf (no forecast).", "path": "/r.pdf",
+            "notes": ["Not all rows are shown.", "Source: ledger.", "No forecast.", 3], "note": "No font has 日.",
+        });
+        assert_eq!(
+            compose(vec![done("t1", "a.b", result)], &[], &[]),
+            "The report is at /r.pdf (no forecast).\nNote: Not all rows are shown. No font has 日."
+        );
+        let result = json!({"text": "x", "notes": vec!["word"; 10_000]});
+        assert!(
+            compose(vec![done("t1", "a.b", result)], &[], &[])
+                .chars()
+                .count()
+                < MAX_NOTES + 20
+        );
+        assert_eq!(
+            compose(vec![done("t1", "a.b", json!({"note": "hi"}))], &[], &[]),
+            "Note: hi"
         );
     }
 

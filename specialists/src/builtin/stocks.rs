@@ -104,7 +104,7 @@ impl Stock {
             "low_52w": amount(low.1),
             "currency": CURRENCY,
             "source": "sample data",
-            "note": "Fictitious sample data, not a market price.",
+            "note": "Fictitious sample data.",
         }))
     }
 }
