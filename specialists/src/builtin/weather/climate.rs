@@ -128,7 +128,7 @@ pub(super) fn weather(wanted: &Wanted, today: Date) -> Result<Value, Failure> {
         "country": place.country,
         "units": wanted.units.to_json(),
         "source": "climate normals (offline)",
-        "note": "What is usual in the month, from shipped sample data; not a forecast.",
+        "note": "Climate normals, not a forecast.",
     });
     let figures = match days.as_slice() {
         [day] => figures(day),
