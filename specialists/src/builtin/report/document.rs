@@ -366,9 +366,10 @@ impl Document {
         let sums = self.dollars && !self.partial && items.len() > 1 && items.len() <= room;
         let items = items.get(..room).unwrap_or(items);
         self.rows += items.len();
-        let kind = |name: &&String| match Kind::of(name, items) {
-            Kind::Money if !self.dollars => Kind::Number,
-            kind => kind,
+        let kind = |name: &&String| {
+            let kind = Kind::of(name, items);
+            let bare = kind == Kind::Money && !self.dollars;
+            if bare { Kind::Number } else { kind }
         };
         let kinds: Vec<Kind> = names.iter().map(kind).collect();
         let rows = items
