@@ -24,6 +24,8 @@ use crate::process::{PATIENCE, Sandbox, binary, client};
 
 /// The shared secret of a test's nodes.
 pub const COOKIE: &str = "6f1f8a0d3c5e4b7a92d8e1c0b3a4f5d67e8c9b0a1d2f3e4c";
+/// The built-in specialists of a node that stays offline.
+pub const SPECIALISTS: usize = 8;
 /// The period of checking a condition: short enough for figures in tenths of a second.
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -18,7 +18,7 @@ use crate::show;
 
 /// Requests at a time: every agent has work when it is killed.
 const AT_ONCE: usize = 16;
-/// Time between kills: each of seven agents dies about seven times a second, and is back after 20 to 50 ms.
+/// Time between kills: each of the agents dies about seven times a second, and is back after 20 to 50 ms.
 const KILL_EVERY: Duration = Duration::from_millis(20);
 /// A request that is not answered this long after its deadline is lost.
 const SLACK: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use amcp_cluster::MemberState;
 use amcp_tests::cluster::load::{Load, ask, commits, percentile, recoveries};
-use amcp_tests::cluster::{Member, Spec, mesh, until};
+use amcp_tests::cluster::{Member, SPECIALISTS, Spec, mesh, until};
 use amcp_tests::process::{PATIENCE, client};
 
 use super::{DETECTED, QUERIES, all_complete};
@@ -23,7 +23,7 @@ async fn one_and_specialists(names: &[&str]) -> (Member, Vec<Member>) {
     specs.extend(names.iter().map(|name| Spec::new(name).specialises(&[])));
     let mut members = mesh(specs).await;
     let a = members.remove(0);
-    a.has_agents(7 * names.len()).await;
+    a.has_agents(SPECIALISTS * names.len()).await;
     (a, members)
 }
 
@@ -42,7 +42,7 @@ async fn a_killed_node_costs_nobody_an_answer() {
     let killed = Instant::now();
     members[0].kill().await;
     let seen = a.sees("b", MemberState::Lost, DETECTED).await;
-    a.has_agents(7).await;
+    a.has_agents(SPECIALISTS).await;
     so_many_answered(&load, load.ended() + 50).await;
     let outcomes = load.stop().await;
     all_complete(&outcomes);
@@ -80,9 +80,9 @@ async fn a_hundred_random_kills_lose_nothing_and_commit_nothing_twice() {
         victim.kill().await;
         members.push(victim.start_again().await);
         // A task that three agents died with goes to nobody: each kill is one by itself.
-        a.has_agents(21).await;
+        a.has_agents(3 * SPECIALISTS).await;
     }
-    a.has_agents(21).await;
+    a.has_agents(3 * SPECIALISTS).await;
     so_many_answered(&load, load.ended() + 20).await;
     let outcomes = load.stop().await;
     all_complete(&outcomes);

@@ -5,7 +5,7 @@
 use amcp_cluster::MemberState;
 use amcp_tests::cluster::load::Load;
 use amcp_tests::cluster::netns::Network;
-use amcp_tests::cluster::{Member, Spec, mesh, until};
+use amcp_tests::cluster::{Member, SPECIALISTS, Spec, mesh, until};
 use amcp_tests::process::PATIENCE;
 
 use super::{DETECTED, QUERIES, all_complete};
@@ -34,7 +34,7 @@ async fn survives(cut: impl Fn(&Network) -> Result<(), String>) {
     let [a, b, c] = members.as_slice() else {
         unreachable!()
     };
-    a.has_agents(14).await;
+    a.has_agents(2 * SPECIALISTS).await;
     let load = Load::start(&[a.http.unwrap()], &QUERIES, AT_ONCE);
     until("requests are answered", PATIENCE, async || {
         load.ended() >= 20
@@ -56,7 +56,7 @@ async fn survives(cut: impl Fn(&Network) -> Result<(), String>) {
     network.heal(0).unwrap();
     let healed = a.sees("b", MemberState::Alive, PATIENCE).await;
     b.sees("a", MemberState::Alive, PATIENCE).await;
-    a.has_agents(14).await;
+    a.has_agents(2 * SPECIALISTS).await;
     println!("healed after {healed:?}");
     all_complete(&load.stop().await);
 }

@@ -2,7 +2,7 @@
 
 use amcp_protocol::{Answer, AnswerState};
 use amcp_tests::cluster::load::ask as ask_all;
-use amcp_tests::cluster::{Member, Spec, mesh, until};
+use amcp_tests::cluster::{Member, SPECIALISTS, Spec, mesh, until};
 use amcp_tests::process::{PATIENCE, Sandbox, client};
 use serde_json::Value;
 
@@ -62,7 +62,7 @@ async fn a_result_of_any_size_crosses() {
         Spec::new("b").specialises(&[]),
     ])
     .await;
-    members[0].has_agents(7).await;
+    members[0].has_agents(SPECIALISTS).await;
     let there = ask(&members[0], query).await;
     let here = Sandbox::new()
         .run(["ask", "--offline", "--json", query])

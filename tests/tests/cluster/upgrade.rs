@@ -2,7 +2,7 @@
 
 use amcp_cluster::MemberState;
 use amcp_tests::cluster::load::Load;
-use amcp_tests::cluster::{Spec, all_met, mesh, until};
+use amcp_tests::cluster::{SPECIALISTS, Spec, all_met, mesh, until};
 use amcp_tests::process::PATIENCE;
 
 use super::{QUERIES, all_complete};
@@ -11,7 +11,7 @@ use super::{QUERIES, all_complete};
 async fn a_rolling_restart_answers_every_request() {
     let mut members = mesh(vec![Spec::new("a"), Spec::new("b"), Spec::new("c")]).await;
     for member in &members {
-        member.has_agents(21).await;
+        member.has_agents(3 * SPECIALISTS).await;
     }
     // As it should be configured: the first node, too, knows another.
     let second = members[1].cluster;
