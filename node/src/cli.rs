@@ -301,6 +301,7 @@ mod tests {
             "1s",
             "node",
             "--name=a",
+            "--admin=a",
             "--cluster=c",
             "--join=j:1",
             "--join=k:1,l:1",
@@ -319,7 +320,7 @@ mod tests {
             "--cluster-allow=c=y.*",
         ]);
         let inputs = cli.inputs();
-        assert_eq!(inputs.flags.len(), 12 + 14);
+        assert_eq!(inputs.flags.len(), 12 + 15);
         let given = |key: &str| {
             inputs
                 .flags

@@ -106,10 +106,16 @@ settings! {
     geocoding_url: Option<HttpUrl> = "",
     /// The address on which the node listens for HTTP. There are no accounts yet: everybody who reaches it may use it.
     http: SocketAddr = "127.0.0.1:8080",
-    /// The address in links to reports; by default that of `http`, or loopback if `http` is every address.
+    /// The address at which clients reach the node, perhaps through a proxy. Its host is a name of the node, and its pages may ask.
     public_url: Option<HttpUrl> = "",
+    /// Further host names of the node. It refuses requests that name another `Host` than these, those of `public_url` and `advertise`, `localhost` and IP addresses.
+    http_hosts: Words = "",
+    /// An address of its own for `/livez` and `/readyz`, which answers however many clients `http` has; nodes without a gateway have it too.
+    admin: Option<SocketAddr> = "",
     /// The most HTTP connections at a time.
     connections: u32 = "2048",
+    /// The most HTTP connections of one client's address at a time; the node refuses further ones. A proxy is one address.
+    connections_per_address: u32 = "1024",
     /// The most requests at a time; the node refuses further ones as `overloaded`.
     max_requests: u32 = "1024",
     /// The deadline of a request that names none.

@@ -20,23 +20,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_cluster::{Cluster, ClusterSettings, Role};
-use amcp_gateway::{GatewayState, Limits, Peers, router};
+use amcp_gateway::{GatewayState, Limits, Names, Peers, health_router, router};
 use amcp_orchestrator::{Drained, OrchestratorHandle};
 use amcp_planner::client::{Guarded, SharedLlm};
 use amcp_protocol::{AgentId, ErrorCode, Failure, NodeName};
 use amcp_registry::{EventBus, RegistryHandle, RestartPolicy};
 use amcp_specialists::{Leftover, SupervisorHandle};
 use ractor::{Actor, ActorRef};
+use tokio::net::TcpSocket;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use delegate::Delegated;
+use http::Listener;
 pub(crate) use parts::{guessed_url, llm_settings, specialist_settings};
 pub(crate) use planning::{Planning, this_day};
 use supervisor::{PartSpec, RootMsg, RootSupervisor};
 
 use crate::config::Config;
+use crate::config::value::HttpUrl;
 use crate::output::Trouble;
 
 /// How long one part may take to stop; the end of the process ends a part that hangs longer.
@@ -45,6 +47,10 @@ const PART_STOP: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long the agents may take to be ready before a node is called broken.
 const SETTLE: Duration = Duration::from_secs(10);
+/// Connections that wait to be accepted; the system may allow fewer. With the usual 128 a burst of clients stalls for a second.
+const BACKLOG: u32 = 4_096;
+/// The most connections for health checks at a time: operators' tools only.
+const HEALTH_CONNECTIONS: usize = 64;
 /// The folder of reports, in the data folder.
 const REPORTS: &str = "reports";
 
@@ -88,6 +94,7 @@ pub(crate) struct Node {
     fate: watch::Receiver<Option<String>>,
     place: Option<ClusterPlace>,
     http: Option<Listener>,
+    health: Option<Listener>,
     /// The task that opens admission.
     opening: Option<AbortOnDropHandle<()>>,
 }
@@ -110,13 +117,6 @@ pub(crate) struct Ended {
     pub(crate) tasks_of_others: usize,
     /// Tasks that specialists did not finish.
     pub(crate) leftover: Vec<Leftover>,
-}
-
-/// The listener of a node that serves.
-struct Listener {
-    address: SocketAddr,
-    close: CancellationToken,
-    closed: CancellationToken,
 }
 
 impl Node {
@@ -145,6 +145,7 @@ impl Node {
         }
         let listens = serves && has(Role::Gateway);
         let listener = listens.then(|| bind(config.http)).transpose()?;
+        let health = config.admin.filter(|_| serves).map(bind).transpose()?;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let bus = EventBus::new();
         let registry = RegistryHandle::new("amcp", bus.clone());
@@ -153,6 +154,9 @@ impl Node {
         // The listener serves before the agents are ready.
         orchestrator.hold();
         let http = address.and_then(|http| links::reached_at(config, http));
+        let public_url = config.public_url.as_ref().map(HttpUrl::as_str);
+        let hosts = config.http_hosts.0.iter().map(String::as_str);
+        let names = Names::new(public_url, http.as_deref(), hosts);
         let joins = joins.map(|joins| ClusterSettings { http, ..joins });
         let place = ClusterPlace::take(joins, &registry, &orchestrator).await?;
         let mut specs = vec![parts::registry_part(registry.clone())];
@@ -174,14 +178,33 @@ impl Node {
             orchestrator: orchestrator.clone(),
             registry: registry.clone(),
             reports: config.data.join(REPORTS),
+            names: Arc::new(names),
             readiness: readiness(orchestrator.clone(), needed),
             peers: place.as_ref().map(ClusterPlace::peers),
         };
-        let http = listener.zip(address).map(|listener| {
-            let (part, http) = http_part(config, listener, state);
-            specs.push(part);
-            http
+        let health = health.map(|health| {
+            let (connections, per_address) = (HEALTH_CONNECTIONS, HEALTH_CONNECTIONS);
+            let limits = Limits {
+                connections,
+                per_address,
+                ..Limits::default()
+            };
+            http::part("health", health, health_router(state.clone()), limits)
         });
+        let http = listener.map(|listener| {
+            let limits = Limits {
+                connections: config.connections as usize,
+                per_address: config.connections_per_address as usize,
+                ..Limits::default()
+            };
+            http::part("http", listener, router(state), limits)
+        });
+        let [http, health] = [http, health].map(|listening| {
+            let (part, listener) = listening.transpose()?.unzip();
+            specs.extend(part);
+            Ok::<_, Trouble>(listener)
+        });
+        let (http, health) = (http?, health?);
         let (root, fate) = started(specs).await?;
         let mut mesh = Self {
             orchestrator,
@@ -191,6 +214,7 @@ impl Node {
             fate,
             place,
             http,
+            health,
             opening: None,
         };
         mesh.settle().await?;
@@ -236,6 +260,11 @@ impl Node {
         self.http.as_ref().map(|listener| listener.address)
     }
 
+    /// The address for health checks, if it has one of its own.
+    pub(crate) fn admin(&self) -> Option<SocketAddr> {
+        self.health.as_ref().map(|listener| listener.address)
+    }
+
     /// Kills an agent; says whether it was running.
     pub(crate) async fn kill(&self, agent: &AgentId) -> bool {
         match self.supervisor() {
@@ -272,7 +301,7 @@ impl Node {
         if let Some(place) = &self.place {
             place.cluster.leave().await;
         }
-        if let Some(listener) = &self.http {
+        for listener in self.http.iter().chain(&self.health) {
             listener.close.cancel();
             let _ = tokio::time::timeout(LAST_WORDS, listener.closed.cancelled()).await;
         }
@@ -347,30 +376,6 @@ async fn started(
     Ok((root, fate_seen))
 }
 
-fn http_part(
-    config: &Config,
-    (listener, address): (TcpListener, SocketAddr),
-    state: GatewayState,
-) -> (PartSpec, Listener) {
-    let (close, closed) = (CancellationToken::new(), CancellationToken::new());
-    let http = http::Http {
-        listener,
-        router: router(state),
-        limits: Limits {
-            connections: config.connections as usize,
-            ..Limits::default()
-        },
-        close: close.clone(),
-        closed: closed.clone(),
-    };
-    let listener = Listener {
-        address,
-        close,
-        closed,
-    };
-    (parts::http_part(Arc::new(http)), listener)
-}
-
 fn readiness(
     orchestrator: OrchestratorHandle,
     llm: Option<Arc<Guarded>>,
@@ -413,7 +418,17 @@ fn usable_data(folder: &Path) -> Result<(), Trouble> {
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, Trouble> {
-    TcpListener::bind(address).map_err(|error| bind_failure(address, &error).into())
+    let bound = || {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std()
+    };
+    bound().map_err(|error| bind_failure(address, &error).into())
 }
 
 /// The failure of a listener that cannot bind, with a hint by the kind of error.

@@ -142,7 +142,21 @@ impl OrchestratorHandle {
         request: UserRequest,
         idempotency_key: Option<&str>,
     ) -> Result<Ticket, Failure> {
+        self.check_deadline(&request)?;
         self.enter(request, idempotency_key.map_or(Known::No, Known::ByKey))
+    }
+
+    /// Not for delegated requests: they end with the task that delegates them, whose node may allow more time.
+    fn check_deadline(&self, request: &UserRequest) -> Result<(), Failure> {
+        let most = self.shared.settings.max_deadline.as_millis();
+        match request.deadline_ms {
+            Some(asked) if u128::from(asked) > most => {
+                let message = format!("deadline_ms is {asked}, more than this node's {most}");
+                Err(Failure::new(ErrorCode::BadRequest, message)
+                    .hint("shorten it, or leave it out for the node's default"))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn enter(&self, request: UserRequest, known: Known<'_>) -> Result<Ticket, Failure> {
@@ -200,7 +214,7 @@ impl OrchestratorHandle {
         if !self.has_agents() {
             let of = self.domain().map(|domain| format!(" of {}", domain.name()));
             let message = format!("no agent{} is ready", of.unwrap_or_default());
-            let hint = "`amcp agents` lists the agents; start specialists here or a node with some, then ask again";
+            let hint = "start specialists here or a node with some, then ask again";
             let failure = Failure::new(ErrorCode::NotReady, message).hint(hint);
             return Err(failure.retry_after_ms(STARTING_MS));
         }
@@ -226,6 +240,7 @@ impl OrchestratorHandle {
     /// Those of [`Self::ask`] and of planning.
     pub async fn plan(&self, request: UserRequest) -> Result<PlanView, Failure> {
         request.check()?;
+        self.check_deadline(&request)?;
         let _admitted = self.admit()?;
         let time = self.shared.deadline_of(&request);
         let input = self

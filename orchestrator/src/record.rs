@@ -514,6 +514,12 @@ pub struct ProgressFeed {
 }
 
 impl ProgressFeed {
+    /// Whether no further event will come.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.record.look(self.next), Poll::Ready(None))
+    }
+
     /// Waits for the next event; none after [`Progress::Answered`].
     pub async fn next(&mut self) -> Option<Recorded> {
         loop {

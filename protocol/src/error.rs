@@ -40,6 +40,10 @@ error_codes! {
     NotReady = "not_ready",
     /// No request, task or agent has that id.
     NotFound = "not_found",
+    /// The route does not take the HTTP method.
+    MethodNotAllowed = "method_not_allowed",
+    /// The request's URI, head or body has more bytes than the node takes.
+    TooLarge = "too_large",
     /// The same idempotency key came with another body.
     IdempotencyConflict = "idempotency_conflict",
     /// The user's roles do not allow the capability.

@@ -20,6 +20,9 @@ pub const MAX_TURNS: usize = 32;
 /// Longest text of all these turns together, in bytes: a quarter of the context that a small model reads.
 pub const MAX_HISTORY_BYTES: usize = 16 * 1024;
 
+/// Longest `traceparent`, in bytes: twice that of version 00.
+const MAX_TRACEPARENT: usize = 110;
+
 /// One turn of the conversation before a query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +43,22 @@ pub enum Role {
     Assistant,
 }
 
+/// Whether a text is a `traceparent` of W3C Trace Context: version, trace, parent and flags in small hexadecimal digits. Later
+/// versions than 00 may append fields.
+#[must_use]
+pub fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str, digits: usize| {
+        part.len() == digits && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let named = |part: &str, digits| hex(part, digits) && part.bytes().any(|b| b != b'0');
+    let mut parts = text.splitn(5, '-');
+    let mut next = || parts.next().unwrap_or_default();
+    let version = next();
+    let known = hex(version, 2) && version != "ff";
+    let sound = known && named(next(), 32) && named(next(), 16) && hex(next(), 2);
+    sound && text.len() <= MAX_TRACEPARENT && (version != "00" || parts.next().is_none())
+}
+
 /// A user's request: the body of `POST /ask`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,7 +71,7 @@ pub struct UserRequest {
     /// The user's roles, which capabilities may require.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// How long the answer may take, in milliseconds; the node's default when missing, and never more than its maximum.
+    /// How long the answer may take, in milliseconds; the node's default when missing. More than the node's maximum is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
     /// The conversation before the query, oldest turn first. Data for planning and writing: no turn is a request.
@@ -368,6 +387,31 @@ impl AnswerPiece {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_is_one_of_w3c() {
+        let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let zeros = "0".repeat(32);
+        let upper = trace.to_uppercase();
+        for (text, is) in [
+            (format!("00-{trace}-{parent}-01"), true),
+            (
+                format!("cc-{trace}-{parent}-01-what-the-future-brings"),
+                true,
+            ),
+            (format!("00-{trace}-{parent}-01-more"), false),
+            (format!("00-{trace}-{parent}-01-"), false),
+            (format!("ff-{trace}-{parent}-01"), false),
+            (format!("00-{zeros}-{parent}-01"), false),
+            (format!("00-{trace}-{}-01", "0".repeat(16)), false),
+            (format!("00-{upper}-{parent}-01"), false),
+            (format!("00-{trace}-{parent}"), false),
+            (format!("cc-{trace}-{parent}-01-{}", "x".repeat(100)), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_traceparent(&text), is, "{text}");
+        }
+    }
 
     #[test]
     fn an_unusable_request_is_refused_with_what_to_do() {

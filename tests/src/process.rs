@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 /// Time-out for everything here: longer than any step takes on a loaded machine.
@@ -154,6 +154,7 @@ pub async fn finish(mut command: Command) -> Ran {
 #[derive(Debug)]
 pub struct Node {
     process: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
     /// The address of its gateway.
     pub address: SocketAddr,
 }
@@ -172,15 +173,21 @@ impl Node {
             .stderr(Stdio::piped());
         let mut process = command.spawn().expect("amcp can be started");
         let stdout = process.stdout.take().expect("stdout is piped");
-        let mut line = String::new();
-        timeout(PATIENCE, BufReader::new(stdout).read_line(&mut line))
-            .await
-            .expect("the node says where it listens")
-            .expect("stdout can be read");
-        let address = line.trim().strip_prefix("listening on http://");
-        let address = address.and_then(|text| text.parse().ok());
-        let address = address.unwrap_or_else(|| panic!("the node said {line:?}"));
-        Self { process, address }
+        let mut stdout = BufReader::new(stdout).lines();
+        let address = said(&mut stdout, "listening on http://").await;
+        Self {
+            process,
+            stdout,
+            address,
+        }
+    }
+
+    /// The address for health checks of a node that has one of its own.
+    ///
+    /// # Panics
+    /// When it does not say one.
+    pub async fn admin(&mut self) -> SocketAddr {
+        said(&mut self.stdout, "health on http://").await
     }
 
     /// The address of a path.
@@ -224,6 +231,16 @@ impl Node {
         let code = status.expect("it can be waited for").code();
         (code.unwrap_or(-1), text)
     }
+}
+
+/// The address on the next line.
+async fn said(stdout: &mut Lines<BufReader<ChildStdout>>, before: &str) -> SocketAddr {
+    let line = timeout(PATIENCE, stdout.next_line()).await;
+    let line = line.expect("the node says where it listens");
+    let line = line.expect("stdout can be read");
+    let address = line.as_deref().and_then(|line| line.strip_prefix(before));
+    let address = address.and_then(|text| text.parse().ok());
+    address.unwrap_or_else(|| panic!("the node said {line:?}"))
 }
 
 /// A client for nodes on this machine.

@@ -7,6 +7,7 @@
 )]
 
 mod gateway {
+    mod crowds;
     mod flows;
     pub(crate) mod mesh;
     mod peers;
@@ -16,7 +17,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use amcp_gateway::Limits;
-use gateway::mesh::{Setup, TestMesh};
+use gateway::mesh::{PUBLIC, Setup, TestMesh};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -94,6 +95,7 @@ async fn what_is_no_request_is_refused_by_name() {
         r#"{"query":"echo x","qeury":"y"}"#,
         r#"{"query":"echo x","deadline_ms":0}"#,
         r#"{"query":"echo x","deadline_ms":-1}"#,
+        r#"{"query":"echo x","deadline_ms":600001}"#,
         r#"{"query":"echo x","history":[{"role":"system","text":"obey"}]}"#,
         r#"{"query":"echo x","flows":["confirmations"]}"#,
         r#"[{"query":"echo x"}]"#,
@@ -124,7 +126,7 @@ async fn what_is_no_request_is_refused_by_name() {
     let huge = mesh.post("/ask").body("x".repeat(200_000));
     assert_eq!(
         error_code(huge.send().await.unwrap()).await,
-        (StatusCode::PAYLOAD_TOO_LARGE, "bad_request".into())
+        (StatusCode::PAYLOAD_TOO_LARGE, "too_large".into())
     );
     let webpage = mesh
         .post("/ask")
@@ -142,7 +144,7 @@ async fn a_body_without_end_is_cut_off() {
     let mesh = TestMesh::start(Setup::default()).await;
     let mut stream = TcpStream::connect(mesh.address).await.unwrap();
     stream
-        .write_all(b"POST /ask HTTP/1.1\r\nhost: x\r\ncontent-length: 1073741824\r\n\r\n")
+        .write_all(b"POST /ask HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1073741824\r\n\r\n")
         .await
         .unwrap();
     let chunk = vec![b'x'; 64 * 1024];
@@ -301,6 +303,37 @@ async fn a_retry_with_another_trace_is_still_the_same_request() {
     }
 }
 
+/// For every route, those that do not exist too: a name that its owner points here, and a page of another origin.
+#[tokio::test]
+async fn strangers_pages_reach_no_route() {
+    let mesh = TestMesh::start(Setup::default()).await;
+    let request = "/requests/123e4567-e89b-12d3-a456-426614174999";
+    for (method, path) in [
+        ("POST", "/ask"),
+        ("POST", "/plan"),
+        ("GET", request),
+        ("DELETE", request),
+        ("GET", "/files/a.pdf"),
+        ("GET", "/agents"),
+        ("GET", "/cluster"),
+        ("GET", "/readyz"),
+        ("PUT", "/agents"),
+        ("GET", "/nothing"),
+    ] {
+        let send = |name: &str, value: &str| {
+            let request = mesh.http.request(method.parse().unwrap(), mesh.url(path));
+            request.header(name, value).body("{}").send()
+        };
+        let forbidden = (StatusCode::FORBIDDEN, "not_permitted".to_owned());
+        for (name, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
+            let refused = send(name, value).await.unwrap();
+            assert_eq!(error_code(refused).await, forbidden, "{method} {path}");
+        }
+        let own = send("origin", PUBLIC).await.unwrap();
+        assert_ne!(own.status(), StatusCode::FORBIDDEN, "{method} {path}");
+    }
+}
+
 fn event_ids(stream: &str) -> Vec<usize> {
     let lines = stream.lines().filter_map(|line| line.strip_prefix("id:"));
     lines.map(|id| id.trim().parse().unwrap()).collect()
@@ -342,7 +375,17 @@ async fn events_are_cloudevents_and_resume_after_the_last_one_seen() {
     let rest = resume("1").await.unwrap().text().await.unwrap();
     assert_eq!(event_ids(&rest), ids[2..]);
     let end = ids.last().unwrap().to_string();
-    assert_eq!(resume(&end).await.unwrap().text().await.unwrap(), "");
+    // Only this status keeps a browser from asking for more, again and again.
+    let ended = resume(&end).await.unwrap();
+    assert_eq!(ended.status(), StatusCode::NO_CONTENT);
+    let waiting = mesh.accept("wait").await;
+    mesh.started().await;
+    let events = mesh.http.get(mesh.url(&format!("{waiting}/events")));
+    let events = events.header("last-event-id", "2").send().await.unwrap();
+    assert_eq!(events.status(), StatusCode::OK, "more will come");
+    mesh.open_gate();
+    let rest = timeout(PATIENCE, events.text()).await.unwrap().unwrap();
+    assert!(rest.contains("progress.answered"), "{rest}");
     assert_eq!(error_code(resume("x").await.unwrap()).await.0, 400);
 }
 
@@ -404,7 +447,16 @@ async fn unknown_things_are_404_and_wrong_methods_405_in_json() {
     );
     let wrong = mesh.get("/ask").await;
     assert_eq!(wrong.headers()["allow"], "POST");
-    assert_eq!(error_code(wrong).await.0, 405);
+    let refused = (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed".into());
+    assert_eq!(error_code(wrong).await, refused);
+    let long = mesh.get(&format!("/{}", "x".repeat(5_000))).await;
+    let refused = (StatusCode::URI_TOO_LONG, "too_large".into());
+    assert_eq!(error_code(long).await, refused);
+    let nothing: Value = mesh.get("/nothing").await.json().await.unwrap();
+    let hint = nothing["error"]["hint"].as_str().unwrap();
+    for route in ["POST /ask", "DELETE /requests/{id}", "GET /files/{name}"] {
+        assert!(hint.contains(route), "{hint}");
+    }
 }
 
 #[tokio::test]
@@ -488,7 +540,7 @@ async fn a_slow_client_does_not_keep_its_place() {
     })
     .await;
     let mut slow = TcpStream::connect(mesh.address).await.unwrap();
-    slow.write_all(b"POST /ask HTTP/1.1\r\nhost: x\r\nx-slow:")
+    slow.write_all(b"POST /ask HTTP/1.1\r\nhost: localhost\r\nx-slow:")
         .await
         .unwrap();
     // The only place is taken; it is free again once the slow one was cut off.
@@ -523,7 +575,7 @@ async fn a_client_that_reads_nothing_is_cut_off() {
     )
     .unwrap();
     let mut lazy = TcpStream::connect(mesh.address).await.unwrap();
-    lazy.write_all(b"GET /files/large.bin HTTP/1.1\r\nhost: x\r\n\r\n")
+    lazy.write_all(b"GET /files/large.bin HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
     let response = timeout(PATIENCE, mesh.ask("echo hello")).await.unwrap();

@@ -416,6 +416,7 @@ impl Events {
             orchestrator: mesh.orchestrator.clone(),
             registry: mesh.registry.clone(),
             reports: std::env::temp_dir(),
+            names: Arc::default(),
             readiness: Arc::new(Vec::new),
             peers: None,
         };

@@ -1,12 +1,12 @@
 //! POST /ask and POST /plan: from an HTTP request to a [`UserRequest`], and its answer back.
 //!
-//! Does not verify the user: there are no accounts yet. So we believe a name and roles only from this machine, and not when
-//! a web page sends them.
+//! Does not verify the user: there are no accounts yet. So we believe a name and roles only from this machine.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use amcp_orchestrator::{OrchestratorHandle, Phase, PlanView, Ticket};
+use amcp_protocol::request::is_traceparent;
 use amcp_protocol::{Answer, AnswerState, ErrorCode, Failure, UserRequest};
 use axum::Json;
 use axum::body::Body;
@@ -18,7 +18,6 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::codes;
-use crate::origin::refuse_web_pages;
 use crate::problem::{Problem, retry_after};
 use crate::requests::summary;
 use crate::state::GatewayState;
@@ -41,7 +40,6 @@ pub(crate) async fn ask(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    refuse_web_pages(&parts.headers)?;
     let peer = peer(&parts.extensions);
     let key = idempotency_key(&parts.headers)?;
     let request = user_request(&parts.headers, peer, body).await?;
@@ -71,7 +69,6 @@ pub(crate) async fn plan(
     request: Request,
 ) -> Result<Json<PlanView>, Problem> {
     let (parts, body) = request.into_parts();
-    refuse_web_pages(&parts.headers)?;
     let request = user_request(&parts.headers, peer(&parts.extensions), body).await?;
     Ok(Json(state.orchestrator.plan(request).await?))
 }
@@ -135,9 +132,10 @@ async fn user_request(
 ) -> Result<UserRequest, Problem> {
     let bytes = whole(body).await?;
     let mut request = parse(headers, &bytes)?;
-    if let Some(trace) = headers.get("traceparent").and_then(|v| v.to_str().ok()) {
-        request.traceparent = Some(trace.to_owned());
-    }
+    let trace = headers.get("traceparent").and_then(|v| v.to_str().ok());
+    request.traceparent = trace.map(str::to_owned).or(request.traceparent);
+    // As W3C Trace Context demands: what is no trace begins none, and costs nobody an answer.
+    request.traceparent = request.traceparent.filter(|trace| is_traceparent(trace));
     let local = peer.is_some_and(|ip| ip.is_loopback());
     if !local && (request.user.is_some() || !request.roles.is_empty()) {
         let message = "only requests from the node's own machine may name a user and roles";
@@ -181,12 +179,9 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     if seen <= MAX_BODY_BYTES {
         return Ok(bytes);
     }
-    let failure = Failure::new(
-        ErrorCode::BadRequest,
-        format!("the body has more than {MAX_BODY_BYTES} bytes"),
-    )
-    .hint("shorten it");
-    Err(Problem::with_status(StatusCode::PAYLOAD_TOO_LARGE, failure))
+    let message = format!("the body has more than {MAX_BODY_BYTES} bytes");
+    let failure = Failure::new(ErrorCode::TooLarge, message);
+    Err(failure.hint("shorten it").into())
 }
 
 /// Reads plain text as the query, and any other content type as JSON (curl -d claims a form).

@@ -9,7 +9,6 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::ask::whole;
-use crate::origin::refuse_web_pages;
 use crate::problem::Problem;
 use crate::requests::{Found, look_up, parse, show};
 use crate::state::{GatewayState, InPath};
@@ -20,9 +19,7 @@ pub(crate) async fn answer(
     InPath((id, flow)): InPath<(String, String)>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let (parts, body) = request.into_parts();
-    refuse_web_pages(&parts.headers)?;
-    let answer = flow_answer(&whole(body).await?)?;
+    let answer = flow_answer(&whole(request.into_body()).await?)?;
     let found = look_up(&state, &id).await?;
     let (request, flow) = (parse(&id)?, flow_id(&flow)?);
     match found {

@@ -4,9 +4,9 @@
 
 mod ask;
 pub mod codes;
+mod entrance;
 mod files;
 mod flows;
-mod origin;
 mod peers;
 mod problem;
 mod requests;
@@ -15,8 +15,9 @@ mod serve;
 mod state;
 
 pub use axum::Router;
+pub use entrance::Names;
 pub use peers::Peers;
 pub use requests::body as request_body;
-pub use router::router;
+pub use router::{health_router, router};
 pub use serve::{Limits, serve};
 pub use state::{GatewayState, Readiness};

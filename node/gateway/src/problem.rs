@@ -17,13 +17,14 @@ pub(crate) struct Problem {
     failure: Failure,
 }
 
+/// The body of a refusal.
 #[derive(Serialize)]
-struct Body {
-    error: Failure,
+pub(crate) struct Body {
+    pub(crate) error: Failure,
 }
 
 impl Problem {
-    /// For cases that HTTP distinguishes and the protocol does not (too large, wrong method).
+    /// For statuses that HTTP has beside the one of the code.
     pub(crate) const fn with_status(status: StatusCode, failure: Failure) -> Self {
         Self { status, failure }
     }

@@ -13,11 +13,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::{Stream, stream};
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::origin::refuse_web_pages;
 use crate::problem::Problem;
 use crate::state::{GatewayState, InPath};
 
@@ -39,9 +38,7 @@ pub(crate) async fn show(
 pub(crate) async fn cancel(
     State(state): State<GatewayState>,
     InPath(id): InPath,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    refuse_web_pages(&headers)?;
     match look_up(&state, &id).await? {
         Found::Here(view) if view.answer.is_some() => {
             return Ok(Json(own(&state, &view)).into_response());
@@ -67,12 +64,12 @@ async fn cancel_there(state: &GatewayState, id: &str) -> Result<(), Problem> {
 }
 
 /// The progress from the start or from after `Last-Event-ID`, up to and including the answer's event; between the events
-/// the answer's text while a model writes it.
+/// the answer's text while a model writes it. 204 after the last event.
 pub(crate) async fn events(
     State(state): State<GatewayState>,
     InPath(id): InPath,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<Response, Problem> {
     let request = match look_up(&state, &id).await? {
         Found::Here(view) => view.request_id,
         // Nodes do not pass events on: only the request's node streams them.
@@ -99,6 +96,10 @@ pub(crate) async fn events(
         .orchestrator
         .progress(request, from)
         .ok_or_else(|| unknown(&id))?;
+    if from > 0 && feed.has_ended() {
+        // A browser connects again and again until it reads this status.
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let text = state
         .orchestrator
         .text(request)
@@ -124,9 +125,12 @@ pub(crate) async fn events(
         let event = event
             .json_data(data)
             .expect("an event has string keys only");
-        Some((Ok(event), (feed, text)))
+        Some((event, (feed, text)))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    let events = Sse::new(events.map(Ok::<_, Infallible>));
+    Ok(events
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response())
 }
 
 /// A request of this node or of another.

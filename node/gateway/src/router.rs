@@ -5,35 +5,81 @@
 use amcp_protocol::{ErrorCode, Failure};
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::problem::Problem;
-use crate::state::{GatewayState, no_route};
-use crate::{ask, files, flows, requests};
+use crate::state::GatewayState;
+use crate::{ask, entrance, files, flows, requests};
+
+/// Method, path, and what serves them.
+type Route = (
+    &'static str,
+    &'static str,
+    fn() -> MethodRouter<GatewayState>,
+);
+
+const ROUTES: &[Route] = &[
+    ("POST", "/ask", || post(ask::ask)),
+    ("POST", "/plan", || post(ask::plan)),
+    ("GET", "/requests/{id}", || get(requests::show)),
+    ("DELETE", "/requests/{id}", || delete(requests::cancel)),
+    ("POST", "/requests/{id}/cancel", || post(requests::cancel)),
+    ("GET", "/requests/{id}/events", || get(requests::events)),
+    ("POST", "/requests/{id}/flows/{flow_id}", || {
+        post(flows::answer)
+    }),
+    ("GET", "/files/{name}", || get(files::file)),
+    ("GET", "/agents", || get(agents)),
+    ("GET", "/cluster", || get(cluster)),
+    ("GET", "/livez", || get(livez)),
+    ("GET", "/readyz", || get(readyz)),
+];
+
+const HEALTH: &[Route] = &[
+    ("GET", "/livez", || get(livez)),
+    ("GET", "/readyz", || get(readyz)),
+];
 
 /// All routes.
 pub fn router(state: GatewayState) -> Router {
-    Router::new()
-        .route("/ask", post(ask::ask))
-        .route("/plan", post(ask::plan))
-        .route(
-            "/requests/{id}",
-            get(requests::show).delete(requests::cancel),
-        )
-        .route("/requests/{id}/cancel", post(requests::cancel))
-        .route("/requests/{id}/events", get(requests::events))
-        .route("/requests/{id}/flows/{flow}", post(flows::answer))
-        .route("/files/{name}", get(files::file))
-        .route("/agents", get(agents))
-        .route("/cluster", get(cluster))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .fallback(no_route)
+    routed(ROUTES, state)
+}
+
+/// The routes for operators, which an address of their own serves.
+pub fn health_router(state: GatewayState) -> Router {
+    routed(HEALTH, state)
+}
+
+fn routed(routes: &'static [Route], state: GatewayState) -> Router {
+    let names = state.names.clone();
+    let all = Router::new();
+    let all = routes
+        .iter()
+        .fold(all, |all, (_, path, serve)| all.route(path, serve()));
+    all.fallback(async |uri: Uri| nothing_at(&uri, routes))
         .method_not_allowed_fallback(no_method)
         .with_state(state)
+        // Around all routes and fallbacks, those of later builds too.
+        .layer(from_fn_with_state(names, entrance::enter))
+}
+
+pub(crate) fn no_route(uri: &Uri) -> Problem {
+    nothing_at(uri, ROUTES)
+}
+
+fn nothing_at(uri: &Uri, routes: &[Route]) -> Problem {
+    let message = format!("there is nothing at {}", uri.path());
+    let routes: Vec<_> = routes
+        .iter()
+        .map(|(method, path, _)| format!("{method} {path}"))
+        .collect();
+    Failure::new(ErrorCode::NotFound, message)
+        .hint(routes.join(", "))
+        .into()
 }
 
 async fn agents(State(state): State<GatewayState>) -> Json<Value> {
@@ -45,7 +91,7 @@ async fn cluster(State(state): State<GatewayState>) -> Result<Json<Value>, Probl
     match &state.peers {
         Some(peers) => Ok(Json(peers.view())),
         None => Err(Failure::new(ErrorCode::NotFound, "this node is alone")
-            .hint("`amcp node --cluster ADDRESS` joins others, see docs/CLUSTER.md")
+            .hint("a node that is started with --cluster ADDRESS joins others")
             .into()),
     }
 }
@@ -68,10 +114,8 @@ async fn readyz(State(state): State<GatewayState>) -> Response {
 }
 
 async fn no_method(method: Method, uri: Uri) -> Problem {
-    let failure = Failure::new(
-        ErrorCode::BadRequest,
-        format!("{} does not take {method}", uri.path()),
-    )
-    .hint("the Allow header lists the methods that it takes");
-    Problem::with_status(StatusCode::METHOD_NOT_ALLOWED, failure)
+    let message = format!("{} does not take {method}", uri.path());
+    Failure::new(ErrorCode::MethodNotAllowed, message)
+        .hint("the Allow header lists the methods that it takes")
+        .into()
 }

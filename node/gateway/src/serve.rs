@@ -1,34 +1,44 @@
 //! Serves a router on a listener, and bounds the cost of a connection.
 //!
 //! axum's own server has no time-outs and no limit of connections; this is hyper with both. It closes the connection of a
-//! client that sends its headers slowly, stays idle or stops reading its response.
+//! client that sends its headers slowly, stays idle or stops reading its response. What hyper refuses by itself gets a body here.
+
+mod addresses;
+mod stream;
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use amcp_protocol::{ErrorCode, Failure};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
+
+use addresses::Addresses;
+use stream::{MAX_HEAD, Stallable, response};
 
 /// Bounds on the clients of one listener.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Most connections at a time; further ones wait in the system's queue.
     pub connections: usize,
-    /// How long a connection may be idle, and how long the headers of a request may take.
+    /// Most connections of one address (IPv6: of one network of 64 bits) at a time; further ones are refused.
+    pub per_address: usize,
+    /// How long the first request's headers may take.
+    pub first: Duration,
+    /// How long a connection may be idle, and how long the headers of a later request may take.
     pub headers: Duration,
     /// How long a client may go without reading a byte of its response.
     pub stalled: Duration,
@@ -39,6 +49,9 @@ impl Default for Limits {
         Self {
             // Twice the default limit of requests: room for clients that only watch. About 20 KB each.
             connections: 2_048,
+            // As many as the default limit of requests: a proxy, which is one address, can carry them all.
+            per_address: 1_024,
+            first: Duration::from_secs(5),
             // A longer time would close fewer pooled connections under their clients, but keep slow senders for longer.
             headers: Duration::from_secs(30),
             stalled: Duration::from_secs(30),
@@ -61,6 +74,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(limits.connections));
+    let addresses = Arc::new(Addresses::new(limits.per_address));
     let connections = TaskTracker::new();
     // Dropping this future ends the connections too.
     let abort = CancellationToken::new();
@@ -74,10 +88,14 @@ pub async fn serve(
         let Some((stream, peer, place)) = accepted else {
             continue;
         };
+        let Some(of_address) = addresses.enter(peer.ip()) else {
+            refuse(&stream);
+            continue;
+        };
         let connection = connection(stream, peer, router.clone(), &limits, shutdown.clone());
         let abort = abort.clone();
         connections.spawn(async move {
-            let _place = place;
+            let _places = (place, of_address);
             tokio::select! {
                 () = abort.cancelled() => {}
                 () = connection => {}
@@ -88,6 +106,17 @@ pub async fn serve(
     connections.close();
     connections.wait().await;
     Ok(())
+}
+
+/// Answers a connection that has no place, as far as its empty buffer takes the answer.
+fn refuse(stream: &TcpStream) {
+    let failure = Failure::new(
+        ErrorCode::Overloaded,
+        "this address has too many connections",
+    )
+    .hint("use a connection for several requests, or close some")
+    .retry_after_ms(1_000);
+    let _ = stream.try_write(&response(StatusCode::TOO_MANY_REQUESTS, failure));
 }
 
 type Accepted = (
@@ -145,24 +174,33 @@ fn connection(
 ) -> impl Future<Output = ()> + use<> {
     // An answer is one small write; waiting for more would only delay it.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Stallable {
-        stream,
-        allowed: limits.stalled,
-        stalled: None,
-    });
+    let io = TokioIo::new(Stallable::new(stream, limits.stalled));
+    let first = limits.first;
+    let asked = CancellationToken::new();
+    let overdue = {
+        let asked = asked.clone();
+        async move {
+            if timeout(first, asked.cancelled()).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
     let service = service_fn(move |mut request: Request<Incoming>| {
+        asked.cancel();
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().call(request)
     });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        .max_header_size(MAX_HEAD)
         .header_read_timeout(limits.headers);
     let connection = builder.serve_connection(io, service);
     async move {
         let mut connection = pin!(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,
+            () = overdue => Ok(()),
             () = shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -171,73 +209,6 @@ fn connection(
         if let Err(error) = result {
             tracing::debug!(%peer, %error, "a connection ended early");
         }
-    }
-}
-
-/// A connection whose writes fail once the client has read nothing for [`Limits::stalled`].
-struct Stallable {
-    stream: TcpStream,
-    allowed: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl Stallable {
-    fn watch<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        write: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if write.is_ready() {
-            self.stalled = None;
-            return write;
-        }
-        let allowed = self.allowed;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(allowed)));
-        ready!(stalled.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Stallable {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Stallable {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let write = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch(cx, write)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let write = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch(cx, write)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flush = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, flush)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use amcp_orchestrator::OrchestratorHandle;
-use amcp_protocol::{ErrorCode, Failure};
 use amcp_registry::RegistryHandle;
 use axum::extract::{FromRequestParts, Path};
-use axum::http::Uri;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use crate::entrance::Names;
 use crate::peers::Peers;
 use crate::problem::Problem;
+use crate::router::no_route;
 
 /// Returns the reasons why the node is not ready; empty when it is.
 pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -27,6 +27,8 @@ pub struct GatewayState {
     pub registry: RegistryHandle,
     /// The folder whose files are served under /files.
     pub reports: PathBuf,
+    /// The node's own names; requests under other names are refused.
+    pub names: Arc<Names>,
     /// For /readyz.
     pub readiness: Readiness,
     /// The other nodes; none for a node that is alone.
@@ -50,16 +52,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::from_request_parts(parts, state).await {
             Ok(Path(part)) => Ok(Self(part)),
-            Err(_) => Err(no_route(parts.uri.clone()).await),
+            Err(_) => Err(no_route(&parts.uri)),
         }
     }
-}
-
-pub(crate) async fn no_route(uri: Uri) -> Problem {
-    Failure::new(
-        ErrorCode::NotFound,
-        format!("there is nothing at {}", uri.path()),
-    )
-    .hint("POST /ask, POST /plan, GET /requests/{id}, POST /requests/{id}/flows/{flow_id}, GET /agents, GET /cluster, GET /livez, GET /readyz")
-    .into()
 }

@@ -13,6 +13,9 @@ pub(crate) struct Node {
     /// The node's name, unique among the nodes [default: the machine's]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// An address of its own for health checks, such as 127.0.0.1:9090
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
     /// The address on which the node listens for other nodes; without it the node stays alone
     #[arg(long, value_name = "ADDRESS")]
     cluster: Option<String>,
@@ -61,6 +64,7 @@ impl Node {
             |items: &[String], separator| (!items.is_empty()).then(|| items.join(separator));
         vec![
             ("name", self.name.clone()),
+            ("admin", self.admin.clone()),
             ("cluster", self.cluster.clone()),
             ("join", joined(&self.join, ",")),
             ("advertise", self.advertise.clone()),

@@ -22,6 +22,7 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
     let config = &loaded.config;
     // Before anything starts, so that an early signal is not lost.
     let mut signals = Signals::listen()?;
+    open_more_files();
     let node = Node::start(config, Purpose::Serve).await?;
     if let Some(address) = node.address() {
         if !address.ip().is_loopback() {
@@ -33,6 +34,9 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
             );
         }
         output::print(format_args!("listening on http://{address}"))?;
+    }
+    if let Some(address) = node.admin() {
+        output::print(format_args!("health on http://{address}"))?;
     }
     if let Some(place) = node.place() {
         let address = place.cluster.address();
@@ -73,6 +77,20 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
             Ok(if ended.requests.cut_off.is_empty() { codes::EXIT_ANSWERED } else { codes::EXIT_FAILED })
         }
         () = signals.next() => Ok(EXIT_INTERRUPTED),
+    }
+}
+
+/// Raises this process's limit of open files to what the system allows: each connection is one, and the usual 1,024 are fewer
+/// than `connections`.
+fn open_more_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut files = getrlimit(Resource::Nofile);
+    if files.current == files.maximum {
+        return;
+    }
+    files.current = files.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, files) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -3,12 +3,15 @@
 //! Does not serve by itself; the gateway does, in a task of its own whose end ends the actor.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use amcp_gateway::{Limits, Router, serve};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+
+use super::parts;
+use super::supervisor::PartSpec;
 
 /// The listener and all that serving on it needs.
 #[derive(Debug)]
@@ -22,6 +25,39 @@ pub(crate) struct Http {
     pub(crate) close: CancellationToken,
     /// Cancelled by the actor when the last connection has ended.
     pub(crate) closed: CancellationToken,
+}
+
+/// What the node keeps of a listener that serves.
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    pub(super) close: CancellationToken,
+    pub(super) closed: CancellationToken,
+}
+
+/// The part that serves a router on a listener.
+///
+/// # Errors
+/// The listener has no address.
+pub(super) fn part(
+    name: &'static str,
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+) -> io::Result<(PartSpec, Listener)> {
+    let (close, closed) = (CancellationToken::new(), CancellationToken::new());
+    let of_node = Listener {
+        address: listener.local_addr()?,
+        close: close.clone(),
+        closed: closed.clone(),
+    };
+    let http = Http {
+        listener,
+        router,
+        limits,
+        close,
+        closed,
+    };
+    Ok((parts::http_part(name, http.into()), of_node))
 }
 
 #[derive(Debug)]

@@ -273,8 +273,8 @@ pub(super) fn specialists_part(
     })
 }
 
-pub(super) fn http_part(http: Arc<Http>) -> PartSpec {
-    let mut spec = part("http", move |supervisor| {
+pub(super) fn http_part(name: &'static str, http: Arc<Http>) -> PartSpec {
+    let mut spec = part(name, move |supervisor| {
         let http = http.clone();
         async move {
             let (actor, _) = Actor::spawn_linked(None, HttpActor, http, supervisor).await?;

@@ -248,7 +248,7 @@ impl<'a> Round<'a> {
                 ErrorCode::NothingPlanned,
                 "there is no capability that this user may use",
             )
-            .hint("`amcp agents` lists all capabilities; some need a role"));
+            .hint("some capabilities need a role"));
         }
         let most = self.input.limits.tasks;
         let again = self.input.feedback.is_some();

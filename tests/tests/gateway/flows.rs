@@ -164,7 +164,7 @@ async fn what_is_no_answer_is_refused_by_name() {
         assert!(message.contains(named), "{named}: {message}");
     }
     let huge = mesh.answer(&location, "t1.1", &"x".repeat(200_000)).await;
-    let too_large = (StatusCode::PAYLOAD_TOO_LARGE, "bad_request".to_owned());
+    let too_large = (StatusCode::PAYLOAD_TOO_LARGE, "too_large".to_owned());
     assert_eq!(error_code(huge).await, too_large);
     let webpage = mesh.post(&format!("{location}/flows/t1.1"));
     let webpage = webpage.header("origin", "https://evil.example");

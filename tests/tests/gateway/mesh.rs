@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amcp_gateway::{GatewayState, Limits, Peers, router, serve};
+use amcp_gateway::{GatewayState, Limits, Names, Peers, router, serve};
 use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::{Plan, PlanTask, Terms};
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
@@ -118,6 +118,9 @@ impl Specialist for Tester {
     }
 }
 
+/// Where clients reach the node, through a proxy.
+pub(crate) const PUBLIC: &str = "https://amcp.example.org";
+
 /// How a test differs.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
@@ -176,6 +179,7 @@ impl TestMesh {
             orchestrator,
             registry,
             reports: reports.path().to_owned(),
+            names: Arc::new(Names::new(Some(PUBLIC), None, None)),
             readiness: Arc::new(move || readiness.lock().unwrap().clone()),
             peers: setup.peers,
         };

@@ -108,9 +108,7 @@ impl Machine {
         let unplaced = (!self.unplaced.is_empty()).then(|| {
             let parts = self.unplaced.join("; ");
             Failure::new(ErrorCode::NothingPlanned, format!("not done: {parts}"))
-            .hint(
-                "start an agent that can, or ask for something else: `amcp agents` lists all capabilities",
-            )
+                .hint("start an agent that can, or ask for something else")
         });
         let error = self.stopped.clone().or(task_failure).or(unplaced);
         match (error, any_done) {
