@@ -580,7 +580,7 @@ async fn a_node_without_agents_is_not_ready_and_says_what_to_do() {
     assert_eq!(ran.code, 5, "{ran:?}");
     assert!(ran.stderr.contains("no agent is ready"), "{ran:?}");
     assert!(
-        ran.stderr.contains("hint: ") && ran.stderr.contains("amcp agents"),
+        ran.stderr.contains("hint: ") && ran.stderr.contains("start specialists"),
         "{ran:?}"
     );
 }
