@@ -20,25 +20,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_cluster::{Cluster, ClusterSettings, Role};
-use amcp_gateway::{GatewayState, Limits, Names, Peers, health_router, router};
+use amcp_gateway::{GatewayState, Peers};
 use amcp_orchestrator::{Drained, OrchestratorHandle};
 use amcp_planner::client::{Guarded, SharedLlm};
-use amcp_protocol::{AgentId, ErrorCode, Failure, NodeName};
+use amcp_protocol::{AgentId, NodeName};
 use amcp_registry::{EventBus, RegistryHandle, RestartPolicy};
 use amcp_specialists::{Leftover, SupervisorHandle};
 use ractor::{Actor, ActorRef};
-use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use delegate::Delegated;
 use http::Listener;
+pub(crate) use http::bind_failure;
 pub(crate) use parts::{guessed_url, llm_settings, specialist_settings};
 pub(crate) use planning::{Planning, this_day};
 use supervisor::{PartSpec, RootMsg, RootSupervisor};
 
 use crate::config::Config;
-use crate::config::value::HttpUrl;
 use crate::output::Trouble;
 
 /// How long one part may take to stop; the end of the process ends a part that hangs longer.
@@ -47,10 +46,6 @@ const PART_STOP: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long the agents may take to be ready before a node is called broken.
 const SETTLE: Duration = Duration::from_secs(10);
-/// Connections that wait to be accepted; the system may allow fewer. With the usual 128 a burst of clients stalls for a second.
-const BACKLOG: u32 = 4_096;
-/// The most connections for health checks at a time: operators' tools only.
-const HEALTH_CONNECTIONS: usize = 64;
 /// The folder of reports, in the data folder.
 const REPORTS: &str = "reports";
 
@@ -144,8 +139,12 @@ impl Node {
             usable_data(&config.data)?;
         }
         let listens = serves && has(Role::Gateway);
-        let listener = listens.then(|| bind(config.http)).transpose()?;
-        let health = config.admin.filter(|_| serves).map(bind).transpose()?;
+        let listener = listens.then(|| http::bind(config.http)).transpose()?;
+        let health = config
+            .admin
+            .filter(|_| serves)
+            .map(http::bind)
+            .transpose()?;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let bus = EventBus::new();
         let registry = RegistryHandle::new("amcp", bus.clone());
@@ -154,9 +153,7 @@ impl Node {
         // The listener serves before the agents are ready.
         orchestrator.hold();
         let http = address.and_then(|http| links::reached_at(config, http));
-        let public_url = config.public_url.as_ref().map(HttpUrl::as_str);
-        let hosts = config.http_hosts.0.iter().map(String::as_str);
-        let names = Names::new(public_url, http.as_deref(), hosts);
+        let names = http::names(config, http.as_deref());
         let joins = joins.map(|joins| ClusterSettings { http, ..joins });
         let place = ClusterPlace::take(joins, &registry, &orchestrator).await?;
         let mut specs = vec![parts::registry_part(registry.clone())];
@@ -182,29 +179,7 @@ impl Node {
             readiness: readiness(orchestrator.clone(), needed),
             peers: place.as_ref().map(ClusterPlace::peers),
         };
-        let health = health.map(|health| {
-            let (connections, per_address) = (HEALTH_CONNECTIONS, HEALTH_CONNECTIONS);
-            let limits = Limits {
-                connections,
-                per_address,
-                ..Limits::default()
-            };
-            http::part("health", health, health_router(state.clone()), limits)
-        });
-        let http = listener.map(|listener| {
-            let limits = Limits {
-                connections: config.connections as usize,
-                per_address: config.connections_per_address as usize,
-                ..Limits::default()
-            };
-            http::part("http", listener, router(state), limits)
-        });
-        let [http, health] = [http, health].map(|listening| {
-            let (part, listener) = listening.transpose()?.unzip();
-            specs.extend(part);
-            Ok::<_, Trouble>(listener)
-        });
-        let (http, health) = (http?, health?);
+        let (http, health) = http::parts(config, (listener, health), state, &mut specs)?;
         let (root, fate) = started(specs).await?;
         let mut mesh = Self {
             orchestrator,
@@ -415,32 +390,4 @@ fn usable_data(folder: &Path) -> Result<(), Trouble> {
         ))
         .hint("choose another with --data DIR, or AMCP_DATA, or data in the configuration file")
     })
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, Trouble> {
-    let bound = || {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
-        }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)?.into_std()
-    };
-    bound().map_err(|error| bind_failure(address, &error).into())
-}
-
-/// The failure of a listener that cannot bind, with a hint by the kind of error.
-pub(crate) fn bind_failure(address: SocketAddr, error: &std::io::Error) -> Failure {
-    use std::io::ErrorKind as Kind;
-    let message = format!("the node cannot listen on {address}: {error}");
-    let hint = if error.kind() == Kind::AddrInUse {
-        "another program listens there, perhaps another node: choose another port with --http, or port 0 for any"
-    } else if error.kind() == Kind::PermissionDenied {
-        "ports below 1024 need privileges: choose a higher one with --http"
-    } else {
-        "choose an address of this machine with --http, such as 127.0.0.1:8080"
-    };
-    Failure::new(ErrorCode::Internal, message).hint(hint)
 }

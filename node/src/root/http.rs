@@ -5,13 +5,23 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use amcp_gateway::{Limits, Router, serve};
+use amcp_gateway::{GatewayState, Limits, Names, Router, health_router, router, serve};
+use amcp_protocol::{ErrorCode, Failure};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::parts;
+use super::parts::http_part;
 use super::supervisor::PartSpec;
+use crate::config::Config;
+use crate::config::value::HttpUrl;
+use crate::output::Trouble;
+
+/// Connections that wait to be accepted; the system may allow fewer. With the usual 128 a burst of clients stalls for a second.
+const BACKLOG: u32 = 4_096;
+/// The most connections for health checks at a time: operators' tools only.
+const HEALTH_CONNECTIONS: usize = 64;
 
 /// The listener and all that serving on it needs.
 #[derive(Debug)]
@@ -34,11 +44,78 @@ pub(super) struct Listener {
     pub(super) closed: CancellationToken,
 }
 
+pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Trouble> {
+    let bound = || {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std()
+    };
+    bound().map_err(|error| bind_failure(address, &error).into())
+}
+
+/// The failure of a listener that cannot bind, with a hint by the kind of error.
+pub(crate) fn bind_failure(address: SocketAddr, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind as Kind;
+    let message = format!("the node cannot listen on {address}: {error}");
+    let hint = if error.kind() == Kind::AddrInUse {
+        "another program listens there, perhaps another node: choose another port with --http, or port 0 for any"
+    } else if error.kind() == Kind::PermissionDenied {
+        "ports below 1024 need privileges: choose a higher one with --http"
+    } else {
+        "choose an address of this machine with --http, such as 127.0.0.1:8080"
+    };
+    Failure::new(ErrorCode::Internal, message).hint(hint)
+}
+
+/// The names that the settings give the node; clients reach it at `http`, if that is known.
+pub(super) fn names(config: &Config, http: Option<&str>) -> Names {
+    let public_url = config.public_url.as_ref().map(HttpUrl::as_str);
+    let hosts = config.http_hosts.0.iter().map(String::as_str);
+    Names::new(public_url, http, hosts)
+}
+
+/// Adds the parts that serve on the listeners: the one for clients and the one for health checks.
+///
+/// # Errors
+/// A listener has no address.
+pub(super) fn parts(
+    config: &Config,
+    (http, health): (Option<TcpListener>, Option<TcpListener>),
+    state: GatewayState,
+    specs: &mut Vec<PartSpec>,
+) -> io::Result<(Option<Listener>, Option<Listener>)> {
+    let limits = |connections: usize, per_address: usize| Limits {
+        connections,
+        per_address,
+        ..Limits::default()
+    };
+    let for_health = limits(HEALTH_CONNECTIONS, HEALTH_CONNECTIONS);
+    let for_all = limits(
+        config.connections as usize,
+        config.connections_per_address as usize,
+    );
+    let mut add = |name, listener: Option<TcpListener>, router, limits| {
+        let (spec, listener) = listener
+            .map(|listener| part(name, listener, router, limits))
+            .transpose()?
+            .unzip();
+        specs.extend(spec);
+        Ok::<_, io::Error>(listener)
+    };
+    let health = add("health", health, health_router(state.clone()), for_health)?;
+    Ok((add("http", http, router(state), for_all)?, health))
+}
+
 /// The part that serves a router on a listener.
 ///
 /// # Errors
 /// The listener has no address.
-pub(super) fn part(
+fn part(
     name: &'static str,
     listener: TcpListener,
     router: Router,
@@ -57,7 +134,7 @@ pub(super) fn part(
         close,
         closed,
     };
-    Ok((parts::http_part(name, http.into()), of_node))
+    Ok((http_part(name, http.into()), of_node))
 }
 
 #[derive(Debug)]
