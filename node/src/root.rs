@@ -127,8 +127,8 @@ impl Node {
         let guarded = parts::llm(config)?;
         let llm = guarded.clone().map(|llm| llm as SharedLlm);
         let settings = parts::orchestrator_settings(config)?;
-        let joins = serves.then(|| links::settings(config)).transpose()?;
-        let joins = joins.flatten();
+        let joins = serves.then(|| links::settings(config));
+        let joins = joins.transpose()?.flatten();
         let name = joins.as_ref().map(|joins| joins.name.clone());
         let agents = |address| {
             let settings = specialist_settings(config, llm.clone(), address);
@@ -138,13 +138,7 @@ impl Node {
         if purpose != Purpose::Look {
             usable_data(&config.data)?;
         }
-        let listens = serves && has(Role::Gateway);
-        let listener = listens.then(|| http::bind(config.http)).transpose()?;
-        let health = config
-            .admin
-            .filter(|_| serves)
-            .map(http::bind)
-            .transpose()?;
+        let (listener, health) = http::listen(config, purpose)?;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let bus = EventBus::new();
         let registry = RegistryHandle::new("amcp", bus.clone());

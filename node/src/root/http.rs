@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use amcp_cluster::Role;
 use amcp_gateway::{GatewayState, Limits, Names, Router, health_router, router, serve};
 use amcp_protocol::{ErrorCode, Failure};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -12,6 +13,7 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Purpose;
 use super::parts::http_part;
 use super::supervisor::PartSpec;
 use crate::config::Config;
@@ -44,7 +46,25 @@ pub(super) struct Listener {
     pub(super) closed: CancellationToken,
 }
 
-pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Trouble> {
+/// The listeners of a node that serves: for clients if it is a gateway, and for health checks.
+///
+/// # Errors
+/// An address cannot be used.
+pub(super) fn listen(
+    config: &Config,
+    purpose: Purpose,
+) -> Result<(Option<TcpListener>, Option<TcpListener>), Trouble> {
+    if purpose != Purpose::Serve {
+        return Ok((None, None));
+    }
+    let http = config.roles.has(Role::Gateway).then_some(config.http);
+    Ok((
+        http.map(bind).transpose()?,
+        config.admin.map(bind).transpose()?,
+    ))
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, Trouble> {
     let bound = || {
         let socket = if address.is_ipv4() {
             TcpSocket::new_v4()
