@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod data;
 mod live;
 mod output;
 mod person;
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<u8, output::Trouble> {
+    data::keep_private();
     let loaded = layers::load(&cli.inputs())?;
     trace::start(&loaded.config, &cli.command)?;
     if let Command::Config { what } = &cli.command {

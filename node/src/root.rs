@@ -38,6 +38,7 @@ pub(crate) use planning::{Planning, this_day};
 use supervisor::{PartSpec, RootMsg, RootSupervisor};
 
 use crate::config::Config;
+use crate::data::{self, Held};
 use crate::output::Trouble;
 
 /// How long one part may take to stop; the end of the process ends a part that hangs longer.
@@ -46,8 +47,6 @@ const PART_STOP: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long the agents may take to be ready before a node is called broken.
 const SETTLE: Duration = Duration::from_secs(10);
-/// The folder of reports, in the data folder.
-const REPORTS: &str = "reports";
 
 /// The specialists' current supervisor; a restart replaces it.
 type Supervisors = watch::Sender<Option<SupervisorHandle>>;
@@ -66,6 +65,17 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
+    /// Prepares the data folder; a node that serves keeps others out of it.
+    fn take(self, folder: &Path) -> Result<Option<Held>, Trouble> {
+        if self == Self::Look {
+            return Ok(None);
+        }
+        data::prepare(folder).map_err(|error| data::unusable(folder, &error))?;
+        (self == Self::Serve)
+            .then(|| data::hold(folder))
+            .transpose()
+    }
+
     fn restarts(self) -> RestartPolicy {
         match self {
             // The demo kills each agent more often than the normal budget allows, and needs it back before a request gives up.
@@ -90,6 +100,8 @@ pub(crate) struct Node {
     place: Option<ClusterPlace>,
     http: Option<Listener>,
     health: Option<Listener>,
+    /// Keeps other nodes out of the data folder.
+    _data: Option<Held>,
     /// The task that opens admission.
     opening: Option<AbortOnDropHandle<()>>,
 }
@@ -135,9 +147,7 @@ impl Node {
             chosen::agents(config, &settings, purpose.restarts(), name.as_ref())
         };
         agents(None)?;
-        if purpose != Purpose::Look {
-            usable_data(&config.data)?;
-        }
+        let data = purpose.take(&config.data)?;
         let (listener, health) = http::listen(config, purpose)?;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let bus = EventBus::new();
@@ -168,7 +178,7 @@ impl Node {
         let state = GatewayState {
             orchestrator: orchestrator.clone(),
             registry: registry.clone(),
-            reports: config.data.join(REPORTS),
+            reports: config.data.join(data::REPORTS),
             names: Arc::new(names),
             readiness: readiness(orchestrator.clone(), needed),
             peers: place.as_ref().map(ClusterPlace::peers),
@@ -184,6 +194,7 @@ impl Node {
             place,
             http,
             health,
+            _data: data,
             opening: None,
         };
         mesh.settle().await?;
@@ -362,26 +373,5 @@ fn readiness(
         }
         reasons.extend(llm.as_deref().and_then(parts::llm_trouble));
         reasons
-    })
-}
-
-/// Creates the folder and checks that it can be written.
-///
-/// # Errors
-/// Those of the file system.
-pub(crate) fn prepare_data(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let probe = folder.join(format!(".probe-{}", uuid::Uuid::new_v4()));
-    std::fs::write(&probe, b"amcp")?;
-    std::fs::remove_file(&probe)
-}
-
-fn usable_data(folder: &Path) -> Result<(), Trouble> {
-    prepare_data(folder).map_err(|error| {
-        let shown = folder.display();
-        Trouble::failed(format!(
-            "the data folder {shown} cannot be written: {error}"
-        ))
-        .hint("choose another with --data DIR, or AMCP_DATA, or data in the configuration file")
     })
 }

@@ -190,6 +190,15 @@ impl Node {
         said(&mut self.stdout, "health on http://").await
     }
 
+    /// The process.
+    ///
+    /// # Panics
+    /// When the node is gone.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id().expect("the node runs")
+    }
+
     /// The address of a path.
     #[must_use]
     pub fn url(&self, path: &str) -> String {

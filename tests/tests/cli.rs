@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cli {
+    mod data;
+}
+
 use std::net::TcpListener;
 use std::process::Stdio;
 

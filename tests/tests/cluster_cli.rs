@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use amcp_tests::process::{Node, Sandbox};
+use amcp_tests::process::{Node, Sandbox, binary};
 use yaml_rust2::{Yaml, YamlLoader};
 
 fn deploy() -> &'static Path {
@@ -279,7 +279,11 @@ fn the_compose_file_has_three_nodes_with_keys_and_nothing_undeclared() {
         let aliases = &field(fields, "networks")["mesh"]["aliases"];
         assert!(texts(aliases).any(|alias| alias == "nodes"), "{service}");
         assert!(
-            texts(field(fields, "volumes")).any(|v| v == "keys:/keys:ro"),
+            texts(field(fields, "volumes")).any(|v| v == format!("keys-{service}:/keys:ro")),
+            "{service}"
+        );
+        assert!(
+            texts(field(fields, "volumes")).all(|v| !v.starts_with("authority")),
             "{service}"
         );
         assert_eq!(
@@ -290,7 +294,39 @@ fn the_compose_file_has_three_nodes_with_keys_and_nothing_undeclared() {
     }
     assert_eq!(names, ["a", "b", "c"].into());
     let keys = texts(&services[&Yaml::String("keys".into())]["command"]).collect::<String>();
-    assert!(keys.contains("for node in a b c;"), "{keys}");
+    assert_each_node_gets_only_its_own_key(&keys.replace("$$", "$"));
+}
+
+/// Runs the script twice, as a second `docker compose up` does.
+fn assert_each_node_gets_only_its_own_key(script: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |path: &str| folder.path().join(path).to_str().unwrap().to_owned();
+    let script = script.replace("/authority", &inside("authority"));
+    let script = script.replace("/nodes", &inside("nodes"));
+    let binaries = binary().parent().unwrap().to_str().unwrap();
+    let path = format!("{binaries}:{}", std::env::var("PATH").unwrap());
+    for made in ["authority", "nodes/a", "nodes/b", "nodes/c"] {
+        std::fs::create_dir_all(inside(made)).unwrap();
+    }
+    for _ in 0..2 {
+        let ran = Command::new("sh")
+            .args(["-euc", &script])
+            .env("PATH", &path)
+            .output();
+        let ran = ran.unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        for node in ["a", "b", "c"] {
+            let files = std::fs::read_dir(inside(&format!("nodes/{node}"))).unwrap();
+            let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+            let expected = [
+                "ca.pem".to_owned(),
+                "cookie".to_owned(),
+                format!("{node}.key"),
+                format!("{node}.pem"),
+            ];
+            assert_eq!(files.collect::<BTreeSet<_>>(), expected.into());
+        }
+    }
 }
 
 fn has(declared: &Yaml, name: &str) -> bool {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use amcp_gateway::codes;
 use amcp_protocol::request::MAX_QUERY_BYTES;
 use amcp_protocol::{Answer, AnswerState, UserRequest};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::audience::Audience;
@@ -137,10 +138,12 @@ async fn unless_interrupted(
     answer: impl Future<Output = Result<Arc<Answer>, Trouble>>,
     cancel: impl AsyncFnOnce() -> Result<(), Trouble>,
 ) -> Result<Arc<Answer>, Trouble> {
+    // Before anything is sent, so that an early interrupt is not lost.
+    let mut interrupts = signal(SignalKind::interrupt())?;
     tokio::pin!(answer);
     tokio::select! {
         answer = &mut answer => return answer,
-        _ = tokio::signal::ctrl_c() => {}
+        _ = interrupts.recv() => {}
     }
     let mut end = "not known to be cancelled, so it may go on";
     let cancelled = async {
@@ -154,7 +157,7 @@ async fn unless_interrupted(
     tokio::select! {
         biased;
         answer = &mut answer => return answer,
-        _ = tokio::signal::ctrl_c() => {}
+        _ = interrupts.recv() => {}
         never = cancelled => match never {},
     }
     let message = format!("interrupted twice: the request is {end}");

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::config::layers::Loaded;
+use crate::data;
 use crate::output::{self, Style, Trouble, printable};
 use crate::root;
 
@@ -65,7 +66,7 @@ fn line(check: &Check, style: Style) -> String {
 
 fn data_folder(config: &Config) -> Check {
     let folder = config.data.display();
-    match root::prepare_data(&config.data) {
+    match data::prepare(&config.data) {
         Ok(()) => Check::good("data", format!("{folder} can be written")),
         Err(error) => {
             let message = format!("{folder} cannot be written: {error}");
