@@ -3,6 +3,7 @@
 //! Knows no capability by name, calls nobody, and says which parts of a query it could not place. Answers are composed
 //! by [`super::plain`].
 
+mod calendar;
 mod card;
 mod choose;
 mod clause;
@@ -27,6 +28,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use amcp_plan::{Catalogue, Fill, Plan, PlanError, Rules, compile};
 use amcp_protocol::llm::{PortFuture, Usage};
@@ -46,6 +48,8 @@ use super::{Planned, Planner, PlanningError, PlanningInput};
 /// The name of the planner, as answers show it.
 pub const NAME: &str = "embedded";
 
+/// Most clauses that are left out because the compiler refuses their tasks: each costs another plan.
+const MAX_REFUSED: usize = 4;
 /// Catalogues whose index is kept: the current one, and those that requests in flight were admitted with.
 const KEPT: usize = 4;
 
@@ -67,6 +71,7 @@ impl EmbeddedPlanner {
     /// # Errors
     /// The compiler's, when leaving out the clauses whose tasks it refuses does not help.
     fn plan_now(&self, input: &PlanningInput) -> Result<(Plan, Vec<String>), PlanningError> {
+        let began = Instant::now();
         let index = self.index(&input.catalogue);
         let query = Query::new(&input.query, input.today);
         let reading = Reading::new(&query, &index, Some(&input.roles));
@@ -107,8 +112,9 @@ impl EmbeddedPlanner {
                         .strip_prefix("tasks[")
                         .and_then(|rest| rest.split(']').next()?.parse::<usize>().ok());
                     let clause = task.and_then(|task| proposed.clauses.get(task));
-                    let Some(&clause) = clause.filter(|clause| !refused.contains_key(*clause))
-                    else {
+                    let again = refused.len() < MAX_REFUSED && began.elapsed() < input.time;
+                    let clause = clause.filter(|clause| again && !refused.contains_key(*clause));
+                    let Some(&clause) = clause else {
                         return Err(refusal(&error, proposed.plan));
                     };
                     refused.insert(clause, error.problem);
@@ -293,7 +299,8 @@ pub fn ranked(query: &str, catalogue: &Catalogue) -> Vec<CapabilityName> {
     // The date plays no part in ranking.
     let query = Query::new(query, Date::constant(2000, 1, 1));
     let reading = Reading::new(&query, &index, None);
-    let ranked = reading.rank(0..query.tokens.len()).into_iter();
+    let ranked = reading.rank(0..query.tokens.len());
+    let ranked = ranked.iter();
     ranked
         .filter_map(|r| Some(index.card(r.entry)?.capability().name.clone()))
         .collect()

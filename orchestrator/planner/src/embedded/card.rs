@@ -13,8 +13,9 @@ use serde_json::Value;
 use super::facts::facts;
 use super::kind::{Kind, kind_of, type_of, variant};
 use super::lexicon::unit_seconds;
+use super::span::Way;
 use super::text::{Token, stem, tokens};
-use super::words::{FREE, STOP, is, is_article};
+use super::words::{FREE, STOP, base, is, is_article, role_word};
 
 /// Most params of a card that are filled, and most known values of each: bounds the work for a hostile card.
 const MAX_PARAMS: usize = 64;
@@ -111,6 +112,8 @@ pub(super) struct Card {
     pub(super) plans: bool,
     /// The stems of each example, without its values.
     pub(super) examples: Vec<BTreeSet<String>>,
+    /// Where days lie whose year the words leave open.
+    pub(super) way: Way,
 }
 
 impl Card {
@@ -151,6 +154,7 @@ impl Card {
             own,
             words,
             examples,
+            way: way(capability),
         }
     }
 
@@ -164,6 +168,20 @@ impl Card {
 
     pub(super) fn reads(&self) -> bool {
         self.capability().effect == Effect::Read
+    }
+}
+
+/// What changes something looks ahead; what is asked in the past tense looks back.
+fn way(capability: &Capability) -> Way {
+    let past =
+        |word: String| matches!(word.as_str(), "did" | "was" | "were") || base(&word) != word;
+    let mut words = capability.examples.iter().flat_map(|e| words_of(&e.query));
+    if capability.effect != Effect::Read {
+        Way::Future
+    } else if words.any(past) {
+        Way::Past
+    } else {
+        Way::Open
     }
 }
 
@@ -288,30 +306,23 @@ fn is_bare(kind: &str) -> bool {
 
 /// The role that the schema declares, else the one that the name says.
 fn role(declared: Option<&str>, words: &[String], kind: Kind) -> Option<Role> {
-    if let Some(declared) = declared {
-        return match declared {
-            terms::FROM => Some(Role::From),
-            terms::TO => Some(Role::To),
-            terms::EXCEPT => Some(Role::Except),
-            terms::LEAST => Some(Role::Least),
-            terms::MOST => Some(Role::Most),
-            terms::COUNT => Some(Role::Count),
-            _ => None,
-        };
-    }
     let dated = matches!(kind, Kind::Date | Kind::DateTime);
-    let said = words.iter().find_map(|word| match word.as_str() {
-        "from" | "since" | "start" | "after" | "begin" if dated => Some(Role::From),
-        "to" | "until" | "till" | "end" | "before" if dated => Some(Role::To),
-        "exclude" | "excluding" | "except" | "without" => Some(Role::Except),
-        "min" | "minimum" | "least" | "above" => Some(Role::Least),
-        "max" | "maximum" | "most" | "below" => Some(Role::Most),
-        "limit" | "top" | "n" => Some(Role::Count),
-        _ => None,
-    });
-    said.filter(|role| {
-        kind == Kind::Number || !matches!(role, Role::Least | Role::Most | Role::Count)
-    })
+    let said = || words.iter().find_map(|word| role_word(word));
+    let role = match declared.or_else(said)? {
+        terms::FROM => Role::From,
+        terms::TO => Role::To,
+        terms::EXCEPT => Role::Except,
+        terms::LEAST => Role::Least,
+        terms::MOST => Role::Most,
+        terms::COUNT => Role::Count,
+        _ => return None,
+    };
+    let fits = match role {
+        Role::From | Role::To => dated,
+        Role::Least | Role::Most | Role::Count => kind == Kind::Number,
+        Role::Except => true,
+    };
+    (declared.is_some() || fits).then_some(role)
 }
 
 fn texts(list: Option<&Value>) -> Vec<&str> {
@@ -358,9 +369,11 @@ fn known_values(item: &Value, kind: Kind, shown: &[&str], samples: &[&str]) -> V
 }
 
 fn known(text: &str, value: Value) -> Known {
-    let words = words_of(text).map(|word| (word.clone(), stem(&word)));
+    // "Signal & Co"
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '&');
+    let words = words.filter(|word| !word.is_empty()).map(str::to_lowercase);
     Known {
-        words: words.collect(),
+        words: words.map(|word| (word.clone(), stem(&word))).collect(),
         value,
     }
 }

@@ -101,7 +101,8 @@ pub(super) fn choose<'a>(
     range: &Range<usize>,
     before: &[usize],
 ) -> Choice<'a> {
-    let ranked = reading.rank(range.clone()).into_iter();
+    let ranked = reading.rank(range.clone());
+    let ranked = ranked.iter().cloned();
     let (delegates, ranked): (Vec<Ranked>, Vec<Ranked>) =
         ranked.partition(|r| reading.plans(r.entry));
     let placed = |r: &&Ranked| r.strength >= PLACED;

@@ -7,8 +7,9 @@ use std::ops::Range;
 use jiff::civil::{Date, Time};
 
 use super::lexicon::{number_word, scale, unit_seconds};
-use super::span::{Reader, Span, may_begin};
+use super::span::{Reader, Span, Way};
 use super::text::{Token, TokenKind};
+use super::words::{FUNCTION, JOINS_NUMBERS, OPERATOR, UNIT_OF_NUMBER, is};
 
 /// Longest arithmetic expression, in tokens: longer ones are not typed by people, and each is read once.
 const MAX_EXPRESSION: usize = 64;
@@ -33,9 +34,22 @@ pub(super) enum Meaning {
 pub(super) struct Fact {
     pub(super) tokens: Range<usize>,
     pub(super) meaning: Meaning,
+    /// The span that it is for what looks back, and for what looks ahead.
+    ways: [Option<Span>; 2],
 }
 
 impl Fact {
+    /// The span of time that it is for those that look so.
+    pub(super) fn span_for(&self, way: Way) -> Option<&Span> {
+        let [past, future] = &self.ways;
+        let other = match way {
+            Way::Past => past.as_ref(),
+            Way::Open => None,
+            Way::Future => future.as_ref(),
+        };
+        other.or(self.span())
+    }
+
     /// The span of time that it is.
     pub(super) fn span(&self) -> Option<&Span> {
         if let Meaning::Span(span) = &self.meaning {
@@ -51,15 +65,21 @@ pub(super) fn facts(query: &str, tokens: &[Token<'_>], today: Date) -> Vec<Fact>
     let reader = Facts {
         query,
         tokens,
-        spans: Reader { tokens, today },
+        spans: Reader {
+            tokens,
+            today,
+            way: Way::Open,
+        },
     };
     let mut facts = Vec::new();
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
         if let Some((length, meaning)) = reader.read(at, token).filter(|(length, _)| *length > 0) {
+            let ways = [Way::Past, Way::Future].map(|way| reader.other(at, &meaning, way));
             facts.push(Fact {
                 tokens: at..at + length,
                 meaning,
+                ways,
             });
             at += length;
         } else {
@@ -80,6 +100,17 @@ impl Facts<'_> {
         self.tokens.get(at).map_or("", |t| t.lower.as_str())
     }
 
+    /// What an assumed span is for those that look another way.
+    fn other(&self, at: usize, meaning: &Meaning, way: Way) -> Option<Span> {
+        let assumed = matches!(meaning, Meaning::Span(span) if span.assumed);
+        let Reader { tokens, today, .. } = self.spans;
+        let reader = Reader { tokens, today, way };
+        assumed
+            .then(|| reader.span(at))
+            .flatten()
+            .map(|(_, span)| span)
+    }
+
     fn read(&self, at: usize, token: &Token<'_>) -> Option<(usize, Meaning)> {
         let text = || token.text.to_owned();
         match token.kind {
@@ -89,7 +120,8 @@ impl Facts<'_> {
             TokenKind::Link => Some((1, Meaning::Email(text()))),
             TokenKind::Line => None,
             TokenKind::Word | TokenKind::Number | TokenKind::Mark => {
-                let span = may_begin(token).then(|| self.spans.span(at)).flatten();
+                let begins = token.kind != TokenKind::Mark;
+                let span = begins.then(|| self.spans.span(at)).flatten();
                 self.sql(at)
                     .or_else(|| span.map(|(length, span)| (length, Meaning::Span(span))))
                     .or_else(|| self.time(at))
@@ -257,25 +289,18 @@ impl Facts<'_> {
         }
     }
 
-    /// The longest run of numbers, operators and functions that begins here, if it is more than a number.
+    /// The longest run of numbers, signs and words of arithmetic that begins here, if it calculates anything.
     fn expression(&self, at: usize) -> Option<(usize, Meaning)> {
-        let mut run = Run::default();
-        let mut end = at;
+        let (mut run, mut end, mut whole) = (Run::default(), at, at);
         while end - at < MAX_EXPRESSION
             && let Some(length) = run.take(self, end)
         {
             end += length;
-            if run.is_whole() {
-                run.whole = end;
+            if run.operand && run.calculates && run.depth == 0 {
+                whole = end;
             }
         }
-        let calculates = run.whole > at && (run.operators > 0 || run.functions > 0);
-        calculates.then(|| {
-            (
-                run.whole - at,
-                Meaning::Expression(self.in_digits(at..run.whole)),
-            )
-        })
+        (whole > at).then(|| (whole - at, Meaning::Expression(self.in_digits(at..whole))))
     }
 
     /// The text of some tokens, with digits in place of words for numbers.
@@ -302,144 +327,78 @@ impl Facts<'_> {
 /// What was read of an expression.
 #[derive(Default)]
 struct Run {
-    operators: usize,
-    functions: usize,
-    depth: usize,
-    /// A list such as "5, 10 and 15" may follow.
-    lists: bool,
-    /// "add", "subtract": "to", "from" and "by" are operators.
-    commanded: bool,
     /// The last token is an operand.
     operand: bool,
-    /// Where the part ends that is an expression by itself.
-    whole: usize,
+    /// An operator or a function was read.
+    calculates: bool,
+    /// Words such as "and" join numbers: "sum of 5, 10 and 15", "add 5 to 10".
+    joins: bool,
+    depth: usize,
 }
 
 impl Run {
-    fn is_whole(&self) -> bool {
-        self.operand && self.depth == 0 && (self.operators > 0 || self.functions > 0)
-    }
-
-    /// Takes the next token or tokens, if they can go on the expression.
+    /// How many tokens go on the expression at a place.
     fn take(&mut self, facts: &Facts<'_>, at: usize) -> Option<usize> {
-        let (word, next) = (facts.lower(at), facts.lower(at + 1));
-        if !self.operand
-            && let Some((length, _)) = facts.amount(at)
-        {
+        let (word, next, third) = (facts.lower(at), facts.lower(at + 1), facts.lower(at + 2));
+        let length = if self.operand {
+            self.after_operand([word, next, third])?
+        } else if let Some((length, _)) = facts.amount(at) {
             self.operand = true;
-            return Some(length);
-        }
-        if self.operand {
-            self.after_operand(word, next)
+            length
         } else {
-            self.before_operand(word, next)
-        }
+            self.before_operand([word, next], facts.amount(at + 1).is_some())?
+        };
+        Some(length)
     }
 
-    fn before_operand(&mut self, word: &str, next: &str) -> Option<usize> {
-        let call = matches!(
-            word,
-            "sqrt"
-                | "sin"
-                | "cos"
-                | "tan"
-                | "log"
-                | "ln"
-                | "exp"
-                | "abs"
-                | "round"
-                | "floor"
-                | "ceil"
-                | "pow"
-                | "cbrt"
-                | "asin"
-                | "acos"
-                | "atan"
-                | "log2"
-                | "log10"
-                | "√"
-        );
-        let named = matches!(word, "sine" | "cosine" | "tangent" | "logarithm" | "half");
-        let listed = matches!(
-            word,
-            "sum"
-                | "average"
-                | "mean"
-                | "product"
-                | "min"
-                | "max"
-                | "avg"
-                | "minimum"
-                | "maximum"
-                | "largest"
-                | "smallest"
-                | "difference"
-        );
-        let verb = matches!(word, "add" | "subtract" | "multiply" | "divide");
-        match (word, next) {
-            ("(", _) => self.depth += 1,
-            ("-" | "the" | "a", _) if self.operators + self.functions > 0 || word == "-" => {}
-            ("pi" | "π", _) => self.operand = true,
-            ("square" | "cube", "root") => {
-                self.functions += 1;
-                return Some(2);
+    fn before_operand(&mut self, [word, next]: [&str; 2], number: bool) -> Option<usize> {
+        let root = matches!((word, next), ("square" | "cube", "root"));
+        let joining = is(word, JOINS_NUMBERS);
+        match word {
+            "(" => self.depth += 1,
+            "pi" | "π" => self.operand = true,
+            "-" => {}
+            "the" | "a" | "of" | "between" if self.calculates => {}
+            _ if root
+                || is(word, FUNCTION)
+                    && (matches!(next, "(" | "of" | "between") || number && !joining) =>
+            {
+                (self.calculates, self.joins) = (true, self.joins || joining);
             }
-            ("of", _) if self.functions > 0 => {}
-            (_, "(" | "of") if listed => {
-                self.functions += 1;
-                self.lists = true;
-            }
-            (_, "(") | (_, "of") if call || named => self.functions += 1,
-            _ if call => self.functions += 1,
-            _ if verb && !self.commanded && self.operators == 0 => {
-                (self.commanded, self.lists) = (true, word == "add" || word == "multiply");
+            "add" | "subtract" | "multiply" | "divide" if number && !self.calculates => {
+                self.joins = true
             }
             _ => return None,
         }
-        Some(1)
+        Some(1 + usize::from(root))
     }
 
-    fn after_operand(&mut self, word: &str, next: &str) -> Option<usize> {
-        let operator = |run: &mut Self, length: usize| {
-            run.operators += 1;
-            run.operand = false;
-            Some(length)
-        };
-        match (word, next) {
-            (")", _) if self.depth > 0 => {
+    fn after_operand(&mut self, words: [&str; 3]) -> Option<usize> {
+        let [word, next, _] = words;
+        let (length, operator) = match words {
+            [")", ..] if self.depth > 0 => {
                 self.depth -= 1;
-                Some(1)
+                return Some(1);
             }
-            ("%" | "percent", "of" | "off") => operator(self, 2),
-            ("%" | "percent" | "°" | "degrees" | "degree" | "deg" | "radians" | "rad", _) => {
-                Some(1)
+            ["%" | "percent", "of" | "off", _]
+            | ["*", "*", _]
+            | ["multiplied" | "divided", "by", _] => (2, true),
+            ["to", "the", "power"] => (3, true),
+            ["squared" | "cubed", ..] => {
+                self.calculates = true;
+                return Some(1);
             }
-            ("squared" | "cubed" | "!", _) => {
-                self.operators += 1;
-                Some(1)
-            }
-            ("*" | "/", "*") => operator(self, 2),
-            (
-                "*" | "×" | "·" | "x" | "/" | "÷" | "+" | "-" | "–" | "−" | "^" | "plus" | "minus"
-                | "times" | "mod" | "modulo",
-                _,
-            ) => operator(self, 1),
-            ("multiplied" | "divided", "by") => operator(self, 2),
-            ("to", "the") => {
-                // "to the power of"
-                self.operators += 1;
-                self.functions += 1;
-                self.operand = false;
-                Some(3)
-            }
-            ("to" | "from" | "by" | "with" | "and", _) if self.commanded => operator(self, 1),
-            ("," | "and", _) if self.lists || (word == "," && self.depth > 0) => {
-                self.operand = false;
-                // ", and"
-                Some(1 + usize::from(word == "," && next == "and"))
-            }
-            _ => None,
-        }
+            ["!", ..] if is(next, OPERATOR) => return Some(1),
+            _ if is(word, UNIT_OF_NUMBER) => return Some(1),
+            _ if is(word, OPERATOR) => (1, true),
+            [",", "and", _] if self.joins => (2, false),
+            ["," | "and" | "to" | "from" | "by" | "with", ..] if self.joins => (1, true),
+            [",", ..] if self.depth > 0 => (1, false),
+            _ => return None,
+        };
+        self.operand = false;
+        self.calculates |= operator;
+        Some(length)
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Filled {
     pub(super) values: BTreeMap<String, Vec<Value>>,
     /// The tokens that became values, or announce them.
     pub(super) used: Vec<usize>,
+    /// The tokens of names in lower case, which may be ordinary words.
+    pub(super) plain: Vec<usize>,
     /// The values that the words left open.
     pub(super) notes: Vec<String>,
 }
@@ -69,6 +71,8 @@ pub(super) struct Candidate {
     /// How surely the words mean the param. 5 and more: they name the value; 2 to 4: they announce it; below: they could mean it.
     pub(super) weight: f32,
     pub(super) note: Option<String>,
+    /// It is a name in lower case.
+    pub(super) is_plain: bool,
     /// It is a span of time: all of a clause's spans go the same way.
     is_span: bool,
 }
@@ -81,6 +85,7 @@ impl Candidate {
             tokens,
             weight,
             note: None,
+            is_plain: false,
             is_span: false,
         }
     }
@@ -204,7 +209,7 @@ impl Words<'_> {
         let same = |(i, (word, stem)): (usize, &(String, String))| {
             let token = self
                 .token(at + i)
-                .filter(|t| t.is_word() || t.number().is_some());
+                .filter(|t| t.is_word() || t.number().is_some() || t.is("&"));
             let Some(token) = token else {
                 return false;
             };
@@ -257,11 +262,12 @@ impl Words<'_> {
             all.filter(|f| f.tokens.start >= self.range.start && f.tokens.end <= self.range.end)
         };
         let day = facts().find_map(|f| {
-            let span = f.span().filter(|span| span.from == span.to)?;
+            let span = f.span_for(self.card.way)?;
+            let span = Some(span).filter(|span| span.from == span.to)?;
             Some((span.from?, f.tokens.clone()))
         });
         for fact in facts() {
-            let Some(span) = fact.span() else {
+            let Some(span) = fact.span_for(self.card.way) else {
                 self.fact(fact, day.as_ref(), candidates);
                 continue;
             };
@@ -274,6 +280,7 @@ impl Words<'_> {
                 cue: fact.tokens.start..fact.tokens.start,
                 weight: if rank == 0 { 6.0 } else { 5.9 },
                 note: span.assumed.then(note),
+                is_plain: false,
                 is_span: true,
             }));
         }
@@ -519,6 +526,8 @@ impl Words<'_> {
             let words = candidate.cue.clone().chain(candidate.tokens.clone());
             filled.used.extend(words);
             filled.notes.extend(candidate.note.clone());
+            let plain = candidate.tokens.clone().filter(|_| candidate.is_plain);
+            filled.plain.extend(plain);
         }
         filled.used.sort_unstable();
         filled.used.dedup();

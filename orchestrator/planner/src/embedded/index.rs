@@ -9,7 +9,7 @@ use amcp_plan::Catalogue;
 use super::card::{Card, Param};
 use super::kind::Kind;
 use super::text::{stem, tokens};
-use super::words::{ASK, LIGHT, STOP, Slip, base, is, slip, synonyms};
+use super::words::{ASK, LIGHT, STOP, base, is, slips, synonyms};
 
 /// What a word is worth where it stands. A capability's name and keywords were chosen to be found by; a description has
 /// filler words; examples are many words each; params' names and values are said of other things as well.
@@ -21,6 +21,8 @@ const PARAM: f32 = 0.4;
 const VALUE: f32 = 0.3;
 /// A share's symbol or a company's name is hardly said of anything else.
 const TICKER: f32 = 1.6;
+/// Shortest word that may have a slip.
+const SHORTEST: usize = 5;
 /// BM25's k1, its usual value: how soon more of the same word stops counting.
 const SATURATION: f32 = 1.2;
 /// A verb like "show" says that something is wanted, hardly what.
@@ -266,10 +268,9 @@ fn related(a: &str, b: &str) -> bool {
     common >= 5 && common * 10 >= longer * 7
 }
 
-/// Whether a letter of `b` is missing in `a`, or two changed places: a wrong letter often makes another word.
-pub(super) fn misspelt(a: &str, b: &str) -> bool {
-    const SHORTEST: usize = 5;
-    a.len().max(b.len()) >= SHORTEST && slip(a, b).is_some_and(|slip| slip != Slip::Other)
+/// Whether a word is another one of five letters and more with a slip.
+pub(super) fn misspelt(written: &str, meant: &str) -> bool {
+    meant.len() >= SHORTEST && slips(written, meant)
 }
 
 #[cfg(test)]

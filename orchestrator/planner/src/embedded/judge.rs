@@ -11,12 +11,13 @@ use amcp_protocol::Effect;
 use super::card::Card;
 use super::facts::Fact;
 use super::fill::Filled;
+use super::index::Hit;
 use super::kind::Kind;
-use super::rank::Reading;
+use super::rank::{PLACED, Reading};
 use super::text::{Token, TokenKind, stem};
 use super::words::{
-    ASK, CHANGE, COMMAND, FREE, LIGHT, PEOPLE, POLITE, PREFACE, PREPOSITION, PRONOUN, QUESTION,
-    STATES, TAKES_BACK, base, is, is_article, is_negative, synonyms,
+    ASK, CHANGE, COMMAND, FILLER, FREE, LIGHT, PEOPLE, POLITE, PREFACE, PREPOSITION, PRONOUN,
+    QUESTION, REPORTS, STATES, TAKES_BACK, TELLS, base, is, is_article, is_negative, synonyms,
 };
 
 /// Most leftover words that are named to the user.
@@ -79,7 +80,34 @@ impl<'a> Case<'a> {
 
     /// Why the clause is not carried out by the members, leaving aside words that they do not explain.
     pub(super) fn objection(&self) -> Option<String> {
-        self.denied().or_else(|| self.unasked_change())
+        let told = || {
+            self.tells_only()
+                .then(|| "this tells something, and asks for nothing".to_owned())
+        };
+        self.denied()
+            .or_else(told)
+            .or_else(|| self.unasked_change())
+    }
+
+    /// "I already know the weather in Rome", "the deal was lost": nothing is asked, not even to read.
+    fn tells_only(&self) -> bool {
+        let (first, end) = (self.range.start, self.range.end);
+        if self.mood() != Mood::Statement || self.lower(end) == "?" {
+            return false;
+        }
+        let skipped = |at: &usize| is(self.lower(*at), TELLS | PREFACE | FILLER);
+        let verb = (first..end).find(|at| !skipped(at)).unwrap_or(first);
+        let knows = matches!(
+            self.lower(verb),
+            "know" | "knew" | "had" | "saw" | "heard" | "remember"
+        );
+        let subject = is_article(self.lower(first)) || is(self.lower(first), PRONOUN);
+        // "orders that were delivered"
+        let relates = |at: usize| matches!(self.reading.query.before(at), "that" | "which" | "who");
+        let states = |at: usize| matches!(self.lower(at), "is" | "are" | "was" | "were");
+        let asks = |at: usize| is(self.lower(at), QUESTION) && !is(self.lower(at), STATES);
+        let mut words = self.range.clone();
+        knows || subject && !words.clone().any(asks) && words.any(|at| states(at) && !relates(at))
     }
 
     /// "without travel", "more than 500", "don't": no param takes it.
@@ -199,6 +227,7 @@ impl<'a> Case<'a> {
                 at += 2;
                 wished = true;
             } else if preface
+                || (subject && is(lower, FILLER))
                 || matches!(lower, "," | "me" | "us" | "to" | "help")
                 || (lower == "be" && wished)
             {
@@ -227,7 +256,9 @@ impl<'a> Case<'a> {
         let name = capital && at > self.range.start;
         // What was done or goes on is told, not asked for: "bought", "buying".
         let told = word.ends_with("ed") || word.ends_with("ing") || base(word) != word;
-        let states = |at: usize| is(self.lower(at), STATES);
+        // "Bob wants me to …", "Anna should …", but "the kitchen should be at 20 degrees".
+        let tells = |at: usize| is(self.lower(at), REPORTS) && self.lower(at + 1) != "be";
+        let states = |at: usize| is(self.lower(at), STATES) || (at > self.range.start && tells(at));
         if is(word, QUESTION) && !wished {
             Mood::Question
         } else if subject && !wished {
@@ -255,6 +286,11 @@ impl<'a> Case<'a> {
 
     fn is_left(&self, at: usize) -> bool {
         let query = self.reading.query;
+        // "a job in finance" names no place where another agent knows of finance.
+        let strange = |m: &Member<'_>| m.filled.plain.contains(&at) && self.means_other(at);
+        if self.members.iter().any(strange) {
+            return true;
+        }
         let Some(token) = query.token(at).filter(|_| !self.uses(at)) else {
             return false;
         };
@@ -276,6 +312,13 @@ impl<'a> Case<'a> {
             }
             TokenKind::Line => false,
         }
+    }
+
+    /// Whether a word stands for a capability beside the members.
+    fn means_other(&self, at: usize) -> bool {
+        let other = |hit: &Hit| self.members.iter().all(|m| m.entry != hit.entry);
+        let mut hits = self.reading.hits(at).iter();
+        hits.any(|hit| hit.strength >= PLACED && other(hit))
     }
 
     /// A word that needs no explanation. Questions for a reason, a person, a time or a place do, where no card speaks of them.

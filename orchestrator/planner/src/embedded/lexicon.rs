@@ -39,40 +39,20 @@ pub(super) fn count(word: &str) -> Option<i16> {
 }
 
 pub(super) fn number_word(word: &str) -> Option<i16> {
-    const SMALL: [&str; 20] = [
-        "zero",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-        "fifteen",
-        "sixteen",
-        "seventeen",
-        "eighteen",
-        "nineteen",
-    ];
-    const TENS: [&str; 8] = [
-        "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
-    ];
-    if let Some((tens, ones)) = word.split_once('-') {
-        let tens = TENS.iter().position(|w| *w == tens)?;
-        let ones = SMALL.iter().take(10).skip(1).position(|w| *w == ones)?;
-        return i16::try_from(10 * (tens + 2) + ones + 1).ok();
+    const SMALL: &str = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen \
+                         seventeen eighteen nineteen";
+    const TENS: &str = "ten twenty thirty forty fifty sixty seventy eighty ninety";
+    let tens = |word: &str| Some(10 * (place(TENS, word)? + 1));
+    if let Some((left, right)) = word.split_once('-') {
+        let ones = place(SMALL, right).filter(|ones| (1..10).contains(ones))?;
+        return Some(tens(left).filter(|tens| *tens > 10)? + ones);
     }
-    if let Some(at) = TENS.iter().position(|w| *w == word) {
-        return i16::try_from(10 * (at + 2)).ok();
-    }
-    let at = SMALL.iter().position(|w| *w == word)?;
+    place(SMALL, word).or_else(|| tens(word))
+}
+
+/// The place of a word in a list.
+fn place(list: &str, word: &str) -> Option<i16> {
+    let at = list.split(' ').position(|other| other == word)?;
     i16::try_from(at).ok()
 }
 
@@ -100,40 +80,28 @@ pub(super) fn unit_seconds(unit: &str) -> Option<f64> {
 }
 
 pub(super) fn month_number(word: &str) -> Option<i8> {
-    const MONTHS: [&str; 12] = [
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-    ];
-    let full = |month: &&str| {
-        *month == word
-            || (word.len() == 3 && month.starts_with(word))
-            || (word == "sept" && *month == "september")
-    };
-    MONTHS
-        .iter()
-        .position(full)
-        .and_then(|i| i8::try_from(i + 1).ok())
+    const MONTHS: &str =
+        "january february march april may june july august september october november december";
+    beginning(MONTHS, word).map(|month| month + 1)
 }
 
 pub(super) fn weekday(word: &str) -> Option<Weekday> {
-    Some(match word {
-        "monday" | "mondays" => Weekday::Monday,
-        "tuesday" | "tuesdays" => Weekday::Tuesday,
-        "wednesday" | "wednesdays" => Weekday::Wednesday,
-        "thursday" | "thursdays" => Weekday::Thursday,
-        "friday" | "fridays" => Weekday::Friday,
-        "saturday" | "saturdays" => Weekday::Saturday,
-        "sunday" | "sundays" => Weekday::Sunday,
-        _ => return None,
-    })
+    const DAYS: &str = "monday tuesday wednesday thursday friday saturday sunday";
+    // These are words of their own.
+    let word = Some(word).filter(|word| !matches!(*word, "sat" | "sun" | "wed"))?;
+    let day = beginning(
+        DAYS,
+        word.strip_suffix('s')
+            .filter(|day| day.ends_with("day"))
+            .unwrap_or(word),
+    )?;
+    Weekday::from_monday_zero_offset(day).ok()
+}
+
+/// The place of the word in a list that begins so, with three letters at least.
+fn beginning(list: &str, word: &str) -> Option<i8> {
+    let at = list
+        .split(' ')
+        .position(|full| word.len() >= 3 && full.starts_with(word))?;
+    i8::try_from(at).ok()
 }

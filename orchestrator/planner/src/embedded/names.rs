@@ -109,6 +109,7 @@ impl Finder<'_> {
             .filter(|_| !symbol && !text.is_empty());
         if let (Some(value), Some(mark)) = (value, self.words.marked(self.param, tokens.start)) {
             let mut candidate = Candidate::new(self.index, value, tokens, weight);
+            candidate.is_plain = self.param.bare && !self.is_proper(candidate.tokens.start);
             candidate.cue = cue.filter(|_| mark.is_empty()).unwrap_or(mark);
             self.found.push(candidate);
         }
@@ -348,13 +349,17 @@ impl Finder<'_> {
         let inside = at > start && self.is_proper(at - 1) && !opens(at - 1);
         // After a preposition only one that announces such names counts.
         let placed = is(query.before(at), PREPOSITION);
-        if self.is_proper(at) && !(inside || placed || opens(at) || is(&token.lower, ACRONYM)) {
-            let end = self.proper_end(at);
+        let proper = self.is_proper(at);
+        if self.is_free(at) && !(inside || placed || opens(at) || is(&token.lower, ACRONYM)) {
+            let end = if proper { self.proper_end(at) } else { at + 1 };
+            let required = param.required;
             if self.is_genitive(end - 1) && param.cues.contains(GENITIVE) {
                 self.put(at..end, 3.0, None);
-            } else if param.kind != Kind::Topic && (param.required || param.bare && self.is_only())
+            } else if proper
+                && param.kind != Kind::Topic
+                && (required || param.bare && self.is_only())
             {
-                self.names(at, if param.required { 0.8 } else { 0.2 }, None);
+                self.names(at, if required { 0.8 } else { 0.2 }, None);
             }
         }
         let head = param.heads.contains(&token.stem);

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 
 use super::facts::{Fact, Meaning, facts};
 use super::text::{Token, TokenKind, tokens};
-use super::words::{FREE, Mark, PREFACE, SAYING, is, mark, phrase};
+use super::words::{ENDS_MARK, FREE, Mark, PREFACE, SAYING, is, mark, phrase};
 
 /// A query, read once.
 #[derive(Debug)]
@@ -104,30 +104,12 @@ impl<'q> Query<'q> {
     fn find_marks(&self) -> Vec<Option<(Mark, Range<usize>)>> {
         let mut marks = Vec::with_capacity(self.tokens.len());
         let mut open: Option<(Mark, Range<usize>)> = None;
+        let mut opening = None;
         let mut between = false;
         for (at, token) in self.tokens.iter().enumerate() {
-            let span = self
-                .fact(at)
-                .is_some_and(|f| matches!(f.meaning, Meaning::Span(_)));
+            let span = self.fact(at).is_some_and(|f| f.span().is_some());
             let adjacent = open.as_ref().is_some_and(|(_, cue)| cue.end == at);
-            let word = token.lower.as_str();
-            let ends = matches!(
-                word,
-                "." | "?"
-                    | "!"
-                    | ";"
-                    | "then"
-                    | "in"
-                    | "for"
-                    | "with"
-                    | "since"
-                    | "on"
-                    | "at"
-                    | "during"
-                    | "by"
-                    | "\n"
-            );
-            if (ends || span) && !adjacent {
+            if (is(&token.lower, ENDS_MARK) || token.kind == TokenKind::Line || span) && !adjacent {
                 open = None;
             }
             let bound = matches!(open, Some((Mark::Least | Mark::Most, _)));
@@ -138,18 +120,14 @@ impl<'q> Query<'q> {
                 open = next.filter(|_| (at + 1..at + 4).any(|at| self.lower(at) == "and"));
                 between = false;
             }
-            let (before, first) = (
-                self.before(at),
-                at.checked_sub(2).map_or("", |at| self.lower(at)),
-            );
-            let listed = matches!(open, Some((Mark::Except, _))) && before == "and" && word == "no";
-            if span {
-            } else if listed {
-                open = Some((Mark::Except, at - 1..at + 1));
-            } else if word == "between" && self.is_number(at + 1) {
+            if token.is("between") && self.is_number(at + 1) {
                 (between, open) = (true, Some((Mark::Least, at..at + 1)));
-            } else if let Some((found, length)) = mark(word, before, first) {
-                open = Some((found, (at + 1).saturating_sub(length)..at + 1));
+            } else if opening.is_none() && !span {
+                let words = self.tokens.iter().skip(at).map(|t| t.lower.as_str());
+                opening = mark(words).map(|(mark, length)| (mark, at..at + length));
+            }
+            if let Some(cue) = opening.take_if(|(_, cue)| cue.end == at + 1) {
+                open = Some(cue);
             }
         }
         marks
@@ -166,12 +144,12 @@ fn without_phrases(tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
     let (mut at, mut begins) = (0, true);
     while let Some(token) = tokens.get(at) {
         let words = tokens.iter().skip(at).map(|t| t.lower.as_str());
-        let found = phrase(words).filter(|(length, leads)| {
+        let found = phrase(words, &["lead", "aside"]).filter(|(list, length)| {
             let bound = matches!(token.lower.as_str(), "when" | "while" | "if");
             let aside = ends(at + length) && (begins || bound);
-            aside || (begins && (*leads && !ends(at + length)))
+            aside || (begins && *list == "lead" && !ends(at + length))
         });
-        if let Some((length, _)) = found {
+        if let Some((_, length)) = found {
             // Its comma goes with it, the one before where the sentence ends.
             let comma = |at: usize| {
                 tokens

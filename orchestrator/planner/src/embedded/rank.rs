@@ -58,7 +58,8 @@ pub(super) struct Reading<'a> {
     /// What the user may change with.
     pub(super) changers: Vec<usize>,
     allowed: Vec<bool>,
-    /// What was read is not read again.
+    /// What was ranked and read is not ranked and read again.
+    ranked: RefCell<HashMap<(usize, usize), Rc<Vec<Ranked>>>>,
     filled: RefCell<HashMap<(usize, usize, usize), Rc<Filled>>>,
 }
 
@@ -102,6 +103,7 @@ impl<'a> Reading<'a> {
             index,
             hits,
             earlier,
+            ranked: RefCell::default(),
             filled: RefCell::default(),
         }
     }
@@ -151,7 +153,17 @@ impl<'a> Reading<'a> {
     }
 
     /// The capabilities that the words of `range` speak of, the best one first.
-    pub(super) fn rank(&self, range: Range<usize>) -> Vec<Ranked> {
+    pub(super) fn rank(&self, range: Range<usize>) -> Rc<Vec<Ranked>> {
+        let key = (range.start, range.end);
+        if let Some(known) = self.ranked.borrow().get(&key) {
+            return Rc::clone(known);
+        }
+        let ranked = Rc::new(self.ranked_anew(range));
+        self.ranked.borrow_mut().insert(key, Rc::clone(&ranked));
+        ranked
+    }
+
+    fn ranked_anew(&self, range: Range<usize>) -> Vec<Ranked> {
         let mut scores: Vec<(f32, f32)> = vec![(0.0, 0.0); self.index.cards.len()];
         for at in range.clone() {
             let repeated = self
@@ -289,9 +301,8 @@ impl<'a> Reading<'a> {
         let Some(first) = self.first_word(range) else {
             return false;
         };
-        let second = self.query.lower(first + 1);
-        is(self.query.lower(first), ASK | LIGHT | COMMAND | QUESTION)
-            || matches!(second, "me" | "us")
+        let opens = |at: usize| is(self.query.lower(at), ASK | LIGHT | COMMAND | QUESTION);
+        (range.start..=first).any(opens) || matches!(self.query.lower(first + 1), "me" | "us")
     }
 
     pub(super) fn has_content(&self, mut range: Range<usize>) -> bool {

@@ -277,6 +277,40 @@ fn what_was_done_is_hypothetical_or_open_is_not_done() {
 }
 
 #[test]
+fn what_is_told_is_not_even_read() {
+    for query in [
+        "I already know how warm it is in the kitchen",
+        "The kitchen is warm",
+    ] {
+        assert_eq!(lines(&plan(home(), query)), [""; 0], "{query}");
+    }
+    assert_eq!(lines(&plan(office(), "The Globex deal was lost")), [""; 0]);
+}
+
+#[test]
+fn words_are_read_as_thumbs_type_them() {
+    check(
+        home(),
+        &[
+            (
+                "can u plz lock the front door",
+                &["door.lock.set action=lock door=front"],
+                "",
+            ),
+            ("pls dont lock the front door", &[], "dont lock the"),
+        ],
+    );
+}
+
+#[test]
+fn days_lie_where_the_card_looks() {
+    assert_eq!(
+        lines(&plan(home(), "energy of the car on the 16th")),
+        ["energy.usage.get device=car from=2025-01-16 to=2025-01-16"]
+    );
+}
+
+#[test]
 fn an_amount_is_no_year_and_a_clause_has_one_span() {
     let amount = with(office(), "crm.deal.list", |card| {
         card.params["properties"]["value"] =

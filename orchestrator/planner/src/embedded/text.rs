@@ -5,7 +5,7 @@
 use rust_stemmers::{Algorithm, Stemmer};
 
 use super::lexicon::month_number;
-use super::words::base;
+use super::words::{base, typed};
 
 /// Most tokens that are looked at: a page of text, the longest query there is, has some 3,000 words.
 const MAX_TOKENS: usize = 4_096;
@@ -124,6 +124,9 @@ fn token(kind: TokenKind, text: &str, (start, end): (usize, usize), spaced: bool
     if kind == TokenKind::Word && lower.ends_with("'s") {
         lower.truncate(lower.len() - 2);
     }
+    if kind == TokenKind::Word {
+        lower = typed(lower);
+    }
     let stem = if kind == TokenKind::Word {
         stem(&lower)
     } else {
@@ -217,7 +220,7 @@ impl<'q> Scan<'q> {
             return (TokenKind::Link, self.take(trimmed.len()));
         }
         let numeric = rest.starts_with(|c: char| c.is_ascii_digit());
-        let dated = iso_date_length(rest);
+        let dated = if numeric { iso_date_length(rest) } else { 0 };
         let mut before = ' ';
         let mut length = 0;
         for (i, c) in rest.char_indices() {
@@ -230,12 +233,9 @@ impl<'q> Scan<'q> {
             length = i + c.len_utf8();
         }
         // "August-September" is a range.
+        let is_month = |word: &str| month_number(&word.to_lowercase()).is_some();
         let head = rest.get(..length).and_then(|word| word.split_once('-'));
-        let months = head.filter(|(a, b)| {
-            [a, b]
-                .iter()
-                .all(|m| month_number(&m.to_lowercase()).is_some())
-        });
+        let months = head.filter(|(a, b)| is_month(a) && is_month(b));
         let text = self.take(months.map_or(length, |(first, _)| first.len()));
         if text.contains('@') {
             return (TokenKind::Link, text);
@@ -284,22 +284,12 @@ fn joins(before: char, c: char, rest: &str, numeric: bool) -> bool {
 
 /// The length of `2024-05-03` or `2024-05` at the start of a text, otherwise 0.
 fn iso_date_length(text: &str) -> usize {
-    let shaped = |shape: &str| {
-        let mut bytes = text.bytes();
-        shape.bytes().all(|s| {
-            bytes.next().is_some_and(|b| {
-                if s == b'-' {
-                    b == b'-'
-                } else {
-                    b.is_ascii_digit()
-                }
-            })
-        }) && !bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-    };
-    ["dddd-dd-dd", "dddd-dd"]
-        .iter()
-        .find(|shape| shaped(shape))
-        .map_or(0, |shape| shape.len())
+    let digit = |c: char| if c.is_ascii_digit() { '0' } else { c };
+    let shape: String = text.chars().take(11).map(digit).collect();
+    let ends = |rest: &str| !rest.starts_with(char::is_alphanumeric);
+    let mut shapes = ["0000-00-00", "0000-00"].into_iter();
+    let dated = shapes.find(|date| shape.strip_prefix(date).is_some_and(ends));
+    dated.map_or(0, str::len)
 }
 
 #[cfg(test)]

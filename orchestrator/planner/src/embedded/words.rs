@@ -6,79 +6,102 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// Never indexed, never matched, never the end of a name.
-pub(super) const STOP: u32 = 1;
+pub(super) const STOP: u64 = 1;
 /// Verbs that ask to be told something.
-pub(super) const ASK: u32 = 1 << 1;
+pub(super) const ASK: u64 = 1 << 1;
 /// Verbs that say that something is to be done, hardly what.
-pub(super) const LIGHT: u32 = 1 << 2;
+pub(super) const LIGHT: u64 = 1 << 2;
 /// Verbs that a command may start with.
-pub(super) const COMMAND: u32 = 1 << 3;
+pub(super) const COMMAND: u64 = 1 << 3;
 /// Question words and auxiliaries that open a question.
-pub(super) const QUESTION: u32 = 1 << 4;
+pub(super) const QUESTION: u64 = 1 << 4;
 /// Said before a clause without meaning anything in it.
-pub(super) const PREFACE: u32 = 1 << 5;
+pub(super) const PREFACE: u64 = 1 << 5;
 /// Changes nothing of what is asked: haste, care, or a name for what any result holds.
-pub(super) const FILLER: u32 = 1 << 6;
+pub(super) const FILLER: u64 = 1 << 6;
 /// Takes something back.
-pub(super) const TAKES_BACK: u32 = 1 << 7;
+pub(super) const TAKES_BACK: u64 = 1 << 7;
 /// Those for whom something is done; they change nothing of it.
-pub(super) const PEOPLE: u32 = 1 << 8;
+pub(super) const PEOPLE: u64 = 1 << 8;
 /// After "in" and "at" no name of a place.
-pub(super) const ADVERBIAL: u32 = 1 << 9;
+pub(super) const ADVERBIAL: u64 = 1 << 9;
 /// Stands for something that was said before.
-pub(super) const PRONOUN: u32 = 1 << 10;
+pub(super) const PRONOUN: u64 = 1 << 10;
 /// Stands before a noun.
-pub(super) const PREPOSITION: u32 = 1 << 11;
-const ARTICLE: u32 = 1 << 12;
-const JOINT: u32 = 1 << 13;
-pub(super) const NEGATIVE: u32 = 1 << 14;
+pub(super) const PREPOSITION: u64 = 1 << 11;
+const ARTICLE: u64 = 1 << 12;
+const JOINT: u64 = 1 << 13;
+pub(super) const NEGATIVE: u64 = 1 << 14;
 /// Capital letters that name nothing by themselves.
-pub(super) const ACRONYM: u32 = 1 << 15;
+pub(super) const ACRONYM: u64 = 1 << 15;
 /// Verbs that no reading does.
-pub(super) const CHANGE: u32 = 1 << 16;
+pub(super) const CHANGE: u64 = 1 << 16;
 /// Small words inside of names.
-pub(super) const PARTICLE: u32 = 1 << 17;
+pub(super) const PARTICLE: u64 = 1 << 17;
 /// Announces a text.
-pub(super) const SAYING: u32 = 1 << 18;
+pub(super) const SAYING: u64 = 1 << 18;
 /// Ends a topic.
-pub(super) const ENDS_TOPIC: u32 = 1 << 19;
+pub(super) const ENDS_TOPIC: u64 = 1 << 19;
 /// Joins a phrase to others.
-pub(super) const LOOSE: u32 = 1 << 20;
+pub(super) const LOOSE: u64 = 1 << 20;
 /// Announces a topic.
-pub(super) const ABOUT: u32 = 1 << 21;
+pub(super) const ABOUT: u64 = 1 << 21;
 /// The largest of all.
-pub(super) const TOP: u32 = 1 << 22;
+pub(super) const TOP: u64 = 1 << 22;
 /// Verbs of statements.
-pub(super) const STATES: u32 = 1 << 23;
+pub(super) const STATES: u64 = 1 << 23;
 /// After "if you" no condition.
-pub(super) const POLITE: u32 = 1 << 24;
+pub(super) const POLITE: u64 = 1 << 24;
 /// Turns or bounds what follows: a slip in such a word must not be passed over.
-pub(super) const TURNS: u32 = 1 << 25;
+pub(super) const TURNS: u64 = 1 << 25;
 /// Begins a sentence that tells of the speaker.
-pub(super) const TELLS: u32 = 1 << 26;
+pub(super) const TELLS: u64 = 1 << 26;
 /// Says that something is wanted.
-pub(super) const WISHES: u32 = 1 << 27;
+pub(super) const WISHES: u64 = 1 << 27;
+/// Signs and words between two numbers.
+pub(super) const OPERATOR: u64 = 1 << 28;
+/// Stands before the number or the numbers that it calculates with.
+pub(super) const FUNCTION: u64 = 1 << 29;
+/// Functions of several numbers.
+pub(super) const JOINS_NUMBERS: u64 = 1 << 30;
+/// Stands after a number.
+pub(super) const UNIT_OF_NUMBER: u64 = 1 << 31;
+/// Ends what "without" leaves out.
+pub(super) const ENDS_MARK: u64 = 1 << 32;
+/// A number that follows is an amount and no year.
+pub(super) const BEFORE_AMOUNT: u64 = 1 << 33;
+/// A word that follows may be a month.
+pub(super) const BEFORE_MONTH: u64 = 1 << 34;
+/// After a name, what somebody else does, wants or should do.
+pub(super) const REPORTS: u64 = 1 << 35;
 /// Needs no explanation.
-pub(super) const FREE: u32 = STOP | ASK | LIGHT | FILLER;
+pub(super) const FREE: u64 = STOP | ASK | LIGHT | FILLER;
 
 /// The classes in the order of their bits, as `words.txt` names them.
 const CLASSES: &str = "stop ask light command question preface filler takes_back people adverbial pronoun preposition article joint \
                        negative acronym change \
-                       particle saying ends_topic loose about top states polite turns tells wishes";
+                       particle saying ends_topic loose about top states polite turns tells wishes \
+                       operator function joins_numbers unit_of_number ends_mark before_amount before_month reports";
+
+/// The lists of phrases.
+const PHRASES: [&str; 6] = ["year_so_far", "lead", "aside", "except", "least", "most"];
 
 #[derive(Default)]
 struct Words {
-    classes: HashMap<&'static str, u32>,
+    classes: HashMap<&'static str, u64>,
     /// Groups that mean the same.
     same: Vec<Vec<&'static str>>,
     /// Prepositions and the like, with the words of params' names whose values they announce.
     cues: HashMap<&'static str, Vec<&'static str>>,
-    /// Words of params' names, with the kinds that they say.
+    /// Words of params' names, with the kinds and the roles that they say.
     kinds: HashMap<&'static str, &'static str>,
-    /// Phrases that say nothing, and whether a wish follows at once.
-    phrases: Vec<(Vec<&'static str>, bool)>,
+    roles: HashMap<&'static str, &'static str>,
+    /// Phrases by their first word, with the names of their lists.
+    phrases: HashMap<&'static str, Vec<(&'static str, Vec<&'static str>)>>,
     /// Irregular forms, with their bases.
     forms: HashMap<&'static str, &'static str>,
+    /// Words as thumbs type them, with the usual spelling.
+    typed: HashMap<&'static str, &'static str>,
 }
 
 static WORDS: LazyLock<Words> = LazyLock::new(|| {
@@ -94,31 +117,37 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
             }
         } else if name == "same" {
             words.same.push(list);
-        } else if matches!(name, "lead" | "aside") {
+        } else if PHRASES.contains(&name) {
             let phrases = list.split(|word| *word == "|");
-            words
-                .phrases
-                .extend(phrases.map(|phrase| (phrase.to_vec(), name == "lead")));
-        } else if name == "kind" {
-            let kind = list.first().copied().unwrap_or_default();
-            words
-                .kinds
-                .extend(list.iter().skip(1).map(|word| (*word, kind)));
+            for phrase in phrases {
+                let first = phrase.first().copied().unwrap_or_default();
+                let known = words.phrases.entry(first).or_default();
+                known.push((name, phrase.to_vec()));
+            }
+        } else if matches!(name, "kind" | "role") {
+            let said = list.first().copied().unwrap_or_default();
+            let known = list.iter().skip(1).map(|word| (*word, said));
+            match name {
+                "kind" => words.kinds.extend(known),
+                _ => words.roles.extend(known),
+            }
         } else if name == "cue" {
             let names = list.iter().skip(1).copied().collect();
             words.cues.extend(list.first().map(|cue| (*cue, names)));
         } else {
             let pairs = list.chunks_exact(2);
-            words
-                .forms
-                .extend(pairs.filter_map(|pair| Some((*pair.first()?, *pair.last()?))));
+            let pairs = pairs.filter_map(|pair| Some((*pair.first()?, *pair.last()?)));
+            match name {
+                "typed" => words.typed.extend(pairs),
+                _ => words.forms.extend(pairs),
+            }
         }
     }
     words
 });
 
 /// Whether a lower-case word is of one of the classes.
-pub(super) fn is(lower: &str, classes: u32) -> bool {
+pub(super) fn is(lower: &str, classes: u64) -> bool {
     WORDS
         .classes
         .get(lower)
@@ -139,17 +168,35 @@ pub(super) fn kind_word(word: &str) -> Option<&'static str> {
     WORDS.kinds.get(word).copied()
 }
 
+/// The role, as `x-role` has it, that a word of a param's name says.
+pub(super) fn role_word(word: &str) -> Option<&'static str> {
+    WORDS.roles.get(word).copied()
+}
+
 /// The words of params' names whose values a word announces.
 pub(super) fn cues(lower: &str) -> impl Iterator<Item = &'static str> {
     WORDS.cues.get(lower).into_iter().flatten().copied()
 }
 
-/// The longest phrase that says nothing which begins with these words: its length, and whether a wish follows at once.
-pub(super) fn phrase<'t>(words: impl Iterator<Item = &'t str> + Clone) -> Option<(usize, bool)> {
-    let begins = |phrase: &[&str]| words.clone().take(phrase.len()).eq(phrase.iter().copied());
-    let found = WORDS.phrases.iter().filter(|(phrase, _)| begins(phrase));
-    let longest = found.max_by_key(|(phrase, _)| phrase.len())?;
-    Some((longest.0.len(), longest.1))
+/// The longest phrase of some lists that begins with these words: its list and its length.
+pub(super) fn phrase<'t>(
+    mut words: impl Iterator<Item = &'t str> + Clone,
+    lists: &[&str],
+) -> Option<(&'static str, usize)> {
+    let all = words.clone();
+    let known = WORDS.phrases.get(words.next()?)?.iter();
+    let begins = |phrase: &[&str]| all.clone().take(phrase.len()).eq(phrase.iter().copied());
+    let found = known.filter(|(list, phrase)| lists.contains(list) && begins(phrase));
+    let (list, phrase) = found.max_by_key(|(_, phrase)| phrase.len())?;
+    Some((list, phrase.len()))
+}
+
+/// The usual spelling of a word.
+pub(super) fn typed(lower: String) -> String {
+    match WORDS.typed.get(lower.as_str()) {
+        Some(usual) => (*usual).to_owned(),
+        None => lower,
+    }
 }
 
 /// The form of a verb that its stem is made of.
@@ -159,45 +206,26 @@ pub(super) fn base(lower: &str) -> &str {
 
 /// Whether a word is one of grammar in which two letters changed places or one is missing: "liek", "fnd".
 pub(super) fn is_slip(lower: &str) -> bool {
-    let slips = |word: &str| slip(lower, word).is_some_and(|slip| slip != Slip::Other);
-    let plain = |class: u32| class & (STOP | ASK) != 0;
-    let turns = |class: u32| class & (TURNS | NEGATIVE) != 0;
-    let slips_of = |of: &dyn Fn(u32) -> bool, shortest: usize| {
+    let plain = |class: u64| class & (STOP | ASK) != 0;
+    let turns = |class: u64| class & (TURNS | NEGATIVE) != 0;
+    let slips_of = |of: &dyn Fn(u64) -> bool, shortest: usize| {
         let mut words = WORDS.classes.iter();
-        words.any(|(word, class)| of(*class) && word.len() >= shortest && slips(word))
+        words.any(|(word, class)| of(*class) && word.len() >= shortest && slips(lower, word))
     };
     lower.len() >= 3 && !slips_of(&turns, 3) && slips_of(&plain, 4)
 }
 
-/// How a word differs from another one with the same first letter.
-#[derive(PartialEq, Eq)]
-pub(super) enum Slip {
-    /// Two letters changed places.
-    Swapped,
-    /// A letter is missing.
-    Missing,
-    /// A letter is wrong, or one too many.
-    Other,
-}
-
-/// How `written` differs from `meant`, if by one slip.
-pub(super) fn slip(written: &str, meant: &str) -> Option<Slip> {
+/// Whether a letter of `meant` is missing in `written`, or two changed places: a wrong letter often makes another word.
+pub(super) fn slips(written: &str, meant: &str) -> bool {
     let (a, b) = (written.as_bytes(), meant.as_bytes());
     let head = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-    let rest =
-        |x: usize, y: usize| a.get(head + x..).is_some() && a.get(head + x..) == b.get(head + y..);
-    let swapped = || {
-        a.get(head).is_some() && a.get(head) == b.get(head + 1) && a.get(head + 1) == b.get(head)
+    let (a, b) = (a.get(head..), b.get(head..));
+    let (Some(a), Some(b @ [_, after @ ..])) = (a, b) else {
+        return false;
     };
-    if head == 0 || a == b {
-        None
-    } else if swapped() && rest(2, 2) {
-        Some(Slip::Swapped)
-    } else if rest(0, 1) {
-        Some(Slip::Missing)
-    } else {
-        (rest(1, 1) || rest(1, 0)).then_some(Slip::Other)
-    }
+    let swapped =
+        || matches!((a, b), ([p, q, a @ ..], [r, s, b @ ..]) if (p, q) == (s, r) && a == b);
+    head > 0 && (a == after || swapped())
 }
 
 /// Joins values of one list, or the parts of a query.
@@ -225,42 +253,15 @@ pub(super) enum Mark {
     Most,
 }
 
-/// The mark that ends with a word, and how many words it has; `before` and `first` are those before it.
-pub(super) fn mark(word: &str, before: &str, first: &str) -> Option<(Mark, usize)> {
-    let not = is_negative(first);
-    let more = "more greater larger bigger higher longer dearer costlier";
-    let less = "less fewer smaller lower cheaper shorter";
-    let among = |list: &str| list.split(' ').any(|other| other == before);
-    if word == "than" && (among(more) || among(less)) {
-        let mark = if among(more) == not {
-            Mark::Most
-        } else {
-            Mark::Least
-        };
-        return Some((mark, 2 + usize::from(not)));
-    }
-    match (before, word) {
-        ("nothing" | "none", "over" | "above") => Some((Mark::Most, 2)),
-        ("leaving", "out") => Some((Mark::Except, 2)),
-        ("/", "o") if first == "w" => Some((Mark::Except, 3)),
-        ("at", "least") | ("starting", "at") => Some((Mark::Least, 2)),
-        ("at", "most") | ("up", "to") => Some((Mark::Most, 2)),
-        ("other" | "rather", "than")
-        | ("instead", "of")
-        | ("apart" | "aside", "from")
-        | ("but", "not" | "no") => Some((Mark::Except, 2)),
-        (_, "but") if among("everybody everyone everything all anything nothing nobody") => {
-            Some((Mark::Except, 1))
-        }
-        (_, "over" | "above" | "exceeding" | "minimum" | "min") => Some((Mark::Least, 1)),
-        (_, "under" | "below" | "maximum" | "max" | "within") => Some((Mark::Most, 1)),
-        (
-            _,
-            "without" | "excluding" | "exclude" | "excludes" | "except" | "not" | "minus"
-            | "besides" | "excl",
-        ) => Some((Mark::Except, 1)),
-        _ => None,
-    }
+/// The longest mark that begins with these words, and how many words it has.
+pub(super) fn mark<'t>(words: impl Iterator<Item = &'t str> + Clone) -> Option<(Mark, usize)> {
+    let (list, length) = phrase(words, &["except", "least", "most"])?;
+    let mark = match list {
+        "except" => Mark::Except,
+        "least" => Mark::Least,
+        _ => Mark::Most,
+    };
+    Some((mark, length))
 }
 
 #[cfg(test)]
@@ -285,6 +286,6 @@ mod tests {
         ] {
             assert!(!is_slip(turning), "{turning}");
         }
-        assert!(slip("light", "night").is_none());
+        assert!(!slips("light", "night") && !slips("line", "line"));
     }
 }
