@@ -118,25 +118,7 @@ impl Reader<'_> {
             (2, (1..=most).contains(&number).then_some((months, number))?)
         };
         let (more, year) = self.year_after(at + length);
-        let year = year.or_else(|| self.year_of_next(at + length, 4));
         Some((length + more, part(found, year)))
-    }
-
-    /// "Q3 and Q4 2024": the year of the quarter that follows, at most `most` further.
-    fn year_of_next(&self, at: usize, most: usize) -> Option<i16> {
-        if most == 0
-            || !matches!(
-                self.lower(at),
-                "and" | "," | "vs" | "versus" | "or" | "with"
-            )
-        {
-            return None;
-        }
-        let is_quarter = |at: &usize| matches!(self.lower(*at), "q1" | "q2" | "q3" | "q4");
-        let next = (at + 1..at + 3).find(is_quarter)?;
-        self.year_after(next + 1)
-            .1
-            .or_else(|| self.year_of_next(next + 1, most - 1))
     }
 
     /// `2024-05-03`, `2024-05`, `31/12/2024`, `31.12.2024`; none for `03/05/2024`, which has two readings.

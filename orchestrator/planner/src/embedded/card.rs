@@ -7,21 +7,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use amcp_protocol::{Capability, Contract, Effect, Schema, terms};
-use jiff::civil::Date;
 use serde_json::Value;
 
-use super::facts::facts;
 use super::kind::{Kind, kind_of, type_of, variant};
 use super::lexicon::unit_seconds;
 use super::span::Way;
 use super::text::{Token, stem, tokens};
-use super::words::{FREE, STOP, base, is, is_article, role_word};
+use super::words::{STOP, base, is, is_article, role_word};
 
 /// Most params of a card that are filled, and most known values of each: bounds the work for a hostile card.
 const MAX_PARAMS: usize = 64;
 const MAX_KNOWN: usize = 1_000;
-/// The cue of a value that stands after a number.
-pub(super) const AFTER_NUMBER: &str = "#";
 /// The cue of a value in the genitive.
 pub(super) const GENITIVE: &str = "'s";
 
@@ -59,18 +55,12 @@ pub(super) struct Param {
     pub(super) known: Vec<Known>,
     /// Lower-case words that stand before a value, as the examples show.
     pub(super) cues: BTreeSet<String>,
-    /// Stems of words that a value stands before, as the examples show: "a programming joke".
-    pub(super) heads: BTreeSet<String>,
     /// Stems of the words of its name.
     pub(super) words: Vec<String>,
     /// Stems of the words that stand beside a number.
     pub(super) units: BTreeSet<String>,
-    /// Values as the card shows them; their spelling is kept.
-    pub(super) samples: Vec<String>,
     /// The unit of time that a number counts, in seconds.
     pub(super) unit_seconds: Option<f64>,
-    /// Takes names that have no article: of places and people.
-    pub(super) bare: bool,
     /// Takes the name of what something is divided by.
     pub(super) grouped: bool,
     /// The schema tells its values from plain words.
@@ -136,17 +126,8 @@ impl Card {
             .iter()
             .map(|e| example_stems(&e.query, &e.params))
             .collect();
-        let result = capability
-            .result
-            .get("properties")
-            .and_then(Value::as_object);
-        let results = result
-            .into_iter()
-            .flatten()
-            .flat_map(|(name, _)| name_words(name));
-        let mut words: BTreeSet<String> = results.map(|word| stem(&word)).collect();
+        let mut words = BTreeSet::clone(&own);
         words.extend(examples.iter().flatten().cloned());
-        words.extend(BTreeSet::clone(&own));
         Self {
             plans: params.iter().any(|p| p.kind == Kind::Request),
             contract: Arc::clone(contract),
@@ -244,14 +225,17 @@ fn param(capability: &Capability, name: &str, declared: &Value) -> Param {
     let kind = kind_of(
         (item, at(terms::KIND).and_then(Value::as_str)),
         &words,
-        &samples,
         judge.as_ref(),
     );
     let stems: Vec<String> = words.iter().map(|word| stem(word)).collect();
+    // "for Anna" announces a person, whatever the param is called.
+    let sort = at(terms::KIND)
+        .and_then(Value::as_str)
+        .filter(|_| kind == Kind::Name);
+    let sort = sort.map(stem);
     let description = at("description")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    let units = words_of(description).filter(|word| kind == Kind::Number && !is(word, FREE));
     // A single letter in a description is no unit.
     let timed = words
         .iter()
@@ -273,19 +257,9 @@ fn param(capability: &Capability, name: &str, declared: &Value) -> Param {
         default: declared.get("default").cloned(),
         known: known_values(item, kind, &shown, &samples),
         cues: BTreeSet::new(),
-        heads: BTreeSet::new(),
-        units: stems
-            .iter()
-            .cloned()
-            .chain(units.map(|word| stem(&word)))
-            .collect(),
-        words: stems,
-        samples: samples.iter().map(|&sample| sample.to_owned()).collect(),
+        units: stems.iter().cloned().collect(),
+        words: stems.into_iter().chain(sort).collect(),
         unit_seconds: timed.into_iter().find_map(|word| unit_seconds(&word)),
-        bare: at(terms::KIND)
-            .and_then(Value::as_str)
-            .or(words.last().map(String::as_str))
-            .is_some_and(is_bare),
         grouped: at(terms::KIND).and_then(Value::as_str) == Some("group"),
         patterned: item.get("pattern").is_some()
             && judge.as_ref().is_some_and(|s| {
@@ -295,13 +269,6 @@ fn param(capability: &Capability, name: &str, declared: &Value) -> Param {
             }),
         schema: judge,
     }
-}
-
-fn is_bare(kind: &str) -> bool {
-    matches!(
-        kind,
-        "city" | "place" | "country" | "person" | "town" | "location" | "language"
-    )
 }
 
 /// The role that the schema declares, else the one that the name says.
@@ -406,8 +373,6 @@ fn learn(capability: &Capability, own: &BTreeSet<String>, params: &mut [Param]) 
             {
                 if let Some((at, length)) = place_of(value, &words) {
                     learn_around(param, &words, (at, at + length), (own, &values));
-                } else if matches!(param.kind, Kind::Ticker | Kind::Choice | Kind::Name) {
-                    learn_name(param, value, &words, &example.query);
                 }
             }
         }
@@ -431,10 +396,8 @@ fn learn_around(
     let last = words.get(end.wrapping_sub(1));
     if last.is_some_and(|t| t.name().len() < t.text.len()) {
         param.cues.insert(GENITIVE.to_owned());
-    } else if let Some(head) = unit.filter(|t| param.kind != Kind::Number && own.contains(&t.stem))
-    {
-        param.heads.insert(head.stem.clone());
-    } else {
+    } else if !unit.is_some_and(|t| own.contains(&t.stem)) {
+        // "a programming joke": the article announces nothing.
         learn_before(param, words, at);
     }
 }
@@ -442,11 +405,8 @@ fn learn_around(
 fn learn_before(param: &mut Param, words: &[Token<'_>], at: usize) {
     let before = words.get(..at).unwrap_or_default();
     let cue = before.iter().rev().find(|t| !is_article(&t.lower));
-    let cue = cue.filter(|t| t.is_word() || t.number().is_some() || t.is(":"));
-    param.cues.extend(cue.map(|t| match t.number() {
-        Some(_) => AFTER_NUMBER.to_owned(),
-        None => t.lower.clone(),
-    }));
+    let cue = cue.filter(|t| t.is_word() || t.is(":"));
+    param.cues.extend(cue.map(|t| t.lower.clone()));
 }
 
 /// Where an example's query has a value, word for word, and how many tokens it has there.
@@ -462,20 +422,6 @@ fn place_of(value: &Value, words: &[Token<'_>]) -> Option<(usize, usize)> {
     let same = |w: &[Token<'_>]| w.iter().zip(&wanted).all(|(a, b)| a.lower == b.lower);
     let at = (!wanted.is_empty()).then(|| words.windows(wanted.len()).position(same));
     Some((at.flatten()?, wanted.len()))
-}
-
-/// A value that the query does not spell is another name for the one proper noun in it: "Apple" for `AAPL`.
-fn learn_name(param: &mut Param, value: &Value, words: &[Token<'_>], query: &str) {
-    // The date is irrelevant: dates on a card are absolute.
-    let facts = facts(query, words, Date::constant(2000, 1, 1));
-    let named = words.iter().enumerate().skip(1);
-    let mut nouns = named.filter(|(at, t)| {
-        t.is_capitalised() && !is(&t.lower, STOP) && !facts.iter().any(|f| f.tokens.contains(at))
-    });
-    if let (Some((at, noun)), None) = (nouns.next(), nouns.next()) {
-        param.known.push(known(noun.name(), value.clone()));
-        learn_before(param, words, at);
-    }
 }
 
 #[cfg(test)]
@@ -496,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_come_from_annotation_format_pattern_samples_and_name() {
+    fn kinds_come_from_annotation_format_pattern_and_name() {
         for (name, schema, wanted) in [
             (
                 "where",
@@ -514,11 +460,6 @@ mod tests {
                 json!({"type": "string", "pattern": "^[A-Z]{1,5}$"}),
                 Kind::Ticker,
             ),
-            (
-                "x",
-                json!({"type": "string", "examples": ["12 * 3", "1 + 1"]}),
-                Kind::Expression,
-            ),
             ("due_date", json!({"type": "string"}), Kind::Date),
             ("dueDate", json!({"type": "string"}), Kind::Date),
             (
@@ -535,23 +476,17 @@ mod tests {
     }
 
     #[test]
-    fn examples_teach_cues_units_and_other_names() {
+    fn examples_teach_cues_and_units() {
         let mut capability = Capability::new("a.b", "Does.");
         capability.params = json!({"type": "object", "properties": {
             "ticker": {"type": "string"}, "days": {"type": "integer"}, "title": {"type": "string"}}});
         capability.examples = vec![Example {
-            query: "Chart the shares of Apple over 5 sessions under \"My chart\"".into(),
+            query: "Chart the shares of AAPL over 5 sessions under \"My chart\"".into(),
             params: json!({"ticker": "AAPL", "days": 5, "title": "My chart"}),
         }];
         let card = card(capability);
         let param = |name: &str| card.params.iter().find(|p| p.name == name).unwrap();
         assert!(param("ticker").cues.contains("of"));
-        assert!(
-            param("ticker")
-                .known
-                .iter()
-                .any(|k| k.words[0].0 == "apple" && k.value == "AAPL")
-        );
         assert!(param("days").units.contains("session"));
         assert!(param("title").cues.contains("under"));
     }

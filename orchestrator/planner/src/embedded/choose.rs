@@ -169,7 +169,6 @@ impl<'a> Chooser<'a, '_> {
         while entries.len() < MOST {
             let beside = self.ranked.iter().take(BESIDE);
             let beside = beside.filter(|r| r.strength >= MEANT).map(|r| r.entry);
-            let beside = beside.chain(self.feeders(&attempt));
             let beside =
                 beside.filter(|e| !entries.contains(e) && self.are_connected(&attempt, *e));
             let grown = beside.map(|e| self.attempt(&[&*entries, &[e]].concat()));
@@ -182,20 +181,6 @@ impl<'a> Chooser<'a, '_> {
             attempt = best;
         }
         attempt
-    }
-
-    /// Those that could give what is missing, whether words name them or not: "Email Bob" needs his address.
-    fn feeders(&self, attempt: &Attempt<'a>) -> impl Iterator<Item = usize> {
-        let to = attempt
-            .members
-            .first()
-            .filter(|_| !attempt.missing.is_empty());
-        let to = to.map(|m| m.card);
-        let cards = self.reading.index.cards.iter().enumerate();
-        let able = cards
-            .filter(move |(_, card)| card.reads() && to.is_some_and(|to| suits(card, to, None)));
-        let able = able.filter(|(entry, _)| self.reading.is_allowed(*entry));
-        able.map(|(entry, _)| entry).take(BESIDE)
     }
 
     fn attempt(&self, entries: &[usize]) -> Attempt<'a> {
@@ -260,14 +245,11 @@ impl<'a> Chooser<'a, '_> {
             .before
             .iter()
             .filter_map(|&entry| self.reading.index.card(entry));
-        // "summarize it" means no other thing than what was said before.
-        let others = param.kind == Kind::Opaque && !refers;
-        let mut cards = self.reading.index.cards.iter().filter(|from| from.reads());
         // Only what the words refer to is made into something that takes any result.
         let suits = |from: &Card| suits(from, card, Some(&param.name));
         let earlier = before.any(|from| (refers && feeds(from)) || (unsayable && suits(from)));
         let said = earlier || all.iter().any(|m| feeds(m.card));
-        param.consumed && (said || (others && cards.any(suits)))
+        param.consumed && said
     }
 
     /// Whether the clause has a word or a value for a capability that it has for none of the others.
@@ -281,28 +263,19 @@ impl<'a> Chooser<'a, '_> {
         self.range.clone().any(own)
     }
 
-    /// Whether another one uses or gives a result for a param that the clause does not give, directly or through a third.
+    /// Whether another one uses or gives a result for a param that the clause does not give.
     fn are_connected(&self, attempt: &Attempt<'a>, added: usize) -> bool {
         let Some(card) = self.reading.index.card(added) else {
             return false;
         };
         let filled = self.reading.fill(added, self.range);
-        let through = |from: &Card, to: &Card, filled: &Filled| {
+        let feeds_open = |from: &Card, to: &Card, filled: &Filled| {
             let open = |p: &Param| p.consumed && !filled.values.contains_key(&p.name);
-            let direct = to
-                .params
-                .iter()
-                .any(|p| open(p) && feeds(from, to, Some(&p.name)));
-            let cards = self
-                .ranked
-                .iter()
-                .take(BESIDE)
-                .filter_map(|r| self.reading.index.card(r.entry));
-            let mut between = cards.filter(|card| card.reads());
-            direct || between.any(|card| feeds(from, card, None) && feeds(card, to, None))
+            let mut params = to.params.iter().filter(|p| open(p));
+            params.any(|p| feeds(from, to, Some(&p.name)))
         };
         let mut members = attempt.members.iter();
-        members.any(|m| through(m.card, card, &filled) || through(card, m.card, &m.filled))
+        members.any(|m| feeds_open(m.card, card, &filled) || feeds_open(card, m.card, &m.filled))
     }
 }
 

@@ -5,7 +5,6 @@
 use std::ops::Range;
 
 use super::card::Card;
-use super::choose::feeds;
 use super::kind::Kind;
 use super::rank::Reading;
 use super::text::{Token, TokenKind};
@@ -57,14 +56,6 @@ fn divides(reading: &Reading<'_>, left: &Range<usize>, right: &Segment) -> bool 
     if right.joint == Joint::Hard {
         return true;
     }
-    let named = right
-        .tokens
-        .clone()
-        .take(2)
-        .any(|at| reading.query.names_it(at));
-    if named {
-        return false;
-    }
     // "if it rains, …": the condition stays with what hangs on it.
     let condition = |at: usize| {
         matches!(
@@ -85,20 +76,11 @@ fn divides(reading: &Reading<'_>, left: &Range<usize>, right: &Segment) -> bool 
     };
     match (a, b) {
         (Some(_), Some(_)) if opens => true,
-        (Some(a), Some(b)) => {
-            denies(left) != denies(&right.tokens) || (a != b && !are_connected(reading, a, b))
-        }
+        (Some(a), Some(b)) => denies(left) != denies(&right.tokens) || a != b,
         (Some(_), None) => opens && content,
         (None, Some(b)) => left_opens() && (opens || !are_values(reading, left, b)),
         (None, None) => opens && content && left_opens(),
     }
-}
-
-fn are_connected(reading: &Reading<'_>, a: usize, b: usize) -> bool {
-    let (Some(a), Some(b)) = (reading.index.card(a), reading.index.card(b)) else {
-        return false;
-    };
-    feeds(a, b, None) || feeds(b, a, None)
 }
 
 /// "What about June?"
@@ -164,10 +146,7 @@ fn separator(reading: &Reading<'_>, start: usize, at: usize) -> Option<(Joint, u
         return Some((Joint::Hard, length));
     }
     if query.fact(at).is_some() {
-        // `2)` in the middle of a line.
-        let open = (start..at).rev().take(8).any(|i| query.lower(i) == "(");
-        let numbered = token.kind == TokenKind::Number && query.lower(at + 1) == ")" && !open;
-        return numbered.then_some((Joint::Hard, 2));
+        return None;
     }
     match token.lower.as_str() {
         ";" | "•" => Some((Joint::Hard, 1)),

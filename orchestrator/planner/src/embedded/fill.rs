@@ -16,10 +16,8 @@ use super::lexicon::unit_seconds;
 use super::names;
 use super::query::Query;
 use super::spell;
-use super::text::{Token, TokenKind};
-use super::words::{
-    ACRONYM, ASK, COMMAND, FREE, LIGHT, Mark, PREFACE, TOP, is, is_article, is_joint,
-};
+use super::text::Token;
+use super::words::{FREE, Mark, TOP, is, is_article, is_joint};
 
 /// Facts of one part that are looked at: more are not typed by people, and each is tried with each param.
 const MAX_FACTS: usize = 64;
@@ -195,11 +193,8 @@ impl Words<'_> {
         let before = self.word_before(at);
         // "by category", but not "the category".
         let divides = matches!(before, "by" | "per" | "each" | "every" | "which" | "across");
-        let announced = param.cues.contains(before) || !cue.is_empty();
-        let weight =
-            5.0 + if announced { 1.0 } else { 0.0 } + if param.required { 0.4 } else { 0.0 };
         let tokens = at..at + known.words.len();
-        let mut candidate = Candidate::new(index, known.value.clone(), tokens, weight);
+        let mut candidate = Candidate::new(index, known.value.clone(), tokens, 5.0);
         candidate.cue = cue;
         (divides || !param.grouped).then_some(candidate)
     }
@@ -214,13 +209,10 @@ impl Words<'_> {
                 return false;
             };
             let lower = &token.lower;
-            // What is to be done is no state of what is there: "pay the bills".
-            let first = (self.range.start..at).all(|i| is(self.lower(i), PREFACE));
-            let verb = first && self.card.reads() && is(lower, COMMAND | ASK | LIGHT);
             let gerund = |word: &str| word.trim_end_matches('s').ends_with("ing");
             let needed = matches!(self.query.before(at), "need" | "needs");
             let noun = needed || gerund(lower) == gerund(word);
-            let inflected = token.stem == *stem && noun && !verb && lower.len() > 2;
+            let inflected = token.stem == *stem && noun && lower.len() > 2;
             // Names are not misspelt.
             let slip = word.len() >= SLIPPERY && !token.is_capitalised() && !is(lower, FREE);
             lower == word || inflected || (slip && misspelt(lower, word))
@@ -228,28 +220,14 @@ impl Words<'_> {
         known.words.iter().enumerate().all(same)
     }
 
-    /// A word that only a value looks like: "AB-12345", "$AAPL".
+    /// A word that only a value looks like: "AB-12345".
     fn shaped(&self, index: usize, param: &Param, at: usize) -> Option<Candidate> {
-        let ticker = param.kind == Kind::Ticker;
-        let named = matches!(param.kind, Kind::Name | Kind::Topic | Kind::Text);
-        if !(ticker || param.patterned && named) {
+        if !(param.patterned && matches!(param.kind, Kind::Name | Kind::Topic | Kind::Text)) {
             return None;
         }
-        let token = self
-            .token(at)
-            .filter(|t| t.is_word() || t.number().is_some())?;
-        let name = token.name();
-        let capitals = name.chars().all(|c| c.is_ascii_uppercase() || c == '.');
-        let coded = param.patterned && name.contains(|c: char| c.is_ascii_digit());
-        let symbol = ticker && self.query.before(at) == "$";
-        let fits = coded || symbol || (capitals && (2..=5).contains(&name.len()));
-        let plain = is(&token.lower, FREE | ACRONYM) || self.is_own(at);
-        let value = param.accepted(&[name, &name.to_uppercase()]);
-        // A sign belongs to the word that it touches: "#general".
-        let sign = at.checked_sub(1).and_then(|before| self.token(before));
-        let sign = sign.filter(|t| t.kind == TokenKind::Mark && !token.spaced && param.patterned);
-        let signed = || sign.and_then(|_| param.accepted(&[self.query.slice(at - 1..at + 1)]));
-        let value = value.filter(|_| fits && !plain).or_else(signed)?;
+        let token = self.token(at)?;
+        let name = Some(token.name()).filter(|name| name.contains(|c: char| c.is_ascii_digit()))?;
+        let value = param.accepted(&[name, &name.to_uppercase()])?;
         let mut candidate = Candidate::new(index, value, at..at + 1, 4.5);
         candidate.cue = self.marked(param, at)?;
         Some(candidate)
@@ -308,10 +286,6 @@ impl Words<'_> {
                 | (Meaning::Email(text), Kind::Email)
                 | (Meaning::Url(text), Kind::Url) => takes(text, 6.0),
                 (Meaning::Sql(text), Kind::Sql) => takes(text, 9.0),
-                // An address is as good a name as any, where the schema takes it.
-                (Meaning::Email(text) | Meaning::Url(text), Kind::Name) => {
-                    takes(text, 3.0).filter(|_| names::is_cue(param, before))
-                }
                 (Meaning::Quoted(text), Kind::Text | Kind::Content) => takes(text, 5.0),
                 (Meaning::Quoted(text), Kind::Topic) => takes(text, 4.8),
                 (Meaning::Quoted(text), Kind::Name) => {
@@ -320,25 +294,17 @@ impl Words<'_> {
                 _ => None,
             };
             let cue = self.marked(param, fact.tokens.start);
-            let Some(((value, weight), mut cue)) = found.zip(cue) else {
+            let Some(((value, weight), cue)) = found.zip(cue) else {
                 continue;
             };
             let quoted = matches!(fact.meaning, Meaning::Quoted(_));
-            let at = fact.tokens.start;
-            if quoted && self.query.names_it(at.saturating_sub(2)) {
-                if !names::is_cue(param, "titled") {
-                    continue;
-                }
-                cue = at - 2..at;
-            }
-            let wanted = if quoted && param.required { 0.4 } else { 0.0 };
             let announced = if quoted && param.cues.contains(before) {
                 1.0
             } else {
                 0.0
             };
             let tokens = self.with_unit(param, fact);
-            let mut candidate = Candidate::new(index, value, tokens, weight + wanted + announced);
+            let mut candidate = Candidate::new(index, value, tokens, weight + announced);
             candidate.cue = match (param.kind, day) {
                 (Kind::DateTime, Some((_, tokens))) => tokens.clone(),
                 _ if cue.is_empty() => self.beside(param, fact),
@@ -426,14 +392,10 @@ impl Words<'_> {
         let first = self
             .token(at.wrapping_sub(1))
             .is_some_and(|t| t.is("first"));
-        let most = matches!(
-            (self.lower(end), self.lower(end + 1)),
-            ("most", "expensive" | "costly")
-        );
         if at > self.range.start && (first || ranks(at - 1)) {
             return Some(at - 1..at);
         }
-        (most || ranks(end)).then_some(end..end + 1 + usize::from(most))
+        ranks(end).then_some(end..end + 1)
     }
 
     /// Whether a candidate goes on a list that another one began: "Paris and in London".
@@ -448,13 +410,7 @@ impl Words<'_> {
             );
             preposition || is_joint(word) || is_article(word)
         };
-        // After a name with a capital, one without is another thing.
-        let capital = |c: &Candidate| {
-            let token = self.query.token(c.tokens.start);
-            token.is_some_and(|t| !t.is_word() || t.is_capitalised())
-        };
-        let alike = capital(one) == capital(other) || one.weight.min(other.weight) >= 5.0;
-        alike && between().any(is_joint) && between().all(filler)
+        between().any(is_joint) && between().all(filler)
     }
 
     /// Whether a candidate's param has no value yet, or one of the same list.

@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use amcp_plan::Catalogue;
 
-use super::card::{Card, Param};
-use super::kind::Kind;
+use super::card::Card;
 use super::text::{stem, tokens};
 use super::words::{ASK, LIGHT, STOP, base, is, slips, synonyms};
 
@@ -19,8 +18,6 @@ const DESCRIPTION: f32 = 1.0;
 const EXAMPLE: f32 = 0.8;
 const PARAM: f32 = 0.4;
 const VALUE: f32 = 0.3;
-/// A share's symbol or a company's name is hardly said of anything else.
-const TICKER: f32 = 1.6;
 /// Shortest word that may have a slip.
 const SHORTEST: usize = 5;
 /// BM25's k1, its usual value: how soon more of the same word stops counting.
@@ -211,15 +208,14 @@ fn weigh(weights: &mut Weights, entry: usize, card: &Card) {
         .as_str()
         .split(['.', '_', '-'])
         .for_each(|part| add(part, NAME));
-    // A keyword of several words gives each of them its share: "exchange rate" is not meant by "exchange" alone.
+    // A keyword of several words gives each of them its share; a single one counts whatever it is.
     for keyword in &capability.keywords {
-        let words = || {
-            keyword
-                .split_whitespace()
-                .filter(|w| !is(&w.to_lowercase(), STOP))
-        };
-        let share = if words().count() > 1 { 0.6 } else { 1.0 };
-        words().for_each(|word| add(word, KEYWORD * share));
+        let words: Vec<&str> = keyword.split_whitespace().collect();
+        let single = words.len() == 1;
+        let words = words
+            .into_iter()
+            .filter(|w| single || !is(&w.to_lowercase(), STOP));
+        words.for_each(|word| add(word, KEYWORD));
     }
     let description = tokens(&capability.description);
     description
@@ -244,20 +240,11 @@ fn weigh(weights: &mut Weights, entry: usize, card: &Card) {
         .for_each(|stem| raise(stem, EXAMPLE));
     for param in &card.params {
         param.words.iter().for_each(|word| raise(word, PARAM));
-        let value = value_worth(param);
         param
             .known
             .iter()
             .flat_map(|known| &known.words)
-            .for_each(|(_, stem)| raise(stem, value));
-    }
-}
-
-fn value_worth(param: &Param) -> f32 {
-    if param.kind == Kind::Ticker {
-        TICKER
-    } else {
-        VALUE
+            .for_each(|(_, stem)| raise(stem, VALUE));
     }
 }
 

@@ -11,7 +11,6 @@ use amcp_protocol::Effect;
 use super::card::Card;
 use super::facts::Fact;
 use super::fill::Filled;
-use super::index::Hit;
 use super::kind::Kind;
 use super::rank::{PLACED, Reading};
 use super::text::{Token, TokenKind, stem};
@@ -120,9 +119,11 @@ impl<'a> Case<'a> {
             mark.filter(|start| self.range.contains(start) && !handed_on)
         };
         let denies = |&at: &usize| {
+            let only =
+                self.lower(at) == "only" && matches!(self.lower(at + 1), "if" | "when" | "once");
             let negative = is_negative(self.lower(at)) && (handed_on || !self.uses(at));
             let condition = handed_on && self.lower(at) == "if" && !self.is_free(at);
-            negative || condition || cue(at).is_some_and(|start| !self.uses(start))
+            only || negative || condition || cue(at).is_some_and(|start| !self.uses(start))
         };
         let at = self.range.clone().find(denies)?;
         let end = (at + 3).min(self.range.end);
@@ -231,7 +232,9 @@ impl<'a> Case<'a> {
                 || matches!(lower, "," | "me" | "us" | "to" | "help")
                 || (lower == "be" && wished)
             {
-                wished |= matches!(lower, "need" | "want" | "like" | "wish" | "i'd" | "we'd");
+                wished |= matches!(lower, "need" | "want" | "i'd" | "we'd")
+                    || (lower == "wish" && next == "to")
+                    || (lower == "like" && self.reading.query.before(at) == "would");
                 subject |= matches!(lower, "i" | "we" | "you");
                 at += 1;
             } else {
@@ -259,17 +262,20 @@ impl<'a> Case<'a> {
         // "Bob wants me to …", "Anna should …", but "the kitchen should be at 20 degrees".
         let tells = |at: usize| is(self.lower(at), REPORTS) && self.lower(at + 1) != "be";
         let states = |at: usize| is(self.lower(at), STATES) || (at > self.range.start && tells(at));
-        if is(word, QUESTION) && !wished {
+        let open = self.lower(end) == "?" && !wished && !is(word, ASK | LIGHT | COMMAND);
+        let noun = matches!(self.lower(at + 1), "of");
+        let clause = (self.range.start..end).take_while(|at| self.lower(*at) != ",");
+        if (is(word, QUESTION) && !wished) || open {
             Mood::Question
         } else if subject && !wished {
             Mood::Statement
-        } else if is(word, ASK | LIGHT | COMMAND) {
+        } else if is(word, ASK | LIGHT | COMMAND) && !noun {
             Mood::Command(at)
         } else if wished {
             Mood::Wish
-        } else if told || self.range.clone().any(states) {
+        } else if told || clause.clone().any(states) {
             Mood::Statement
-        } else if !name && self.cards().any(|card| self.is_verb(card, at)) {
+        } else if !name && !noun && self.cards().any(|card| self.is_verb(card, at)) {
             Mood::Command(at)
         } else {
             Mood::Phrase
@@ -287,7 +293,8 @@ impl<'a> Case<'a> {
     fn is_left(&self, at: usize) -> bool {
         let query = self.reading.query;
         // "a job in finance" names no place where another agent knows of finance.
-        let strange = |m: &Member<'_>| m.filled.plain.contains(&at) && self.means_other(at);
+        let strange =
+            |m: &Member<'_>| m.filled.plain.contains(&at) && self.means_other(at, m.entry);
         if self.members.iter().any(strange) {
             return true;
         }
@@ -314,11 +321,11 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether a word stands for a capability beside the members.
-    fn means_other(&self, at: usize) -> bool {
-        let other = |hit: &Hit| self.members.iter().all(|m| m.entry != hit.entry);
+    /// Whether a word stands for another capability, and says less of this one.
+    fn means_other(&self, at: usize, entry: usize) -> bool {
+        let own = self.reading.worth(at, entry);
         let mut hits = self.reading.hits(at).iter();
-        hits.any(|hit| hit.strength >= PLACED && other(hit))
+        hits.any(|hit| hit.entry != entry && hit.strength >= PLACED && hit.strength > own)
     }
 
     /// A word that needs no explanation. Questions for a reason, a person, a time or a place do, where no card speaks of them.
@@ -339,9 +346,10 @@ impl<'a> Case<'a> {
             }
             "when" if next == "you" => true,
             "should" if !first => true,
-            "why" | "who" | "who's" | "whom" | "whose" | "when" | "where" | "should" => {
-                let word = lower.trim_end_matches("'s");
-                self.cards().any(|card| speaks_of(card, word))
+            // "guests who arrive tomorrow"
+            "who" if !first && query.is_content(at - 1) => true,
+            "why" | "who" | "whom" | "whose" | "when" | "where" | "should" => {
+                self.cards().any(|card| speaks_of(card, lower))
             }
             "for" | "of" | "about" | "with" | "from" if last => false,
             "best" | "good" | "better" if last || is(next, PREPOSITION) => false,

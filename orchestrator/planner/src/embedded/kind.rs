@@ -3,12 +3,8 @@
 //! Does not read queries.
 
 use amcp_protocol::Schema;
-use jiff::civil::Date;
 use serde_json::Value;
 
-use super::facts::{Meaning, facts};
-use super::span::Grain;
-use super::text::tokens;
 use super::words::kind_word;
 
 /// What sort of text or value a param wants.
@@ -71,11 +67,10 @@ pub(super) fn variant(schema: &Value) -> &Value {
         .unwrap_or(schema)
 }
 
-/// The kind of a param with this schema, the words of whose name and whose samples are given.
+/// The kind of a param with this schema and these words in its name.
 pub(super) fn kind_of(
     (schema, annotation): (&Value, Option<&str>),
     words: &[String],
-    samples: &[&str],
     judge: Option<&Schema>,
 ) -> Kind {
     if annotation == Some("content") {
@@ -107,14 +102,13 @@ pub(super) fn kind_of(
     let by_pattern = || schema.get("pattern").and_then(|_| pattern_kind(judge?));
     by_format
         .or_else(by_pattern)
-        .or_else(|| sample_kind(samples))
         .or_else(|| {
             words
                 .iter()
                 .rev()
                 .find_map(|w| annotated_kind(kind_word(w)?))
         })
-        .unwrap_or_else(|| prose_kind(schema, samples))
+        .unwrap_or(Kind::Name)
 }
 
 fn content_kind(schema: &Value) -> Kind {
@@ -177,53 +171,4 @@ fn pattern_kind(judge: &Schema) -> Option<Kind> {
         .find(|(texts, _)| texts.iter().any(|t| accepts(t)))?
         .1;
     (kind != Kind::Ticker || !accepts("Wonderful")).then_some(kind)
-}
-
-/// What all values that the card shows have in common.
-fn sample_kind(samples: &[&str]) -> Option<Kind> {
-    // The date is irrelevant: values on a card are absolute.
-    let today = Date::constant(2000, 1, 1);
-    let kind = |sample: &&str| {
-        let tokens = tokens(sample);
-        let facts = facts(sample, &tokens, today);
-        let [fact] = facts.as_slice() else {
-            return None;
-        };
-        if fact.tokens.len() < tokens.len() {
-            return None;
-        }
-        match &fact.meaning {
-            Meaning::Span(span) => match span.grain() {
-                Grain::Quarter => Some(Kind::Quarter),
-                Grain::Month => Some(Kind::Month),
-                Grain::Day => Some(Kind::Date),
-                Grain::Year | Grain::Other => None,
-            },
-            Meaning::Time(_) => Some(Kind::Time),
-            Meaning::Expression(_) => Some(Kind::Expression),
-            Meaning::Email(_) => Some(Kind::Email),
-            Meaning::Url(_) => Some(Kind::Url),
-            Meaning::Sql(_) => Some(Kind::Sql),
-            Meaning::Number(..) | Meaning::Quoted(_) => None,
-        }
-    };
-    let is_ticker = |s: &&str| s.len() <= 5 && s.bytes().all(|b| b.is_ascii_uppercase());
-    if !samples.is_empty() && samples.iter().all(is_ticker) {
-        return Some(Kind::Ticker);
-    }
-    let first = kind(samples.first()?)?;
-    samples
-        .iter()
-        .all(|s| kind(s) == Some(first))
-        .then_some(first)
-}
-
-/// Nothing gave it away: long values are texts, short ones names.
-fn prose_kind(schema: &Value, samples: &[&str]) -> Kind {
-    let long = schema
-        .get("maxLength")
-        .and_then(Value::as_u64)
-        .is_some_and(|most| most >= 500)
-        || samples.iter().any(|s| s.split_whitespace().count() > 4);
-    if long { Kind::Text } else { Kind::Name }
 }

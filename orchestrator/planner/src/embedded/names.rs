@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use amcp_protocol::Effect;
 
-use super::card::{AFTER_NUMBER, GENITIVE, Param, Role};
+use super::card::{GENITIVE, Param, Role};
 use super::facts::Meaning;
 use super::fill::{Candidate, Words};
 use super::kind::Kind;
@@ -109,7 +109,8 @@ impl Finder<'_> {
             .filter(|_| !symbol && !text.is_empty());
         if let (Some(value), Some(mark)) = (value, self.words.marked(self.param, tokens.start)) {
             let mut candidate = Candidate::new(self.index, value, tokens, weight);
-            candidate.is_plain = self.param.bare && !self.is_proper(candidate.tokens.start);
+            candidate.is_plain =
+                self.param.kind == Kind::Name && !self.is_proper(candidate.tokens.start);
             candidate.cue = cue.filter(|_| mark.is_empty()).unwrap_or(mark);
             self.found.push(candidate);
         }
@@ -132,10 +133,6 @@ impl Finder<'_> {
         }
         if param.cues.contains(word) {
             return Some(3.0);
-        }
-        if token.number().is_some() && query.fact(at).is_some() && param.cues.contains(AFTER_NUMBER)
-        {
-            return Some(2.5);
         }
         let own = param.words.contains(&token.stem) && !self.words.is_own(at);
         if own || is_cue(param, word) {
@@ -183,32 +180,22 @@ impl Finder<'_> {
             // More than the known value that is a part of it: "Paris, Texas".
             part = 4.0;
         }
-        // A verb or the param's own name as a cue is explained by its value; a number says something of its own.
-        let word = cue.filter(|&cue| self.token(cue).is_none_or(|t| t.number().is_none()));
         for tokens in names {
             let proper = self.is_proper(tokens.start);
             // What cannot be undone is not done to something that only may be a name.
             if !proper && self.words.card.capability().effect == Effect::Irreversible {
                 continue;
             }
-            // "in the garden", "of the sun"
-            if self.param.bare && !proper && is_article(self.words.query.before(tokens.start)) {
-                continue;
-            }
             // A capital says more than a preposition that the examples do not have.
             let capital = if proper { 0.6 + part } else { 0.0 };
-            let doubt = if proper || weight >= 2.0 { 0.0 } else { 0.5 };
-            self.put(
-                tokens,
-                weight + capital - doubt,
-                word.map(|cue| cue..cue + 1),
-            );
+            self.put(tokens, weight + capital, cue.map(|cue| cue..cue + 1));
         }
     }
 
     /// The name that begins at a place: proper nouns, or a few words in lower case.
     fn name(&self, mut from: usize) -> Option<Range<usize>> {
-        while is_article(self.lower(from)) && from < self.words.range.end {
+        let is_skipped = |word: &str| is_article(word) || matches!(word, "is" | "are" | ":" | "=");
+        while is_skipped(self.lower(from)) && from < self.words.range.end {
             from += 1;
         }
         let proper = self.is_proper(from);
@@ -300,17 +287,7 @@ impl Finder<'_> {
         if self.token(from).is_none_or(|t| t.kind == TokenKind::Quoted) {
             return;
         }
-        let known = |at: usize| {
-            let known = self.words.card.params.iter().flat_map(|p| &p.known);
-            let mut first = known.filter_map(|known| known.words.first());
-            first.any(|(word, _)| word == self.lower(at))
-        };
-        let places = |at: &usize| {
-            matches!(self.lower(*at), "in" | "into" | "to" | "for" | "as") && known(at + 1)
-        };
-        let range = from..self.words.range.end;
-        let end = range.clone().rev().find(|at| weight < SAID && places(at));
-        let tokens = from..end.unwrap_or(range.end);
+        let tokens = from..self.words.range.end;
         let whole = self.lower(cue) == ":";
         if let Some(tokens) = if whole {
             Some(tokens)
@@ -352,17 +329,12 @@ impl Finder<'_> {
         let proper = self.is_proper(at);
         if self.is_free(at) && !(inside || placed || opens(at) || is(&token.lower, ACRONYM)) {
             let end = if proper { self.proper_end(at) } else { at + 1 };
-            let required = param.required;
             if self.is_genitive(end - 1) && param.cues.contains(GENITIVE) {
                 self.put(at..end, 3.0, None);
-            } else if proper
-                && param.kind != Kind::Topic
-                && (required || param.bare && self.is_only())
-            {
-                self.names(at, if required { 0.8 } else { 0.2 }, None);
+            } else if proper && param.kind != Kind::Topic && param.required {
+                self.names(at, 0.8, None);
             }
         }
-        let head = param.heads.contains(&token.stem);
         let compound = param.required && param.kind == Kind::Name && self.words.is_own(at);
         let plain = |&at: &usize| {
             let grammar =
@@ -370,17 +342,8 @@ impl Finder<'_> {
             self.is_free(at) && query.is_content(at) && !grammar
         };
         let before = (start..at).rev().take(MAX_PLAIN).take_while(plain).last();
-        let first = before.filter(|&from| head || compound && from == start);
-        if let Some(from) = first {
-            self.put(from..at, if head { 3.2 } else { 0.4 }, None);
+        if let Some(from) = before.filter(|&from| compound && from == start) {
+            self.put(from..at, 0.4, None);
         }
-    }
-
-    /// Whether a name can mean no other param.
-    fn is_only(&self) -> bool {
-        let named = |p: &&Param| {
-            matches!(p.kind, Kind::Name | Kind::Topic | Kind::Ticker) && p.role.is_none()
-        };
-        self.words.card.params.iter().filter(named).count() == 1
     }
 }

@@ -9,12 +9,10 @@ use std::rc::Rc;
 use amcp_protocol::{ProposedPlan, ProposedTask};
 use serde_json::{Map, Value};
 
-use super::card::Param;
 use super::choose::{Attempt, Choice, choose};
 use super::clause::{asks_again, clauses, is_courtesy};
 use super::fill::{ANNOUNCED, Filled, fill};
 use super::judge::{Case, Member};
-use super::kind::Kind;
 use super::rank::{NAMED, Reading};
 use super::words::{SAYING, TAKES_BACK, TELLS, TURNS, WISHES, base, is, is_negative};
 
@@ -108,15 +106,11 @@ impl<'a> Drafts<'a> {
             (range, choice) = (wish, Choice::Accepted(attempt));
         }
         match choice {
-            Choice::Accepted(mut attempt) => {
-                self.carry(&range, &mut attempt);
+            Choice::Accepted(attempt) => {
                 self.accept(number, range, &attempt);
             }
             Choice::Declined(attempt, why) => {
-                let lacks = attempt.lacks();
-                let mut more =
-                    || self.continues(number, &range) || self.joins(number, &range, &before);
-                if !(lacks && more()) {
+                if !(attempt.lacks() && self.continues(number, &range)) {
                     self.leave(&range, &why);
                 }
             }
@@ -134,10 +128,13 @@ impl<'a> Drafts<'a> {
         let query = self.reading.query;
         let joins =
             |at: &usize| matches!(query.lower(*at), ":" | "-" | "–" | "—" | "and" | "so" | ",");
-        let joint = range.clone().find(joins)?;
-        let wish = joint + 1..range.end;
-        let bare = matches!(query.lower(joint), ":" | "-" | "–" | "—");
-        (self.is_told(&(range.start..joint)) && (bare || self.reading.opens(&wish))).then_some(wish)
+        let wish = |joint: usize| {
+            let wish = joint + 1..range.end;
+            let bare = matches!(query.lower(joint), ":" | "-" | "–" | "—");
+            (self.is_told(&(range.start..joint)) && (bare || self.reading.opens(&wish)))
+                .then_some(wish)
+        };
+        range.clone().filter(joins).find_map(wish)
     }
 
     /// Whether words tell of the speaker rather than ask.
@@ -186,48 +183,6 @@ impl<'a> Drafts<'a> {
         }
         let from = self.placed.pop().map_or(range.start, |before| before.start);
         self.leave(&(from..range.end), "it was taken back");
-    }
-
-    /// "… and show me its errors": what the clause before said of the same thing holds here too.
-    fn carry(&mut self, range: &Range<usize>, attempt: &mut Attempt<'_>) {
-        let mut words = range.clone().map(|at| self.reading.query.lower(at));
-        let Some(word) = words.find(|word| matches!(*word, "its" | "their" | "it" | "there"))
-        else {
-            return;
-        };
-        let before = self.last.iter().filter_map(|&at| self.tasks.get(at));
-        let said: Vec<(String, Value)> = before.flat_map(|task| task.params.clone()).collect();
-        for member in &mut attempt.members {
-            for (name, value) in &said {
-                let takes = |p: &Param| {
-                    let kind = matches!(p.kind, Kind::Choice | Kind::Name) && !p.consumed;
-                    p.name == *name && kind && p.accepts(value)
-                };
-                if member.filled.values.contains_key(name) || !member.card.params.iter().any(takes)
-                {
-                    continue;
-                }
-                let filled = Rc::make_mut(&mut member.filled);
-                filled.values.insert(name.clone(), vec![value.clone()]);
-                let shown = value.as_str().unwrap_or_default();
-                self.notes.push(format!("'{word}' is taken as {shown}"));
-            }
-        }
-    }
-
-    /// "I'm in Lisbon. What's the weather?": the clause before, which stands for nothing, says what this one lacks.
-    fn joins(&mut self, number: usize, range: &Range<usize>, before: &[usize]) -> bool {
-        let last = self.unplaced.last().map(|(left, _)| left.clone());
-        let Some(left) = last.filter(|left| left.end + 2 >= range.start) else {
-            return false;
-        };
-        let both = left.start..range.end;
-        let Choice::Accepted(attempt) = choose(self.reading, &both, before) else {
-            return false;
-        };
-        self.unplaced.pop();
-        self.accept(number, both, &attempt);
-        true
     }
 
     /// "And in London?": the clause before with other values, or more values for it.

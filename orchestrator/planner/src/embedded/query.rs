@@ -90,11 +90,6 @@ impl<'q> Query<'q> {
         })
     }
 
-    /// "title it", "call it": a name follows.
-    pub(super) fn names_it(&self, at: usize) -> bool {
-        matches!(self.lower(at), "title" | "call" | "name" | "label") && self.lower(at + 1) == "it"
-    }
-
     fn is_number(&self, at: usize) -> bool {
         self.fact(at)
             .is_some_and(|f| matches!(f.meaning, Meaning::Number(..)))

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::card::Card;
+use super::card::{Card, Param};
 use super::facts::Meaning;
 use super::fill::{Filled, fill};
 use super::index::{Hit, Index};
 use super::kind::Kind;
 use super::query::Query;
-use super::text::{Token, TokenKind};
+use super::text::Token;
 use super::words::{ASK, COMMAND, LIGHT, PREFACE, QUESTION, STOP, is, is_slip};
 
 /// From here on a capability is meant: about what one unique keyword is worth; a word of a description alone is not.
@@ -24,15 +24,10 @@ pub(super) const NAMED: f32 = 0.2;
 const EXPLAINS: f32 = 0.58;
 /// What a value is worth that only the capability's params look like.
 const SHAPED: f32 = 1.5;
-/// What being like an example adds at most: enough to decide between capabilities that share their words.
-const EXAMPLE: f32 = 0.8;
-/// Words after "about" say what the thing is about, not what is wanted.
-const ABOUT: f32 = 0.5;
+/// Codes of a part that are compared with every param that has a pattern.
+const MAX_CODES: usize = 40;
 /// Unknown words that are compared with every term, per query: keeps a hostile query cheap.
 const MAX_GUESSES: usize = 64;
-/// Longer parts are not like any example.
-const MAX_EXAMPLE: usize = 40;
-
 /// A capability's worth for a part of a query.
 #[derive(Debug, Clone)]
 pub(super) struct Ranked {
@@ -50,9 +45,6 @@ pub(super) struct Reading<'a> {
     pub(super) index: &'a Index,
     /// By token.
     hits: Vec<Vec<Hit>>,
-    /// By token: the token before with the same stem.
-    earlier: Vec<Option<usize>>,
-    about: Vec<bool>,
     /// By token: a slip of a word of grammar, such as "liek".
     slips: Vec<bool>,
     /// What the user may change with.
@@ -65,16 +57,12 @@ pub(super) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     pub(super) fn new(query: &'a Query<'a>, index: &'a Index, roles: Option<&[String]>) -> Self {
-        let mut last: HashMap<&str, usize> = HashMap::new();
         let mut guesses = MAX_GUESSES;
         let mut hits: Vec<Vec<Hit>> = Vec::with_capacity(query.tokens.len());
-        let mut earlier = Vec::with_capacity(query.tokens.len());
         for (at, token) in query.tokens.iter().enumerate() {
             let matchable = token.is_word() && query.fact(at).is_none();
-            let known = last.insert(&token.stem, at).filter(|_| matchable);
-            hits.push(match known {
-                Some(known) => hits.get(known).cloned().unwrap_or_default(),
-                None if matchable => {
+            hits.push(match matchable {
+                true => {
                     // A capital inside of a sentence is a name, hence not misspelt.
                     let name = at > 0 && token.is_capitalised();
                     let guess = guesses > 0
@@ -84,9 +72,8 @@ impl<'a> Reading<'a> {
                     guesses -= usize::from(guess);
                     index.look_up(&token.lower, &token.stem, guess)
                 }
-                None => Vec::new(),
+                false => Vec::new(),
             });
-            earlier.push(known);
         }
         let allowed = |card: &Card| roles.is_none_or(|roles| card.capability().allows(roles));
         let cards = || index.cards.iter().enumerate();
@@ -95,14 +82,12 @@ impl<'a> Reading<'a> {
             hits.is_empty() && token.is_word() && !token.is_capitalised() && is_slip(&token.lower)
         };
         Self {
-            about: about(query),
             slips: query.tokens.iter().zip(&hits).map(slip).collect(),
             changers: changers.map(|(entry, _)| entry).collect(),
             allowed: index.cards.iter().map(allowed).collect(),
             query,
             index,
             hits,
-            earlier,
             ranked: RefCell::default(),
             filled: RefCell::default(),
         }
@@ -165,28 +150,9 @@ impl<'a> Reading<'a> {
 
     fn ranked_anew(&self, range: Range<usize>) -> Vec<Ranked> {
         let mut scores: Vec<(f32, f32)> = vec![(0.0, 0.0); self.index.cards.len()];
-        for at in range.clone() {
-            let repeated = self
-                .earlier
-                .get(at)
-                .copied()
-                .flatten()
-                .is_some_and(|before| before >= range.start);
-            let factor = if self.about.get(at) == Some(&true) {
-                ABOUT
-            } else {
-                1.0
-            };
-            for hit in self
-                .hits
-                .get(at)
-                .into_iter()
-                .flatten()
-                .filter(|_| !repeated)
-            {
-                if let Some(score) = scores.get_mut(hit.entry) {
-                    *score = (score.0 + hit.gain * factor, score.1 + hit.strength);
-                }
+        for hit in range.clone().flat_map(|at| self.hits(at)) {
+            if let Some(score) = scores.get_mut(hit.entry) {
+                *score = (score.0 + hit.gain, score.1 + hit.strength);
             }
         }
         self.add_shapes(&range, &mut scores);
@@ -195,7 +161,7 @@ impl<'a> Reading<'a> {
         let mut ranked: Vec<Ranked> = scored
             .map(|(entry, (gain, strength))| Ranked {
                 entry,
-                gain: gain + self.likeness(entry, &range),
+                gain,
                 strength,
             })
             .collect();
@@ -204,75 +170,35 @@ impl<'a> Reading<'a> {
         ranked
     }
 
-    /// Arithmetic, SQL and words that only one kind of value looks like are evidence for the capabilities that take them.
+    /// Arithmetic, SQL and codes such as "AB-12345" are evidence for the capabilities that take them.
     fn add_shapes(&self, range: &Range<usize>, scores: &mut [(f32, f32)]) {
-        let facts = self
-            .query
-            .facts
-            .iter()
-            .filter(|f| range.contains(&f.tokens.start));
-        let takes = |kind: Kind, scores: &mut [(f32, f32)], worth: f32| {
-            for (card, score) in self.index.cards.iter().zip(scores) {
-                if card.params.iter().any(|p| p.kind == kind) {
-                    *score = (score.0 + worth, score.1 + worth);
+        let mut takes = |fits: &dyn Fn(&Param) -> bool, worth: f32| {
+            let cards = self.index.cards.iter().zip(&mut *scores);
+            for (_, score) in cards.filter(|(card, _)| card.params.iter().any(fits)) {
+                *score = (score.0 + worth, score.1 + worth);
+            }
+        };
+        let mut codes = 0;
+        for at in range.clone() {
+            let token = self.query.token(at).filter(|t| t.is_word());
+            match self.query.fact(at).filter(|fact| fact.tokens.start == at) {
+                Some(fact) if matches!(fact.meaning, Meaning::Expression(_)) => {
+                    takes(&|p| p.kind == Kind::Expression, SHAPED);
                 }
-            }
-        };
-        for fact in facts {
-            if matches!(fact.meaning, Meaning::Expression(_)) {
-                takes(Kind::Expression, scores, SHAPED);
-            } else if matches!(fact.meaning, Meaning::Sql(_)) {
-                takes(Kind::Sql, scores, 2.0 * SHAPED);
-            }
-        }
-        let coded = |at: usize| {
-            let token = self.query.token(at).filter(|t| t.kind == TokenKind::Word);
-            token.is_some_and(|t| {
-                t.text.chars().any(|c| c.is_ascii_digit()) && self.query.fact(at).is_none()
-            })
-        };
-        for token in range
-            .clone()
-            .filter(|&at| coded(at))
-            .filter_map(|at| self.query.token(at))
-            .take(MAX_EXAMPLE)
-        {
-            for (card, score) in self.index.cards.iter().zip(&mut *scores) {
-                let upper = token.text.to_uppercase();
-                if card
-                    .params
-                    .iter()
-                    .any(|p| p.patterned && p.accepted(&[&upper]).is_some())
-                {
-                    *score = (score.0 + SHAPED, score.1 + SHAPED);
+                Some(fact) if matches!(fact.meaning, Meaning::Sql(_)) => {
+                    takes(&|p| p.kind == Kind::Sql, 2.0 * SHAPED);
+                }
+                Some(_) => {}
+                None if codes == MAX_CODES => {}
+                None => {
+                    let digit = |t: &&Token<'_>| t.text.contains(|c: char| c.is_ascii_digit());
+                    if let Some(code) = token.filter(digit).map(|t| t.text.to_uppercase()) {
+                        codes += 1;
+                        takes(&|p| p.patterned && p.accepted(&[&code]).is_some(), SHAPED);
+                    }
                 }
             }
         }
-    }
-
-    /// How much the words are like one of the examples.
-    fn likeness(&self, entry: usize, range: &Range<usize>) -> f32 {
-        let Some(card) = self
-            .index
-            .card(entry)
-            .filter(|_| range.len() <= MAX_EXAMPLE)
-        else {
-            return 0.0;
-        };
-        let words = || {
-            range
-                .clone()
-                .filter_map(|at| self.query.token(at))
-                .filter(|t| t.is_word() && !is(&t.lower, STOP))
-        };
-        let count = words().count();
-        let like = |example: &std::collections::BTreeSet<String>| {
-            let shared = words().filter(|t| example.contains(&t.stem)).count();
-            #[expect(clippy::cast_precision_loss, reason = "small counts")]
-            let like = 2.0 * shared as f32 / (count + example.len()).max(1) as f32;
-            like
-        };
-        EXAMPLE * card.examples.iter().map(like).fold(0.0, f32::max).min(1.0)
     }
 
     /// Whether a capability takes whole requests.
@@ -308,19 +234,4 @@ impl<'a> Reading<'a> {
     pub(super) fn has_content(&self, mut range: Range<usize>) -> bool {
         range.any(|at| self.query.is_content(at))
     }
-}
-
-/// Which tokens stand in a phrase that begins with "about".
-fn about(query: &Query<'_>) -> Vec<bool> {
-    let mut inside = false;
-    let tokens = query.tokens.iter();
-    tokens
-        .map(|token| {
-            let word = token.lower.as_str();
-            let ends = matches!(token.kind, TokenKind::Mark | TokenKind::Line)
-                || matches!(word, "and" | "then");
-            inside = (inside && !ends) || matches!(word, "about" | "regarding" | "concerning");
-            inside
-        })
-        .collect()
 }

@@ -19,15 +19,6 @@ pub(super) fn span(params: &[Param], span: &Span) -> Vec<Vec<(usize, Value)>> {
     {
         ways.extend(named(param, span).map(|value| vec![(index, value)]));
     }
-    // The number of a quarter or a month, where another param takes the year.
-    if let (Some(from), true) = (span.from, ways.is_empty()) {
-        let year = places()
-            .find_map(|(index, p)| (p.kind == Kind::Year).then(|| (index, year(p, from.year()))));
-        let part = places().find_map(|(index, p)| Some((index, numbered(p, span)?)));
-        if let (Some((year, Some(value))), Some(part)) = (year, part) {
-            ways.push(vec![(year, value), part]);
-        }
-    }
     let end = |role: Role, date: Option<Date>| {
         let param = places()
             .find(|(_, p)| p.role == Some(role) && matches!(p.kind, Kind::Date | Kind::DateTime));
@@ -88,16 +79,6 @@ fn year(param: &Param, year: i16) -> Option<Value> {
     values.into_iter().find(|value| param.accepts(value))
 }
 
-fn numbered(param: &Param, span: &Span) -> Option<Value> {
-    let month = span.from?.month();
-    let number = match span.grain() {
-        Grain::Quarter if param.has_word(&["quarter"]) => (month + 2) / 3,
-        Grain::Month if param.has_word(&["month"]) => month,
-        Grain::Day | Grain::Month | Grain::Quarter | Grain::Year | Grain::Other => return None,
-    };
-    Some(Value::from(number)).filter(|value| param.kind == Kind::Number && param.accepts(value))
-}
-
 /// A day, with the time 00:00 where the param wants one.
 fn day(param: &Param, date: Date) -> Option<Value> {
     let midnight = date.to_datetime(jiff::civil::Time::midnight());
@@ -145,22 +126,8 @@ pub(super) fn number(param: &Param, value: f64, unit_seconds: Option<f64>) -> Op
         .find(|value| param.accepts(value))
 }
 
-/// The spelling that looks like the card's own values, else the first one that the schema accepts.
+/// The first spelling that the schema accepts.
 fn styled(param: &Param, spellings: &[String]) -> Option<Value> {
-    let shape = |text: &str| -> String {
-        let class = |c: char| match c {
-            _ if c.is_ascii_digit() => '0',
-            _ if c.is_alphabetic() => 'a',
-            other => other,
-        };
-        text.chars().map(class).collect()
-    };
-    let wanted: Vec<String> = param.samples.iter().map(|sample| shape(sample)).collect();
-    let alike = spellings.iter().find(|s| wanted.contains(&shape(s)));
-    let order: Vec<&str> = alike
-        .into_iter()
-        .chain(spellings)
-        .map(String::as_str)
-        .collect();
-    param.accepted(&order)
+    let mut values = spellings.iter().map(|text| Value::from(text.as_str()));
+    values.find(|value| param.accepts(value))
 }

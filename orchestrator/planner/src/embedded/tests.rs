@@ -258,9 +258,16 @@ fn what_was_done_is_hypothetical_or_open_is_not_done() {
         "When the Globex deal is won, email bob@example.com saying thanks",
         "mark the Globex deal as won or lost",
         "Email bob@example.com saying we are late. Actually, don't.",
+        "Email bob@example.com saying we are late only if Anna agrees",
+        "I wish I had emailed bob@example.com saying we are late",
+        "Bob wants me to share \"budget\" with carol@example.com",
+        "Anna should mark the Globex deal as won",
+        "The Globex deal, won?",
     ];
     let home_says = [
         "I locked the front door",
+        "I like the kitchen light off",
+        "Skip the song",
         "Unlocking the garage",
         "If the kitchen is cold, set the kitchen to 22 degrees",
         "set the kitchen and the bathroom to 22 and 18 degrees",
