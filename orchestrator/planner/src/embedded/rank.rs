@@ -38,6 +38,9 @@ pub(super) struct Ranked {
     pub(super) strength: f32,
 }
 
+/// What was found out once.
+type Known<K, V> = RefCell<HashMap<K, Rc<V>>>;
+
 /// A query beside the index that it is ranked against.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
@@ -51,8 +54,8 @@ pub(super) struct Reading<'a> {
     pub(super) changers: Vec<usize>,
     allowed: Vec<bool>,
     /// What was ranked and read is not ranked and read again.
-    ranked: RefCell<HashMap<(usize, usize), Rc<Vec<Ranked>>>>,
-    filled: RefCell<HashMap<(usize, usize, usize), Rc<Filled>>>,
+    ranked: Known<(usize, usize), Vec<Ranked>>,
+    filled: Known<(usize, usize, usize), Filled>,
 }
 
 impl<'a> Reading<'a> {
