@@ -1,14 +1,31 @@
-//! Makes every HTTP client of a node: rustls with aws-lc-rs, compiled-in root certificates, no redirects (ADR-0004).
+//! Makes every HTTP client of a node: rustls with aws-lc-rs, compiled-in root certificates (ADR-0004). Operators name the servers
+//! of the one kind, which follows no redirect; the guarded kind is for addresses that others name.
 //!
-//! Sends nothing, and sets no time-outs: each caller sets its own.
+//! Does not know what is fetched.
+
+mod guarded;
 
 use std::net::IpAddr;
 
-use reqwest::{Client, ClientBuilder, Url, redirect};
+use reqwest::{Client, ClientBuilder, redirect};
 use rustls::crypto::aws_lc_rs;
+
+pub use guarded::{FetchError, Fetched, Guard, GuardedClient, Limits, Refused};
+pub use ipnet::IpNet;
+pub use reqwest::Url;
 
 /// A builder of a client for one server. A server on this machine gets no proxy.
 pub fn client_of(server: &Url) -> ClientBuilder {
+    let builder = builder();
+    if is_loopback(server) {
+        // A proxy cannot reach this machine's own addresses.
+        builder.no_proxy()
+    } else {
+        builder
+    }
+}
+
+fn builder() -> ClientBuilder {
     // reqwest uses the process's provider and panics without one. If a program that embeds a node has installed its own
     // provider, that provider stays.
     let _ = aws_lc_rs::default_provider().install_default();
@@ -20,15 +37,12 @@ pub fn client_of(server: &Url) -> ClientBuilder {
         .user_agent(concat!("amcp/", env!("CARGO_PKG_VERSION")))
         // A redirect turns a POST into a GET and may lead anywhere.
         .redirect(redirect::Policy::none());
-    if is_loopback(server) {
-        // A proxy cannot reach this machine's own addresses.
-        builder.no_proxy()
-    } else {
-        builder
-    }
+    builder
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether a URL names this machine by `localhost` or a loopback address.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let ip = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || ip.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
