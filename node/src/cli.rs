@@ -3,6 +3,7 @@
 //! Does not judge the values of settings: their texts go to [`crate::config::layers`] beside those of the other sources.
 
 mod cluster;
+mod keys;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
 
 pub(crate) use cluster::{Certs, Cluster, ClusterTool, Node};
+pub(crate) use keys::Keys;
 
 use crate::config::layers::Inputs;
 
@@ -109,6 +111,7 @@ impl Cli {
             | Command::Cluster(_)
             | Command::Demo(_)
             | Command::Replay { .. }
+            | Command::Keys { .. }
             | Command::Config { .. } => Vec::new(),
         };
         Inputs {
@@ -149,6 +152,11 @@ pub(crate) enum Command {
     Node(Box<Node>),
     /// Show the nodes, their state, agents and tasks under way; make certificates and a cookie for them
     Cluster(Cluster),
+    /// Make, list and end the API keys in the data folder
+    Keys {
+        #[command(subcommand)]
+        what: Keys,
+    },
     /// Show a whole mesh at work, without an LLM or a network
     Demo(Demo),
     /// Show the settings

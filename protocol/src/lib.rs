@@ -11,6 +11,7 @@ pub mod id;
 pub mod llm;
 pub mod payload;
 pub mod plan;
+pub mod principal;
 pub mod request;
 pub mod retry;
 pub mod schema;
@@ -27,6 +28,7 @@ pub use flow::{EndedFlow, Flow, FlowAnswer, FlowKind, FlowRequest};
 pub use id::{AgentId, CapabilityName, FlowId, IdError, NodeName, RequestId, TaskId};
 pub use payload::Payload;
 pub use plan::{PlannedTaskView, ProposedPlan, ProposedTask};
+pub use principal::{Principal, Proof};
 pub use request::{
     Answer, AnswerPiece, AnswerState, Progress, Role, TaskReport, TaskState, Turn, UserRequest,
 };

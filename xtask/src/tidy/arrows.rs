@@ -34,9 +34,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "amcp-registry",
         ],
     ),
+    // Proves who asks; knows no request and no HTTP.
+    ("amcp-access", &["amcp-outbound", "amcp-protocol"]),
     (
         "amcp-gateway",
         &[
+            "amcp-access",
             "amcp-protocol",
             "amcp-plan",
             "amcp-registry",
@@ -48,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "amcp",
         &[
+            "amcp-access",
             "amcp-cluster",
             "amcp-outbound",
             "amcp-protocol",
@@ -62,6 +66,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "amcp-tests",
         &[
+            "amcp-access",
             "amcp-cluster",
             "amcp-outbound",
             "amcp-protocol",
@@ -78,11 +83,12 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// The packages that a package may not reach through any dependency: pure packages have no runtime, no actor and no socket;
-/// planners call model servers, but know no actor.
+/// planners call model servers, but know no actor; access also serves faces without HTTP.
 pub(super) const BARRED: &[(&str, &[&str])] = &[
     ("amcp-protocol", IMPURE),
     ("amcp-plan", IMPURE),
     ("amcp-planner", &["ractor", "ractor_cluster"]),
+    ("amcp-access", &["ractor", "ractor_cluster", "axum"]),
 ];
 
 const IMPURE: &[&str] = &[

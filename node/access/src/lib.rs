@@ -1,0 +1,36 @@
+//! Who asks: API keys and the principals that they prove.
+//!
+//! Decides nothing about capabilities, knows no request and speaks no HTTP; the gateway hands in what a client sent.
+
+mod files;
+pub mod keys;
+mod names;
+
+pub use keys::{Key, KeyError, KeyFile, KeyRing, Keys, Lifetime, NewKey};
+pub use names::{ANONYMOUS, NameError, anonymous, local};
+
+pub(crate) use files::{make_private_folder, private_file};
+
+use jiff::Timestamp;
+
+/// Why a node does not take a client for the user that it claims to be. The text tells a stranger nothing about keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Without a credential only clients on the node's own machine are served, and only if they come directly.
+    #[error("a key or a token is needed")]
+    Missing,
+    /// The credential is neither a key nor a token.
+    #[error("the credential is not a key of the form amcp_ID_SECRET")]
+    Malformed,
+    /// No key has this id, or its secret is another.
+    #[error("the key is unknown")]
+    UnknownKey,
+    /// The key is right, but was valid only until this time.
+    #[error("the key {id} ended at {at}")]
+    EndedKey {
+        /// The key's id.
+        id: String,
+        /// When it expired, was revoked or was replaced.
+        at: Timestamp,
+    },
+}
