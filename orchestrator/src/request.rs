@@ -475,7 +475,8 @@ impl RequestState {
     }
 
     fn authorised(&self) -> Vec<CapabilityName> {
-        self.machine.authorised(&self.catalogue)
+        let access = self.shared.access(&self.record.request);
+        self.machine.authorised(&self.catalogue.permitted(&access))
     }
 
     fn compose_input(&self, tasks: Vec<TaskReport>, unplaced: Vec<String>) -> ComposeInput {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use amcp_plan::Catalogue;
 use amcp_protocol::{
-    Answer, AnswerState, CloudEvent, Failure, Lineage, RequestId, UserRequest, event,
+    Access, Answer, AnswerState, CloudEvent, Failure, Lineage, RequestId, UserRequest, event,
 };
 use amcp_registry::actor::Agents;
 use amcp_registry::bus::unix_ms;
@@ -145,6 +145,11 @@ impl Shared {
         asked.min(self.settings.max_deadline)
     }
 
+    /// What the request's user may use now.
+    pub(crate) fn access(&self, request: &UserRequest) -> Access {
+        Access::new(request.roles.as_slice(), self.registry.permissions())
+    }
+
     pub(crate) fn planning_input(
         &self,
         request: &UserRequest,
@@ -154,7 +159,7 @@ impl Shared {
         PlanningInput {
             query: request.query.clone(),
             catalogue,
-            roles: request.roles.clone(),
+            access: self.access(request),
             limits: self.settings.limits.clone(),
             time,
             llm_calls: self.settings.llm_calls,

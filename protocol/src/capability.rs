@@ -32,6 +32,16 @@ pub enum Effect {
     Irreversible,
 }
 
+impl std::fmt::Display for Effect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Irreversible => "irreversible",
+        })
+    }
+}
+
 /// A parameter that another task's result can fill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,12 +185,6 @@ impl Capability {
     pub fn idle(&self) -> Option<Duration> {
         let ms = self.params.get(terms::IDLE_MS)?.as_u64();
         ms.map(Duration::from_millis)
-    }
-
-    /// Whether a user with these roles may use the capability.
-    #[must_use]
-    pub fn allows(&self, roles: &[String]) -> bool {
-        self.required_roles.iter().all(|role| roles.contains(role))
     }
 
     /// The names of the params that its schema requires.
@@ -448,14 +452,5 @@ mod tests {
             }))
             .contains("pointer")
         );
-    }
-
-    #[test]
-    fn a_user_needs_every_required_role() {
-        let mut capability = Capability::new("finance.db.query", "Reads the ledger.");
-        assert!(capability.allows(&[]));
-        capability.required_roles = vec!["finance".into(), "staff".into()];
-        assert!(!capability.allows(&["finance".into()]));
-        assert!(capability.allows(&["staff".into(), "finance".into()]));
     }
 }

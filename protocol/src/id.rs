@@ -197,9 +197,46 @@ text_id!(
     }
 );
 
+text_id!(
+    /// A pattern of capability names: a name, `finance.*` for all names below `finance`, or `*` for all names.
+    CapabilityPattern, "capability pattern", |text| {
+        let below = text.strip_suffix(".*").map(|above| format!("{above}.x"));
+        if text == "*" || CapabilityName::new(below.as_deref().unwrap_or(text)).is_ok() {
+            Ok(())
+        } else {
+            Err("it is neither a capability such as 'finance.db.query' nor 'finance.*' nor '*'")
+        }
+    }
+);
+
+impl CapabilityPattern {
+    /// Whether the pattern names a capability.
+    #[must_use]
+    pub fn matches(&self, capability: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(start) => capability.starts_with(start),
+            None => *self.0 == *capability,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_names_a_capability_those_below_a_word_or_all() {
+        let matches =
+            |pattern: &str, name: &str| CapabilityPattern::new(pattern).unwrap().matches(name);
+        assert!(matches("finance.db.query", "finance.db.query"));
+        assert!(!matches("finance.db.query", "finance.db.query_all"));
+        assert!(matches("finance.*", "finance.db.query"));
+        assert!(!matches("finance.*", "financial.db.query"));
+        assert!(matches("*", "finance.db.query"));
+        for bad in ["", "finance", "fin*", "*.query", "Finance.*", "finance.**"] {
+            assert!(CapabilityPattern::new(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
 
     #[test]
     fn capability_names_are_dotted_lower_case() {

@@ -3,6 +3,7 @@
 //!
 //! Pure: no runtime, no actor, no clock, no randomness. It sends nothing; callers pass in times and ids.
 
+pub mod access;
 pub mod capability;
 pub mod error;
 pub mod event;
@@ -19,13 +20,16 @@ pub mod task;
 pub mod terms;
 pub mod topic;
 
+pub use access::{Access, Permissions};
 pub use capability::{
     AgentCard, Capability, CardError, Consumes, Contract, Effect, Example, Produces,
 };
 pub use error::{ErrorCode, Failure};
 pub use event::{CloudEvent, EventError};
 pub use flow::{EndedFlow, Flow, FlowAnswer, FlowKind, FlowRequest};
-pub use id::{AgentId, CapabilityName, FlowId, IdError, NodeName, RequestId, TaskId};
+pub use id::{
+    AgentId, CapabilityName, CapabilityPattern, FlowId, IdError, NodeName, RequestId, TaskId,
+};
 pub use payload::Payload;
 pub use plan::{PlannedTaskView, ProposedPlan, ProposedTask};
 pub use principal::{Principal, Proof};

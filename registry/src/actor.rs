@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::event::{AGENT_DEREGISTER, AGENT_REGISTER};
-use amcp_protocol::{AgentCard, AgentId, CloudEvent};
+use amcp_protocol::{AgentCard, AgentId, CloudEvent, Permissions};
 use arc_swap::{ArcSwap, Guard};
 use ractor::concurrency::JoinHandle;
 use ractor::pg::{self, GroupChangeMessage};
@@ -71,6 +71,7 @@ struct Shared {
     bus: EventBus,
     origin: Instant,
     directory: ArcSwap<Agents>,
+    permissions: ArcSwap<Permissions>,
     changed: watch::Sender<()>,
     actor: watch::Sender<Option<ActorRef<RegistryMsg>>>,
 }
@@ -93,6 +94,7 @@ impl RegistryHandle {
             bus,
             origin: Instant::now(),
             directory: ArcSwap::default(),
+            permissions: ArcSwap::default(),
             changed: watch::Sender::new(()),
             actor: watch::Sender::new(None),
         }))
@@ -124,6 +126,17 @@ impl RegistryHandle {
     #[must_use]
     pub fn load(&self) -> Guard<Arc<Agents>> {
         self.0.directory.load()
+    }
+
+    /// Who may use what on this node, at the moment.
+    #[must_use]
+    pub fn permissions(&self) -> Arc<Permissions> {
+        self.0.permissions.load_full()
+    }
+
+    /// Replaces the node's permissions; tasks that are dispatched, begun or called from now on are judged by them.
+    pub fn permit(&self, permissions: Permissions) {
+        self.0.permissions.store(Arc::new(permissions));
     }
 
     /// The event bus on which the registry announces agents.

@@ -293,11 +293,12 @@ impl<'a> Call<'a> {
             let message = format!("no agent offers {name}");
             return Err(Failure::new(ErrorCode::UnknownCapability, message));
         };
-        if !contract.capability.allows(&self.ctx.grant.roles) {
-            let needed = contract.capability.required_roles.join(", ");
-            let message = format!("the user's roles do not allow {name}");
-            let failure = Failure::new(ErrorCode::NotPermitted, message);
-            return Err(failure.hint(format!("{name} needs all of these roles: {needed}")));
+        let permissions = caller.registry.permissions();
+        let user = permissions.check(&self.ctx.grant.roles, &contract.capability);
+        user.map_err(|denial| denial.of_user(name))?;
+        if let Some(agent) = &caller.agent {
+            let called = permissions.check_call(agent, &contract.capability);
+            called.map_err(|denial| denial.of_agent(agent, name))?;
         }
         Ok(contract)
     }

@@ -13,8 +13,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use amcp_protocol::access::Denial;
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
-use amcp_protocol::{AgentCard, CapabilityName, Contract, ErrorCode, Failure, TaskRequest};
+use amcp_protocol::{
+    AgentCard, Capability, CapabilityName, Contract, ErrorCode, Failure, TaskRequest,
+};
 use amcp_registry::{AgentLoad, AgentMsg, AgentState, AnswerPort, RegistryHandle, TaskKey, group};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
@@ -246,7 +249,7 @@ impl ShellState {
         };
         let capability = &lane.contract.capability;
         // `admit` refuses these.
-        if request.version != WIRE_VERSION || !capability.allows(&request.grant.roles) {
+        if request.version != WIRE_VERSION || self.permits(request, capability).is_err() {
             return Some(answer);
         }
         let once = !capability.idempotent;
@@ -291,6 +294,15 @@ impl ShellState {
         None
     }
 
+    fn permits(&self, request: &TaskRequest, capability: &Capability) -> Result<(), Failure> {
+        let checked = self
+            .registry
+            .permissions()
+            .check(&request.grant.roles, capability);
+        let denied = |denial: Denial| denial.of_user(&capability.name);
+        checked.map(|_| ()).map_err(denied)
+    }
+
     /// Judges a task without its params, which the job's own task judges.
     fn admit(&self, request: &TaskRequest) -> Result<(), Failure> {
         let refused = |code, message: String| Err(Failure::new(code, message));
@@ -317,14 +329,7 @@ impl ShellState {
             return refused(ErrorCode::NoAgent, format!("{agent} does not offer {name}"));
         };
         let capability = &lane.contract.capability;
-        if !capability.allows(&request.grant.roles) {
-            let failure = Failure::new(
-                ErrorCode::NotPermitted,
-                format!("the user's roles do not allow {name}"),
-            );
-            let needed = capability.required_roles.join(", ");
-            return Err(failure.hint(format!("{name} needs all of these roles: {needed}")));
-        }
+        self.permits(request, capability)?;
         if request.deadline_ms == 0 {
             return Err(expired(name));
         }

@@ -44,7 +44,7 @@ fn plan(criterion: &mut Criterion) {
         let input = PlanningInput {
             query,
             catalogue: catalogue.clone(),
-            roles: Vec::new(),
+            access: amcp_protocol::Access::default(),
             limits: PlanLimits::default(),
             time: Duration::from_secs(10),
             llm_calls: 0,

@@ -7,7 +7,7 @@ pub mod report;
 use std::sync::Arc;
 
 use amcp_plan::{Catalogue, NoFill, Plan, PlanLimits, Rules, compile};
-use amcp_protocol::{Capability, Contract, ProposedPlan};
+use amcp_protocol::{Access, Capability, Contract, ProposedPlan};
 use serde_json::{Value, json};
 
 /// Number of tasks of the wide and of the deep plan.
@@ -128,7 +128,7 @@ pub fn fresh(plan: &Plan) -> Plan {
 pub fn compiled(proposal: &ProposedPlan, catalogue: &Catalogue) -> Plan {
     let rules = Rules {
         catalogue,
-        roles: &[],
+        access: &Access::default(),
         limits: &limits(),
         fill: &NoFill,
     };

@@ -100,7 +100,7 @@ impl Planner for One {
             let proposal = serde_json::from_value(json!({"tasks": [task]})).unwrap();
             let rules = Rules {
                 catalogue: &input.catalogue,
-                roles: &input.roles,
+                access: &input.access,
                 limits: &input.limits,
                 fill: &NoFill,
             };

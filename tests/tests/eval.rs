@@ -73,7 +73,7 @@ async fn score(planner: &EmbeddedPlanner, case: &Case) -> Scored {
     let input = PlanningInput {
         query: case.query.clone(),
         catalogue: case.catalogue.clone(),
-        roles: Vec::new(),
+        access: amcp_protocol::Access::default(),
         limits: PlanLimits::default(),
         time: Duration::from_secs(10),
         llm_calls: 0,

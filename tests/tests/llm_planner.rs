@@ -86,7 +86,7 @@ fn asked(query: &str) -> PlanningInput {
     PlanningInput {
         query: query.to_owned(),
         catalogue: Arc::new(mesh()),
-        roles: Vec::new(),
+        access: amcp_protocol::Access::default(),
         limits: PlanLimits::default(),
         time: Duration::from_secs(30),
         llm_calls: 6,
@@ -380,7 +380,7 @@ async fn nobody_is_shown_a_capability_that_they_may_not_use() {
         }
     }
     let hr = PlanningInput {
-        roles: vec!["hr".to_owned()],
+        access: amcp_protocol::Access::new(["hr".to_owned()], Arc::default()),
         ..asked("What does Ann earn?")
     };
     let (planned, server) = plan_of(hr, [Reply::plan(&payroll)]).await;

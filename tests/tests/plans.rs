@@ -122,7 +122,7 @@ fn input(query: &str, catalogue: &Arc<Catalogue>) -> PlanningInput {
     PlanningInput {
         query: query.to_owned(),
         catalogue: catalogue.clone(),
-        roles: vec![],
+        access: amcp_protocol::Access::default(),
         limits: PlanLimits::default(),
         time: Duration::from_secs(10),
         llm_calls: 0,

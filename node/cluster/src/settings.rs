@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use amcp_protocol::{AgentCard, NodeName};
+use amcp_protocol::{AgentCard, CapabilityPattern, NodeName};
 
 use crate::ClusterError;
 use crate::info::{Role, split_host_port};
@@ -97,16 +97,16 @@ pub async fn resolve(seed: &Seed) -> Result<Vec<SocketAddr>, ClusterError> {
 
 /// The capabilities that agents of other nodes may offer on this node, by node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AllowList(pub Vec<(NodeName, Vec<String>)>);
+pub struct AllowList(pub Vec<(NodeName, Vec<CapabilityPattern>)>);
 
 impl AllowList {
-    /// Reads entries such as `finance-1=finance.*,sql.query`: a node's name and the capabilities that its agents may offer, where
-    /// `*` at the end matches anything. `finance-1=` allows none.
+    /// Reads entries such as `finance-1=finance.*,sql.query`: a node's name and the capabilities that its agents may offer.
+    /// `finance-1=` allows none.
     ///
     /// # Errors
     /// The error names the wrong entry.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, ClusterError> {
-        let mut list: Vec<(NodeName, Vec<String>)> = Vec::new();
+        let mut list: Vec<(NodeName, Vec<CapabilityPattern>)> = Vec::new();
         for entry in entries {
             let unclear = |reason: &str| {
                 wrong(
@@ -121,18 +121,12 @@ impl AllowList {
             if list.iter().any(|(name, _)| *name == node) {
                 return Err(unclear("there is another entry for this node"));
             }
-            let globs: Vec<String> = globs
-                .split(',')
-                .map(|glob| glob.trim().to_owned())
-                .collect();
-            let globs: Vec<String> = globs.into_iter().filter(|glob| !glob.is_empty()).collect();
-            let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            for glob in &globs {
-                if !glob.strip_suffix('*').unwrap_or(glob).chars().all(fits) {
-                    return Err(unclear("'*' may only be at the end of a capability's name"));
-                }
-            }
-            list.push((node, globs));
+            let patterns = globs.split(',').map(str::trim);
+            let patterns = patterns.filter(|pattern| !pattern.is_empty());
+            let patterns = patterns
+                .map(CapabilityPattern::new)
+                .collect::<Result<_, _>>();
+            list.push((node, patterns.map_err(|error| unclear(&error.to_string()))?));
         }
         Ok(Self(list))
     }
@@ -142,12 +136,7 @@ impl AllowList {
     #[must_use]
     pub fn refuses<'a>(&self, node: &NodeName, card: &'a AgentCard) -> Option<&'a str> {
         let (_, allowed) = self.0.iter().find(|(name, _)| name == node)?;
-        let permits = |name: &str| {
-            allowed.iter().any(|glob| match glob.strip_suffix('*') {
-                Some(prefix) => name.starts_with(prefix),
-                None => glob == name,
-            })
-        };
+        let permits = |name: &str| allowed.iter().any(|pattern| pattern.matches(name));
         let names = card.capabilities.iter().map(|c| c.name.as_str());
         names.into_iter().find(|name| !permits(name))
     }
@@ -280,13 +269,13 @@ mod tests {
     fn allow_lists_are_read_or_the_mistake_is_named() {
         let list = AllowList::parse(["a=x.y,z.*", "b="]).unwrap();
         let node = |name| NodeName::new(name).unwrap();
-        let globs = vec!["x.y".to_owned(), "z.*".to_owned()];
-        assert_eq!(list.0, [(node("a"), globs), (node("b"), vec![])]);
+        let globs = ["x.y", "z.*"].map(|glob| CapabilityPattern::new(glob).unwrap());
+        assert_eq!(list.0, [(node("a"), globs.to_vec()), (node("b"), vec![])]);
         for entry in ["a", "A=x", "=x", "a=*.x", "a=x y"] {
             let error = AllowList::parse([entry]).unwrap_err();
             assert!(error.message.contains(entry), "{error}");
         }
-        assert!(AllowList::parse(["a=x", "a=y"]).is_err());
+        assert!(AllowList::parse(["a=x.y", "a=y.z"]).is_err());
     }
 
     fn settings() -> ClusterSettings {

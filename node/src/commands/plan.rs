@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use amcp_orchestrator::PlanView;
 use amcp_planner::cards;
-use amcp_protocol::UserRequest;
+use amcp_protocol::{Access, UserRequest};
 use jiff::civil::Date;
 
 use crate::cli;
@@ -74,7 +74,7 @@ async fn over(
         }
     };
     let mut input = planning.input(request.query, catalogue, today.unwrap_or_else(this_day));
-    input.roles = request.roles;
+    input.access = Access::new(request.roles, Arc::default());
     let planned = planning.plan(input).await.map_err(|error| error.failure)?;
     Ok(planned.into())
 }

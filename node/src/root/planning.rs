@@ -9,7 +9,7 @@ use amcp_plan::Catalogue;
 use amcp_planner::client::SharedLlm;
 use amcp_planner::{Planned, PlanningError, PlanningInput, SharedPlanner, Sink, domain};
 use amcp_protocol::llm::Usage;
-use amcp_protocol::{CardError, ErrorCode, Failure};
+use amcp_protocol::{Access, CardError, ErrorCode, Failure};
 use amcp_registry::RestartPolicy;
 use jiff::civil::Date;
 
@@ -60,7 +60,7 @@ impl Planning {
         PlanningInput {
             query,
             catalogue,
-            roles: Vec::new(),
+            access: Access::default(),
             limits: self.settings.limits.clone(),
             time: self.settings.default_deadline,
             llm_calls: self.settings.llm_calls,

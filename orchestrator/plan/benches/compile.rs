@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use amcp_plan::{Catalogue, NoFill, PlanLimits, Rules, compile, parse};
-use amcp_protocol::{Capability, Consumes, Contract, Produces};
+use amcp_protocol::{Access, Capability, Consumes, Contract, Produces};
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ fn bench(c: &mut Criterion) {
     let run = |text: &str, limits: &PlanLimits| {
         let rules = Rules {
             catalogue: &catalogue,
-            roles: &[],
+            access: &Access::default(),
             limits,
             fill: &NoFill,
         };

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use amcp_protocol::{CapabilityName, Contract};
+use amcp_protocol::{Access, CapabilityName, Contract};
 
 /// Contracts in the order of their capabilities' names, so that prompts and plans are reproducible.
 #[derive(Debug, Clone, Default)]
@@ -35,11 +35,11 @@ impl Catalogue {
         self.0.is_empty()
     }
 
-    /// The capabilities that a user with these roles may use.
+    /// The capabilities that a user may use.
     #[must_use]
-    pub fn permitted(&self, roles: &[String]) -> Self {
+    pub fn permitted(&self, access: &Access) -> Self {
         self.iter()
-            .filter(|contract| contract.capability.allows(roles))
+            .filter(|contract| access.allows(&contract.capability))
             .cloned()
             .collect()
     }

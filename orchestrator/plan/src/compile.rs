@@ -16,7 +16,7 @@ mod references;
 mod shape;
 mod supply;
 
-use amcp_protocol::{Capability, ErrorCode, ProposedPlan};
+use amcp_protocol::{Access, Capability, ErrorCode, ProposedPlan};
 use serde_json::{Map, Value};
 
 use crate::catalogue::Catalogue;
@@ -75,8 +75,8 @@ impl Fill for NoFill {
 pub struct Rules<'a> {
     /// All capabilities of the mesh, also those that the user may not use.
     pub catalogue: &'a Catalogue,
-    /// The roles of the plan's user.
-    pub roles: &'a [String],
+    /// What the plan's user may use.
+    pub access: &'a Access,
     /// The bounds on the plan.
     pub limits: &'a PlanLimits,
     /// Fills the params of tasks that the compiler adds.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use amcp_plan::Catalogue;
 use amcp_protocol::capability::{DELEGATES, MAX_DESCRIPTION};
-use amcp_protocol::{Capability, CapabilityName, Effect, terms};
+use amcp_protocol::{Capability, CapabilityName, CapabilityPattern, Effect, terms};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -24,7 +24,7 @@ const KEYWORDS: usize = 256;
 #[serde(try_from = "String", into = "String")]
 pub struct Domain {
     name: String,
-    globs: Vec<String>,
+    globs: Vec<CapabilityPattern>,
 }
 
 /// The fault of a text for a domain.
@@ -46,7 +46,7 @@ impl Domain {
     fn holds(&self, capability: &str) -> bool {
         match capability.strip_prefix(DELEGATES) {
             Some(other) => other != self.name,
-            None => self.globs.iter().any(|glob| matches(glob, capability)),
+            None => self.globs.iter().any(|glob| glob.matches(capability)),
         }
     }
 }
@@ -56,14 +56,6 @@ pub fn holds(domain: Option<&Domain>, capability: &str) -> bool {
     match domain {
         Some(domain) => domain.holds(capability),
         None => !capability.starts_with(DELEGATES),
-    }
-}
-
-/// `finance.*` matches all names below `finance`, at any depth; any other pattern only itself.
-fn matches(glob: &str, capability: &str) -> bool {
-    match glob.strip_suffix('*') {
-        Some(prefix) => capability.starts_with(prefix),
-        None => glob == capability,
     }
 }
 
@@ -81,36 +73,35 @@ impl FromStr for Domain {
             reason,
         };
         let (name, globs) = match text.split_once('=') {
-            Some((name, globs)) => (
-                name,
-                globs.split(',').map(|g| g.trim().to_owned()).collect(),
-            ),
-            None => (text, vec![whole(text.trim())]),
+            Some((name, globs)) => (name.trim(), globs.to_owned()),
+            None => (text.trim(), whole(text.trim())),
         };
-        let name = name.trim().to_owned();
+        let name = name.to_owned();
         if name == ANY {
             return Err(refused("'any' stands for orchestrators without a domain"));
         }
         if name.contains('.') || CapabilityName::new(format!("{DELEGATES}{name}")).is_err() {
             return Err(refused("a name is one or more of a-z, 0-9, '_' and '-'"));
         }
-        let sound = |glob: &String| {
-            let level = glob.strip_suffix(".*").map(|above| format!("{above}.x"));
-            CapabilityName::new(level.as_ref().unwrap_or(glob)).is_ok()
-        };
-        if globs.is_empty() || !globs.iter().all(sound) {
-            return Err(refused("each part is a capability, or ends in '.*'"));
+        // An orchestrator of everything has no domain.
+        let globs = globs.split(',').map(|glob| {
+            let glob = CapabilityPattern::new(glob.trim()).ok()?;
+            (glob.as_str() != "*").then_some(glob)
+        });
+        match globs.collect() {
+            Some(globs) => Ok(Self { name, globs }),
+            None => Err(refused("each part is a capability, or ends in '.*'")),
         }
-        Ok(Self { name, globs })
     }
 }
 
 impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.globs == [whole(&self.name)] {
+        let globs: Vec<&str> = self.globs.iter().map(CapabilityPattern::as_str).collect();
+        if globs == [whole(&self.name)] {
             return f.write_str(&self.name);
         }
-        write!(f, "{}={}", self.name, self.globs.join(","))
+        write!(f, "{}={}", self.name, globs.join(","))
     }
 }
 

@@ -74,7 +74,7 @@ impl EmbeddedPlanner {
         let began = Instant::now();
         let index = self.index(&input.catalogue);
         let query = Query::new(&input.query, input.today);
-        let reading = Reading::new(&query, &index, Some(&input.roles));
+        let reading = Reading::new(&query, &index, Some(&input.access));
         if let Some(text) = help::answer(&reading) {
             let answer_directly = Some(text);
             let plan = Plan {
@@ -100,7 +100,7 @@ impl EmbeddedPlanner {
             };
             let rules = Rules {
                 catalogue: &input.catalogue,
-                roles: &input.roles,
+                access: &input.access,
                 limits: &input.limits,
                 fill: &filler,
             };

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use amcp_plan::{Catalogue, Plan, PlanLimits, PlanTask};
 use amcp_protocol::llm::{PortFuture, Usage};
-use amcp_protocol::{AnswerPiece, CapabilityName, Failure, ProposedPlan, TaskId, TaskReport, Turn};
+use amcp_protocol::{
+    Access, AnswerPiece, CapabilityName, Failure, ProposedPlan, TaskId, TaskReport, Turn,
+};
 use jiff::civil::Date;
 
 pub use domain::{Domain, DomainError};
@@ -27,10 +29,10 @@ pub use domain::{Domain, DomainError};
 pub struct PlanningInput {
     /// The query in the user's words.
     pub query: String,
-    /// All capabilities of the mesh; a planner shows a model only those that `roles` permit, and compiles against all.
+    /// All capabilities of the mesh; a planner shows a model only those that `access` allows, and compiles against all.
     pub catalogue: Arc<Catalogue>,
-    /// The user's roles.
-    pub roles: Vec<String>,
+    /// What the user may use.
+    pub access: Access,
     /// The bounds on the plan.
     pub limits: PlanLimits,
     /// How long planning may take.

@@ -229,7 +229,7 @@ impl<'a> Round<'a> {
                     .collect(),
             ),
         };
-        let permitted = usable.permitted(&input.roles);
+        let permitted = usable.permitted(&input.access);
         Self {
             planner,
             input,
@@ -309,7 +309,7 @@ impl<'a> Round<'a> {
     fn rules<'r>(&'r self, fill: &'r dyn Fill) -> Rules<'r> {
         Rules {
             catalogue: &self.usable,
-            roles: &self.input.roles,
+            access: &self.input.access,
             limits: &self.input.limits,
             fill,
         }
@@ -363,7 +363,7 @@ impl<'a> Round<'a> {
         let hidden = |text: &str| {
             self.input.catalogue.iter().any(|contract| {
                 let capability = &contract.capability;
-                !capability.allows(&self.input.roles) && text.contains(capability.name.as_str())
+                !self.input.access.allows(capability) && text.contains(capability.name.as_str())
             })
         };
         told.allowed.retain(|allowed| !hidden(allowed));

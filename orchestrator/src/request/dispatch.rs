@@ -108,11 +108,11 @@ impl Sent {
 }
 
 /// An attempt that certainly did not begin.
-fn refused((task, attempt): (usize, u32), code: ErrorCode, message: String) -> Event {
+fn refused((task, attempt): (usize, u32), failure: Failure) -> Event {
     Event::Responded {
         task,
         attempt,
-        outcome: TaskOutcome::Refused(Failure::new(code, message)),
+        outcome: TaskOutcome::Refused(failure),
         calls: Vec::new(),
     }
 }
@@ -134,6 +134,14 @@ impl RequestState {
         only: Option<(AgentId, u64)>,
     ) -> Option<Event> {
         let capability = &self.machine.task(task)?.capability;
+        // The permissions may have changed since the plan was made.
+        if let Some(contract) = self.catalogue.get(capability.as_str()) {
+            let permissions = self.shared.registry.permissions();
+            let checked = permissions.check(&self.record.request.roles, &contract.capability);
+            if let Err(denial) = checked {
+                return Some(refused((task, attempt), denial.of_user(capability)));
+            }
+        }
         let directory = self.shared.registry.load();
         if let Some((agent, incarnation)) = only {
             let entry = directory.agent(&agent);
@@ -157,7 +165,8 @@ impl RequestState {
         }
         let Some(entry) = directory.choose(capability, avoid, fastrand::u64(..)) else {
             let message = format!("no agent offers {capability} at the moment");
-            return Some(refused((task, attempt), ErrorCode::NoAgent, message));
+            let failure = Failure::new(ErrorCode::NoAgent, message);
+            return Some(refused((task, attempt), failure));
         };
         Some(Event::Chosen {
             task,
@@ -180,11 +189,8 @@ impl RequestState {
         let chosen = directory.agent(&agent);
         let Some(entry) = chosen.filter(|entry| entry.incarnation == incarnation) else {
             let message = format!("{agent} has just left");
-            return Some(refused(
-                (task, attempt),
-                ErrorCode::AgentUnavailable,
-                message,
-            ));
+            let failure = Failure::new(ErrorCode::AgentUnavailable, message);
+            return Some(refused((task, attempt), failure));
         };
         self.task_request_event(&request, &agent);
         let key = TaskKey::of(&request);
@@ -204,7 +210,8 @@ impl RequestState {
         );
         if let Err(failure) = entry.port.execute(request, answer) {
             let message = format!("{}: {failure}", entry.id());
-            return Some(refused((task, attempt), failure.code, message));
+            let failure = Failure::new(failure.code, message);
+            return Some(refused((task, attempt), failure));
         }
         let port = entry.port.clone();
         self.sent.push(Sent { task, key, port });

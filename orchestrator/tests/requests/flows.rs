@@ -104,6 +104,25 @@ async fn a_request_waits_for_its_person_and_not_for_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_user_may_no_longer_do_is_not_done_although_a_person_approves() {
+    let mesh = mesh("no-longer", Settings::default()).await;
+    let ticket = mesh.begin(plan(&[send("t1", json!({"to": "bob"}))]));
+    let open = mesh.idle(ticket.request_id()).await;
+    let rules = json!({"roles": {"everyone": {"allow": ["*"], "deny": ["test.send"]}}});
+    mesh.registry.permit(serde_json::from_value(rules).unwrap());
+    assert_eq!(
+        mesh.decide(&ticket, &open[0], Decision::Approve).await,
+        Ok(())
+    );
+    let answer = ticket.answer().await;
+    let task = &answer.tasks[0];
+    assert_eq!(task.agent, None, "{task:?}");
+    let error = task.error.as_ref().unwrap();
+    assert_eq!(error.code, ErrorCode::NotPermitted);
+    assert!(error.hint.as_ref().unwrap().contains("'test.send'"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_person_denies_is_not_done_and_not_planned_again() {
     let told = Told { replans: true };
     let mesh = Mesh::planned_by(told, "denied", Settings::default()).await;

@@ -88,7 +88,7 @@ impl Planner for Told {
                     let proposal: ProposedPlan = serde_json::from_value(told).expect("a plan");
                     let rules = Rules {
                         catalogue: &input.catalogue,
-                        roles: &input.roles,
+                        access: &input.access,
                         limits: &input.limits,
                         fill: &NoFill,
                     };
@@ -692,8 +692,20 @@ async fn a_role_that_is_missing_is_refused_before_anything_is_dispatched() {
         roles: vec!["boss".into()],
         ..UserRequest::new(query)
     };
-    let answer = mesh.handle.ask(boss, None).unwrap().answer().await;
+    let answer = mesh.handle.ask(boss.clone(), None).unwrap().answer().await;
     assert_eq!(answer.state, AnswerState::Completed);
+
+    let rules = json!({"roles": {"boss": {"allow": ["test.*"], "effect": "read"}}});
+    mesh.registry.permit(serde_json::from_value(rules).unwrap());
+    let answer = mesh.handle.ask(boss.clone(), None).unwrap().answer().await;
+    assert_eq!(answer.state, AnswerState::Completed);
+    let nobody = UserRequest {
+        query: json!({"tasks": [{"capability": "test.echo"}]}).to_string(),
+        ..UserRequest::new("")
+    };
+    let answer = mesh.handle.ask(nobody, None).unwrap().answer().await;
+    let error = answer.error.as_ref().unwrap();
+    assert_eq!(error.code, ErrorCode::NotPermitted, "{answer:?}");
 }
 
 #[tokio::test(start_paused = true)]

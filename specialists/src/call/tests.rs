@@ -270,6 +270,17 @@ async fn what_is_forbidden_or_unknown_never_leaves() {
         ..Grant::default()
     });
     assert_eq!(code(&mesh.ask(allowed).await), None, "the grant goes along");
+
+    let rules = json!({"agents": {"node-0": {"allow": ["mesh.*"], "deny": ["mesh.do"]}}});
+    mesh.registry.permit(serde_json::from_value(rules).unwrap());
+    let begun = mesh.world.begun.load(Ordering::Relaxed);
+    let response = mesh.ask(request(calls("mesh.do", &json!({})))).await;
+    assert_eq!(code(&response), Some(ErrorCode::NotPermitted));
+    assert_eq!(
+        mesh.world.begun.load(Ordering::Relaxed),
+        begun + 1,
+        "the caller only"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -338,7 +338,14 @@ async fn what_may_not_be_done_is_refused_before_it_begins() {
         roles,
         ..Grant::default()
     });
-    assert_eq!(mesh.ask(allowed).await, None);
+    assert_eq!(mesh.ask(allowed.clone()).await, None);
+
+    let rules = json!({"roles": {"everyone": {"allow": ["*"], "deny": ["probe.secret"]}}});
+    mesh.registry.permit(serde_json::from_value(rules).unwrap());
+    allowed.task_id = "t2".parse().unwrap();
+    let denied = mesh.ask(allowed).await.unwrap();
+    assert_eq!(denied.code, ErrorCode::NotPermitted);
+    assert!(denied.hint.unwrap().contains("'everyone'"));
 }
 
 #[tokio::test(start_paused = true)]

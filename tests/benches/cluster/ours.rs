@@ -124,7 +124,7 @@ fn plan(payload: usize) -> Plan {
     }
     let rules = Rules {
         catalogue: &catalogue,
-        roles: &[],
+        access: &amcp_protocol::Access::default(),
         limits: &limits(),
         fill: &NoFill,
     };

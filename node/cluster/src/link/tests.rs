@@ -5,8 +5,8 @@ use std::sync::Mutex as StdMutex;
 use amcp_protocol::flow::Decision;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
-    AgentCard, AgentId, Capability, CapabilityName, ErrorCode, Failure, TaskId, TaskRequest,
-    TaskResponse,
+    AgentCard, AgentId, Capability, CapabilityName, CapabilityPattern, ErrorCode, Failure, TaskId,
+    TaskRequest, TaskResponse,
 };
 use amcp_registry::{AgentMsg, AgentPort, AgentState, AnswerPort, EventBus, Registration, TaskKey};
 use ractor::{Actor, ActorProcessingErr};
@@ -617,7 +617,7 @@ async fn a_large_task_that_is_cancelled_on_its_way_is_not_begun() {
 async fn a_node_may_offer_here_what_the_list_says() {
     let allow = AllowList(vec![(
         NodeName::new("b").unwrap(),
-        vec!["weather.*".into()],
+        vec![CapabilityPattern::new("weather.*").unwrap()],
     )]);
     let a = Node::start("a", allow, None).await;
     let b = Node::start("b", AllowList::default(), None).await;

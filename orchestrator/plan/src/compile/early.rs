@@ -48,6 +48,7 @@ fn may_refer(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use amcp_protocol::Access;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -58,7 +59,7 @@ mod tests {
     fn early(tasks: Value) -> Option<PlanTask> {
         let rules = Rules {
             catalogue: &catalogue(),
-            roles: &[],
+            access: &Access::default(),
             limits: &PlanLimits::default(),
             fill: &NoFill,
         };

@@ -82,7 +82,7 @@ fn nearest<'a>(name: &str, rules: &'a Rules<'a>) -> impl Iterator<Item = &'a str
         .catalogue
         .iter()
         .map(|contract| &contract.capability)
-        .filter(|capability| capability.allows(rules.roles))
+        .filter(|capability| rules.access.allows(capability))
         .map(|capability| capability.name.as_str())
         .collect();
     names.sort_by_cached_key(|name| std::cmp::Reverse(words(name).intersection(&wanted).count()));
@@ -259,7 +259,7 @@ fn missing_param(
         .catalogue
         .iter()
         .map(|contract| &contract.capability)
-        .filter(|producer| producer.allows(drafts.rules.roles))
+        .filter(|producer| drafts.rules.access.allows(producer))
         .filter(|producer| {
             let mut types = producer.produces.iter().map(|p| &p.value_type);
             types.any(|value_type| consumes.types.contains(value_type))
@@ -276,16 +276,13 @@ fn missing_param(
     PlanError::invalid(path, format!("{problem} ({types}): {hint}")).allowed(producers)
 }
 
-/// Checks the user's roles. Last, so that faults of the plan itself do not depend on the user.
+/// Checks what the user may use. Last, so that faults of the plan itself do not depend on the user.
 pub(super) fn authorisation(drafts: &Drafts<'_>) -> Result<(), PlanError> {
     for draft in &drafts.tasks {
         let capability = &draft.contract.capability;
-        if !capability.allows(drafts.rules.roles) {
-            return Err(PlanError::new(
-                ErrorCode::NotPermitted,
-                format!("tasks[{}].capability", draft.root),
-                format!("the user's roles do not allow '{}'", capability.name),
-            ));
+        if let Err(failure) = drafts.rules.access.check(capability) {
+            let path = format!("tasks[{}].capability", draft.root);
+            return Err(PlanError::new(failure.code, path, failure.message));
         }
     }
     Ok(())

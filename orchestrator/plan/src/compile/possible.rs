@@ -32,7 +32,7 @@ pub fn compile_possible(proposal: &ProposedPlan, rules: &Rules<'_>) -> Result<Pl
         ..*rules
     };
     let plan = compile_for(&proposal, &everybody, |_| Ok(()))?;
-    let refusals = refusals(&plan, &unknown, rules.roles);
+    let refusals = refusals(&plan, &unknown, rules);
     if refusals.iter().all(Option::is_some) {
         // No task is possible: the ordinary compilation names the reason.
         return super::compile(&proposal, rules);
@@ -81,22 +81,18 @@ fn with_names(
 fn refusals(
     plan: &Plan,
     unknown: &BTreeSet<CapabilityName>,
-    roles: &[String],
+    rules: &Rules<'_>,
 ) -> Vec<Option<(TaskState, Failure)>> {
     let itself = |task: &PlanTask| {
         let name = &task.capability;
-        let (code, message) = if unknown.contains(name) {
-            (
-                ErrorCode::UnknownCapability,
-                format!("no agent offers {name}"),
-            )
-        } else if !task.terms.allow(roles) {
-            let message = format!("the user's roles do not allow {name}");
-            (ErrorCode::NotPermitted, message)
+        let failure = if unknown.contains(name) {
+            let message = format!("no agent offers {name}");
+            Failure::new(ErrorCode::UnknownCapability, message)
         } else {
-            return None;
+            let contract = rules.catalogue.get(name.as_str())?;
+            rules.access.check(&contract.capability).err()?
         };
-        Some((TaskState::Failed, Failure::new(code, message)))
+        Some((TaskState::Failed, failure))
     };
     let mut refusals: Vec<_> = plan.tasks.iter().map(itself).collect();
     // The plan is acyclic, so each pass settles at least the next level of tasks.

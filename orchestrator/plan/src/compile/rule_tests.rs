@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use amcp_protocol::{Capability, Contract, ErrorCode, ProposedPlan, ProposedTask, TaskState};
+use amcp_protocol::{
+    Access, Capability, Contract, ErrorCode, ProposedPlan, ProposedTask, TaskState,
+};
 use serde_json::{Value, json};
 
 use super::testing::{compiled, compiled_with, proposal, wiring};
@@ -193,7 +195,7 @@ fn a_param_under_another_name_is_renamed() {
     let limits = PlanLimits::default();
     let rules = Rules {
         catalogue: &catalogue,
-        roles: &[],
+        access: &Access::default(),
         limits: &limits,
         fill: &NoFill,
     };
@@ -328,7 +330,7 @@ fn limits_are_named() {
 fn possible(tasks: Value) -> Result<Plan, PlanError> {
     let rules = Rules {
         catalogue: &super::testing::catalogue(),
-        roles: &[],
+        access: &Access::default(),
         limits: &PlanLimits::default(),
         fill: &NoFill,
     };

@@ -85,7 +85,7 @@ impl<'a> Inference<'_, 'a> {
                 let capability = &contract.capability;
                 capability.effect == Effect::Read
                     && !capability.produces.is_empty()
-                    && capability.allows(rules.roles)
+                    && rules.access.allows(capability)
             })
             .filter_map(|contract| {
                 let params = self.filled(contract, &want.extra);

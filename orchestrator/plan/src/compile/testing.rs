@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amcp_protocol::{Capability, Consumes, Contract, Effect, Produces, ProposedPlan};
+use amcp_protocol::{Access, Capability, Consumes, Contract, Effect, Produces, ProposedPlan};
 use serde_json::{Map, Value, json};
 
 use super::{Fill, PlanError, PlanLimits, Rules, compile};
@@ -190,7 +190,7 @@ pub(super) fn compiled_with(
         proposal,
         &Rules {
             catalogue: &catalogue(),
-            roles: &[],
+            access: &Access::default(),
             limits,
             fill,
         },

@@ -8,8 +8,8 @@ use crate::catalogue::Catalogue;
 use crate::plan::PlanTask;
 
 impl Machine {
-    /// The capabilities of `catalogue` that a later planning round may use: those that the user may read with, and those that
-    /// the first plan used, unless they are not idempotent and may have been done. So no result can lead to an effect that was
+    /// The capabilities of `catalogue`, which holds what the user may use, that a later planning round may use: those that read, and
+    /// those that the first plan used, unless they are not idempotent and may have been done. So no result can lead to an effect that was
     /// not planned before.
     #[must_use]
     pub fn authorised(&self, catalogue: &Catalogue) -> Vec<CapabilityName> {
@@ -20,8 +20,7 @@ impl Machine {
                     self.planned_runs()
                         .any(|run| run.plan.capability == capability.name)
                 };
-                capability.allows(&self.policy.roles)
-                    && (capability.effect == Effect::Read || used())
+                (capability.effect == Effect::Read || used())
                     && !self.may_be_done(&capability.name, capability.idempotent)
             })
             .map(|capability| capability.name.clone())

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
+use amcp_protocol::Access;
+
 use super::card::{Card, Param};
 use super::facts::Meaning;
 use super::fill::{Filled, fill};
@@ -59,7 +61,7 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(query: &'a Query<'a>, index: &'a Index, roles: Option<&[String]>) -> Self {
+    pub(super) fn new(query: &'a Query<'a>, index: &'a Index, access: Option<&Access>) -> Self {
         let mut guesses = MAX_GUESSES;
         let mut hits: Vec<Vec<Hit>> = Vec::with_capacity(query.tokens.len());
         for (at, token) in query.tokens.iter().enumerate() {
@@ -78,7 +80,7 @@ impl<'a> Reading<'a> {
                 false => Vec::new(),
             });
         }
-        let allowed = |card: &Card| roles.is_none_or(|roles| card.capability().allows(roles));
+        let allowed = |card: &Card| access.is_none_or(|access| access.allows(card.capability()));
         let cards = || index.cards.iter().enumerate();
         let changers = cards().filter(|(_, card)| !card.reads() && !card.plans && allowed(card));
         let slip = |(token, hits): (&Token<'_>, &Vec<Hit>)| {

@@ -7,6 +7,7 @@ mod delegation;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use amcp_protocol::Access;
 use proptest::prelude::*;
 
 use super::*;
@@ -44,7 +45,7 @@ fn input(catalogue: &Arc<Catalogue>, query: &str) -> PlanningInput {
     PlanningInput {
         query: query.to_owned(),
         catalogue: Arc::clone(catalogue),
-        roles: Vec::new(),
+        access: Access::default(),
         limits: amcp_plan::PlanLimits::default(),
         time: std::time::Duration::from_secs(1),
         llm_calls: 0,
@@ -409,7 +410,7 @@ fn what_a_user_may_not_use_is_not_planned() {
     );
     assert_eq!(refused.unplaced, ["play some jazz"]);
     let mut input = input(&guarded, query);
-    input.roles = vec!["dj".into()];
+    input.access = Access::new(["dj".to_owned()], Arc::default());
     assert_eq!(
         EmbeddedPlanner::new()
             .plan_now(&input)

@@ -39,7 +39,7 @@ impl TextSink for Early<'_> {
     fn piece(&mut self, text: &str) {
         let rules = Rules {
             catalogue: &self.usable,
-            roles: &self.input.roles,
+            access: &self.input.access,
             limits: &self.input.limits,
             fill: &NoFill,
         };

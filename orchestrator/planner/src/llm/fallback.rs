@@ -120,6 +120,7 @@ impl Planner for WithFallback {
 
 #[cfg(test)]
 mod tests {
+    use amcp_protocol::Access;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -184,7 +185,7 @@ mod tests {
         let first = PlanningInput {
             query: "weather?".to_owned(),
             catalogue: Arc::new(Catalogue::default()),
-            roles: Vec::new(),
+            access: Access::default(),
             limits: PlanLimits::default(),
             time: Duration::from_secs(10),
             llm_calls: 3,

@@ -25,7 +25,7 @@ fn planned(case: &Case, tasks: Value, unplaced: &[&str], notes: &[&str]) -> Plan
     let proposal: ProposedPlan = serde_json::from_value(json!({"tasks": tasks})).unwrap();
     let rules = Rules {
         catalogue: &case.catalogue,
-        roles: &[],
+        access: &amcp_protocol::Access::default(),
         limits: &PlanLimits::default(),
         fill: &NoFill,
     };
