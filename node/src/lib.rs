@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod data;
 mod live;
+mod metrics;
 mod output;
 mod person;
 mod recording;
@@ -37,7 +38,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<u8, output::Trouble> {
     data::keep_private();
     let loaded = layers::load(&cli.inputs())?;
-    trace::start(&loaded.config, &cli.command)?;
+    let _log = trace::start(&loaded.config, &cli.command)?;
     if let Command::Config { what } = &cli.command {
         return commands::config::run(&loaded, what);
     }

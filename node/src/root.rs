@@ -39,6 +39,7 @@ use supervisor::{PartSpec, RootMsg, RootSupervisor};
 
 use crate::config::Config;
 use crate::data::{self, Held};
+use crate::metrics::Readings;
 use crate::output::Trouble;
 
 /// How long one part may take to stop; the end of the process ends a part that hangs longer.
@@ -174,13 +175,20 @@ impl Node {
         let links = place.iter().map(|p| p.cluster.clone());
         specs.extend(links.map(parts::cluster_part));
         // With a fallback the node answers without its LLM.
-        let needed = guarded.filter(|_| !config.llm_fallback);
+        let needed = guarded.clone().filter(|_| !config.llm_fallback);
+        let readings = Readings {
+            orchestrator: orchestrator.clone(),
+            registry: registry.clone(),
+            cluster: place.as_ref().map(|place| place.cluster.clone()),
+            llm: guarded,
+        };
         let state = GatewayState {
             orchestrator: orchestrator.clone(),
             registry: registry.clone(),
             reports: config.data.join(data::REPORTS),
             names: Arc::new(names),
             readiness: readiness(orchestrator.clone(), needed),
+            metrics: readings.text()?,
             peers: place.as_ref().map(ClusterPlace::peers),
         };
         let (http, health) = http::parts(config, (listener, health), state, &mut specs)?;

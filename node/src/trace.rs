@@ -4,6 +4,7 @@
 
 use std::io::{self, IsTerminal};
 
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Command;
@@ -14,9 +15,12 @@ use crate::output::Trouble;
 /// ractor logs whole frames at DEBUG, and hyper each byte that it waits for at TRACE; neither helps with AMCP.
 const QUIET: &str = "ractor=warn,hyper=info,hyper_util=info,reqwest=info,rustls=info";
 
+/// A node's requests never wait for whoever reads its log: a thread writes it, and drops lines while 128,000 of them wait. Dropping the
+/// guard writes the rest.
+///
 /// # Errors
 /// The filter is invalid.
-pub(crate) fn start(config: &Config, command: &Command) -> Result<(), Trouble> {
+pub(crate) fn start(config: &Config, command: &Command) -> Result<WorkerGuard, Trouble> {
     let wanted = match (&config.log, command) {
         (Some(filter), _) => filter.as_str(),
         (None, Command::Node(_)) => "info",
@@ -30,13 +34,14 @@ pub(crate) fn start(config: &Config, command: &Command) -> Result<(), Trouble> {
             "write a level (error, warn, info, debug, trace) or target=level, separated by commas",
         )
     })?;
+    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_ansi(io::stderr().is_terminal());
     match config.log_format {
         LogFormat::Human => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
-    Ok(())
+    Ok(guard)
 }

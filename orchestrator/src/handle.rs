@@ -142,8 +142,11 @@ impl OrchestratorHandle {
         request: UserRequest,
         idempotency_key: Option<&str>,
     ) -> Result<Ticket, Failure> {
-        self.check_deadline(&request)?;
-        self.enter(request, idempotency_key.map_or(Known::No, Known::ByKey))
+        let user = request.user.clone();
+        let known = idempotency_key.map_or(Known::No, Known::ByKey);
+        let checked = self.check_deadline(&request);
+        let entered = checked.and_then(|()| self.enter(request, known));
+        entered.inspect_err(|failure| self.shared.refused(user.as_deref(), failure))
     }
 
     /// Not for delegated requests: they end with the task that delegates them, whose node may allow more time.

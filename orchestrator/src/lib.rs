@@ -3,6 +3,7 @@
 //! Decides nothing itself: the pure crate `amcp-plan` decides which plan runs and what happens next. Makes no plan
 //! (`amcp-planner` does) and knows no specialist: it finds agents at run time, in the registry's directory.
 
+mod account;
 mod actor;
 mod alarm;
 mod counts;
@@ -20,12 +21,14 @@ mod settings;
 mod shared;
 mod slot;
 
+pub use account::{Account, PHASE_SECONDS, REQUEST_SECONDS, TASK_SECONDS, TOKENS};
 pub use counts::Counts;
 pub use delegate::Delegation;
 pub use handle::{Drained, OrchestratorHandle, PlanView};
 pub use record::{OpenFlow, Phase, ProgressFeed, Recorded, RequestView, TextFeed, Ticket};
 pub use recorder::Recorder;
 pub use settings::Settings;
+pub use shared::REFUSED;
 
 /// The CloudEvents `source` of an orchestrator's events.
 pub const SOURCE: &str = "/agent/orchestrator";

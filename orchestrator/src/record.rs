@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
+use crate::account::Account;
 use crate::draft::{Draft, Read};
 use crate::places::Place;
 
@@ -317,11 +318,14 @@ impl RequestRecord {
         inputs
     }
 
-    /// Time since acceptance, without the waits for nothing but flows.
-    pub(crate) fn worked(&self) -> Duration {
-        let (before, since) = self.state().idle;
-        let idle = before + since.map(|since| since.elapsed()).unwrap_or_default();
-        self.accepted.elapsed().saturating_sub(idle)
+    /// The account of the request if it is answered with this at the given time, in milliseconds since 1970 UTC.
+    pub(crate) fn account(&self, unix_ms: i64, answer: &Answer) -> Account {
+        let state = self.state();
+        let (before, since) = state.idle;
+        let waited = before + since.map(|since| since.elapsed()).unwrap_or_default();
+        let user = self.request.user.as_deref();
+        let times = (unix_ms, self.accepted.elapsed(), waited);
+        Account::of(answer, user, &state.progress, times)
     }
 
     pub(crate) fn view(&self) -> RequestView {

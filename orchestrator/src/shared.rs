@@ -2,6 +2,7 @@
 //!
 //! Moves no request on.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use amcp_protocol::{
 use amcp_registry::actor::Agents;
 use amcp_registry::bus::unix_ms;
 use amcp_registry::{EventBus, RegistryHandle};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -29,6 +31,11 @@ use crate::slot::ActorSlot;
 use amcp_planner::domain::{self, Domain};
 use amcp_planner::{PlanningInput, SharedPlanner, Sink};
 
+/// The name of the counter of refused requests, by `code`.
+pub const REFUSED: &str = "amcp_requests_refused_total";
+/// Most log lines of refusals a second: an overloaded node refuses 200,000 requests a second.
+const REFUSALS: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) planner: SharedPlanner,
@@ -43,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) planning: Arc<ActorSlot<PlannerMsg>>,
     /// Takes the recordings of requests; unset unless requests are recorded.
     pub(crate) recorder: OnceLock<Recorder>,
+    /// Bounds the log lines of refusals.
+    refusals: DefaultDirectRateLimiter,
     /// The lineage of all requests that come from users.
     lineage: Arc<Lineage>,
     /// The last catalogue and the directory that it was made from, which changes far less often than requests come.
@@ -71,6 +80,7 @@ impl Shared {
             starting: AtomicBool::new(false),
             requests: Requests::new(settings.retained),
             counters: Counters::default(),
+            refusals: RateLimiter::direct(Quota::per_second(REFUSALS)),
             planning: Arc::default(),
             catalogue: Mutex::new(None),
             recorder: OnceLock::new(),
@@ -172,11 +182,14 @@ impl Shared {
 
     /// Commits a final response with about `bytes` bytes of results and publishes it; false if the request was answered before.
     pub(crate) fn finish(&self, record: &Arc<RequestRecord>, answer: Answer, bytes: usize) -> bool {
-        let (state, now) = (answer.state, unix_ms());
+        let now = unix_ms();
+        let account = record.account(now, &answer);
         if !record.commit(now, answer) {
             return false;
         }
-        self.counters.answered(state, record.worked());
+        self.counters.answered(account.state, account.worked());
+        let answer = record.answer();
+        account.tell(answer.as_ref().map_or(&[], |answer| &answer.tasks));
         self.requests.finished(record.id, bytes);
         self.bus.publish("user.response", || {
             let data = record
@@ -194,6 +207,15 @@ impl Shared {
                 .publish(last.progress.event_type(), || last.to_event(record.id));
         }
         true
+    }
+
+    /// Notes a refusal: in a log line, unless there were many within the last second, and in a counter by code.
+    pub(crate) fn refused(&self, user: Option<&str>, failure: &Failure) {
+        let code = failure.code.as_str();
+        metrics::counter!(REFUSED, "code" => code).increment(1);
+        if self.refusals.check().is_ok() {
+            tracing::info!(target: "amcp::request", user, error = code, reason = failure.message, "refused");
+        }
     }
 
     /// The final response to a request that failed without its machine.

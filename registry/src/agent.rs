@@ -30,6 +30,19 @@ pub enum AgentState {
     Cooling,
 }
 
+impl AgentState {
+    /// All states.
+    pub const ALL: [Self; 7] = [
+        Self::Ready,
+        Self::Restarting,
+        Self::Quarantined,
+        Self::GivenUp,
+        Self::Draining,
+        Self::Left,
+        Self::Cooling,
+    ];
+}
+
 /// An agent's work, shared by all that count it: dispatchers count `in_flight`, the agent's shell the tasks, its supervisor
 /// the restarts. It outlives the agent's restarts.
 #[derive(Debug, Default)]

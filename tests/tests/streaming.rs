@@ -417,6 +417,7 @@ impl Events {
             registry: mesh.registry.clone(),
             reports: std::env::temp_dir(),
             names: Arc::default(),
+            metrics: Arc::new(String::new),
             readiness: Arc::new(Vec::new),
             peers: None,
         };

@@ -26,6 +26,18 @@ pub enum MemberState {
     Left,
 }
 
+impl MemberState {
+    /// All states.
+    pub const ALL: [Self; 6] = [
+        Self::Here,
+        Self::Alive,
+        Self::Suspect,
+        Self::Draining,
+        Self::Lost,
+        Self::Left,
+    ];
+}
+
 /// A member, as one node sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemberView {

@@ -4,7 +4,7 @@
 
 use amcp_protocol::{ErrorCode, Failure};
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -37,11 +37,13 @@ const ROUTES: &[Route] = &[
     ("GET", "/cluster", || get(cluster)),
     ("GET", "/livez", || get(livez)),
     ("GET", "/readyz", || get(readyz)),
+    ("GET", "/metrics", || get(metrics)),
 ];
 
 const HEALTH: &[Route] = &[
     ("GET", "/livez", || get(livez)),
     ("GET", "/readyz", || get(readyz)),
+    ("GET", "/metrics", || get(metrics)),
 ];
 
 /// All routes.
@@ -98,6 +100,11 @@ async fn cluster(State(state): State<GatewayState>) -> Result<Json<Value>, Probl
 
 async fn livez() -> Json<Value> {
     Json(json!({"status": "live"}))
+}
+
+async fn metrics(State(state): State<GatewayState>) -> impl IntoResponse {
+    let form = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, form)], (state.metrics)())
 }
 
 async fn readyz(State(state): State<GatewayState>) -> Response {

@@ -18,6 +18,9 @@ use crate::router::no_route;
 /// Returns the reasons why the node is not ready; empty when it is.
 pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
+/// Returns the node's figures in Prometheus' text format.
+pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// The state that all routes share.
 #[derive(Clone)]
 pub struct GatewayState {
@@ -31,6 +34,8 @@ pub struct GatewayState {
     pub names: Arc<Names>,
     /// For /readyz.
     pub readiness: Readiness,
+    /// For /metrics.
+    pub metrics: Metrics,
     /// The other nodes; none for a node that is alone.
     pub peers: Option<Arc<dyn Peers>>,
 }

@@ -25,7 +25,7 @@ pub use amcp_protocol::llm::{
 use amcp_protocol::{ErrorCode, Failure};
 
 pub use breaker::{Breaker, BreakerSettings};
-pub use guard::{GuardSettings, Guarded, LlmHealth};
+pub use guard::{CALL_SECONDS, GuardSettings, Guarded, LlmHealth};
 pub use ollama::OllamaClient;
 pub use openai::OpenAiClient;
 pub use probe::{Check, probe};

@@ -700,7 +700,7 @@ async fn a_role_that_is_missing_is_refused_before_anything_is_dispatched() {
     let answer = mesh.handle.ask(boss.clone(), None).unwrap().answer().await;
     assert_eq!(answer.state, AnswerState::Completed);
     let nobody = UserRequest {
-        query: json!({"tasks": [{"capability": "test.echo"}]}).to_string(),
+        query: json!({"tasks": [{"capability": "test.do"}]}).to_string(),
         ..UserRequest::new("")
     };
     let answer = mesh.handle.ask(nobody, None).unwrap().answer().await;

@@ -180,6 +180,7 @@ impl TestMesh {
             registry,
             reports: reports.path().to_owned(),
             names: Arc::new(Names::new(Some(PUBLIC), None, None)),
+            metrics: Arc::new(String::new),
             readiness: Arc::new(move || readiness.lock().unwrap().clone()),
             peers: setup.peers,
         };

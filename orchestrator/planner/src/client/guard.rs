@@ -52,6 +52,9 @@ impl Default for GuardSettings {
     }
 }
 
+/// The name of the histogram of the seconds of calls at an LLM server, by `outcome`: `answered`, `failed`, `abandoned`.
+pub const CALL_SECONDS: &str = "amcp_llm_call_seconds";
+
 /// The health of a guarded client, for a node's readiness.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LlmHealth {
@@ -111,17 +114,17 @@ impl Guarded {
             (seen.breaker.state(), seen.last_failure.clone())
         };
         let (breaker, failures) = match state {
-            BreakerState::Closed(failures) => ("closed", failures),
+            BreakerState::Closed(failures) => (state, failures),
             BreakerState::Open(until) if self.began.elapsed() < until => {
-                ("open", self.settings.breaker.failures)
+                (state, self.settings.breaker.failures)
             }
             BreakerState::Open(_) | BreakerState::HalfOpen => {
-                ("half_open", self.settings.breaker.failures)
+                (BreakerState::HalfOpen, self.settings.breaker.failures)
             }
         };
         LlmHealth {
             name: self.client.name(),
-            breaker,
+            breaker: breaker.name(),
             failures,
             in_flight: self
                 .settings
@@ -291,9 +294,24 @@ impl GuardedCall<'_> {
 
     fn tell(&mut self, outcome: Outcome, failure: Option<Failure>) {
         let Some(pass) = self.pass.take() else { return };
+        let ended = match outcome {
+            Outcome::Answered => "answered",
+            Outcome::Failed => "failed",
+            Outcome::Abandoned => "abandoned",
+        };
+        metrics::histogram!(CALL_SECONDS, "outcome" => ended).record(self.since.elapsed());
         let now = self.guard.began.elapsed();
         let mut seen = self.guard.seen();
+        let before = seen.breaker.state().name();
         seen.breaker.record(pass, outcome, now, fastrand::f64());
+        let after = seen.breaker.state().name();
+        if after != before {
+            let (llm, error) = (
+                self.guard.client.name(),
+                failure.as_ref().map(Failure::to_string),
+            );
+            tracing::info!(target: "amcp::llm", llm, before, after, error, "breaker changed");
+        }
         if outcome != Outcome::Abandoned {
             seen.last_failure = failure;
         }

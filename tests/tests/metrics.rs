@@ -1,0 +1,99 @@
+//! What a running node tells of itself: GET /metrics, read by a parser of Prometheus' format, and the log.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use amcp_tests::process::{Node, Sandbox, client};
+use prometheus_parse::{Scrape, Value};
+use serde_json::json;
+
+/// The value of a counter, a gauge or the count of a histogram whose labels hold `label`.
+fn value(scrape: &Scrape, name: &str, label: Option<(&str, &str)>) -> Option<f64> {
+    let holds = |sample: &&prometheus_parse::Sample| {
+        sample.metric == name
+            && label.is_none_or(|(key, value)| sample.labels.get(key) == Some(value))
+    };
+    let sample = scrape.samples.iter().find(holds)?;
+    match &sample.value {
+        Value::Counter(number) | Value::Gauge(number) | Value::Untyped(number) => Some(*number),
+        Value::Histogram(_) | Value::Summary(_) => None,
+    }
+}
+
+#[tokio::test]
+async fn a_node_tells_what_it_did_and_what_it_refused() {
+    let sandbox = Sandbox::new();
+    let args = ["--offline", "--log-format", "json"];
+    let node = Node::start(&sandbox, &args, &[]).await;
+    let ask = |body: serde_json::Value| client().post(node.url("/ask")).json(&body).send();
+    for _ in 0..3 {
+        let answer = ask(json!({"query": "What is 17 * 23?", "user": "ann"}))
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!(ask(json!({"query": " "})).await.unwrap().status(), 400);
+    let response = client().get(node.url("/metrics")).send().await.unwrap();
+    let form = response.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert!(form.starts_with("text/plain; version=0.0.4"), "{form}");
+    let text = response.text().await.unwrap();
+    let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
+    let told = |name, label| value(&scrape, name, label);
+    let state = Some(("state", "completed"));
+    assert_eq!(
+        told("amcp_request_seconds_count", state),
+        Some(3.0),
+        "{text}"
+    );
+    assert_eq!(told("amcp_requests_accepted_total", None), Some(3.0));
+    let code = Some(("code", "bad_request"));
+    assert_eq!(told("amcp_requests_refused_total", code), Some(1.0));
+    let capability = Some(("capability", "math.eval"));
+    assert_eq!(told("amcp_task_seconds_count", capability), Some(3.0));
+    let agent = Some(("agent", "math-1"));
+    assert_eq!(told("amcp_agent_tasks_total", agent), Some(3.0), "{text}");
+    assert_eq!(told("amcp_agents", Some(("state", "ready"))), Some(8.0));
+    assert_eq!(told("amcp_build_info", None), Some(1.0));
+    // Every series has its help text.
+    for sample in &scrape.samples {
+        let whole = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|end| sample.metric.strip_suffix(end));
+        let name = whole.unwrap_or(&sample.metric);
+        assert!(
+            scrape.docs.contains_key(name) || scrape.docs.contains_key(&sample.metric),
+            "{name}"
+        );
+    }
+
+    node.signal("TERM").await;
+    let (_, log) = node.ended().await;
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let of = |message: &str| {
+        lines
+            .iter()
+            .filter(|line| line["fields"]["message"] == message)
+            .collect::<Vec<_>>()
+    };
+    let answered = of("answered");
+    assert_eq!(answered.len(), 3, "{log}");
+    let fields = &answered[0]["fields"];
+    assert_eq!(
+        (&fields["user"], &fields["state"], &fields["tasks"]),
+        (&json!("ann"), &json!("completed"), &json!(1))
+    );
+    for time in ["planning_ms", "executing_ms", "writing_ms", "total_ms"] {
+        assert!(
+            fields[time].is_u64() || fields[time].is_i64() || fields[time].is_string(),
+            "{time}: {fields}"
+        );
+    }
+    let refused = of("refused");
+    assert_eq!(refused.len(), 1, "{log}");
+    assert_eq!(refused[0]["fields"]["error"], "bad_request");
+}
