@@ -266,6 +266,20 @@ mod tests {
     }
 
     #[test]
+    fn the_document_lists_every_series() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/OPERATIONS.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let rows = SERIES
+            .iter()
+            .map(|(name, help)| format!("| `{name}` | {help} |\n"));
+        let rows: String = rows.collect();
+        assert!(
+            document.contains(&rows),
+            "docs/OPERATIONS.md needs these rows:\n{rows}"
+        );
+    }
+
+    #[test]
     fn alerts_and_dashboard_name_only_series_that_exist() {
         let known: BTreeSet<String> = SERIES.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert!(SERIES.is_sorted(), "{SERIES:?}");
