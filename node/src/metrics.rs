@@ -19,6 +19,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 
 use crate::output::Trouble;
+use crate::root::ClusterPlace;
 use crate::show::word;
 
 /// Upper bounds in seconds: from a plan without a model to the longest request.
@@ -132,13 +133,26 @@ fn recorder() -> Result<&'static PrometheusHandle, Trouble> {
 
 /// Reads a node's figures.
 pub(crate) struct Readings {
-    pub(crate) orchestrator: OrchestratorHandle,
-    pub(crate) registry: RegistryHandle,
-    pub(crate) cluster: Option<Cluster>,
-    pub(crate) llm: Option<Arc<Guarded>>,
+    orchestrator: OrchestratorHandle,
+    registry: RegistryHandle,
+    cluster: Option<Cluster>,
+    llm: Option<Arc<Guarded>>,
 }
 
 impl Readings {
+    pub(crate) fn of(
+        (orchestrator, registry): (&OrchestratorHandle, &RegistryHandle),
+        place: Option<&ClusterPlace>,
+        llm: Option<Arc<Guarded>>,
+    ) -> Self {
+        Self {
+            orchestrator: orchestrator.clone(),
+            registry: registry.clone(),
+            cluster: place.map(|place| place.cluster.clone()),
+            llm,
+        }
+    }
+
     /// The function behind GET /metrics.
     ///
     /// # Errors

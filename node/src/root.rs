@@ -176,12 +176,7 @@ impl Node {
         specs.extend(links.map(parts::cluster_part));
         // With a fallback the node answers without its LLM.
         let needed = guarded.clone().filter(|_| !config.llm_fallback);
-        let readings = Readings {
-            orchestrator: orchestrator.clone(),
-            registry: registry.clone(),
-            cluster: place.as_ref().map(|place| place.cluster.clone()),
-            llm: guarded,
-        };
+        let readings = Readings::of((&orchestrator, &registry), place.as_ref(), guarded);
         let state = GatewayState {
             orchestrator: orchestrator.clone(),
             registry: registry.clone(),

@@ -1,6 +1,9 @@
 //! What a running node tells of itself: GET /metrics, read by a parser of Prometheus' format, and the log.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helper of both tests fails by panicking"
+)]
 
 use amcp_tests::process::{Node, Sandbox, client};
 use prometheus_parse::{Scrape, Value};
@@ -19,11 +22,10 @@ fn value(scrape: &Scrape, name: &str, label: Option<(&str, &str)>) -> Option<f64
     }
 }
 
-#[tokio::test]
-async fn a_node_tells_what_it_did_and_what_it_refused() {
-    let sandbox = Sandbox::new();
+/// A node that answered three requests and refused one.
+async fn worked(sandbox: &Sandbox) -> Node {
     let args = ["--offline", "--log-format", "json"];
-    let node = Node::start(&sandbox, &args, &[]).await;
+    let node = Node::start(sandbox, &args, &[]).await;
     let ask = |body: serde_json::Value| client().post(node.url("/ask")).json(&body).send();
     for _ in 0..3 {
         let answer = ask(json!({"query": "What is 17 * 23?", "user": "ann"}))
@@ -32,6 +34,13 @@ async fn a_node_tells_what_it_did_and_what_it_refused() {
         assert_eq!(answer.status(), 200);
     }
     assert_eq!(ask(json!({"query": " "})).await.unwrap().status(), 400);
+    node
+}
+
+#[tokio::test]
+async fn a_node_counts_what_it_did_and_what_it_refused() {
+    let sandbox = Sandbox::new();
+    let node = worked(&sandbox).await;
     let response = client().get(node.url("/metrics")).send().await.unwrap();
     let form = response.headers()["content-type"]
         .to_str()
@@ -67,7 +76,12 @@ async fn a_node_tells_what_it_did_and_what_it_refused() {
             "{name}"
         );
     }
+}
 
+#[tokio::test]
+async fn a_node_logs_a_line_for_each_answer_and_each_refusal() {
+    let sandbox = Sandbox::new();
+    let node = worked(&sandbox).await;
     node.signal("TERM").await;
     let (_, log) = node.ended().await;
     let lines: Vec<serde_json::Value> = log
