@@ -122,6 +122,12 @@ settings! {
     deadline: Duration = "60s",
     /// The longest deadline that a request may name.
     max_deadline: Duration = "10m",
+    /// How many days a node that serves keeps a report.
+    report_days: u32 = "7",
+    /// The most reports in the data folder; further ones are refused as `storage_full`.
+    report_count: u32 = "10000",
+    /// The most bytes of reports in the data folder.
+    report_bytes: usize = "1073741824",
     /// The most attempts at one task.
     attempts: u32 = "3",
     /// The most tasks in one plan.

@@ -10,6 +10,7 @@ mod config;
 mod data;
 mod live;
 mod metrics;
+mod openable;
 mod output;
 mod person;
 mod recording;

@@ -13,6 +13,7 @@ mod parts;
 mod peers;
 mod planning;
 mod supervisor;
+mod sweeper;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -143,11 +144,8 @@ impl Node {
         let joins = serves.then(|| links::settings(config));
         let joins = joins.transpose()?.flatten();
         let name = joins.as_ref().map(|joins| joins.name.clone());
-        let agents = |address| {
-            let settings = specialist_settings(config, llm.clone(), address);
-            chosen::agents(config, &settings, purpose.restarts(), name.as_ref())
-        };
-        agents(None)?;
+        let specialists = specialist_settings(config, llm.clone());
+        let agents = chosen::agents(config, &specialists, purpose.restarts(), name.as_ref())?;
         let data = purpose.take(&config.data)?;
         let (listener, health) = http::listen(config, purpose)?;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -164,7 +162,6 @@ impl Node {
         let mut specs = vec![parts::registry_part(registry.clone())];
         let supervisors = has(Role::Specialists).then(|| Arc::new(Supervisors::new(None)));
         if let Some(current) = supervisors.clone() {
-            let agents = agents(address)?;
             specs.push(parts::specialists_part(registry.clone(), agents, current));
         }
         if has(Role::Orchestrator) {
@@ -172,6 +169,9 @@ impl Node {
             let delegated = others.map(|p| p.delegated(&orchestrator, &registry, &supervisors));
             specs.extend(parts::planning_parts(&orchestrator, delegated));
         }
+        let reports = config.data.join(data::REPORTS);
+        let swept = serves.then(|| parts::sweeper_part(reports.clone(), config.report_days));
+        specs.extend(swept);
         let links = place.iter().map(|p| p.cluster.clone());
         specs.extend(links.map(parts::cluster_part));
         // With a fallback the node answers without its LLM.
@@ -180,7 +180,7 @@ impl Node {
         let state = GatewayState {
             orchestrator: orchestrator.clone(),
             registry: registry.clone(),
-            reports: config.data.join(data::REPORTS),
+            reports,
             names: Arc::new(names),
             readiness: readiness(orchestrator.clone(), needed),
             metrics: readings.text()?,

@@ -102,6 +102,8 @@ error_codes! {
     InvalidResult = "invalid_result",
     /// The result is larger than allowed.
     ResultTooLarge = "result_too_large",
+    /// The node keeps as many files as it may.
+    StorageFull = "storage_full",
     /// The task killed several agents, so no other agent gets it.
     Quarantined = "quarantined",
     /// A task that this one depends on did not complete.

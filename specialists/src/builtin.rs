@@ -26,6 +26,7 @@ use amcp_protocol::llm::SharedLlm;
 use amcp_protocol::{AgentId, Example};
 use serde_json::Value;
 
+use crate::reports::Quota;
 use crate::specialist::Specialist;
 use crate::supervisor::Factory;
 
@@ -40,8 +41,8 @@ pub struct Settings {
     pub weather_url: Option<String>,
     /// Base URL of the geocoding service, in place of Open-Meteo's.
     pub geocoding_url: Option<String>,
-    /// The URL under which `data_dir/reports` is served; without it reports have `file://` URLs.
-    pub public_url: Option<String>,
+    /// The most that `data_dir/reports` may hold.
+    pub quota: Quota,
     /// The language model, if one is configured.
     pub llm: Option<SharedLlm>,
 }
@@ -55,7 +56,7 @@ impl Settings {
             offline: false,
             weather_url: None,
             geocoding_url: None,
-            public_url: None,
+            quota: Quota::default(),
             llm: None,
         }
     }
@@ -68,7 +69,7 @@ impl fmt::Debug for Settings {
             .field("offline", &self.offline)
             .field("weather_url", &self.weather_url)
             .field("geocoding_url", &self.geocoding_url)
-            .field("public_url", &self.public_url)
+            .field("quota", &self.quota)
             .field("llm", &self.llm.as_ref().map(|llm| llm.name()))
             .finish()
     }

@@ -42,6 +42,7 @@
 pub mod builtin;
 mod call;
 pub mod quarantine;
+pub mod reports;
 pub mod shell;
 pub mod specialist;
 pub mod supervisor;

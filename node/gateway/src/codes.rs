@@ -67,6 +67,7 @@ fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
         | E::FlowUnsupported
         | E::ResultTooLarge
         | E::DependencyFailed => (S::UNPROCESSABLE_ENTITY, EXIT_FAILED),
+        E::StorageFull => (S::INSUFFICIENT_STORAGE, EXIT_FAILED),
         E::LlmUnavailable | E::LlmBusy => (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE),
         E::LlmTimeout => (S::GATEWAY_TIMEOUT, EXIT_UNAVAILABLE),
         E::LlmModelMissing => (S::SERVICE_UNAVAILABLE, EXIT_FAILED),

@@ -16,6 +16,8 @@ use crate::cli;
 use crate::client::Client;
 use crate::config::layers::{Loaded, Source};
 use crate::config::value::LlmKind;
+use crate::data;
+use crate::openable::Reports;
 use crate::output::{self, Style, Trouble, printable};
 use crate::recording::Recording;
 use crate::root::{Node, Purpose};
@@ -62,7 +64,11 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
     if !query.quiet {
         remark(&answer, planned_here);
     }
-    show(&answer, query.json)
+    let reports = match query.url {
+        Some(url) => Reports::At(url),
+        None => Reports::Here(loaded.config.data.join(data::REPORTS)),
+    };
+    show(&reports.linked(&answer), query.json)
 }
 
 /// Builds and checks the request.

@@ -2,8 +2,6 @@
 //!
 //! Shows only what the running node says: no plan, result or answer is written here.
 
-use std::sync::Arc;
-
 use amcp_gateway::codes;
 use amcp_protocol::{Answer, AnswerState, Progress, TaskReport, UserRequest};
 use serde_json::Value;
@@ -13,6 +11,8 @@ use crate::commands::{demo_cluster, faults};
 use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::config::value::LlmKind;
+use crate::data;
+use crate::openable::Reports;
 use crate::output::{self, Style, Trouble, printable};
 use crate::root::{Node, Purpose};
 use crate::show;
@@ -54,8 +54,9 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Demo) -> Result<u8, Trouble>
         return faults::run(&node, args.requests).await;
     }
     let mut exit = codes::EXIT_ANSWERED;
+    let reports = Reports::Here(config.data.join(data::REPORTS));
     for query in SCENARIOS {
-        let answer = scenario(&node, query, style).await?;
+        let answer = scenario(&node, &reports, query, style).await?;
         if answer.state != AnswerState::Completed {
             exit = codes::EXIT_FAILED;
         }
@@ -79,7 +80,12 @@ fn surroundings(config: &Config) -> String {
 }
 
 /// Asks, and prints progress as it comes.
-async fn scenario(node: &Node, query: &str, style: Style) -> Result<Arc<Answer>, Trouble> {
+async fn scenario(
+    node: &Node,
+    reports: &Reports,
+    query: &str,
+    style: Style,
+) -> Result<Answer, Trouble> {
     output::print(format_args!("\n{} {}", style.bold(">"), style.bold(query)))?;
     let ticket = node.orchestrator.ask(UserRequest::new(query), None)?;
     let feed = node.orchestrator.progress(ticket.request_id(), 0);
@@ -88,7 +94,7 @@ async fn scenario(node: &Node, query: &str, style: Style) -> Result<Arc<Answer>,
             progress(&recorded.progress, style)?;
         }
     }
-    let answer = ticket.answer().await;
+    let answer = reports.linked(&*ticket.answer().await);
     for task in &answer.tasks {
         result(task, style)?;
     }
@@ -136,7 +142,7 @@ fn result(task: &TaskReport, style: Style) -> Result<(), Trouble> {
         task.id,
         style.dim(&text)
     ))?;
-    if let Some(path) = result.get("path").and_then(Value::as_str)
+    if let Some(path) = result.get("url").and_then(Value::as_str)
         && let Ok(about) = std::fs::metadata(path)
     {
         let bytes = about.len();

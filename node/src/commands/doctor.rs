@@ -78,7 +78,7 @@ fn data_folder(config: &Config) -> Check {
 
 /// Sends the ledger's specialist the example task of its card.
 async fn ledger(config: &Config) -> Check {
-    let settings = root::specialist_settings(config, None, None);
+    let settings = root::specialist_settings(config, None);
     let specialists = builtin::all(&settings).into_iter().map(|(_, make)| make());
     for specialist in specialists {
         for capability in specialist.card().capabilities.iter() {

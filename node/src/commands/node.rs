@@ -28,11 +28,6 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "there are no accounts yet: everybody who reaches this address may use the node");
         }
-        if address.ip().is_unspecified() && config.public_url.is_none() {
-            tracing::warn!(
-                "links to reports name this machine only (127.0.0.1): set public_url to where clients reach the node"
-            );
-        }
         output::print(format_args!("listening on http://{address}"))?;
     }
     if let Some(address) = node.admin() {

@@ -3,6 +3,7 @@
 //! Starts nothing; the root supervisor does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use amcp_cluster::Cluster;
@@ -16,6 +17,7 @@ use amcp_planner::client::{
 use amcp_planner::embedded::{EmbeddedPlanner, QueryFill, ranked};
 use amcp_planner::llm::{LlmPlanner, WithFallback};
 use amcp_registry::{RegistryHandle, Restart, RestartPolicy};
+use amcp_specialists::reports::Quota;
 use amcp_specialists::{ChildSpec, SupervisorConfig, builtin};
 use ractor::{Actor, ActorCell};
 
@@ -23,6 +25,7 @@ use super::Supervisors;
 use super::delegate::{DelegateActor, Delegated};
 use super::http::{Http, HttpActor};
 use super::supervisor::{PartSpec, Start};
+use super::sweeper::SweeperActor;
 use crate::config::Config;
 use crate::config::value::LlmKind;
 use crate::output::Trouble;
@@ -157,20 +160,18 @@ pub(super) fn orchestrator_settings(config: &Config) -> Result<Settings, Trouble
 }
 
 /// The settings of the built-in specialists.
-pub(crate) fn specialist_settings(
-    config: &Config,
-    llm: Option<SharedLlm>,
-    address: Option<SocketAddr>,
-) -> builtin::Settings {
+pub(crate) fn specialist_settings(config: &Config, llm: Option<SharedLlm>) -> builtin::Settings {
     let text = |url: &Option<crate::config::value::HttpUrl>| {
         url.as_ref().map(|url| url.as_str().to_owned())
     };
-    let public = text(&config.public_url).or_else(|| address.map(guessed_url));
     builtin::Settings {
         offline: config.offline,
         weather_url: text(&config.weather_url),
         geocoding_url: text(&config.geocoding_url),
-        public_url: public.map(|url| format!("{url}/files")),
+        quota: Quota {
+            count: config.report_count as usize,
+            bytes: config.report_bytes as u64,
+        },
         llm,
         ..builtin::Settings::new(&config.data)
     }
@@ -269,6 +270,16 @@ pub(super) fn specialists_part(
             let cell = handle.cell();
             current.send_replace(Some(handle));
             Ok(cell)
+        }
+    })
+}
+
+pub(super) fn sweeper_part(reports: PathBuf, days: u32) -> PartSpec {
+    part("sweeper", move |supervisor| {
+        let settings = (reports.clone(), days);
+        async move {
+            let (actor, _) = Actor::spawn_linked(None, SweeperActor, settings, supervisor).await?;
+            Ok(actor.get_cell())
         }
     })
 }

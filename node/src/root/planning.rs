@@ -33,7 +33,7 @@ impl Planning {
     pub(crate) fn new(config: &Config) -> Result<Self, Trouble> {
         let llm = parts::llm(config)?.map(|llm| llm as SharedLlm);
         let settings = parts::orchestrator_settings(config)?;
-        let specialists = specialist_settings(config, llm.clone(), None);
+        let specialists = specialist_settings(config, llm.clone());
         let agents = chosen::agents(config, &specialists, RestartPolicy::default(), None)?;
         let contracts = agents
             .iter()

@@ -12,6 +12,8 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode as SqliteCode, OpenFlags};
 use tokio_util::sync::CancellationToken;
 
+/// The ledger's name in the data folder. Answers name it without its path, which is the server's matter.
+const FILE: &str = "ledger.sqlite";
 const SAMPLE: &str = include_str!("../../data/ledger.csv");
 
 /// In SQLite's header, marks the file as the sample ("AMCP"): its departments and categories are known.
@@ -56,7 +58,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(data_dir: &Path) -> Self {
         Self {
-            path: data_dir.join("ledger.sqlite"),
+            path: data_dir.join(FILE),
         }
     }
 
@@ -74,7 +76,7 @@ impl Ledger {
         if self.is_sample() {
             "sample ledger (fictitious)".to_owned()
         } else {
-            format!("ledger {}", self.path.display())
+            format!("ledger {FILE}")
         }
     }
 
@@ -84,11 +86,8 @@ impl Ledger {
     pub(super) fn open(&self, stop: CancellationToken, time: Duration) -> Result<Reader, Failure> {
         if !self.path.exists() {
             self.make().map_err(|problem| {
-                Failure::task(format!(
-                    "the sample ledger cannot be made at {}: {problem}",
-                    self.path.display()
-                ))
-                .hint("choose a data folder that can be written to")
+                Failure::task(format!("the sample ledger cannot be made: {problem}"))
+                    .hint("choose a data folder that can be written to")
             })?;
         }
         let until = Instant::now() + time;
@@ -100,7 +99,7 @@ impl Ledger {
         if let Some(crowded_out) = crowded_out(error) {
             return crowded_out;
         }
-        Failure::task(format!("{} is no usable ledger: {error}", self.path.display())).hint(
+        Failure::task(format!("{FILE} is no usable ledger: {error}")).hint(
             "it needs a table expenses (date, department, category, vendor, amount_cents); move the file away to have the \
              sample ledger made anew",
         )

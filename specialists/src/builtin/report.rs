@@ -8,8 +8,6 @@ mod markup;
 mod pdf;
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::path::{Path, PathBuf};
 
 use amcp_protocol::{AgentCard, Capability, Consumes, Effect, ErrorCode, Failure, Produces, terms};
 use async_trait::async_trait;
@@ -18,6 +16,7 @@ use unicode_bidi::BidiClass;
 
 use self::document::Document;
 use super::{Settings, example, words};
+use crate::reports::Reports;
 use crate::specialist::{Context, Specialist, Task};
 
 pub(super) const AGENT: &str = "report-writer-1";
@@ -33,8 +32,7 @@ const MAX_NAME: usize = 80;
 /// Writes reports.
 #[derive(Debug)]
 pub(super) struct ReportWriter {
-    folder: PathBuf,
-    public_url: Option<String>,
+    reports: Reports,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,19 +72,7 @@ impl Format {
 impl ReportWriter {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            folder: settings.data_dir.join("reports"),
-            public_url: settings.public_url.clone(),
-        }
-    }
-
-    fn url(&self, path: &Path, name: &str) -> String {
-        match &self.public_url {
-            Some(base) => {
-                let url = format!("{}/{name}", base.trim_end_matches('/'));
-                reqwest::Url::parse(&url).map_or(url, String::from)
-            }
-            None => reqwest::Url::from_file_path(path)
-                .map_or_else(|()| path.display().to_string(), String::from),
+            reports: Reports::new(settings.data_dir.join("reports"), settings.quota),
         }
     }
 }
@@ -119,10 +105,10 @@ impl Specialist for ReportWriter {
         capability.result = json!({
             "type": "object",
             "properties": {
-                "text": string, "path": string, "url": string, "format": string, "title": string, "pages": {"type": "integer"},
+                "text": string, "url": {"type": "string", "description": "The path of the file at any gateway of the mesh."}, "format": string, "title": string, "pages": {"type": "integer"},
                 "bytes": {"type": "integer"}, "notes": {"type": "array", "items": string},
             },
-            "required": ["text", "path", "url", "format", "title", "bytes", "notes"],
+            "required": ["text", "url", "format", "title", "bytes", "notes"],
         });
         // Of data what says the most, else what the plan has.
         let types = [
@@ -135,7 +121,7 @@ impl Specialist for ReportWriter {
             param: "content".into(),
             types: words(&types),
         }];
-        capability.version = "1.1".to_owned();
+        capability.version = "1.2".to_owned();
         capability.produces = vec![Produces {
             value_type: "document.file".into(),
             path: String::new(),
@@ -181,42 +167,30 @@ impl Specialist for ReportWriter {
             );
         }
         let name = format!("{}.{}", file_name(&document.title, ctx), format.extension());
-        let path = std::path::absolute(self.folder.join(&name))
-            .unwrap_or_else(|_| self.folder.join(&name));
-        let (target, folder) = (path.clone(), self.folder.clone());
+        let (reports, file) = (self.reports.clone(), name.clone());
+        let owner = ctx.grant().user.clone();
         ctx.progress(&format!("writing {name}"));
         // The date a reader expects is the one of the place where the node runs.
         let today = jiff::Zoned::now().date();
         let written = tokio::task::spawn_blocking(move || {
-            let (bytes, pages, missing) = contents(&document, format, today)?;
-            write(&folder, &target, &bytes).map(|()| (document, bytes.len(), pages, missing))
+            let unwritable = |error| Failure::task(format!("the report cannot be made: {error}"));
+            let (bytes, pages, missing) = contents(&document, format, today).map_err(unwritable)?;
+            let saved = reports.save(&file, owner.as_deref(), &bytes);
+            saved.map(|()| (document, bytes.len(), pages, missing))
         });
         let (document, bytes, pages, missing) = written
             .await
-            .map_err(|error| Failure::internal(format!("the report broke off: {error}")))?
-            .map_err(|error| {
-                Failure::task(format!(
-                    "the report cannot be written to {}: {error}",
-                    path.display()
-                ))
-                .hint("check the data folder's rights and its free space")
-            })?;
+            .map_err(|error| Failure::internal(format!("the report broke off: {error}")))??;
         let mut notes = document.notes;
         notes.extend(lacking(&missing));
-        let url = self.url(&path, &name);
-        let place = if self.public_url.is_some() {
-            url.clone()
-        } else {
-            path.display().to_string()
-        };
+        let url = link(&name);
         let size = match pages {
             Some(1) => "1 page".to_owned(),
             Some(pages) => format!("{pages} pages"),
             None => format.name().to_owned(),
         };
         let mut result = json!({
-            "text": format!("The report \"{}\" is at {place} ({size}).", document.title),
-            "path": path.display().to_string(),
+            "text": format!("The report \"{}\" is at {url} ({size}).", document.title),
             "url": url,
             "format": format.name(),
             "title": document.title,
@@ -228,6 +202,12 @@ impl Specialist for ReportWriter {
         }
         Ok(result)
     }
+}
+
+/// The path at any gateway of the mesh: no node knows under which addresses clients reach the others.
+fn link(name: &str) -> String {
+    let url = reqwest::Url::parse(&format!("http://localhost/files/{name}"));
+    url.map_or_else(|_| name.to_owned(), |url| url.path().to_owned())
 }
 
 /// The file's bytes, how many pages it has, and the characters that it cannot show. Reads fonts of the machine.
@@ -291,20 +271,6 @@ fn slug(text: &str) -> String {
         }
     }
     slug.trim_end_matches('-').to_owned()
-}
-
-/// Whole or not at all: a reader never finds half a report.
-fn write(folder: &Path, target: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let unfinished = folder.join(format!(".{:016x}.tmp", fastrand::u64(..)));
-    let written = std::fs::File::create_new(&unfinished)
-        .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| std::fs::rename(&unfinished, target));
-    if written.is_err() {
-        // Best effort: the error that is reported is the first one.
-        drop(std::fs::remove_file(&unfinished));
-    }
-    written
 }
 
 #[cfg(test)]

@@ -4,11 +4,22 @@ use super::super::expenses_analysis::ExpensesAnalysis;
 use super::super::expenses_query::ExpensesQuery;
 use super::super::tests::{ask, context};
 use super::*;
+use std::path::Path;
 
 fn writer() -> (tempfile::TempDir, ReportWriter) {
     let dir = tempfile::tempdir().unwrap();
     let writer = ReportWriter::new(&Settings::new(dir.path()));
     (dir, writer)
+}
+
+/// The writer's result with the `path` of the file.
+async fn write(writer: &ReportWriter, params: Value, ctx: &Context) -> Result<Value, Failure> {
+    let mut result = ask(writer, params, ctx).await?;
+    let folder = reqwest::Url::from_directory_path(writer.reports.folder()).unwrap();
+    let name = result["url"].as_str().unwrap().strip_prefix("/files/");
+    let path = folder.join(name.unwrap()).unwrap().to_file_path().unwrap();
+    result["path"] = json!(path);
+    Ok(result)
 }
 
 async fn summary() -> Value {
@@ -43,7 +54,7 @@ fn read_pdf(result: &Value) -> (lopdf::Document, Vec<String>) {
 #[tokio::test]
 async fn a_summary_becomes_a_pdf_that_can_be_read_back() {
     let (_dir, writer) = writer();
-    let result = ask(
+    let result = write(
         &writer,
         json!({"content": summary().await, "format": "PDF"}),
         &context(1),
@@ -103,7 +114,7 @@ async fn a_long_table_breaks_over_pages_with_its_head_on_each() {
     let rows: Vec<_> = (0..200)
         .map(|n| json!({"vendor": format!("Vendor {n}"), "amount": n}))
         .collect();
-    let result = ask(
+    let result = write(
         &writer,
         json!({"content": {"rows": rows, "currency": "USD"}, "title": "Long"}),
         &context(1),
@@ -126,17 +137,17 @@ async fn a_long_table_breaks_over_pages_with_its_head_on_each() {
 async fn characters_that_no_font_has_are_replaced_and_said() {
     let (_dir, writer) = writer();
     let content = json!({"content": "Café – \u{F0000} 5 €"});
-    let result = ask(&writer, content, &context(1)).await.unwrap();
+    let result = write(&writer, content, &context(1)).await.unwrap();
     assert!(read_pdf(&result).1[0].contains("Café – \u{FFFD} 5 €"));
     let note = result["notes"][0].as_str().unwrap();
     assert!(note.contains("No font here has \u{F0000}:"), "{note}");
     let many: String = ('\u{F0000}'..'\u{F0009}').collect();
-    let result = ask(&writer, json!({"content": many}), &context(1))
+    let result = write(&writer, json!({"content": many}), &context(1))
         .await
         .unwrap();
     let note = result["notes"][0].as_str().unwrap();
     assert!(note.contains("and 4 more characters:"), "{note}");
-    let result = ask(&writer, json!({"content": "Łódź → Αθήνα"}), &context(1))
+    let result = write(&writer, json!({"content": "Łódź → Αθήνα"}), &context(1))
         .await
         .unwrap();
     assert_eq!(result["notes"], json!([]));
@@ -150,7 +161,7 @@ async fn hostile_text_is_shown_and_not_interpreted() {
         ("html", "&lt;script&gt;alert(1)&lt;/script&gt;"),
         ("markdown", "a \\| b \\# c \\[l\\](javascript:x)"),
     ] {
-        let result = ask(
+        let result = write(
             &writer,
             json!({"content": hostile, "format": format, "title": "<img src=x onerror=y>"}),
             &context(1),
@@ -179,7 +190,7 @@ async fn no_title_leads_out_of_the_folder() {
         ".hidden",
         &"x".repeat(300),
     ] {
-        let result = ask(
+        let result = write(
             &writer,
             json!({"content": "x", "title": title}),
             &context(1),
@@ -202,22 +213,23 @@ async fn no_title_leads_out_of_the_folder() {
 
 #[tokio::test]
 async fn another_attempt_writes_the_same_file_and_another_request_its_own() {
-    let (dir, mut writer) = writer();
+    let (dir, writer) = writer();
     let params = json!({"content": "x", "title": "Same"});
-    let first = ask(&writer, params.clone(), &context(1)).await.unwrap();
-    assert!(first["url"].as_str().unwrap().starts_with("file:///"));
+    let first = write(&writer, params.clone(), &context(1)).await.unwrap();
+    assert_eq!(first["url"], "/files/same-000000000001-t1.pdf");
+    let text = first["text"].as_str().unwrap();
+    assert!(
+        text.contains(" at /files/same-000000000001-t1.pdf "),
+        "{text}"
+    );
     assert_eq!(
         first["path"],
-        ask(&writer, params.clone(), &context(1)).await.unwrap()["path"]
+        write(&writer, params.clone(), &context(1)).await.unwrap()["path"]
     );
-    writer.public_url = Some("http://127.0.0.1:8080/files/".into());
-    let other = ask(&writer, params, &context(2)).await.unwrap();
-    assert_eq!(
-        other["url"],
-        "http://127.0.0.1:8080/files/same-000000000002-t1.pdf"
-    );
+    let other = write(&writer, params, &context(2)).await.unwrap();
+    assert_eq!(other["url"], "/files/same-000000000002-t1.pdf");
     let params = json!({"content": "x", "title": "Übersicht: Łódź 東京"});
-    let other = ask(&writer, params, &context(2)).await.unwrap();
+    let other = write(&writer, params, &context(2)).await.unwrap();
     let path = Path::new(other["path"].as_str().unwrap());
     assert!(path.ends_with("übersicht-łódź-東京-000000000002-t1.pdf"));
     assert!(
@@ -241,11 +253,11 @@ async fn what_cannot_be_written_is_said() {
         "a file where the folder should be",
     )
     .unwrap();
-    let failure = ask(&writer, json!({"content": "x"}), &context(1))
+    let failure = write(&writer, json!({"content": "x"}), &context(1))
         .await
         .unwrap_err();
     assert!(failure.message.contains("cannot be written") && failure.hint.is_some());
-    let failure = ask(&writer, json!({"content": {}}), &context(1))
+    let failure = write(&writer, json!({"content": {}}), &context(1))
         .await
         .unwrap_err();
     assert!(failure.message.contains("nothing to report"));
