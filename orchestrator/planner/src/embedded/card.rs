@@ -18,6 +18,8 @@ use super::words::{STOP, base, is, is_article, role_word};
 /// Most params of a card that are filled, and most known values of each: bounds the work for a hostile card.
 const MAX_PARAMS: usize = 64;
 const MAX_KNOWN: usize = 1_000;
+/// The cue of a value that stands after a number.
+pub(super) const AFTER_NUMBER: &str = "#";
 /// The cue of a value in the genitive.
 pub(super) const GENITIVE: &str = "'s";
 
@@ -61,6 +63,8 @@ pub(super) struct Param {
     pub(super) units: BTreeSet<String>,
     /// The unit of time that a number counts, in seconds.
     pub(super) unit_seconds: Option<f64>,
+    /// Takes names of places and people.
+    pub(super) bare: bool,
     /// Takes the name of what something is divided by.
     pub(super) grouped: bool,
     /// The schema tells its values from plain words.
@@ -260,6 +264,10 @@ fn param(capability: &Capability, name: &str, declared: &Value) -> Param {
         units: stems.iter().cloned().collect(),
         words: stems.into_iter().chain(sort).collect(),
         unit_seconds: timed.into_iter().find_map(|word| unit_seconds(&word)),
+        bare: at(terms::KIND)
+            .and_then(Value::as_str)
+            .or(words.last().map(String::as_str))
+            .is_some_and(is_bare),
         grouped: at(terms::KIND).and_then(Value::as_str) == Some("group"),
         patterned: item.get("pattern").is_some()
             && judge.as_ref().is_some_and(|s| {
@@ -269,6 +277,13 @@ fn param(capability: &Capability, name: &str, declared: &Value) -> Param {
             }),
         schema: judge,
     }
+}
+
+fn is_bare(kind: &str) -> bool {
+    matches!(
+        kind,
+        "city" | "place" | "country" | "person" | "town" | "location"
+    )
 }
 
 /// The role that the schema declares, else the one that the name says.
@@ -404,9 +419,13 @@ fn learn_around(
 
 fn learn_before(param: &mut Param, words: &[Token<'_>], at: usize) {
     let before = words.get(..at).unwrap_or_default();
-    let cue = before.iter().rev().find(|t| !is_article(&t.lower));
-    let cue = cue.filter(|t| t.is_word() || t.is(":"));
-    param.cues.extend(cue.map(|t| t.lower.clone()));
+    let announces = |t: &&Token<'_>| t.is("that") || !is_article(&t.lower);
+    let cue = before.iter().rev().find(announces);
+    let cue = cue.filter(|t| t.is_word() || t.number().is_some() || t.is(":"));
+    param.cues.extend(cue.map(|t| match t.number() {
+        Some(_) => AFTER_NUMBER.to_owned(),
+        None => t.lower.clone(),
+    }));
 }
 
 /// Where an example's query has a value, word for word, and how many tokens it has there.

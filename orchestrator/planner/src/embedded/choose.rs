@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::card::{Card, Param};
 use super::fill::Filled;
@@ -48,6 +49,10 @@ impl Attempt<'_> {
     fn is_accepted(&self) -> bool {
         let open = self.open() > 0 || self.objection.is_some();
         self.strength >= ENOUGH && !open
+    }
+
+    fn has(&self, entry: usize) -> bool {
+        self.members.iter().any(|m| m.entry == entry)
     }
 
     fn open(&self) -> usize {
@@ -118,7 +123,12 @@ pub(super) fn choose<'a>(
         ranked: &ranked,
     };
     let seeds = ranked.iter().filter(|r| r.strength >= MEANT).take(SEEDS);
-    let best = seeds.map(|seed| chooser.grow(seed)).reduce(better);
+    // One that another seed grew to does not grow to anything else.
+    let best = seeds.fold(None, |best: Option<Attempt<'a>>, seed| match best {
+        Some(best) if best.is_accepted() && best.has(seed.entry) => Some(best),
+        Some(best) => Some(better(best, chooser.grow(seed))),
+        None => Some(chooser.grow(seed)),
+    });
     // Work is handed on only where nothing of one's own is meant, and then to those that are there for the least else.
     let breadth = |r: &Ranked| reading.index.card(r.entry).map_or(0, |card| card.own.len());
     let delegates = delegates.iter().filter(|r| placed(r) && r.gain > own);
@@ -193,7 +203,15 @@ impl<'a> Chooser<'a, '_> {
                 filled,
             })
         };
-        let members: Vec<Member<'a>> = entries.iter().filter_map(member).collect();
+        let mut members: Vec<Member<'a>> = entries.iter().filter_map(member).collect();
+        let read: Vec<Rc<Filled>> = members.iter().map(|m| Rc::clone(&m.filled)).collect();
+        for (at, member) in members.iter_mut().enumerate() {
+            let others = read.iter().enumerate().filter(|(other, _)| *other != at);
+            let others: Vec<&Filled> = others.map(|(_, filled)| &**filled).collect();
+            if !member.filled.doubtful.is_empty() && !others.is_empty() {
+                Rc::make_mut(&mut member.filled).yield_to(&others);
+            }
+        }
         let case = Case {
             reading,
             range: self.range,

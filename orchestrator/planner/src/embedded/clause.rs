@@ -8,7 +8,7 @@ use super::card::Card;
 use super::kind::Kind;
 use super::rank::Reading;
 use super::text::{Token, TokenKind};
-use super::words::{ASK, PREFACE, is, is_joint};
+use super::words::{ASK, PREFACE, is_joint};
 
 /// Most parts of a query that are looked at by themselves; the last one takes the rest.
 const MAX_SEGMENTS: usize = 64;
@@ -224,5 +224,5 @@ fn takes_the_rest(reading: &Reading<'_>, tokens: Range<usize>) -> bool {
 pub(super) fn is_courtesy(reading: &Reading<'_>, range: &Range<usize>) -> bool {
     range
         .clone()
-        .all(|at| !reading.query.is_content(at) || is(reading.query.lower(at), PREFACE | ASK))
+        .all(|at| !reading.query.is_content(at) || reading.query.is(at, PREFACE | ASK))
 }

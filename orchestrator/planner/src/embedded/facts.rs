@@ -9,7 +9,7 @@ use jiff::civil::{Date, Time};
 use super::lexicon::{number_word, scale, unit_seconds};
 use super::span::{Reader, Span, Way};
 use super::text::{Token, TokenKind};
-use super::words::{FUNCTION, JOINS_NUMBERS, OPERATOR, UNIT_OF_NUMBER, is};
+use super::words::{BEGINS_FACT, FUNCTION, JOINS_NUMBERS, OPERATOR, UNIT_OF_NUMBER, is};
 
 /// Longest arithmetic expression, in tokens: longer ones are not typed by people, and each is read once.
 const MAX_EXPRESSION: usize = 64;
@@ -119,6 +119,7 @@ impl Facts<'_> {
             TokenKind::Link if token.text.contains("://") => Some((1, Meaning::Url(text()))),
             TokenKind::Link => Some((1, Meaning::Email(text()))),
             TokenKind::Line => None,
+            TokenKind::Word | TokenKind::Mark if !may_begin(token) => None,
             TokenKind::Word | TokenKind::Number | TokenKind::Mark => {
                 let begins = token.kind != TokenKind::Mark;
                 let span = begins.then(|| self.spans.span(at)).flatten();
@@ -400,6 +401,12 @@ impl Run {
         self.calculates |= operator;
         Some(length)
     }
+}
+
+/// Whether a word or a mark may begin a fact: cheap, since each is asked.
+fn may_begin(token: &Token<'_>) -> bool {
+    let sign = |byte: u8| byte.is_ascii_digit() || byte == b'-';
+    token.has(BEGINS_FACT | FUNCTION) || token.text.bytes().any(sign)
 }
 
 fn is_sql(text: &str) -> bool {

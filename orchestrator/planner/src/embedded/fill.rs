@@ -40,6 +40,8 @@ pub(super) struct Filled {
     pub(super) used: Vec<usize>,
     /// The tokens of names in lower case, which may be ordinary words.
     pub(super) plain: Vec<usize>,
+    /// Params with names that nothing announces, and the tokens of these.
+    pub(super) doubtful: Vec<(String, Range<usize>)>,
     /// The values that the words left open.
     pub(super) notes: Vec<String>,
 }
@@ -47,6 +49,19 @@ pub(super) struct Filled {
 impl Filled {
     pub(super) fn uses(&self, at: usize) -> bool {
         self.used.binary_search(&at).is_ok()
+    }
+
+    /// Forgets the doubtful values whose tokens another one uses surely.
+    pub(super) fn yield_to(&mut self, others: &[&Self]) {
+        for (name, tokens) in std::mem::take(&mut self.doubtful) {
+            if tokens
+                .clone()
+                .any(|at| others.iter().any(|other| other.uses(at)))
+            {
+                self.values.remove(&name);
+                self.used.retain(|at| !tokens.contains(at));
+            }
+        }
     }
 
     /// The params with the first of each listed values.
@@ -117,6 +132,10 @@ pub(super) struct Words<'a> {
 impl Words<'_> {
     pub(super) fn lower(&self, at: usize) -> &str {
         self.query.lower(at)
+    }
+
+    fn is(&self, at: usize, classes: u64) -> bool {
+        self.query.is(at, classes)
     }
 
     fn token(&self, at: usize) -> Option<&Token<'_>> {
@@ -194,7 +213,9 @@ impl Words<'_> {
         // "by category", but not "the category".
         let divides = matches!(before, "by" | "per" | "each" | "every" | "which" | "across");
         let tokens = at..at + known.words.len();
-        let mut candidate = Candidate::new(index, known.value.clone(), tokens, 5.0);
+        let announced = param.cues.contains(before) || !cue.is_empty();
+        let weight = if announced { 6.0 } else { 5.0 };
+        let mut candidate = Candidate::new(index, known.value.clone(), tokens, weight);
         candidate.cue = cue;
         (divides || !param.grouped).then_some(candidate)
     }
@@ -388,7 +409,7 @@ impl Words<'_> {
             let mut words = params.flat_map(|p| &p.known).flat_map(|known| &known.words);
             word.ends_with("est") && words.any(|(known, _)| known == word)
         };
-        let ranks = |at: usize| is(self.lower(at), TOP) || known(self.lower(at));
+        let ranks = |at: usize| self.is(at, TOP) || known(self.lower(at));
         let first = self
             .token(at.wrapping_sub(1))
             .is_some_and(|t| t.is("first"));
@@ -484,6 +505,14 @@ impl Words<'_> {
             filled.notes.extend(candidate.note.clone());
             let plain = candidate.tokens.clone().filter(|_| candidate.is_plain);
             filled.plain.extend(plain);
+            let param = candidate
+                .sets
+                .first()
+                .and_then(|(index, _)| self.card.params.get(*index));
+            let doubtful = param.filter(|_| candidate.weight < 1.0);
+            filled
+                .doubtful
+                .extend(doubtful.map(|p| (p.name.clone(), candidate.tokens.clone())));
         }
         filled.used.sort_unstable();
         filled.used.dedup();

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::rank::Reading;
-use super::words::{FREE, is};
+use super::words::FREE;
 
 /// Examples that are shown: enough to see how to ask.
 const EXAMPLES: usize = 3;
@@ -22,7 +22,7 @@ pub(super) fn answer(reading: &Reading<'_>) -> Option<String> {
             "hello" | "hi" | "hey" | "help" | "do" | "who"
         )
     });
-    let plain = words.all(|word| is(&word.lower, FREE));
+    let plain = words.all(|word| word.has(FREE));
     let greets = greets && plain && query.facts.is_empty();
     // Ranking costs as much as a plan: only few queries come so far.
     if !greets || reading.stands(0..query.tokens.len()).is_some() {

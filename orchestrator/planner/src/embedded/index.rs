@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use amcp_plan::Catalogue;
 
 use super::card::Card;
+use super::kind::Kind;
 use super::text::{stem, tokens};
-use super::words::{ASK, LIGHT, STOP, base, is, slips, synonyms};
+use super::words::{ASK, LIGHT, QUESTION, STOP, base, is, slips, synonyms};
 
 /// What a word is worth where it stands. A capability's name and keywords were chosen to be found by; a description has
 /// filler words; examples are many words each; params' names and values are said of other things as well.
@@ -18,6 +19,8 @@ const DESCRIPTION: f32 = 1.0;
 const EXAMPLE: f32 = 0.8;
 const PARAM: f32 = 0.4;
 const VALUE: f32 = 0.3;
+/// A share's symbol or a company's name is hardly said of anything else.
+const TICKER: f32 = 1.6;
 /// Shortest word that may have a slip.
 const SHORTEST: usize = 5;
 /// BM25's k1, its usual value: how soon more of the same word stops counting.
@@ -212,9 +215,9 @@ fn weigh(weights: &mut Weights, entry: usize, card: &Card) {
     for keyword in &capability.keywords {
         let words: Vec<&str> = keyword.split_whitespace().collect();
         let single = words.len() == 1;
-        let words = words
-            .into_iter()
-            .filter(|w| single || !is(&w.to_lowercase(), STOP));
+        // "out" says something of absences; "who" asks for anybody.
+        let no_word = |w: &str| is(w, if single { QUESTION } else { STOP });
+        let words = words.into_iter().filter(|w| !no_word(&w.to_lowercase()));
         words.for_each(|word| add(word, KEYWORD));
     }
     let description = tokens(&capability.description);
@@ -240,11 +243,16 @@ fn weigh(weights: &mut Weights, entry: usize, card: &Card) {
         .for_each(|stem| raise(stem, EXAMPLE));
     for param in &card.params {
         param.words.iter().for_each(|word| raise(word, PARAM));
+        let value = if param.kind == Kind::Ticker {
+            TICKER
+        } else {
+            VALUE
+        };
         param
             .known
             .iter()
             .flat_map(|known| &known.words)
-            .for_each(|(_, stem)| raise(stem, VALUE));
+            .for_each(|(_, stem)| raise(stem, value));
     }
 }
 

@@ -56,6 +56,10 @@ impl<'a> Case<'a> {
         self.reading.query.lower(at)
     }
 
+    fn is(&self, at: usize, classes: u64) -> bool {
+        self.reading.query.is(at, classes)
+    }
+
     fn cards(&self) -> impl Iterator<Item = &'a Card> {
         self.members.iter().map(|m| m.card)
     }
@@ -94,19 +98,26 @@ impl<'a> Case<'a> {
         if self.mood() != Mood::Statement || self.lower(end) == "?" {
             return false;
         }
-        let skipped = |at: &usize| is(self.lower(*at), TELLS | PREFACE | FILLER);
+        let skipped = |at: &usize| self.is(*at, TELLS | PREFACE | FILLER);
         let verb = (first..end).find(|at| !skipped(at)).unwrap_or(first);
         let knows = matches!(
             self.lower(verb),
             "know" | "knew" | "had" | "saw" | "heard" | "remember"
         );
-        let subject = is_article(self.lower(first)) || is(self.lower(first), PRONOUN);
+        let stem = self
+            .reading
+            .query
+            .token(verb)
+            .map_or("", |t| t.stem.as_str());
+        let own = matches!(self.lower(first), "i" | "we") && !is(stem, ASK);
+        let subject = is_article(self.lower(first)) || self.is(first, PRONOUN);
         // "orders that were delivered"
         let relates = |at: usize| matches!(self.reading.query.before(at), "that" | "which" | "who");
         let states = |at: usize| matches!(self.lower(at), "is" | "are" | "was" | "were");
-        let asks = |at: usize| is(self.lower(at), QUESTION) && !is(self.lower(at), STATES);
+        let asks = |at: usize| self.is(at, QUESTION) && !self.is(at, STATES);
         let mut words = self.range.clone();
-        knows || subject && !words.clone().any(asks) && words.any(|at| states(at) && !relates(at))
+        let tells = subject && words.clone().any(|at| states(at) && !relates(at));
+        knows || ((own || tells) && !words.any(asks))
     }
 
     /// "without travel", "more than 500", "don't": no param takes it.
@@ -147,7 +158,7 @@ impl<'a> Case<'a> {
         let asked = |card: &Card| {
             let writes = card.capability().effect == Effect::Write;
             match mood {
-                Mood::Command(verb) if card.plans => !is(self.lower(verb), TAKES_BACK),
+                Mood::Command(verb) if card.plans => !self.is(verb, TAKES_BACK),
                 Mood::Command(verb) => self.commands(card, verb),
                 Mood::Wish => {
                     card.plans || writes || self.range.clone().any(|at| self.is_verb(card, at))
@@ -177,9 +188,7 @@ impl<'a> Case<'a> {
             .unwrap_or(self.range.start);
         let mut before = self.range.start..first + 1;
         before.any(|at| {
-            is_article(self.lower(at))
-                || is(self.lower(at), PRONOUN | STATES)
-                || self.lower(at) == "there"
+            is_article(self.lower(at)) || self.is(at, PRONOUN | STATES) || self.lower(at) == "there"
         }) || matches!(self.lower(self.range.end), "?")
             || self.lower(first) == "got"
     }
@@ -197,9 +206,9 @@ impl<'a> Case<'a> {
         let object = pronoun || named || noun || !own;
         let others = self.reading.changers.iter();
         let mut others = others.filter_map(|&entry| self.reading.index.card(entry));
-        let changes = is(&verb.lower, CHANGE) || others.any(|card| card.own.contains(&verb.stem));
-        (is(&verb.lower, LIGHT) && pronoun)
-            || (object && changes && (is(&verb.lower, COMMAND) || is(&verb.stem, COMMAND)))
+        let changes = verb.has(CHANGE) || others.any(|card| card.own.contains(&verb.stem));
+        (verb.has(LIGHT) && pronoun)
+            || (object && changes && (verb.has(COMMAND) || is(&verb.stem, COMMAND)))
     }
 
     fn commands(&self, card: &Card, verb: usize) -> bool {
@@ -208,13 +217,26 @@ impl<'a> Case<'a> {
         let any = matches!(lower, "make" | "set" | "put" | "turn" | "create" | "do");
         let light = any && card.capability().effect == Effect::Write;
         let mut others = synonyms(lower).filter(|_| !is(lower, ASK));
-        light || self.is_verb(card, verb) || others.any(|other| card.words.contains(&stem(other)))
+        let knows = lower == "let" && self.range.clone().any(|at| self.lower(at) == "know");
+        let told = knows
+            && ["tell", "inform", "notify"]
+                .iter()
+                .any(|v| card.words.contains(&stem(v)));
+        told || light
+            || self.is_verb(card, verb)
+            || others.any(|other| card.words.contains(&stem(other)))
     }
 
     fn is_verb(&self, card: &Card, at: usize) -> bool {
         let stem = self.reading.query.token(at).map_or("", |t| t.stem.as_str());
         let mut params = card.params.iter().flat_map(|p| &p.words);
-        card.words.contains(stem) && params.all(|word| word != stem)
+        // "text Piotr" to a card that has "text" as a keyword and as a param.
+        let keyword = |lower: &str| {
+            let mut keywords = card.capability().keywords.iter();
+            keywords.any(|keyword| keyword == lower)
+        };
+        let commands = self.is(at, COMMAND) && keyword(self.lower(at));
+        card.words.contains(stem) && (commands || params.all(|word| word != stem))
     }
 
     /// "can you", "I need to" and the like are commands in disguise.
@@ -224,8 +246,10 @@ impl<'a> Case<'a> {
         while at < end {
             let (lower, next) = (self.lower(at), self.lower(at + 1));
             let preface = is(lower, PREFACE) && !is(lower, QUESTION);
-            if next == "you" && matches!(lower, "can" | "could" | "would" | "will") {
-                at += 2;
+            let has = matches!(self.lower(at + 2), "get" | "have");
+            let asks = matches!(lower, "can" | "could" | "would" | "will" | "may");
+            if asks && (next == "you" || (matches!(next, "i" | "we") && has)) {
+                at += if next == "you" { 2 } else { 3 };
                 wished = true;
             } else if preface
                 || (subject && is(lower, FILLER))
@@ -246,7 +270,7 @@ impl<'a> Case<'a> {
             matches!(self.reading.query.before(*at), "need" | "needs")
                 && self.lower(*at).ends_with("ing")
         };
-        let asks = is(self.lower(at), QUESTION) || self.lower(end) == "?";
+        let asks = self.is(at, QUESTION) || self.lower(end) == "?";
         if let Some(verb) = (at + 1..end).find(needed).filter(|_| !asks) {
             return Mood::Command(verb);
         }
@@ -260,8 +284,8 @@ impl<'a> Case<'a> {
         // What was done or goes on is told, not asked for: "bought", "buying".
         let told = word.ends_with("ed") || word.ends_with("ing") || base(word) != word;
         // "Bob wants me to …", "Anna should …", but "the kitchen should be at 20 degrees".
-        let tells = |at: usize| is(self.lower(at), REPORTS) && self.lower(at + 1) != "be";
-        let states = |at: usize| is(self.lower(at), STATES) || (at > self.range.start && tells(at));
+        let tells = |at: usize| self.is(at, REPORTS) && self.lower(at + 1) != "be";
+        let states = |at: usize| self.is(at, STATES) || (at > self.range.start && tells(at));
         let open = self.lower(end) == "?" && !wished && !is(word, ASK | LIGHT | COMMAND);
         let noun = matches!(self.lower(at + 1), "of");
         let clause = (self.range.start..end).take_while(|at| self.lower(*at) != ",");
@@ -337,10 +361,7 @@ impl<'a> Case<'a> {
         let last = at + 1 >= self.range.end || matches!(next, "?" | "." | "!" | ",");
         match lower {
             // "I wonder if you could", but not a condition.
-            "if" => {
-                next == "possible"
-                    || (matches!(next, "you" | "i") && is(self.lower(at + 2), POLITE))
-            }
+            "if" => next == "possible" || (matches!(next, "you" | "i") && self.is(at + 2, POLITE)),
             "off" | "out" | "away" | "down" if !self.cards().all(Card::reads) => {
                 self.cards().any(|card| speaks_of(card, lower))
             }
@@ -348,6 +369,10 @@ impl<'a> Case<'a> {
             "should" if !first => true,
             // "guests who arrive tomorrow"
             "who" if !first && query.is_content(at - 1) => true,
+            // "who is the manager of Anna"
+            "who" if is_article(next) || (is(next, STATES) && is_article(self.lower(at + 2))) => {
+                true
+            }
             "why" | "who" | "whom" | "whose" | "when" | "where" | "should" => {
                 self.cards().any(|card| speaks_of(card, lower))
             }
@@ -365,7 +390,7 @@ impl<'a> Case<'a> {
     fn is_beneficiary(&self, at: usize) -> bool {
         let article = usize::from(is_article(self.reading.query.before(at)));
         let lead = at.checked_sub(1 + article).map_or("", |at| self.lower(at));
-        is(self.lower(at), PEOPLE) && lead == "for"
+        self.is(at, PEOPLE) && lead == "for"
     }
 
     /// The words that are understood and change nothing.

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use amcp_protocol::Effect;
 
-use super::card::{GENITIVE, Param, Role};
+use super::card::{AFTER_NUMBER, GENITIVE, Param, Role};
 use super::facts::Meaning;
 use super::fill::{Candidate, Words};
 use super::kind::Kind;
@@ -20,6 +20,8 @@ use super::words::{
 const MAX_PLAIN: usize = 3;
 /// Longest topic, in tokens.
 const MAX_TOPIC: usize = 8;
+/// The weight of a name that nothing announces and nothing requires, but for its capital.
+const UNCUED: f32 = 0.2;
 /// The weight of a text that is announced as one: "saying …", ": …".
 const SAID: f32 = 7.0;
 
@@ -82,6 +84,10 @@ impl Finder<'_> {
         self.words.query.lower(at)
     }
 
+    fn is(&self, at: usize, classes: u64) -> bool {
+        self.words.query.is(at, classes)
+    }
+
     fn token(&self, at: usize) -> Option<&Token<'_>> {
         self.words
             .query
@@ -134,13 +140,17 @@ impl Finder<'_> {
         if param.cues.contains(word) {
             return Some(3.0);
         }
+        let number = token.number().is_some() && query.fact(at).is_some();
+        if number && param.cues.contains(AFTER_NUMBER) {
+            return Some(2.5);
+        }
         let own = param.words.contains(&token.stem) && !self.words.is_own(at);
         if own || is_cue(param, word) {
             return Some(2.0);
         }
         let usual = match word {
             "say" => self.takes_text(),
-            "that" => self.takes_text() && !is(self.lower(at + 1), PREPOSITION),
+            "that" => self.takes_text() && !self.is(at + 1, PREPOSITION),
             "about" | "of" | "for" => !self.takes_text(),
             "on" => param.kind == Kind::Topic,
             "in" | "at" | "near" | "from" | "to" | "with" => {
@@ -180,6 +190,8 @@ impl Finder<'_> {
             // More than the known value that is a part of it: "Paris, Texas".
             part = 4.0;
         }
+        // A number that announces says something of its own.
+        let word = cue.filter(|&cue| self.token(cue).is_none_or(|t| t.number().is_none()));
         for tokens in names {
             let proper = self.is_proper(tokens.start);
             // What cannot be undone is not done to something that only may be a name.
@@ -188,7 +200,7 @@ impl Finder<'_> {
             }
             // A capital says more than a preposition that the examples do not have.
             let capital = if proper { 0.6 + part } else { 0.0 };
-            self.put(tokens, weight + capital, cue.map(|cue| cue..cue + 1));
+            self.put(tokens, weight + capital, word.map(|cue| cue..cue + 1));
         }
     }
 
@@ -215,7 +227,7 @@ impl Finder<'_> {
     fn is_proper(&self, at: usize) -> bool {
         let capital = self
             .token(at)
-            .is_some_and(|t| t.is_capitalised() && !is(&t.lower, STOP));
+            .is_some_and(|t| t.is_capitalised() && !t.has(STOP));
         capital && self.is_free(at)
     }
 
@@ -238,7 +250,7 @@ impl Finder<'_> {
             let digits = token.is_some_and(|t| t.text.contains(|c: char| c.is_ascii_digit()));
             if self.is_proper(end) || numbered || (digits && self.is_free(end)) {
                 end += 1;
-            } else if is(self.lower(end), PARTICLE) && self.is_proper(end + 1) {
+            } else if self.is(end, PARTICLE) && self.is_proper(end + 1) {
                 end += 2;
             } else {
                 break;
@@ -255,8 +267,8 @@ impl Finder<'_> {
             };
             let mut params = self.words.card.params.iter().flat_map(|p| &p.words);
             let known = self.words.is_own(at) || params.any(|word| *word == token.stem);
-            let grammar = is(&token.lower, FREE | QUESTION | PEOPLE | NEGATIVE);
-            self.is_free(at) && !(known || grammar || at == from && is(&token.lower, ADVERBIAL))
+            let grammar = token.has(FREE | QUESTION | PEOPLE | NEGATIVE);
+            self.is_free(at) && !(known || grammar || at == from && token.has(ADVERBIAL))
         };
         let most = from + MAX_PLAIN;
         (from..most).find(|&at| !fits(at)).unwrap_or(most)
@@ -272,7 +284,7 @@ impl Finder<'_> {
             let word = self
                 .token(*at)
                 .is_some_and(|t| t.is_word() || t.is("'") || t.is("-"));
-            !word || self.words.query.fact(*at).is_some() || is(self.lower(*at), ENDS_TOPIC)
+            !word || self.words.query.fact(*at).is_some() || self.is(*at, ENDS_TOPIC)
         };
         let most = self.words.range.end.min(from + MAX_TOPIC);
         let end = (from..most).find(ends).unwrap_or(most);
@@ -300,14 +312,12 @@ impl Finder<'_> {
 
     /// The tokens of a phrase without the words at its end that join it to others; none for a pronoun.
     fn phrase(&self, mut tokens: Range<usize>) -> Option<Range<usize>> {
-        while !tokens.is_empty() && is(self.lower(tokens.end - 1), LOOSE) {
+        while !tokens.is_empty() && self.is(tokens.end - 1, LOOSE) {
             tokens.end -= 1;
         }
         let says = |at: usize| {
             let word = self.token(at).filter(|t| t.kind != TokenKind::Mark);
-            word.is_some_and(|t| {
-                !is(&t.lower, PRONOUN) && !is_article(&t.lower) && t.lower != "off"
-            })
+            word.is_some_and(|t| !t.has(PRONOUN) && !is_article(&t.lower) && t.lower != "off")
         };
         tokens.clone().any(says).then_some(tokens)
     }
@@ -320,30 +330,49 @@ impl Finder<'_> {
         };
         // "Email Bob": a capital at the beginning says nothing.
         let opens = |at: usize| {
-            let command = at == start && is(self.lower(at), ASK | COMMAND | QUESTION);
-            command || self.words.is_own(at) || is(self.lower(at), FREE)
+            let command = at == start && self.is(at, ASK | COMMAND | QUESTION);
+            command || self.words.is_own(at) || self.is(at, FREE)
         };
         let inside = at > start && self.is_proper(at - 1) && !opens(at - 1);
         // After a preposition only one that announces such names counts.
         let placed = is(query.before(at), PREPOSITION);
         let proper = self.is_proper(at);
-        if self.is_free(at) && !(inside || placed || opens(at) || is(&token.lower, ACRONYM)) {
+        if self.is_free(at) && !(inside || placed || opens(at) || token.has(ACRONYM)) {
             let end = if proper { self.proper_end(at) } else { at + 1 };
             if self.is_genitive(end - 1) && param.cues.contains(GENITIVE) {
                 self.put(at..end, 3.0, None);
-            } else if proper && param.kind != Kind::Topic && param.required {
-                self.names(at, 0.8, None);
+            } else if proper
+                && param.kind != Kind::Topic
+                && (param.required || param.bare && self.words.card.reads() && self.is_only())
+            {
+                self.names(at, if param.required { 0.8 } else { UNCUED }, None);
             }
         }
-        let compound = param.required && param.kind == Kind::Name && self.words.is_own(at);
+        // "berlin weather", "weather berlin"
+        let reads = self.words.card.reads();
+        let compound = param.required && param.kind == Kind::Name && self.words.is_own(at) && reads;
         let plain = |&at: &usize| {
-            let grammar =
-                self.words.is_own(at) || is(self.lower(at), COMMAND | QUESTION | ADVERBIAL);
+            let grammar = self.words.is_own(at) || self.is(at, COMMAND | QUESTION | ADVERBIAL);
             self.is_free(at) && query.is_content(at) && !grammar
         };
+        let end = self.words.range.end;
         let before = (start..at).rev().take(MAX_PLAIN).take_while(plain).last();
-        if let Some(from) = before.filter(|&from| compound && from == start) {
-            self.put(from..at, 0.4, None);
+        let after = (at + 1..end).take(MAX_PLAIN).take_while(plain).last();
+        let before = before.filter(|&from| from == start).map(|from| from..at);
+        let after = after
+            .filter(|&last| last + 1 == end)
+            .map(|last| at + 1..last + 1);
+        if let Some(tokens) = before.or(after).filter(|_| compound) {
+            self.put(tokens, 0.4, None);
         }
+    }
+
+    /// Whether a name can mean no other param.
+    fn is_only(&self) -> bool {
+        let params = self.words.card.params.iter();
+        params
+            .filter(|p| p.kind == Kind::Name && p.role.is_none())
+            .count()
+            == 1
     }
 }

@@ -149,7 +149,7 @@ impl<'a> Drafts<'a> {
                 || query.mark(at).is_some()
                 || word == "should"
         };
-        let asks = |at: usize| is(query.lower(at), WISHES);
+        let asks = |at: usize| query.is(at, WISHES);
         let mut words = range.clone();
         told && query.lower(range.end) != "?"
             && !words.any(|at| turns(at) || asks(at))

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 
 use super::facts::{Fact, Meaning, facts};
 use super::text::{Token, TokenKind, tokens};
-use super::words::{ENDS_MARK, FREE, Mark, PREFACE, SAYING, is, mark, phrase};
+use super::words::{ENDS_MARK, FREE, Mark, PREFACE, SAYING, mark, phrase};
 
 /// A query, read once.
 #[derive(Debug)]
@@ -55,6 +55,11 @@ impl<'q> Query<'q> {
         self.tokens.get(at).map_or("", |t| t.lower.as_str())
     }
 
+    /// Whether a token is a word of one of the classes.
+    pub(super) fn is(&self, at: usize, classes: u64) -> bool {
+        self.tokens.get(at).is_some_and(|t| t.has(classes))
+    }
+
     /// The word before a token; nothing at the beginning.
     pub(super) fn before(&self, at: usize) -> &str {
         at.checked_sub(1).map_or("", |at| self.lower(at))
@@ -84,7 +89,7 @@ impl<'q> Query<'q> {
     pub(super) fn is_content(&self, at: usize) -> bool {
         let fact = self.fact(at).is_some();
         self.token(at).is_some_and(|t| match t.kind {
-            TokenKind::Word => fact || !is(&t.lower, FREE),
+            TokenKind::Word => fact || !t.has(FREE),
             TokenKind::Number | TokenKind::Quoted | TokenKind::Link => true,
             TokenKind::Mark | TokenKind::Line => false,
         })
@@ -104,7 +109,7 @@ impl<'q> Query<'q> {
         for (at, token) in self.tokens.iter().enumerate() {
             let span = self.fact(at).is_some_and(|f| f.span().is_some());
             let adjacent = open.as_ref().is_some_and(|(_, cue)| cue.end == at);
-            if (is(&token.lower, ENDS_MARK) || token.kind == TokenKind::Line || span) && !adjacent {
+            if (token.has(ENDS_MARK) || token.kind == TokenKind::Line || span) && !adjacent {
                 open = None;
             }
             let bound = matches!(open, Some((Mark::Least | Mark::Most, _)));
@@ -158,10 +163,10 @@ fn without_phrases(tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
             at += length + own;
             continue;
         }
-        if is(&token.lower, SAYING) || matches!(token.lower.as_str(), "say" | "that") {
+        if token.has(SAYING) || matches!(token.lower.as_str(), "say" | "that") {
             break;
         }
-        begins = ends(at) || (begins && is(&token.lower, PREFACE));
+        begins = ends(at) || (begins && token.has(PREFACE));
         at += 1;
     }
     if keep.iter().all(|keep| !keep) {

@@ -16,7 +16,7 @@ use super::index::{Hit, Index};
 use super::kind::Kind;
 use super::query::Query;
 use super::text::Token;
-use super::words::{ASK, COMMAND, LIGHT, PREFACE, QUESTION, STOP, is, is_slip};
+use super::words::{ASK, COMMAND, LIGHT, PREFACE, QUESTION, STOP, is_slip};
 
 /// From here on a capability is meant: about what one unique keyword is worth; a word of a description alone is not.
 pub(super) const PLACED: f32 = 1.2;
@@ -72,7 +72,7 @@ impl<'a> Reading<'a> {
                     let name = at > 0 && token.is_capitalised();
                     let guess = guesses > 0
                         && token.stem.len() >= 4
-                        && !is(&token.lower, STOP | ASK | LIGHT)
+                        && !token.has(STOP | ASK | LIGHT)
                         && !name;
                     guesses -= usize::from(guess);
                     index.look_up(&token.lower, &token.stem, guess)
@@ -222,9 +222,7 @@ impl<'a> Reading<'a> {
     /// The first word that is no mere preface.
     pub(super) fn first_word(&self, range: &Range<usize>) -> Option<usize> {
         let mut words = range.clone();
-        words.find(|&at| {
-            !is(self.query.lower(at), PREFACE) && !matches!(self.query.lower(at), "," | ":")
-        })
+        words.find(|&at| !self.query.is(at, PREFACE) && !matches!(self.query.lower(at), "," | ":"))
     }
 
     /// Whether the words start like a command or a question.
@@ -232,7 +230,7 @@ impl<'a> Reading<'a> {
         let Some(first) = self.first_word(range) else {
             return false;
         };
-        let opens = |at: usize| is(self.query.lower(at), ASK | LIGHT | COMMAND | QUESTION);
+        let opens = |at: usize| self.query.is(at, ASK | LIGHT | COMMAND | QUESTION);
         (range.start..=first).any(opens) || matches!(self.query.lower(first + 1), "me" | "us")
     }
 

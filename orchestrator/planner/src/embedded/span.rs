@@ -8,7 +8,7 @@ use jiff::civil::Date;
 
 use super::calendar::Part;
 use super::text::Token;
-use super::words::phrase;
+use super::words::{COMPARES, is, phrase};
 
 /// A span of days, both ends included; an end that is not given is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +178,11 @@ impl Reader<'_> {
             .part(first)
             .or_else(|| Some((1, self.bare_day(first)?)))?;
         let joint = first + length;
+        // "how did it change from Q3 to Q4": not both together.
+        let compares = |at: usize| is(self.lower(at), COMPARES);
+        if (at.saturating_sub(6)..at).any(compares) {
+            return None;
+        }
         let joins = matches!(
             self.lower(joint),
             "to" | "until" | "till" | "through" | "-" | "–" | "thru"
@@ -238,11 +243,14 @@ impl Reader<'_> {
                 Some(Span::new(date, date, true))
             }
             Part::Months(first, last, own) => {
-                // Without a year the latest that has begun: questions look back more often than not.
-                let month = self.today.month();
+                // "in March": the month that has begun or will begin, or the nearest one.
+                let (this, month) = (self.today.year(), self.today.month());
                 let likely = match self.way {
-                    Way::Future => self.today.year() + i16::from(last < month),
-                    Way::Past | Way::Open => self.today.year() - i16::from(first > month),
+                    Way::Future => this + i16::from(last < month),
+                    Way::Open if !self.looks_back(at) && first > month + 6 => this - 1,
+                    Way::Open if !self.looks_back(at) && last < month - 6 => this + 1,
+                    Way::Open if !self.looks_back(at) => this,
+                    Way::Past | Way::Open => this - i16::from(first > month),
                 };
                 let year = own.or(year).unwrap_or(likely);
                 let to = Date::new(year, last, 1).ok()?.last_of_month();
@@ -323,8 +331,8 @@ mod tests {
             ("this weekend", "2025-11-22", "2025-11-23"),
             ("last month", "2025-10-01", "2025-10-31"),
             ("last year", "2024-01-01", "2024-12-31"),
-            ("in march", "2025-03-01", "2025-03-31"),
-            ("in december", "2024-12-01", "2024-12-31"),
+            ("in march", "2026-03-01", "2026-03-31"),
+            ("in december", "2025-12-01", "2025-12-31"),
             ("since January", "2025-01-01", ""),
             ("since the first of October", "2025-10-01", ""),
             ("since Monday", "2025-11-17", ""),

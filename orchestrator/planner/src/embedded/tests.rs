@@ -296,6 +296,24 @@ fn what_is_told_is_not_even_read() {
 }
 
 #[test]
+fn no_name_is_made_of_a_word_for_the_work_of_another_agent() {
+    let cards = with(office(), "file.document.find", |card| {
+        card.params["properties"]["words"]["x-kind"] = "name".into();
+    });
+    check(
+        &cards,
+        &[
+            (
+                "find files about hiring",
+                &["file.document.find words=hiring"],
+                "",
+            ),
+            ("find files about pipeline", &[], "pipeline"),
+        ],
+    );
+}
+
+#[test]
 fn words_are_read_as_thumbs_type_them() {
     check(
         home(),

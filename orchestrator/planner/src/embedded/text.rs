@@ -5,7 +5,7 @@
 use rust_stemmers::{Algorithm, Stemmer};
 
 use super::lexicon::month_number;
-use super::words::{base, typed};
+use super::words::{UNIT, base, classes, is, typed};
 
 /// Most tokens that are looked at: a page of text, the longest query there is, has some 3,000 words.
 const MAX_TOKENS: usize = 4_096;
@@ -41,6 +41,8 @@ pub(super) struct Token<'q> {
     pub(super) lower: String,
     /// The stem of a word; otherwise the same as `lower`.
     pub(super) stem: String,
+    /// The classes of the word.
+    classes: u64,
     /// Whether white space stands before it.
     pub(super) spaced: bool,
 }
@@ -48,6 +50,11 @@ pub(super) struct Token<'q> {
 impl Token<'_> {
     pub(super) fn is(&self, lower: &str) -> bool {
         self.lower == lower
+    }
+
+    /// Whether it is of one of the classes.
+    pub(super) fn has(&self, classes: u64) -> bool {
+        self.classes & classes != 0
     }
 
     pub(super) fn is_word(&self) -> bool {
@@ -137,6 +144,7 @@ fn token(kind: TokenKind, text: &str, (start, end): (usize, usize), spaced: bool
         text,
         start,
         end,
+        classes: classes(&lower),
         lower,
         stem,
         spaced,
@@ -236,6 +244,13 @@ impl<'q> Scan<'q> {
         let is_month = |word: &str| month_number(&word.to_lowercase()).is_some();
         let head = rest.get(..length).and_then(|word| word.split_once('-'));
         let months = head.filter(|(a, b)| is_month(a) && is_month(b));
+        // "8kg" is a number and its unit.
+        let word = rest.get(..length).unwrap_or_default();
+        let digits = word.trim_end_matches(char::is_alphabetic).len();
+        let unit = word
+            .get(digits..)
+            .filter(|unit| numeric && is(&unit.to_lowercase(), UNIT));
+        let length = unit.map_or(length, |_| digits);
         let text = self.take(months.map_or(length, |(first, _)| first.len()));
         if text.contains('@') {
             return (TokenKind::Link, text);

@@ -2,8 +2,10 @@
 //!
 //! Holds nothing about any domain: a capability's subject is said by its card alone. `words.txt` has the words.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
+
+/// The words are our own, and looked up some hundred times for each query: hashing must be fast, and need not resist anybody.
+type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::FixedState>;
 
 /// Never indexed, never matched, never the end of a name.
 pub(super) const STOP: u64 = 1;
@@ -74,6 +76,12 @@ pub(super) const BEFORE_AMOUNT: u64 = 1 << 33;
 pub(super) const BEFORE_MONTH: u64 = 1 << 34;
 /// After a name, what somebody else does, wants or should do.
 pub(super) const REPORTS: u64 = 1 << 35;
+/// May begin a span of time, a time, a number or arithmetic.
+pub(super) const BEGINS_FACT: u64 = 1 << 36;
+/// Says that two spans are set against each other.
+pub(super) const COMPARES: u64 = 1 << 37;
+/// Stands at a number without a space.
+pub(super) const UNIT: u64 = 1 << 38;
 /// Needs no explanation.
 pub(super) const FREE: u64 = STOP | ASK | LIGHT | FILLER;
 
@@ -81,7 +89,7 @@ pub(super) const FREE: u64 = STOP | ASK | LIGHT | FILLER;
 const CLASSES: &str = "stop ask light command question preface filler takes_back people adverbial pronoun preposition article joint \
                        negative acronym change \
                        particle saying ends_topic loose about top states polite turns tells wishes \
-                       operator function joins_numbers unit_of_number ends_mark before_amount before_month reports";
+                       operator function joins_numbers unit_of_number ends_mark before_amount before_month reports begins_fact compares unit";
 
 /// The lists of phrases.
 const PHRASES: [&str; 6] = ["year_so_far", "lead", "aside", "except", "least", "most"];
@@ -146,12 +154,14 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
     words
 });
 
-/// Whether a lower-case word is of one of the classes.
-pub(super) fn is(lower: &str, classes: u64) -> bool {
-    WORDS
-        .classes
-        .get(lower)
-        .is_some_and(|known| known & classes != 0)
+/// The classes of a lower-case word.
+pub(super) fn classes(lower: &str) -> u64 {
+    WORDS.classes.get(lower).copied().unwrap_or(0)
+}
+
+/// Whether a lower-case word is of one of some classes.
+pub(super) fn is(lower: &str, of: u64) -> bool {
+    classes(lower) & of != 0
 }
 
 /// The other words of the groups that a word is in.
