@@ -67,7 +67,8 @@ fn wide() -> Arc<Catalogue> {
 fn long() -> Arc<Catalogue> {
     beside(1, |card| {
         let values: Vec<_> = (0..5_000).map(|i| format!("value {i}")).collect();
-        card.params["properties"]["place"] = json!({"type": "string", "enum": values});
+        card.params = json!({"type": "object", "required": ["place"], "properties": {
+            "place": {"type": "string", "enum": values}}});
     })
 }
 

@@ -33,7 +33,7 @@ const FLOORS: &[Floor] = &[
     Floor {
         file: "office.json",
         cases: 60,
-        right: 51,
+        right: 52,
         silently_wrong: 0,
         wrong_writes: 0,
     },

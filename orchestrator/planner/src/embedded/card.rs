@@ -16,7 +16,7 @@ use super::text::{Token, stem, tokens};
 use super::words::{STOP, base, is, is_article, role_word};
 
 /// Most params of a card that are filled, and most known values of each: bounds the work for a hostile card.
-const MAX_PARAMS: usize = 64;
+const MAX_PARAMS: usize = 32;
 const MAX_KNOWN: usize = 1_000;
 /// The cue of a value that stands after a number.
 pub(super) const AFTER_NUMBER: &str = "#";

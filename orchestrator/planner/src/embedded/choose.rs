@@ -21,9 +21,9 @@ const ENOUGH: f32 = 0.7;
 /// What a value says of a capability besides.
 const TOLD: f32 = 0.2;
 /// Capabilities that a clause is tried with first.
-const SEEDS: usize = 5;
+const SEEDS: usize = 4;
 /// Capabilities that are tried beside another one.
-const BESIDE: usize = 10;
+const BESIDE: usize = 6;
 /// Most capabilities of one clause.
 const MOST: usize = 4;
 /// What a value is worth beside the words that name a capability.

@@ -205,7 +205,16 @@ impl Words<'_> {
 
     /// A known value by its words.
     fn known(&self, index: usize, param: &Param, at: usize) -> Option<Candidate> {
-        let spelt = param.known.iter().filter(|known| self.spells(known, at));
+        // All spellings of a word begin alike.
+        let first = self.lower(at).bytes().next()?;
+        let begins = |known: &&Known| {
+            let word = known.words.first();
+            word.is_some_and(|(word, stem)| {
+                [word, stem].iter().any(|w| w.bytes().next() == Some(first))
+            })
+        };
+        let spelt = param.known.iter().filter(begins);
+        let spelt = spelt.filter(|known| self.spells(known, at));
         // Of equal ones the first: an enumeration may list two spellings.
         let known = spelt.rev().max_by_key(|known| known.words.len())?;
         let cue = self.marked(param, at)?;

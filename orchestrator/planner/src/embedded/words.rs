@@ -228,6 +228,9 @@ pub(super) fn is_slip(lower: &str) -> bool {
 /// Whether a letter of `meant` is missing in `written`, or two changed places: a wrong letter often makes another word.
 pub(super) fn slips(written: &str, meant: &str) -> bool {
     let (a, b) = (written.as_bytes(), meant.as_bytes());
+    if a.first() != b.first() || a.len().abs_diff(b.len()) > 1 {
+        return false;
+    }
     let head = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let (a, b) = (a.get(head..), b.get(head..));
     let (Some(a), Some(b @ [_, after @ ..])) = (a, b) else {
