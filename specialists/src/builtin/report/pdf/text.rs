@@ -2,7 +2,7 @@
 //!
 //! Does not place lines on a page.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use rustybuzz::ttf_parser::GlyphId;
@@ -17,11 +17,18 @@ const MISSING: char = '\u{FFFD}';
 /// What floats may lose: a column is as wide as its longest cell.
 const TOLERANCE: f32 = 0.05;
 
+/// Longest text, in bytes, whose line is kept: a table's cell.
+const MAX_KEPT_BYTES: usize = 64;
+/// Most lines that are kept: with their glyphs some 8 MB.
+const MAX_KEPT: usize = 4_096;
+
 /// The fonts of one document, and what it uses of them.
 pub(super) struct Fonts<'a> {
     pub(super) all: Vec<Font<'a>>,
     /// Characters that none has.
     pub(super) missing: BTreeSet<char>,
+    /// Short texts in one line: cells repeat, and each is measured before it is drawn.
+    kept: HashMap<(String, bool, u32), Line>,
 }
 
 pub(super) struct Font<'a> {
@@ -41,7 +48,7 @@ pub(super) struct Style {
     pub(super) size: f32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Line {
     /// From left to right, whatever way they are read.
     pub(super) runs: Vec<Run>,
@@ -52,7 +59,7 @@ pub(super) struct Line {
 }
 
 /// Glyphs of one font.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Run {
     /// Its place in [`Fonts::all`].
     pub(super) font: usize,
@@ -60,7 +67,7 @@ pub(super) struct Run {
 }
 
 /// Lengths are parts of the size.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Glyph {
     /// Its number in the document.
     pub(super) id: u16,
@@ -91,11 +98,26 @@ impl<'a> Fonts<'a> {
         Self {
             all: bundled.chain(others).filter_map(font).collect(),
             missing: BTreeSet::new(),
+            kept: HashMap::new(),
         }
     }
 
     /// The text in lines of at most a width in points; a word that is wider is cut into pieces.
     pub(super) fn lines(&mut self, text: &str, style: Style, most: f32) -> Vec<Line> {
+        let short = (text.len() <= MAX_KEPT_BYTES)
+            .then(|| (text.to_owned(), style.bold, style.size.to_bits()));
+        let kept = short.as_ref().and_then(|short| self.kept.get(short));
+        if let Some(line) = kept.filter(|line| line.width <= most + TOLERANCE) {
+            return vec![line.clone()];
+        }
+        let lines = self.broken(text, style, most);
+        if let ([whole], Some(short), true) = (&*lines, short, self.kept.len() < MAX_KEPT) {
+            self.kept.insert(short, whole.clone());
+        }
+        lines
+    }
+
+    fn broken(&mut self, text: &str, style: Style, most: f32) -> Vec<Line> {
         // Of the text itself: what is missing too has a direction.
         let bidi = BidiInfo::new(text, None);
         let mut lines = Vec::new();
