@@ -611,13 +611,7 @@ fn planner_lost() -> PlanningError {
         "the planner died before it had answered",
     )
     .hint("ask again");
-    PlanningError {
-        failure,
-        planner: String::new(),
-        llm_calls: 0,
-        usage: Usage::default(),
-        proposal: None,
-    }
+    PlanningError::new(failure, String::new())
 }
 
 fn sentence(error: &Failure) -> String {

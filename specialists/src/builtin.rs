@@ -3,8 +3,8 @@
 //! Does not run them; that is the supervisor's. Nothing is opened or connected before a specialist's first task.
 //!
 //! A convention that serves composers without a language model: each result is an object whose field `text` holds one or two
-//! complete sentences, for a person to read. The plain composer builds its answers of them. [`amcp_protocol::terms`]
-//! lists what cards tell planners about their params.
+//! complete sentences, for a person to read. The plain composer builds its answers of them. A report of the result is called by
+//! its `title`, if it has one. [`amcp_protocol::terms`] lists what cards tell planners about their params.
 
 mod expenses_analysis;
 mod expenses_query;

@@ -77,6 +77,45 @@ const PLANS: &[(&str, &[&str])] = &[
         "What's the weather in NYC and the stock price of AMZN?",
         &["stocks.get ticker=AMZN", "weather.get city=NYC"],
     ),
+    (
+        "Write a report of the weather in Oslo and Paris",
+        &[
+            "document.report.generate content=[<weather.get, <weather.get]",
+            "weather.get city=Oslo",
+            "weather.get city=Paris",
+        ],
+    ),
+    (
+        "Get the weather in Oslo and the stock price of Apple and put them into a PDF",
+        &[
+            "document.report.generate content=[<weather.get, <stocks.get]",
+            "stocks.get ticker=Apple",
+            "weather.get city=Oslo",
+        ],
+    ),
+    (
+        "List the expenses of Q4 2024, analyse them, and put both into a report",
+        &[
+            "document.report.generate content=[<finance.db.query, <finance.analyze.expenses]",
+            "finance.analyze.expenses rows=<finance.db.query",
+            "finance.db.query quarter=Q4 2024",
+        ],
+    ),
+    (
+        "Tell me a joke and write a report of the weather in Oslo",
+        &[
+            "document.report.generate content=<weather.get",
+            "joke.get",
+            "weather.get city=Oslo",
+        ],
+    ),
+    (
+        "expenses by quarter in 2024",
+        &[
+            "finance.analyze.expenses group_by=quarter rows=<finance.db.query",
+            "finance.db.query year=2024",
+        ],
+    ),
     ("What is 15% of 80?", &["math.eval expression=15% of 80"]),
     (
         "calculate (3 + 4) * 2^10",
@@ -134,16 +173,18 @@ fn input(query: &str, catalogue: &Arc<Catalogue>) -> PlanningInput {
 }
 
 fn shown(plan: &amcp_plan::Plan) -> Vec<String> {
-    let param = |value: &Value| match (value, value.get("$ref").and_then(Value::as_str)) {
-        (_, Some(from)) => {
-            let from = plan
-                .tasks
-                .iter()
-                .find(|task| task.id.as_str() == from)
-                .unwrap();
-            format!("<{}", from.capability)
-        }
+    let source = |value: &Value| {
+        let from = value.get("$ref")?.as_str()?;
+        let from = plan.tasks.iter().find(|task| task.id.as_str() == from);
+        Some(format!("<{}", from.unwrap().capability))
+    };
+    let param = |value: &Value| match (value, source(value)) {
+        (_, Some(from)) => from,
         (Value::String(text), None) => text.clone(),
+        (Value::Array(items), None) if items.iter().all(|item| source(item).is_some()) => {
+            let sources: Vec<_> = items.iter().filter_map(source).collect();
+            format!("[{}]", sources.join(", "))
+        }
         (other, None) => other.to_string(),
     };
     let mut tasks: Vec<String> = plan

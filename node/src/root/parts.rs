@@ -3,6 +3,7 @@
 //! Starts nothing; the root supervisor does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use amcp_cluster::Cluster;
 use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::PlanLimits;
 use amcp_planner::SharedPlanner;
+use amcp_planner::aside::Aside;
 use amcp_planner::client::{
     ApiKey, GuardSettings, Guarded, LlmSettings, Provider, SharedLlm, parse_ollama_url,
     parse_openai_url,
@@ -113,7 +115,9 @@ pub(super) fn llm_trouble(llm: &Guarded) -> Option<String> {
 /// The configured planner. The embedded one ranks capabilities and fills params for the LLM, and is its fallback if
 /// `llm_fallback` is set.
 pub(super) fn planner(config: &Config, llm: Option<SharedLlm>) -> SharedPlanner {
-    let embedded = Arc::new(EmbeddedPlanner::new());
+    // One core stays free for all else.
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let embedded = Arc::new(Aside::new(EmbeddedPlanner::new(), cores - 1));
     let Some(llm) = llm else {
         return embedded;
     };

@@ -43,6 +43,7 @@ use kind::Kind;
 use query::Query;
 use rank::Reading;
 
+use super::gather::gather;
 use super::{Planned, Planner, PlanningError, PlanningInput};
 
 /// The name of the planner, as answers show it.
@@ -86,7 +87,9 @@ impl EmbeddedPlanner {
         // Each round leaves at least one more clause out.
         let mut refused = BTreeMap::new();
         loop {
-            let proposed = propose::propose(&reading, input.limits.tasks, &refused);
+            let mut proposed = propose::propose(&reading, input.limits.tasks, &refused);
+            let propose::Proposed { plan, clauses, .. } = &mut proposed;
+            gather(plan, clauses, &input.query, &input.catalogue);
             if proposed.plan.tasks.is_empty() {
                 let plan = Plan {
                     unplaced: proposed.plan.unplaced,

@@ -3,11 +3,13 @@
 //! Outside of the request machine, which only sees the results. A planner dispatches nothing and knows neither actor nor
 //! registry: its catalogue is an argument.
 
+pub mod aside;
 pub mod cards;
 pub mod client;
 pub mod domain;
 pub mod embedded;
 pub mod eval;
+mod gather;
 pub mod llm;
 pub mod plain;
 
@@ -125,6 +127,20 @@ pub struct PlanningError {
     pub proposal: Option<Box<ProposedPlan>>,
 }
 
+impl PlanningError {
+    /// The failure of a planner that asked no LLM and proposed nothing.
+    #[must_use]
+    pub fn new(failure: Failure, planner: String) -> Self {
+        Self {
+            failure,
+            planner,
+            llm_calls: 0,
+            usage: Usage::default(),
+            proposal: None,
+        }
+    }
+}
+
 /// The input of a composer.
 #[derive(Debug, Clone)]
 pub struct ComposeInput {
@@ -168,26 +184,34 @@ pub trait Planner: Send + Sync + 'static {
     /// The planner's name in answers and logs, such as `embedded` or `ollama/llama3.1:8b`.
     fn name(&self) -> String;
 
+    /// The planner that this one wraps: except for planning it does by default what that one does.
+    fn inner(&self) -> Option<&dyn Planner> {
+        None
+    }
+
     /// Whether the planner can plan again from failures; otherwise there is no second round.
     fn replans(&self) -> bool {
-        false
+        self.inner().is_some_and(Planner::replans)
     }
 
     /// Whether the planner hands on tasks and text while it works; only then does the orchestrator prepare to take them.
     fn streams(&self) -> bool {
-        false
+        self.inner().is_some_and(Planner::streams)
     }
 
     /// Whether the planner writes answers; otherwise the plain composer does.
     fn composes(&self) -> bool {
-        false
+        self.inner().is_some_and(Planner::composes)
     }
 
     /// Makes a compiled plan within the input's bounds.
     fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>>;
 
     /// Composes the answer's text; called only if the planner [`Self::composes`]. After a failure the caller composes plainly.
-    fn compose(&self, _input: ComposeInput) -> PortFuture<'_, Result<Composed, Failure>> {
+    fn compose(&self, input: ComposeInput) -> PortFuture<'_, Result<Composed, Failure>> {
+        if let Some(inner) = self.inner() {
+            return inner.compose(input);
+        }
         let failure = Failure::internal(format!(
             "the planner {} does not compose answers",
             self.name()

@@ -2,6 +2,7 @@
 //!
 //! Does not read the ledger: the rows come from another task.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use amcp_protocol::{AgentCard, Capability, Consumes, ErrorCode, Failure, Produces, terms};
@@ -41,6 +42,7 @@ const KEYWORDS: &[&str] = &[
     "by category",
     "by vendor",
     "by month",
+    "by quarter",
 ];
 
 /// Analyses expenses.
@@ -53,6 +55,7 @@ enum GroupBy {
     Category,
     Vendor,
     Month,
+    Quarter,
 }
 
 impl GroupBy {
@@ -68,6 +71,7 @@ impl GroupBy {
                 }
                 "vendor" | "vendors" | "supplier" | "suppliers" => Some(Self::Vendor),
                 "month" | "months" | "monthly" => Some(Self::Month),
+                "quarter" | "quarters" | "quarterly" => Some(Self::Quarter),
                 _ => None,
             })
     }
@@ -78,15 +82,28 @@ impl GroupBy {
             Self::Category => "category",
             Self::Vendor => "vendor",
             Self::Month => "month",
+            Self::Quarter => "quarter",
         }
     }
 
+    /// Whether the groups are parts of the period, which no other period has.
+    const fn is_time(self) -> bool {
+        matches!(self, Self::Month | Self::Quarter)
+    }
+
     /// The group that a row belongs to.
-    fn group(self, row: &Map<String, Value>) -> Option<&str> {
-        match self {
-            Self::Department | Self::Category | Self::Vendor => row.get(self.name())?.as_str(),
-            Self::Month => row.get("date")?.as_str()?.get(..7),
-        }
+    fn group(self, row: &Map<String, Value>) -> Option<Cow<'_, str>> {
+        let date = || row.get("date")?.as_str();
+        Some(match self {
+            Self::Department | Self::Category | Self::Vendor => {
+                row.get(self.name())?.as_str()?.into()
+            }
+            Self::Month => date()?.get(..7)?.into(),
+            Self::Quarter => {
+                let month: u8 = date()?.get(5..7)?.parse().ok()?;
+                format!("{} Q{}", date()?.get(..4)?, month.div_ceil(3)).into()
+            }
+        })
     }
 }
 
@@ -182,9 +199,9 @@ fn summed(rows: &[Value], by: GroupBy) -> Result<Groups, Failure> {
         let row = row.as_object().ok_or_else(|| problem("fields"))?;
         let cents = row_cents(row).ok_or_else(|| problem("amount"))?;
         let group = by.group(row).ok_or_else(|| problem(by.name()))?;
-        let sum = match groups.get_mut(group) {
+        let sum = match groups.get_mut(&*group) {
             Some(sum) => sum,
-            None => groups.entry(group.to_owned()).or_default(),
+            None => groups.entry(group.into_owned()).or_default(),
         };
         sum.add(Sum { cents, count: 1 })?;
     }
@@ -281,7 +298,7 @@ fn group_rows(expenses: &Expenses<'_>, by: GroupBy, previous: Option<&Groups>) -
         .flatten()
         .filter(|(name, _)| !expenses.groups.contains_key(*name));
     groups.extend(vanished.map(|(name, _)| (name, Sum::default())));
-    if by != GroupBy::Month {
+    if !by.is_time() {
         groups.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.cents));
     }
     let row = |(name, sum): &(&String, Sum)| {
@@ -319,7 +336,7 @@ fn largest(rows: &[Value]) -> Vec<Value> {
 /// What the groups come to, for a sentence: `Sales $10.00 (33.3 %), …`.
 fn named(expenses: &Expenses<'_>, by: GroupBy) -> String {
     let mut groups: Vec<_> = expenses.groups.iter().collect();
-    if by != GroupBy::Month {
+    if !by.is_time() {
         groups.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.cents));
     }
     // "And 1 more" takes the place of its name.
@@ -342,7 +359,7 @@ fn named(expenses: &Expenses<'_>, by: GroupBy) -> String {
 
 fn analyse(given: &Value, by: GroupBy) -> Result<Value, Failure> {
     let expenses = expenses(given, by)?;
-    // Months of two periods have no month in common; there only the whole is compared.
+    // The months of two periods have none in common; there only the whole is compared.
     let before = given.get("previous").and_then(|previous| {
         let groups = given_sums(Some(previous), by)?;
         Some((
@@ -353,7 +370,7 @@ fn analyse(given: &Value, by: GroupBy) -> Result<Value, Failure> {
     });
     let comparable = before
         .as_ref()
-        .filter(|_| by != GroupBy::Month)
+        .filter(|_| !by.is_time())
         .map(|(_, _, groups)| groups);
     let total = dollars(expenses.total.cents);
     let trend = before
@@ -431,7 +448,7 @@ impl Specialist for ExpensesAnalysis {
     fn card(&self) -> AgentCard {
         let mut capability = Capability::new(
             "finance.analyze.expenses",
-            "Analyses expenses: summary with totals and shares by department, category, vendor or month, and the change to the period before.",
+            "Analyses expenses: summary with totals and shares by department, category, vendor, month or quarter, and the change to the period before.",
         );
         capability.params = json!({
             "type": "object",
@@ -442,7 +459,7 @@ impl Specialist for ExpensesAnalysis {
                     "description": "The expenses: the whole result of finance.db.query, or only its rows.",
                 },
                 "group_by": {
-                    "type": "string", "enum": ["department", "category", "vendor", "month"], "default": "department", terms::KIND: "group",
+                    "type": "string", "enum": ["department", "category", "vendor", "month", "quarter"], "default": "department", terms::KIND: "group",
                     "description": "What to add up by.",
                 },
                 "metric": {
@@ -462,6 +479,7 @@ impl Specialist for ExpensesAnalysis {
             value_type: "expense.summary".into(),
             path: String::new(),
         }];
+        capability.version = "1.1".to_owned();
         capability.keywords = words(KEYWORDS);
         capability.examples = vec![
             example(
@@ -489,7 +507,7 @@ impl Specialist for ExpensesAnalysis {
                     ErrorCode::InvalidParams,
                     format!("'{words}' names no group"),
                 )
-                .hint("group by department, category, vendor or month")
+                .hint("group by department, category, vendor, month or quarter")
             })?,
         };
         analyse(task.params.get("rows").unwrap_or(&Value::Null), by)

@@ -208,7 +208,7 @@ impl Specialist for Jokes {
         let (its_topic, joke) = jokes
             .get(at)
             .ok_or_else(|| Failure::internal("the shipped list of jokes is empty"))?;
-        let mut result = json!({"text": joke, "joke": joke, "topic": its_topic});
+        let mut result = json!({"text": joke, "title": "A joke", "joke": joke, "topic": its_topic});
         if let (Some(note), Some(fields)) = (note, result.as_object_mut()) {
             fields.insert("text".to_owned(), format!("{note}\n{joke}").into());
             fields.insert("note".to_owned(), note.into());

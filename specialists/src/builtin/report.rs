@@ -90,7 +90,7 @@ impl Specialist for ReportWriter {
                 "content": {
                     "anyOf": [{"type": "object"}, {"type": "array"}, {"type": "string", "minLength": 1}],
                     terms::KIND: "content",
-                    "description": "What to report: the result of another task, such as an expense summary, or text.",
+                    "description": "What to report: the result of another task, such as an expense summary; a list of such results; or text.",
                 },
                 "title": {"type": "string", "maxLength": 300, terms::KIND: "title", "description": "The title; without it one is made."},
                 "format": {

@@ -93,6 +93,7 @@ impl Stock {
                 "{named} closed at {} on {day}, {} from the day before; its 52-week range is {} to {} (fictitious sample data).",
                 dollars(*close), signed_percent(tenths), dollars(low.1), dollars(high.1),
             ),
+            "title": format!("Stock price of {named}"),
             "ticker": self.ticker,
             "name": self.name,
             "date": day.to_string(),

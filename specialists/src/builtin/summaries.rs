@@ -133,7 +133,8 @@ impl Specialist for Summaries {
                 "The text is long: only its first {MAX_SHOWN} characters are summarised."
             ));
         }
-        let mut result = json!({"text": summary, "summary": summary, "model": model});
+        let mut result =
+            json!({"text": summary, "title": "Summary", "summary": summary, "model": model});
         if let (false, Some(result)) = (notes.is_empty(), result.as_object_mut()) {
             result.insert("note".to_owned(), notes.join(" ").into());
         }
@@ -242,7 +243,7 @@ mod tests {
         let (result, heard) = summary(Ok(" A greeting. "), json!(hostile)).await;
         assert_eq!(
             result.unwrap(),
-            json!({"text": "A greeting.", "summary": "A greeting.", "model": "fake/model"})
+            json!({"text": "A greeting.", "title": "Summary", "summary": "A greeting.", "model": "fake/model"})
         );
         assert_eq!(
             (
@@ -293,7 +294,7 @@ mod tests {
         assert_eq!(
             result,
             json!({
-                "text": "Rain falls again in Oslo tomorrow.", "summary": "Rain falls again in Oslo tomorrow.", "model": "extractive",
+                "text": "Rain falls again in Oslo tomorrow.", "title": "Summary", "summary": "Rain falls again in Oslo tomorrow.", "model": "extractive",
                 "note": "No language model is configured: these are sentences of the text itself."
             })
         );

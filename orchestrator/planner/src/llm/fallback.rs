@@ -4,14 +4,12 @@
 
 use std::time::Duration;
 
+use amcp_protocol::ErrorCode;
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{ErrorCode, Failure};
 use tokio::time::Instant;
 
 use crate::client::is_llm_failure;
-use crate::{
-    ComposeInput, Composed, Planned, Planner, PlanningError, PlanningInput, SharedPlanner,
-};
+use crate::{Planned, Planner, PlanningError, PlanningInput, SharedPlanner};
 
 /// Most time kept for the fallback, which plans within milliseconds.
 const RESERVED: Duration = Duration::from_secs(1);
@@ -97,24 +95,12 @@ impl Planner for WithFallback {
         self.primary.name()
     }
 
-    fn replans(&self) -> bool {
-        self.primary.replans()
-    }
-
-    fn streams(&self) -> bool {
-        self.primary.streams()
-    }
-
-    fn composes(&self) -> bool {
-        self.primary.composes()
+    fn inner(&self) -> Option<&dyn Planner> {
+        Some(&*self.primary)
     }
 
     fn plan(&self, input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
         Box::pin(self.make(input))
-    }
-
-    fn compose(&self, input: ComposeInput) -> PortFuture<'_, Result<Composed, Failure>> {
-        self.primary.compose(input)
     }
 }
 
@@ -125,6 +111,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use amcp_plan::{Catalogue, Plan, PlanLimits};
+    use amcp_protocol::Failure;
     use amcp_protocol::llm::Usage;
     use jiff::civil::date;
 

@@ -170,6 +170,19 @@ async fn rows_of_a_select_work_if_they_say_enough() {
 }
 
 #[tokio::test]
+async fn quarters_stand_in_order_and_are_those_of_the_days() {
+    let rows = ledger(json!({"year": 2024})).await;
+    let result = analysis(json!({"rows": rows, "group_by": "quarter"})).await;
+    let result = result.unwrap();
+    let quarters = result["groups"].as_array().unwrap().iter();
+    let quarters: Vec<_> = quarters.map(|g| (&g["name"], &g["total"])).collect();
+    assert_eq!(quarters.len(), 4);
+    assert_eq!(quarters[0].0, "2024 Q1");
+    assert_eq!(quarters[3], (&json!("2024 Q4"), &json!(1_052_584.85)));
+    assert_eq!(result["group_by"], "quarter");
+}
+
+#[tokio::test]
 async fn a_group_that_came_or_went_is_compared_with_nothing() {
     let sums = |name: &str, total: f64| json!({"period": "Q1", "by_department": [{"name": name, "total": total, "count": 1}]});
     let rows = json!({"rows": [{"department": "New", "amount": 30}], "period": "Q2", "previous": sums("Old", 20.0)});

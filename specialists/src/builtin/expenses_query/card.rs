@@ -21,7 +21,7 @@ const VENDORS: &str = "Beacon Mobile, Blue Harbor Data, Brightline Media, Cobalt
     Stratus Hosting, Tessellate, Upward Learning, Volt Energy";
 
 const KEYWORDS: &str = "expense expenses spending spent spend cost costs ledger finance financial accounting database sql quarter payments \
-    invoices paid pay bills dollars usd";
+    invoices paid pay bills money dollars usd";
 
 /// Words for the orders; [`super::filter::Sort`] reads them.
 const SORTS: &[&str] = &[
@@ -130,6 +130,7 @@ pub(super) fn card(is_sample: bool) -> AgentCard {
         value_type: "expense.rows".into(),
         path: String::new(),
     }];
+    capability.version = "1.1".to_owned();
     capability.keywords = KEYWORDS.split(' ').map(str::to_owned).collect();
     capability.examples = vec![
         // Each period once after "for" and once after "in": planners learn from examples which word leads to which param.

@@ -16,6 +16,8 @@ const MAX_CELL: usize = 500;
 const MAX_CHARACTERS: usize = 1_000_000;
 /// Most characters of a paragraph.
 const MAX_PARAGRAPH: usize = 20_000;
+/// Most characters of a title: two lines.
+const MAX_TITLE: usize = 150;
 /// Most blocks, and how deep content is followed.
 const MAX_BLOCKS: usize = 200;
 const MAX_DEPTH: usize = 4;
@@ -78,13 +80,20 @@ impl Document {
     /// A report of `content`, under `title` or one of the content's own.
     pub(super) fn new(title: &str, content: &Value) -> Self {
         let mut document = Self::default();
-        document.add(content, 0);
-        let title = one_line(title, 150);
-        document.title = if title.is_empty() {
-            own_title(content)
-        } else {
-            title
-        };
+        match results(content) {
+            Some(results) => {
+                for result in results {
+                    document
+                        .blocks
+                        .extend(own_title(result).map(Block::Heading));
+                    document.add(result, 0);
+                }
+            }
+            None => document.add(content, 0),
+        }
+        let title = Some(one_line(title, MAX_TITLE)).filter(|title| !title.is_empty());
+        let title = title.or_else(|| own_title(content));
+        document.title = title.unwrap_or_else(|| "Report".to_owned());
         document
     }
 
@@ -445,17 +454,28 @@ fn total_row(names: &[&String], items: &[Value]) -> Option<Vec<String>> {
     Some(row)
 }
 
-fn own_title(content: &Value) -> String {
-    let text = |key| {
-        content
-            .get(key)
-            .and_then(Value::as_str)
-            .map(|text| one_line(text, 150))
+/// The results of several tasks; rows are none, since the text of a result is sentences.
+fn results(content: &Value) -> Option<&Vec<Value>> {
+    let says = |item: &Value| {
+        let text = item.get("text").and_then(Value::as_str);
+        text.is_some_and(|text| text.ends_with(['.', '!', '?', '"']))
     };
-    let title = text("title").filter(|title| !title.is_empty());
-    title
-        .or_else(|| text("scope").map(|scope| capitalised(&scope)))
-        .unwrap_or_else(|| "Report".to_owned())
+    let items = content.as_array()?;
+    (items.len() > 1 && items.iter().all(says)).then_some(items)
+}
+
+/// What the content says it is about: its own title or scope, or those of all its results.
+fn own_title(content: &Value) -> Option<String> {
+    if let Some(results) = results(content) {
+        let mut titles: Vec<_> = results.iter().filter_map(own_title).collect();
+        titles.dedup();
+        return (!titles.is_empty()).then(|| one_line(&titles.join(" · "), MAX_TITLE));
+    }
+    let text = |key| {
+        let text = content.get(key)?.as_str()?;
+        Some(capitalised(&one_line(text, MAX_TITLE))).filter(|text| !text.is_empty())
+    };
+    text("title").or_else(|| text("scope"))
 }
 
 fn left(title: &str) -> Column {

@@ -123,6 +123,7 @@ pub(super) fn weather(wanted: &Wanted, today: Date) -> Result<Value, Failure> {
     let names = names.collect::<Vec<_>>().join(", ");
     let mut result = json!({
         "text": format!("In {names}, the usual weather {months} (climate normals, not a forecast)."),
+        "title": format!("Weather in {names}"),
         "city": place.city,
         "region": place.region,
         "country": place.country,

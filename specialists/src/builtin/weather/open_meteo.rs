@@ -378,6 +378,7 @@ fn result(place: &Location, days: &[Day<'_>], current: Option<&Current>, units: 
     };
     let general = [
         ("text", text.into()),
+        ("title", format!("Weather in {full_name}").into()),
         ("city", quoted(&place.name).into()),
         ("region", place.admin1.as_deref().map(quoted).into()),
         ("country", place.country.as_deref().map(quoted).into()),

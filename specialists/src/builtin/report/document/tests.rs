@@ -161,3 +161,29 @@ fn a_long_text_is_a_paragraph_and_is_shown_once() {
     assert!(text.contains(said) && heading == "Body");
     assert_eq!(shown, body.trim_end());
 }
+
+#[test]
+fn several_results_have_a_part_each_under_their_titles() {
+    let weather = |city: &str| json!({"text": format!("In {city} it rains."), "title": format!("weather in {city}"), "high": 3});
+    let analysis = json!({"text": "It cost $5.", "scope": "expenses in 2024", "currency": "USD", "total": 5, "groups": []});
+    let document = Document::new("", &json!([weather("Oslo"), weather("Rome"), analysis]));
+    assert_eq!(
+        document.title,
+        "Weather in Oslo · Weather in Rome · Expenses in 2024"
+    );
+    let heads = document.blocks.iter().filter_map(|block| match block {
+        Block::Heading(text) => Some(text.as_str()),
+        Block::Paragraph(_) | Block::Table(_) | Block::Chart(_) => None,
+    });
+    let heads: Vec<_> = heads.collect();
+    assert_eq!(
+        heads,
+        ["Weather in Oslo", "Weather in Rome", "Expenses in 2024"]
+    );
+    let one = Document::new("", &json!([weather("Oslo")]));
+    assert_eq!(one.title, "Report");
+    assert_eq!(Document::new("", &weather("Oslo")).title, "Weather in Oslo");
+    // Rows with a column of that name stay a table.
+    let rows = json!([{"text": "red", "n": 1}, {"text": "blue", "n": 2}]);
+    assert_eq!(first_table(&rows).rows.len(), 2);
+}
