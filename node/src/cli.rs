@@ -133,7 +133,7 @@ pub(crate) enum Command {
     Ask(Ask),
     /// Show the plan for a query, without carrying it out
     Plan(Plan),
-    /// Measure the planner by a file of queries and their right plans, without carrying any out
+    /// Measure the planner by a file of queries, their right plans and answers; carries plans out only with --answers
     Eval(Eval),
     /// Compare a recorded request with the decisions of this build, without carrying them out
     Replay {
@@ -226,6 +226,12 @@ pub(crate) struct Eval {
     /// The day from which "tomorrow" counts in cases without `today`, such as 2025-03-31 [default: today]
     #[arg(long, value_name = "DATE")]
     pub(crate) today: Option<Date>,
+    /// Carry out the plans of the cases with an answer, and judge the answers too (by the model as well, if one is configured)
+    #[arg(long)]
+    pub(crate) answers: bool,
+    /// The model on the LLM server that judges answers [default: the planner's]
+    #[arg(long, value_name = "NAME", requires = "answers")]
+    pub(crate) judge: Option<String>,
     /// Also list each wrong case with the reason
     #[arg(long)]
     pub(crate) list: bool,

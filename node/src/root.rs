@@ -7,6 +7,7 @@
 mod chosen;
 mod delegate;
 mod http;
+mod left_out;
 mod links;
 mod opening;
 mod parts;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use amcp_cluster::{Cluster, ClusterSettings, Role};
 use amcp_gateway::{GatewayState, Peers};
 use amcp_orchestrator::{Drained, OrchestratorHandle};
+use amcp_planner::SharedPlanner;
 use amcp_planner::client::{Guarded, SharedLlm};
 use amcp_protocol::{AgentId, NodeName};
 use amcp_registry::{EventBus, RegistryHandle, RestartPolicy};
@@ -35,7 +37,7 @@ use delegate::Delegated;
 use http::Listener;
 pub(crate) use http::bind_failure;
 pub(crate) use parts::{guessed_url, llm_settings, specialist_settings};
-pub(crate) use planning::{Planning, this_day};
+pub(crate) use planning::{Planning, llm, this_day};
 use supervisor::{PartSpec, RootMsg, RootSupervisor};
 
 use crate::config::Config;
@@ -134,6 +136,15 @@ impl Node {
     /// # Errors
     /// The configuration contradicts itself, the data folder or an address cannot be used, or a part does not start.
     pub(crate) async fn start(config: &Config, purpose: Purpose) -> Result<Self, Trouble> {
+        Self::start_with(config, purpose, |planner| planner).await
+    }
+
+    /// As [`Self::start`], with another planner in place of the configured one.
+    pub(crate) async fn start_with(
+        config: &Config,
+        purpose: Purpose,
+        replace: impl FnOnce(SharedPlanner) -> SharedPlanner,
+    ) -> Result<Self, Trouble> {
         let serves = purpose == Purpose::Serve;
         // A command that answers in its own process needs all parts; roles are for nodes that serve.
         let has = |role| !serves || config.roles.has(role);
@@ -151,7 +162,7 @@ impl Node {
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let bus = EventBus::new();
         let registry = RegistryHandle::new("amcp", bus.clone());
-        let planner = parts::planner(config, llm.clone());
+        let planner = replace(parts::planner_of_node(config, llm.clone()));
         let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
         // The listener serves before the agents are ready.
         orchestrator.hold();

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use amcp_orchestrator::PlanView;
-use amcp_protocol::{AgentId, CallReport, Flow, PlannedTaskView, Progress, TaskState};
+use amcp_protocol::{CallReport, Flow, PlannedTaskView, Progress, TaskState};
 use amcp_registry::AgentStatus;
 use serde_json::Value;
 
@@ -212,13 +212,14 @@ fn with_calls(mut task: String, calls: &[CallReport], style: Style) -> String {
 /// A call that a task made, on a line of its own below the task.
 fn called(call: &CallReport, style: Style) -> String {
     let indent = "  ".repeat(usize::from(call.depth).min(MAX_INDENT));
-    let agent = call.agent.as_ref().map_or("nobody", AgentId::as_str);
+    let agent = call.agent.iter().map(|agent| format!(" by {agent}"));
+    let agent: String = agent.collect();
     let end = match call.error {
         None => format!("in {} ms", call.elapsed_ms),
-        Some(error) => style.red(error.as_str()),
+        Some(error) => style.red(&format!("failed ({})", error.as_str())),
     };
     let name = style.cyan(call.capability.as_str());
-    format!("\n  {indent}↳ {name} by {agent} {end}")
+    format!("\n  {indent}↳ {name}{agent} {end}")
 }
 
 /// A task's end, as in its JSON.
@@ -317,7 +318,7 @@ mod tests {
             let progress = serde_json::from_value(progress).unwrap();
             event(&progress, Style::none()).unwrap()
         };
-        let below = "\n    ↳ finance.db.query by finance-db-1@b in 7 ms\n      ↳ math.eval by nobody no_agent";
+        let below = "\n    ↳ finance.db.query by finance-db-1@b in 7 ms\n      ↳ math.eval failed (no_agent)";
         let mut done =
             json!({"kind": "completed", "task": "t1", "agent": "orchestrator@b", "duration_ms": 9});
         let mut failed = json!({"kind": "failed", "task": "t1", "state": "failed", "error": {"code": "task_failed", "message": "no"}});

@@ -396,6 +396,123 @@ async fn eval_counts_the_outcomes_of_each_class() {
 }
 
 #[tokio::test]
+async fn what_only_offline_offers_is_named_online() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox
+        .run(["ask", "What's the stock price of Apple?"])
+        .await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for part in ["What's the stock price of Apple", "--offline", "stocks.get"] {
+        assert!(ran.stderr.contains(part), "{part} is missing from {ran:?}");
+    }
+    let ran = sandbox.run(["ask", "How much is a flight to Rome?"]).await;
+    assert!(!ran.stderr.contains("stocks.get"), "{ran:?}");
+    // A failure does not hide the parts that were not even tried.
+    let query = "What's 1 divided by 0? And knit me a jumper.";
+    let ran = sandbox.run(["ask", query]).await;
+    assert!(
+        ran.stderr.contains("zero") && ran.stderr.contains("jumper"),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
+async fn eval_asks_cases_with_an_answer_and_judges_it() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path().join("cases.json");
+    let sum = json!([{"capability": "math.eval"}]);
+    let cases = json!([
+        {"id": "right", "query": "What is 17 * 23?", "expect": sum, "answer": [391, "17"]},
+        {"id": "wrong", "query": "What is 17 * 3?", "expect": sum, "answer": {"contains": 50, "without": "51"}},
+        {"id": "unasked", "query": "What is 17 * 4?", "expect": sum},
+        {"id": "tomorrow", "query": "expenses since yesterday", "today": "2025-01-02", "expect": [{"capability": "finance.db.query"}],
+         "answer": "2025-01-01"},
+        {"id": "cards", "query": "switch on the lamp in the hall", "cards": serde_json::from_str::<Value>(LAMP).unwrap(),
+         "expect": [{"capability": "lamp.set"}], "answer": "on"},
+    ]);
+    std::fs::write(&file, cases.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let asked = ["--offline", "eval", "--json", "--answers", file];
+    let report = sandbox.run(asked).await.json();
+    let total = &report["total"];
+    assert_eq!(
+        (&total["answers"], &total["right_answers"], &total["right"]),
+        (&json!(3), &json!(2), &json!(5)),
+        "{report}"
+    );
+    assert_eq!(
+        report["misses"],
+        json!([{"id": "wrong", "class": "", "query": "What is 17 * 3?", "outcome": "right",
+            "why": ["the answer lacks 50", "the answer has \"51\""]}])
+    );
+    let ran = sandbox
+        .run(["--offline", "eval", "--list", "--answers", file])
+        .await;
+    assert!(
+        ran.stdout.contains("2 of 3") && ran.stdout.contains("an answer"),
+        "{ran:?}"
+    );
+    let ran = sandbox.run(["eval", "--json", file]).await;
+    assert_eq!(ran.json()["total"]["answers"], 0, "{ran:?}");
+}
+
+#[tokio::test]
+async fn eval_lets_a_model_judge_answers_and_counts_calls_and_tokens() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path().join("cases.json");
+    let case = |id: &str| {
+        let expect = json!([{"capability": "math.eval"}]);
+        json!({"id": id, "query": "What is 17 * 23?", "expect": expect, "answer": {"contains": 391, "says": "the product"}})
+    };
+    let cases = json!([case("right"), case("wrong"), case("unjudged")]);
+    std::fs::write(&path, cases.to_string()).unwrap();
+    let ollama = FakeOllama::start().await;
+    let plan = json!({"tasks": [{"id": "t1", "capability": "math.eval", "params": {"expression": "17 * 23"}, "depends_on": []}]});
+    let verdicts = [
+        "{\"why\": \"-\", \"right\": true}",
+        "{\"why\": \"No unit.\", \"right\": false}",
+        "Well done.",
+    ];
+    for verdict in verdicts {
+        ollama.script([
+            Reply::plan(&plan),
+            Reply::text("It comes to 391."),
+            Reply::text(verdict),
+        ]);
+    }
+    let mut command = sandbox.amcp(["--offline", "--llm", "ollama", "--model", FakeOllama::MODEL]);
+    command.args(["--ollama-url", &ollama.url(), "eval", "--json", "--answers"]);
+    command.args(["--judge", "judge:70b", path.to_str().unwrap()]);
+    let ran = finish(command).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let report = ran.json();
+    let total = &report["total"];
+    assert_eq!(
+        (
+            &total["right_answers"],
+            &total["answers"],
+            &total["unjudged_answers"]
+        ),
+        (&json!(1), &json!(2), &json!(1)),
+        "{report}"
+    );
+    assert_eq!(report["misses"][0]["why"], json!(["the judge: No unit."]));
+    // Of each case the plan and the answer; the judge's calls are not the planner's.
+    assert_eq!(report["llm_calls"], 6, "{report}");
+    assert_eq!(
+        report["usage"],
+        json!({"prompt_tokens": 6 * 326, "reply_tokens": 6 * 42})
+    );
+    let judged = ollama.requests();
+    let judged: Vec<_> = judged
+        .iter()
+        .filter(|r| r.body["model"] == "judge:70b")
+        .collect();
+    assert_eq!(judged.len(), 3);
+    assert!(judged[0].last_message().contains("the product"));
+}
+
+#[tokio::test]
 async fn eval_names_the_case_and_the_field_that_are_unusable() {
     let sandbox = Sandbox::new();
     let path = sandbox.path().join("cases.json");

@@ -11,6 +11,7 @@ use amcp_planner::embedded::EmbeddedPlanner;
 use amcp_planner::eval::{Case, Cost, Report, Scored, judge, read};
 use amcp_planner::{Planner, PlanningInput, Sink};
 use amcp_specialists::builtin::{Settings, all};
+use amcp_tests::process::Sandbox;
 
 /// At least this many cases of a file are right; at most this many are silently wrong, and at most this many tasks change
 /// something that they should not. A better planner moves the numbers.
@@ -88,6 +89,7 @@ async fn score(planner: &EmbeddedPlanner, case: &Case) -> Scored {
         class: case.class.clone(),
         query: case.query.clone(),
         verdict: judge(case, planned.as_ref()),
+        answer: None,
         cost: Cost::default(),
     }
 }
@@ -111,6 +113,24 @@ async fn what_is_right_of_the_shipped_cases_does_not_become_less() {
         }
     }
     assert!(worse.is_empty(), "{}", worse.join("\n"));
+}
+
+/// The figures come from the sample data by other means than the specialists'.
+#[tokio::test]
+async fn the_shipped_specialists_answer_with_the_right_figures() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("eval/answers.json");
+    let file = file.to_str().unwrap();
+    let sandbox = Sandbox::new();
+    let ran = sandbox
+        .run(["--offline", "eval", "--answers", "--json", file])
+        .await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let report = ran.json();
+    let total = &report["total"];
+    assert!(total["answers"].as_u64() >= Some(50), "{total}");
+    let misses = &report["misses"];
+    assert_eq!(total["right_answers"], total["answers"], "{misses:#}");
+    assert_eq!(total["right"], total["cases"], "{misses:#}");
 }
 
 #[test]

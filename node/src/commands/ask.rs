@@ -203,6 +203,10 @@ fn show(answer: &Answer, json: bool) -> Result<u8, Trouble> {
         }
         (AnswerState::Failed | AnswerState::Cancelled, Some(error)) => {
             output::report(&error.clone().into());
+            // The error is the first of several.
+            if answer.answer.lines().count() > 1 {
+                output::say(printable(&answer.answer));
+            }
         }
         (AnswerState::Failed | AnswerState::Cancelled, None) => {
             output::report(&Trouble::new(exit, printable(&answer.answer)));

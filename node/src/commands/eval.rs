@@ -1,16 +1,23 @@
 //! `amcp eval`: measures how many queries of a file the configured planner plans right.
 //!
-//! Carries no plan out; [`amcp_planner::eval`] judges the plans.
+//! Carries no plan out, except those of cases with an answer under `--answers`; [`amcp_planner::eval`] judges plans and answers.
 
+mod asked;
+
+use std::sync::Arc;
 use std::time::Instant;
 
+use amcp_planner::client::SharedLlm;
 use amcp_planner::eval::{self, Case, Cost, Report, Row, Scored};
+use amcp_planner::{Planned, PlanningError};
 
 use crate::cli;
+use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::output::{self, Style, Trouble, printable};
-use crate::root::{Planning, this_day};
+use crate::root::{Planning, llm, this_day};
 use crate::show;
+use asked::Stage;
 
 const HINT: &str = "a case is {\"query\": …, \"expect\": [{\"capability\": …, \"params\": {…}}]}; docs/COMMANDS.md has all fields";
 
@@ -21,9 +28,14 @@ const HINT: &str = "a case is {\"query\": …, \"expect\": [{\"capability\": …
 pub(crate) async fn run(loaded: &Loaded, args: cli::Eval) -> Result<u8, Trouble> {
     let planning = Planning::new(&loaded.config)?;
     let cases = cases(&args, &planning)?;
+    let stage = if args.answers {
+        Some(Stage::start(&loaded.config, judge(&loaded.config, &args)?).await?)
+    } else {
+        None
+    };
     let mut scored = Vec::with_capacity(cases.len());
     for case in &cases {
-        scored.push(score(&planning, case, &args).await);
+        scored.push(score(&planning, stage.as_ref(), case, &args).await?);
     }
     let report = Report::of(&scored);
     if args.json {
@@ -52,27 +64,50 @@ fn cases(args: &cli::Eval, planning: &Planning) -> Result<Vec<Case>, Trouble> {
     cases.map_err(|error| unusable(error.to_string()))
 }
 
-async fn score(planning: &Planning, case: &Case, args: &cli::Eval) -> Scored {
+/// The model that judges answers; none without an LLM.
+fn judge(config: &Config, args: &cli::Eval) -> Result<Option<SharedLlm>, Trouble> {
+    let mut config = config.clone();
+    config.model = args.judge.clone().or(config.model);
+    let judge = llm(&config)?;
+    if judge.is_none() && args.judge.is_some() {
+        let message = "a judge is named, but no LLM server is configured";
+        return Err(Trouble::usage(message).hint("add --llm ollama or --llm openai"));
+    }
+    Ok(judge)
+}
+
+/// The plan of a case, and what it cost.
+type Made = (Result<Planned, PlanningError>, Cost);
+
+async fn score(
+    planning: &Planning,
+    stage: Option<&Stage>,
+    case: &Case,
+    args: &cli::Eval,
+) -> Result<Scored, Trouble> {
     let today = case.today.or(args.today).unwrap_or_else(this_day);
-    let input = planning.input(case.query.clone(), case.catalogue.clone(), today);
-    let start = Instant::now();
-    let planned = planning.plan(input).await;
-    let took = start.elapsed();
-    let (llm_calls, usage) = match &planned {
-        Ok(planned) => (planned.llm_calls, planned.usage),
-        Err(error) => (error.llm_calls, error.usage),
+    let ((planned, cost), answer) = match stage.zip(case.answer.as_ref()) {
+        // No agent here offers what foreign cards name.
+        Some((stage, wanted)) if Arc::ptr_eq(&case.catalogue, &planning.offered) => {
+            let (made, answer) = stage.ask(case, wanted, today).await?;
+            (made, Some(answer))
+        }
+        Some(_) | None => {
+            let input = planning.input(case.query.clone(), case.catalogue.clone(), today);
+            let start = Instant::now();
+            let planned = planning.plan(input).await;
+            let cost = Cost::of(&planned, start.elapsed());
+            ((planned, cost), None)
+        }
     };
-    Scored {
+    Ok(Scored {
         id: case.id.clone(),
         class: case.class.clone(),
         query: case.query.clone(),
         verdict: eval::judge(case, planned.as_ref()),
-        cost: Cost {
-            took,
-            llm_calls,
-            usage,
-        },
-    }
+        answer,
+        cost,
+    })
 }
 
 fn rows(report: &Report) -> Vec<Vec<String>> {
@@ -88,11 +123,25 @@ fn rows(report: &Report) -> Vec<Vec<String>> {
         "EDGE F1",
         "VALUE F1",
     ];
+    let answers = has_answers(&report.total);
+    let row = |class: &str, row: &Row| {
+        let mut cells = cells(class, row);
+        let judged = || format!("{} of {}", row.right_answers, row.answers);
+        cells.extend(answers.then(judged));
+        cells
+    };
     let classes = report.classes.iter();
-    let classes = classes.map(|(class, row)| cells(&printable(class), row));
-    let heading = heading.map(str::to_owned).to_vec();
+    let classes = classes.map(|(class, of)| row(&printable(class), of));
+    let mut heading = heading.map(str::to_owned).to_vec();
+    if has_answers(&report.total) {
+        heading.push("RIGHT ANSWERS".to_owned());
+    }
     let rows = [heading].into_iter().chain(classes);
-    rows.chain([cells("all", &report.total)]).collect()
+    rows.chain([row("all", &report.total)]).collect()
+}
+
+const fn has_answers(total: &Row) -> bool {
+    total.answers + total.unjudged_answers > 0
 }
 
 fn cells(class: &str, row: &Row) -> Vec<String> {
@@ -117,6 +166,10 @@ fn cost(report: &Report) -> String {
     let (p50, max) = (report.latency_p50_ms, report.latency_max_ms);
     let usage = report.usage;
     let mut text = format!("\na plan took {p50:.2} ms in the median, {max:.2} ms at most");
+    if has_answers(&report.total) {
+        let (p50, max) = (report.answer_p50_ms, report.answer_max_ms);
+        text += &format!("; an answer {p50:.2} ms, {max:.2} ms at most");
+    }
     if report.llm_calls > 0 {
         let (calls, read, written) = (report.llm_calls, usage.prompt_tokens, usage.reply_tokens);
         text += &format!("; {calls} LLM calls read {read} tokens and wrote {written}");
@@ -126,6 +179,10 @@ fn cost(report: &Report) -> String {
         text += &format!(
             "\nthe planner could not work in {failed} cases, which count as none of the four"
         );
+    }
+    if report.total.unjudged_answers > 0 {
+        let unjudged = report.total.unjudged_answers;
+        text += &format!("\nthe judge could not judge {unjudged} answers, which count as neither");
     }
     text
 }

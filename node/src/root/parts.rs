@@ -26,6 +26,7 @@ use ractor::{Actor, ActorCell};
 use super::Supervisors;
 use super::delegate::{DelegateActor, Delegated};
 use super::http::{Http, HttpActor};
+use super::left_out::LeftOut;
 use super::supervisor::{PartSpec, Start};
 use super::sweeper::SweeperActor;
 use crate::config::Config;
@@ -134,6 +135,15 @@ pub(super) fn planner(config: &Config, llm: Option<SharedLlm>) -> SharedPlanner 
         })
     } else {
         primary
+    }
+}
+
+/// The configured planner, which online names what only `--offline` offers.
+pub(super) fn planner_of_node(config: &Config, llm: Option<SharedLlm>) -> SharedPlanner {
+    let planner = planner(config, llm);
+    match config.offline {
+        true => planner,
+        false => Arc::new(LeftOut::new(planner)),
     }
 }
 

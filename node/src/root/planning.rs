@@ -8,7 +8,6 @@ use amcp_orchestrator::Settings;
 use amcp_plan::Catalogue;
 use amcp_planner::client::SharedLlm;
 use amcp_planner::{Planned, PlanningError, PlanningInput, SharedPlanner, Sink, domain};
-use amcp_protocol::llm::Usage;
 use amcp_protocol::{Access, CardError, ErrorCode, Failure};
 use amcp_registry::RestartPolicy;
 use jiff::civil::Date;
@@ -31,7 +30,7 @@ impl Planning {
     /// # Errors
     /// The configuration contradicts itself, or names a specialist that does not exist.
     pub(crate) fn new(config: &Config) -> Result<Self, Trouble> {
-        let llm = parts::llm(config)?.map(|llm| llm as SharedLlm);
+        let llm = llm(config)?;
         let settings = parts::orchestrator_settings(config)?;
         let specialists = specialist_settings(config, llm.clone());
         let agents = chosen::agents(config, &specialists, RestartPolicy::default(), None)?;
@@ -79,15 +78,18 @@ impl Planning {
         let time = input.time;
         let planned = tokio::time::timeout(time, self.planner.plan(input)).await;
         planned.unwrap_or_else(|_| {
-            Err(PlanningError {
-                failure: Failure::new(ErrorCode::DeadlineExceeded, "planning took too long"),
-                planner: self.planner.name(),
-                llm_calls: 0,
-                usage: Usage::default(),
-                proposal: None,
-            })
+            let failure = Failure::new(ErrorCode::DeadlineExceeded, "planning took too long");
+            Err(PlanningError::new(failure, self.planner.name()))
         })
     }
+}
+
+/// The configured LLM; none without one.
+///
+/// # Errors
+/// A model, an address or a key is missing or unusable.
+pub(crate) fn llm(config: &Config) -> Result<Option<SharedLlm>, Trouble> {
+    Ok(parts::llm(config)?.map(|llm| llm as SharedLlm))
 }
 
 /// The day of this machine's clock and time zone.

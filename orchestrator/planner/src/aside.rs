@@ -131,7 +131,7 @@ mod tests {
         PlanningInput {
             query: "x".repeat(bytes),
             catalogue: Arc::new(Catalogue::from_iter([Arc::new(contract)])),
-            roles: Vec::new(),
+            access: amcp_protocol::Access::default(),
             limits: PlanLimits::default(),
             time,
             llm_calls: 0,

@@ -1,4 +1,5 @@
-//! How good a planner is: cases that say which plans a query may get, and the judgement of the plan that it got.
+//! How good a planner is: cases that say which plans a query may get, and the judgement of the plan that it got; where a case
+//! says what its answer must say, also the judgement of the answer.
 //!
 //! Runs no planner, reads no file and measures no time; the caller does. Nothing here knows a capability by name.
 //!
@@ -12,12 +13,14 @@
 //!
 //! A query that nothing may be planned for is right when nothing is planned.
 
+mod answer;
 mod cases;
 mod compare;
 mod judge;
 mod report;
 mod wanted;
 
+pub use answer::{WantedAnswer, judge_request, judged};
 pub use cases::{Case, CaseError, read};
 pub use judge::{Outcome, Tally, Verdict, judge};
-pub use report::{Cost, Report, Row, Scored};
+pub use report::{Answered, Cost, Report, Row, Scored};

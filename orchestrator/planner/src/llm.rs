@@ -7,7 +7,7 @@ mod early;
 mod fallback;
 mod format;
 mod prompt;
-mod quote;
+pub(crate) mod quote;
 mod rank;
 
 use std::fmt;

@@ -107,8 +107,13 @@ impl Machine {
             .cloned();
         let unplaced = (!self.unplaced.is_empty()).then(|| {
             let parts = self.unplaced.join("; ");
-            Failure::new(ErrorCode::NothingPlanned, format!("not done: {parts}"))
-                .hint("start an agent that can, or ask for something else")
+            // A planner that knows the reason adds it to the words of the user.
+            let hint = if self.unplaced.iter().any(|part| part.contains(" – ")) {
+                "say it in other words"
+            } else {
+                "say it in other words, or start an agent that can"
+            };
+            Failure::new(ErrorCode::NothingPlanned, format!("not done: {parts}")).hint(hint)
         });
         let error = self.stopped.clone().or(task_failure).or(unplaced);
         match (error, any_done) {

@@ -12,6 +12,7 @@ use jiff::civil::Date;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::answer::WantedAnswer;
 use super::wanted::Wanted;
 use crate::cards;
 
@@ -28,6 +29,8 @@ pub struct Case {
     pub today: Option<Date>,
     /// What may be planned with.
     pub catalogue: Arc<Catalogue>,
+    /// What the answer must say, if it matters.
+    pub answer: Option<WantedAnswer>,
     /// The plans that are right; at least one. An empty one means that nothing may be planned.
     pub(super) plans: Vec<Vec<Expected>>,
     /// None: no part of the query may be left out. Otherwise words that must occur in what is said to be left out.
@@ -196,6 +199,9 @@ impl Case {
         for (at, other) in others.into_iter().flatten().enumerate() {
             plans.push(expected(other, &format!("or[{at}]"), &fields, &catalogue)?);
         }
+        let answer: Option<Value> = fields.take("answer")?;
+        let answer = answer.as_ref().map(WantedAnswer::read).transpose();
+        let answer = answer.map_err(|problem| fields.wrong("answer", problem))?;
         fields.end()?;
         Ok(Self {
             id: id.unwrap_or_else(|| number.to_string()),
@@ -203,6 +209,7 @@ impl Case {
             query,
             today,
             catalogue,
+            answer,
             plans,
             declines,
         })
@@ -419,6 +426,10 @@ mod tests {
             (
                 with(json!({"query": "q", "expect": [], "today": "soon"})),
                 "case 1: today: 'soon'",
+            ),
+            (
+                with(json!({"query": "q", "expect": [], "answer": {"contain": "x"}})),
+                "case 1: answer: no such field: 'contain'",
             ),
             (
                 expecting(json!({"capability": "lamp.get"})),

@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use amcp_protocol::Failure;
 use amcp_protocol::llm::Usage;
 use serde::Serialize;
 
 use super::judge::{Outcome, Tally, Verdict};
+use crate::{Planned, PlanningError};
 
 /// What planning one query cost.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,8 +34,19 @@ pub struct Scored {
     pub query: String,
     /// The judgement.
     pub verdict: Verdict,
-    /// What planning cost.
+    /// The answer, if the case was asked.
+    pub answer: Option<Answered>,
+    /// What planning cost; the LLM calls and tokens of the answer are among it, those of its judge are not.
     pub cost: Cost,
+}
+
+/// A judged answer.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// What keeps it from being right; a failure where the judge model could not judge.
+    pub faults: Result<Vec<String>, Failure>,
+    /// From the question to the answer.
+    pub took: Duration,
 }
 
 /// Some cases added up.
@@ -55,6 +68,12 @@ pub struct Row {
     pub shares: Shares,
     /// How many tasks change something and should not, or not with these values.
     pub wrong_writes: u32,
+    /// How many answers were judged.
+    pub answers: u32,
+    /// How many of them are right.
+    pub right_answers: u32,
+    /// How many answers the judge model could not judge.
+    pub unjudged_answers: u32,
     /// F1 of tasks, from 0 to 1; absent when there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_f1: Option<f64>,
@@ -105,11 +124,15 @@ pub struct Report {
     pub latency_p50_ms: f64,
     /// The longest time of a plan, in milliseconds.
     pub latency_max_ms: f64,
+    /// The median time of an answer, in milliseconds; 0 without answers.
+    pub answer_p50_ms: f64,
+    /// The longest time of an answer, in milliseconds.
+    pub answer_max_ms: f64,
     /// LLM calls of all cases together.
     pub llm_calls: u32,
     /// Tokens of all cases together.
     pub usage: Usage,
-    /// The cases that are not right, in the file's order.
+    /// The cases whose plan or answer is not right, in the file's order.
     pub misses: Vec<Miss>,
 }
 
@@ -121,24 +144,28 @@ impl Report {
         for case in cases {
             classes.entry(case.class.clone()).or_default().push(case);
         }
-        let mut times: Vec<_> = cases.iter().map(|case| case.cost.took).collect();
-        times.sort_unstable();
-        let ms = |at: usize| times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        let plans = times(cases.iter().map(|case| case.cost.took));
+        let answers = cases.iter().filter_map(|case| case.answer.as_ref());
+        let answers = times(answers.map(|answer| answer.took));
         let mut usage = Usage::default();
         for case in cases {
             usage += case.cost.usage;
         }
-        let misses = cases
-            .iter()
-            .filter(|case| case.verdict.outcome != Outcome::Right);
+        let misses = cases.iter().filter(|case| {
+            let answer = case.answer.as_ref();
+            case.verdict.outcome != Outcome::Right
+                || answer.is_some_and(|answer| answer.faults != Ok(Vec::new()))
+        });
         Self {
             total: Row::of(cases.iter()),
             classes: classes
                 .into_iter()
                 .map(|(class, cases)| (class, Row::of(cases.into_iter())))
                 .collect(),
-            latency_p50_ms: ms(times.len().saturating_sub(1) / 2),
-            latency_max_ms: ms(times.len().saturating_sub(1)),
+            latency_p50_ms: plans.0,
+            latency_max_ms: plans.1,
+            answer_p50_ms: answers.0,
+            answer_max_ms: answers.1,
             llm_calls: cases.iter().map(|case| case.cost.llm_calls).sum(),
             usage,
             misses: misses
@@ -147,10 +174,51 @@ impl Report {
                     class: case.class.clone(),
                     query: case.query.clone(),
                     outcome: case.verdict.outcome,
-                    why: case.verdict.why.clone(),
+                    why: case.why(),
                 })
                 .collect(),
         }
+    }
+}
+
+/// The median and the longest, in milliseconds; 0 when there are none.
+fn times(times: impl Iterator<Item = Duration>) -> (f64, f64) {
+    let mut times: Vec<_> = times.collect();
+    times.sort_unstable();
+    let ms = |at: usize| times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3);
+    let last = times.len().saturating_sub(1);
+    (ms(last / 2), ms(last))
+}
+
+impl Cost {
+    /// What a planner's work cost that took this long.
+    #[must_use]
+    pub fn of(made: &Result<Planned, PlanningError>, took: Duration) -> Self {
+        let (llm_calls, usage) = match made {
+            Ok(planned) => (planned.llm_calls, planned.usage),
+            Err(error) => (error.llm_calls, error.usage),
+        };
+        Self {
+            took,
+            llm_calls,
+            usage,
+        }
+    }
+}
+
+impl Scored {
+    /// What keeps the plan and the answer from being right.
+    fn why(&self) -> Vec<String> {
+        let unjudged;
+        let answer = match self.answer.as_ref().map(|answer| &answer.faults) {
+            None => &[],
+            Some(Ok(faults)) => faults.as_slice(),
+            Some(Err(failure)) => {
+                unjudged = [format!("the answer could not be judged: {failure}")];
+                &unjudged
+            }
+        };
+        [&*self.verdict.why, answer].concat()
     }
 }
 
@@ -159,7 +227,10 @@ impl Row {
     pub fn of<'a>(cases: impl Iterator<Item = &'a Scored>) -> Self {
         let mut row = Self::default();
         let (mut nodes, mut edges, mut values) = <(Tally, Tally, Tally)>::default();
-        for Scored { verdict, .. } in cases {
+        for Scored {
+            verdict, answer, ..
+        } in cases
+        {
             row.cases += 1;
             *match verdict.outcome {
                 Outcome::Right => &mut row.right,
@@ -169,6 +240,14 @@ impl Row {
                 Outcome::Failed => &mut row.failed,
             } += 1;
             row.wrong_writes += verdict.wrong_writes;
+            match answer.as_ref().map(|answer| &answer.faults) {
+                None => {}
+                Some(Err(_)) => row.unjudged_answers += 1,
+                Some(Ok(faults)) => {
+                    row.answers += 1;
+                    row.right_answers += u32::from(faults.is_empty());
+                }
+            }
             nodes += verdict.nodes;
             edges += verdict.edges;
             values += verdict.values;
@@ -207,6 +286,7 @@ mod tests {
                 wrong_writes: u32::from(outcome == Outcome::SilentlyWrong),
                 why: Vec::new(),
             },
+            answer: None,
             cost: Cost {
                 took: Duration::from_millis(ms),
                 llm_calls: 2,
@@ -244,6 +324,30 @@ mod tests {
         assert_eq!((report.llm_calls, report.usage.prompt_tokens), (8, 40));
         let missed: Vec<_> = report.misses.iter().map(|miss| miss.id.as_str()).collect();
         assert_eq!(missed, ["a1", "b3", "b9"]);
+    }
+
+    #[test]
+    fn a_right_plan_with_a_wrong_answer_is_a_miss() {
+        let with = |faults| Scored {
+            answer: Some(Answered {
+                faults,
+                took: Duration::from_millis(4),
+            }),
+            ..scored("a", Outcome::Right, 2, 1)
+        };
+        let unjudged = Failure::internal("the judge sleeps");
+        let wrong = vec!["the answer lacks 3".to_owned()];
+        let cases = [with(Ok(Vec::new())), with(Ok(wrong)), with(Err(unjudged))];
+        let report = Report::of(&cases);
+        let total = &report.total;
+        assert_eq!(
+            (total.answers, total.right_answers, total.unjudged_answers),
+            (2, 1, 1)
+        );
+        let why: Vec<_> = report.misses.iter().flat_map(|miss| &miss.why).collect();
+        assert_eq!(report.answer_max_ms, 4.0);
+        assert!(why[0] == "the answer lacks 3" && why[1].contains("the judge sleeps"));
+        assert_eq!(why.len(), 2);
     }
 
     #[test]

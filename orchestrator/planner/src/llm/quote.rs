@@ -24,7 +24,7 @@ const LIST_LENGTHS: &[usize] = &[20, 8, 3, 1];
 const TEXT_CHARS: usize = 400;
 
 /// Puts the text between two marks that it does not contain.
-pub(super) fn marked(name: &str, text: &str) -> String {
+pub(crate) fn marked(name: &str, text: &str) -> String {
     let text = defused(text);
     let mut mark = name.to_owned();
     let mut n = 1;

@@ -322,12 +322,8 @@ fn result(place: &Location, days: &[Day<'_>], current: Option<&Current>, units: 
         place.admin1.as_ref(),
         place.country.as_ref(),
     ];
-    let names: Vec<_> = names
-        .into_iter()
-        .flatten()
-        .map(|name| quoted(name))
-        .collect();
-    let full_name = names.join(", ");
+    let names = names.into_iter().flatten().map(|name| quoted(name));
+    let full_name = names.collect::<Vec<_>>().join(", ");
     let mut result = Map::new();
     let text = match (days, current) {
         ([day], Some(now)) => {
