@@ -1,15 +1,18 @@
-//! Who asks: API keys and the principals that they prove.
+//! Who asks: API keys and tokens of an issuer, and the principals that they prove.
 //!
 //! Decides nothing about capabilities, knows no request and speaks no HTTP; the gateway hands in what a client sent.
 
 mod files;
 pub mod keys;
 mod names;
+pub mod tokens;
 
 pub use keys::{Key, KeyError, KeyFile, KeyRing, Keys, Lifetime, NewKey};
 pub use names::{ANONYMOUS, NameError, anonymous, local};
 
 pub(crate) use files::{make_private_folder, private_file};
+
+pub use tokens::{JwksSource, RulesError, TokenFault, TokenRules, Tokens};
 
 use jiff::Timestamp;
 
