@@ -2,6 +2,7 @@
 //!
 //! Does not judge the values of settings: their texts go to [`crate::config::layers`] beside those of the other sources.
 
+mod audit;
 mod cluster;
 mod keys;
 
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
 
+pub(crate) use audit::{Audit, Shown};
 pub(crate) use cluster::{Certs, Cluster, ClusterTool, Node};
 pub(crate) use keys::Keys;
 
@@ -112,6 +114,7 @@ impl Cli {
             | Command::Demo(_)
             | Command::Replay { .. }
             | Command::Keys { .. }
+            | Command::Audit { .. }
             | Command::Config { .. } => Vec::new(),
         };
         Inputs {
@@ -156,6 +159,11 @@ pub(crate) enum Command {
     Keys {
         #[command(subcommand)]
         what: Keys,
+    },
+    /// Check and show the log of what was asked and done
+    Audit {
+        #[command(subcommand)]
+        what: Audit,
     },
     /// Show a whole mesh at work, without an LLM or a network
     Demo(Demo),

@@ -4,6 +4,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod ask;
+pub(crate) mod audit;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod demo;

@@ -46,6 +46,9 @@ fn run(cli: Cli) -> Result<u8, output::Trouble> {
     if let Command::Keys { what } = cli.command {
         return commands::keys::run(&loaded, what);
     }
+    if let Command::Audit { what } = cli.command {
+        return commands::audit::run(&loaded, what);
+    }
     if let Command::Replay { file } = &cli.command {
         return commands::replay::run(file);
     }
@@ -63,7 +66,10 @@ fn run(cli: Cli) -> Result<u8, output::Trouble> {
             Command::Node(_) => commands::node::run(&loaded).await,
             Command::Cluster(args) => commands::cluster::run(&loaded, args).await,
             Command::Demo(args) => commands::demo::run(&loaded, args).await,
-            Command::Config { .. } | Command::Keys { .. } | Command::Replay { .. } => {
+            Command::Config { .. }
+            | Command::Audit { .. }
+            | Command::Keys { .. }
+            | Command::Replay { .. } => {
                 unreachable!("served above, without a runtime")
             }
         }

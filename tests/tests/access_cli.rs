@@ -1,4 +1,4 @@
-//! `amcp keys` as a user meets it.
+//! `amcp keys` and `amcp audit` as a user meets them.
 
 use amcp_tests::process::Sandbox;
 use serde_json::Value;
@@ -65,4 +65,65 @@ async fn what_keys_cannot_do_is_refused_with_a_reason() {
         );
         assert!(ran.stderr.contains(said), "{args:?}: {ran:?}");
     }
+}
+
+#[tokio::test]
+async fn changes_of_keys_are_audited_and_a_changed_record_is_named() {
+    let sandbox = Sandbox::new();
+    let early = sandbox.run(["audit", "verify"]).await;
+    assert_eq!(early.code, 1, "{early:?}");
+    for user in ["ana", "bob"] {
+        let made = sandbox.run(["keys", "create", user, "--data", "d"]).await;
+        assert_eq!(made.code, 0, "{made:?}");
+    }
+    let verify = ["audit", "verify", "--data", "d"];
+    let verified = sandbox.run(verify).await;
+    assert_eq!(verified.code, 0, "{verified:?}");
+    assert!(verified.stdout.contains("Records 1 to 2"), "{verified:?}");
+    assert!(verified.stdout.contains("All of them are anchored"));
+    let digits = std::fs::read_to_string(sandbox.path().join("d/audit/anchor.pub")).unwrap();
+    let pinned = [
+        "audit",
+        "verify",
+        "--data",
+        "d",
+        "--public-key",
+        digits.trim(),
+    ];
+    assert_eq!(sandbox.run(pinned).await.code, 0);
+    let shown = sandbox
+        .run(["audit", "show", "--data", "d", "--what", "key"])
+        .await;
+    assert!(shown.stdout.contains("key.created") && shown.stdout.contains("of bob"));
+    let exported = sandbox.run(["audit", "export", "--data", "d"]).await.stdout;
+    let records: Vec<Value> = exported
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (records.len(), &records[1]["what"]),
+        (2, &"key.created".into())
+    );
+    let none = sandbox
+        .run([
+            "audit",
+            "show",
+            "--data",
+            "d",
+            "--since",
+            "2999-01-01T00:00:00Z",
+        ])
+        .await;
+    assert_eq!((none.code, none.stdout.as_str()), (0, ""));
+    let log = sandbox.path().join("d/audit/00000000000000000001.log");
+    let forged = std::fs::read_to_string(&log)
+        .unwrap()
+        .replace("of ana", "of eve");
+    std::fs::write(&log, forged).unwrap();
+    let found = sandbox.run(verify).await;
+    assert_eq!(found.code, 1, "{found:?}");
+    assert!(
+        found.stderr.contains("line 1: record 1: it was changed"),
+        "{found:?}"
+    );
 }

@@ -1,9 +1,13 @@
-//! What a request pays for being known.
+//! The costs of knowing who asks and of writing down what is done: a check of a key, a record of the audit log.
+//!
+//! Does not measure HTTP.
 
 use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use amcp_access::{KeyRing, NewKey};
-use criterion::{Criterion, criterion_group, criterion_main};
+use amcp_access::{Audit, AuditRules, Entry, KeyRing, NewKey, What};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
 
 fn check(criterion: &mut Criterion) {
@@ -23,5 +27,61 @@ fn check(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, check);
+fn audit(criterion: &mut Criterion) {
+    const BURST: u64 = 4_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let by = Arc::new(amcp_access::local(Some("ana".to_owned()), Vec::new()));
+    let entry = || Entry {
+        by: Some(Arc::clone(&by)),
+        outcome: Some("completed".to_owned()),
+        ..Entry::new(What::RequestEnded)
+    };
+    let mut group = criterion.benchmark_group("audit");
+    // A burst fits into the queue, so that nothing is lost.
+    let burst = |audit: &Audit| {
+        let begin = Instant::now();
+        for _ in 0..BURST {
+            audit.record(entry()).expect("room in the queue");
+        }
+        begin.elapsed()
+    };
+    let written = |audit: &Audit, before: u64| {
+        while audit.durable() < before + BURST {
+            std::thread::yield_now();
+        }
+    };
+    let timed = |until_durable: bool| {
+        let rules = AuditRules::in_data(folder.path());
+        let audit = Audit::open(rules).expect("a log");
+        move |rounds: u64| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..rounds {
+                let (begin, before) = (Instant::now(), audit.durable());
+                let called = burst(&audit);
+                written(&audit, before);
+                spent += if until_durable {
+                    begin.elapsed()
+                } else {
+                    called
+                };
+            }
+            spent
+        }
+    };
+    group
+        .throughput(Throughput::Elements(BURST))
+        .sample_size(20);
+    let mut called = timed(false);
+    group.bench_function("record(), at its caller, 4,000 times", |bencher| {
+        bencher.iter_custom(&mut called)
+    });
+    drop(called);
+    let mut durable = timed(true);
+    group.bench_function("4,000 records until they are durable", |bencher| {
+        bencher.iter_custom(&mut durable)
+    });
+    group.finish();
+}
+
+criterion_group!(benches, check, audit);
 criterion_main!(benches);

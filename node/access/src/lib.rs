@@ -1,12 +1,14 @@
-//! Who asks: API keys and tokens of an issuer, and the principals that they prove.
+//! Who asks, and what was done: API keys, tokens of an issuer, the principals that they prove, the audit log.
 //!
 //! Decides nothing about capabilities, knows no request and speaks no HTTP; the gateway hands in what a client sent.
 
+pub mod audit;
 mod files;
 pub mod keys;
 mod names;
 pub mod tokens;
 
+pub use audit::{Audit, AuditRules, Entry, OnTrouble, Unaudited, What};
 pub use keys::{Key, KeyError, KeyFile, KeyRing, Keys, Lifetime, NewKey};
 pub use names::{ANONYMOUS, NameError, anonymous, local};
 

@@ -2,7 +2,9 @@
 //!
 //! Needs no running node.
 
-use amcp_access::{Key, KeyError, KeyFile, KeyRing, NewKey};
+use std::sync::Arc;
+
+use amcp_access::{Audit, AuditRules, Entry, Key, KeyError, KeyFile, KeyRing, NewKey, What};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -14,11 +16,17 @@ use crate::show;
 /// Runs the command.
 ///
 /// # Errors
-/// The key is unknown or ended, a name is unusable, the file cannot be read or written.
+/// The key is unknown or ended, a name is unusable, the file or the audit log cannot be read or written.
 pub(crate) fn run(loaded: &Loaded, what: cli::Keys) -> Result<u8, Trouble> {
     let file = KeyFile::in_data(&loaded.config.data);
     let now = Timestamp::now();
-    match what {
+    if let cli::Keys::List { json } = what {
+        list(&file.read()?, json, now)?;
+        return Ok(0);
+    }
+    // Opened first: without an audit log no key changes.
+    let audit = Audit::open(AuditRules::in_data(&loaded.config.data))?;
+    let (kind, key, text) = match what {
         cli::Keys::Create {
             user,
             roles,
@@ -31,29 +39,50 @@ pub(crate) fn run(loaded: &Loaded, what: cli::Keys) -> Result<u8, Trouble> {
                 name,
                 lifetime: expires,
             };
-            reveal(file.change(|ring| ring.create(new, now))?)?;
+            let (text, key) = file.change(|ring| ring.create(new, now))?;
+            (What::KeyCreated, key, Some(text))
         }
         cli::Keys::Rotate { id, overlap } => {
-            reveal(file.change(|ring| ring.rotate(&id, overlap, now))?)?;
-            let old = file.read()?;
-            if let Some(key) = old.keys().into_iter().find(|key| key.id == id) {
-                output::say(format_args!("Key {id} {}.", state(key, now)));
+            let (text, key) = file.change(|ring| ring.rotate(&id, overlap, now))?;
+            if let Some(old) = file.read()?.keys().into_iter().find(|old| old.id == id) {
+                output::say(format_args!("Key {id} is {}.", state(old, now)));
             }
+            (What::KeyRotated, key, Some(text))
         }
         cli::Keys::Revoke { id } => {
             let key = file.change(|ring| ring.revoke(&id, now))?;
-            output::say(format_args!(
-                "Key {id} of {} is revoked.",
-                printable(&key.user)
-            ));
+            let user = printable(&key.user);
+            output::say(format_args!("Key {id} of {user} is revoked."));
+            (What::KeyRevoked, key, None)
         }
-        cli::Keys::List { json } => list(&file.read()?, json, now)?,
+        cli::Keys::List { .. } => unreachable!("served above"),
+    };
+    // The key first: it is shown only now.
+    if let Some(text) = text {
+        reveal(&text, &key)?;
     }
+    let outcome = format!(
+        "key {} of {} with the roles {:?}",
+        key.id, key.user, key.roles
+    );
+    let _ = audit.record(Entry {
+        by: Some(Arc::new(amcp_access::local(Some(operator()), Vec::new()))),
+        outcome: Some(outcome),
+        ..Entry::new(kind)
+    });
+    let written = audit.close();
+    written
+        .map_err(|words| Trouble::failed(format!("the change is not in the audit log: {words}")))?;
     Ok(0)
 }
 
+/// The operating system's user, which no variable can change.
+fn operator() -> String {
+    format!("uid {}", rustix::process::getuid().as_raw())
+}
+
 /// Only the key goes to stdout, so that a script can pipe it to where it belongs.
-fn reveal((text, key): (String, Key)) -> Result<(), Trouble> {
+fn reveal(text: &str, key: &Key) -> Result<(), Trouble> {
     output::print(text)?;
     let user = printable(&key.user);
     output::say(format_args!(

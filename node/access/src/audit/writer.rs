@@ -1,0 +1,225 @@
+//! The thread that writes the log: takes entries from a bounded queue and makes them durable in batches.
+//!
+//! Knows no file; [`super::log`] does.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::log::Log;
+use super::record::{Entry, What};
+use super::{AuditError, AuditRules, OnTrouble};
+
+/// About a tenth of a second of a node at its full rate, in 2 MB.
+const QUEUE: usize = 8_192;
+/// A batch is one write and one flush of the disk.
+const BATCH: usize = 1_024;
+/// A log that cannot be written is tried again so often.
+const RETRY: Duration = Duration::from_secs(1);
+/// What is not signed yet can be cut off unnoticed: at most so many records, and so old ones.
+const ANCHOR_RECORDS: u64 = 1_000;
+const ANCHOR_AGE: Duration = Duration::from_secs(60);
+
+/// The entry was not taken: the node must not do what it would have told of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the audit log cannot be written, and nothing may happen without it")]
+pub struct Unaudited;
+
+/// The audit log of a running process.
+#[derive(Debug)]
+pub struct Audit {
+    queue: Option<SyncSender<(Timestamp, Entry)>>,
+    state: Arc<State>,
+    on_trouble: OnTrouble,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    trouble: Mutex<Option<String>>,
+    /// Entries that were not taken and that the log does not tell of yet.
+    lost: AtomicU64,
+    /// The last record that is durable.
+    durable: AtomicU64,
+    /// A log that cannot be written must not keep the process.
+    is_closing: AtomicBool,
+}
+
+impl State {
+    fn set(&self, trouble: Option<String>) {
+        let mut current = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(words) = trouble.as_ref().filter(|_| current.is_none()) {
+            tracing::error!("the audit log cannot be written: {words}");
+        }
+        *current = trouble;
+    }
+}
+
+impl Audit {
+    /// Opens the log and begins to write it.
+    ///
+    /// # Errors
+    /// The log cannot be opened, does not end with a record, or is shorter than its signed head says.
+    pub fn open(rules: AuditRules) -> Result<Self, AuditError> {
+        let (folder, on_trouble) = (rules.folder.clone(), rules.on_trouble);
+        let log = Log::open(rules)?;
+        let state = Arc::new(State::default());
+        let (queue, entries) = mpsc::sync_channel(QUEUE);
+        let writer = Writer {
+            log,
+            entries,
+            state: Arc::clone(&state),
+            pending: Vec::new(),
+            signed_at: Instant::now(),
+        };
+        let thread = thread::Builder::new().name("amcp-audit".to_owned());
+        let thread = thread.spawn(move || writer.run());
+        Ok(Self {
+            queue: Some(queue),
+            state,
+            on_trouble,
+            thread: Some(thread.map_err(AuditError::at(&folder))?),
+        })
+    }
+
+    /// Takes an entry for the log. It is durable after the next flush of the disk, within milliseconds; a crash of the machine before that
+    /// loses it.
+    ///
+    /// # Errors
+    /// [`Unaudited`] under [`OnTrouble::Refuse`]: the queue is full; or the log cannot be written, and the entry accepts a request. What
+    /// is under way is still taken then, as long as the queue has room.
+    pub fn record(&self, entry: Entry) -> Result<(), Unaudited> {
+        let refuses = self.on_trouble == OnTrouble::Refuse;
+        if refuses && entry.what == What::RequestAccepted && self.trouble().is_some() {
+            return Err(Unaudited);
+        }
+        let queue = self.queue.as_ref().ok_or(Unaudited)?;
+        if queue.try_send((Timestamp::now(), entry)).is_ok() {
+            return Ok(());
+        }
+        self.state.lost.fetch_add(1, Ordering::Relaxed);
+        if refuses { Err(Unaudited) } else { Ok(()) }
+    }
+
+    /// Why the log cannot be written; none while it can. For a node's health.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.state.trouble.lock();
+        trouble.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The number of the last record that is durable, of this process.
+    #[must_use]
+    pub fn durable(&self) -> u64 {
+        self.state.durable.load(Ordering::Acquire)
+    }
+
+    /// Waits until what was taken is written and signed.
+    ///
+    /// # Errors
+    /// The reason why it is not, in words.
+    pub fn close(mut self) -> Result<(), String> {
+        self.stop();
+        self.trouble().map_or(Ok(()), Err)
+    }
+
+    fn stop(&mut self) {
+        self.queue = None;
+        self.state.is_closing.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // Its panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Writer {
+    log: Log,
+    entries: Receiver<(Timestamp, Entry)>,
+    state: Arc<State>,
+    pending: Vec<(Timestamp, Entry)>,
+    signed_at: Instant,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            let is_open = self.fill();
+            let written = self.write();
+            let signed = written.and_then(|()| self.sign(!is_open));
+            let failed = signed.as_ref().err().map(ToString::to_string);
+            let has_failed = failed.is_some();
+            self.state.set(failed);
+            if !is_open || has_failed && self.state.is_closing.load(Ordering::Acquire) {
+                let lost = self.pending.len() + self.entries.try_iter().count();
+                if lost > 0 {
+                    tracing::error!("{lost} records of the audit log are lost");
+                }
+                return;
+            }
+            if has_failed {
+                thread::park_timeout(RETRY);
+            }
+        }
+    }
+
+    /// Waits for entries and takes as many as a batch holds; says whether more may come.
+    fn fill(&mut self) -> bool {
+        if self.pending.is_empty() {
+            let wait = ANCHOR_AGE.saturating_sub(self.signed_at.elapsed());
+            match self
+                .entries
+                .recv_timeout(wait.max(Duration::from_millis(1)))
+            {
+                Ok(entry) => self.pending.push(entry),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        while self.pending.len() < BATCH {
+            match self.entries.try_recv() {
+                Ok(entry) => self.pending.push(entry),
+                Err(mpsc::TryRecvError::Empty) => break,
+                Err(mpsc::TryRecvError::Disconnected) => return false,
+            }
+        }
+        true
+    }
+
+    fn write(&mut self) -> Result<(), AuditError> {
+        let lost = self.state.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let mut entry = Entry::new(What::AuditLost);
+            entry.outcome = Some(format!("{lost} records"));
+            self.pending.push((Timestamp::now(), entry));
+        }
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.log.append(&self.pending)?;
+        self.pending.clear();
+        self.state.durable.store(self.log.seq(), Ordering::Release);
+        Ok(())
+    }
+
+    fn sign(&mut self, is_last: bool) -> Result<(), AuditError> {
+        let unsigned = self.log.seq().saturating_sub(self.log.anchored);
+        let is_old = self.signed_at.elapsed() >= ANCHOR_AGE;
+        if is_last || is_old || unsigned >= ANCHOR_RECORDS {
+            self.log.anchor()?;
+            self.signed_at = Instant::now();
+        }
+        Ok(())
+    }
+}
