@@ -42,8 +42,8 @@ pub(crate) fn run(loaded: &Loaded, what: cli::Audit) -> Result<u8, Trouble> {
         })?,
         cli::Audit::Export(shown) => each(&rules, &shown, |record, text| {
             let mut value = json!(record);
-            if let Some(digest) = value.get("text").cloned() {
-                value["text"] = json!({"sha256": digest, "text": text});
+            if let Some(member) = value.get_mut("text") {
+                *member = json!({"sha256": member.take(), "text": text});
             }
             output::print(value)
         })?,
