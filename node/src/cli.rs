@@ -8,14 +8,15 @@ mod keys;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use jiff::civil::Date;
 
 pub(crate) use audit::{Audit, Shown};
-pub(crate) use cluster::{Certs, Cluster, ClusterTool, Node};
+pub(crate) use cluster::{Certs, Cluster, ClusterTool};
 pub(crate) use keys::Keys;
 
 use crate::config::layers::Inputs;
+use crate::config::schema;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -27,106 +28,44 @@ Exit codes:
   5  unavailable for now (overloaded, draining, no node, no LLM): try again later
 
 Settings come from flags, then AMCP_* in the environment, then the configuration file (--config, else AMCP_CONFIG,
-else ./amcp.toml or DATA/amcp.toml), then the defaults; `amcp config show` says which.";
+else ~/.config/amcp/amcp.toml), then the defaults; `amcp config show` says which.";
 
 /// Ask in plain language; supervised agents do the work and one answer comes back.
 #[derive(Debug, Parser)]
 #[command(name = "amcp", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    #[command(flatten)]
-    flags: Flags,
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// Settings for any command.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Settings")]
-struct Flags {
-    /// The configuration file
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The folder for all files that AMCP writes [default: ./amcp-data]
-    #[arg(long, global = true, value_name = "DIR")]
-    data: Option<String>,
-    /// Specialists stay off the network and answer from shipped sample data; their answers say so
-    #[arg(long, global = true)]
-    offline: bool,
-    /// The planner: embedded, ollama or openai [default: embedded]
-    #[arg(long, global = true, value_name = "PLANNER")]
-    llm: Option<String>,
-    /// The name of the model on the LLM server
-    #[arg(long, global = true, value_name = "NAME")]
-    model: Option<String>,
-    /// Let the embedded planner take over when the LLM fails; the answer says so
-    #[arg(long, global = true)]
-    llm_fallback: bool,
-    /// The address of the Ollama server [default: http://127.0.0.1:11434]
-    #[arg(long, global = true, value_name = "URL")]
-    ollama_url: Option<String>,
-    /// The address of an OpenAI-style server
-    #[arg(long, global = true, value_name = "URL")]
-    openai_url: Option<String>,
-    /// A file that holds the key of the OpenAI-style server
-    #[arg(long, global = true, value_name = "FILE")]
-    openai_key_file: Option<String>,
-    /// The address on which a node listens for HTTP [default: 127.0.0.1:8080]
-    #[arg(long, global = true, value_name = "ADDRESS")]
-    http: Option<String>,
-    /// The log's level or filter [default: info for a node, else warn]
-    #[arg(long, global = true, value_name = "FILTER")]
-    log: Option<String>,
-    /// The log's form: human or json [default: human]
-    #[arg(long, global = true, value_name = "FORMAT")]
-    log_format: Option<String>,
-    /// The deadline of a request, such as 30s [default: 60s]
-    #[arg(long, global = true, value_name = "TIME")]
-    deadline: Option<String>,
+impl Cli {
+    /// Reads the command line of this process, with the layers above the defaults; ends the process if the line is unusable.
+    pub(crate) fn read() -> (Self, Inputs) {
+        Self::of(with_settings().get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn of(matches: ArgMatches) -> clap::error::Result<(Self, Inputs)> {
+        let cli = Self::from_arg_matches(&matches)?;
+        let mut innermost = &matches;
+        while let Some((_, matches)) = innermost.subcommand() {
+            innermost = matches;
+        }
+        let inputs = Inputs {
+            flags: schema::given(innermost),
+            file: cli.config.clone(),
+            environment: std::env::vars_os().collect(),
+        };
+        Ok((cli, inputs))
+    }
 }
 
-impl Cli {
-    /// The layers above the defaults: flags, file and environment.
-    pub(crate) fn inputs(&self) -> Inputs {
-        let flags = &self.flags;
-        let switch = |on: bool| on.then(|| "true".to_owned());
-        let given = [
-            ("data", flags.data.clone()),
-            ("offline", switch(flags.offline)),
-            ("llm", flags.llm.clone()),
-            ("llm_fallback", switch(flags.llm_fallback)),
-            ("model", flags.model.clone()),
-            ("ollama_url", flags.ollama_url.clone()),
-            ("openai_url", flags.openai_url.clone()),
-            ("openai_key_file", flags.openai_key_file.clone()),
-            ("http", flags.http.clone()),
-            ("log", flags.log.clone()),
-            ("log_format", flags.log_format.clone()),
-            ("deadline", flags.deadline.clone()),
-        ];
-        let of_node = match &self.command {
-            Command::Node(node) => node.given(),
-            Command::Ask(_)
-            | Command::Plan(_)
-            | Command::Eval(_)
-            | Command::Agents(_)
-            | Command::Doctor { .. }
-            | Command::Cluster(_)
-            | Command::Demo(_)
-            | Command::Replay { .. }
-            | Command::Keys { .. }
-            | Command::Audit { .. }
-            | Command::Config { .. } => Vec::new(),
-        };
-        Inputs {
-            flags: given
-                .into_iter()
-                .chain(of_node)
-                .filter_map(|(key, text)| Some((key, text?)))
-                .collect(),
-            file: flags.config.clone(),
-            environment: std::env::vars_os().collect(),
-        }
-    }
+/// The commands with the flags of the settings.
+fn with_settings() -> clap::Command {
+    let command = Cli::command().args(schema::flags(true));
+    command.mut_subcommand("node", |node| node.args(schema::flags(false)))
 }
 
 /// The commands.
@@ -152,7 +91,7 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Serve until told to stop: over HTTP, and together with other nodes
-    Node(Box<Node>),
+    Node,
     /// Show the nodes, their state, agents and tasks under way; make certificates and a cookie for them
     Cluster(Cluster),
     /// Make, list and end the API keys in the data folder
@@ -167,7 +106,7 @@ pub(crate) enum Command {
     },
     /// Show a whole mesh at work, without an LLM or a network
     Demo(Demo),
-    /// Show the settings
+    /// Show the settings, check a configuration file, or print the schema of such files
     Config {
         #[command(subcommand)]
         what: Config,
@@ -263,7 +202,7 @@ pub(crate) struct Agents {
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Let specialists use the network (by default the demo is offline)
-    #[arg(long, conflicts_with = "offline")]
+    #[arg(long, conflicts_with = "AMCP_OFFLINE")]
     pub(crate) online: bool,
     /// Kill specialists while requests run, and count how the requests end
     #[arg(long, conflicts_with = "online")]
@@ -285,77 +224,52 @@ pub(crate) enum Config {
         #[arg(long)]
         json: bool,
     },
+    /// Check a configuration file without using it
+    Check { file: PathBuf },
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
-    use crate::config::SETTINGS;
+    use crate::config::schema::settings;
 
     #[test]
-    fn the_command_line_is_sound_and_its_settings_exist() {
-        Cli::command().debug_assert();
-        let cli = Cli::parse_from([
-            "amcp",
-            "--data",
-            "d",
-            "--offline",
-            "--llm",
-            "ollama",
-            "--llm-fallback",
-            "--model",
-            "m",
-            "--ollama-url",
-            "u",
-            "--openai-url",
-            "u",
-            "--openai-key-file",
-            "f",
-            "--http",
-            "h",
-            "--log",
-            "l",
-            "--log-format",
-            "f",
-            "--deadline",
-            "1s",
-            "node",
-            "--name=a",
-            "--admin=a",
-            "--cluster=c",
-            "--join=j:1",
-            "--join=k:1,l:1",
-            "--advertise=a",
-            "--roles=orchestrator",
-            "--roles=gateway",
-            "--specialists=s",
-            "--domain=d",
-            "--cookie-file=f",
-            "--cluster-certs=f",
-            "--cluster-ca=f",
-            "--cluster-cert=f",
-            "--cluster-key=f",
-            "--insecure",
-            "--cluster-allow=b=x.*",
-            "--cluster-allow=c=y.*",
-        ]);
-        let inputs = cli.inputs();
-        assert_eq!(inputs.flags.len(), 12 + 15);
-        let given = |key: &str| {
-            inputs
-                .flags
+    fn the_command_line_is_sound_and_every_setting_has_its_flag() {
+        with_settings().debug_assert();
+        let mut line: Vec<String> = vec!["amcp".into(), "node".into()];
+        line.extend(
+            settings()
                 .iter()
-                .find(|(k, _)| *k == key)
-                .map(|(_, text)| text.as_str())
-        };
-        assert_eq!(given("join"), Some("j:1,k:1,l:1"));
-        assert_eq!(given("roles"), Some("orchestrator,gateway"));
-        assert_eq!(given("cluster_allow"), Some("b=x.*;c=y.*"));
-        assert_eq!(given("insecure"), Some("true"));
-        for (key, _) in inputs.flags {
-            assert!(SETTINGS.iter().any(|setting| setting.key == key), "{key}");
-        }
+                .filter_map(|setting| Some(format!("{}=true", setting.flag()?))),
+        );
+        let read = |line: &[String]| Cli::of(with_settings().try_get_matches_from(line).unwrap());
+        let (_, inputs) = read(&line).unwrap();
+        assert_eq!(inputs.flags.len(), line.len() - 2);
+        let line = "amcp node --join=j:1 --join=k:1,l:1 --cluster-allow=b=x.* --cluster-allow=c=y.* --insecure --offline=false";
+        let line: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let (_, inputs) = read(&line).unwrap();
+        let given: Vec<(&str, &str)> = inputs
+            .flags
+            .iter()
+            .map(|(s, text)| (s.path.as_str(), text.as_str()))
+            .collect();
+        assert_eq!(
+            given,
+            [
+                ("offline", "false"),
+                ("join", "j:1,k:1,l:1"),
+                ("insecure", "true"),
+                ("cluster_allow", "b=x.*;c=y.*"),
+            ]
+        );
+        let ask = ["amcp", "ask", "--role=analyst", "--offline", "x"].map(str::to_owned);
+        let (_, inputs) = read(&ask).unwrap();
+        assert_eq!(
+            inputs.flags.len(),
+            1,
+            "a role of the user is none of the node"
+        );
     }
 }

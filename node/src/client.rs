@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::audience::Audience;
-use crate::config::value::{HttpUrl, SettingValue};
+use crate::config::value::{HttpUrl, Written};
 use crate::output::Trouble;
 
 /// Time-out of a dial: ten times as long as to a node on the same continent.
@@ -50,9 +50,9 @@ impl Client {
     /// # Errors
     /// `url` is not an HTTP address.
     pub(crate) fn new(url: &str) -> Result<Self, Trouble> {
-        let unusable = |problem: String| {
-            Trouble::usage(format!("'{url}' is not usable for --url")).hint(problem)
-        };
+        // Without the text, which may hold a password.
+        let unusable =
+            |problem: String| Trouble::usage("the node's URL is not usable").hint(problem);
         let base = HttpUrl::parse(url).map_err(unusable)?;
         let base = Url::parse(&format!("{}/", base.as_str()))
             .map_err(|error| unusable(error.to_string()))?;

@@ -20,29 +20,28 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::cli::{Cli, Command};
-use crate::config::layers;
+use crate::config::layers::{self, Inputs};
 
 /// Runs the command line of this process and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let exit = run(cli).unwrap_or_else(|trouble| {
+    let (cli, inputs) = Cli::read();
+    let exit = run(cli, &inputs).unwrap_or_else(|trouble| {
         output::report(&trouble);
         trouble.exit()
     });
     ExitCode::from(exit)
 }
 
-fn run(cli: Cli) -> Result<u8, output::Trouble> {
+fn run(cli: Cli, inputs: &Inputs) -> Result<u8, output::Trouble> {
     data::keep_private();
-    let loaded = layers::load(&cli.inputs())?;
-    let _log = trace::start(&loaded.config, &cli.command)?;
     if let Command::Config { what } = &cli.command {
-        return commands::config::run(&loaded, what);
+        return commands::config::run(inputs, what);
     }
+    let loaded = layers::load(inputs)?;
+    let (log, _guard) = trace::start(&loaded.config, &cli.command)?;
+    loaded.warn();
     if let Command::Keys { what } = cli.command {
         return commands::keys::run(&loaded, what);
     }
@@ -63,7 +62,7 @@ fn run(cli: Cli) -> Result<u8, output::Trouble> {
             Command::Eval(args) => commands::eval::run(&loaded, args).await,
             Command::Agents(args) => commands::agents::run(&loaded, args).await,
             Command::Doctor { json } => commands::doctor::run(&loaded, json).await,
-            Command::Node(_) => commands::node::run(&loaded).await,
+            Command::Node => commands::node::run(loaded, &log).await,
             Command::Cluster(args) => commands::cluster::run(&loaded, args).await,
             Command::Demo(args) => commands::demo::run(&loaded, args).await,
             Command::Config { .. }

@@ -181,7 +181,7 @@ impl Node {
             specs.extend(parts::planning_parts(&orchestrator, delegated));
         }
         let reports = config.data.join(data::REPORTS);
-        let swept = serves.then(|| parts::sweeper_part(reports.clone(), config.report_days));
+        let swept = serves.then(|| parts::sweeper_part(reports.clone(), config.report_days.get()));
         specs.extend(swept);
         let links = place.iter().map(|p| p.cluster.clone());
         specs.extend(links.map(parts::cluster_part));
@@ -274,6 +274,16 @@ impl Node {
             Ok(reason) => reason.clone().unwrap_or_default(),
             Err(_) => "its root supervisor ended".to_owned(),
         }
+    }
+
+    /// Takes over the settings of a configuration that may change while the node runs.
+    ///
+    /// # Errors
+    /// The settings contradict each other; the old ones stay.
+    pub(crate) fn adopt(&self, config: &Config) -> Result<(), Trouble> {
+        self.orchestrator
+            .adopt(parts::orchestrator_settings(config)?);
+        Ok(())
     }
 
     /// Refuses new work, lets running requests end within this time, and stops every part.

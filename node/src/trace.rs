@@ -5,7 +5,9 @@
 use std::io::{self, IsTerminal};
 
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::cli::Command;
 use crate::config::Config;
@@ -15,33 +17,47 @@ use crate::output::Trouble;
 /// ractor logs whole frames at DEBUG, and hyper each byte that it waits for at TRACE; neither helps with AMCP.
 const QUIET: &str = "ractor=warn,hyper=info,hyper_util=info,reqwest=info,rustls=info";
 
-/// A node's requests never wait for whoever reads its log: a thread writes it, and drops lines while 128,000 of them wait. Dropping the
-/// guard writes the rest.
+/// Replaces the filter of the running log.
+pub(crate) type Log = reload::Handle<EnvFilter, Registry>;
+
+/// The filter that the configuration wants of this command.
 ///
 /// # Errors
 /// The filter is invalid.
-pub(crate) fn start(config: &Config, command: &Command) -> Result<WorkerGuard, Trouble> {
+pub(crate) fn filter(config: &Config, command: &Command) -> Result<EnvFilter, Trouble> {
     let wanted = match (&config.log, command) {
         (Some(filter), _) => filter.as_str(),
-        (None, Command::Node(_)) => "info",
+        (None, Command::Node) => "info",
         // The demo prints the kills itself.
         (None, Command::Demo(_)) => "error",
         (None, _) => "warn",
     };
     // Later directives win, so that a user can still ask for ractor's log.
-    let filter = EnvFilter::try_new(format!("{QUIET},{wanted}")).map_err(|error| {
+    EnvFilter::try_new(format!("{QUIET},{wanted}")).map_err(|error| {
         Trouble::usage(format!("'{wanted}' is no log filter: {error}")).hint(
             "write a level (error, warn, info, debug, trace) or target=level, separated by commas",
         )
-    })?;
+    })
+}
+
+/// A node's requests never wait for whoever reads its log: a thread writes it, and drops lines while 128,000 of them wait. Dropping the
+/// guard writes the rest.
+///
+/// # Errors
+/// Those of [`filter`].
+pub(crate) fn start(config: &Config, command: &Command) -> Result<(Log, WorkerGuard), Trouble> {
+    let (filter, log) = reload::Layer::new(filter(config, command)?);
     let (writer, guard) = tracing_appender::non_blocking(io::stderr());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_writer(writer)
         .with_ansi(io::stderr().is_terminal());
-    match config.log_format {
-        LogFormat::Human => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(guard)
+    let lines = match config.log_format {
+        LogFormat::Human => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .init();
+    Ok((log, guard))
 }

@@ -360,6 +360,12 @@ impl OrchestratorHandle {
             .any(|agent| comes(agent.state) && agent.card.capabilities.iter().any(held))
     }
 
+    /// Gives requests that begin from now on these deadlines and bounds on plans, attempts, calls and results. The other settings
+    /// stay as they were at the start.
+    pub fn adopt(&self, settings: Settings) {
+        self.shared.live.store(Arc::new(settings));
+    }
+
     /// Number of running requests, without those that wait only for flows.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -204,7 +204,7 @@ fn accepted(record: &RequestRecord, policy: Policy) -> Accepted {
 }
 
 fn policy(shared: &Shared, record: &RequestRecord) -> Policy {
-    let settings = &shared.settings;
+    let settings = shared.live.load();
     let deadline = shared.deadline_of(&record.request);
     Policy {
         roles: record.request.roles.clone(),

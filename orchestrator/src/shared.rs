@@ -14,6 +14,7 @@ use amcp_protocol::{
 use amcp_registry::actor::Agents;
 use amcp_registry::bus::unix_ms;
 use amcp_registry::{EventBus, RegistryHandle};
+use arc_swap::ArcSwap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -37,7 +38,10 @@ pub const REFUSED: &str = "amcp_requests_refused_total";
 const REFUSALS: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 pub(crate) struct Shared {
+    /// The settings at the start; those that may change are read from `live`.
     pub(crate) settings: Settings,
+    /// The deadlines and bounds of requests that begin now.
+    pub(crate) live: ArcSwap<Settings>,
     pub(crate) planner: SharedPlanner,
     pub(crate) registry: RegistryHandle,
     pub(crate) bus: EventBus,
@@ -94,6 +98,7 @@ impl Shared {
                 ],
                 ..Lineage::default()
             }),
+            live: ArcSwap::from_pointee(settings.clone()),
             settings,
             planner,
             registry,
@@ -149,10 +154,11 @@ impl Shared {
     }
 
     pub(crate) fn deadline_of(&self, request: &UserRequest) -> Duration {
+        let live = self.live.load();
         let asked = request
             .deadline_ms
-            .map_or(self.settings.default_deadline, Duration::from_millis);
-        asked.min(self.settings.max_deadline)
+            .map_or(live.default_deadline, Duration::from_millis);
+        asked.min(live.max_deadline)
     }
 
     /// What the request's user may use now.
@@ -166,13 +172,14 @@ impl Shared {
         catalogue: Arc<Catalogue>,
         time: Duration,
     ) -> PlanningInput {
+        let live = self.live.load();
         PlanningInput {
             query: request.query.clone(),
             catalogue,
             access: self.access(request),
-            limits: self.settings.limits.clone(),
+            limits: live.limits.clone(),
             time,
-            llm_calls: self.settings.llm_calls,
+            llm_calls: live.llm_calls,
             today: jiff::Zoned::now().date(),
             history: request.history.clone(),
             feedback: None,

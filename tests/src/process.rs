@@ -90,6 +90,7 @@ impl Sandbox {
             .current_dir(self.path())
             // The place of the cookie of nodes that are given none.
             .env("XDG_STATE_HOME", self.path().join("state"))
+            .env("XDG_CONFIG_HOME", self.path().join("config"))
             .stdin(Stdio::null())
             .kill_on_drop(true);
         for (name, _) in std::env::vars_os() {
@@ -223,6 +224,26 @@ impl Node {
         if name == "STOP" {
             timeout(PATIENCE, stops).await.expect("the node stops");
         }
+    }
+
+    /// Waits for a line on stderr that has this text, and returns the line.
+    ///
+    /// # Panics
+    /// When the line does not come, or the node ends before.
+    pub async fn says(&mut self, text: &str) -> String {
+        let stderr = self.process.stderr.as_mut().expect("stderr is piped");
+        let mut line = Vec::new();
+        let found = async {
+            loop {
+                match stderr.read_u8().await.expect("the node runs") {
+                    b'\n' if String::from_utf8_lossy(&line).contains(text) => break,
+                    b'\n' => line.clear(),
+                    byte => line.push(byte),
+                }
+            }
+        };
+        timeout(PATIENCE, found).await.expect("the node says it");
+        String::from_utf8_lossy(&line).into_owned()
     }
 
     /// Waits for its end; returns its exit code and its output on stderr.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cli {
+    mod config;
     mod data;
 }
 
@@ -79,77 +80,6 @@ async fn help_documents_the_exit_codes() {
             ran.stdout
         );
     }
-}
-
-fn setting<'a>(shown: &'a Value, key: &str) -> &'a Value {
-    let settings = shown["settings"].as_array().unwrap();
-    settings.iter().find(|s| s["key"] == key).unwrap()
-}
-
-#[tokio::test]
-async fn config_show_says_where_each_value_comes_from() {
-    let sandbox = Sandbox::new();
-    std::fs::write(
-        sandbox.path().join("amcp.toml"),
-        "model = \"file\"\nattempts = 7\nretained = 9\n",
-    )
-    .unwrap();
-    let mut command = sandbox.amcp(["config", "show", "--json", "--model", "flag"]);
-    command
-        .env("AMCP_ATTEMPTS", "5")
-        .env("AMCP_MODEL", "env")
-        .env("AMCP_OPENAI_KEY", "sk-do-not-show")
-        .env("OLLAMA_HOST", "gpu.local:8000");
-    let ran = finish(command).await;
-    assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(!ran.stdout.contains("sk-do-not-show"), "{ran:?}");
-    let shown = ran.json();
-    assert_eq!(setting(&shown, "model")["value"], "flag");
-    assert_eq!(setting(&shown, "model")["from"], "--model");
-    assert_eq!(setting(&shown, "attempts")["from"], "AMCP_ATTEMPTS");
-    assert_eq!(setting(&shown, "retained")["value"], "9");
-    assert_eq!(setting(&shown, "retained")["source"], "file");
-    assert_eq!(setting(&shown, "retained")["from"], "amcp.toml");
-    assert_eq!(
-        setting(&shown, "ollama_url")["value"],
-        "http://gpu.local:8000"
-    );
-    assert_eq!(setting(&shown, "ollama_url")["from"], "OLLAMA_HOST");
-    assert_eq!(setting(&shown, "llm")["source"], "default");
-    assert_eq!(setting(&shown, "openai_key")["value"], "(secret)");
-}
-
-#[tokio::test]
-async fn what_is_not_a_setting_is_refused_with_what_was_meant() {
-    let sandbox = Sandbox::new();
-    let mut command = sandbox.amcp(["config", "show"]);
-    command.env("AMCP_OLAMA_URL", "http://x");
-    let ran = finish(command).await;
-    assert_eq!(ran.code, 2);
-    assert!(
-        ran.stderr.contains("did you mean AMCP_OLLAMA_URL?"),
-        "{ran:?}"
-    );
-
-    std::fs::write(sandbox.path().join("mine.toml"), "max_request = 5\n").unwrap();
-    let ran = sandbox
-        .run(["config", "show", "--config", "mine.toml"])
-        .await;
-    assert_eq!(ran.code, 2);
-    assert!(
-        ran.stderr.contains("mine.toml") && ran.stderr.contains("did you mean max_requests?"),
-        "{ran:?}"
-    );
-
-    std::fs::write(sandbox.path().join("mine.toml"), "max_requests = 0\n").unwrap();
-    let ran = sandbox
-        .run(["config", "show", "--config", "mine.toml"])
-        .await;
-    assert_eq!(ran.code, 2);
-    assert!(
-        ran.stderr.contains("max_requests") && ran.stderr.contains("at least 1"),
-        "{ran:?}"
-    );
 }
 
 #[tokio::test]

@@ -41,15 +41,15 @@ async fn what_does_not_fit_together_is_refused_with_what_to_do() {
         ),
         (
             &["node", "--cluster", "127.0.0.1:0", "--cookie-file", "none"],
-            "cookie file none",
+            "the file none cannot be read",
         ),
         (&["node", "--name", "A_1"], "small letters"),
-        (&["node", "--cluster-allow", "b"], "write NODE="),
+        (&["node", "--cluster-allow", "b"], "write name="),
         (
             &["node", "--cluster", "127.0.0.1:0", "--cluster-ca", "c"],
             "cluster_cert and cluster_key",
         ),
-        (&["cluster", "--node", "not a url"], "not a url"),
+        (&["cluster", "--node", "not a url"], "write a URL"),
         (&["cluster", "cokie"], "cookie"),
         (&["cluster", "certs", "init"], "--out"),
         (
@@ -181,7 +181,8 @@ async fn what_is_deployed_sets_only_settings_that_there_are() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|setting| format!("AMCP_{}", setting["key"].as_str().unwrap().to_uppercase()))
+        .flat_map(|setting| setting["variables"].as_array().unwrap())
+        .map(|name| name.as_str().unwrap().to_owned())
         .collect();
     for file in [
         "Dockerfile",

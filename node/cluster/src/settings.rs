@@ -100,37 +100,6 @@ pub async fn resolve(seed: &Seed) -> Result<Vec<SocketAddr>, ClusterError> {
 pub struct AllowList(pub Vec<(NodeName, Vec<CapabilityPattern>)>);
 
 impl AllowList {
-    /// Reads entries such as `finance-1=finance.*,sql.query`: a node's name and the capabilities that its agents may offer.
-    /// `finance-1=` allows none.
-    ///
-    /// # Errors
-    /// The error names the wrong entry.
-    pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, ClusterError> {
-        let mut list: Vec<(NodeName, Vec<CapabilityPattern>)> = Vec::new();
-        for entry in entries {
-            let unclear = |reason: &str| {
-                wrong(
-                    format!("the allow-list entry {entry:?} is wrong: {reason}"),
-                    "write NODE=CAPABILITY,CAPABILITY, such as finance-1=finance.*",
-                )
-            };
-            let (node, globs) = entry
-                .split_once('=')
-                .ok_or_else(|| unclear("it has no '='"))?;
-            let node = NodeName::new(node.trim()).map_err(|error| unclear(&error.to_string()))?;
-            if list.iter().any(|(name, _)| *name == node) {
-                return Err(unclear("there is another entry for this node"));
-            }
-            let patterns = globs.split(',').map(str::trim);
-            let patterns = patterns.filter(|pattern| !pattern.is_empty());
-            let patterns = patterns
-                .map(CapabilityPattern::new)
-                .collect::<Result<_, _>>();
-            list.push((node, patterns.map_err(|error| unclear(&error.to_string()))?));
-        }
-        Ok(Self(list))
-    }
-
     /// The first capability of a card that the node may not offer. A node that the list does not name may offer any capability; an
     /// empty list names no node.
     #[must_use]
@@ -263,19 +232,6 @@ mod tests {
             .await
             .unwrap_err();
         assert!(error.message.contains("no.such.host.invalid"), "{error}");
-    }
-
-    #[test]
-    fn allow_lists_are_read_or_the_mistake_is_named() {
-        let list = AllowList::parse(["a=x.y,z.*", "b="]).unwrap();
-        let node = |name| NodeName::new(name).unwrap();
-        let globs = ["x.y", "z.*"].map(|glob| CapabilityPattern::new(glob).unwrap());
-        assert_eq!(list.0, [(node("a"), globs.to_vec()), (node("b"), vec![])]);
-        for entry in ["a", "A=x", "=x", "a=*.x", "a=x y"] {
-            let error = AllowList::parse([entry]).unwrap_err();
-            assert!(error.message.contains(entry), "{error}");
-        }
-        assert!(AllowList::parse(["a=x.y", "a=y.z"]).is_err());
     }
 
     fn settings() -> ClusterSettings {

@@ -61,7 +61,7 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Demo) -> Result<u8, Trouble>
             exit = codes::EXIT_FAILED;
         }
     }
-    node.drain(config.drain).await;
+    node.drain(*config.drain).await;
     Ok(exit)
 }
 

@@ -109,7 +109,7 @@ fn summary(result: &serde_json::Value) -> String {
 }
 
 async fn port(config: &Config) -> Check {
-    let address = config.http;
+    let address = *config.http;
     let error = match std::net::TcpListener::bind(address) {
         Ok(_) => return Check::good("http", format!("{address} is free")),
         Err(error) => error,

@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use amcp_gateway::codes;
 use amcp_orchestrator::Drained;
+use tokio::signal::unix::SignalKind;
 
+use crate::cli::Command;
+use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::output::{self, Trouble};
 use crate::root::{Node, Purpose};
+use crate::trace::{self, Log};
 
 /// Exit code of a process that a signal ended (128 + SIGINT).
 pub(super) const EXIT_INTERRUPTED: u8 = 130;
@@ -18,12 +22,76 @@ pub(super) const EXIT_INTERRUPTED: u8 = 130;
 ///
 /// # Errors
 /// The node does not start, or a part of it ended too often.
-pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
-    let config = &loaded.config;
+pub(crate) async fn run(loaded: Loaded, log: &Log) -> Result<u8, Trouble> {
     // Before anything starts, so that an early signal is not lost.
     let mut signals = Signals::listen()?;
     open_more_files();
-    let node = Node::start(config, Purpose::Serve).await?;
+    let mut hangup = tokio::signal::unix::signal(SignalKind::hangup())?;
+    let node = Node::start(&loaded.config, Purpose::Serve).await?;
+    announce(&node, &loaded.config)?;
+    let mut current = None;
+    loop {
+        tokio::select! {
+            () = signals.next() => break,
+            _ = hangup.recv() => {
+                let now = current.as_ref().unwrap_or(&loaded);
+                if let Some(new) = reload(&node, log, &loaded, now) {
+                    current = Some(new);
+                }
+            }
+            reason = node.failed() => {
+                return Err(Trouble::failed(format!("the node cannot go on: {reason}"))
+                    .hint("the log says why it ended; start it again"));
+            }
+        }
+    }
+    let drain = *current.as_ref().unwrap_or(&loaded).config.drain;
+    output::say(format_args!(
+        "draining for at most {} s; a second signal ends the node at once",
+        drain.as_secs_f64()
+    ));
+    tokio::select! {
+        ended = node.drain(drain) => {
+            output::say(summary(&ended.requests, drain));
+            for left in ended.leftover {
+                output::say(format_args!("{} left {} tasks", left.agent, left.tasks));
+            }
+            if ended.tasks_of_others > 0 {
+                output::say(format_args!("{} tasks of other nodes were left: those nodes try them again elsewhere", ended.tasks_of_others));
+            }
+            Ok(if ended.requests.cut_off.is_empty() { codes::EXIT_ANSWERED } else { codes::EXIT_FAILED })
+        }
+        () = signals.next() => Ok(EXIT_INTERRUPTED),
+    }
+}
+
+/// Reads the configuration again and takes over what a running node can; a configuration that is unusable changes nothing.
+fn reload(node: &Node, log: &Log, started: &Loaded, now: &Loaded) -> Option<Loaded> {
+    let read = now.again().and_then(|new| {
+        let filter = trace::filter(&new.config, &Command::Node)?;
+        node.adopt(&new.config)?;
+        Ok((new, filter))
+    });
+    match read {
+        Ok((new, filter)) => {
+            // The log lives as long as the process.
+            let _ = log.reload(filter);
+            let (taken, waits) = (new.changed(now, true), new.changed(started, false));
+            tracing::info!(
+                "configuration read again: {taken} changed; {waits} would change with a restart"
+            );
+            Some(new)
+        }
+        Err(trouble) => {
+            let trouble = trouble.to_string().replace('\n', "; ");
+            tracing::error!("the new configuration is unusable, and the old one stays: {trouble}");
+            None
+        }
+    }
+}
+
+/// Says on which addresses the node listens, and what is risky about that.
+fn announce(node: &Node, config: &Config) -> Result<(), Trouble> {
     if let Some(address) = node.address() {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "there are no accounts yet: everybody who reaches this address may use the node");
@@ -49,30 +117,7 @@ pub(crate) async fn run(loaded: &Loaded) -> Result<u8, Trouble> {
         ))?;
     }
     tracing::info!(data = %config.data.display(), agents = node.registry.directory().agents().len(), "ready");
-    tokio::select! {
-        () = signals.next() => {}
-        reason = node.failed() => {
-            return Err(Trouble::failed(format!("the node cannot go on: {reason}"))
-                .hint("the log says why it ended; start it again"));
-        }
-    }
-    output::say(format_args!(
-        "draining for at most {} s; a second signal ends the node at once",
-        config.drain.as_secs_f64()
-    ));
-    tokio::select! {
-        ended = node.drain(config.drain) => {
-            output::say(summary(&ended.requests, config.drain));
-            for left in ended.leftover {
-                output::say(format_args!("{} left {} tasks", left.agent, left.tasks));
-            }
-            if ended.tasks_of_others > 0 {
-                output::say(format_args!("{} tasks of other nodes were left: those nodes try them again elsewhere", ended.tasks_of_others));
-            }
-            Ok(if ended.requests.cut_off.is_empty() { codes::EXIT_ANSWERED } else { codes::EXIT_FAILED })
-        }
-        () = signals.next() => Ok(EXIT_INTERRUPTED),
-    }
+    Ok(())
 }
 
 /// Raises this process's limit of open files to what the system allows: each connection is one, and the usual 1,024 are fewer
@@ -114,7 +159,7 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn listen() -> Result<Self, Trouble> {
-        use tokio::signal::unix::{SignalKind, signal};
+        use tokio::signal::unix::signal;
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

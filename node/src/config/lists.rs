@@ -1,15 +1,19 @@
-//! Parses and shows the settings of a node among others: names, roles, addresses to join, lists.
+//! The types of the settings of a node among others: roles, names, addresses to join, capabilities.
 //!
 //! Reads no file and resolves no name; the users of the settings judge whether they fit together.
 
-use amcp_cluster::{AllowList, ClusterError, Role, Seed};
+use std::borrow::Cow;
+
+use amcp_cluster::{Role, Seed};
 use amcp_planner::{Domain, DomainError};
 use amcp_protocol::NodeName;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 
-use super::value::SettingValue;
+use super::value::Written;
 
-impl SettingValue for NodeName {
-    const KIND: &'static str = "small letters, digits and `-`";
+impl Written for NodeName {
+    const FORM: &'static str = "small letters, digits and `-`";
 
     fn parse(text: &str) -> Result<Self, String> {
         Self::new(text).map_err(|error| error.to_string())
@@ -21,10 +25,9 @@ impl SettingValue for NodeName {
 }
 
 /// The roles of a node: sorted, each once, at least one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Role>")]
 pub(crate) struct Roles(Vec<Role>);
-
-const ROLES: [Role; 3] = [Role::Orchestrator, Role::Gateway, Role::Specialists];
 
 impl Roles {
     pub(crate) fn has(&self, role: Role) -> bool {
@@ -36,63 +39,60 @@ impl Roles {
     }
 }
 
-impl SettingValue for Roles {
-    const KIND: &'static str = "list of `orchestrator`, `gateway`, `specialists`";
+impl Default for Roles {
+    fn default() -> Self {
+        Self(vec![Role::Orchestrator, Role::Gateway, Role::Specialists])
+    }
+}
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut roles = Vec::new();
-        for item in items(text, ',') {
-            let role = ROLES.into_iter().find(|role| role.to_string() == item);
-            roles.push(role.ok_or_else(|| {
-                let meant = closest(&item, ROLES.iter().map(ToString::to_string));
-                meant.map_or_else(
-                    || format!("there is no role '{item}': choose from orchestrator, gateway, specialists"),
-                    |meant| format!("there is no role '{item}': did you mean {meant}?"),
-                )
-            })?);
-        }
+impl TryFrom<Vec<Role>> for Roles {
+    type Error = &'static str;
+
+    fn try_from(mut roles: Vec<Role>) -> Result<Self, Self::Error> {
         roles.sort_unstable();
         roles.dedup();
         if roles.is_empty() {
-            return Err("name at least one of orchestrator, gateway, specialists".to_owned());
+            return Err("name at least one of orchestrator, gateway, specialists");
         }
         if roles.contains(&Role::Gateway) && !roles.contains(&Role::Orchestrator) {
             return Err(
-                "a gateway hands requests to the orchestrator of its own node: add orchestrator, or leave gateway out"
-                    .to_owned(),
+                "a gateway hands requests to the orchestrator of its own node: add orchestrator, or leave gateway out",
             );
         }
         Ok(Self(roles))
     }
+}
 
-    fn show(&self) -> String {
-        let shown: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-        shown.join(",")
+impl JsonSchema for Roles {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Roles".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let items = Self::default();
+        json_schema!({"type": "array", "items": {"type": "string", "enum": items}, "minItems": 1})
     }
 }
 
-/// The addresses of other nodes to dial first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Seeds(pub(crate) Vec<Seed>);
-
-impl SettingValue for Seeds {
-    const KIND: &'static str = "list of `host:port` and `dns:host:port`";
+impl Written for Seed {
+    const FORM: &'static str = "`host:port` or `dns:host:port`";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let seeds = items(text, ',').map(|item| Seed::parse(&item).map_err(said));
-        seeds.collect::<Result<_, _>>().map(Self)
+        Self::parse(text).map_err(|error| match error.hint {
+            Some(hint) => format!("{}: {hint}", error.message),
+            None => error.message,
+        })
     }
 
     fn show(&self) -> String {
-        let shown: Vec<String> = self
-            .0
-            .iter()
-            .map(|seed| match seed {
-                Seed::Host(host) => host.clone(),
-                Seed::Dns(host) => format!("dns:{host}"),
-            })
-            .collect();
-        shown.join(",")
+        match self {
+            Self::Host(host) => host.clone(),
+            Self::Dns(host) => format!("dns:{host}"),
+        }
     }
 }
 
@@ -108,13 +108,11 @@ impl HostPort {
     }
 }
 
-impl SettingValue for HostPort {
-    const KIND: &'static str = "`host:port`";
+impl Written for HostPort {
+    const FORM: &'static str = "`host:port`";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let problem = || {
-            format!("'{text}' is no host and port: write them as host:port, such as node-a:7000")
-        };
+        let problem = || "write host:port, such as node-a:7000".to_owned();
         let (host, port) = text.rsplit_once(':').ok_or_else(problem)?;
         let is_v6 = host.starts_with('[') && host.ends_with(']');
         let is_name = !host.contains([':', '/', '[', ']', ' ', '@']) && !host.is_empty();
@@ -129,30 +127,8 @@ impl SettingValue for HostPort {
     }
 }
 
-/// Words, each once, in the order in which they were given.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Words(pub(crate) Vec<String>);
-
-impl SettingValue for Words {
-    const KIND: &'static str = "list of names";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut words: Vec<String> = Vec::new();
-        for item in items(text, ',') {
-            if !words.contains(&item) {
-                words.push(item);
-            }
-        }
-        Ok(Self(words))
-    }
-
-    fn show(&self) -> String {
-        self.0.join(",")
-    }
-}
-
-impl SettingValue for Domain {
-    const KIND: &'static str = "`word` or `word=capability,…`";
+impl Written for Domain {
+    const FORM: &'static str = "`word` or `word=capability,…`";
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|error: DomainError| error.to_string())
@@ -161,36 +137,6 @@ impl SettingValue for Domain {
     fn show(&self) -> String {
         self.to_string()
     }
-}
-
-impl SettingValue for AllowList {
-    const KIND: &'static str = "`node=capability,…;node=…`";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let entries: Vec<String> = items(text, ';').collect();
-        Self::parse(entries.iter().map(String::as_str)).map_err(said)
-    }
-
-    fn show(&self) -> String {
-        let shown: Vec<String> = self
-            .0
-            .iter()
-            .map(|(node, globs)| format!("{node}={}", globs.join(",")))
-            .collect();
-        shown.join(";")
-    }
-}
-
-fn said(error: ClusterError) -> String {
-    match error.hint {
-        Some(hint) => format!("{}: {hint}", error.message),
-        None => error.message,
-    }
-}
-
-fn items(text: &str, separator: char) -> impl Iterator<Item = String> + '_ {
-    let items = text.split(separator).map(str::trim);
-    items.filter(|item| !item.is_empty()).map(str::to_owned)
 }
 
 /// The least similarity of a name that the user probably meant.
@@ -211,33 +157,19 @@ mod tests {
 
     #[test]
     fn roles_are_a_set_and_a_gateway_needs_an_orchestrator() {
-        let shown = |text: &str| Roles::parse(text).map(|roles| roles.show());
-        assert_eq!(
-            shown("specialists, orchestrator,specialists").unwrap(),
-            "orchestrator,specialists"
-        );
-        let hint = shown("gateway,specialists").unwrap_err();
+        let roles = vec![Role::Specialists, Role::Orchestrator, Role::Specialists];
+        let roles = Roles::try_from(roles).unwrap();
+        assert_eq!(roles.as_slice(), [Role::Orchestrator, Role::Specialists]);
+        let hint = Roles::try_from(vec![Role::Gateway]).unwrap_err();
         assert!(hint.contains("add orchestrator"), "{hint}");
-        assert!(
-            shown("specialist")
-                .unwrap_err()
-                .contains("did you mean specialists?")
-        );
-        assert!(shown("").is_err());
+        assert!(Roles::try_from(vec![]).is_err());
     }
 
     #[test]
     fn seeds_are_hosts_with_ports() {
-        let Seeds(seeds) = Seeds::parse("a:7000, dns:amcp.internal:7000,[::1]:7,").unwrap();
-        assert_eq!(
-            seeds,
-            [
-                Seed::Host("a:7000".into()),
-                Seed::Dns("amcp.internal:7000".into()),
-                Seed::Host("[::1]:7".into()),
-            ]
-        );
-        assert_eq!(Seeds(seeds).show(), "a:7000,dns:amcp.internal:7000,[::1]:7");
+        for good in ["a:7000", "dns:amcp.internal:7000", "[::1]:7"] {
+            assert_eq!(<Seed as Written>::parse(good).unwrap().show(), good);
+        }
         for bad in [
             "a",
             "a:",
@@ -248,34 +180,19 @@ mod tests {
             "::1:7",
             "dns:a",
         ] {
-            assert!(Seeds::parse(bad).is_err(), "{bad:?}");
+            assert!(<Seed as Written>::parse(bad).is_err(), "{bad:?}");
+            assert!(HostPort::parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(HostPort::host_of("[::1]:7"), "::1");
     }
 
     #[test]
-    fn an_allow_list_reads_back_as_it_is_written() {
-        let text = "b=finance.*,report.*;c=weather.get;d=";
-        let list = <AllowList as SettingValue>::parse(text).unwrap();
-        assert_eq!(list.0.len(), 3);
-        assert!(
-            list.0
-                .iter()
-                .any(|(node, globs)| node.as_str() == "d" && globs.is_empty())
-        );
-        assert_eq!(list.show(), text);
-        for bad in ["b", "B=x.y", "b=x.*;b=y.*", "b=*.query"] {
-            assert!(<AllowList as SettingValue>::parse(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
     fn a_domain_is_a_word_and_perhaps_what_belongs_to_it() {
         for text in ["finance", "office=finance.*,document.report.generate"] {
-            assert_eq!(<Domain as SettingValue>::parse(text).unwrap().show(), text);
+            assert_eq!(<Domain as Written>::parse(text).unwrap().show(), text);
         }
         for bad in ["finance.db", "Finance!", "", "any", "a=", "a=b.*.c", "a=*"] {
-            let hint = <Domain as SettingValue>::parse(bad).unwrap_err();
+            let hint = <Domain as Written>::parse(bad).unwrap_err();
             assert!(hint.contains("finance=finance.*"), "{bad:?}: {hint}");
         }
     }

@@ -1,147 +1,100 @@
-//! Parses and shows each kind of setting.
+//! The types that settings have, beyond those of the standard library: how each is written as text.
 //!
 //! Does not know which settings there are.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use amcp_planner::client::parse_ollama_url;
+use jiff::SignedDuration;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A type that a setting can have. `show` writes what `parse` reads.
-pub(crate) trait SettingValue: Sized {
-    /// The form of its texts, for docs/CONFIG.md.
-    const KIND: &'static str;
-    /// Whether the value must stay hidden.
-    const SECRET: bool = false;
-    /// The error completes "… is not usable: ".
+/// A type that the file writes as one text. `show` writes what `parse` reads.
+pub(crate) trait Written: Sized {
+    /// The form of its texts, for people.
+    const FORM: &'static str;
+    /// The error says how to write the text; it never repeats the text, which may hold a password.
     fn parse(text: &str) -> Result<Self, String>;
     fn show(&self) -> String;
 }
 
-impl<T: SettingValue> SettingValue for Option<T> {
-    const KIND: &'static str = T::KIND;
-    const SECRET: bool = T::SECRET;
+/// A setting that is [`Written`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Text<T>(pub(crate) T);
 
-    fn parse(text: &str) -> Result<Self, String> {
-        (!text.is_empty()).then(|| T::parse(text)).transpose()
-    }
-
-    fn show(&self) -> String {
-        self.as_ref().map_or_else(String::new, T::show)
+impl<T: Written> Text<T> {
+    /// A default.
+    pub(super) fn known(text: &str) -> Self {
+        Self(T::parse(text).expect("a test reads all defaults"))
     }
 }
 
-impl SettingValue for String {
-    const KIND: &'static str = "text";
+impl<T> Deref for Text<T> {
+    type Target = T;
 
-    fn parse(text: &str) -> Result<Self, String> {
-        Ok(text.to_owned())
-    }
-
-    fn show(&self) -> String {
-        self.clone()
+    fn deref(&self) -> &T {
+        &self.0
     }
 }
 
-impl SettingValue for PathBuf {
-    const KIND: &'static str = "path";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            return Err("a path is needed".to_owned());
-        }
-        Ok(Self::from(text))
-    }
-
-    fn show(&self) -> String {
-        self.display().to_string()
+impl<'de, T: Written> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        T::parse(&text).map(Self).map_err(D::Error::custom)
     }
 }
 
-impl SettingValue for bool {
-    const KIND: &'static str = "`true` or `false`";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "true" | "1" | "yes" | "on" => Ok(true),
-            "false" | "0" | "no" | "off" => Ok(false),
-            _ => Err("write true or false".to_owned()),
-        }
-    }
-
-    fn show(&self) -> String {
-        self.to_string()
+impl<T: Written> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.show())
     }
 }
 
-macro_rules! counts {
-    ($($type:ty),*) => {$(
-        impl SettingValue for $type {
-            const KIND: &'static str = "number";
+impl<T: Written> JsonSchema for Text<T> {
+    fn inline_schema() -> bool {
+        true
+    }
 
-            fn parse(text: &str) -> Result<Self, String> {
-                match text.parse() {
-                    Ok(0) => Err("it must be at least 1".to_owned()),
-                    Ok(number) => Ok(number),
-                    Err(_) => Err(format!("write a whole number from 1 to {}", Self::MAX)),
-                }
-            }
+    fn schema_name() -> Cow<'static, str> {
+        T::FORM.into()
+    }
 
-            fn show(&self) -> String {
-                self.to_string()
-            }
-        }
-    )*};
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": T::FORM})
+    }
 }
-
-counts!(u32, usize);
 
 /// A longer duration is a mistake of units; instants overflow only far beyond.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
-impl SettingValue for Duration {
-    const KIND: &'static str = "duration";
+impl Written for Duration {
+    const FORM: &'static str = "duration";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let unit_ms: u64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" | "min" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err("write a number and a unit: ms, s, m or h, such as 30s".to_owned()),
-        };
-        let duration = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|number| number.checked_mul(unit_ms))
-            .map(Duration::from_millis)
-            .ok_or("write a number and a unit: ms, s, m or h, such as 30s")?;
-        if duration.is_zero() || duration > MAX_DURATION {
-            return Err("it must be more than 0 and at most 24h".to_owned());
+        let read = text.parse::<SignedDuration>().ok();
+        let read = read.ok_or("write numbers with units: ms, s, m or h, such as 30s or 1m30s")?;
+        match Self::try_from(read) {
+            Ok(duration) if !duration.is_zero() && duration <= MAX_DURATION => Ok(duration),
+            _ => Err("it must be more than 0 and at most 24h".to_owned()),
         }
-        Ok(duration)
     }
 
     fn show(&self) -> String {
-        let ms = self.as_millis();
-        for (unit, unit_ms) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-            // Minutes and hours only from five on: people write time-outs as 90s and 120s.
-            if ms.is_multiple_of(unit_ms) && (unit == "s" || ms >= unit_ms * 5) {
-                return format!("{}{unit}", ms / unit_ms);
-            }
-        }
-        format!("{ms}ms")
+        SignedDuration::try_from(*self).map_or_else(
+            |_| format!("{}s", self.as_secs()),
+            |shown| format!("{shown:#}").replace(' ', ""),
+        )
     }
 }
 
-impl SettingValue for SocketAddr {
-    const KIND: &'static str = "address:port";
+impl Written for SocketAddr {
+    const FORM: &'static str = "address:port";
 
     fn parse(text: &str) -> Result<Self, String> {
         let explicit = match text.strip_prefix("localhost:") {
@@ -168,14 +121,15 @@ impl HttpUrl {
     }
 
     /// Reads OLLAMA_HOST, which may leave out the scheme, the host or the port.
-    pub(crate) fn from_ollama_host(text: &str) -> Result<Self, String> {
-        let url = parse_ollama_url(text).map_err(|error| error.to_string())?;
+    pub(super) fn from_ollama_host(text: &str) -> Result<Self, String> {
+        let url = parse_ollama_url(text)
+            .map_err(|_| "write it as host:port, or as http://host:port".to_owned())?;
         Self::parse(url.as_str())
     }
 }
 
-impl SettingValue for HttpUrl {
-    const KIND: &'static str = "http:// or https:// URL";
+impl Written for HttpUrl {
+    const FORM: &'static str = "http or https URL";
 
     fn parse(text: &str) -> Result<Self, String> {
         let url = reqwest::Url::parse(text)
@@ -197,18 +151,35 @@ impl SettingValue for HttpUrl {
     }
 }
 
-/// A text that no output shows.
+/// Stands for a secret in every output.
+pub(super) const HIDDEN: &str = "(secret)";
+/// The form of a [`Secret`] in the schema.
+pub(super) const SECRET: &str = "secret";
+
+/// A secret, or the place that holds it. No output shows the secret; the place is none.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
+pub(crate) enum Secret {
+    Literal(String),
+    /// The path of a file that holds nothing but the secret.
+    File(PathBuf),
+    /// The name of an environment variable.
+    Env(String),
+}
 
 impl Secret {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the code that must send it.
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
+    /// Fetches the secret, without the white space around it, for the code that must send it.
+    ///
+    /// # Errors
+    /// The place and why it cannot be read.
+    pub(crate) fn reveal(&self) -> Result<String, String> {
+        let text = match self {
+            Self::Literal(text) => text.clone(),
+            Self::File(path) => std::fs::read_to_string(path)
+                .map_err(|error| format!("the file {} cannot be read: {error}", path.display()))?,
+            Self::Env(name) => std::env::var(name)
+                .map_err(|_| format!("the environment variable {name} is not set to a text"))?,
+        };
+        Ok(text.trim().to_owned())
     }
 }
 
@@ -218,60 +189,80 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl SettingValue for Secret {
-    const KIND: &'static str = "secret text";
-    const SECRET: bool = true;
-
-    fn parse(text: &str) -> Result<Self, String> {
-        Ok(Self::new(text))
-    }
-
-    fn show(&self) -> String {
-        "(secret)".to_owned()
-    }
-}
-
-macro_rules! choices {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)*) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum $name { $($(#[$variant_doc])* $variant,)* }
-
-        impl SettingValue for $name {
-            const KIND: &'static str = $kind;
-
-            fn parse(text: &str) -> Result<Self, String> {
-                match text {
-                    $($text => Ok(Self::$variant),)*
-                    _ => Err(format!("choose one of {}", [$($text),*].join(", "))),
-                }
-            }
-
-            fn show(&self) -> String {
-                match self { $(Self::$variant => $text.to_owned(),)* }
-            }
+impl<'de> Deserialize<'de> for Secret {
+    /// By way of a value, because an error of serde would repeat the text.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = toml::Value::deserialize(deserializer)?;
+        if let Some(text) = value.as_str() {
+            return Ok(Self::Literal(text.to_owned()));
         }
-    };
+        let only = value.as_table().filter(|table| table.len() == 1);
+        let place = |key| only?.get(key)?.as_str();
+        match (place("file"), place("env")) {
+            (Some(path), _) => Ok(Self::File(path.into())),
+            (None, Some(name)) => Ok(Self::Env(name.to_owned())),
+            (None, None) => Err(D::Error::custom(
+                "write { file = \"PATH\" } or { env = \"VARIABLE\" }",
+            )),
+        }
+    }
 }
 
-choices! {
-    /// The planner.
-    LlmKind, "`embedded`, `ollama` or `openai`",
-    /// The embedded planner: no LLM.
-    Embedded = "embedded",
-    /// An Ollama server.
-    Ollama = "ollama",
-    /// A server that speaks `/v1/chat/completions`.
-    Openai = "openai",
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Literal(_) => serializer.serialize_str(HIDDEN),
+            Self::File(path) => serializer.collect_map([("file", path)]),
+            Self::Env(name) => serializer.collect_map([("env", name)]),
+        }
+    }
 }
 
-choices! {
-    /// The form of the log.
-    LogFormat, "`human` or `json`",
-    /// Text.
-    Human = "human",
-    /// One JSON object per line.
-    Json = "json",
+impl JsonSchema for Secret {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        SECRET.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let place = |doc| json_schema!({"type": "string", "description": doc});
+        json_schema!({
+            "type": ["string", "object"],
+            "format": SECRET,
+            "properties": {
+                "file": place("A file that holds nothing but the secret."),
+                "env": place("An environment variable that holds the secret."),
+            },
+            "additionalProperties": false,
+            "minProperties": 1,
+            "maxProperties": 1,
+        })
+    }
+}
+
+/// The planner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LlmKind {
+    // No LLM.
+    #[default]
+    Embedded,
+    Ollama,
+    // A server that speaks `/v1/chat/completions`.
+    Openai,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    #[default]
+    Human,
+    // One object per line.
+    Json,
 }
 
 #[cfg(test)]
@@ -284,9 +275,12 @@ mod tests {
             ("250ms", 250),
             ("30s", 30_000),
             ("2m", 120_000),
+            ("1m30s", 90_000),
             ("1h", 3_600_000),
         ] {
-            assert_eq!(Duration::parse(text).unwrap(), Duration::from_millis(ms));
+            let duration = Duration::parse(text).unwrap();
+            assert_eq!(duration, Duration::from_millis(ms));
+            assert_eq!(duration.show(), text);
         }
         for bad in [
             "",
@@ -294,27 +288,49 @@ mod tests {
             "s",
             "0s",
             "-1s",
-            "1.5s",
             "25h",
             "99999999999999999999s",
             "1d",
         ] {
             assert!(Duration::parse(bad).is_err(), "{bad:?}");
         }
-        for text in ["250ms", "1500ms", "1s", "90s", "120s", "10m", "24h"] {
-            assert_eq!(Duration::parse(text).unwrap().show(), text);
+    }
+
+    #[test]
+    fn a_secret_is_fetched_from_its_place_and_never_shown() {
+        let read = |text: &str| toml::Value::try_from(text).unwrap().try_into::<Secret>();
+        let secret = read("sk-123").unwrap();
+        let shown = serde_json::to_string(&secret).unwrap();
+        assert_eq!(format!("{secret:?} {shown}"), r#"Secret "(secret)""#);
+        assert_eq!(secret.reveal().unwrap(), "sk-123");
+
+        let from = |text: &str| toml::from_str::<toml::Table>(text).unwrap()["k"].clone();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, " sk-456\n").unwrap();
+        let secret: Secret = from(&format!("k = {{ file = '{}' }}", path.display()))
+            .try_into()
+            .unwrap();
+        assert_eq!(secret.reveal().unwrap(), "sk-456");
+        let secret: Secret = from("k = { env = 'AMCP_NO_SUCH_KEY' }").try_into().unwrap();
+        assert!(secret.reveal().unwrap_err().contains("AMCP_NO_SUCH_KEY"));
+        for bad in [
+            "k = 123",
+            "k = ['sk-1']",
+            "k = {}",
+            "k = { file = 'a', env = 'sk-1' }",
+            "k = { fiel = 'sk-1' }",
+        ] {
+            let error = from(bad).try_into::<Secret>().unwrap_err().to_string();
+            assert!(
+                !error.contains("sk-1") && !error.contains("123"),
+                "{bad}: {error}"
+            );
         }
     }
 
     #[test]
-    fn a_secret_is_not_shown() {
-        let secret = Secret::parse("sk-123").unwrap();
-        assert!(!format!("{secret:?} {}", secret.show()).contains("123"));
-        assert_eq!(secret.reveal(), "sk-123");
-    }
-
-    #[test]
-    fn urls_are_checked() {
+    fn urls_are_checked_and_their_passwords_not_repeated() {
         assert_eq!(
             HttpUrl::parse("http://x:1/v1/").unwrap().as_str(),
             "http://x:1/v1"
@@ -323,11 +339,17 @@ mod tests {
             "x",
             "127.0.0.1:11434",
             "ftp://x",
-            "http://u:p@x",
+            "http://u:p4ss@x",
+            "http://u:p4ss@x:y",
             "http://x?y=1",
             "",
         ] {
-            assert!(HttpUrl::parse(bad).is_err(), "{bad:?}");
+            assert!(
+                !HttpUrl::parse(bad).unwrap_err().contains("p4ss"),
+                "{bad:?}"
+            );
+            let host = HttpUrl::from_ollama_host(bad).err();
+            assert!(!host.is_some_and(|e| e.contains("p4ss")), "{bad:?}");
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn agents(
 ) -> Result<Vec<ChildSpec>, Trouble> {
     let all = builtin::all(settings);
     let names: Vec<BTreeSet<String>> = all.iter().map(|(id, make)| names(id, make)).collect();
-    let wanted = &config.specialists.0;
+    let wanted = &config.specialists;
     if let Some(unknown) = wanted
         .iter()
         .find(|name| !names.iter().any(|n| n.contains(*name)))
@@ -70,28 +70,12 @@ fn names(id: &AgentId, make: &Factory) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SETTINGS;
 
     fn chosen(specialists: &str) -> Result<Vec<String>, String> {
-        let config = Config::from_texts(|key| {
-            let default = SETTINGS
-                .iter()
-                .find(|s| s.key == key)
-                .map_or("", |s| s.default);
-            if key == "specialists" {
-                specialists
-            } else {
-                default
-            }
-        });
+        let config = Config::of(&[("specialists", specialists)]);
         let settings = builtin::Settings::new("/nowhere");
         let node = "b".parse().unwrap();
-        let agents = agents(
-            &config.unwrap(),
-            &settings,
-            RestartPolicy::default(),
-            Some(&node),
-        );
+        let agents = agents(&config, &settings, RestartPolicy::default(), Some(&node));
         let agents = agents.map_err(|trouble| trouble.to_string())?;
         Ok(agents.iter().map(|spec| spec.id.to_string()).collect())
     }

@@ -17,7 +17,6 @@ use super::Purpose;
 use super::parts::http_part;
 use super::supervisor::PartSpec;
 use crate::config::Config;
-use crate::config::value::HttpUrl;
 use crate::output::Trouble;
 
 /// Connections that wait to be accepted; the system may allow fewer. With the usual 128 a burst of clients stalls for a second.
@@ -57,10 +56,10 @@ pub(super) fn listen(
     if purpose != Purpose::Serve {
         return Ok((None, None));
     }
-    let http = config.roles.has(Role::Gateway).then_some(config.http);
+    let http = config.roles.has(Role::Gateway).then_some(*config.http);
     Ok((
         http.map(bind).transpose()?,
-        config.admin.map(bind).transpose()?,
+        config.admin.map(|address| bind(*address)).transpose()?,
     ))
 }
 
@@ -94,8 +93,8 @@ pub(crate) fn bind_failure(address: SocketAddr, error: &std::io::Error) -> Failu
 
 /// The names that the settings give the node; clients reach it at `http`, if that is known.
 pub(super) fn names(config: &Config, http: Option<&str>) -> Names {
-    let public_url = config.public_url.as_ref().map(HttpUrl::as_str);
-    let hosts = config.http_hosts.0.iter().map(String::as_str);
+    let public_url = config.public_url.as_ref().map(|url| url.as_str());
+    let hosts = config.http_hosts.iter().map(String::as_str);
     Names::new(public_url, http, hosts)
 }
 
@@ -116,8 +115,8 @@ pub(super) fn parts(
     };
     let for_health = limits(HEALTH_CONNECTIONS, HEALTH_CONNECTIONS);
     let for_all = limits(
-        config.connections as usize,
-        config.connections_per_address as usize,
+        config.connections.get() as usize,
+        config.connections_per_address.get() as usize,
     );
     let mut add = |name, listener: Option<TcpListener>, router, limits| {
         let (spec, listener) = listener

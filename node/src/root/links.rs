@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use amcp_cluster::settings::TlsFiles;
 use amcp_cluster::transport::load_or_make_cookie;
-use amcp_cluster::{ClusterSettings, Role, Seed};
+use amcp_cluster::{AllowList, ClusterSettings, Role, Seed};
 use amcp_protocol::{AgentId, NodeName};
 
 use super::parts::guessed_url;
@@ -22,7 +22,7 @@ const COOKIE: &str = "amcp/cookie";
 
 pub(super) fn name(config: &Config) -> NodeName {
     let machine = || node_name(&rustix::system::uname().nodename().to_string_lossy());
-    config.name.clone().unwrap_or_else(machine)
+    config.name.clone().map_or_else(machine, |name| name.0)
 }
 
 /// A node name made from the machine's name: its first label, with invalid characters replaced.
@@ -54,7 +54,7 @@ pub(super) fn settings(config: &Config) -> Result<Option<ClusterSettings>, Troub
         return alone(config).map(|()| None);
     };
     let name = name(config);
-    let seeds = config.join.0.clone();
+    let seeds: Vec<Seed> = config.join.iter().map(|seed| seed.0.clone()).collect();
     // Before the cookie, because that may create a file.
     let tls = tls(config, &name)?;
     let local = bind.ip().is_loopback() && seeds.iter().all(is_here);
@@ -64,22 +64,22 @@ pub(super) fn settings(config: &Config) -> Result<Option<ClusterSettings>, Troub
             .domain
             .as_ref()
             .map(|domain| domain.name().to_owned()),
-        bind,
-        advertise: config.advertise.as_ref().map(|host| host.0.clone()),
+        bind: *bind,
+        advertise: config.advertise.as_ref().map(|host| host.0.0.clone()),
         // Set when the gateway listens.
         http: None,
         seeds,
         cookie: cookie(config, local)?,
         tls,
         insecure: config.insecure,
-        allow: config.cluster_allow.clone(),
+        allow: AllowList(config.cluster_allow.clone().into_iter().collect()),
         name,
     }))
 }
 
 /// Judges the settings of a node that is alone.
 fn alone(config: &Config) -> Result<(), Trouble> {
-    if !config.join.0.is_empty() {
+    if !config.join.is_empty() {
         return Err(Trouble::usage(
             "join names other nodes, but the node does not listen for them",
         )
@@ -114,21 +114,16 @@ pub(super) fn reached_at(config: &Config, http: SocketAddr) -> Option<String> {
     if !http.ip().is_unspecified() {
         return Some(guessed_url(http));
     }
-    let host = config.advertise.as_ref()?.0.rsplit_once(':')?.0;
+    let host = config.advertise.as_ref()?.0.0.rsplit_once(':')?.0;
     Some(format!("http://{host}:{}", http.port()))
 }
 
 fn cookie(config: &Config, local: bool) -> Result<String, Trouble> {
     if let Some(cookie) = &config.cookie {
-        return Ok(cookie.reveal().trim().to_owned());
-    }
-    if let Some(path) = &config.cookie_file {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let shown = path.display();
-            Trouble::usage(format!("the cookie file {shown} cannot be read: {error}"))
+        return cookie.reveal().map_err(|problem| {
+            Trouble::usage(format!("there is no cookie: {problem}"))
                 .hint("`amcp cluster cookie > FILE` makes one; all nodes need the same")
-        })?;
-        return Ok(text.trim().to_owned());
+        });
     }
     if !local {
         return Err(Trouble::usage("links to other machines need a cookie, and there is none").hint(
@@ -202,26 +197,12 @@ fn in_folder(folder: &Path, name: &NodeName) -> TlsFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SETTINGS;
-
-    fn config(given: &[(&str, &str)]) -> Config {
-        let default = |key: &str| {
-            SETTINGS
-                .iter()
-                .find(|s| s.key == key)
-                .map_or("", |s| s.default)
-        };
-        Config::from_texts(|key| {
-            let text = given.iter().find(|(k, _)| *k == key).map(|(_, text)| *text);
-            text.unwrap_or_else(|| default(key))
-        })
-        .unwrap()
-    }
+    use crate::config::value::Secret;
 
     const COOKIE: (&str, &str) = ("cookie", "00112233445566778899aabbccddeeff");
 
     fn made(given: &[(&str, &str)]) -> Result<ClusterSettings, String> {
-        match settings(&config(given)) {
+        match settings(&Config::of(given)) {
             Ok(made) => Ok(made.unwrap()),
             Err(trouble) => Err(trouble.to_string()),
         }
@@ -243,13 +224,13 @@ mod tests {
 
     #[test]
     fn a_node_that_is_alone_must_be_of_use() {
-        assert!(settings(&config(&[])).unwrap().is_none());
+        assert!(settings(&Config::of(&[])).unwrap().is_none());
         for (given, hint) in [
             (("join", "a:1"), "--cluster"),
             (("roles", "specialists"), "role gateway"),
             (("roles", "orchestrator,gateway"), "role specialists"),
         ] {
-            let trouble = settings(&config(&[given])).unwrap_err().to_string();
+            let trouble = settings(&Config::of(&[given])).unwrap_err().to_string();
             assert!(trouble.contains(hint), "{trouble}");
         }
     }
@@ -268,8 +249,9 @@ mod tests {
         }
         let with = made(&[("cluster", "0.0.0.0:7000"), COOKIE]).unwrap();
         assert_eq!(with.cookie, COOKIE.1);
-        let trouble =
-            made(&[("cluster", "0.0.0.0:7000"), ("cookie_file", "/nowhere/c")]).unwrap_err();
+        let mut config = Config::of(&[("cluster", "0.0.0.0:7000")]);
+        config.cookie = Some(Secret::File("/nowhere/c".into()));
+        let trouble = settings(&config).unwrap_err().to_string();
         assert!(trouble.contains("/nowhere/c"), "{trouble}");
     }
 
@@ -283,8 +265,8 @@ mod tests {
             ("b:7", false),
             ("10.0.0.1:7", false),
         ] {
-            let list = config(&[("join", seed)]).join.0;
-            assert_eq!(list.iter().all(is_here), here, "{seed}");
+            let list = Config::of(&[("join", seed)]).join;
+            assert_eq!(list.iter().all(|seed| is_here(seed)), here, "{seed}");
         }
         let path = |state: Option<&str>, home: Option<&str>| {
             shared_cookie(state.map(PathBuf::from), home.map(PathBuf::from))
@@ -317,7 +299,7 @@ mod tests {
     #[test]
     fn clients_are_told_an_address_only_where_it_is_known() {
         let listens = "0.0.0.0:8080".parse().unwrap();
-        let http = |given: &[(&str, &str)]| reached_at(&config(given), listens);
+        let http = |given: &[(&str, &str)]| reached_at(&Config::of(given), listens);
         assert_eq!(http(&[]), None);
         assert_eq!(http(&[("advertise", "a:7000")]).unwrap(), "http://a:8080");
         assert_eq!(

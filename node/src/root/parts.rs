@@ -30,7 +30,7 @@ use super::left_out::LeftOut;
 use super::supervisor::{PartSpec, Start};
 use super::sweeper::SweeperActor;
 use crate::config::Config;
-use crate::config::value::LlmKind;
+use crate::config::value::{HttpUrl, LlmKind, Secret, Text};
 use crate::output::Trouble;
 
 /// The settings of the configured LLM's client; none without an LLM.
@@ -60,7 +60,7 @@ pub(crate) fn llm_settings(config: &Config) -> Result<Option<LlmSettings>, Troub
         }
     };
     let mut settings = LlmSettings::new(provider, url, model()?);
-    settings.num_ctx = config.llm_context;
+    settings.num_ctx = config.llm_context.get();
     settings.api_key = key(config)?;
     Ok(Some(settings))
 }
@@ -69,17 +69,9 @@ fn key(config: &Config) -> Result<Option<ApiKey>, Trouble> {
     if config.llm != LlmKind::Openai {
         return Ok(None);
     }
-    if let Some(path) = &config.openai_key_file {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let shown = path.display();
-            Trouble::usage(format!("the key file {shown} cannot be read: {error}"))
-        })?;
-        return Ok(Some(ApiKey::new(text.trim())));
-    }
-    Ok(config
-        .openai_key
-        .as_ref()
-        .map(|key| ApiKey::new(key.reveal())))
+    let key = config.openai_key.as_ref().map(Secret::reveal).transpose();
+    key.map(|key| key.map(ApiKey::new))
+        .map_err(|problem| Trouble::usage(format!("there is no openai_key: {problem}")))
 }
 
 /// The configured LLM behind its guard.
@@ -91,8 +83,8 @@ pub(super) fn llm(config: &Config) -> Result<Option<Arc<Guarded>>, Trouble> {
         return Ok(None);
     };
     let guard = GuardSettings {
-        concurrency: config.llm_concurrency as usize,
-        call: config.llm_timeout,
+        concurrency: config.llm_concurrency.get() as usize,
+        call: *config.llm_timeout,
         ..GuardSettings::default()
     };
     Ok(Some(Guarded::new(settings.client()?, guard)))
@@ -152,39 +144,37 @@ pub(super) fn planner_of_node(config: &Config, llm: Option<SharedLlm>) -> Shared
 /// # Errors
 /// `deadline` is longer than `max_deadline`.
 pub(super) fn orchestrator_settings(config: &Config) -> Result<Settings, Trouble> {
-    if config.deadline > config.max_deadline {
+    if *config.deadline > *config.max_deadline {
         return Err(Trouble::usage("deadline is longer than max_deadline")
             .hint("`amcp config show` says where each comes from"));
     }
     Ok(Settings {
-        max_requests: config.max_requests as usize,
-        default_deadline: config.deadline,
-        max_deadline: config.max_deadline,
-        attempts: config.attempts,
+        max_requests: config.max_requests.get() as usize,
+        default_deadline: *config.deadline,
+        max_deadline: *config.max_deadline,
+        attempts: config.attempts.get(),
         limits: PlanLimits {
-            tasks: config.max_tasks as usize,
+            tasks: config.max_tasks.get() as usize,
             ..PlanLimits::default()
         },
-        llm_calls: config.llm_calls,
-        result_bytes: config.result_bytes,
-        retained: config.retained as usize,
-        domain: config.domain.clone(),
+        llm_calls: config.llm_calls.get(),
+        result_bytes: config.result_bytes.get(),
+        retained: config.retained.get() as usize,
+        domain: config.domain.clone().map(|domain| domain.0),
         ..Settings::default()
     })
 }
 
 /// The settings of the built-in specialists.
 pub(crate) fn specialist_settings(config: &Config, llm: Option<SharedLlm>) -> builtin::Settings {
-    let text = |url: &Option<crate::config::value::HttpUrl>| {
-        url.as_ref().map(|url| url.as_str().to_owned())
-    };
+    let text = |url: &Option<Text<HttpUrl>>| url.as_ref().map(|url| url.as_str().to_owned());
     builtin::Settings {
         offline: config.offline,
         weather_url: text(&config.weather_url),
         geocoding_url: text(&config.geocoding_url),
         quota: Quota {
-            count: config.report_count as usize,
-            bytes: config.report_bytes as u64,
+            count: config.report_count.get() as usize,
+            bytes: config.report_bytes.get() as u64,
         },
         llm,
         ..builtin::Settings::new(&config.data)
