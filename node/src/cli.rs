@@ -113,6 +113,26 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether programs read what it prints.
+    pub(crate) const fn prints_json(&self) -> bool {
+        match self {
+            Self::Ask(Ask { query, .. }) | Self::Plan(Plan { query, .. }) => query.json,
+            Self::Eval(Eval { json, .. })
+            | Self::Agents(Agents { json, .. })
+            | Self::Cluster(Cluster { json, .. })
+            | Self::Doctor { json }
+            | Self::Keys {
+                what: Keys::List { json },
+            }
+            | Self::Config {
+                what: Config::Show { json },
+            } => *json,
+            Self::Keys { .. } | Self::Replay { .. } | Self::Node(_) | Self::Demo(_) => false,
+        }
+    }
+}
+
 /// The query, its user, and the node that answers.
 #[derive(Debug, Args)]
 pub(crate) struct Query {

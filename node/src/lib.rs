@@ -27,9 +27,16 @@ use crate::config::layers::{self, Inputs};
 #[must_use]
 pub fn main() -> ExitCode {
     let (cli, inputs) = Cli::read();
+    let json = cli.command.prints_json();
     let exit = run(cli, &inputs).unwrap_or_else(|trouble| {
         output::report(&trouble);
-        trouble.exit()
+        let exit = trouble.exit();
+        if json {
+            // As over HTTP. Without stdout there is nobody to tell.
+            let error = trouble.into_failure();
+            let _ = output::print_json(&serde_json::json!({ "error": error }));
+        }
+        exit
     });
     ExitCode::from(exit)
 }

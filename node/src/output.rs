@@ -16,6 +16,8 @@ pub(crate) struct Trouble {
     message: String,
     hint: Option<String>,
     exit: u8,
+    /// Of a failure; a trouble of the command line has none.
+    code: Option<ErrorCode>,
 }
 
 impl Trouble {
@@ -24,6 +26,7 @@ impl Trouble {
             message: message.into(),
             hint: None,
             exit,
+            code: None,
         }
     }
 
@@ -44,13 +47,22 @@ impl Trouble {
 
     /// The failure without its exit code.
     pub(crate) fn into_failure(self) -> Failure {
-        let code = match self.exit {
+        let by_exit = match self.exit {
             codes::EXIT_USAGE => ErrorCode::BadRequest,
             _ => ErrorCode::Internal,
         };
+        let code = self.code.unwrap_or(by_exit);
         Failure {
             hint: self.hint,
             ..Failure::new(code, self.message)
+        }
+    }
+
+    /// The message, with the code of a failure that the exit code does not name.
+    fn said(&self) -> String {
+        match self.code.filter(|code| *code != ErrorCode::BadRequest) {
+            Some(code) => format!("{} [{code}]", self.message),
+            None => self.message.clone(),
         }
     }
 
@@ -61,7 +73,7 @@ impl Trouble {
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        write!(f, "error: {}", self.said())?;
         match &self.hint {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
@@ -71,16 +83,11 @@ impl fmt::Display for Trouble {
 
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
-        let message = if failure.code == ErrorCode::BadRequest {
-            // The exit code names the kind of failure already.
-            failure.message
-        } else {
-            format!("{} [{}]", failure.message, failure.code)
-        };
         Self {
-            message,
+            message: failure.message,
             hint: failure.hint,
             exit: codes::outcome(failure.code).1,
+            code: Some(failure.code),
         }
     }
 }
@@ -137,7 +144,7 @@ pub(crate) fn say(text: impl fmt::Display) {
 /// Reports a trouble on stderr.
 pub(crate) fn report(trouble: &Trouble) {
     let style = Style::for_stderr();
-    say(format_args!("{} {}", style.red("error:"), trouble.message));
+    say(format_args!("{} {}", style.red("error:"), trouble.said()));
     if let Some(hint) = &trouble.hint {
         say(format_args!("{} {hint}", style.cyan("hint:")));
     }

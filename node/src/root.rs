@@ -169,7 +169,8 @@ impl Node {
         let http = address.and_then(|http| links::reached_at(config, http));
         let names = http::names(config, http.as_deref());
         let joins = joins.map(|joins| ClusterSettings { http, ..joins });
-        let place = ClusterPlace::take(joins, &registry, &orchestrator).await?;
+        let reports = config.data.join(data::REPORTS);
+        let place = ClusterPlace::take(joins, &registry, &orchestrator, &reports).await?;
         let mut specs = vec![parts::registry_part(registry.clone())];
         let supervisors = has(Role::Specialists).then(|| Arc::new(Supervisors::new(None)));
         if let Some(current) = supervisors.clone() {
@@ -180,7 +181,6 @@ impl Node {
             let delegated = others.map(|p| p.delegated(&orchestrator, &registry, &supervisors));
             specs.extend(parts::planning_parts(&orchestrator, delegated));
         }
-        let reports = config.data.join(data::REPORTS);
         let swept = serves.then(|| parts::sweeper_part(reports.clone(), config.report_days.get()));
         specs.extend(swept);
         let links = place.iter().map(|p| p.cluster.clone());
@@ -326,6 +326,7 @@ impl ClusterPlace {
         settings: Option<ClusterSettings>,
         registry: &RegistryHandle,
         orchestrator: &OrchestratorHandle,
+        reports: &Path,
     ) -> Result<Option<Self>, Trouble> {
         let Some(settings) = settings else {
             return Ok(None);
@@ -335,6 +336,7 @@ impl ClusterPlace {
         let desk = peers::OwnRequests {
             node: name.clone(),
             orchestrator: orchestrator.clone(),
+            reports: reports.to_owned(),
         };
         let cluster = Cluster::bind(settings, registry.clone(), Arc::new(desk)).await?;
         Ok(Some(Self {

@@ -7,6 +7,7 @@ pub mod access;
 pub mod capability;
 pub mod error;
 pub mod event;
+pub mod file;
 pub mod flow;
 pub mod id;
 pub mod llm;
@@ -26,6 +27,7 @@ pub use capability::{
 };
 pub use error::{ErrorCode, Failure};
 pub use event::{CloudEvent, EventError};
+pub use file::FilePiece;
 pub use flow::{EndedFlow, Flow, FlowAnswer, FlowKind, FlowRequest};
 pub use id::{
     AgentId, CapabilityName, CapabilityPattern, FlowId, IdError, NodeName, RequestId, TaskId,

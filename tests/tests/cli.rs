@@ -5,6 +5,7 @@
 mod cli {
     mod config;
     mod data;
+    mod scripts;
 }
 
 use std::net::TcpListener;

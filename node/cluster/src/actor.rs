@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
+use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId};
 use amcp_registry::RegistryHandle;
 use amcp_registry::bus::unix_ms;
 use arc_swap::ArcSwap;
@@ -247,6 +247,16 @@ impl Cluster {
     /// Asks all other orchestrators to cancel a request; returns whether one of them has it.
     pub async fn cancel_request(&self, id: RequestId) -> bool {
         self.0.links.cancel_request(id).await
+    }
+
+    /// A piece of a report of another node; see [`Links::file`].
+    pub async fn file(
+        &self,
+        name: &str,
+        from: u64,
+        owner: Option<&NodeName>,
+    ) -> Option<(NodeName, FilePiece)> {
+        self.0.links.file(name, from, owner).await
     }
 
     /// Hands a person's answer to the node that owns the request; see [`Links::answer_flow`].

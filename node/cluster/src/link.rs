@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
+use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId};
 use amcp_registry::{RegistryHandle, RosterChange};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -50,7 +50,14 @@ const QUESTION: Duration = Duration::from_secs(3);
 /// The pause between checks whether every task was answered and every frame written.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Answers other nodes' questions about this node's requests.
+/// The body of a [`Kind::File`].
+#[derive(Debug, Serialize, Deserialize)]
+struct FileQuestion {
+    name: String,
+    from: u64,
+}
+
+/// Answers other nodes' questions about this node's requests and reports.
 pub trait Desk: Send + Sync + fmt::Debug {
     /// The view of a request of this node, as `GET /requests/{id}` shows it.
     fn request(&self, id: RequestId) -> Option<Value>;
@@ -65,6 +72,11 @@ pub trait Desk: Send + Sync + fmt::Debug {
         flow: FlowId,
         answer: FlowAnswer,
     ) -> PortFuture<'static, Option<Result<(), Failure>>>;
+
+    /// A piece of a report of this node that begins at a byte, at most 64 KB; none by default, for a node that keeps no reports.
+    fn file(&self, _name: String, _from: u64) -> PortFuture<'static, Option<FilePiece>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// A connection about to become a link, as its greeting settled it.
@@ -334,14 +346,16 @@ impl Links {
     /// Asks every peer that has an orchestrator for a request; returns its owner and its view.
     pub async fn find_request(&self, id: RequestId) -> Option<(NodeName, Value)> {
         let found = |reply: Vec<u8>| wire::decode::<Option<Vec<u8>>>(&reply).ok()?;
-        let (owner, view) = self.ask_all(Question::Request(id), found).await?;
+        let (owner, view) = self.ask_orchestrators(Question::Request(id), found).await?;
         Some((owner, serde_json::from_slice(&view).ok()?))
     }
 
     /// Asks every peer that has an orchestrator to cancel a request; returns whether a peer has it.
     pub async fn cancel_request(&self, id: RequestId) -> bool {
         let has = |reply: Vec<u8>| wire::decode::<bool>(&reply).ok()?.then_some(());
-        self.ask_all(Question::Cancel(id), has).await.is_some()
+        self.ask_orchestrators(Question::Cancel(id), has)
+            .await
+            .is_some()
     }
 
     /// Hands a person's answer to the peer that owns the request. Returns whether the answer counts there; none when the peer does
@@ -363,19 +377,46 @@ impl Links {
         Some(refusal.map_or(Ok(()), Err))
     }
 
-    /// The first reply from which `says` reads a value.
-    async fn ask_all<T>(
+    /// Asks every peer, or `owner` if it is known, for a piece of a report from a byte on; returns its node and the piece.
+    pub async fn file(
+        &self,
+        name: &str,
+        from: u64,
+        owner: Option<&NodeName>,
+    ) -> Option<(NodeName, FilePiece)> {
+        let name = name.to_owned();
+        let question = serde_json::to_vec(&FileQuestion { name, from }).ok()?;
+        let has = |link: &Link| owner.is_none_or(|owner| link.peer() == owner);
+        let says = |reply: Vec<u8>| {
+            let (about, bytes) = wire::decode::<Option<(Vec<u8>, Vec<u8>)>>(&reply).ok()??;
+            let piece: FilePiece = serde_json::from_slice(&about).ok()?;
+            Some(FilePiece { bytes, ..piece })
+        };
+        self.ask_all((Kind::File, &question), has, says).await
+    }
+
+    async fn ask_orchestrators<T>(
         &self,
         question: Question,
         says: impl Fn(Vec<u8>) -> Option<T>,
     ) -> Option<(NodeName, T)> {
         let question = wire::encode(&question).expect("an id can be encoded");
-        let question = &question;
-        let orchestrates = |link: &Arc<Link>| link.info.peer.roles.contains(&Role::Orchestrator);
-        let links = self.0.links().into_iter().filter(orchestrates);
+        let orchestrates = |link: &Link| link.info.peer.roles.contains(&Role::Orchestrator);
+        self.ask_all((Kind::Question, &question), orchestrates, says)
+            .await
+    }
+
+    /// The first reply from which `says` reads a value.
+    async fn ask_all<T>(
+        &self,
+        (kind, question): (Kind, &[u8]),
+        asked: impl Fn(&Link) -> bool,
+        says: impl Fn(Vec<u8>) -> Option<T>,
+    ) -> Option<(NodeName, T)> {
+        let links = self.0.links().into_iter().filter(|link| asked(link));
         let mut replies: FuturesUnordered<_> = links
             .map(|link| async move {
-                let reply = link.ask(Kind::Question, question, QUESTION).await;
+                let reply = link.ask(kind, question, QUESTION).await;
                 (link.peer().clone(), reply)
             })
             .collect();

@@ -1,22 +1,29 @@
-//! GET /files/{name}: the reports that specialists wrote.
+//! GET /files/{name}: the reports that specialists wrote, here or on another node.
 //!
 //! Serves plain files of one folder only: no folders, no links, no hidden files, and nothing that a browser could run
 //! with the rights of this origin.
 
+use std::io::{self, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use amcp_protocol::{ErrorCode, Failure};
+use amcp_protocol::{ErrorCode, Failure, FilePiece, NodeName};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use tokio::fs;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
+use crate::peers::Peers;
 use crate::problem::Problem;
 use crate::state::{GatewayState, InPath};
 
+/// Most bytes that one question to another node brings: other entries of the link pass between two pieces.
+const PIECE: u64 = 64 * 1024;
 /// Longest file name that common file systems take.
 const MAX_NAME: usize = 255;
 
@@ -27,10 +34,90 @@ pub(crate) async fn file(
     if !is_plain(&name) {
         return Err(missing(&name));
     }
-    let file = open(&state.reports.join(&name))
-        .await
-        .ok_or_else(|| missing(&name))?;
-    response(&name, file).await.ok_or_else(|| missing(&name))
+    if let Some(file) = open(&state.reports.join(&name)).await
+        && let Some(response) = response(&name, file).await
+    {
+        return Ok(response);
+    }
+    let there = match &state.peers {
+        Some(peers) => peers
+            .file(&name, 0, None)
+            .await
+            .zip(Some(Arc::clone(peers))),
+        None => None,
+    };
+    let ((owner, first), peers) = there.ok_or_else(|| missing(&name))?;
+    let length = first.length;
+    let rest = Rest {
+        peers,
+        owner,
+        name: name.clone(),
+        at: 0,
+        next: Some(first),
+    };
+    let pieces = stream::try_unfold(rest, Rest::take);
+    Ok(headed(&name, length, Body::from_stream(pieces)))
+}
+
+/// A file of another node, as far as the reader has not got it.
+struct Rest {
+    peers: Arc<dyn Peers>,
+    owner: NodeName,
+    name: String,
+    at: u64,
+    /// A piece that is here but not taken, or the last taken one without its bytes.
+    next: Option<FilePiece>,
+}
+
+impl Rest {
+    /// # Errors
+    /// The node is gone, or the file is: the reader sees that it did not get the whole.
+    async fn take(mut self) -> io::Result<Option<(Vec<u8>, Self)>> {
+        let broken = || io::Error::other("the node of the file does not send the rest of it");
+        let mut piece = self.next.take().ok_or_else(broken)?;
+        if self.at == piece.length {
+            return Ok(None);
+        }
+        if self.at > 0 {
+            let owner = Some(&self.owner);
+            let (_, next) = self
+                .peers
+                .file(&self.name, self.at, owner)
+                .await
+                .ok_or_else(broken)?;
+            if (next.length, next.written_unix_ms) != (piece.length, piece.written_unix_ms) {
+                return Err(broken());
+            }
+            piece = next;
+        }
+        let bytes = std::mem::take(&mut piece.bytes);
+        self.at += bytes.len() as u64;
+        if bytes.is_empty() || self.at > piece.length {
+            return Err(broken());
+        }
+        self.next = Some(piece);
+        Ok(Some((bytes, self)))
+    }
+}
+
+/// A piece of a report in a folder, for a gateway of another node.
+pub async fn piece(folder: &Path, name: &str, from: u64) -> Option<FilePiece> {
+    if !is_plain(name) {
+        return None;
+    }
+    let mut file = open(&folder.join(name)).await?;
+    let about = file.metadata().await.ok()?;
+    let written = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let length = about.len();
+    file.seek(SeekFrom::Start(from)).await.ok()?;
+    let mut bytes = Vec::new();
+    let rest = length.saturating_sub(from).min(PIECE);
+    file.take(rest).read_to_end(&mut bytes).await.ok()?;
+    Some(FilePiece {
+        length,
+        written_unix_ms: u64::try_from(written.as_millis()).ok()?,
+        bytes,
+    })
 }
 
 /// Checks the type before opening: opening follows links, and blocks at pipes.
@@ -48,12 +135,17 @@ async fn response(name: &str, file: fs::File) -> Option<Response> {
     if !about.is_file() {
         return None;
     }
+    let body = Body::from_stream(ReaderStream::new(file.take(about.len())));
+    Some(headed(name, about.len(), body))
+}
+
+fn headed(name: &str, length: u64, body: Body) -> Response {
     let headers = [
         (
             header::CONTENT_TYPE,
             HeaderValue::from_static(content_type(name)),
         ),
-        (header::CONTENT_LENGTH, HeaderValue::from(about.len())),
+        (header::CONTENT_LENGTH, HeaderValue::from(length)),
         (
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
@@ -66,8 +158,7 @@ async fn response(name: &str, file: fs::File) -> Option<Response> {
             ),
         ),
     ];
-    let body = Body::from_stream(ReaderStream::new(file.take(about.len())));
-    Some((headers, body).into_response())
+    (headers, body).into_response()
 }
 
 fn is_plain(name: &str) -> bool {

@@ -16,6 +16,7 @@ mod state;
 
 pub use axum::Router;
 pub use entrance::Names;
+pub use files::piece as file_piece;
 pub use peers::Peers;
 pub use requests::body as request_body;
 pub use router::{health_router, router};

@@ -3,7 +3,7 @@
 //! Does not know how nodes are linked: the node brings an implementation.
 
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
+use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId};
 use serde_json::Value;
 
 /// The other nodes of a mesh.
@@ -19,6 +19,14 @@ pub trait Peers: Send + Sync + std::fmt::Debug {
 
     /// Asks the other nodes for a request: the node that has it, and its [`crate::request_body`].
     fn find(&self, id: RequestId) -> PortFuture<'_, Option<(NodeName, Value)>>;
+
+    /// A piece of a report of another node from a byte on, and that node; asks all nodes while the owner is not known.
+    fn file<'a>(
+        &'a self,
+        name: &'a str,
+        from: u64,
+        owner: Option<&'a NodeName>,
+    ) -> PortFuture<'a, Option<(NodeName, FilePiece)>>;
 
     /// Cancels the request on the node that has it; false if no node has it.
     fn cancel(&self, id: RequestId) -> PortFuture<'_, bool>;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli;
 use crate::client::Client;
+use crate::commands::ask::say_what_has_no_effect;
 use crate::config::layers::Loaded;
 use crate::output::{self, Style, Trouble};
 use crate::root::{Node, Purpose};
@@ -25,7 +26,10 @@ struct Agents {
 /// The node cannot be reached or started.
 pub(crate) async fn run(loaded: &Loaded, args: cli::Agents) -> Result<u8, Trouble> {
     let agents: Agents = match &args.url {
-        Some(url) => Client::new(url)?.agents().await?,
+        Some(url) => {
+            say_what_has_no_effect(loaded);
+            Client::new(url)?.agents().await?
+        }
         None => {
             let node = Node::start(&loaded.config, Purpose::Look).await?;
             Agents {

@@ -22,6 +22,11 @@ use crate::output::{self, Style, Trouble, printable};
 use crate::recording::Recording;
 use crate::root::{Node, Purpose};
 
+/// Settings that a command uses itself, whichever node answers.
+const OF_COMMANDS: [&str; 3] = ["deadline", "log", "log_format"];
+/// Most bytes of a query that is too long that are counted: a pipe may have no end.
+const MAX_COUNTED: u64 = 64 * 1024 * 1024;
+
 /// Runs the command.
 ///
 /// # Errors
@@ -76,6 +81,9 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
 /// # Errors
 /// The query is unusable; found before anything starts.
 pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRequest, Trouble> {
+    if query.url.is_some() && !query.quiet {
+        say_what_has_no_effect(loaded);
+    }
     let words = query.words.join(" ");
     let text = if words == "-" { from_stdin()? } else { words };
     let deadline = loaded.config.deadline;
@@ -91,14 +99,42 @@ pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRe
     Ok(request)
 }
 
+/// Names the flags that set up a node of this process, where another node answers.
+pub(crate) fn say_what_has_no_effect(loaded: &Loaded) {
+    let note = Style::for_stderr().cyan("note:");
+    for sourced in &loaded.sourced {
+        let is_of_command = OF_COMMANDS.contains(&sourced.setting.key);
+        if let (Source::Flag(flag), false) = (&sourced.source, is_of_command) {
+            output::say(format_args!(
+                "{note} {flag} has no effect with --url: the node there has its own settings"
+            ));
+        }
+    }
+}
+
 fn from_stdin() -> Result<String, Trouble> {
-    let mut text = String::new();
-    // One byte more than allowed is enough to refuse the query for its length.
-    let limit = MAX_QUERY_BYTES as u64 + 1;
-    std::io::stdin()
-        .take(limit)
-        .read_to_string(&mut text)
-        .map_err(|error| Trouble::usage(format!("the query on stdin cannot be read: {error}")))?;
+    let unreadable = |why: &dyn std::fmt::Display| {
+        Trouble::usage(format!("the query on stdin cannot be read: {why}"))
+    };
+    let (mut stdin, mut bytes) = (std::io::stdin().lock(), Vec::new());
+    // A little more than allowed, for the ends of lines.
+    let most = 2 * MAX_QUERY_BYTES;
+    let read = stdin.by_ref().take(most as u64).read_to_end(&mut bytes);
+    read.map_err(|error| unreadable(&error))?;
+    let rest = std::io::copy(&mut stdin.take(MAX_COUNTED), &mut std::io::sink());
+    let rest = rest.map_err(|error| unreadable(&error))?;
+    if rest > 0 {
+        let more = if rest == MAX_COUNTED {
+            "more than "
+        } else {
+            ""
+        };
+        let size = bytes.len() as u64 + rest;
+        let message =
+            format!("the query on stdin has {more}{size} bytes, more than {MAX_QUERY_BYTES}");
+        return Err(Trouble::usage(message).hint("shorten it"));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| unreadable(&error))?;
     Ok(text.trim_end().to_owned())
 }
 

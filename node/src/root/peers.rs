@@ -2,18 +2,22 @@
 //!
 //! Carries nothing itself; the cluster's links do.
 
+use std::path::PathBuf;
+
 use amcp_cluster::{Cluster, Desk};
-use amcp_gateway::{Peers, request_body};
+use amcp_gateway::{Peers, file_piece, request_body};
 use amcp_orchestrator::OrchestratorHandle;
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
+use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId};
 use serde_json::Value;
 
-/// Answers other nodes' questions about this node's requests.
+/// Answers other nodes' questions about this node's requests and reports.
 #[derive(Debug)]
 pub(super) struct OwnRequests {
     pub(super) node: NodeName,
     pub(super) orchestrator: OrchestratorHandle,
+    /// The folder of reports.
+    pub(super) reports: PathBuf,
 }
 
 impl Desk for OwnRequests {
@@ -37,6 +41,11 @@ impl Desk for OwnRequests {
             orchestrator.request(id)?;
             Some(orchestrator.answer_flow(id, flow, answer).await)
         })
+    }
+
+    fn file(&self, name: String, from: u64) -> PortFuture<'static, Option<FilePiece>> {
+        let reports = self.reports.clone();
+        Box::pin(async move { file_piece(&reports, &name, from).await })
     }
 }
 
@@ -66,6 +75,15 @@ impl Peers for OtherNodes {
 
     fn find(&self, id: RequestId) -> PortFuture<'_, Option<(NodeName, Value)>> {
         Box::pin(self.cluster.find_request(id))
+    }
+
+    fn file<'a>(
+        &'a self,
+        name: &'a str,
+        from: u64,
+        owner: Option<&'a NodeName>,
+    ) -> PortFuture<'a, Option<(NodeName, FilePiece)>> {
+        Box::pin(self.cluster.file(name, from, owner))
     }
 
     fn cancel(&self, id: RequestId) -> PortFuture<'_, bool> {

@@ -45,6 +45,17 @@ async fn tasks_are_done_where_their_specialists_are() {
     let here =
         |task: &amcp_protocol::TaskReport| task.agent.as_ref().unwrap().as_str().ends_with("@b");
     assert!(answer.tasks.iter().all(here), "{answer:?}");
+    // The report is on a node without a gateway; its link leads to it at any other's.
+    let link = answer.tasks.last().unwrap().result.as_deref().unwrap()["url"].clone();
+    let file = client()
+        .get(a.url(link.as_str().unwrap()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(file.status(), 200);
+    let length = file.content_length();
+    let bytes = file.bytes().await.unwrap();
+    assert!(bytes.starts_with(b"%PDF-") && length == Some(bytes.len() as u64));
     let counts = a.view().await.counts;
     assert_eq!(
         counts.tasks_out as usize,

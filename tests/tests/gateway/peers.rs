@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use amcp_gateway::Peers;
 use amcp_protocol::flow::closed;
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
+use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -69,6 +69,24 @@ impl Peers for OneOther {
             _ => None,
         };
         Box::pin(async move { Some(("b".parse().unwrap(), body?)) })
+    }
+
+    /// `whole.pdf` comes in two pieces; `changed.pdf` is another file after the first.
+    fn file<'a>(
+        &'a self,
+        name: &'a str,
+        from: u64,
+        owner: Option<&'a NodeName>,
+    ) -> PortFuture<'a, Option<(NodeName, FilePiece)>> {
+        assert_eq!(owner.is_some(), from > 0);
+        let bytes = if from == 0 { &b"%PDF-"[..] } else { b"1.7" };
+        let piece = FilePiece {
+            length: 8,
+            written_unix_ms: if name == "changed.pdf" { from } else { 0 },
+            bytes: bytes.to_vec(),
+        };
+        let there = ["whole.pdf", "changed.pdf"].contains(&name);
+        Box::pin(async move { there.then(|| ("b".parse().unwrap(), piece)) })
     }
 
     fn cancel(&self, id: RequestId) -> PortFuture<'_, bool> {
@@ -170,6 +188,30 @@ async fn a_request_of_another_node_is_cancelled_there_unless_it_was_answered() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(cancelled, [OPEN]);
+}
+
+#[tokio::test]
+async fn a_report_of_another_node_is_served_whole_or_breaks_off() {
+    let (mesh, _) = among_others().await;
+    let whole = mesh.get("/files/whole.pdf").await;
+    assert_eq!(whole.headers()["content-type"], "application/pdf");
+    assert_eq!(whole.headers()["content-length"], "8");
+    assert!(
+        whole.headers()["content-security-policy"]
+            .to_str()
+            .unwrap()
+            .contains("sandbox")
+    );
+    assert_eq!(whole.text().await.unwrap(), "%PDF-1.7");
+    let changed = mesh.get("/files/changed.pdf").await;
+    assert!(
+        changed.bytes().await.is_err(),
+        "two versions do not make one file"
+    );
+    assert_eq!(
+        mesh.get("/files/none.pdf").await.status(),
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[tokio::test]

@@ -99,6 +99,9 @@ kinds! {
     FlowAnswer = 25,
     /// The agent works on the task with this id, sent as [`Kind::Task2`]: a note for users, perhaps empty, as text.
     Sign = 26,
+    /// Send a piece of a report: its name and the first byte's place, as JSON whose unknown fields count as absent. The
+    /// [`Kind::Reply`] with this id holds nothing if there is no such report, or else JSON about it and the bytes.
+    File = 27,
 }
 
 impl Kind {
@@ -111,7 +114,7 @@ impl Kind {
     /// Whether a [`Kind::Reply`] answers an entry of this kind.
     #[must_use]
     pub const fn is_question(self) -> bool {
-        matches!(self, Self::Question | Self::FlowAnswer)
+        matches!(self, Self::Question | Self::FlowAnswer | Self::File)
     }
 
     /// Whether an entry of this kind asks for a task, in either form.

@@ -18,7 +18,7 @@ use super::inbox::{Admitted, Cancelled, Name, Waiter};
 use super::outbox::{Arrived, Parcel};
 use super::peer::{Link, answered, lock};
 use super::roster::Joined;
-use super::{LinkEvent, Links, Question, Shared, forms, old};
+use super::{FileQuestion, LinkEvent, Links, Question, Shared, forms, old};
 use crate::wire::{self, WireError};
 
 /// Most tasks of other nodes at a time: the whole credit of sixteen peers.
@@ -126,6 +126,7 @@ impl Shared {
             Kind::Goodbye => self.event(LinkEvent::Goodbye(link.info.token_in)),
             Kind::Question => self.question(link, id, wire::decode(body)?),
             Kind::FlowAnswer => self.flow_answer(link, id, wire::decode(body)?)?,
+            Kind::File => self.file(link, id, body)?,
             Kind::Reply => link.replied(id, body.to_vec()),
             Kind::Parcel => self.parcel(link, id, wire::decode(body)?),
             Kind::Fetch => link.send_piece(id, number(body)?),
@@ -319,6 +320,24 @@ impl Shared {
         tokio::spawn(async move {
             let refusal = judged.await.map(|judged| serde_json::to_vec(&judged.err()));
             if let Ok(reply) = wire::encode(&refusal.and_then(Result::ok)) {
+                link.say(Kind::Reply, id, &reply);
+            }
+        });
+        Ok(())
+    }
+
+    fn file(&self, link: &Arc<Link>, id: u64, question: &[u8]) -> Result<(), WireError> {
+        let asked: FileQuestion = serde_json::from_slice(question)
+            .map_err(|error| WireError::Malformed(error.to_string()))?;
+        let piece = self.desk.file(asked.name, asked.from);
+        let link = Arc::clone(link);
+        // This task ends soon: it reads one piece.
+        tokio::spawn(async move {
+            let reply = piece
+                .await
+                .map(|piece| (serde_json::to_vec(&piece).ok(), piece.bytes));
+            let reply = reply.and_then(|(about, bytes)| Some((about?, bytes)));
+            if let Ok(reply) = wire::encode(&reply) {
                 link.say(Kind::Reply, id, &reply);
             }
         });

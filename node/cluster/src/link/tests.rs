@@ -89,6 +89,17 @@ impl Desk for OneRequest {
         let known = self.0 == Some(id);
         Box::pin(async move { known.then_some(judged) })
     }
+
+    fn file(&self, name: String, from: u64) -> PortFuture<'static, Option<FilePiece>> {
+        let known = self.0.is_some() && name == "ü.pdf";
+        Box::pin(async move {
+            known.then(|| FilePiece {
+                length: 7,
+                written_unix_ms: 1,
+                bytes: b"reports".get(from as usize..).unwrap_or_default().to_vec(),
+            })
+        })
+    }
 }
 
 struct Node {
@@ -705,6 +716,24 @@ async fn an_answer_to_a_flow_goes_to_the_node_whose_request_it_is() {
     assert_eq!(answer(&c, "t1.1").await, Some(Ok(())));
     assert_eq!(answer(&c, "t1.2").await, Some(Err(ErrorCode::NotFound)));
     assert_eq!(answer(&b, "t1.1").await, None, "it is not its request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_is_found_where_it_is_and_comes_in_pieces() {
+    let a = Node::start("a", AllowList::default(), None).await;
+    let b = Node::start("b", AllowList::default(), None).await;
+    let c = Node::start("c", AllowList::default(), Some(REQUEST.parse().unwrap())).await;
+    link(&a, &b, 1);
+    link(&a, &c, 2);
+    let (owner, piece) = a.links.file("ü.pdf", 0, None).await.unwrap();
+    assert_eq!(
+        (&owner, piece.bytes.as_slice(), piece.length),
+        (&c.name, &b"reports"[..], 7)
+    );
+    let (_, rest) = a.links.file("ü.pdf", 3, Some(&owner)).await.unwrap();
+    assert_eq!(rest.bytes, b"orts");
+    assert!(a.links.file("ü.pdf", 0, Some(&b.name)).await.is_none());
+    assert!(a.links.file("other.pdf", 0, None).await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
