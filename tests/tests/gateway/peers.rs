@@ -203,11 +203,13 @@ async fn a_report_of_another_node_is_served_whole_or_breaks_off() {
             .contains("sandbox")
     );
     assert_eq!(whole.text().await.unwrap(), "%PDF-1.7");
-    let changed = mesh.get("/files/changed.pdf").await;
-    assert!(
-        changed.bytes().await.is_err(),
-        "two versions do not make one file"
-    );
+    // The connection breaks before or behind the head.
+    let changed = mesh.http.get(mesh.url("/files/changed.pdf")).send().await;
+    let changed = match changed {
+        Ok(changed) => changed.bytes().await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert!(changed.is_err(), "two versions do not make one file");
     assert_eq!(
         mesh.get("/files/none.pdf").await.status(),
         StatusCode::NOT_FOUND
