@@ -128,7 +128,14 @@ impl Command {
             | Self::Config {
                 what: Config::Show { json },
             } => *json,
-            Self::Keys { .. } | Self::Replay { .. } | Self::Node(_) | Self::Demo(_) => false,
+            Self::Config {
+                what: Config::Check { .. } | Config::Schema,
+            }
+            | Self::Keys { .. }
+            | Self::Audit { .. }
+            | Self::Replay { .. }
+            | Self::Node
+            | Self::Demo(_) => false,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The settings of a node: one tree of types from which the file, the environment's names, the flags, `amcp config`, the JSON
-//! Schema and the table of docs/CONFIG.md come (ADR-0021).
+//! Schema and the table of docs/CONFIG.md come (ADR-0019).
 //!
 //! Does not read files or the environment; that is [`layers`]. A field's comment is its documentation everywhere.
 

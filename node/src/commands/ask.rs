@@ -102,9 +102,9 @@ pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRe
 /// Names the flags that set up a node of this process, where another node answers.
 pub(crate) fn say_what_has_no_effect(loaded: &Loaded) {
     let note = Style::for_stderr().cyan("note:");
-    for sourced in &loaded.sourced {
-        let is_of_command = OF_COMMANDS.contains(&sourced.setting.key);
-        if let (Source::Flag(flag), false) = (&sourced.source, is_of_command) {
+    for (setting, _) in loaded.values() {
+        let is_of_command = OF_COMMANDS.contains(&setting.path.as_str());
+        if let (Source::Flag(flag), false) = (loaded.source(&setting.path), is_of_command) {
             output::say(format_args!(
                 "{note} {flag} has no effect with --url: the node there has its own settings"
             ));

@@ -275,7 +275,7 @@ fn variable(environment: &[(OsString, OsString)], name: &str) -> Result<Option<S
 }
 
 /// The file and how it was found. A file named by flag or variable must exist; the user's need not. The current folder and the
-/// data folder are not searched: what lies there may be somebody else's (ADR-0021).
+/// data folder are not searched: what lies there may be somebody else's (ADR-0019).
 fn find_file(inputs: &Inputs) -> Result<Option<(PathBuf, &'static str)>, Trouble> {
     if let Some(path) = &inputs.file {
         return Ok(Some((path.clone(), "--config")));
