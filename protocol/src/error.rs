@@ -42,6 +42,8 @@ error_codes! {
     NotFound = "not_found",
     /// The route does not take the HTTP method.
     MethodNotAllowed = "method_not_allowed",
+    /// The client proves no user: it sends no credential, or one that does not count.
+    Unauthenticated = "unauthenticated",
     /// The request's URI, head or body has more bytes than the node takes.
     TooLarge = "too_large",
     /// The same idempotency key came with another body.

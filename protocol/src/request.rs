@@ -65,11 +65,11 @@ pub fn is_traceparent(text: &str) -> bool {
 pub struct UserRequest {
     /// In plain language.
     pub query: String,
-    /// The user's name, if known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The user's name, if known. No body can set it.
+    #[serde(skip)]
     pub user: Option<String>,
-    /// The user's roles, which capabilities may require.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The user's roles. No body can set them.
+    #[serde(skip)]
     pub roles: Vec<String>,
     /// How long the answer may take, in milliseconds; the node's default when missing. More than the node's maximum is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,7 @@
 //! POST /ask and POST /plan: from an HTTP request to a [`UserRequest`], and its answer back.
 //!
-//! Does not verify the user: there are no accounts yet. So we believe a name and roles only from this machine.
+//! Does not verify the user; [`crate::auth`] does. No body names a user or roles.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use amcp_orchestrator::{OrchestratorHandle, Phase, PlanView, Ticket};
@@ -10,13 +9,14 @@ use amcp_protocol::request::is_traceparent;
 use amcp_protocol::{Answer, AnswerState, ErrorCode, Failure, UserRequest};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::time::timeout;
 
+use crate::auth::Asker;
 use crate::codes;
 use crate::problem::{Problem, retry_after};
 use crate::requests::summary;
@@ -37,12 +37,12 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 /// Accepts a request and waits for its answer or its first open flow. A client that disconnects cancels nothing.
 pub(crate) async fn ask(
     State(state): State<GatewayState>,
+    asker: Asker,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let peer = peer(&parts.extensions);
     let key = idempotency_key(&parts.headers)?;
-    let request = user_request(&parts.headers, peer, body).await?;
+    let request = user_request(&parts.headers, &asker, body).await?;
     let ticket = state.orchestrator.ask(request, key)?;
     let mut response = if prefers_async(&parts.headers) {
         let mut response = accepted(&state.orchestrator, &ticket);
@@ -66,16 +66,12 @@ pub(crate) async fn ask(
 /// Plans without carrying out the plan.
 pub(crate) async fn plan(
     State(state): State<GatewayState>,
+    asker: Asker,
     request: Request,
 ) -> Result<Json<PlanView>, Problem> {
     let (parts, body) = request.into_parts();
-    let request = user_request(&parts.headers, peer(&parts.extensions), body).await?;
+    let request = user_request(&parts.headers, &asker, body).await?;
     Ok(Json(state.orchestrator.plan(request).await?))
-}
-
-fn peer(extensions: &axum::http::Extensions) -> Option<IpAddr> {
-    let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
-    Some(peer.ip().to_canonical())
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
@@ -127,7 +123,7 @@ fn accepted(orchestrator: &OrchestratorHandle, ticket: &Ticket) -> Response {
 
 async fn user_request(
     headers: &HeaderMap,
-    peer: Option<IpAddr>,
+    asker: &Asker,
     body: Body,
 ) -> Result<UserRequest, Problem> {
     let bytes = whole(body).await?;
@@ -136,13 +132,8 @@ async fn user_request(
     request.traceparent = trace.map(str::to_owned).or(request.traceparent);
     // As W3C Trace Context demands: what is no trace begins none, and costs nobody an answer.
     request.traceparent = request.traceparent.filter(|trace| is_traceparent(trace));
-    let local = peer.is_some_and(|ip| ip.is_loopback());
-    if !local && (request.user.is_some() || !request.roles.is_empty()) {
-        let message = "only requests from the node's own machine may name a user and roles";
-        return Err(Failure::new(ErrorCode::NotPermitted, message)
-            .hint("leave out \"user\" and \"roles\"")
-            .into());
-    }
+    request.user = asker.user().map(str::to_owned);
+    request.roles = asker.roles().to_vec();
     Ok(request)
 }
 
@@ -207,7 +198,7 @@ fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         Problem::bad_request(
             format!("the body is not a request: {error}"),
-            r#"send {"query":"…"}; "user", "roles", "deadline_ms", "history" and "flows" may be added"#,
+            r#"send {"query":"…"}; "deadline_ms", "history" and "flows" may be added; the API key names the user"#,
         )
     })
 }

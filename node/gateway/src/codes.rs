@@ -49,6 +49,7 @@ fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
         E::Overloaded => (S::TOO_MANY_REQUESTS, EXIT_UNAVAILABLE),
         E::ShuttingDown | E::NotReady => (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE),
         E::NotFound => (S::NOT_FOUND, EXIT_FAILED),
+        E::Unauthenticated => (S::UNAUTHORIZED, EXIT_FAILED),
         E::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, EXIT_FAILED),
         E::TooLarge => (S::PAYLOAD_TOO_LARGE, EXIT_USAGE),
         E::IdempotencyConflict | E::FlowRequired | E::FlowClosed => (S::CONFLICT, EXIT_FAILED),

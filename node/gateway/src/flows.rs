@@ -1,6 +1,6 @@
 //! POST /requests/{id}/flows/{flow}: a person's answer to a question of a request.
 //!
-//! Does not verify the person: there are no accounts yet. The request's machine judges whether the answer counts.
+//! Only the request's user may answer. The request's machine judges whether the answer counts.
 
 use amcp_protocol::{ErrorCode, Failure, FlowAnswer, FlowId, NodeName};
 use axum::Json;
@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::ask::whole;
+use crate::auth::Asker;
 use crate::problem::Problem;
 use crate::requests::{Found, look_up, parse, show};
 use crate::state::{GatewayState, InPath};
@@ -16,11 +17,12 @@ use crate::state::{GatewayState, InPath};
 /// Passes the answer on and returns the request's new state.
 pub(crate) async fn answer(
     State(state): State<GatewayState>,
+    asker: Asker,
     InPath((id, flow)): InPath<(String, String)>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let answer = flow_answer(&whole(request.into_body()).await?)?;
-    let found = look_up(&state, &id).await?;
+    let found = look_up(&state, &asker, &id).await?;
     let (request, flow) = (parse(&id)?, flow_id(&flow)?);
     match found {
         Found::Here(_) => {
@@ -40,21 +42,26 @@ pub(crate) async fn answer(
             };
             match answered {
                 Some(judged) => judged?,
-                None => return Err(unheard(&state, &owner, &id, &flow).await),
+                None => return Err(unheard((&state, &asker), &owner, &id, &flow).await),
             }
         }
     }
     // The answer counts, whatever becomes of this look at the request.
-    let now = show(State(state), InPath(id)).await;
+    let now = show(State(state), asker, InPath(id)).await;
     Ok(now.unwrap_or_else(|_| Json(json!({"request_id": request}))))
 }
 
 /// Without a reply of the request's node the answer may count: it may be on its way, or only the reply was lost. So nobody is
 /// sent elsewhere to answer anew.
-async fn unheard(state: &GatewayState, owner: &NodeName, id: &str, flow: &FlowId) -> Problem {
+async fn unheard(
+    (state, asker): (&GatewayState, &Asker),
+    owner: &NodeName,
+    id: &str,
+    flow: &FlowId,
+) -> Problem {
     let ask = "GET /requests/{id} shows how the request goes on";
     let open = |found: &Found| matches!(found, Found::There(_, body) if asks(body, flow));
-    match look_up(state, id).await {
+    match look_up(state, asker, id).await {
         Ok(found) if !open(&found) => {
             let message =
                 format!("flow {flow} has ended; node {owner} did not say whether by this answer");

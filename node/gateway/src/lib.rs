@@ -3,6 +3,7 @@
 //! Translates, streams and bounds the cost of a client; takes no decision about a request.
 
 mod ask;
+mod auth;
 pub mod codes;
 mod entrance;
 mod files;

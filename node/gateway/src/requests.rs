@@ -17,6 +17,7 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::auth::Asker;
 use crate::problem::Problem;
 use crate::state::{GatewayState, InPath};
 
@@ -26,9 +27,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The answer, or the state of a running request; for requests of this node and of others.
 pub(crate) async fn show(
     State(state): State<GatewayState>,
+    asker: Asker,
     InPath(id): InPath,
 ) -> Result<Json<Value>, Problem> {
-    match look_up(&state, &id).await? {
+    match look_up(&state, &asker, &id).await? {
         Found::Here(view) => Ok(Json(own(&state, &view))),
         Found::There(_, body) => Ok(Json(body)),
     }
@@ -37,9 +39,10 @@ pub(crate) async fn show(
 /// Cancels the request; one that was answered before keeps its answer.
 pub(crate) async fn cancel(
     State(state): State<GatewayState>,
+    asker: Asker,
     InPath(id): InPath,
 ) -> Result<Response, Problem> {
-    match look_up(&state, &id).await? {
+    match look_up(&state, &asker, &id).await? {
         Found::Here(view) if view.answer.is_some() => {
             return Ok(Json(own(&state, &view)).into_response());
         }
@@ -49,7 +52,7 @@ pub(crate) async fn cancel(
         }
         Found::There(..) => cancel_there(&state, &id).await?,
     }
-    let now = show(State(state), InPath(id)).await?;
+    let now = show(State(state), asker, InPath(id)).await?;
     Ok((StatusCode::ACCEPTED, now).into_response())
 }
 
@@ -67,10 +70,11 @@ async fn cancel_there(state: &GatewayState, id: &str) -> Result<(), Problem> {
 /// the answer's text while a model writes it. 204 after the last event.
 pub(crate) async fn events(
     State(state): State<GatewayState>,
+    asker: Asker,
     InPath(id): InPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let request = match look_up(&state, &id).await? {
+    let request = match look_up(&state, &asker, &id).await? {
         Found::Here(view) => view.request_id,
         // Nodes do not pass events on: only the request's node streams them.
         Found::There(owner, _) => {
@@ -139,16 +143,23 @@ pub(crate) enum Found {
     There(NodeName, Value),
 }
 
-pub(crate) async fn look_up(state: &GatewayState, id: &str) -> Result<Found, Problem> {
+/// Another user's request is as unknown as one that never was.
+pub(crate) async fn look_up(
+    state: &GatewayState,
+    asker: &Asker,
+    id: &str,
+) -> Result<Found, Problem> {
     let request = parse(id)?;
     if let Some(view) = state.orchestrator.request(request) {
-        return Ok(Found::Here(view));
+        let seen = asker.sees(view.user.as_deref());
+        return seen.then_some(Found::Here(view)).ok_or_else(|| unknown(id));
     }
     let found = match &state.peers {
         Some(peers) => peers.find(request).await,
         None => None,
     };
-    let (owner, body) = found.ok_or_else(|| unknown(id))?;
+    let seen = |(_, body): &(NodeName, Value)| asker.sees(body.get("user").and_then(Value::as_str));
+    let (owner, body) = found.filter(seen).ok_or_else(|| unknown(id))?;
     Ok(Found::There(owner, body))
 }
 
@@ -186,14 +197,20 @@ fn own(state: &GatewayState, view: &RequestView) -> Value {
     body(view, state.peers.as_ref().map(|peers| peers.node()))
 }
 
-/// The body of GET /requests/{id}: the answer, or the state of a running request; in a mesh also its node.
+/// The body of GET /requests/{id}: the answer, or the state of a running request; with its user, in a mesh also its node.
 #[must_use]
 pub fn body(view: &RequestView, owner: Option<&NodeName>) -> Value {
     let mut body = match &view.answer {
         Some(answer) => serde_json::to_value(&**answer).expect("an answer has string keys only"),
         None => summary(view),
     };
-    if let (Some(owner), Some(fields)) = (owner, body.as_object_mut()) {
+    let Some(fields) = body.as_object_mut() else {
+        return body;
+    };
+    if let Some(user) = &view.user {
+        fields.insert("user".to_owned(), json!(user));
+    }
+    if let Some(owner) = owner {
         fields.insert("owner".to_owned(), json!(owner));
     }
     body

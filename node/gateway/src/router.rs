@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::problem::Problem;
 use crate::state::GatewayState;
-use crate::{ask, entrance, files, flows, requests};
+use crate::{ask, auth, entrance, files, flows, requests};
 
 /// Method, path, and what serves them.
 type Route = (
@@ -35,48 +35,51 @@ const ROUTES: &[Route] = &[
     ("GET", "/files/{name}", || get(files::file)),
     ("GET", "/agents", || get(agents)),
     ("GET", "/cluster", || get(cluster)),
-    ("GET", "/livez", || get(livez)),
-    ("GET", "/readyz", || get(readyz)),
     ("GET", "/metrics", || get(metrics)),
 ];
 
+/// These routes need no credential: a health check has none, and reads no word of anybody.
 const HEALTH: &[Route] = &[
     ("GET", "/livez", || get(livez)),
     ("GET", "/readyz", || get(readyz)),
-    ("GET", "/metrics", || get(metrics)),
 ];
 
 /// All routes.
 pub fn router(state: GatewayState) -> Router {
-    routed(ROUTES, state)
+    let keys = from_fn_with_state(state.keys.clone(), auth::enter);
+    let all = with(Router::new(), ROUTES);
+    let all = all.fallback(async |uri: Uri| no_route(&uri));
+    // Around all routes and fallbacks before it, those of later builds too.
+    let all = all.method_not_allowed_fallback(no_method).layer(keys);
+    entered(with(all, HEALTH), state)
 }
 
-/// The routes for operators, which an address of their own serves.
+/// The routes for operators, which an address of their own serves to everybody who reaches it.
 pub fn health_router(state: GatewayState) -> Router {
-    routed(HEALTH, state)
+    let all = with(Router::new(), HEALTH).route("/metrics", get(metrics));
+    let all = all.fallback(async |uri: Uri| nothing_at(&uri, HEALTH.iter()));
+    entered(all.method_not_allowed_fallback(no_method), state)
 }
 
-fn routed(routes: &'static [Route], state: GatewayState) -> Router {
-    let names = state.names.clone();
-    let all = Router::new();
-    let all = routes
+fn with(router: Router<GatewayState>, routes: &[Route]) -> Router<GatewayState> {
+    routes
         .iter()
-        .fold(all, |all, (_, path, serve)| all.route(path, serve()));
-    all.fallback(async |uri: Uri| nothing_at(&uri, routes))
-        .method_not_allowed_fallback(no_method)
-        .with_state(state)
-        // Around all routes and fallbacks, those of later builds too.
-        .layer(from_fn_with_state(names, entrance::enter))
+        .fold(router, |all, (_, path, serve)| all.route(path, serve()))
+}
+
+/// Puts the entrance around all routes and fallbacks, those of later builds too.
+fn entered(router: Router<GatewayState>, state: GatewayState) -> Router {
+    let names = from_fn_with_state(state.names.clone(), entrance::enter);
+    router.with_state(state).layer(names)
 }
 
 pub(crate) fn no_route(uri: &Uri) -> Problem {
-    nothing_at(uri, ROUTES)
+    nothing_at(uri, ROUTES.iter().chain(HEALTH))
 }
 
-fn nothing_at(uri: &Uri, routes: &[Route]) -> Problem {
+fn nothing_at<'a>(uri: &Uri, routes: impl Iterator<Item = &'a Route>) -> Problem {
     let message = format!("there is nothing at {}", uri.path());
     let routes: Vec<_> = routes
-        .iter()
         .map(|(method, path, _)| format!("{method} {path}"))
         .collect();
     Failure::new(ErrorCode::NotFound, message)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use amcp_access::Keys;
 use amcp_orchestrator::OrchestratorHandle;
 use amcp_registry::RegistryHandle;
 use axum::extract::{FromRequestParts, Path};
@@ -32,6 +33,8 @@ pub struct GatewayState {
     pub reports: PathBuf,
     /// The node's own names; requests under other names are refused.
     pub names: Arc<Names>,
+    /// Prove the users of clients.
+    pub keys: Arc<Keys>,
     /// For /readyz.
     pub readiness: Readiness,
     /// For /metrics.

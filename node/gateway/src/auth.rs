@@ -1,0 +1,108 @@
+//! Who sends a request: every route but those for health checks needs a principal, which the client's credential proves.
+//!
+//! Judges no credential itself; `amcp-access` does. Gives no permission; the node's permissions do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use amcp_access::{Keys, Refusal, anonymous};
+use amcp_protocol::{ErrorCode, Failure, Principal, Proof};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+
+use crate::problem::Problem;
+
+/// The role that sees the requests and files of all users.
+pub const ADMIN: &str = "admin";
+/// By these headers a proxy tells of its client.
+const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+/// The client of a request, for handlers behind [`enter`].
+#[derive(Debug, Clone)]
+pub(crate) struct Asker(Arc<Principal>);
+
+impl Asker {
+    /// The user's name; none for a client without a credential.
+    pub(crate) fn user(&self) -> Option<&str> {
+        match self.0.by {
+            Proof::Anonymous => None,
+            Proof::Key(_) | Proof::Token { .. } | Proof::Local => Some(&self.0.user),
+        }
+    }
+
+    pub(crate) fn roles(&self) -> &[String] {
+        &self.0.roles
+    }
+
+    /// Whether the client may see what belongs to this user.
+    pub(crate) fn sees(&self, owner: Option<&str>) -> bool {
+        self.user() == owner || self.0.roles.iter().any(|role| role == ADMIN)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let asker = parts.extensions.get::<Self>().cloned();
+        asker.ok_or_else(|| refused(&Refusal::Missing))
+    }
+}
+
+/// Finds the client's principal and passes the request on, or answers 401.
+pub(crate) async fn enter(
+    State(keys): State<Arc<Keys>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match principal(&keys, &request) {
+        Ok(principal) => {
+            request.extensions_mut().insert(Asker(principal));
+            next.run(request).await
+        }
+        Err(refusal) => {
+            let mut response = refused(&refusal).into_response();
+            let form = HeaderValue::from_static("Bearer realm=\"amcp\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, form);
+            response
+        }
+    }
+}
+
+fn principal(keys: &Keys, request: &Request) -> Result<Arc<Principal>, Refusal> {
+    let headers = request.headers();
+    if let Some(credential) = credential(headers)? {
+        return keys.check(credential, Timestamp::now());
+    }
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let ConnectInfo(peer) = peer.ok_or(Refusal::Missing)?;
+    let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
+    anonymous(peer.ip(), is_forwarded).map(Arc::new)
+}
+
+/// The text after `Bearer`, or the value of `x-api-key`.
+fn credential(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter().chain(headers.get_all("x-api-key"));
+    let Some(value) = given.next() else {
+        return Ok(None);
+    };
+    // Of two credentials none is the client's for certain.
+    if given.next().is_some() {
+        return Err(Refusal::Malformed);
+    }
+    let text = value.to_str().map_err(|_| Refusal::Malformed)?;
+    match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(rest.trim())),
+        None if headers.contains_key("x-api-key") => Ok(Some(text)),
+        Some(_) | None => Err(Refusal::Malformed),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Problem {
+    let hint = "send `Authorization: Bearer KEY`; `amcp keys create USER` on the node's machine makes a key";
+    Failure::new(ErrorCode::Unauthenticated, refusal.to_string()).hint(hint).into()
+}
