@@ -11,6 +11,7 @@ use amcp_protocol::{
     Answer, AnswerPiece, Failure, FlowAnswer, FlowId, Progress, RequestId, UserRequest,
 };
 use futures_util::StreamExt;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,8 @@ use crate::audience::Audience;
 use crate::config::value::{HttpUrl, Written};
 use crate::output::Trouble;
 
+/// The variable with the API key of the command line's user, for `--url`.
+pub(crate) const KEY_VARIABLE: &str = "AMCP_KEY";
 /// Time-out of a dial: ten times as long as to a node on the same continent.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Most reconnections to a broken event stream; the request goes on without the stream.
@@ -47,8 +50,10 @@ struct Accepted {
 }
 
 impl Client {
+    /// Proves its user by the key in [`KEY_VARIABLE`], if there is one.
+    ///
     /// # Errors
-    /// `url` is not an HTTP address.
+    /// `url` is not an HTTP address, or the key is no text for a header.
     pub(crate) fn new(url: &str) -> Result<Self, Trouble> {
         // Without the text, which may hold a password.
         let unusable =
@@ -56,7 +61,21 @@ impl Client {
         let base = HttpUrl::parse(url).map_err(unusable)?;
         let base = Url::parse(&format!("{}/", base.as_str()))
             .map_err(|error| unusable(error.to_string()))?;
+        let mut headers = HeaderMap::new();
+        if let Some(key) = std::env::var(KEY_VARIABLE)
+            .ok()
+            .filter(|key| !key.is_empty())
+        {
+            let mut value =
+                HeaderValue::try_from(format!("Bearer {}", key.trim())).map_err(|_| {
+                    Trouble::usage(format!("the value of {KEY_VARIABLE} is no key"))
+                        .hint("`amcp keys create` prints one: amcp_ID_SECRET")
+                })?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         let http = amcp_outbound::client_of(&base)
+            .default_headers(headers)
             .connect_timeout(CONNECT)
             // Nodes on other machines too: the environment's proxy serves the public network.
             .no_proxy()

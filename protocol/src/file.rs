@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// A piece of a file, and what a reader needs to put the pieces together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilePiece {
+    /// The user to whom the file belongs; none if it belongs to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// The bytes of the whole file.
     pub length: u64,
     /// When the file was written, in milliseconds since 1970: pieces of two versions do not fit together.

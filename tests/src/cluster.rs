@@ -11,10 +11,14 @@ use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use amcp_access::{KeyFile, NewKey};
 use amcp_cluster::{ClusterView, MemberState, MemberView};
 use amcp_protocol::NodeName;
+use jiff::Timestamp;
+use reqwest::RequestBuilder;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -26,6 +30,8 @@ use crate::process::{PATIENCE, Sandbox, binary, client};
 pub const COOKIE: &str = "6f1f8a0d3c5e4b7a92d8e1c0b3a4f5d67e8c9b0a1d2f3e4c";
 /// The built-in specialists of a node that stays offline.
 pub const SPECIALISTS: usize = 8;
+/// The file with the keys in a node's data folder.
+const KEYS: &str = "keys.json";
 /// The period of checking a condition: short enough for figures in tenths of a second.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -38,6 +44,32 @@ pub struct Spec {
     joins: Vec<String>,
     host: String,
     namespace: Option<String>,
+}
+
+/// A key and the file that holds it. Nodes in namespaces have the file: their clients come from another machine, as far as they
+/// know.
+fn key() -> &'static (String, Vec<u8>) {
+    static KEY: OnceLock<(String, Vec<u8>)> = OnceLock::new();
+    KEY.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let new = NewKey {
+            user: "tester".to_owned(),
+            ..NewKey::default()
+        };
+        let file = KeyFile::in_data(folder.path());
+        let made = file.change(|ring| ring.create(new, Timestamp::now()));
+        let keys = fs::read(folder.path().join(KEYS)).expect("the file was written");
+        (made.expect("a key can be made").0, keys)
+    })
+}
+
+/// Adds the key that a node takes from clients elsewhere.
+pub fn credential(request: RequestBuilder, gateway: SocketAddr) -> RequestBuilder {
+    if gateway.ip().is_loopback() {
+        request
+    } else {
+        request.bearer_auth(&key().0)
+    }
 }
 
 impl Spec {
@@ -181,6 +213,11 @@ impl Member {
         let log = Self::log_file(&sandbox);
         let opened = OpenOptions::new().create(true).append(true).open(log);
         let log: File = opened.expect("a file can be made in the sandbox");
+        if spec.namespace.is_some() {
+            let data = sandbox.path().join("amcp-data");
+            fs::create_dir_all(&data).expect("a folder can be made");
+            fs::write(data.join(KEYS), &key().1).expect("a file can be written");
+        }
         let mut command = spec.command(&sandbox, ports);
         command.stdout(Stdio::piped()).stderr(log);
         let mut process = command.spawn().expect("amcp can be started");
@@ -242,7 +279,9 @@ impl Member {
     /// # Errors
     /// The gateway does not answer, or not with JSON.
     pub async fn get(&self, path: &str) -> Result<Value, reqwest::Error> {
-        let response = client().get(self.url(path)).send().await?;
+        let http = self.http.expect("the node has a gateway");
+        let request = credential(client().get(self.url(path)), http);
+        let response = request.send().await?;
         response.json().await
     }
 

@@ -11,6 +11,7 @@ mod gateway {
     mod flows;
     pub(crate) mod mesh;
     mod peers;
+    mod users;
 }
 
 use std::collections::HashSet;

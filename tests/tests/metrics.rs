@@ -28,9 +28,7 @@ async fn worked(sandbox: &Sandbox) -> Node {
     let node = Node::start(sandbox, &args, &[]).await;
     let ask = |body: serde_json::Value| client().post(node.url("/ask")).json(&body).send();
     for _ in 0..3 {
-        let answer = ask(json!({"query": "What is 17 * 23?", "user": "ann"}))
-            .await
-            .unwrap();
+        let answer = ask(json!({"query": "What is 17 * 23?"})).await.unwrap();
         assert_eq!(answer.status(), 200);
     }
     assert_eq!(ask(json!({"query": " "})).await.unwrap().status(), 400);
@@ -98,8 +96,8 @@ async fn a_node_logs_a_line_for_each_answer_and_each_refusal() {
     assert_eq!(answered.len(), 3, "{log}");
     let fields = &answered[0]["fields"];
     assert_eq!(
-        (&fields["user"], &fields["state"], &fields["tasks"]),
-        (&json!("ann"), &json!("completed"), &json!(1))
+        (&fields["planner"], &fields["state"], &fields["tasks"]),
+        (&json!("embedded"), &json!("completed"), &json!(1))
     );
     for time in ["planning_ms", "executing_ms", "writing_ms", "total_ms"] {
         assert!(

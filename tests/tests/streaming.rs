@@ -418,6 +418,8 @@ impl Events {
             reports: std::env::temp_dir(),
             names: Arc::default(),
             metrics: Arc::new(String::new),
+            keys: Arc::new(amcp_access::Keys::of(None).unwrap()),
+            owner_of: |_, _| None,
             readiness: Arc::new(Vec::new),
             peers: None,
         };

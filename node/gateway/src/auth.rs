@@ -17,9 +17,14 @@ use jiff::Timestamp;
 use crate::problem::Problem;
 
 /// The role that sees the requests and files of all users.
-pub const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 /// By these headers a proxy tells of its client.
-const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+const FORWARDED: [&str; 4] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-real-ip",
+];
 
 /// The client of a request, for handlers behind [`enter`].
 #[derive(Debug, Clone)]
@@ -67,7 +72,9 @@ pub(crate) async fn enter(
         Err(refusal) => {
             let mut response = refused(&refusal).into_response();
             let form = HeaderValue::from_static("Bearer realm=\"amcp\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, form);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, form);
             response
         }
     }
@@ -86,7 +93,10 @@ fn principal(keys: &Keys, request: &Request) -> Result<Arc<Principal>, Refusal> 
 
 /// The text after `Bearer`, or the value of `x-api-key`.
 fn credential(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let mut given = headers.get_all(header::AUTHORIZATION).iter().chain(headers.get_all("x-api-key"));
+    let mut given = headers
+        .get_all(header::AUTHORIZATION)
+        .iter()
+        .chain(headers.get_all("x-api-key"));
     let Some(value) = given.next() else {
         return Ok(None);
     };
@@ -104,5 +114,7 @@ fn credential(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 
 fn refused(refusal: &Refusal) -> Problem {
     let hint = "send `Authorization: Bearer KEY`; `amcp keys create USER` on the node's machine makes a key";
-    Failure::new(ErrorCode::Unauthenticated, refusal.to_string()).hint(hint).into()
+    Failure::new(ErrorCode::Unauthenticated, refusal.to_string())
+        .hint(hint)
+        .into()
 }

@@ -18,9 +18,10 @@ use tokio::fs;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
+use crate::auth::Asker;
 use crate::peers::Peers;
 use crate::problem::Problem;
-use crate::state::{GatewayState, InPath};
+use crate::state::{GatewayState, InPath, OwnerOf};
 
 /// Most bytes that one question to another node brings: other entries of the link pass between two pieces.
 const PIECE: u64 = 64 * 1024;
@@ -29,15 +30,17 @@ const MAX_NAME: usize = 255;
 
 pub(crate) async fn file(
     State(state): State<GatewayState>,
+    asker: Asker,
     InPath(name): InPath,
 ) -> Result<Response, Problem> {
     if !is_plain(&name) {
         return Err(missing(&name));
     }
-    if let Some(file) = open(&state.reports.join(&name)).await
-        && let Some(response) = response(&name, file).await
-    {
-        return Ok(response);
+    if let Some(file) = open(&state.reports.join(&name)).await {
+        let user = (state.owner_of)(&state.reports, &name);
+        let seen = asker.sees(user.as_deref()).then_some(file);
+        let file = seen.ok_or_else(|| missing(&name))?;
+        return response(&name, file).await.ok_or_else(|| missing(&name));
     }
     let there = match &state.peers {
         Some(peers) => peers
@@ -46,7 +49,8 @@ pub(crate) async fn file(
             .zip(Some(Arc::clone(peers))),
         None => None,
     };
-    let ((owner, first), peers) = there.ok_or_else(|| missing(&name))?;
+    let seen = there.filter(|((_, first), _)| asker.sees(first.user.as_deref()));
+    let ((owner, first), peers) = seen.ok_or_else(|| missing(&name))?;
     let length = first.length;
     let rest = Rest {
         peers,
@@ -100,8 +104,12 @@ impl Rest {
     }
 }
 
-/// A piece of a report in a folder, for a gateway of another node.
-pub async fn piece(folder: &Path, name: &str, from: u64) -> Option<FilePiece> {
+/// A piece of a user's report in a folder, for a gateway of another node.
+pub async fn piece(
+    (folder, owner_of): (&Path, OwnerOf),
+    name: &str,
+    from: u64,
+) -> Option<FilePiece> {
     if !is_plain(name) {
         return None;
     }
@@ -114,6 +122,7 @@ pub async fn piece(folder: &Path, name: &str, from: u64) -> Option<FilePiece> {
     let rest = length.saturating_sub(from).min(PIECE);
     file.take(rest).read_to_end(&mut bytes).await.ok()?;
     Some(FilePiece {
+        user: owner_of(folder, name),
         length,
         written_unix_ms: u64::try_from(written.as_millis()).ok()?,
         bytes,

@@ -22,4 +22,4 @@ pub use peers::Peers;
 pub use requests::body as request_body;
 pub use router::{health_router, router};
 pub use serve::{Limits, serve};
-pub use state::{GatewayState, Metrics, Readiness};
+pub use state::{GatewayState, Metrics, OwnerOf, Readiness};

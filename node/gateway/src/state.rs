@@ -1,13 +1,13 @@
 //! What the routes share, and how they read the variable parts of a path.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use amcp_access::Keys;
 use amcp_orchestrator::OrchestratorHandle;
 use amcp_registry::RegistryHandle;
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{self, FromRequestParts};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -22,6 +22,9 @@ pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 /// Returns the node's figures in Prometheus' text format.
 pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// Returns the user to whom a file of a folder belongs; none if it belongs to clients without a credential.
+pub type OwnerOf = fn(&Path, &str) -> Option<String>;
+
 /// The state that all routes share.
 #[derive(Clone)]
 pub struct GatewayState {
@@ -31,6 +34,8 @@ pub struct GatewayState {
     pub registry: RegistryHandle,
     /// The folder whose files are served under /files.
     pub reports: PathBuf,
+    /// Tells whose a file of that folder is.
+    pub owner_of: OwnerOf,
     /// The node's own names; requests under other names are refused.
     pub names: Arc<Names>,
     /// Prove the users of clients.
@@ -58,8 +63,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Path::from_request_parts(parts, state).await {
-            Ok(Path(part)) => Ok(Self(part)),
+        match extract::Path::from_request_parts(parts, state).await {
+            Ok(extract::Path(part)) => Ok(Self(part)),
             Err(_) => Err(no_route(&parts.uri)),
         }
     }

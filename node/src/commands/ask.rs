@@ -95,6 +95,10 @@ pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRe
         deadline_ms: named.then(|| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)),
         ..UserRequest::default()
     };
+    if query.url.is_some() && (request.user.is_some() || !request.roles.is_empty()) {
+        return Err(Trouble::usage("--user and --role have no effect with --url")
+            .hint("set AMCP_KEY to a key of the user: `amcp keys create USER --roles A,B` on the node's machine makes one"));
+    }
     request.check()?;
     Ok(request)
 }

@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use amcp_access::KeyFile;
 use amcp_gateway::codes;
 use amcp_orchestrator::Drained;
+use jiff::Timestamp;
 use tokio::signal::unix::SignalKind;
 
 use crate::cli::Command;
@@ -94,7 +96,14 @@ fn reload(node: &Node, log: &Log, started: &Loaded, now: &Loaded) -> Option<Load
 fn announce(node: &Node, config: &Config) -> Result<(), Trouble> {
     if let Some(address) = node.address() {
         if !address.ip().is_loopback() {
-            tracing::warn!(%address, "there are no accounts yet: everybody who reaches this address may use the node");
+            let keys = KeyFile::in_data(&config.data).read()?;
+            if keys
+                .keys()
+                .iter()
+                .all(|key| key.has_ended(Timestamp::now()))
+            {
+                tracing::warn!(%address, "no API key is valid: only this machine can use the node; `amcp keys create USER` makes a key");
+            }
         }
         output::print(format_args!("listening on http://{address}"))?;
     }

@@ -21,8 +21,9 @@ use crate::output::Trouble;
 /// The configuration file's name in the user's folder of configurations.
 const USER_FILE: &str = "amcp/amcp.toml";
 const OF_USER: &str = "user folder";
-/// Variables that begin with `AMCP_` without being settings: the configuration file, and the binary that tests run.
-const OTHER_VARIABLES: &[&str] = &["AMCP_CONFIG", "AMCP_BIN"];
+/// Variables that begin with `AMCP_` without being settings: the configuration file, the key of the command line's user, and the binary
+/// that tests run.
+const OTHER_VARIABLES: &[&str] = &["AMCP_CONFIG", crate::client::KEY_VARIABLE, "AMCP_BIN"];
 
 /// The layer that a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use amcp_gateway::{Peers, file_piece, request_body};
 use amcp_orchestrator::OrchestratorHandle;
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId};
+use amcp_specialists::reports::owner;
 use serde_json::Value;
 
 /// Answers other nodes' questions about this node's requests and reports.
@@ -45,7 +46,7 @@ impl Desk for OwnRequests {
 
     fn file(&self, name: String, from: u64) -> PortFuture<'static, Option<FilePiece>> {
         let reports = self.reports.clone();
-        Box::pin(async move { file_piece(&reports, &name, from).await })
+        Box::pin(async move { file_piece((&reports, owner), &name, from).await })
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::credential;
 use crate::process::client;
 
 /// A request without an answer for this long is lost.
@@ -150,6 +151,7 @@ async fn post(client: &Client, gateway: SocketAddr, query: &str, key: &str) -> O
         .post(format!("http://{gateway}/ask"))
         .header("idempotency-key", key)
         .json(&json!({"query": query}));
+    let post = credential(post, gateway);
     let body: Value = post.send().await.ok()?.json().await.ok()?;
     serde_json::from_value(body).ok()
 }
@@ -164,7 +166,11 @@ pub async fn commits(
 ) -> Result<(Vec<usize>, usize), reqwest::Error> {
     let id = answer.request_id;
     let url = format!("http://{gateway}/requests/{id}/events");
-    let events = client.get(url).send().await?.text().await?;
+    let events = credential(client.get(url), *gateway)
+        .send()
+        .await?
+        .text()
+        .await?;
     let data = events.lines().filter_map(|line| line.strip_prefix("data:"));
     let events: Vec<Value> = data.filter_map(|d| serde_json::from_str(d).ok()).collect();
     let count = |kind: &str, task: Option<&str>| {

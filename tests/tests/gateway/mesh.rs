@@ -1,10 +1,12 @@
 //! A small mesh behind a real listener: a planner that does as the query says, and one agent.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use amcp_access::{KeyFile, Keys, NewKey};
 use amcp_gateway::{GatewayState, Limits, Names, Peers, router, serve};
 use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_plan::{Plan, PlanTask, Terms};
@@ -16,6 +18,7 @@ use amcp_specialists::{
     AgentCard, Capability, ChildSpec, Context, Effect, Failure, FlowKind, FlowRequest, Specialist,
     SupervisorConfig, Task, Value, async_trait, json,
 };
+use jiff::Timestamp;
 use reqwest::{Client, RequestBuilder, Response};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -127,6 +130,8 @@ pub(crate) struct Setup {
     pub(crate) max_requests: usize,
     pub(crate) limits: Limits,
     pub(crate) peers: Option<Arc<dyn Peers>>,
+    /// Users with a key, and their roles.
+    pub(crate) users: &'static [(&'static str, &'static [&'static str])],
 }
 
 impl Default for Setup {
@@ -135,6 +140,7 @@ impl Default for Setup {
             max_requests: 1_000,
             limits: Limits::default(),
             peers: None,
+            users: &[],
         }
     }
 }
@@ -143,6 +149,8 @@ pub(crate) struct TestMesh {
     pub(crate) address: SocketAddr,
     pub(crate) http: Client,
     pub(crate) reports: TempDir,
+    /// The keys of the users, by name.
+    pub(crate) keys: HashMap<&'static str, String>,
     pub(crate) close: CancellationToken,
     pub(crate) served: JoinHandle<()>,
     reasons: Arc<Mutex<Vec<String>>>,
@@ -173,6 +181,17 @@ impl TestMesh {
         orchestrator.spawn_planner(None).await.unwrap();
         orchestrator.spawn(None).await.unwrap();
         let reports = tempfile::tempdir().unwrap();
+        let file = KeyFile::in_data(reports.path());
+        let mut keys = HashMap::new();
+        for (user, roles) in setup.users {
+            let new = NewKey {
+                user: (*user).to_owned(),
+                roles: roles.iter().map(|&role| role.to_owned()).collect(),
+                ..NewKey::default()
+            };
+            let made = file.change(|ring| ring.create(new, Timestamp::now()));
+            keys.insert(*user, made.unwrap().0);
+        }
         let reasons = Arc::new(Mutex::new(Vec::new()));
         let readiness = reasons.clone();
         let state = GatewayState {
@@ -181,6 +200,8 @@ impl TestMesh {
             reports: reports.path().to_owned(),
             names: Arc::new(Names::new(Some(PUBLIC), None, None)),
             metrics: Arc::new(String::new),
+            keys: Arc::new(Keys::open(file).unwrap()),
+            owner_of: amcp_specialists::reports::owner,
             readiness: Arc::new(move || readiness.lock().unwrap().clone()),
             peers: setup.peers,
         };
@@ -192,6 +213,7 @@ impl TestMesh {
             address,
             http: amcp_tests::process::client(),
             reports,
+            keys,
             close,
             served: tokio::spawn(async move { serving.await.unwrap() }),
             reasons,

@@ -81,6 +81,7 @@ impl Peers for OneOther {
         assert_eq!(owner.is_some(), from > 0);
         let bytes = if from == 0 { &b"%PDF-"[..] } else { b"1.7" };
         let piece = FilePiece {
+            user: None,
             length: 8,
             written_unix_ms: if name == "changed.pdf" { from } else { 0 },
             bytes: bytes.to_vec(),

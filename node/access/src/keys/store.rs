@@ -189,6 +189,20 @@ impl Keys {
         self.current.load().check(text, now)
     }
 
+    /// Those of [`Self::open`]; without a file no key is valid.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub fn of(file: Option<KeyFile>) -> Result<Self, KeyError> {
+        match file {
+            Some(file) => Self::open(file),
+            None => Ok(Self {
+                current: Arc::default(),
+                _stop: mpsc::channel().0,
+            }),
+        }
+    }
+
     /// Whether any key is valid.
     #[must_use]
     pub fn has_any(&self, now: Timestamp) -> bool {
