@@ -72,7 +72,7 @@ pub(crate) struct Config {
     pub(crate) weather_url: Option<Text<HttpUrl>>,
     /// The server that the coordinates of cities come from, in place of Open-Meteo.
     pub(crate) geocoding_url: Option<Text<HttpUrl>>,
-    /// The address on which the node listens for HTTP. There are no accounts yet: everybody who reaches it may use it.
+    /// The address on which the node listens for HTTP. Clients on other machines need an API key (docs/ACCESS.md).
     #[default(Text::known("127.0.0.1:8080"))]
     #[schemars(extend("x-anywhere" = true))]
     pub(crate) http: Text<SocketAddr>,
