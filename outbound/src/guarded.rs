@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::LOCATION;
 use reqwest::{Client, Method, Request, Response, StatusCode, Url, redirect};
 
 /// Pages move once or twice; more hops are a loop or a game.
@@ -292,6 +293,16 @@ impl GuardedClient {
         self.guard.check_url(request.url())?;
         let response = self.client.execute(request).await?;
         let status = response.status();
+        // Some addresses are not even asked for by the policy, such as file:///etc/passwd.
+        if let Some(to) = response
+            .headers()
+            .get(LOCATION)
+            .filter(|_| status.is_redirection())
+        {
+            let to = String::from_utf8_lossy(to.as_bytes());
+            let scheme = to.split_once(':').map_or("", |(scheme, _)| scheme);
+            return Err(Refused::Scheme(scheme.chars().take(20).collect()).into());
+        }
         let body = read(response, self.limits.bytes).await?;
         Ok(Fetched { status, body })
     }

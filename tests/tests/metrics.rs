@@ -9,11 +9,11 @@ use amcp_tests::process::{Node, Sandbox, client};
 use prometheus_parse::{Scrape, Value};
 use serde_json::json;
 
-/// The value of a counter, a gauge or the count of a histogram whose labels hold `label`.
-fn value(scrape: &Scrape, name: &str, label: Option<(&str, &str)>) -> Option<f64> {
+/// The value of a counter, a gauge or the count of a histogram whose labels hold these.
+fn value(scrape: &Scrape, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let holds = |sample: &&prometheus_parse::Sample| {
-        sample.metric == name
-            && label.is_none_or(|(key, value)| sample.labels.get(key) == Some(value))
+        let mut labels = labels.iter();
+        sample.metric == name && labels.all(|(key, value)| sample.labels.get(key) == Some(*value))
     };
     let sample = scrape.samples.iter().find(holds)?;
     match &sample.value {
@@ -47,22 +47,22 @@ async fn a_node_counts_what_it_did_and_what_it_refused() {
     assert!(form.starts_with("text/plain; version=0.0.4"), "{form}");
     let text = response.text().await.unwrap();
     let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
-    let told = |name, label| value(&scrape, name, label);
-    let state = Some(("state", "completed"));
+    let told = |name, labels: &[(&str, &str)]| value(&scrape, name, labels);
+    let state = &[("state", "completed")];
     assert_eq!(
         told("amcp_request_seconds_count", state),
         Some(3.0),
         "{text}"
     );
-    assert_eq!(told("amcp_requests_accepted_total", None), Some(3.0));
-    let code = Some(("code", "bad_request"));
+    assert_eq!(told("amcp_requests_accepted_total", &[]), Some(3.0));
+    let code = &[("code", "bad_request")];
     assert_eq!(told("amcp_requests_refused_total", code), Some(1.0));
-    let capability = Some(("capability", "math.eval"));
+    let capability = &[("capability", "math.eval")];
     assert_eq!(told("amcp_task_seconds_count", capability), Some(3.0));
-    let agent = Some(("agent", "math-1"));
+    let agent = &[("agent", "math-1"), ("outcome", "done")];
     assert_eq!(told("amcp_agent_tasks_total", agent), Some(3.0), "{text}");
-    assert_eq!(told("amcp_agents", Some(("state", "ready"))), Some(8.0));
-    assert_eq!(told("amcp_build_info", None), Some(1.0));
+    assert_eq!(told("amcp_agents", &[("state", "ready")]), Some(8.0));
+    assert_eq!(told("amcp_build_info", &[]), Some(1.0));
     // Every series has its help text.
     for sample in &scrape.samples {
         let whole = ["_bucket", "_sum", "_count"]

@@ -281,8 +281,8 @@ mod tests {
         for number in 0..=u8::MAX {
             assert!(Kind::of(number).is_none_or(|kind| kind as u8 == number));
         }
-        assert_eq!(Kind::of(26), Some(Kind::Sign));
-        assert_eq!(Kind::of(27), None);
+        assert_eq!(Kind::of(27), Some(Kind::File));
+        assert_eq!(Kind::of(28), None);
     }
 
     proptest! {
