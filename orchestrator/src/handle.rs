@@ -360,7 +360,7 @@ impl OrchestratorHandle {
             .any(|agent| comes(agent.state) && agent.card.capabilities.iter().any(held))
     }
 
-    /// Gives requests that begin from now on these deadlines and bounds on plans, attempts, calls and results. The other settings
+    /// Applies the deadlines and the bounds on plans, attempts, calls and results to requests that begin from now on. The other settings
     /// stay as they were at the start.
     pub fn adopt(&self, settings: Settings) {
         self.shared.live.store(Arc::new(settings));

@@ -80,7 +80,7 @@ pub enum Denial {
     /// The card asks for roles that the user lacks.
     #[error("it needs all of these roles: {}", .0.join(", "))]
     Lacks(Vec<String>),
-    /// A rule denies it.
+    /// A rule denies the capability.
     #[error("the rules of '{of}' deny '{pattern}'")]
     Denied {
         /// The role or the agent.
@@ -88,7 +88,7 @@ pub enum Denial {
         /// The pattern that names the capability.
         pattern: CapabilityPattern,
     },
-    /// A rule names it, and covers only weaker effects.
+    /// A rule names the capability, but allows only weaker effects.
     #[error("the rules of '{of}' allow no effect stronger than '{}'", effect)]
     Effect {
         /// The role or the agent.
@@ -96,7 +96,7 @@ pub enum Denial {
         /// The strongest effect that they cover.
         effect: Effect,
     },
-    /// No rule names it.
+    /// No rule names the capability.
     #[error("no rule of {0} allows it")]
     Unnamed(String),
 }

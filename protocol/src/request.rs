@@ -65,10 +65,10 @@ pub fn is_traceparent(text: &str) -> bool {
 pub struct UserRequest {
     /// In plain language.
     pub query: String,
-    /// The user's name, if known. No body can set it.
+    /// The user's name; none for a client without a credential. The body of `POST /ask` cannot set it.
     #[serde(skip)]
     pub user: Option<String>,
-    /// The user's roles. No body can set them.
+    /// The user's roles. The body of `POST /ask` cannot set them.
     #[serde(skip)]
     pub roles: Vec<String>,
     /// How long the answer may take, in milliseconds; the node's default when missing. More than the node's maximum is refused.

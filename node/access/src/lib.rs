@@ -1,6 +1,6 @@
 //! Who asks, and what was done: API keys, tokens of an issuer, the principals that they prove, the audit log.
 //!
-//! Decides nothing about capabilities, knows no request and speaks no HTTP; the gateway hands in what a client sent.
+//! Decides nothing about capabilities, knows no request and speaks no HTTP; the gateway passes on what the client sent.
 
 pub mod audit;
 mod files;

@@ -116,7 +116,7 @@ impl TokenRules {
     }
 }
 
-/// Why a token proves nobody. Clients may read it: it tells nothing that the token does not.
+/// Why a token proves no user. The text may go to clients: it tells them nothing that the token does not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenFault {
     /// It is too long to be one.

@@ -149,7 +149,7 @@ pub(crate) struct TestMesh {
     pub(crate) address: SocketAddr,
     pub(crate) http: Client,
     pub(crate) reports: TempDir,
-    /// The keys of the users, by name.
+    /// Each user's key, by the user's name.
     pub(crate) keys: HashMap<&'static str, String>,
     pub(crate) close: CancellationToken,
     pub(crate) served: JoinHandle<()>,

@@ -70,7 +70,7 @@ impl PublicKey {
 }
 
 impl Signer {
-    /// The key in the folder; makes one where there is none. The caller holds the log's lock.
+    /// Loads the folder's key, or makes one if there is none. The caller holds the log's lock.
     pub(super) fn load_or_make(folder: &Path) -> Result<Self, AuditError> {
         let path = folder.join("anchor.key");
         let trouble = AuditError::at(&path);

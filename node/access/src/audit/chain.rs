@@ -27,7 +27,7 @@ pub enum Fault {
     /// The line's hash is not that of its bytes, or it is no record.
     #[error("record {seq}: {words}")]
     Record {
-        /// The number that it should have.
+        /// The number that belongs in this place.
         seq: u64,
         /// The fault, in words.
         words: &'static str,
@@ -43,9 +43,9 @@ pub enum Fault {
     /// A record has a number that was there before.
     #[error("record {found} stands where record {seq} should")]
     Order {
-        /// The number that it should have.
+        /// The number that belongs in this place.
         seq: u64,
-        /// The number that it has.
+        /// The number that the record has.
         found: u64,
     },
     /// The record before it is another one than at its writing.

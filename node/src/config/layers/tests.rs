@@ -1,4 +1,4 @@
-//! Tests of the layers: their order, and the words of faults.
+//! Tests the order of the layers and the messages for faults.
 
 use super::*;
 
