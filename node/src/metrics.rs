@@ -4,7 +4,9 @@
 //! Serves nothing; the gateway's GET /metrics does.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use amcp_cluster::{Cluster, MemberState};
@@ -28,6 +30,9 @@ const SECONDS: [f64; 12] = [
 ];
 /// A gauge of an agent or a member that is gone disappears after this time, which is longer than any usual period of readings.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// Period of draining the histograms: some 100,000 samples of a busy node.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Every series: its name and its help text. Alert rules and dashboards may name no other.
 pub(crate) const SERIES: &[(&str, &str)] = &[
@@ -128,6 +133,16 @@ fn recorder() -> Result<&'static PrometheusHandle, Trouble> {
             }
         }
     }
+    // The recorder keeps each sample of a histogram until somebody drains it, and perhaps nobody ever reads the metrics.
+    let (kept, (stop, stopped)) = (handle.clone(), mpsc::channel::<()>());
+    let upkeep = move || {
+        let _never = stop;
+        while stopped.recv_timeout(UPKEEP) == Err(RecvTimeoutError::Timeout) {
+            kept.run_upkeep();
+        }
+    };
+    let thread = thread::Builder::new().name("amcp-metrics".to_owned());
+    thread.spawn(upkeep).map_err(|error| unusable(&error))?;
     Ok(RECORDER.get_or_init(|| handle))
 }
 

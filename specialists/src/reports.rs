@@ -121,7 +121,12 @@ impl Reports {
 /// The user for whom a report was made; none if the request named nobody.
 #[must_use]
 pub fn owner(folder: &Path, name: &str) -> Option<String> {
-    std::fs::read_to_string(folder.join(owner_file(name))).ok()
+    match std::fs::read_to_string(folder.join(owner_file(name))) {
+        Ok(owner) => Some(owner),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        // Not nobody's: a name that no user can have.
+        Err(_) => Some(String::new()),
+    }
 }
 
 /// Removes the files of a folder of reports that were written before a time; returns how many reports went. Blocks.

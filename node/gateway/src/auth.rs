@@ -19,10 +19,12 @@ use crate::problem::Problem;
 /// The role that sees the requests and files of all users.
 pub(crate) const ADMIN: &str = "admin";
 /// By these headers a proxy tells of its client.
-const FORWARDED: [&str; 4] = [
+const FORWARDED: [&str; 6] = [
     "forwarded",
+    "via",
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-forwarded-proto",
     "x-real-ip",
 ];
 
@@ -41,6 +43,17 @@ impl Asker {
 
     pub(crate) fn roles(&self) -> &[String] {
         &self.0.roles
+    }
+
+    /// # Errors
+    /// `not_permitted` unless the client is this user.
+    pub(crate) fn check_is(&self, owner: Option<&str>) -> Result<(), Failure> {
+        if self.user() == owner {
+            return Ok(());
+        }
+        let message = "only the request's user may answer its flows";
+        let hint = "an administrator can see and cancel the request";
+        Err(Failure::new(ErrorCode::NotPermitted, message).hint(hint))
     }
 
     /// Whether the client may see what belongs to this user.

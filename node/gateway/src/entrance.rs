@@ -1,7 +1,7 @@
 //! The entrance that every request passes before its route: the request must be addressed to this node by a name of its own,
 //! and no web page of another origin may have sent it.
 //!
-//! Does not verify users: there are no accounts yet.
+//! Does not verify users: [`crate::auth`] does.
 
 use std::net::IpAddr;
 use std::sync::Arc;

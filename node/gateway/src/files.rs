@@ -36,8 +36,9 @@ pub(crate) async fn file(
     if !is_plain(&name) {
         return Err(missing(&name));
     }
+    // Read before the file is opened: the sweeper may remove both in between.
+    let user = (state.owner_of)(&state.reports, &name);
     if let Some(file) = open(&state.reports.join(&name)).await {
-        let user = (state.owner_of)(&state.reports, &name);
         let seen = asker.sees(user.as_deref()).then_some(file);
         let file = seen.ok_or_else(|| missing(&name))?;
         return response(&name, file).await.ok_or_else(|| missing(&name));

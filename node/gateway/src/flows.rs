@@ -25,13 +25,15 @@ pub(crate) async fn answer(
     let found = look_up(&state, &asker, &id).await?;
     let (request, flow) = (parse(&id)?, flow_id(&flow)?);
     match found {
-        Found::Here(_) => {
+        Found::Here(view) => {
+            asker.check_is(view.user.as_deref())?;
             state
                 .orchestrator
                 .answer_flow(request, flow, answer)
                 .await?
         }
-        Found::There(owner, _) => {
+        Found::There(owner, body) => {
+            asker.check_is(body.get("user").and_then(Value::as_str))?;
             let answered = match &state.peers {
                 Some(peers) => {
                     peers

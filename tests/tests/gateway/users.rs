@@ -63,6 +63,9 @@ async fn a_request_belongs_to_the_user_whom_the_key_proves() {
             .unwrap();
         assert_eq!(answered.status(), StatusCode::NOT_FOUND, "{stranger}");
     }
+    let answer = json!({"decision": "approve", "digest": shown["flows"][0]["digest"]});
+    let answered = mesh.by("eve", Method::POST, &flow).json(&answer).send();
+    assert_eq!(answered.await.unwrap().status(), StatusCode::FORBIDDEN);
     assert_eq!(
         mesh.status("eve", Method::GET, &path).await,
         StatusCode::OK,
@@ -80,7 +83,11 @@ async fn a_file_belongs_to_its_owner() {
     std::fs::write(mesh.reports.path().join("q4.txt"), "secret").unwrap();
     std::fs::write(mesh.reports.path().join(".q4.txt.owner"), "ann").unwrap();
     std::fs::write(mesh.reports.path().join("open.txt"), "nobody's").unwrap();
+    // Whose it is cannot be read.
+    std::fs::write(mesh.reports.path().join("odd.txt"), "secret").unwrap();
+    std::fs::create_dir(mesh.reports.path().join(".odd.txt.owner")).unwrap();
     for (user, file, status) in [
+        ("nobody", "odd.txt", StatusCode::NOT_FOUND),
         ("ann", "q4.txt", StatusCode::OK),
         ("eve", "q4.txt", StatusCode::OK),
         ("bob", "q4.txt", StatusCode::NOT_FOUND),

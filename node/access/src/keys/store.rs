@@ -189,7 +189,7 @@ impl Keys {
         self.current.load().check(text, now)
     }
 
-    /// Those of [`Self::open`]; without a file no key is valid.
+    /// The keys of a file; without a file no key is valid.
     ///
     /// # Errors
     /// Those of [`Self::open`].
