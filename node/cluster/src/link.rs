@@ -3,12 +3,10 @@
 //! Does not decide which links there are: the cluster's actor opens and closes them. A closed link loses its token, so that
 //! frames that still arrive over it are dropped and counted.
 
-mod awaited;
 mod counters;
 mod forms;
 pub mod frame;
 mod inbox;
-mod old;
 mod outbox;
 mod peer;
 mod port;

@@ -1,4 +1,4 @@
-//! The form in which tasks and answers cross since [`Kind::Task2`] and [`Kind::Outcome2`](super::frame::Kind::Outcome2). Pure.
+//! The form of [`Kind::Task2`] and [`Kind::Outcome2`](super::frame::Kind::Outcome2), in which tasks and answers cross. Pure.
 //!
 //! A body is the head's length (4 bytes, big-endian), the head, and unchanged JSON text: a task's params, a result. The head
 //! is a map in MessagePack: readers ignore unknown fields, and a missing optional field has its default. So these kinds grow by

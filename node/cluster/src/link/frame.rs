@@ -45,15 +45,12 @@ macro_rules! kinds {
     };
 }
 
+// 2 and 4 were tasks and outcomes before the first release; no kind gets these numbers again.
 kinds! {
     /// A heartbeat. No body.
     Beat = 1,
-    /// Like [`Kind::Task2`], for the release before it: an agent's id and a task's request.
-    Task = 2,
     /// The result of the task with this id is no longer wanted. No body.
     Cancel = 3,
-    /// The outcome of the task with this id, sent as [`Kind::Task`]: its attempt (4 bytes) and the response.
-    Outcome = 4,
     /// The agent ended without an answer to the task with this id. No body.
     Lost = 5,
     /// The sender does not understand the entry with this id: its kind (1 byte; 0 for every frame), and the reason as text.
@@ -92,7 +89,7 @@ kinds! {
     Whole = 22,
     /// Do this task: a head that names agent and task, and the params. Answers repeat the id.
     Task2 = 23,
-    /// The outcome of the task with this id, sent as [`Kind::Task2`]: a head, and the result.
+    /// The outcome of the task with this id, a head and the result.
     Outcome2 = 24,
     /// A person answers a flow of a request: the request, the flow, and the answer as JSON. The [`Kind::Reply`] with this id holds
     /// nothing if there is no such request, or else JSON: the reason why the answer does not count, or null.
@@ -108,19 +105,13 @@ impl Kind {
     /// Whether the sender waits for an answer under the entry's id.
     #[must_use]
     pub const fn asks(self) -> bool {
-        self.is_task() || self.is_question()
+        matches!(self, Self::Task2) || self.is_question()
     }
 
     /// Whether a [`Kind::Reply`] answers an entry of this kind.
     #[must_use]
     pub const fn is_question(self) -> bool {
         matches!(self, Self::Question | Self::FlowAnswer | Self::File)
-    }
-
-    /// Whether an entry of this kind asks for a task, in either form.
-    #[must_use]
-    pub const fn is_task(self) -> bool {
-        matches!(self, Self::Task | Self::Task2)
     }
 }
 
@@ -253,8 +244,8 @@ mod tests {
     fn entries_come_out_as_they_went_in() {
         let mut frame = begin(7);
         push(&mut frame, Kind::Beat, 0, &[]);
-        push(&mut frame, Kind::Task, u64::MAX, b"body");
-        let failed = push_with(&mut frame, Kind::Outcome, 3, |frame| {
+        push(&mut frame, Kind::Task2, u64::MAX, b"body");
+        let failed = push_with(&mut frame, Kind::Outcome2, 3, |frame| {
             frame.push(1);
             Err("no")
         });
@@ -264,7 +255,7 @@ mod tests {
         assert_eq!(token, 7);
         assert_eq!(
             entries,
-            [Ok((1, 0, &b""[..])), Ok((2, u64::MAX, &b"body"[..]))]
+            [Ok((1, 0, &b""[..])), Ok((23, u64::MAX, &b"body"[..]))]
         );
     }
 
@@ -293,7 +284,7 @@ mod tests {
         ) {
             let mut frame = begin(1);
             for body in &bodies {
-                push(&mut frame, Kind::Task, 1, body);
+                push(&mut frame, Kind::Task2, 1, body);
             }
             let at = HEADER + cut.index(frame.len() - HEADER);
             let entries: Vec<_> = open(&frame[..at]).unwrap().1.collect();

@@ -33,8 +33,6 @@ pub(crate) struct Waiter<L> {
     pub(crate) link: Arc<L>,
     pub(crate) token: u64,
     pub(crate) id: u64,
-    /// The attempt of a peer that asks in the old form, which the answer must name.
-    pub(crate) old: Option<TaskKey>,
 }
 
 #[derive(Debug)]
@@ -164,11 +162,9 @@ impl<L> Inbox<L> {
         let Some(Seen::Running(running)) = self.tasks.get(&name.key) else {
             return Vec::new();
         };
-        let current = running.generation == name.generation;
         let waiters = running.waiters.iter();
-        // A peer that asks in the old form knows no signs.
         waiters
-            .filter(|waiter| current && waiter.old.is_none())
+            .filter(|_| running.generation == name.generation)
             .map(|waiter| (Arc::clone(&waiter.link), waiter.id))
             .collect()
     }
@@ -316,7 +312,6 @@ mod tests {
             link: Arc::new(()),
             token,
             id,
-            old: None,
         }
     }
 

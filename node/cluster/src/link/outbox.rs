@@ -172,7 +172,7 @@ impl Outbox {
     /// Forgets everything. Returns the ids of the tasks that were certainly never sent.
     pub(crate) fn clear(&mut self) -> Vec<u64> {
         let Self { full, current, .. } = std::mem::replace(self, Self::new(self.token));
-        let task = |entry: &frame::Entry<'_>| is_task(entry.kind);
+        let task = |entry: &frame::Entry<'_>| entry.kind == Kind::Task2 as u8;
         let frames = full.iter().chain([&current]);
         let entries = frames.filter_map(|frame| frame::open(frame).ok());
         entries
@@ -183,16 +183,10 @@ impl Outbox {
     }
 }
 
-fn is_task(kind: u8) -> bool {
-    Kind::of(kind).is_some_and(Kind::is_task)
-}
-
 /// Whether entries of a kind may come as a parcel. A piece of a parcel may not: a parcel of parcels might never end.
 fn may_be_large(kind: Kind) -> bool {
     [
-        Kind::Task,
         Kind::Task2,
-        Kind::Outcome,
         Kind::Outcome2,
         Kind::Joined,
         Kind::Fares,
@@ -282,7 +276,7 @@ impl Arrivals {
 
     /// Drops the parcel of a task that is no longer wanted. Returns the parcel's number, if it was on its way.
     pub(crate) fn cancel(&mut self, id: u64) -> Option<u64> {
-        let task = |arrival: &Arrival| is_task(arrival.kind) && arrival.id == id;
+        let task = |arrival: &Arrival| arrival.kind == Kind::Task2 as u8 && arrival.id == id;
         let found = self.parcels.iter().find(|(_, arrival)| task(arrival));
         let number = *found?.0;
         self.forget(number);
@@ -340,7 +334,7 @@ mod tests {
         assert_eq!(frame::open(&frame).unwrap().1.count(), 100);
         assert_eq!((outbox.take(), outbox.waiting()), (None, 0));
         for id in 0..5 {
-            outbox.put(Kind::Task, id, &vec![0; INLINE]).unwrap();
+            outbox.put(Kind::Task2, id, &vec![0; INLINE]).unwrap();
         }
         assert_eq!(entries(&mut outbox).len(), 5);
     }
@@ -349,7 +343,7 @@ mod tests {
     fn a_large_body_is_fetched_in_pieces_and_comes_whole() {
         let body: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
         let (mut sender, mut receiver) = (Outbox::new(5), Arrivals::default());
-        sender.put(Kind::Outcome, 9, &body).unwrap();
+        sender.put(Kind::Outcome2, 9, &body).unwrap();
         assert!(sender.waiting() > body.len());
         let announced = entries(&mut sender).pop().unwrap();
         assert_eq!((announced.0, announced.1), (Kind::Parcel as u8, 9));
@@ -371,7 +365,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(whole, Some((Kind::Outcome as u8, 9, body)));
+        assert_eq!(whole, Some((Kind::Outcome2 as u8, 9, body)));
         assert_eq!((sender.waiting(), receiver.bytes), (0, 0));
         assert!(
             !sender.piece(parcel.number, 0),
@@ -382,12 +376,12 @@ mod tests {
     #[test]
     fn what_was_never_sent_is_known() {
         let mut outbox = Outbox::new(5);
-        outbox.put(Kind::Task, 1, b"sent").unwrap();
+        outbox.put(Kind::Task2, 1, b"sent").unwrap();
         outbox.take();
         for id in [2, 3] {
-            outbox.put(Kind::Task, id, &vec![0; FULL]).unwrap();
+            outbox.put(Kind::Task2, id, &vec![0; FULL]).unwrap();
         }
-        outbox.put(Kind::Outcome, 4, b"").unwrap();
+        outbox.put(Kind::Outcome2, 4, b"").unwrap();
         outbox.put(Kind::Task2, 5, b"").unwrap();
         assert_eq!(outbox.clear(), [2, 3, 5]);
         assert_eq!((outbox.take(), outbox.waiting()), (None, 0));
@@ -397,7 +391,7 @@ mod tests {
     fn what_does_not_fit_is_refused_and_costs_nothing() {
         let mut receiver = Arrivals::default();
         let parcel = |length| Parcel {
-            kind: 4,
+            kind: Kind::Outcome2 as u8,
             number: 1,
             length,
         };
@@ -416,8 +410,8 @@ mod tests {
         let mut sender = Outbox::new(5);
         let large = vec![0; 64 * 1024 * 1024];
         for _ in 0..4 {
-            sender.put(Kind::Outcome, 1, &large).unwrap();
+            sender.put(Kind::Outcome2, 1, &large).unwrap();
         }
-        assert_eq!(sender.put(Kind::Outcome, 1, &large), Err(Full));
+        assert_eq!(sender.put(Kind::Outcome2, 1, &large), Err(Full));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Does not read frames: the port does.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,12 +14,11 @@ use ractor::ActorRef;
 use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
-use super::awaited::{Asked, Awaited, NotTaken};
 use super::counters::{Counters, count};
 use super::frame::Kind;
 use super::outbox::{Arrivals, Outbox};
 use super::port::{Frame, PortMsg};
-use super::{LinkInfo, forms, old};
+use super::{LinkInfo, forms};
 use crate::wire::{self, WireError};
 
 /// Most tasks that one peer has at a time: further tasks wait at the orchestrator, where they can still go elsewhere.
@@ -33,6 +33,13 @@ const FEW: usize = 3;
 const SESSION: u64 = 1024 * 1024;
 /// The pause between checks whether a full session has room again: a fast link writes [`SESSION`] in less time.
 const SESSION_LOOK: Duration = Duration::from_millis(2);
+
+/// The answers that a link awaits, by the id of the entry that asked.
+#[derive(Default)]
+struct Awaited {
+    tasks: HashMap<u64, (TaskKey, AnswerPort)>,
+    replies: HashMap<u64, oneshot::Sender<Vec<u8>>>,
+}
 
 pub(crate) struct Link {
     pub(crate) info: LinkInfo,
@@ -148,7 +155,7 @@ impl Link {
         let signs = {
             let awaited = lock(&self.awaited);
             let asked = awaited.tasks.get(&id);
-            asked.map(|asked| asked.port.signs().clone())
+            asked.map(|(_, port)| port.signs().clone())
         };
         if let Some(signs) = signs {
             signs.give(note);
@@ -212,41 +219,14 @@ impl Link {
         lock(&self.outbox).is_stuffed()
     }
 
-    /// The port that awaits a task's answer; none if the task was given up.
-    pub(crate) fn awaited(&self, id: u64) -> Option<AnswerPort> {
-        self.awaited_task(id).map(|(_, port)| port)
-    }
-
-    /// Like [`Self::awaited`], with the awaited attempt.
-    pub(crate) fn awaited_task(&self, id: u64) -> Option<(TaskKey, AnswerPort)> {
+    /// The attempt whose answer is awaited, and the port for it; none if the task was given up.
+    pub(crate) fn awaited(&self, id: u64) -> Option<(TaskKey, AnswerPort)> {
         let found = lock(&self.awaited).tasks.remove(&id);
         match found {
             Some(_) => drop(self.awaiting.fetch_sub(1, Relaxed)),
             None => count(&self.counters.dropped_late),
         }
-        found.map(|asked| (asked.key, asked.port))
-    }
-
-    /// Notes that the peer has used the new form, and therefore understands it.
-    pub(crate) fn uses_new_form(&self) {
-        lock(&self.awaited).uses_new_form();
-    }
-
-    /// The peer does not understand a task in the form of `kind`. Returns whether to give the task up; if not, it is on its way in
-    /// the old form.
-    pub(crate) fn is_not_taken(&self, id: u64, kind: Kind) -> bool {
-        // Locked until the task is queued, so that a cancel comes either before or after that.
-        let mut awaited = lock(&self.awaited);
-        match awaited.is_not_taken(id, kind) {
-            NotTaken::GiveUp => true,
-            NotTaken::Ignore => false,
-            NotTaken::Again(again) => {
-                tracing::debug!(peer = %self.peer(), "this node sends a task again, in the form of the previous release");
-                let (agent, task) = *again;
-                let sent = self.send_encoded(Kind::Task, id, old::task(agent, task));
-                sent.is_err()
-            }
-        }
+        found
     }
 
     /// The ids of all tasks whose answers are awaited.
@@ -311,7 +291,7 @@ impl Link {
     /// Tells a task's asker that the link was lost. Not under a lock: the asker may send again.
     fn fail(&self, id: u64, when: &str, outcome: impl FnOnce(String) -> TaskOutcome) {
         let awaited = lock(&self.awaited).tasks.remove(&id);
-        if let Some(Asked { key, port, .. }) = awaited {
+        if let Some((key, port)) = awaited {
             self.awaiting.fetch_sub(1, Relaxed);
             let message = format!("the link to {} was lost {when}", self.peer());
             port.answer(answered(key, self.peer(), outcome(message)));
@@ -366,7 +346,7 @@ impl Carrier for Link {
         }
         let waiting = lock(&self.outbox).waiting();
         let id = self.next_id.fetch_add(1, Relaxed);
-        let old = {
+        {
             let mut awaited = lock(&self.awaited);
             if awaited.tasks.len() >= CREDIT || waiting > OUTBOX {
                 drop(awaited);
@@ -378,16 +358,10 @@ impl Carrier for Link {
                 let busy = Failure::new(ErrorCode::AgentBusy, message);
                 return Err(busy.retry_after_ms(RETRY_BUSY_MS));
             }
-            let old = awaited.insert(id, agent, &task, answer);
+            awaited.tasks.insert(id, (TaskKey::of(&task), answer));
             self.awaiting.fetch_add(1, Relaxed);
-            old
-        };
-        let sent = if old {
-            self.send_encoded(Kind::Task, id, old::task(agent.clone(), task))
-        } else {
-            self.send_encoded(Kind::Task2, id, forms::task(agent, &task))
-        };
-        match sent {
+        }
+        match self.send_encoded(Kind::Task2, id, forms::task(agent, &task)) {
             Ok(()) => {
                 count(&self.counters.tasks_out);
                 if !self.is_open() {
@@ -399,9 +373,9 @@ impl Carrier for Link {
             Err(failure) => {
                 let taken = lock(&self.awaited).tasks.remove(&id);
                 match taken {
-                    Some(asked) => {
+                    Some((_, port)) => {
                         self.awaiting.fetch_sub(1, Relaxed);
-                        asked.port.discard();
+                        port.discard();
                         Err(failure)
                     }
                     // The link's end has taken the task, and told the request through the port.
@@ -412,7 +386,11 @@ impl Carrier for Link {
     }
 
     fn cancel(&self, _agent: &AgentId, key: TaskKey) {
-        let id = lock(&self.awaited).cancel(&key);
+        let id = {
+            let awaited = lock(&self.awaited);
+            let asked = awaited.tasks.iter().find(|(_, (asked, _))| *asked == key);
+            asked.map(|(id, _)| *id)
+        };
         if let Some(id) = id {
             self.say(Kind::Cancel, id, &[]);
         }

@@ -18,7 +18,7 @@ use super::inbox::{Admitted, Cancelled, Name, Waiter};
 use super::outbox::{Arrived, Parcel};
 use super::peer::{Link, answered, lock};
 use super::roster::Joined;
-use super::{FileQuestion, LinkEvent, Links, Question, Shared, forms, old};
+use super::{FileQuestion, LinkEvent, Links, Question, Shared, forms};
 use crate::wire::{self, WireError};
 
 /// Most tasks of other nodes at a time: the whole credit of sixteen peers.
@@ -83,21 +83,9 @@ impl Shared {
     ) -> Result<(), WireError> {
         match kind {
             Kind::Beat => {}
-            Kind::Task => {
-                let asked = old::read_task(body)?;
-                let old = Some(TaskKey::of(&asked.1));
-                self.task(link, id, asked, old);
-            }
-            Kind::Task2 => {
-                link.uses_new_form();
-                self.task(link, id, forms::read_task(body)?, None);
-            }
+            Kind::Task2 => self.task(link, id, forms::read_task(body)?),
             Kind::Cancel => self.cancelled(link, id),
-            Kind::Outcome => outcome(link, id, |key| old::read_outcome(body, key))?,
-            Kind::Outcome2 => {
-                link.uses_new_form();
-                outcome(link, id, |key| forms::read_outcome(body, key))?;
-            }
+            Kind::Outcome2 => outcome(link, id, body)?,
             Kind::Sign => link.heard(id, &String::from_utf8_lossy(body)),
             Kind::Lost => drop(link.awaited(id)),
             Kind::Refused => refused(link, id, body)?,
@@ -142,19 +130,17 @@ impl Shared {
         let _ = self.events.send(event);
     }
 
-    /// Takes a peer's task; `old` is the attempt if the answer must have the old form.
+    /// Takes a peer's task.
     fn task(
         self: &Arc<Self>,
         link: &Arc<Link>,
         id: u64,
         (agent, task): (AgentId, TaskRequest),
-        old: Option<TaskKey>,
     ) {
         let waiter = Waiter {
             link: Arc::clone(link),
             token: link.info.token_in,
             id,
-            old,
         };
         link.serving.fetch_add(1, Relaxed);
         let mut inbox = lock(&self.inbox);
@@ -353,7 +339,7 @@ impl Shared {
                 link.say(Kind::Drop, parcel.number, &[]);
                 let why = format!("this node does not take a body of {} bytes", parcel.length);
                 match Kind::of(parcel.kind) {
-                    Some(Kind::Outcome | Kind::Outcome2) => give_up(link, id, &why, |message| {
+                    Some(Kind::Outcome2) => give_up(link, id, &why, |message| {
                         TaskOutcome::Failed(Failure::new(ErrorCode::ResultTooLarge, message))
                     }),
                     Some(kind) if !kind.asks() => {}
@@ -398,14 +384,7 @@ fn encoded(mut response: TaskResponse) -> Vec<u8> {
 /// Answers a link that waits: with the response that all share, or with a loss if the agent ended without one.
 fn tell(waiter: &Waiter<Link>, response: Option<&[u8]>) {
     let link = &waiter.link;
-    let told = response.map(|response| match &waiter.old {
-        None => link.send_bytes(Kind::Outcome2, waiter.id, response),
-        Some(key) => {
-            let response = forms::read_outcome(response, key.clone());
-            link.send_encoded(Kind::Outcome, waiter.id, response.and_then(old::outcome))
-        }
-    });
-    match told {
+    match response.map(|response| link.send_bytes(Kind::Outcome2, waiter.id, response)) {
         Some(Ok(())) => {}
         Some(Err(failure)) => {
             tracing::warn!(peer = %link.peer(), %failure, "this node cannot send a result to a peer");
@@ -417,16 +396,12 @@ fn tell(waiter: &Waiter<Link>, response: Option<&[u8]>) {
     link.serving.fetch_sub(1, Relaxed);
 }
 
-fn outcome(
-    link: &Link,
-    id: u64,
-    read: impl FnOnce(TaskKey) -> Result<TaskResponse, WireError>,
-) -> Result<(), WireError> {
-    let Some((key, port)) = link.awaited_task(id) else {
+fn outcome(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
+    let Some((key, port)) = link.awaited(id) else {
         return Ok(());
     };
     // An unreadable response drops the port, which tells the request that the task is lost.
-    let response = read(key)?;
+    let response = forms::read_outcome(body, key)?;
     link.settle(id);
     port.answer(response);
     Ok(())
@@ -450,12 +425,7 @@ fn refused(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
     let ids = match known {
         // The peer never understood a frame, so it began no task.
         None if kind == WHOLE_FRAME => link.all_awaited(),
-        Some(task) if task.is_task() => {
-            if !link.is_not_taken(id, task) {
-                return Ok(());
-            }
-            vec![id]
-        }
+        Some(Kind::Task2) => vec![id],
         Some(question) if question.is_question() => {
             link.not_replied(id);
             Vec::new()
@@ -473,7 +443,7 @@ fn refused(link: &Link, id: u64, body: &[u8]) -> Result<(), WireError> {
 
 /// Answers a task in place of the peer.
 fn give_up(link: &Link, id: u64, why: &str, outcome: impl FnOnce(String) -> TaskOutcome) {
-    if let Some((key, port)) = link.awaited_task(id) {
+    if let Some((key, port)) = link.awaited(id) {
         let message = format!(
             "the exchange of the task with {} failed: {why}",
             link.peer()

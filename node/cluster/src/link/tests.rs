@@ -15,8 +15,6 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-mod versions;
-
 const REQUEST: &str = "123e4567-e89b-12d3-a456-426614174999";
 
 /// An agent that keeps its tasks until the test answers them.
@@ -498,7 +496,7 @@ async fn what_a_newer_build_asks_is_refused_by_name_and_the_link_stays_usable() 
     let (asked, answer) = b.tasks(1).await.remove(0);
     // To b: an unreadable task under the id of a's next task, an entry of an unknown kind, and garbage.
     let mut newer = frame::begin(3);
-    for (kind, id) in [(Kind::Joined, 0), (Kind::Outcome, 77), (Kind::Members, 0)] {
+    for (kind, id) in [(Kind::Joined, 0), (Kind::Outcome2, 77), (Kind::Members, 0)] {
         frame::push(&mut newer, kind, id, b"\xff nonsense");
     }
     newer.push(200);
@@ -515,7 +513,7 @@ async fn what_a_newer_build_asks_is_refused_by_name_and_the_link_stays_usable() 
 
     // From b: a refusal of the task that a has sent.
     let mut refusal = frame::begin(2);
-    frame::push(&mut refusal, Kind::Refused, 1, &[Kind::Outcome as u8]);
+    frame::push(&mut refusal, Kind::Refused, 1, &[Kind::Outcome2 as u8]);
     a.links.arrived(&refusal);
     assert_eq!(
         a.links.statuses()[0].in_flight,
@@ -717,6 +715,12 @@ async fn an_answer_to_a_flow_goes_to_the_node_whose_request_it_is() {
     assert_eq!(answer(&c, "t1.1").await, Some(Ok(())));
     assert_eq!(answer(&c, "t1.2").await, Some(Err(ErrorCode::NotFound)));
     assert_eq!(answer(&b, "t1.1").await, None, "it is not its request");
+    // A peer that does not know such answers says so, and the asker waits no longer. The third entry that asks c.
+    let mut refusal = frame::begin(4);
+    frame::push(&mut refusal, Kind::Refused, 3, &[Kind::FlowAnswer as u8]);
+    let refused = async { a.links.arrived(&refusal) };
+    let (answered, ()) = tokio::join!(answer(&c, "t1.1"), refused);
+    assert_eq!(answered, None);
 }
 
 #[tokio::test(start_paused = true)]
