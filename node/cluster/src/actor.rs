@@ -13,19 +13,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId};
 use amcp_registry::RegistryHandle;
 use amcp_registry::bus::unix_ms;
 use arc_swap::ArcSwap;
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::info::NodeInfo;
-use crate::link::{Desk, LinkEvent, Links};
-use crate::membership::{LinkId, Member};
-use crate::settings::ClusterSettings;
+use crate::link::{Desk, Links};
+use crate::membership::{Event, LinkId, Member};
+use crate::settings::{ClusterSettings, wrong};
 use crate::transport::{Acceptor, Meter, Tls};
 use crate::view::{ClusterCounts, ClusterView, MemberView};
 use shell::ClusterActor;
@@ -65,7 +63,7 @@ struct Shared {
     registry: RegistryHandle,
     links: Links,
     /// Peers' reports about members; the running actor takes them.
-    said: tokio::sync::Mutex<mpsc::UnboundedReceiver<LinkEvent>>,
+    said: tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>,
     origin: Instant,
     actor: watch::Sender<Option<ActorRef<ClusterMsg>>>,
     snapshot: ArcSwap<Snapshot>,
@@ -104,17 +102,11 @@ impl Cluster {
         desk: Arc<dyn Desk>,
     ) -> Result<Self, ClusterError> {
         settings.check()?;
-        let tls = match &settings.tls {
-            Some(files) => {
-                let loaded = Tls::load(files, &settings.name);
-                Some(loaded.map_err(|error| ClusterError {
-                    message: error.to_string(),
-                    hint: Some(error.hint()),
-                    of_settings: true,
-                })?)
-            }
-            None => None,
-        };
+        let tls = settings.tls.as_ref();
+        let tls = tls
+            .map(|files| Tls::load(files, &settings.name))
+            .transpose();
+        let tls = tls.map_err(|error| wrong(error.to_string(), &error.hint()))?;
         let acceptor = Acceptor::bind(settings.bind).map_err(|error| ClusterError {
             message: format!(
                 "cannot listen for other nodes on {}: {error}",
@@ -239,49 +231,23 @@ impl Cluster {
         let _ = joined.wait_for(|joined| *joined > 0).await;
     }
 
-    /// Asks all other orchestrators for a request; returns its owner and its view.
-    pub async fn find_request(&self, id: RequestId) -> Option<(NodeName, Value)> {
-        self.0.links.find_request(id).await
-    }
-
-    /// Asks all other orchestrators to cancel a request; returns whether one of them has it.
-    pub async fn cancel_request(&self, id: RequestId) -> bool {
-        self.0.links.cancel_request(id).await
-    }
-
-    /// A piece of a report of another node; see [`Links::file`].
-    pub async fn file(
-        &self,
-        name: &str,
-        from: u64,
-        owner: Option<&NodeName>,
-    ) -> Option<(NodeName, FilePiece)> {
-        self.0.links.file(name, from, owner).await
-    }
-
-    /// Hands a person's answer to the node that owns the request; see [`Links::answer_flow`].
-    pub async fn answer_flow(
-        &self,
-        owner: &NodeName,
-        id: RequestId,
-        flow: &FlowId,
-        answer: &FlowAnswer,
-    ) -> Option<Result<(), Failure>> {
-        let links = &self.0.links;
-        links.answer_flow(owner, id, flow, answer).await
+    /// The links, for questions to other nodes.
+    #[must_use]
+    pub fn links(&self) -> &Links {
+        &self.0.links
     }
 
     /// Withdraws this node's agents from all other nodes, and waits until other nodes' tasks are answered. Returns how many of
     /// these tasks were still under way after `within`.
     pub async fn drain(&self, within: Duration) -> usize {
-        self.tell(ClusterMsg::Drain);
+        self.tell(ClusterMsg::Happened(Event::Drain));
         self.0.links.withdraw();
         self.0.links.idle(within).await
     }
 
     /// Says good-bye, writes out all queued frames and closes every link.
     pub async fn leave(&self) {
-        self.tell(ClusterMsg::Farewell);
+        self.tell(ClusterMsg::Happened(Event::Farewell));
         let links = &self.0.links;
         links.goodbye();
         links.flushed(FAREWELL).await;

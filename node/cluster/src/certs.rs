@@ -87,20 +87,18 @@ impl CertError {
         match self {
             Self::Exists(_) => {
                 "certificates are never overwritten: remove the file first if no node uses it, or choose another folder"
-                    .to_owned()
             }
             Self::File { .. } | Self::Key { .. } => {
                 "make an authority with `amcp cluster certs init --out DIR`, and issue from the same folder"
-                    .to_owned()
             }
-            Self::Name { .. } => "give the node another name".to_owned(),
+            Self::Name { .. } => "give the node another name",
             Self::Host { .. } => {
                 "nodes do not need hosts, only other tools do: leave the host out, or give an IP address or a full host name"
-                    .to_owned()
             }
-            Self::Make(_) => "this is a fault in AMCP: please report it".to_owned(),
-            Self::Check(error) => error.hint(),
+            Self::Make(_) => "this is a fault in AMCP: please report it",
+            Self::Check(error) => return error.hint(),
         }
+        .to_owned()
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId};
-use amcp_registry::{RegistryHandle, RosterChange};
+use amcp_registry::RegistryHandle;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use ractor::{ActorCell, ActorRef, SpawnErr};
@@ -32,7 +32,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::info::{NodeInfo, Role};
-use crate::membership::EVICT_AFTER;
+use crate::membership::{EVICT_AFTER, Event};
 use crate::settings::AllowList;
 use crate::transport::Meter;
 use crate::view::ClusterCounts;
@@ -90,17 +90,6 @@ pub struct LinkInfo {
     pub meter: Arc<Meter>,
 }
 
-/// A peer's report that concerns the membership.
-#[derive(Debug)]
-pub enum LinkEvent {
-    /// The peer knows these members, without itself.
-    Members(Vec<NodeInfo>),
-    /// Over the link with this token: the peer drains, ends its tasks and takes no new ones.
-    Draining(u64),
-    /// Over the link with this token: the peer is about to close its links and does not come back under this incarnation.
-    Goodbye(u64),
-}
-
 /// The figures of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStatus {
@@ -134,7 +123,7 @@ struct Shared {
     registry: RegistryHandle,
     desk: Arc<dyn Desk>,
     allow: AllowList,
-    events: mpsc::UnboundedSender<LinkEvent>,
+    events: mpsc::UnboundedSender<Event>,
     /// By the token that frames carry.
     links: RwLock<HashMap<u64, Arc<Link>>>,
     /// Also held while a link opens, so that the peer gets the whole roster and then each change of it.
@@ -162,7 +151,7 @@ impl Links {
         registry: RegistryHandle,
         desk: Arc<dyn Desk>,
         allow: AllowList,
-        events: mpsc::UnboundedSender<LinkEvent>,
+        events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let shared = Arc::new(Shared {
             name,
@@ -224,10 +213,7 @@ impl Links {
             .iter()
             .any(|other| other.peer() == link.peer());
         if !again {
-            shared.registry.tell_roster(RosterChange {
-                lost: true,
-                ..RosterChange::of(link.peer().clone())
-            });
+            shared.tell_roster(&link, |change| change.lost = true);
         }
         link.close();
         lock(&shared.inbox).closed(token_in);
@@ -280,33 +266,25 @@ impl Links {
     /// Waits until every task of other nodes is answered and its answer is written out or, if large, fetched. Returns how many
     /// tasks were not answered after `within`.
     pub async fn idle(&self, within: Duration) -> usize {
-        let left = |shared: &Shared| {
-            let links = shared.links();
-            let unwritten = links.iter().filter(|link| link.queued_bytes() > 0).count();
-            lock(&shared.inbox).serving() + unwritten
-        };
-        self.wait(within, left).await;
+        self.wait(within, |shared| {
+            lock(&shared.inbox).serving() + shared.unwritten()
+        })
+        .await;
         lock(&self.0.inbox).serving()
     }
 
     /// Waits until all queued bytes are written, at most `within`.
     pub async fn flushed(&self, within: Duration) {
-        let waiting = |shared: &Shared| {
-            let links = shared.links();
-            links.iter().filter(|link| link.queued_bytes() > 0).count()
-        };
-        self.wait(within, waiting).await;
+        self.wait(within, Shared::unwritten).await;
     }
 
-    async fn wait(&self, within: Duration, left: impl Fn(&Shared) -> usize) -> usize {
-        let end = tokio::time::Instant::now() + within;
-        loop {
-            let left = left(&self.0);
-            if left == 0 || tokio::time::Instant::now() >= end {
-                return left;
+    async fn wait(&self, within: Duration, left: impl Fn(&Shared) -> usize) {
+        let done = async {
+            while left(&self.0) > 0 {
+                tokio::time::sleep(LOOK).await;
             }
-            tokio::time::sleep(LOOK).await;
-        }
+        };
+        let _ = tokio::time::timeout(within, done).await;
     }
 
     /// The figures of each open link, by peer.
@@ -450,6 +428,12 @@ impl Shared {
         let links = self.links.read();
         let links = links.unwrap_or_else(std::sync::PoisonError::into_inner);
         links.values().cloned().collect()
+    }
+
+    /// Number of links with bytes that wait to be written.
+    fn unwritten(&self) -> usize {
+        let links = self.links();
+        links.iter().filter(|link| link.queued_bytes() > 0).count()
     }
 
     fn say_all(&self, kind: Kind) {

@@ -41,7 +41,7 @@ use crate::info::NodeInfo;
 use crate::settings::Seed;
 
 pub use admission::Veto;
-use dials::{Dial, Leads, Retry, SeedState};
+use dials::{Dial, Retry, SeedState};
 pub use liveness::{EVICT_AFTER, SUSPECT_AFTER};
 
 /// Longest time that a dial takes, from its start to the end of its greeting: two lost SYNs (3 s) and a slow handshake.
@@ -134,39 +134,32 @@ pub enum Action {
 }
 
 /// The cause for which we give a connection up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
     /// The rules refuse the connection.
+    #[error("refused: {0}")]
     Refused(Veto),
     /// A better connection, or one with a later boot, took its place.
+    #[error("another connection took its place")]
     Superseded,
     /// The connection did not become usable within [`READY_TIMEOUT`].
+    #[error("not usable within {READY_TIMEOUT:?}")]
     NotReady,
     /// We heard nothing for [`EVICT_AFTER`].
+    #[error("silent for {EVICT_AFTER:?}")]
     Silent,
     /// We slept, and the peer gave us up meanwhile.
+    #[error("this node slept so long that its peers gave it up")]
     Overslept,
     /// The connection ended by itself, for this reason.
+    #[error("ended: {0}")]
     Ended(String),
     /// The peer said good-bye.
+    #[error("the peer left")]
     PeerLeft,
     /// We leave.
+    #[error("this node leaves")]
     WeLeave,
-}
-
-impl std::fmt::Display for Cause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Refused(veto) => write!(f, "refused: {veto}"),
-            Self::Superseded => f.write_str("another connection took its place"),
-            Self::NotReady => write!(f, "not usable within {READY_TIMEOUT:?}"),
-            Self::Silent => write!(f, "silent for {EVICT_AFTER:?}"),
-            Self::Overslept => f.write_str("this node slept so long that its peers gave it up"),
-            Self::Ended(why) => write!(f, "ended: {why}"),
-            Self::PeerLeft => f.write_str("the peer left"),
-            Self::WeLeave => f.write_str("this node leaves"),
-        }
-    }
 }
 
 /// A change in a member's standing.
@@ -311,7 +304,7 @@ pub struct Membership {
     members: BTreeMap<NodeName, Member>,
     seeds: Vec<SeedState>,
     /// The node that answered at each address.
-    leads: BTreeMap<String, Leads>,
+    leads: BTreeMap<String, NodeName>,
     dials: BTreeMap<DialId, Dial>,
     next_dial: DialId,
     ticked: Option<Duration>,
@@ -584,7 +577,7 @@ impl Membership {
         let (leads, seeds) = (&self.leads, &self.seeds);
         let is_seed = |name: &NodeName| {
             let mut addresses = seeds.iter().flat_map(|seed| &seed.addresses);
-            addresses.any(|at| matches!(leads.get(at), Some(Leads::To(there)) if there == name))
+            addresses.any(|at| leads.get(at) == Some(name))
         };
         self.members.retain(|name, member| {
             let recent = || now.saturating_sub(member.since) < REMEMBER;

@@ -13,7 +13,7 @@ use crate::transport::check_cookie;
 /// How long a look-up may take: a slow name server must not hold up a round of dials, and the next round asks again.
 const LOOKUP: Duration = Duration::from_secs(3);
 
-fn wrong(message: String, hint: &str) -> ClusterError {
+pub(crate) fn wrong(message: String, hint: &str) -> ClusterError {
     ClusterError {
         message,
         hint: Some(hint.to_owned()),
@@ -50,7 +50,7 @@ impl Seed {
     }
 
     /// `host:port`.
-    fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         match self {
             Self::Host(address) | Self::Dns(address) => address,
         }

@@ -75,7 +75,7 @@ impl Peers for OtherNodes {
     }
 
     fn find(&self, id: RequestId) -> PortFuture<'_, Option<(NodeName, Value)>> {
-        Box::pin(self.cluster.find_request(id))
+        Box::pin(self.cluster.links().find_request(id))
     }
 
     fn file<'a>(
@@ -84,11 +84,11 @@ impl Peers for OtherNodes {
         from: u64,
         owner: Option<&'a NodeName>,
     ) -> PortFuture<'a, Option<(NodeName, FilePiece)>> {
-        Box::pin(self.cluster.file(name, from, owner))
+        Box::pin(self.cluster.links().file(name, from, owner))
     }
 
     fn cancel(&self, id: RequestId) -> PortFuture<'_, bool> {
-        Box::pin(self.cluster.cancel_request(id))
+        Box::pin(self.cluster.links().cancel_request(id))
     }
 
     fn answer_flow(
@@ -98,6 +98,7 @@ impl Peers for OtherNodes {
         flow: FlowId,
         answer: FlowAnswer,
     ) -> PortFuture<'_, Option<Result<(), Failure>>> {
-        Box::pin(async move { self.cluster.answer_flow(&owner, id, &flow, &answer).await })
+        let links = self.cluster.links();
+        Box::pin(async move { links.answer_flow(&owner, id, &flow, &answer).await })
     }
 }

@@ -36,16 +36,10 @@ pub(super) fn local(
     })
 }
 
-/// Looks up a seed's addresses, within [`DIAL_TIMEOUT`].
+/// Looks up a seed's addresses.
 pub(super) async fn look(seed: &Seed) -> Result<Vec<String>, String> {
-    let found = timeout(DIAL_TIMEOUT, resolve(seed)).await;
-    match found {
-        Ok(Ok(addresses)) => Ok(addresses.iter().map(ToString::to_string).collect()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!(
-            "its name was not looked up within {DIAL_TIMEOUT:?}"
-        )),
-    }
+    let found = resolve(seed).await.map_err(|error| error.to_string())?;
+    Ok(found.iter().map(ToString::to_string).collect())
 }
 
 /// Connects to an address, which may be a name, within [`DIAL_TIMEOUT`].

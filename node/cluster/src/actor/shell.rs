@@ -160,7 +160,7 @@ fn start_tasks(tasks: &mut JoinSet<()>, cluster: &Cluster, myself: &ActorRef<Clu
     tasks.spawn(async move {
         let mut said = shared.said.lock().await;
         while let Some(said) = said.recv().await {
-            if actor.send_message(ClusterMsg::Said(said)).is_err() {
+            if actor.send_message(ClusterMsg::Happened(said)).is_err() {
                 return;
             }
         }

@@ -14,7 +14,7 @@ use super::dialling::{local, look, reach};
 use super::news::{Troubles, announce};
 use super::{Cluster, OpenLink, Snapshot};
 use crate::info::NodeInfo;
-use crate::link::{LinkEvent, LinkInfo, Links};
+use crate::link::{LinkInfo, Links};
 use crate::membership::{
     Action, Cause, DialFailure, DialId, Event, LinkId, Membership, News, READY_TIMEOUT, Veto,
 };
@@ -40,12 +40,8 @@ pub(super) enum ClusterMsg {
     Found(usize, Result<Vec<String>, String>),
     /// From ractor_cluster: news of a connection's session.
     Session(LinkId, Session),
-    /// From a link: its peer's report about members.
-    Said(LinkEvent),
-    /// From the node: drain.
-    Drain,
-    /// From the node: it has said good-bye on all links.
-    Farewell,
+    /// From a link or from the node: an event for the membership.
+    Happened(Event),
     /// From the node. Answered when no link is left.
     Alone(oneshot::Sender<()>),
     /// From the node: close every link. Answered when it is done.
@@ -128,16 +124,12 @@ impl ClusterState {
             }
             ClusterMsg::Found(seed, found) => {
                 if let (Err(why), Some(seed)) = (&found, self.seed(seed)) {
-                    self.troubles.tell(address_of(&seed), why, false);
+                    self.troubles.tell(seed.address(), why, false);
                 }
                 self.step(Event::Found(seed, found));
             }
             ClusterMsg::Session(link, what) => self.session(link, what),
-            ClusterMsg::Said(LinkEvent::Members(members)) => self.step(Event::Members(members)),
-            ClusterMsg::Said(LinkEvent::Draining(link)) => self.step(Event::Draining(link)),
-            ClusterMsg::Said(LinkEvent::Goodbye(link)) => self.step(Event::Goodbye(link)),
-            ClusterMsg::Drain => self.step(Event::Drain),
-            ClusterMsg::Farewell => self.step(Event::Farewell),
+            ClusterMsg::Happened(event) => self.step(event),
             ClusterMsg::Alone(reply) => self.alone.push(reply),
             ClusterMsg::Leave(reply) => {
                 self.step(Event::Leave);
@@ -283,7 +275,7 @@ impl ClusterState {
         let snapshot = Snapshot {
             members: self.membership.members().cloned().collect(),
             strangers: strangers
-                .map(|(seed, why)| (address_of(seed).to_owned(), why.to_owned()))
+                .map(|(seed, why)| (seed.address().to_owned(), why.to_owned()))
                 .collect(),
         };
         self.cluster.0.snapshot.store(Arc::new(snapshot));
@@ -327,14 +319,10 @@ impl ClusterState {
             Action::Close(link, cause) => self.close(link, &cause),
             Action::Gossip(members) => self.cluster.0.links.gossip(members),
             Action::Announce(peer, news) => {
-                match news {
-                    News::Joined => self.cluster.0.joined.send_modify(|joined| *joined += 1),
-                    News::Lost(Cause::Silent) => drop(self.cluster.0.evicted.fetch_add(1, Relaxed)),
-                    News::Suspected
-                    | News::Recovered
-                    | News::Draining
-                    | News::Lost(_)
-                    | News::Left => {}
+                if news == News::Joined {
+                    self.cluster.0.joined.send_modify(|joined| *joined += 1);
+                } else if news == News::Lost(Cause::Silent) {
+                    self.cluster.0.evicted.fetch_add(1, Relaxed);
                 }
                 announce(self.cluster.0.registry.bus(), &peer, &news);
             }
@@ -380,11 +368,5 @@ impl ClusterState {
             Stage::Handed => {}
             Stage::Open(actor) | Stage::Ready(actor, _) => actor.stop(Some(cause.to_string())),
         }
-    }
-}
-
-fn address_of(seed: &Seed) -> &str {
-    match seed {
-        Seed::Host(address) | Seed::Dns(address) => address,
     }
 }

@@ -243,8 +243,7 @@ impl<L> Inbox<L> {
     }
 
     /// Drops the waiters of a closed link. Their tasks go on, so that the next attempts find them.
-    pub(crate) fn closed(&mut self, token: u64) -> usize {
-        let mut gone = 0;
+    pub(crate) fn closed(&mut self, token: u64) {
         self.unsettled.retain(|(of, _), _| *of != token);
         let waiters = &mut self.waiters;
         let tasks = &mut self.tasks;
@@ -252,13 +251,11 @@ impl<L> Inbox<L> {
             if *of != token {
                 return true;
             }
-            gone += 1;
             if let Some(Seen::Running(running)) = tasks.get_mut(key) {
                 running.waiters.retain(|w| (w.token, w.id) != (token, *id));
             }
             false
         });
-        gone
     }
 
     fn forget_old(&mut self, now: Instant) {
@@ -377,7 +374,8 @@ mod tests {
             (1, true)
         );
         assert!(inbox.cancel(1, 1).is_none());
-        assert_eq!(inbox.closed(2), 1);
+        assert_eq!(inbox.serving(), 1);
+        inbox.closed(2);
         assert_eq!(inbox.serving(), 0);
         // The task goes on, and the next attempt joins it.
         let third = inbox.admit(&task("t1", 3), waiter(3, 1), Instant::now());

@@ -18,7 +18,8 @@ use super::inbox::{Admitted, Cancelled, Name, Waiter};
 use super::outbox::{Arrived, Parcel};
 use super::peer::{Link, answered, lock};
 use super::roster::Joined;
-use super::{FileQuestion, LinkEvent, Links, Question, Shared, forms};
+use super::{FileQuestion, Links, Question, Shared, forms};
+use crate::membership::Event;
 use crate::wire::{self, WireError};
 
 /// Most tasks of other nodes at a time: the whole credit of sixteen peers.
@@ -99,19 +100,11 @@ impl Shared {
                 ..RosterChange::of(link.peer().clone())
             }),
             Kind::Resync => self.send_roster(&lock(&self.roster), link),
-            Kind::Anew => self.registry.tell_roster(RosterChange {
-                begin_whole: true,
-                ..RosterChange::of(link.peer().clone())
-            }),
-            Kind::Whole => self.registry.tell_roster(RosterChange {
-                end_whole: true,
-                ..RosterChange::of(link.peer().clone())
-            }),
-            Kind::Members => {
-                self.event(LinkEvent::Members(wire::decode(body)?));
-            }
-            Kind::Draining => self.event(LinkEvent::Draining(link.info.token_in)),
-            Kind::Goodbye => self.event(LinkEvent::Goodbye(link.info.token_in)),
+            Kind::Anew => self.tell_roster(link, |change| change.begin_whole = true),
+            Kind::Whole => self.tell_roster(link, |change| change.end_whole = true),
+            Kind::Members => self.event(Event::Members(wire::decode(body)?)),
+            Kind::Draining => self.event(Event::Draining(link.info.token_in)),
+            Kind::Goodbye => self.event(Event::Goodbye(link.info.token_in)),
             Kind::Question => self.question(link, id, wire::decode(body)?),
             Kind::FlowAnswer => self.flow_answer(link, id, wire::decode(body)?)?,
             Kind::File => self.file(link, id, body)?,
@@ -125,18 +118,19 @@ impl Shared {
         Ok(())
     }
 
-    fn event(&self, event: LinkEvent) {
+    pub(super) fn tell_roster(&self, link: &Link, fill: impl FnOnce(&mut RosterChange)) {
+        let mut change = RosterChange::of(link.peer().clone());
+        fill(&mut change);
+        self.registry.tell_roster(change);
+    }
+
+    fn event(&self, event: Event) {
         // The receiver is missing only while the node ends.
         let _ = self.events.send(event);
     }
 
     /// Takes a peer's task.
-    fn task(
-        self: &Arc<Self>,
-        link: &Arc<Link>,
-        id: u64,
-        (agent, task): (AgentId, TaskRequest),
-    ) {
+    fn task(self: &Arc<Self>, link: &Arc<Link>, id: u64, (agent, task): (AgentId, TaskRequest)) {
         let waiter = Waiter {
             link: Arc::clone(link),
             token: link.info.token_in,
@@ -273,10 +267,7 @@ impl Shared {
             let port = AgentPort::Remote(id.clone(), Arc::clone(link) as _);
             Some((Registration::new(card, incarnation, port), state))
         });
-        self.registry.tell_roster(RosterChange {
-            joined: registrations.collect(),
-            ..RosterChange::of(link.peer().clone())
-        });
+        self.tell_roster(link, |change| change.joined = registrations.collect());
     }
 
     fn question(self: &Arc<Self>, link: &Arc<Link>, id: u64, question: Question) {

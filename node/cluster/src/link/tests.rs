@@ -107,7 +107,7 @@ struct Node {
     links: Links,
     port: ActorCell,
     held: Held,
-    events: mpsc::UnboundedReceiver<LinkEvent>,
+    events: mpsc::UnboundedReceiver<Event>,
 }
 
 struct Silent;
@@ -649,10 +649,7 @@ async fn who_drains_withdraws_its_agents_and_ends_what_it_has() {
     let (asked, answer) = b.tasks(1).await.remove(0);
     b.links.withdraw();
     a.does_not_see("worker@b").await;
-    assert!(matches!(
-        a.events.recv().await,
-        Some(LinkEvent::Draining(2))
-    ));
+    assert!(matches!(a.events.recv().await, Some(Event::Draining(2))));
     let late = send(&port, task("t2", 1));
     assert_eq!(code(late.await.unwrap()), ErrorCode::AgentUnavailable);
     assert_eq!(b.links.idle(Duration::from_millis(20)).await, 1);
@@ -661,7 +658,7 @@ async fn who_drains_withdraws_its_agents_and_ends_what_it_has() {
     assert_eq!(b.links.idle(Duration::from_secs(1)).await, 0);
     b.agent("new@b", "a.x").await;
     b.links.goodbye();
-    assert!(matches!(a.events.recv().await, Some(LinkEvent::Goodbye(2))));
+    assert!(matches!(a.events.recv().await, Some(Event::Goodbye(2))));
     a.does_not_see("new@b").await;
 }
 

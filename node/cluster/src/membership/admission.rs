@@ -9,30 +9,22 @@ use crate::info::NodeInfo;
 const YOUNG: Duration = Duration::from_secs(1);
 
 /// The reason for which a connection may not stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Veto {
     /// Both ends are the same node.
+    #[error("the address leads to this node itself")]
     Itself,
     /// The refusing node is about to leave.
+    #[error("the node leaves")]
     Leaving,
     /// A later boot of the name is linked, or was a moment ago; or the refusing node has the name.
+    #[error(
+        "a node that started later has this name; give each node its own name (--name), or wait half a minute if a machine's clock was set back"
+    )]
     NameTaken,
     /// A connection with the peer stands already, or is about to.
+    #[error("there is a link already")]
     Duplicate,
-}
-
-impl std::fmt::Display for Veto {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Itself => "the address leads to this node itself",
-            Self::Leaving => "the node leaves",
-            Self::NameTaken => {
-                "a node that started later has this name; give each node its own name (--name), or wait half \
-                 a minute if a machine's clock was set back"
-            }
-            Self::Duplicate => "there is a link already",
-        })
-    }
 }
 
 impl Membership {

@@ -70,13 +70,6 @@ enum Whom {
     Member(NodeName),
 }
 
-/// The node that answered at an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Leads {
-    Here,
-    To(NodeName),
-}
-
 /// A seed and its last look-up.
 #[derive(Debug, Clone)]
 pub(super) struct SeedState {
@@ -173,7 +166,7 @@ impl Membership {
     /// may be reachable when the others are not.
     fn dial_member(&mut self, now: Duration, name: &NodeName, todo: &mut Vec<Action>) {
         let chance = self.rng.f64();
-        let to_it = |(_, leads): &(&String, &Leads)| **leads == Leads::To(name.clone());
+        let to_it = |(_, there): &(&String, &NodeName)| *there == name;
         let met_at = self.leads.iter().filter(to_it).map(|(at, _)| at.clone());
         let Some(member) = self.members.get_mut(name) else {
             return;
@@ -221,14 +214,14 @@ impl Membership {
     fn is_linked(&self, address: &str) -> bool {
         match self.leads.get(address) {
             None => self.linked_at(address).is_some(),
-            Some(Leads::Here) => true,
-            Some(Leads::To(name)) => self.members.get(name).is_some_and(|m| m.link().is_some()),
+            Some(name) if *name == self.name => true,
+            Some(name) => self.members.get(name).is_some_and(|m| m.link().is_some()),
         }
     }
 
     /// Whether we dial the node at an address anyway, as a member.
     fn is_redialled(&self, address: &str) -> bool {
-        let Some(Leads::To(name)) = self.leads.get(address) else {
+        let Some(name) = self.leads.get(address) else {
             return false;
         };
         let member = self.members.get(name);
@@ -244,23 +237,17 @@ impl Membership {
     /// The linked node that answers at another member's address: a dial would only shake its link.
     fn answers_at(&self, address: &str, name: &NodeName) -> Option<NodeName> {
         match self.leads.get(address) {
-            Some(Leads::Here) => Some(self.name.clone()),
-            Some(Leads::To(other)) if other != name && self.is_linked(address) => {
-                Some(other.clone())
+            Some(there) if *there == self.name || there != name && self.is_linked(address) => {
+                Some(there.clone())
             }
-            Some(Leads::To(_)) | None => self.linked_at(address).cloned(),
+            Some(_) | None => self.linked_at(address).cloned(),
         }
     }
 
     /// Notes the node that a dial reached.
     pub(super) fn learn(&mut self, dial: DialId, name: &NodeName) {
-        let leads = if *name == self.name {
-            Leads::Here
-        } else {
-            Leads::To(name.clone())
-        };
         if let Some(dial) = self.dials.get(&dial) {
-            self.leads.insert(dial.address.clone(), leads);
+            self.leads.insert(dial.address.clone(), name.clone());
         }
     }
 
@@ -292,7 +279,7 @@ impl Membership {
             return;
         };
         if failure.veto == Some(Veto::Itself) {
-            self.leads.insert(dial.address, Leads::Here);
+            self.leads.insert(dial.address, self.name.clone());
             return;
         }
         // A dial from the other side at the same time is not a trouble.

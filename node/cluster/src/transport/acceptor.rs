@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
+use tokio_util::either::Either;
 
 use super::handshake::{Meeting, Trouble, answer};
 use super::stream::Bytes;
@@ -185,14 +186,14 @@ impl Guest {
             certificate: bytes.certificate(),
             proven: &|| self.proven.store(true, Relaxed),
         };
-        let met = timeout(GREETING, answer(&mut bytes, &meeting))
+        let met = timeout(GREETING, answer(&mut bytes.0, &meeting))
             .await
             .unwrap_or_else(|_| Err(late("greeting", GREETING)));
         match met {
             Ok(met) => Ok(met.connection(bytes, false, self.remote)),
             Err(trouble) => {
                 if matches!(trouble, Trouble::Refuses(_)) {
-                    part(&mut bytes).await;
+                    part(&mut bytes.0).await;
                 }
                 Err(trouble)
             }
@@ -202,11 +203,11 @@ impl Guest {
     /// Adds TLS if this node uses it.
     async fn secure(&self, stream: TcpStream) -> Result<Bytes, Trouble> {
         let Some(tls) = &self.local.tls else {
-            return Ok(Bytes::Plain(stream));
+            return Ok(Bytes(Either::Left(stream)));
         };
         let handshake = tls.acceptor.accept(stream).into_fallible();
         match timeout(TLS_HANDSHAKE, handshake).await {
-            Ok(Ok(stream)) => Ok(Bytes::Tls(Box::new(stream.into()))),
+            Ok(Ok(stream)) => Ok(Bytes(Either::Right(Box::new(stream.into())))),
             Ok(Err((error, mut stream))) => {
                 part(&mut stream).await;
                 Err(error.into())

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::rustls;
+use tokio_util::either::Either;
 
 use super::acceptor::{GREETING, TLS_HANDSHAKE};
 use super::greeting::Refusal;
@@ -88,7 +89,7 @@ pub async fn dial(local: &Local, address: SocketAddr) -> Result<Connection, Dial
         certificate: bytes.certificate(),
         proven: &|| (),
     };
-    match timeout(GREETING, greet(&mut bytes, &meeting)).await {
+    match timeout(GREETING, greet(&mut bytes.0, &meeting)).await {
         Ok(Ok(met)) => Ok(met.connection(bytes, true, address)),
         Ok(Err(trouble)) => Err(explain(address, trouble, local.tls.is_some())),
         Err(_) => Err(DialError::Greeting {
@@ -101,11 +102,11 @@ pub async fn dial(local: &Local, address: SocketAddr) -> Result<Connection, Dial
 /// Adds TLS if this node uses it.
 async fn secure(local: &Local, stream: TcpStream, address: SocketAddr) -> Result<Bytes, DialError> {
     let Some(tls) = &local.tls else {
-        return Ok(Bytes::Plain(stream));
+        return Ok(Bytes(Either::Left(stream)));
     };
     let failed = |reason| DialError::Tls { address, reason };
     match timeout(TLS_HANDSHAKE, tls.connector.connect(common_name(), stream)).await {
-        Ok(Ok(stream)) => Ok(Bytes::Tls(Box::new(stream.into()))),
+        Ok(Ok(stream)) => Ok(Bytes(Either::Right(Box::new(stream.into())))),
         Ok(Err(error)) if is_tls(&error) => Err(failed(error.to_string())),
         Ok(Err(error)) => Err(failed(format!(
             "{error}; does the other node use TLS at all?"

@@ -11,75 +11,31 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_util::either::Either;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::Meter;
 
-/// A connected socket, encrypted or not.
-pub(super) enum Bytes {
-    /// Plain TCP.
-    Plain(TcpStream),
-    /// TLS, either side. Boxed: it is a kilobyte large.
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// A connected socket, plain or in TLS (either side; boxed, since TLS is a kilobyte large).
+pub(super) struct Bytes(pub(super) Either<TcpStream, Box<TlsStream<TcpStream>>>);
 
 impl Bytes {
     /// `plain` or `mtls`, for `amcp cluster`.
     pub(super) const fn security(&self) -> &'static str {
-        match self {
-            Self::Plain(_) => "plain",
-            Self::Tls(_) => "mtls",
+        match self.0 {
+            Either::Left(_) => "plain",
+            Either::Right(_) => "mtls",
         }
     }
 
     /// The other side's certificate; none for plain TCP. Empty, so that it names no node, if TLS brought none.
     pub(super) fn certificate(&self) -> Option<CertificateDer<'static>> {
-        let Self::Tls(stream) = self else {
+        let Either::Right(stream) = &self.0 else {
             return None;
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let own = chain.first().cloned();
         Some(own.unwrap_or_else(|| CertificateDer::from(Vec::new())))
-    }
-}
-
-impl AsyncRead for Bytes {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Bytes {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }
 
@@ -93,13 +49,13 @@ pub(super) struct LinkStream {
 impl ClusterBidiStream for LinkStream {
     fn split(self: Box<Self>) -> (BoxRead, BoxWrite) {
         let meter = self.meter;
-        match self.bytes {
+        match self.bytes.0 {
             // Two halves without a lock between them.
-            Bytes::Plain(stream) => {
+            Either::Left(stream) => {
                 let (read, write) = stream.into_split();
                 halves(read, write, meter)
             }
-            Bytes::Tls(stream) => {
+            Either::Right(stream) => {
                 let (read, write) = tokio::io::split(stream);
                 halves(read, write, meter)
             }
