@@ -1,4 +1,4 @@
-//! The [`RegistryActor`] keeps the node's [`Directory`] true: agents register, their process group reports deaths, and links
+//! The `RegistryActor` keeps the node's [`Directory`] true: agents register, their process group reports deaths, and links
 //! report the agents of other nodes.
 //!
 //! Does not answer look-ups: readers take the published snapshot. Does not start or restart agents.
@@ -174,9 +174,7 @@ impl RegistryHandle {
     /// Passes on changes among another node's agents. A registry that restarts misses them: [`Self::incumbents`] tells when to
     /// send a full account.
     pub fn tell_roster(&self, change: RosterChange) {
-        if let Some(actor) = self.0.actor.borrow().as_ref() {
-            let _ = actor.send_message(RegistryMsg::Roster(Box::new(change)));
-        }
+        self.tell(RegistryMsg::Roster(Box::new(change)));
     }
 
     /// Changes whenever a registry actor starts work.
@@ -193,19 +191,20 @@ impl RegistryHandle {
 
     /// Reports an agent's new state.
     pub fn report(&self, agent: &AgentId, state: AgentState) {
-        if let Some(actor) = self.0.actor.borrow().as_ref() {
-            // A report to a dying registry is lost; its successor checks the agents itself.
-            let _ = actor.send_message(RegistryMsg::Report(agent.clone(), state));
-        }
+        self.tell(RegistryMsg::Report(agent.clone(), state));
     }
 
     /// Reports an agent that failed too often and starts again after this time.
     pub fn report_cooling(&self, agent: &AgentId, after: Duration) {
+        let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+        let again_at = unix_ms().saturating_add(after);
+        self.tell(RegistryMsg::Cools(agent.clone(), again_at));
+    }
+
+    /// A message to a dying registry is lost; its successor checks the agents itself.
+    fn tell(&self, message: RegistryMsg) {
         if let Some(actor) = self.0.actor.borrow().as_ref() {
-            let again_at =
-                unix_ms().saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
-            // Lost as in `report`.
-            let _ = actor.send_message(RegistryMsg::Cools(agent.clone(), again_at));
+            let _ = actor.send_message(message);
         }
     }
 
@@ -245,18 +244,16 @@ impl RegistryHandle {
 }
 
 /// Keeps the directory. Start it with [`RegistryHandle::spawn`].
-#[derive(Debug)]
-pub struct RegistryActor;
+pub(crate) struct RegistryActor;
 
 /// The registry's state beside the published directory.
-#[derive(Debug)]
-pub struct RegistryState {
+pub(crate) struct RegistryState {
     handle: RegistryHandle,
     directory: Agents,
     /// The agents' ids and incarnations, by actor.
     members: HashMap<ActorId, (AgentId, u64)>,
     /// Callers to answer once readers see the change; while there is a change, a [`RegistryMsg::Publish`] is on its way.
-    waiting: Vec<Waiting>,
+    waiting: Vec<Box<dyn FnOnce() + Send>>,
     dirty: bool,
     forget_timer: JoinHandle<()>,
 }
@@ -297,12 +294,16 @@ impl Actor for RegistryActor {
         let changed = match message {
             RegistryMsg::Register(registration, reply) => {
                 let outcome = state.register(*registration);
-                state.waiting.push(Waiting::Register(reply, outcome));
+                // A caller that stopped waiting asks again or has left; so below.
+                let tell = move || drop(reply.send(outcome));
+                state.waiting.push(Box::new(tell));
                 true
             }
             RegistryMsg::Deregister(agent, reply) => {
                 let there = state.deregister(&agent);
-                state.waiting.push(Waiting::Deregister(reply, there));
+                state
+                    .waiting
+                    .push(Box::new(move || drop(reply.send(there))));
                 true
             }
             RegistryMsg::Roster(change) => {
@@ -353,26 +354,6 @@ impl Actor for RegistryActor {
     ) -> Result<(), ActorProcessingErr> {
         state.forget_timer.abort();
         Ok(())
-    }
-}
-
-/// A caller that waits until readers see its change.
-#[derive(Debug)]
-enum Waiting {
-    Register(
-        RpcReplyPort<Result<(), RegisterError>>,
-        Result<(), RegisterError>,
-    ),
-    Deregister(RpcReplyPort<bool>, bool),
-}
-
-impl Waiting {
-    fn tell(self) {
-        // A caller that stopped waiting asks again or has left.
-        let _ = match self {
-            Self::Register(reply, outcome) => reply.send(outcome).is_ok(),
-            Self::Deregister(reply, there) => reply.send(there).is_ok(),
-        };
     }
 }
 
@@ -508,7 +489,7 @@ impl RegistryState {
         let shared = &self.handle.0;
         shared.directory.store(Arc::new(self.directory.clone()));
         shared.changed.send_replace(());
-        self.waiting.drain(..).for_each(Waiting::tell);
+        self.waiting.drain(..).for_each(|tell| tell());
     }
 
     fn announce(&self, event_type: &'static str, card: &AgentCard, incarnation: u64) {

@@ -114,7 +114,7 @@ impl<P> Registration<P> {
 }
 
 /// An agent in the directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Entry<P> {
     /// The agent's id and capabilities.
     pub card: Arc<AgentCard>,
@@ -185,13 +185,9 @@ impl<P> Entry<P> {
         P: Clone,
     {
         Self {
-            card: Arc::clone(&self.card),
-            incarnation: self.incarnation,
-            port: self.port.clone(),
-            load: Arc::clone(&self.load),
-            node: self.node.clone(),
             state,
             gone_at,
+            ..self.clone()
         }
     }
 

@@ -12,7 +12,7 @@ pub mod mailbox;
 pub mod restart;
 pub mod roster;
 
-pub use actor::{Agents, RegistryActor, RegistryHandle, RegistryMsg};
+pub use actor::{Agents, RegistryHandle, RegistryMsg};
 pub use agent::{AgentLoad, AgentState, AgentStatus, Entry, InFlight, Registration};
 pub use bus::{EventBus, Subscription};
 pub use directory::{Change, Directory, RegisterError};
