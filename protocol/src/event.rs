@@ -201,10 +201,7 @@ impl CloudEvent {
 
     fn from_attributes(mut map: Map<String, Value>) -> Result<Self, EventError> {
         if take_text(&mut map, "specversion")?.as_deref() != Some("1.0") {
-            return Err(EventError::Value {
-                name: "specversion".into(),
-                reason: "must be \"1.0\"".into(),
-            });
+            return Err(wrong("specversion", "must be \"1.0\""));
         }
         let event = Self {
             specversion: "1.0",
@@ -217,17 +214,14 @@ impl CloudEvent {
             dataschema: take_text(&mut map, "dataschema")?,
             data: match (map.remove("data"), map.remove("data_base64")) {
                 (Some(_), Some(_)) => {
-                    return Err(EventError::Value {
-                        name: "data_base64".into(),
-                        reason: "must not stand beside 'data'".into(),
-                    });
+                    return Err(wrong("data_base64", "must not stand beside 'data'"));
                 }
                 (data, None) => data,
                 (None, Some(_)) => {
-                    return Err(EventError::Value {
-                        name: "data_base64".into(),
-                        reason: "is not taken: the mesh's events carry JSON in 'data'".into(),
-                    });
+                    return Err(wrong(
+                        "data_base64",
+                        "is not taken: the mesh's events carry JSON in 'data'",
+                    ));
                 }
             },
             extensions: extensions(map)?,
@@ -235,13 +229,15 @@ impl CloudEvent {
         if let Some(time) = &event.time
             && let Err(error) = time.parse::<jiff::Timestamp>()
         {
-            return Err(EventError::Value {
-                name: "time".into(),
-                reason: format!("is no RFC 3339 time: {error}"),
-            });
+            return Err(wrong("time", format!("is no RFC 3339 time: {error}")));
         }
         Ok(event)
     }
+}
+
+fn wrong(name: impl Into<String>, reason: impl Into<String>) -> EventError {
+    let (name, reason) = (name.into(), reason.into());
+    EventError::Value { name, reason }
 }
 
 fn take_text(
@@ -252,10 +248,7 @@ fn take_text(
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Err(EventError::Missing(name)),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(EventError::Value {
-            name: name.into(),
-            reason: "must be a string".into(),
-        }),
+        Some(_) => Err(wrong(name, "must be a string")),
     }
 }
 
@@ -292,16 +285,13 @@ fn extensions(map: Map<String, Value>) -> Result<BTreeMap<String, Value>, EventE
             Value::Array(_) | Value::Object(_) => false,
         };
         if !plain {
-            return Err(EventError::Value {
+            return Err(wrong(
                 name,
-                reason: "must be a string, a boolean or a 32-bit integer".into(),
-            });
+                "must be a string, a boolean or a 32-bit integer",
+            ));
         }
         if extensions.insert(name.clone(), value).is_some() {
-            return Err(EventError::Value {
-                name,
-                reason: "is given twice, under two names".into(),
-            });
+            return Err(wrong(name, "is given twice, under two names"));
         }
     }
     Ok(extensions)
