@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use amcp_plan::Event;
 use amcp_protocol::{Failure, RequestId};
@@ -13,6 +12,7 @@ use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::counts::count;
 use crate::record::RequestRecord;
 use crate::request::{Answering, RequestActor, RequestAlarm, RequestMsg};
 use crate::shared::Shared;
@@ -189,7 +189,7 @@ impl Orchestrator {
             .finish(record, Shared::failed(record.id, failure), 0)
         {
             tracing::error!(request = %record.id, reason, "a request's actor died");
-            self.shared.counters.crashed.fetch_add(1, Ordering::Relaxed);
+            count(&self.shared.counters.crashed, 1);
         }
     }
 }

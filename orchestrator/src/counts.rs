@@ -46,6 +46,10 @@ pub(crate) struct Counters {
     average_ms: AtomicU64,
 }
 
+pub(crate) fn count(counter: &AtomicU64, more: u32) {
+    counter.fetch_add(u64::from(more), Ordering::Relaxed);
+}
+
 impl Counters {
     pub(crate) fn answered(&self, state: AnswerState, age: Duration) {
         let [completed, partial, failed, cancelled] = &self.states;
@@ -55,7 +59,7 @@ impl Counters {
             AnswerState::Failed => failed,
             AnswerState::Cancelled => cancelled,
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        count(counter, 1);
         // A moving average over about eight requests; a lost update does no harm.
         let (age, average) = (
             u64::try_from(age.as_millis()).unwrap_or(u64::MAX),

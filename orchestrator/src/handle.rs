@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::actor::{Orchestrator, OrchestratorMsg};
-use crate::counts::Counts;
+use crate::counts::{Counts, count};
 use crate::draft::Read;
 use crate::planning;
 use crate::record::{ProgressFeed, RequestRecord, RequestView, TextFeed, Ticket};
@@ -188,10 +188,7 @@ impl OrchestratorHandle {
             .orchestrator
             .send(OrchestratorMsg::Begin(record.clone()));
         if begun {
-            self.shared
-                .counters
-                .accepted
-                .fetch_add(1, Ordering::Relaxed);
+            count(&self.shared.counters.accepted, 1);
             return Ok(());
         }
         let failure = Failure::new(ErrorCode::Overloaded, "the orchestrator is being restarted")

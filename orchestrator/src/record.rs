@@ -352,25 +352,14 @@ impl State {
     }
 
     fn note_flow(&mut self, unix_ms: i64, progress: &Progress) {
-        match progress {
-            Progress::FlowRequired { flow } => {
-                let open = OpenFlow {
-                    flow: Flow::clone(flow),
-                    expires_unix_ms: unix_ms.saturating_add_unsigned(flow.expires_ms),
-                };
-                self.flows.push((Instant::now(), open));
-            }
-            Progress::FlowEnded { flow, .. } => {
-                self.flows.retain(|(_, open)| open.flow.id != *flow);
-            }
-            Progress::Accepted { .. }
-            | Progress::Planned { .. }
-            | Progress::Dispatched { .. }
-            | Progress::Progressed { .. }
-            | Progress::Retried { .. }
-            | Progress::Completed { .. }
-            | Progress::Failed { .. }
-            | Progress::Answered { .. } => {}
+        if let Progress::FlowRequired { flow } = progress {
+            let open = OpenFlow {
+                flow: Flow::clone(flow),
+                expires_unix_ms: unix_ms.saturating_add_unsigned(flow.expires_ms),
+            };
+            self.flows.push((Instant::now(), open));
+        } else if let Progress::FlowEnded { flow, .. } = progress {
+            self.flows.retain(|(_, open)| open.flow.id != *flow);
         }
     }
 }
@@ -409,7 +398,8 @@ impl Ticket {
 
     /// Waits for the one final response.
     pub async fn answer(&self) -> Arc<Answer> {
-        self.stop(|state| state.answer.clone()).await
+        let Ok(answer) = self.answer_or(|_| None::<Infallible>).await;
+        answer
     }
 
     /// Waits for the one final response, or for a question to a person.
@@ -417,15 +407,8 @@ impl Ticket {
     /// # Errors
     /// The open flows.
     pub async fn answer_or_flows(&self) -> Result<Arc<Answer>, Vec<OpenFlow>> {
-        let open = |state: &State| (!state.flows.is_empty()).then(|| state.open_flows());
-        self.stop(|state| {
-            state
-                .answer
-                .clone()
-                .map(Ok)
-                .or_else(|| open(state).map(Err))
-        })
-        .await
+        self.answer_or(|state| (!state.flows.is_empty()).then(|| state.open_flows()))
+            .await
     }
 
     /// Waits for the one final response, or until nothing but flows is open.
@@ -440,14 +423,7 @@ impl Ticket {
             flow.expires_ms = flow.expires_ms.saturating_sub(waited).max(1);
             (state.phase == Phase::AwaitingFlow).then_some(flow)
         };
-        self.stop(|state| {
-            state
-                .answer
-                .clone()
-                .map(Ok)
-                .or_else(|| waits(state).map(Err))
-        })
-        .await
+        self.answer_or(waits).await
     }
 
     /// Calls `hear` for each event from now on, with a few words for some, and without words for each other sign of life. Never
@@ -473,17 +449,12 @@ impl Ticket {
         }
     }
 
-    async fn stop<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {
-        loop {
-            let stopped = self.record.stopped.notified();
-            tokio::pin!(stopped);
-            // Registered before `look`, so that no change in between is missed.
-            stopped.as_mut().enable();
-            if let Some(found) = look(&self.record.state()) {
-                return found;
-            }
-            stopped.await;
-        }
+    async fn answer_or<E>(&self, other: impl Fn(&State) -> Option<E>) -> Result<Arc<Answer>, E> {
+        let look = |state: &State| match &state.answer {
+            Some(answer) => Poll::Ready(Ok(Arc::clone(answer))),
+            None => other(state).map_or(Poll::Pending, |other| Poll::Ready(Err(other))),
+        };
+        until(&self.record.stopped, || look(&self.record.state())).await
     }
 }
 
@@ -497,16 +468,12 @@ pub struct TextFeed {
 impl TextFeed {
     /// Waits for the next piece; returns it with a name that is unique within the request; none at the answer.
     pub async fn next(&mut self) -> Option<(String, AnswerPiece)> {
-        loop {
-            let changed = self.record.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
+        until(&self.record.changed, || {
             let name = self.read.to_string();
-            if let Poll::Ready(piece) = self.record.unread(&mut self.read) {
-                return piece.map(|piece| (name, piece));
-            }
-            changed.await;
-        }
+            let piece = self.record.unread(&mut self.read);
+            piece.map(|piece| piece.map(|piece| (name, piece)))
+        })
+        .await
     }
 }
 
@@ -526,16 +493,24 @@ impl ProgressFeed {
 
     /// Waits for the next event; none after [`Progress::Answered`].
     pub async fn next(&mut self) -> Option<Recorded> {
-        loop {
-            let changed = self.record.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if let Poll::Ready(recorded) = self.record.look(self.next) {
-                self.next += usize::from(recorded.is_some());
-                return recorded;
-            }
-            changed.await;
+        let look = || self.record.look(self.next);
+        let recorded = until(&self.record.changed, look).await;
+        self.next += usize::from(recorded.is_some());
+        recorded
+    }
+}
+
+/// Waits until `look` finds something; it looks again at each change.
+async fn until<T>(changed: &Notify, mut look: impl FnMut() -> Poll<T>) -> T {
+    loop {
+        let change = changed.notified();
+        tokio::pin!(change);
+        // Registered before `look`, so that no change in between is missed.
+        change.as_mut().enable();
+        if let Poll::Ready(found) = look() {
+            return found;
         }
+        change.await;
     }
 }
 

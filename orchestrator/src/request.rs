@@ -6,7 +6,6 @@
 mod dispatch;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use amcp_plan::recording::{self, Accepted, Opening, Turn};
 use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
@@ -21,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::DropGuard;
 
 use crate::alarm::{Alarm, Armed};
+use crate::counts::count;
 use crate::places::Place;
 use crate::planning::{self, Begun, PlannerCall};
 use crate::record::{Phase, RequestRecord};
@@ -497,7 +497,7 @@ impl RequestState {
         match progress {
             Progress::Planned { .. } => self.phase = Phase::Executing,
             Progress::Retried { .. } => {
-                self.shared.counters.retries.fetch_add(1, Ordering::Relaxed);
+                count(&self.shared.counters.retries, 1);
             }
             Progress::Accepted { .. }
             | Progress::Dispatched { .. }
@@ -564,15 +564,9 @@ impl RequestState {
         self.shared
             .finish(&self.record, answer, self.machine.result_bytes());
         let (dropped, counters) = (self.machine.dropped(), &self.shared.counters);
-        counters
-            .duplicate
-            .fetch_add(u64::from(dropped.duplicate), Ordering::Relaxed);
-        counters
-            .late
-            .fetch_add(u64::from(dropped.late), Ordering::Relaxed);
-        counters
-            .foreign
-            .fetch_add(u64::from(dropped.foreign), Ordering::Relaxed);
+        count(&counters.duplicate, dropped.duplicate);
+        count(&counters.late, dropped.late);
+        count(&counters.foreign, dropped.foreign);
         myself.stop(None);
     }
 

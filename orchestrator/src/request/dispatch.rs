@@ -3,7 +3,6 @@
 //! Does not retry; the machine hears of a task without an agent as of any other failure.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use amcp_plan::{Assignment, Event, WITHDRAWAL};
 use amcp_protocol::retry::{History, Patience, Verdict};
@@ -20,6 +19,7 @@ use tokio::runtime::Handle;
 
 use super::{RequestMsg, RequestState};
 use crate::SOURCE;
+use crate::counts::count;
 use crate::shared::Shared;
 
 /// Most calls of one task that a request keeps and shows: those within its budget, and as many refused ones.
@@ -339,7 +339,7 @@ impl Awaited {
             RequestMsg::Happened(event)
         };
         if to.cast(message).is_err() && !given_up {
-            counts.counters.late.fetch_add(1, Ordering::Relaxed);
+            count(&counts.counters.late, 1);
         }
     }
 
@@ -364,7 +364,7 @@ impl Awaited {
             }
             // The agent's one answer was for another task, so this task has none.
             Some(_) => {
-                self.shared.counters.foreign.fetch_add(1, Ordering::Relaxed);
+                count(&self.shared.counters.foreign, 1);
                 lost("answered for another task")
             }
         };
