@@ -53,8 +53,9 @@ pub struct Dropped {
     pub foreign: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
+    #[default]
     Planning,
     Executing,
     Composing,
@@ -62,7 +63,7 @@ enum Stage {
 }
 
 /// The state of one request and the function that decides about it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     policy: Policy,
     stage: Stage,
@@ -101,27 +102,11 @@ impl Machine {
     #[must_use]
     pub fn start(policy: Policy) -> (Self, Vec<Action>) {
         let mut machine = Self {
-            stage: Stage::Planning,
-            round: 0,
-            round_start: 0,
-            tasks: Vec::new(),
-            order: Vec::new(),
-            open: 0,
-            usage: Usage::default(),
             llm_calls_left: policy.llm_calls,
             result_bytes_left: policy.result_bytes,
             calls_left: policy.calls.map(CallBudget::new),
-            refused: Vec::new(),
-            planner: String::new(),
-            answer_directly: None,
-            unplaced: Vec::new(),
-            notes: Vec::new(),
-            stopped: None,
-            dropped: Dropped::default(),
-            flows: 0,
-            idle_since: None,
-            idle: Duration::ZERO,
             policy,
+            ..Self::default()
         };
         let mut out = Vec::new();
         machine.set_deadline(&mut out);

@@ -5,7 +5,6 @@
 mod arriving;
 
 use amcp_protocol::{ProposedPlan, ProposedTask};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 pub use arriving::TaskReader;
@@ -62,58 +61,8 @@ pub fn parse(text: &str) -> Result<ProposedPlan, ParseError> {
             search(answer).or_else(|_| search(text))
         }
         Some((_, answer)) => search(answer),
-        None => plain(text).map_or_else(|| search(text), Ok),
+        None => search(text),
     }
-}
-
-/// Exactly the shape that we ask for, read without a detour over [`Value`]. An unknown field may be another name for one of
-/// these, so then `search` reads the text.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Plain {
-    #[serde(default)]
-    reasoning: Option<String>,
-    #[serde(default)]
-    answer_directly: Option<String>,
-    tasks: Vec<PlainTask>,
-    #[serde(default)]
-    unplaced: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlainTask {
-    #[serde(default)]
-    id: Option<String>,
-    capability: String,
-    params: Map<String, Value>,
-    #[serde(default)]
-    depends_on: Vec<String>,
-    #[serde(default)]
-    optional: bool,
-    #[serde(default)]
-    replaces: Vec<String>,
-}
-
-fn plain(text: &str) -> Option<ProposedPlan> {
-    let plan: Plain = serde_json::from_str(text).ok()?;
-    Some(ProposedPlan {
-        reasoning: plan.reasoning,
-        answer_directly: plan.answer_directly.as_deref().and_then(said),
-        tasks: plan
-            .tasks
-            .into_iter()
-            .map(|task| ProposedTask {
-                id: task.id,
-                capability: task.capability,
-                params: task.params,
-                depends_on: task.depends_on,
-                optional: task.optional,
-                replaces: task.replaces,
-            })
-            .collect(),
-        unplaced: plan.unplaced,
-    })
 }
 
 /// A JSON value in the text.
@@ -334,13 +283,11 @@ fn tasks(items: Vec<Value>) -> Result<Vec<ProposedTask>, ParseError> {
     items
         .into_iter()
         .enumerate()
-        .map(|(i, item)| match item {
-            Value::Object(map) => task(map, Some(i)),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_) => Err(ParseError::new(format!("tasks[{i}] must be an object"))),
+        .map(|(i, item)| {
+            let Value::Object(map) = item else {
+                return Err(ParseError::new(format!("tasks[{i}] must be an object")));
+            };
+            task(map, Some(i))
         })
         .collect()
 }

@@ -80,7 +80,7 @@ pub enum ReplayError {
     },
     /// Another build wrote it in another form.
     #[error("the recording has version {0} of the form, and this build reads version {VERSION}")]
-    Version(u32),
+    Version(u64),
     /// This build's machine decides otherwise.
     #[error("line {line} differs: the recording says {recorded}, and this build says {today}")]
     Differs {
@@ -104,9 +104,13 @@ pub fn replay(text: &str) -> Result<Replayed, ReplayError> {
         .map(|(index, text)| (index + 1, text));
     let mut lines = lines.filter(|(_, text)| !text.trim().is_empty());
     let (line, first) = lines.next().ok_or(ReplayError::Empty)?;
-    let written: VersionOnly = read(line, first)?;
-    if written.accepted.version != VERSION {
-        return Err(ReplayError::Version(written.accepted.version));
+    // The only field that every version of the form has.
+    let head: serde_json::Value = read(line, first)?;
+    let version = head
+        .pointer("/accepted/version")
+        .and_then(serde_json::Value::as_u64);
+    if let Some(version) = version.filter(|version| *version != u64::from(VERSION)) {
+        return Err(ReplayError::Version(version));
     }
     let Opening { accepted, actions } = read(line, first)?;
     let (mut machine, said) = Machine::start(accepted.policy.clone());
@@ -123,17 +127,6 @@ pub fn replay(text: &str) -> Result<Replayed, ReplayError> {
         turns,
         answered: machine.is_done(),
     })
-}
-
-/// The only field that every version of the form has.
-#[derive(Deserialize)]
-struct VersionOnly {
-    accepted: Version,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    version: u32,
 }
 
 fn read<'a, T: Deserialize<'a>>(line: usize, text: &'a str) -> Result<T, ReplayError> {

@@ -52,10 +52,9 @@ impl Draft<'_> {
 
     /// Whether a reference fills the param or a part of it.
     pub(super) fn is_referenced(&self, param: &str) -> bool {
-        self.references.iter().any(|reference| {
-            let place = reference.place.strip_prefix('/').unwrap_or_default();
-            place.split('/').next() == Some(&shape::escape(param))
-        })
+        let param = shape::escape(param);
+        let mut places = self.references.iter().map(|reference| &reference.place);
+        places.any(|place| split(place).0 == param)
     }
 }
 
@@ -69,6 +68,12 @@ pub(super) struct Inferred {
     pub(super) named: usize,
     /// The rest of the reason.
     pub(super) after: String,
+}
+
+/// The param of a place, escaped, and the place within it.
+fn split(place: &str) -> (&str, &str) {
+    let place = place.strip_prefix('/').unwrap_or_default();
+    place.split_at(place.find('/').unwrap_or(place.len()))
 }
 
 /// The id of an earlier task as a planner writes it; none for a text that cannot be an id.
@@ -220,11 +225,7 @@ impl<'a> Drafts<'a> {
     /// Makes a part of another task's result the value of a place of a task's params.
     pub(super) fn refer(&mut self, task: usize, reference: Reference) {
         let id = self.id(reference.from).as_str();
-        let place = reference.place.strip_prefix('/').unwrap_or_default();
-        let (param, rest) = match place.find('/') {
-            Some(end) => place.split_at(end),
-            None => (place, ""),
-        };
+        let (param, rest) = split(&reference.place);
         let param = shape::unescape(param).into_owned();
         let written = self.at(task).params.get(&*param);
         let written = written.and_then(|value| value.pointer(rest));
@@ -336,8 +337,7 @@ impl<'a> Drafts<'a> {
             .iter()
             .filter(|reference| renamed.contains(&reference.from))
         {
-            let place = reference.place.strip_prefix('/').unwrap_or_default();
-            let (param, rest) = place.split_at(place.find('/').unwrap_or(place.len()));
+            let (param, rest) = split(&reference.place);
             let value = params.get_mut(&*shape::unescape(param));
             let target = value.and_then(|value| value.pointer_mut(rest)?.get_mut("$ref"));
             if let (Some(target), Some(id)) = (target, ids.of(reference.from)) {

@@ -85,12 +85,11 @@ impl Ids {
     }
 
     /// An id for a task that the compiler adds.
-    pub(super) fn add(&mut self) -> TaskId {
+    pub(super) fn add(&mut self) {
         let id = self.make_up(None);
         self.made_up.insert(self.ids.len());
         self.by_id.insert(id.clone(), self.ids.len());
-        self.ids.push(id.clone());
-        id
+        self.ids.push(id);
     }
 
     /// Numbers the made-up ids in the order of execution, skipping the planner's own. Returns the tasks whose ids changed.

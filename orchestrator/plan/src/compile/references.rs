@@ -247,6 +247,7 @@ fn settle(
             after: format!(" has its {what} at '{path}'"),
         })
     };
+    let param = |place: &str| format!("tasks[{task}].params{}", shape::dotted(place));
     let asked = path.clone().unwrap_or_default();
     if path.is_none()
         && let Some(produces) = declared
@@ -264,7 +265,11 @@ fn settle(
         });
         return match within.or(declared.map(|produces| produces.path.as_str())) {
             Some(path) => Ok((reference(place, path), because(&problem, path))),
-            None => Err(no_such_part(drafts, task, &place, from, &asked)),
+            None => {
+                let problem = format!("the result of {} has no '{asked}'", drafts.named(from));
+                let parts = shape::pointers(&producer.result);
+                Err(PlanError::invalid(param(&place), problem).allowed(parts))
+            }
         };
     }
     let Some(kinds) = clash(found, shape::place(&consumer.params, &place)) else {
@@ -281,7 +286,7 @@ fn settle(
         return Ok((reference(param.to_owned(), &asked), why));
     }
     Err(PlanError::invalid(
-        format!("tasks[{task}].params{}", shape::dotted(&place)),
+        param(&place),
         format!(
             "'{asked}' of {} is {}, but {} is wanted",
             drafts.named(from),
@@ -317,21 +322,6 @@ fn without_whole(path: &str) -> Option<&str> {
         .contains(&first)
         .then(|| rest.get(first.len()..))
         .flatten()
-}
-
-fn no_such_part(
-    drafts: &Drafts<'_>,
-    task: usize,
-    place: &str,
-    from: usize,
-    asked: &str,
-) -> PlanError {
-    let result = &drafts.at(from).contract.capability.result;
-    PlanError::invalid(
-        format!("tasks[{task}].params{}", shape::dotted(place)),
-        format!("the result of {} has no '{asked}'", drafts.named(from)),
-    )
-    .allowed(shape::pointers(result))
 }
 
 /// The types of the result and of the param, if they can never match.

@@ -182,15 +182,10 @@ fn report(run: &TaskRun, now: Time) -> TaskReport {
         state: state_of(&run.status),
         attempts: run.sent,
         duration_ms: millis(end.saturating_sub(run.first_dispatch.unwrap_or(end))),
-        result: match &run.status {
-            Status::Completed(result, _) => Some(result.clone()),
-            Status::Waiting
-            | Status::InFlight
-            | Status::Backoff
-            | Status::AwaitingFlow(_)
-            | Status::Failed(_)
-            | Status::Skipped(_)
-            | Status::Cancelled(_) => None,
+        result: if let Status::Completed(result, _) = &run.status {
+            Some(result.clone())
+        } else {
+            None
         },
         error: run
             .status

@@ -38,42 +38,27 @@ impl Status {
 
     /// Why a part of a result is missing.
     pub(super) const fn missing(&self) -> Option<&Failure> {
-        match self {
-            Self::Completed(_, missing) => missing.as_ref(),
-            Self::Waiting
-            | Self::InFlight
-            | Self::Backoff
-            | Self::AwaitingFlow(_)
-            | Self::Failed(_)
-            | Self::Skipped(_)
-            | Self::Cancelled(_) => None,
+        if let Self::Completed(_, missing) = self {
+            missing.as_ref()
+        } else {
+            None
         }
     }
 
     /// The flow that the task waits for.
     pub(super) fn flow(&self) -> Option<&Flow> {
-        match self {
-            Self::AwaitingFlow(flow) => Some(flow),
-            Self::Waiting
-            | Self::InFlight
-            | Self::Backoff
-            | Self::Completed(..)
-            | Self::Failed(_)
-            | Self::Skipped(_)
-            | Self::Cancelled(_) => None,
+        if let Self::AwaitingFlow(flow) = self {
+            Some(flow)
+        } else {
+            None
         }
     }
 
     pub(super) const fn failure(&self) -> Option<&Failure> {
-        match self {
-            Self::Failed(failure) | Self::Skipped(failure) | Self::Cancelled(failure) => {
-                Some(failure)
-            }
-            Self::Waiting
-            | Self::InFlight
-            | Self::Backoff
-            | Self::AwaitingFlow(_)
-            | Self::Completed(..) => None,
+        if let Self::Failed(why) | Self::Skipped(why) | Self::Cancelled(why) = self {
+            Some(why)
+        } else {
+            None
         }
     }
 }
