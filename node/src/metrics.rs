@@ -202,7 +202,7 @@ impl Readings {
 
     fn agents(&self) {
         let directory = self.registry.directory();
-        for state in AgentState::ALL {
+        for &state in AgentState::ALL {
             let number = directory
                 .entries()
                 .filter(|entry| entry.state == state)
@@ -239,7 +239,7 @@ impl Readings {
         ] {
             counter!("amcp_links_total", "event" => event).absolute(number);
         }
-        for state in MemberState::ALL {
+        for &state in MemberState::ALL {
             let number = view
                 .members
                 .iter()

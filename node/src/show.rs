@@ -167,7 +167,7 @@ pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
             printable(&flow.prompt)
         ),
         Progress::FlowEnded { task, end, .. } => {
-            format!("{arrow} {task} was {}", end.as_str())
+            format!("{arrow} {task} was {end}")
         }
         Progress::Completed {
             task,

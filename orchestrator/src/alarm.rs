@@ -3,8 +3,9 @@
 //! Does not know what the calls are for. A task with a sleep for each call would cost a request a spawn and two wake-ups.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -41,7 +42,7 @@ impl<T> Armed<T> {
 
 impl<T> Drop for Armed<T> {
     fn drop(&mut self) {
-        let call = self.alarm.due().calls.remove(&self.key);
+        let call = self.alarm.due.lock().calls.remove(&self.key);
         // Dropped after the lock is released: a call's drop may run any code.
         drop(call);
     }
@@ -62,14 +63,9 @@ impl<T> Default for Alarm<T> {
 }
 
 impl<T> Alarm<T> {
-    fn due(&self) -> MutexGuard<'_, Due<T>> {
-        // The map is whole even after a panic: no foreign code runs under the lock.
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Makes `call` at the time `at`, unless the returned [`Armed`] is dropped before.
     pub(crate) fn set(self: &Arc<Self>, at: Instant, call: T) -> Armed<T> {
-        let mut due = self.due();
+        let mut due = self.due.lock();
         let key = (at, due.set);
         due.set += 1;
         due.calls.insert(key, call);
@@ -102,7 +98,7 @@ impl<T> Alarm<T> {
 
     /// Takes the due calls; also returns the time of the next one.
     fn take(&self, now: Instant) -> (BTreeMap<Key, T>, Option<Instant>) {
-        let mut due = self.due();
+        let mut due = self.due.lock();
         let later = due.calls.split_off(&(now, u64::MAX));
         let calls = std::mem::replace(&mut due.calls, later);
         due.wakes = due.calls.first_key_value().map(|((at, _), _)| *at);
@@ -147,6 +143,6 @@ mod tests {
         assert_eq!(calls.recv().await, Some("at once"));
         assert_eq!(start.elapsed().as_secs(), 30);
         drop((armed, past));
-        assert!(alarm.due().calls.is_empty());
+        assert!(alarm.due.lock().calls.is_empty());
     }
 }

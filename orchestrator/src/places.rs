@@ -3,9 +3,10 @@
 //! Does not move a request from one to the other; its actor does.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use amcp_protocol::{ErrorCode, Failure};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A request's place, free again when this value is dropped.
@@ -67,7 +68,7 @@ struct Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.waiting.taken().remove(&self.user);
+        self.waiting.taken.lock().remove(&self.user);
     }
 }
 
@@ -80,10 +81,6 @@ impl Waiting {
         }
     }
 
-    fn taken(&self) -> MutexGuard<'_, ByUser> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A tenth of the places for a user, half for requests without one, which come from many clients.
     fn most_of(&self, user: &Option<String>) -> usize {
         (self.most / if user.is_some() { 10 } else { 2 }).max(1)
@@ -94,7 +91,7 @@ impl Waiting {
     /// are worked on.
     pub(crate) fn check_room(&self, user: &Option<String>) -> Result<(), Failure> {
         let most = self.most_of(user);
-        if self.places.available_permits() + most > self.most || self.taken().of(user) < most {
+        if self.places.available_permits() + most > self.most || self.taken.lock().of(user) < most {
             return Ok(());
         }
         let name = user.as_deref().unwrap_or("clients without a user name");
@@ -106,7 +103,7 @@ impl Waiting {
     /// A place, if the user's share has one left.
     pub(crate) fn take(self: &Arc<Self>, user: &Option<String>) -> Option<Place> {
         let permit = self.places.clone().try_acquire_owned().ok()?;
-        let mut taken = self.taken();
+        let mut taken = self.taken.lock();
         if taken.of(user) >= self.most_of(user) {
             return None;
         }

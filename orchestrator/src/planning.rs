@@ -29,11 +29,7 @@ pub(crate) struct PlannerMsg {
 
 impl ractor::Message for PlannerMsg {}
 
-impl std::fmt::Debug for PlannerMsg {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PlannerMsg")
-    }
-}
+amcp_protocol::opaque_debug!(PlannerMsg);
 
 /// An owed message to a request's actor. Dropped unsent (a panic, a kill, a dead mailbox) it sends `lost`.
 struct Reply {

@@ -2,7 +2,6 @@
 //!
 //! Writes no file; the function behind the recorder does, and must not block the request's actor.
 
-use std::fmt;
 use std::sync::Arc;
 
 use amcp_protocol::RequestId;
@@ -28,8 +27,4 @@ impl Recorder {
     }
 }
 
-impl fmt::Debug for Recorder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Recorder")
-    }
-}
+amcp_protocol::opaque_debug!(Recorder);

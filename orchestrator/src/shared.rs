@@ -4,7 +4,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use amcp_plan::Catalogue;
@@ -16,6 +16,7 @@ use amcp_registry::bus::unix_ms;
 use amcp_registry::{EventBus, RegistryHandle};
 use arc_swap::ArcSwap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -62,13 +63,7 @@ pub(crate) struct Shared {
     catalogue: Mutex<Option<(Arc<Agents>, Arc<Catalogue>)>>,
 }
 
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Orchestrator")
-            .field("planner", &self.planner.name())
-            .finish_non_exhaustive()
-    }
-}
+amcp_protocol::opaque_debug!(Shared);
 
 impl Shared {
     pub(crate) fn new(
@@ -108,10 +103,7 @@ impl Shared {
 
     pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
         let directory = self.registry.directory();
-        let mut cached = self
-            .catalogue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.catalogue.lock();
         if let Some((made_from, catalogue)) = cached.as_ref()
             && Arc::ptr_eq(made_from, &directory)
         {

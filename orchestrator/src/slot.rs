@@ -2,8 +2,7 @@
 //!
 //! Does not restart the actor; its supervisor does.
 
-use std::sync::{PoisonError, RwLock};
-
+use parking_lot::RwLock;
 use ractor::{ActorRef, Message};
 
 /// The latest actor; none before the first.
@@ -18,12 +17,12 @@ impl<M> Default for ActorSlot<M> {
 
 impl<M: Message> ActorSlot<M> {
     pub(crate) fn set(&self, actor: ActorRef<M>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
+        *self.0.write() = Some(actor);
     }
 
     /// Sends a message. Returns false while there is no actor.
     pub(crate) fn send(&self, message: M) -> bool {
-        let slot = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let slot = self.0.read();
         slot.as_ref()
             .is_some_and(|actor| actor.send_message(message).is_ok())
     }

@@ -23,6 +23,8 @@ pub const DELEGATES: &str = "orchestrate.";
 /// How a task changes the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum Effect {
     /// The task changes nothing.
     Read,
@@ -30,16 +32,6 @@ pub enum Effect {
     Write,
     /// The change cannot be undone: a payment, a message to a person.
     Irreversible,
-}
-
-impl std::fmt::Display for Effect {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Irreversible => "irreversible",
-        })
-    }
 }
 
 /// A parameter that another task's result can fill.

@@ -2,139 +2,114 @@
 //!
 //! Does not decide what happens next: [`crate::retry`] judges failed attempts.
 
-use std::fmt;
-
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-macro_rules! error_codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Every kind of failure that leaves a component. The serialised form (`snake_case`) is part of the protocol.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum ErrorCode {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl ErrorCode {
-            /// All codes, in the order of their declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            /// The code as it is serialised.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
-}
-
-error_codes! {
+/// Every kind of failure that leaves a component. The serialised form (`snake_case`) is part of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+#[derive(strum::Display, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum ErrorCode {
     /// The request itself is malformed: empty query, unknown field, wrong type.
-    BadRequest = "bad_request",
+    BadRequest,
     /// The node serves as many requests as it admits; `retry_after_ms` says when to come back.
-    Overloaded = "overloaded",
+    Overloaded,
     /// The node is draining and takes nothing new.
-    ShuttingDown = "shutting_down",
+    ShuttingDown,
     /// The node is starting, or no agent is ready; `retry_after_ms` says when to come back.
-    NotReady = "not_ready",
+    NotReady,
     /// No request, task or agent has that id.
-    NotFound = "not_found",
+    NotFound,
     /// The route does not take the HTTP method.
-    MethodNotAllowed = "method_not_allowed",
+    MethodNotAllowed,
     /// The client proves no user: it sends no credential, or one that does not count.
-    Unauthenticated = "unauthenticated",
+    Unauthenticated,
     /// The request's URI, head or body has more bytes than the node takes.
-    TooLarge = "too_large",
+    TooLarge,
     /// The same idempotency key came with another body.
-    IdempotencyConflict = "idempotency_conflict",
+    IdempotencyConflict,
     /// The user's roles do not allow the capability.
-    NotPermitted = "not_permitted",
+    NotPermitted,
     /// The request's deadline passed.
-    DeadlineExceeded = "deadline_exceeded",
+    DeadlineExceeded,
     /// The request, or the attempt at a task, was cancelled.
-    Cancelled = "cancelled",
+    Cancelled,
     /// A budget of the request is used up (tasks, LLM calls, result bytes).
-    BudgetExceeded = "budget_exceeded",
+    BudgetExceeded,
     /// A fault of AMCP itself.
-    Internal = "internal",
+    Internal,
 
     /// The planner found no capability for any part of the query.
-    NothingPlanned = "nothing_planned",
+    NothingPlanned,
     /// The plan is not JSON of a known shape, or breaks a rule that has no code of its own.
-    InvalidPlan = "invalid_plan",
+    InvalidPlan,
     /// The plan names a capability that no agent offers.
-    UnknownCapability = "unknown_capability",
+    UnknownCapability,
     /// The plan's tasks wait for each other in a circle.
-    CyclicPlan = "cyclic_plan",
+    CyclicPlan,
 
     /// No LLM answers at the configured address.
-    LlmUnavailable = "llm_unavailable",
+    LlmUnavailable,
     /// The LLM did not answer in time.
-    LlmTimeout = "llm_timeout",
+    LlmTimeout,
     /// The LLM server does not have the model.
-    LlmModelMissing = "llm_model_missing",
+    LlmModelMissing,
     /// The LLM server refuses work for now.
-    LlmBusy = "llm_busy",
+    LlmBusy,
     /// The LLM's answer stopped in the middle.
-    LlmCut = "llm_cut",
+    LlmCut,
     /// The LLM's reply breaks its protocol, or stayed unusable after the repairs.
-    LlmMalformed = "llm_malformed",
+    LlmMalformed,
 
     /// No agent offers the capability at this moment.
-    NoAgent = "no_agent",
+    NoAgent,
     /// The agent's queue is full; the task was not started.
-    AgentBusy = "agent_busy",
+    AgentBusy,
     /// The agent is stopping or restarting; the task was not started.
-    AgentUnavailable = "agent_unavailable",
+    AgentUnavailable,
     /// The agent ended while it had the task: the outcome is unknown.
-    AgentLost = "agent_lost",
+    AgentLost,
     /// The way to the agent was lost while it had the task: a link broke, or the agent no longer knows how the attempt ended. The
     /// outcome is unknown.
-    NodeLost = "node_lost",
+    NodeLost,
     /// The agent panicked while it worked on the task.
-    AgentPanicked = "agent_panicked",
+    AgentPanicked,
     /// The attempt took longer than allowed: the outcome is unknown.
-    TaskTimeout = "task_timeout",
+    TaskTimeout,
     /// The specialist says that it cannot do the task.
-    TaskFailed = "task_failed",
+    TaskFailed,
     /// The task's params break the capability's schema.
-    InvalidParams = "invalid_params",
+    InvalidParams,
     /// The result breaks the capability's schema.
-    InvalidResult = "invalid_result",
+    InvalidResult,
     /// The result is larger than allowed.
-    ResultTooLarge = "result_too_large",
+    ResultTooLarge,
     /// The node keeps as many files as it may.
-    StorageFull = "storage_full",
+    StorageFull,
     /// The task killed several agents, so no other agent gets it.
-    Quarantined = "quarantined",
+    Quarantined,
     /// A task that this one depends on did not complete.
-    DependencyFailed = "dependency_failed",
+    DependencyFailed,
     /// A service outside the mesh could not be reached.
-    UpstreamUnavailable = "upstream_unavailable",
+    UpstreamUnavailable,
     /// A service outside the mesh answered with an error or with nonsense.
-    UpstreamFailed = "upstream_failed",
+    UpstreamFailed,
     /// The message has a wire version or a kind that this node does not know.
-    UnsupportedWire = "unsupported_wire",
+    UnsupportedWire,
     /// The request was answered before, and the node has dropped its answer.
-    Gone = "gone",
+    Gone,
 
     /// The task goes on only after a person has answered its flow.
-    FlowRequired = "flow_required",
+    FlowRequired,
     /// A person denied what the task needs.
-    FlowDenied = "flow_denied",
+    FlowDenied,
     /// No person answered the task's flow in time.
-    FlowExpired = "flow_expired",
+    FlowExpired,
     /// The asker cannot answer the kind of flow that the task needs.
-    FlowUnsupported = "flow_unsupported",
+    FlowUnsupported,
     /// The flow has an answer already, or asks another question than the one that was answered.
-    FlowClosed = "flow_closed",
-}
-
-impl fmt::Display for ErrorCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
+    FlowClosed,
 }
 
 /// Writes the text in every format: builds add codes, and a number would mean another code to another build.
@@ -162,6 +137,15 @@ impl<'de> Deserialize<'de> for ErrorCode {
 }
 
 impl ErrorCode {
+    /// All codes, in the order of their declaration.
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// The code as it is serialised.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
     /// Whether another attempt may end differently. Does not tell whether the work began: a handler may return any code, and
     /// only [`TaskOutcome::Refused`](crate::task::TaskOutcome::Refused) says that it did not.
     #[must_use]

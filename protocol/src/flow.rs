@@ -24,6 +24,8 @@ pub const MAX_EXPIRY_MS: u64 = 7 * DEFAULT_EXPIRY_MS;
 /// The kind of a question to a person (`urn:a2a:orchestrator:v1` names the first three).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum FlowKind {
     /// A yes to the task that is about to be done.
     Confirmation,
@@ -37,27 +39,17 @@ pub enum FlowKind {
 
 impl FlowKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [
-        Self::Confirmation,
-        Self::Payment,
-        Self::Delegation,
-        Self::Oauth,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The kind as it is serialised.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Confirmation => "confirmation",
-            Self::Payment => "payment",
-            Self::Delegation => "delegation",
-            Self::Oauth => "oauth",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The kind in a sentence for people; it takes the article "a".
     #[must_use]
-    pub const fn noun(self) -> &'static str {
+    pub fn noun(self) -> &'static str {
         match self {
             Self::Confirmation | Self::Payment | Self::Delegation => self.as_str(),
             Self::Oauth => "login",
@@ -65,17 +57,11 @@ impl FlowKind {
     }
 }
 
-impl std::fmt::Display for FlowKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 impl std::str::FromStr for FlowKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        let known = Self::ALL.iter().copied().find(|kind| kind.as_str() == text);
         known.ok_or_else(|| {
             format!("'{text:.40}' is none of confirmation, payment, delegation, oauth")
         })
@@ -313,6 +299,8 @@ pub struct FlowAnswer {
 /// How a flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum FlowEnd {
     /// The person approved.
     Approved,
@@ -334,17 +322,6 @@ impl FlowEnd {
                 Decision::Approve => Self::Approved,
                 Decision::Deny => Self::Denied,
             },
-        }
-    }
-
-    /// The end as it is serialised.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Approved => "approved",
-            Self::Denied => "denied",
-            Self::Expired => "expired",
-            Self::Withdrawn => "withdrawn",
         }
     }
 }
@@ -445,10 +422,7 @@ pub fn closed(id: &FlowId, end: Option<FlowEnd>) -> Failure {
     let (code, message) = match end {
         None => (ErrorCode::NotFound, format!("there is no open flow {id}")),
         Some(FlowEnd::Expired) => (ErrorCode::FlowExpired, format!("flow {id} has expired")),
-        Some(end) => (
-            ErrorCode::FlowClosed,
-            format!("flow {id} is already {}", end.as_str()),
-        ),
+        Some(end) => (ErrorCode::FlowClosed, format!("flow {id} is already {end}")),
     };
     Failure::new(code, message).hint("GET /requests/{id} lists the open flows")
 }

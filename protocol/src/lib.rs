@@ -3,6 +3,18 @@
 //!
 //! Pure: no runtime, no actor, no clock, no randomness. It sends nothing; callers pass in times and ids.
 
+/// Implements `Debug` by the type's name alone: for types that hold functions, sockets or secrets.
+#[macro_export]
+macro_rules! opaque_debug {
+    ($($name:ident),+) => {$(
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+    )+};
+}
+
 pub mod access;
 pub mod capability;
 pub mod error;

@@ -4,8 +4,9 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
@@ -25,13 +26,8 @@ struct Forms {
 }
 
 impl Forms {
-    fn text(&self) -> MutexGuard<'_, Option<Arc<[u8]>>> {
-        // Every use is a single step, so a poisoned lock still guards a whole text.
-        self.text.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn parsed(&self) -> Value {
-        let text = self.text().take().unwrap_or_default();
+        let text = self.text.lock().take().unwrap_or_default();
         serde_json::from_slice(&text).expect("it was read once, when the payload was made")
     }
 }
@@ -53,7 +49,7 @@ impl Payload {
     /// The JSON text: the original before the value's first use, a new one after it.
     #[must_use]
     pub fn text(&self) -> Arc<[u8]> {
-        let text = self.0.text().clone();
+        let text = self.0.text.lock().clone();
         text.unwrap_or_else(|| {
             let mut text = Vec::new();
             self.write_to(&mut text);
@@ -63,7 +59,7 @@ impl Payload {
 
     /// Appends the JSON text.
     pub fn write_to(&self, out: &mut Vec<u8>) {
-        let text = self.0.text().clone();
+        let text = self.0.text.lock().clone();
         match text {
             Some(text) => out.extend_from_slice(&text),
             None => serde_json::to_writer(out, &**self).expect("a value has only texts as names"),
@@ -334,7 +330,7 @@ mod tests {
             let texts = [read.text(), shared.text()];
             assert!(Arc::ptr_eq(&texts[0], &texts[1]), "as it came");
             assert_eq!(read.into_value(), value, "never looked at");
-            assert!(shared.0.text().is_none(), "no text beside the value");
+            assert!(shared.0.text.lock().is_none(), "no text beside the value");
         }
     }
 

@@ -144,6 +144,8 @@ impl UserRequest {
 /// The final state of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum AnswerState {
     /// Every task was done and the whole query was answered.
     Completed,
@@ -158,13 +160,8 @@ pub enum AnswerState {
 impl AnswerState {
     /// The state as it is serialised.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Partial => "partial",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -235,6 +232,8 @@ pub struct Answer {
 /// One step of a request, in order; the CloudEvents `progress.*`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", prefix = "progress.")]
 pub enum Progress {
     /// The request was accepted.
     Accepted {
@@ -329,19 +328,8 @@ pub enum Progress {
 impl Progress {
     /// The CloudEvents `type` of this progress event.
     #[must_use]
-    pub const fn event_type(&self) -> &'static str {
-        match self {
-            Self::Accepted { .. } => "progress.accepted",
-            Self::Planned { .. } => "progress.planned",
-            Self::Dispatched { .. } => "progress.dispatched",
-            Self::Progressed { .. } => "progress.progressed",
-            Self::Retried { .. } => "progress.retried",
-            Self::FlowRequired { .. } => "progress.flow_required",
-            Self::FlowEnded { .. } => "progress.flow_ended",
-            Self::Completed { .. } => "progress.completed",
-            Self::Failed { .. } => "progress.failed",
-            Self::Answered { .. } => "progress.answered",
-        }
+    pub fn event_type(&self) -> &'static str {
+        self.into()
     }
 
     /// The task that the event is about; none for an event of the whole request.
@@ -363,6 +351,8 @@ impl Progress {
 /// A part of an answer's text while it is written. Provisional: only the [`Answer`] counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", prefix = "progress.")]
 pub enum AnswerPiece {
     /// The next piece of the text.
     Text {
@@ -376,17 +366,38 @@ pub enum AnswerPiece {
 impl AnswerPiece {
     /// The CloudEvents `type` of this piece.
     #[must_use]
-    pub const fn event_type(&self) -> &'static str {
-        match self {
-            Self::Text { .. } => "progress.text",
-            Self::TextReset => "progress.text_reset",
-        }
+    pub fn event_type(&self) -> &'static str {
+        self.into()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_those_of_the_serialised_form() {
+        use crate::capability::Effect;
+        use crate::flow::{FlowEnd, FlowKind};
+        fn check(serialised: impl Serialize, name: impl ToString) {
+            assert_eq!(serde_json::to_value(serialised).unwrap(), name.to_string());
+        }
+        FlowKind::ALL.iter().for_each(|kind| check(kind, kind));
+        for effect in [Effect::Read, Effect::Write, Effect::Irreversible] {
+            check(effect, effect);
+        }
+        for end in [FlowEnd::Approved, FlowEnd::Withdrawn] {
+            check(end, end);
+        }
+        for state in [AnswerState::Completed, AnswerState::Cancelled] {
+            check(state, state.as_str());
+        }
+        let (flow, end) = ("t1.1".parse().unwrap(), FlowEnd::Denied);
+        let task = TaskId::new("t1").unwrap();
+        let event = Progress::FlowEnded { task, flow, end };
+        assert_eq!(event.event_type(), "progress.flow_ended");
+        assert_eq!(AnswerPiece::TextReset.event_type(), "progress.text_reset");
+    }
 
     #[test]
     fn a_trace_is_one_of_w3c() {

@@ -6,30 +6,24 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use smart_default::SmartDefault;
 
 use crate::error::{ErrorCode, Failure};
 
 /// How often a task is tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SmartDefault)]
 pub struct Patience {
     /// Most attempts that may have begun.
+    // The first, one elsewhere, and one after a restart.
+    #[default = 3]
     pub attempts: u32,
     /// Most refusals before an attempt began (agent busy, agent restarting, no agent).
+    // About four seconds with the backoff's steps: longer than an agent's restart, shorter than a user's patience.
+    #[default = 8]
     pub refusals: u32,
     /// Agents that may die with a task; after that no agent gets it.
+    #[default = 3]
     pub kills: u32,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            // The first, one elsewhere, and one after a restart.
-            attempts: 3,
-            // About four seconds with the backoff's steps: longer than an agent's restart, shorter than a user's patience.
-            refusals: 8,
-            kills: 3,
-        }
-    }
 }
 
 /// How a task's attempts failed so far.

@@ -38,11 +38,7 @@ pub struct Schema {
     validator: jsonschema::Validator,
 }
 
-impl fmt::Debug for Schema {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Schema")
-    }
-}
+crate::opaque_debug!(Schema);
 
 impl Schema {
     /// Compiles a schema.

@@ -9,6 +9,7 @@ use crate::flow::{EndedFlow, FlowKind, FlowRequest};
 use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
 use crate::payload::Payload;
 use serde::{Deserialize, Serialize};
+use smart_default::SmartDefault;
 
 /// The version of [`TaskRequest`] and [`TaskResponse`] that this build speaks.
 pub const WIRE_VERSION: u16 = 1;
@@ -27,13 +28,14 @@ pub struct Grant {
 
 /// The origin of a task. It bounds what the task may cause: otherwise agents might call agents, and orchestrators delegate to
 /// orchestrators, without end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, SmartDefault)]
 pub struct Lineage {
     /// The domains of the orchestrators that work on the request, in the order of delegation. No domain is asked twice.
     pub domains: Vec<String>,
     /// How many calls and delegations led here; at most [`Lineage::MAX_DEPTH`].
     pub depth: u8,
     /// How many calls the task may cause, including its callees' calls.
+    #[default(Lineage::CALLS)]
     pub calls: u32,
 }
 
@@ -42,16 +44,6 @@ impl Lineage {
     pub const MAX_DEPTH: u8 = 8;
     /// Calls that one task of a plan may cause: as many as a plan may have tasks by default.
     pub const CALLS: u32 = 32;
-}
-
-impl Default for Lineage {
-    fn default() -> Self {
-        Self {
-            domains: Vec::new(),
-            depth: 0,
-            calls: Self::CALLS,
-        }
-    }
 }
 
 /// The calls that a task may still cause, including its callees' calls.

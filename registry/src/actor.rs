@@ -76,13 +76,7 @@ struct Shared {
     actor: watch::Sender<Option<ActorRef<RegistryMsg>>>,
 }
 
-impl std::fmt::Debug for RegistryHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("RegistryHandle")
-            .field(&self.0.scope)
-            .finish()
-    }
-}
+amcp_protocol::opaque_debug!(RegistryHandle);
 
 impl RegistryHandle {
     /// A handle with an empty directory and no actor yet. Process groups are global to the process: two registries that

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 /// An agent's state, as its supervisor or its node reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::VariantArray)]
 pub enum AgentState {
     /// It takes tasks.
     Ready,
@@ -32,15 +33,7 @@ pub enum AgentState {
 
 impl AgentState {
     /// All states.
-    pub const ALL: [Self; 7] = [
-        Self::Ready,
-        Self::Restarting,
-        Self::Quarantined,
-        Self::GivenUp,
-        Self::Draining,
-        Self::Left,
-        Self::Cooling,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 }
 
 /// An agent's work, shared by all that count it: dispatchers count `in_flight`, the agent's shell the tasks, its supervisor

@@ -6,12 +6,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use amcp_protocol::event::SUBSCRIPTION_LOST;
 use amcp_protocol::{CloudEvent, Topic, TopicPattern};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -66,23 +67,7 @@ pub struct Subscription {
     bus: Weak<Bus>,
 }
 
-impl fmt::Debug for EventBus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subscribers = self.0.count.load(Ordering::Relaxed);
-        f.debug_struct("EventBus")
-            .field("subscribers", &subscribers)
-            .finish()
-    }
-}
-
-impl fmt::Debug for Subscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Subscription")
-            .field(&self.subscriber.pattern)
-            .finish()
-    }
-}
-
+amcp_protocol::opaque_debug!(EventBus, Subscription);
 impl EventBus {
     /// A bus without subscribers.
     #[must_use]
@@ -141,7 +126,7 @@ impl Bus {
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Subscriber>>)) {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.changing.lock();
         let mut all = self.subscribers.load().as_ref().clone();
         change(&mut all);
         self.count.store(all.len(), Ordering::Release);
@@ -152,21 +137,16 @@ impl Bus {
 impl Drop for Bus {
     fn drop(&mut self) {
         for subscriber in self.subscribers.load().iter() {
-            subscriber.queue().closed = true;
+            subscriber.queue.lock().closed = true;
             subscriber.news.notify_one();
         }
     }
 }
 
 impl Subscriber {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        // No code under the lock can panic half-way.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn offer(&self, event: &Arc<CloudEvent>) {
         {
-            let mut queue = self.queue();
+            let mut queue = self.queue.lock();
             if queue.missed > 0 || queue.events.len() >= queue.capacity {
                 queue.missed += 1;
                 return;
@@ -184,7 +164,7 @@ impl Subscription {
         loop {
             let news = self.subscriber.news.notified();
             let missed = {
-                let mut queue = self.subscriber.queue();
+                let mut queue = self.subscriber.queue.lock();
                 if let Some(event) = queue.events.pop_front() {
                     return Some(event);
                 }

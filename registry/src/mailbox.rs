@@ -69,11 +69,7 @@ impl Signs {
     }
 }
 
-impl fmt::Debug for Signs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Signs")
-    }
-}
+amcp_protocol::opaque_debug!(Signs, AnswerPort, AgentPort);
 
 /// The way for an attempt's one answer. A port that is dropped unused tells the asker that the agent ended with the task.
 pub struct AnswerPort {
@@ -135,12 +131,6 @@ impl Drop for AnswerPort {
         if let Some(take) = self.take.take() {
             take(None);
         }
-    }
-}
-
-impl fmt::Debug for AnswerPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AnswerPort")
     }
 }
 
@@ -238,15 +228,6 @@ impl PartialEq for AgentPort {
 impl From<DerivedActorRef<AgentMsg>> for AgentPort {
     fn from(agent: DerivedActorRef<AgentMsg>) -> Self {
         Self::Local(agent)
-    }
-}
-
-impl fmt::Debug for AgentPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local(agent) => f.debug_tuple("Local").field(&agent.get_id()).finish(),
-            Self::Remote(agent, _) => f.debug_tuple("Remote").field(agent).finish(),
-        }
     }
 }
 

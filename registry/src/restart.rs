@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use smart_default::SmartDefault;
+
 /// When a supervisor starts a child again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Restart {
@@ -39,42 +41,34 @@ impl Exit {
 }
 
 /// How often and how fast a supervisor starts a child again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SmartDefault)]
 pub struct RestartPolicy {
     /// The kinds of ends after which the child starts again at all.
     pub restart: Restart,
     /// Most restarts within the period; at one more the child cools down.
+    // Enough for a burst of three poison tasks and a stray kill; more is a fault that restarts do not cure.
+    #[default = 5]
     pub restart_intensity: u32,
     /// The period to which `restart_intensity` applies.
+    #[default(Duration::from_secs(10))]
     pub restart_period: Duration,
     /// The wait before the first restart within the period; it doubles with each further restart.
+    // Short enough that a retry with its own backoff finds the agent back, long enough not to spin.
+    #[default(Duration::from_millis(20))]
     pub backoff: Duration,
     /// The longest wait before a restart.
+    // Half of the directory's grace period: plans still compile when the agent comes back.
+    #[default(Duration::from_secs(30))]
     pub backoff_max: Duration,
     /// How long a child that ended too often stays down; each further time twice as long, until the child has run for as long
     /// as it stayed down.
+    // Five periods: the cause (a burst of poison tasks, an upstream that is away) may be over by then.
+    #[default(Duration::from_secs(50))]
     pub cool_down: Duration,
     /// The longest time that a child stays down.
+    // As long as the quarantine remembers the tasks that killed the child.
+    #[default(Duration::from_secs(600))]
     pub cool_down_max: Duration,
-}
-
-impl Default for RestartPolicy {
-    fn default() -> Self {
-        Self {
-            restart: Restart::Permanent,
-            // Enough for a burst of three poison tasks and a stray kill; more is a fault that restarts do not cure.
-            restart_intensity: 5,
-            restart_period: Duration::from_secs(10),
-            // Short enough that a retry with its own backoff finds the agent back, long enough not to spin.
-            backoff: Duration::from_millis(20),
-            // Half of the directory's grace period: plans still compile when the agent comes back.
-            backoff_max: Duration::from_secs(30),
-            // Five periods: the cause (a burst of poison tasks, an upstream that is away) may be over by then.
-            cool_down: Duration::from_secs(50),
-            // As long as the quarantine remembers the tasks that killed the child.
-            cool_down_max: Duration::from_secs(600),
-        }
-    }
 }
 
 /// A supervisor's next step for a child that ended.

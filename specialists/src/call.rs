@@ -5,7 +5,7 @@
 //! which specialists do not depend (ADR-0015); `tests/tests/calls.rs` runs the same faults through both.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::capability::DELEGATES;
@@ -17,6 +17,7 @@ use amcp_protocol::{
     Grant, Lineage, Payload, TaskId, TaskRequest, TaskResponse,
 };
 use amcp_registry::{AgentPort, AnswerPort, InFlight, RegistryHandle, TaskKey};
+use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{oneshot, watch};
@@ -69,12 +70,12 @@ impl Calls {
     }
 
     pub(crate) fn take(&self) -> Vec<CallReport> {
-        std::mem::take(&mut self.ledger().reports)
+        std::mem::take(&mut self.0.lock().reports)
     }
 
     /// The attempt's outcome, from the handler's result and its earlier reports.
     pub(crate) fn outcome(&self, returned: Result<Payload, Failure>) -> TaskOutcome {
-        let mut ledger = self.ledger();
+        let mut ledger = self.0.lock();
         match returned {
             Ok(value) => match ledger.missing.take() {
                 Some(missing) => TaskOutcome::Partly(value, missing),
@@ -96,20 +97,15 @@ impl Calls {
     }
 
     pub(crate) fn refuse(&self, failure: Failure) {
-        self.ledger().refused = Some(failure);
+        self.0.lock().refused = Some(failure);
     }
 
     pub(crate) fn require(&self, flow: Box<FlowRequest>) {
-        self.ledger().required = Some(flow);
+        self.0.lock().required = Some(flow);
     }
 
     pub(crate) fn report_missing(&self, missing: Failure) {
-        self.ledger().missing = Some(missing);
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        // Every write is a single step, so a poisoned lock still guards a whole ledger.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().missing = Some(missing);
     }
 }
 
@@ -146,7 +142,7 @@ impl Context {
     /// Shows calls that [`Self::call`] did not make, below the task in the request's trace; drops those past the bound of
     /// reports.
     pub fn report_calls(&self, calls: Vec<CallReport>) {
-        let mut ledger = self.calls.ledger();
+        let mut ledger = self.calls.0.lock();
         let room = MAX_REPORTS.saturating_sub(ledger.reports.len());
         ledger.reports.extend(calls.into_iter().take(room));
     }
@@ -206,7 +202,7 @@ impl<'a> Call<'a> {
     fn new(ctx: &'a Context, capability: &'a CapabilityName, params: &Payload) -> Self {
         let digest = digest(capability, params);
         let number = {
-            let mut ledger = ctx.calls.ledger();
+            let mut ledger = ctx.calls.0.lock();
             let made = ledger.made.entry(digest).or_default();
             *made += 1;
             *made
@@ -330,7 +326,7 @@ impl<'a> Call<'a> {
     ) -> TaskOutcome {
         let now = Instant::now();
         let until = self.deadline.min(now + contract.capability.timeout());
-        let Some(given) = self.ctx.calls.ledger().budget.take() else {
+        let Some(given) = self.ctx.calls.0.lock().budget.take() else {
             let message = format!(
                 "the task's budget of calls has none left for {}",
                 self.capability
@@ -361,7 +357,7 @@ impl<'a> Call<'a> {
             self.counted = true;
             let asks = matches!(outcome, TaskOutcome::FlowRequired(_));
             let acted = !asks && !contract.capability.idempotent;
-            self.ctx.calls.ledger().acted |= acted;
+            self.ctx.calls.0.lock().acted |= acted;
         }
         outcome
     }
@@ -464,7 +460,7 @@ impl<'a> Call<'a> {
     }
 
     fn give_back(&self, calls: u32) {
-        self.ctx.calls.ledger().budget.give_back(calls);
+        self.ctx.calls.0.lock().budget.give_back(calls);
     }
 
     fn who(&self) -> &str {
@@ -493,7 +489,7 @@ impl Drop for Call<'_> {
         if let Some((port, key)) = &underway {
             port.cancel(key.clone());
         }
-        let mut ledger = self.ctx.calls.ledger();
+        let mut ledger = self.ctx.calls.0.lock();
         // The budget bounds calls that used it; calls that were refused at once are shown while there is room.
         let bounded = self.counted || underway.is_some();
         if !bounded && ledger.reports.len() >= MAX_REPORTS {

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use amcp_protocol::CapabilityName;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -108,7 +108,7 @@ impl Default for SharedQuarantine {
 impl SharedQuarantine {
     /// See [`Quarantine::died`].
     pub fn died(&self, suspect: Suspect, incarnation: u64) {
-        let mut quarantine = self.lock();
+        let mut quarantine = self.quarantine.lock();
         quarantine.died(suspect, incarnation, self.origin.elapsed());
         self.cases.store(quarantine.0.len(), Ordering::Release);
     }
@@ -120,14 +120,9 @@ impl SharedQuarantine {
             return None;
         }
         let suspect = Suspect::new(capability, params);
-        self.lock().refuses(&suspect, self.origin.elapsed())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Quarantine> {
-        // No code under the lock panics half-way.
         self.quarantine
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+            .refuses(&suspect, self.origin.elapsed())
     }
 }
 

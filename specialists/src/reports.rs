@@ -4,10 +4,11 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use amcp_protocol::{ErrorCode, Failure};
+use parking_lot::Mutex;
 
 /// The most that a folder may hold.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +62,7 @@ impl Reports {
         owner: Option<&str>,
         bytes: &[u8],
     ) -> Result<(), Failure> {
-        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.writing.lock();
         let unwritable = |error: io::Error| {
             Failure::task(format!("the report cannot be written: {error}"))
                 .hint("check the data folder's rights and its free space")

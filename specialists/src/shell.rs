@@ -8,9 +8,8 @@ mod msg;
 mod outcomes;
 
 use std::collections::VecDeque;
-use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amcp_protocol::access::Denial;
@@ -19,13 +18,14 @@ use amcp_protocol::{
     AgentCard, Capability, CapabilityName, Contract, ErrorCode, Failure, TaskRequest,
 };
 use amcp_registry::{AgentLoad, AgentMsg, AgentState, AnswerPort, RegistryHandle, TaskKey, group};
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use job::Company;
 pub(crate) use job::panic_text;
-use job::{Attempt, Closed, Job, JobEnd, Work, Workshop, begin, cancelled, lock};
+use job::{Attempt, Closed, Job, JobEnd, Work, Workshop, begin, cancelled};
 pub use msg::ShellMsg;
 use outcomes::unknown;
 
@@ -82,11 +82,7 @@ pub struct ShellArgs {
     pub limits: ShellLimits,
 }
 
-impl fmt::Debug for ShellArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ShellArgs").field(&self.card.id).finish()
-    }
-}
+amcp_protocol::opaque_debug!(ShellArgs, ShellState);
 
 /// The actor that runs one specialist as an agent.
 #[derive(Debug)]
@@ -131,12 +127,6 @@ pub struct ShellState {
     lanes: HashMap<CapabilityName, Lane>,
     running: HashMap<TaskKey, RunningJob>,
     intake: Intake,
-}
-
-impl fmt::Debug for ShellState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ShellState").field(&self.card.id).finish()
-    }
 }
 
 impl Drop for ShellState {
@@ -270,7 +260,7 @@ impl ShellState {
             None => return Some(answer),
         };
         let kept = (once && closed == Closed::Ended)
-            .then(|| lock(&self.workshop.outcomes).of(key, Instant::now()))
+            .then(|| self.workshop.outcomes.lock().of(key, Instant::now()))
             .flatten();
         match (kept, company) {
             (Some(response), _) => answer.answer(response),

@@ -5,7 +5,6 @@
 mod actor;
 pub mod children;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,14 +64,7 @@ impl ChildSpec {
     }
 }
 
-impl fmt::Debug for ChildSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChildSpec")
-            .field("id", &self.id)
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
-    }
-}
+amcp_protocol::opaque_debug!(ChildSpec);
 
 /// The configuration of a supervisor.
 #[derive(Debug, Clone)]

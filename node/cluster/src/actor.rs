@@ -9,13 +9,14 @@ mod state;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use amcp_registry::RegistryHandle;
 use amcp_registry::bus::unix_ms;
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -49,11 +50,7 @@ pub struct ClusterError {
 #[derive(Clone)]
 pub struct Cluster(Arc<Shared>);
 
-impl std::fmt::Debug for Cluster {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Cluster").field(&self.0.info.name).finish()
-    }
-}
+amcp_protocol::opaque_debug!(Cluster);
 
 struct Shared {
     settings: ClusterSettings,
@@ -197,7 +194,7 @@ impl Cluster {
         members.extend(snapshot.members.iter().map(|member| {
             let id = member.link().map(|link| link.id);
             let mut view = MemberView::of(member, now);
-            if let Some(open) = id.and_then(|id| shared.open().get(&id).cloned()) {
+            if let Some(open) = id.and_then(|id| shared.open.lock().get(&id).cloned()) {
                 view.heartbeat_age_ms = Some(crate::view::in_ms(open.meter.silence()));
                 view.security = Some(open.security.to_owned());
             }
@@ -282,15 +279,10 @@ impl Shared {
         }
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<LinkId, OpenLink>> {
-        // No code under the lock can panic half-way.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Gives a connection up: the peer's agents leave first, so that no task goes to an agent that cannot answer.
     fn close(&self, link: LinkId) {
         self.links.close(link);
-        if let Some(open) = self.open().remove(&link) {
+        if let Some(open) = self.open.lock().remove(&link) {
             open.meter.cut();
         }
     }

@@ -1,6 +1,5 @@
 //! A node's description of itself, which it gives in a greeting.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use amcp_protocol::NodeName;
@@ -9,6 +8,8 @@ use serde::{Deserialize, Serialize};
 /// A part that a node may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// The node takes and carries out requests.
     Orchestrator,
@@ -16,16 +17,6 @@ pub enum Role {
     Gateway,
     /// The node runs specialists.
     Specialists,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Orchestrator => "orchestrator",
-            Self::Gateway => "gateway",
-            Self::Specialists => "specialists",
-        })
-    }
 }
 
 /// Longest texts of a description together, in bytes: more does not fit into a greeting.

@@ -15,8 +15,8 @@ mod serve;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use amcp_protocol::llm::PortFuture;
@@ -24,6 +24,7 @@ use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId}
 use amcp_registry::RegistryHandle;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use parking_lot::{Mutex, RwLock};
 use ractor::{ActorCell, ActorRef, SpawnErr};
 use ractor_cluster::NodeId;
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ use crate::wire;
 use counters::Counters;
 use frame::Kind;
 use inbox::Inbox;
-use peer::{Link, lock};
+use peer::Link;
 use roster::Roster;
 
 /// How long a peer may take to answer a question about a request: a slow link takes a second, a lost link is noticed in five.
@@ -136,11 +137,7 @@ struct Shared {
     counters: Arc<Counters>,
 }
 
-impl fmt::Debug for Links {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Links").field(&self.0.name).finish()
-    }
-}
+amcp_protocol::opaque_debug!(Links);
 
 impl Links {
     /// Starts without links. `events` takes peers' reports about members. Must be called inside a runtime: a task tells peers of
@@ -190,10 +187,10 @@ impl Links {
     pub fn open(&self, link: LinkInfo, port: ActorCell) {
         let token = link.token_in;
         let link = Link::start(link, ActorRef::from(port), Arc::clone(&self.0.counters));
-        let mut roster = lock(&self.0.roster);
+        let mut roster = self.0.roster.lock();
         // Tells the other peers of changes since the last look; the new peer gets them with the whole roster.
         self.0.tell(&roster.update(&self.0.registry.load()));
-        self.0.write_links().insert(token, Arc::clone(&link));
+        self.0.links.write().insert(token, Arc::clone(&link));
         self.0.send_roster(&roster, &link);
         // Either side may open first, and its entries are lost until the other side has opened: the later side asks for them.
         link.say(Kind::Resync, 0, &[]);
@@ -203,7 +200,7 @@ impl Links {
     /// is not open. Neither cuts the connection nor stops its session.
     pub fn close(&self, token_in: u64) {
         let shared = &self.0;
-        let Some(link) = shared.write_links().remove(&token_in) else {
+        let Some(link) = shared.links.write().remove(&token_in) else {
             return;
         };
         // In this order: an asker that learns that its task is lost must find neither the agents nor an open way to them.
@@ -216,7 +213,7 @@ impl Links {
             shared.tell_roster(&link, |change| change.lost = true);
         }
         link.close();
-        lock(&shared.inbox).closed(token_in);
+        shared.inbox.lock().closed(token_in);
     }
 
     /// Notes that this node is awake: call it several times a second, and before anything else after a sleep. After a sleep so
@@ -253,7 +250,7 @@ impl Links {
     pub fn withdraw(&self) {
         self.0.draining.store(true, Relaxed);
         self.0.say_all(Kind::Draining);
-        let mut roster = lock(&self.0.roster);
+        let mut roster = self.0.roster.lock();
         roster.withdraw();
         self.0.tell(&roster.update(&self.0.registry.load()));
     }
@@ -267,10 +264,10 @@ impl Links {
     /// tasks were not answered after `within`.
     pub async fn idle(&self, within: Duration) -> usize {
         self.wait(within, |shared| {
-            lock(&shared.inbox).serving() + shared.unwritten()
+            shared.inbox.lock().serving() + shared.unwritten()
         })
         .await;
-        lock(&self.0.inbox).serving()
+        self.0.inbox.lock().serving()
     }
 
     /// Waits until all queued bytes are written, at most `within`.
@@ -412,22 +409,12 @@ impl Shared {
         self.origin.elapsed().saturating_sub(ticked) >= EVICT_AFTER
     }
 
-    fn write_links(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<u64, Arc<Link>>> {
-        self.links
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
     fn link(&self, token: u64) -> Option<Arc<Link>> {
-        let links = self.links.read();
-        let links = links.unwrap_or_else(std::sync::PoisonError::into_inner);
-        links.get(&token).cloned()
+        self.links.read().get(&token).cloned()
     }
 
     fn links(&self) -> Vec<Arc<Link>> {
-        let links = self.links.read();
-        let links = links.unwrap_or_else(std::sync::PoisonError::into_inner);
-        links.values().cloned().collect()
+        self.links.read().values().cloned().collect()
     }
 
     /// Number of links with bytes that wait to be written.
@@ -492,7 +479,7 @@ async fn follow(shared: std::sync::Weak<Shared>, registry: RegistryHandle) {
         if anew {
             shared.say_all(Kind::Resync);
         }
-        let mut roster = lock(&shared.roster);
+        let mut roster = shared.roster.lock();
         let change = roster.update(&shared.registry.load());
         shared.tell(&change);
     }

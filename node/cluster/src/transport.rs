@@ -50,14 +50,7 @@ pub struct Local {
     pub admit: Admit,
 }
 
-impl std::fmt::Debug for Local {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Local")
-            .field("info", &self.info)
-            .field("tls", &self.tls.is_some())
-            .finish_non_exhaustive()
-    }
-}
+amcp_protocol::opaque_debug!(Local, Connection);
 
 /// Counts a connection's bytes, and can cut the connection.
 #[derive(Debug)]
@@ -132,13 +125,4 @@ pub struct Connection {
     pub meter: Arc<Meter>,
     /// The bytes, for ractor_cluster. Its peer label is the connection's `token_in` in 16 hex digits.
     pub stream: Box<dyn ClusterBidiStream>,
-}
-
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection")
-            .field("peer", &self.peer.name)
-            .field("remote", &self.remote)
-            .finish_non_exhaustive()
-    }
 }

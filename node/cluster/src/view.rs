@@ -11,6 +11,7 @@ use crate::membership::{LinkPhase, Member, Standing};
 /// A member's state, as one node sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::VariantArray)]
 pub enum MemberState {
     /// The asked node itself.
     Here,
@@ -28,14 +29,7 @@ pub enum MemberState {
 
 impl MemberState {
     /// All states.
-    pub const ALL: [Self; 6] = [
-        Self::Here,
-        Self::Alive,
-        Self::Suspect,
-        Self::Draining,
-        Self::Lost,
-        Self::Left,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 }
 
 /// A member, as one node sees it.

@@ -3,7 +3,6 @@
 //! Does not know what the parts do. When one ends too often the supervisor ends, and the node with it: a node without one of
 //! its parts only looks alive, and only a new process can help.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -29,11 +28,7 @@ pub(crate) struct PartSpec {
     pub(crate) start: Start,
 }
 
-impl fmt::Debug for PartSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PartSpec").field(&self.name).finish()
-    }
-}
+amcp_protocol::opaque_debug!(PartSpec);
 
 #[derive(Debug)]
 pub(crate) enum RootMsg {

@@ -18,6 +18,7 @@ mod supply;
 
 use amcp_protocol::{Access, Capability, ErrorCode, ProposedPlan};
 use serde_json::{Map, Value};
+use smart_default::SmartDefault;
 
 use crate::catalogue::Catalogue;
 use crate::plan::Plan;
@@ -26,26 +27,20 @@ pub use early::compile_early;
 pub use possible::compile_possible;
 
 /// The bounds on a plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, SmartDefault)]
 pub struct PlanLimits {
     /// Most tasks, including those that the compiler adds.
+    // A longer plan than a person would read is more often a mistake than a need.
+    #[default = 32]
     pub tasks: usize,
     /// Longest chain of tasks.
+    // Each level costs a task's time.
+    #[default = 16]
     pub depth: usize,
     /// Most bytes of all params together, as JSON.
+    // They fit into one message between nodes.
+    #[default(256 * 1024)]
     pub params_bytes: usize,
-}
-
-impl Default for PlanLimits {
-    fn default() -> Self {
-        // 32 tasks: a longer plan than a person would read is more often a mistake than a need. 16 deep: each level costs a
-        // task's time. 256 KiB fit into one message between nodes.
-        Self {
-            tasks: 32,
-            depth: 16,
-            params_bytes: 256 * 1024,
-        }
-    }
 }
 
 /// Params for a task that the compiler adds, taken from the user's query.

@@ -90,11 +90,7 @@ pub(super) struct Sent {
     port: AgentPort,
 }
 
-impl std::fmt::Debug for Sent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Sent").field(&self.key).finish()
-    }
-}
+amcp_protocol::opaque_debug!(Sent);
 
 impl Sent {
     pub(super) fn is(&self, task: usize, attempt: u32) -> bool {

@@ -243,7 +243,7 @@ async fn the_flows_of_a_delegated_request_are_its_askers() {
         (FlowEnd::Denied, "partial"),
         (FlowEnd::Expired, "partial"),
     ] {
-        let mesh = mesh(&format!("passes-on-{}", end.as_str()), Settings::default()).await;
+        let mesh = mesh(&format!("passes-on-{end}"), Settings::default()).await;
         let tasks = [send("t1", json!({"to": "bob"})), task("t2", json!({}))];
         let mut what = delegation(plan(&tasks));
         what.grant.flows = FlowKind::ALL.to_vec();

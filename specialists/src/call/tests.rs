@@ -91,7 +91,7 @@ impl Specialist for Node {
             "crawl" => self.crawl(ctx, params == json!("hang")).await,
             "fail" => Err(Failure::task("it cannot")),
             "pay" => {
-                self.0.paid.lock().unwrap().push(ctx.idempotency_key());
+                self.0.paid.lock().push(ctx.idempotency_key());
                 Ok(json!({}))
             }
             "pay all and die once" => {
@@ -107,7 +107,7 @@ impl Specialist for Node {
                 let asks = FlowRequest::new(FlowKind::Payment, question);
                 let paid = ctx.obtain(asks)?.payload.clone();
                 let flows = ctx.flows().len();
-                self.0.paid.lock().unwrap().push(ctx.idempotency_key());
+                self.0.paid.lock().push(ctx.idempotency_key());
                 Ok(json!({"paid": paid, "flows": flows}))
             }
             "buy and call" => {
@@ -376,7 +376,7 @@ async fn a_caller_that_dies_after_its_callee_acted_calls_again_under_the_same_ke
     let (answer, answered) = AnswerPort::channel();
     mesh.port("node-1").execute(again, answer).unwrap();
     assert_eq!(code(&answered.await.unwrap()), None);
-    let paid = mesh.world.paid.lock().unwrap().clone();
+    let paid = mesh.world.paid.lock().clone();
     let keys: HashSet<_> = paid.iter().collect();
     assert_eq!((paid.len(), keys.len()), (6, 3), "{paid:?}");
 }
@@ -401,14 +401,14 @@ async fn a_callees_signs_of_life_are_its_callers() {
     let (answer, answered) = AnswerPort::channel();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = Arc::clone(&heard);
-    let answer = answer.hearing(move |note| hears.lock().unwrap().push(note.to_owned()));
+    let answer = answer.hearing(move |note| hears.lock().push(note.to_owned()));
     let crawl = calls("mesh.crawl", &json!({"act": "crawl"}));
     let nested = request(calls("mesh.do", &crawl));
     mesh.port("node-0").execute(nested, answer).unwrap();
     let response = answered.await.unwrap();
     assert_eq!(code(&response), None, "{response:?}");
     let expected: Vec<_> = (1..=5).map(|n| format!("page {n}")).collect();
-    assert_eq!(*heard.lock().unwrap(), expected);
+    assert_eq!(*heard.lock(), expected);
 }
 
 #[tokio::test(start_paused = true)]

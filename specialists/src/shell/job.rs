@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use amcp_protocol::{
 };
 use amcp_registry::{AgentLoad, AnswerPort, Signs, TaskKey};
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use ractor::ActorRef;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -111,7 +112,7 @@ impl Company {
     /// Gives all ports a sign of life, at most one in [`SIGNS_APART`]; of earlier signs the last is given when it is due.
     pub(crate) fn give_sign(&self, note: &str) {
         let now = Instant::now();
-        let mut waiting = lock(&self.0.waiting);
+        let mut waiting = self.0.waiting.lock();
         if waiting.next_sign.is_some_and(|next| now < next) {
             note.clone_into(waiting.unsaid.get_or_insert_default());
             self.0.unsaid.notify_one();
@@ -128,9 +129,9 @@ impl Company {
     async fn give_late_signs(&self) -> Infallible {
         loop {
             self.0.unsaid.notified().await;
-            let next = lock(&self.0.waiting).next_sign;
+            let next = self.0.waiting.lock().next_sign;
             sleep_until(next.unwrap_or_else(Instant::now)).await;
-            let unsaid = lock(&self.0.waiting).unsaid.take();
+            let unsaid = self.0.waiting.lock().unsaid.take();
             if let Some(note) = unsaid {
                 self.give_sign(&note);
             }
@@ -142,7 +143,7 @@ impl Company {
     /// # Errors
     /// The port, and the reason why it cannot join.
     pub(crate) fn join(&self, answer: AnswerPort) -> Result<(), (AnswerPort, Closed)> {
-        let mut waiting = lock(&self.0.waiting);
+        let mut waiting = self.0.waiting.lock();
         if waiting.ended || waiting.cancelled > waiting.joined.len() {
             return Err((answer, Closed::Ended));
         }
@@ -155,7 +156,7 @@ impl Company {
 
     /// Notes that one port no longer wants the result. When no port is left that wants it, cancels the work and returns true.
     pub(crate) fn cancel(&self) -> bool {
-        let mut waiting = lock(&self.0.waiting);
+        let mut waiting = self.0.waiting.lock();
         waiting.cancelled += 1;
         let nobody = waiting.cancelled > waiting.joined.len();
         if nobody {
@@ -170,15 +171,10 @@ impl Company {
     }
 
     fn end(&self) -> Vec<AnswerPort> {
-        let mut waiting = lock(&self.0.waiting);
+        let mut waiting = self.0.waiting.lock();
         waiting.ended = true;
         std::mem::take(&mut waiting.joined)
     }
-}
-
-/// Ignores poison: no code under these locks panics half-way.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A task that starts as soon as there is a place for it.
@@ -254,7 +250,7 @@ impl Workshop {
                 task_id: response.task_id.clone(),
                 attempt: number,
             };
-            lock(&self.outcomes).keep(&key, &response, Instant::now());
+            self.outcomes.lock().keep(&key, &response, Instant::now());
         }
         for answer in attempt.company.end() {
             answer.answer(response.clone());

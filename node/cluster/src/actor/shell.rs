@@ -118,7 +118,7 @@ impl Actor for ClusterActor {
 
 /// Closes all connections that an actor left open.
 fn close_all(shared: &Shared) {
-    let open: Vec<_> = shared.open().keys().copied().collect();
+    let open: Vec<_> = shared.open.lock().keys().copied().collect();
     open.into_iter().for_each(|link| shared.close(link));
 }
 

@@ -167,7 +167,7 @@ impl ClusterState {
         });
         let ids: Vec<_> = self.held.keys().copied().collect();
         ids.into_iter().for_each(|link| self.try_ready(link));
-        let open = self.cluster.0.open();
+        let open = self.cluster.0.open.lock();
         let silences = open.iter().map(|(id, open)| (*id, open.meter.silence()));
         let silences = silences.collect();
         drop(open);
@@ -312,7 +312,7 @@ impl ClusterState {
                         security: held.security,
                     };
                     let peer = held.info.peer.clone();
-                    self.cluster.0.open().insert(link, open);
+                    self.cluster.0.open.lock().insert(link, open);
                     self.hand_over(&peer);
                 }
             }
@@ -338,7 +338,7 @@ impl ClusterState {
         if self.held.values().any(|held| same(held) && !waits(held)) {
             return;
         }
-        let open = self.cluster.0.open();
+        let open = self.cluster.0.open.lock();
         let mut waiting = self
             .held
             .iter_mut()

@@ -3,13 +3,14 @@
 //! Does not read frames: the port does.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::{AgentId, ErrorCode, Failure, NodeName, TaskRequest, TaskResponse};
 use amcp_registry::{AnswerPort, Carrier, TaskKey};
+use parking_lot::Mutex;
 use ractor::ActorRef;
 use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
@@ -59,16 +60,7 @@ pub(crate) struct Link {
     counters: Arc<Counters>,
 }
 
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Link").field(&self.info.peer.name).finish()
-    }
-}
-
-/// Ignores poison: only short code that does not panic holds these locks.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+amcp_protocol::opaque_debug!(Link);
 
 impl Link {
     /// A link and its writer, which ends with it.
@@ -118,7 +110,7 @@ impl Link {
 
     /// Sends an entry: at once while few tasks are in flight, otherwise together with other entries of the same moment.
     pub(crate) fn send_bytes(&self, kind: Kind, id: u64, body: &[u8]) -> Result<(), Failure> {
-        let mut outbox = lock(&self.outbox);
+        let mut outbox = self.outbox.lock();
         let few = self.awaiting.load(Relaxed) + self.serving.load(Relaxed) <= FEW;
         let alone = few && outbox.is_idle();
         outbox
@@ -139,12 +131,12 @@ impl Link {
     /// Confirms that an outcome has arrived. No party waits for this, so it goes with the next frame.
     pub(crate) fn settle(&self, id: u64) {
         // If the outbox is full, the peer keeps the outcome for a while longer.
-        let _ = lock(&self.outbox).put(Kind::Settled, id, &[]);
+        let _ = self.outbox.lock().put(Kind::Settled, id, &[]);
     }
 
     /// Sends a sign of life, unless the peer is slow to read.
     pub(crate) fn send_sign(&self, id: u64, note: &str) {
-        let waiting = lock(&self.outbox).waiting();
+        let waiting = self.outbox.lock().waiting();
         if waiting <= OUTBOX {
             self.say(Kind::Sign, id, note.as_bytes());
         }
@@ -153,7 +145,7 @@ impl Link {
     /// Passes a peer's sign of life on to the asker, unless the task has ended here.
     pub(crate) fn heard(&self, id: u64, note: &str) {
         let signs = {
-            let awaited = lock(&self.awaited);
+            let awaited = self.awaited.lock();
             let asked = awaited.tasks.get(&id);
             asked.map(|(_, port)| port.signs().clone())
         };
@@ -184,14 +176,14 @@ impl Link {
 
     /// Sends the piece of a parcel that the peer asks for.
     pub(crate) fn send_piece(&self, number: u64, from: u64) {
-        let there = lock(&self.outbox).piece(number, from);
+        let there = self.outbox.lock().piece(number, from);
         if there {
             self.wake.notify_one();
         }
     }
 
     pub(crate) fn drop_parcel(&self, number: u64) {
-        lock(&self.outbox).drop_parcel(number);
+        self.outbox.lock().drop_parcel(number);
     }
 
     /// Asks a question. None if no reply comes in time or the link is lost meanwhile.
@@ -203,25 +195,25 @@ impl Link {
     ) -> Option<Vec<u8>> {
         let (reply, replied) = oneshot::channel();
         let id = self.next_id.fetch_add(1, Relaxed);
-        lock(&self.awaited).replies.insert(id, reply);
+        self.awaited.lock().replies.insert(id, reply);
         self.say(kind, id, question);
         let replied = if self.is_open() {
             tokio::time::timeout(within, replied).await.ok()
         } else {
             None
         };
-        lock(&self.awaited).replies.remove(&id);
+        self.awaited.lock().replies.remove(&id);
         replied?.ok()
     }
 
     /// Whether the peer should get no more large bodies; see [`Outbox::is_stuffed`].
     pub(crate) fn is_stuffed(&self) -> bool {
-        lock(&self.outbox).is_stuffed()
+        self.outbox.lock().is_stuffed()
     }
 
     /// The attempt whose answer is awaited, and the port for it; none if the task was given up.
     pub(crate) fn awaited(&self, id: u64) -> Option<(TaskKey, AnswerPort)> {
-        let found = lock(&self.awaited).tasks.remove(&id);
+        let found = self.awaited.lock().tasks.remove(&id);
         match found {
             Some(_) => drop(self.awaiting.fetch_sub(1, Relaxed)),
             None => count(&self.counters.dropped_late),
@@ -231,16 +223,16 @@ impl Link {
 
     /// The ids of all tasks whose answers are awaited.
     pub(crate) fn all_awaited(&self) -> Vec<u64> {
-        lock(&self.awaited).tasks.keys().copied().collect()
+        self.awaited.lock().tasks.keys().copied().collect()
     }
 
     /// Ends the wait for a reply that will not come.
     pub(crate) fn not_replied(&self, id: u64) {
-        lock(&self.awaited).replies.remove(&id);
+        self.awaited.lock().replies.remove(&id);
     }
 
     pub(crate) fn replied(&self, id: u64, reply: Vec<u8>) {
-        if let Some(asker) = lock(&self.awaited).replies.remove(&id) {
+        if let Some(asker) = self.awaited.lock().replies.remove(&id) {
             // The asker may have stopped waiting.
             let _ = asker.send(reply);
         }
@@ -252,7 +244,7 @@ impl Link {
 
     /// Bytes that wait to be written to the socket, here and in the session.
     pub(crate) fn queued_bytes(&self) -> u64 {
-        lock(&self.outbox).waiting() as u64 + self.in_session()
+        self.outbox.lock().waiting() as u64 + self.in_session()
     }
 
     fn in_session(&self) -> u64 {
@@ -269,8 +261,8 @@ impl Link {
     /// Ends the link: refuses the tasks that were never sent, and reports the awaited ones as lost.
     pub(crate) fn close(&self) {
         self.shut();
-        let unsent = lock(&self.outbox).clear();
-        lock(&self.arrivals).clear();
+        let unsent = self.outbox.lock().clear();
+        self.arrivals.lock().clear();
         for id in unsent {
             self.fail(id, "before the task was sent", |message| {
                 TaskOutcome::Refused(Failure::new(ErrorCode::AgentUnavailable, message))
@@ -279,7 +271,7 @@ impl Link {
         for id in self.all_awaited() {
             self.lose(id);
         }
-        lock(&self.awaited).replies.clear();
+        self.awaited.lock().replies.clear();
     }
 
     fn lose(&self, id: u64) {
@@ -290,7 +282,7 @@ impl Link {
 
     /// Tells a task's asker that the link was lost. Not under a lock: the asker may send again.
     fn fail(&self, id: u64, when: &str, outcome: impl FnOnce(String) -> TaskOutcome) {
-        let awaited = lock(&self.awaited).tasks.remove(&id);
+        let awaited = self.awaited.lock().tasks.remove(&id);
         if let Some((key, port)) = awaited {
             self.awaiting.fetch_sub(1, Relaxed);
             let message = format!("the link to {} was lost {when}", self.peer());
@@ -300,7 +292,7 @@ impl Link {
 
     async fn write(self: Arc<Self>) {
         while self.open.load(Relaxed) {
-            let Some(frame) = lock(&self.outbox).take_to_write() else {
+            let Some(frame) = self.outbox.lock().take_to_write() else {
                 self.wake.notified().await;
                 // Lets other ready senders go first, so that their entries share the frame.
                 tokio::task::yield_now().await;
@@ -310,7 +302,7 @@ impl Link {
                 tokio::time::sleep(SESSION_LOOK).await;
             }
             self.hand_over(frame);
-            lock(&self.outbox).handed_over();
+            self.outbox.lock().handed_over();
         }
     }
 }
@@ -344,10 +336,10 @@ impl Carrier for Link {
         if !self.is_open() {
             return refused(answer, ErrorCode::AgentUnavailable, lost());
         }
-        let waiting = lock(&self.outbox).waiting();
+        let waiting = self.outbox.lock().waiting();
         let id = self.next_id.fetch_add(1, Relaxed);
         {
-            let mut awaited = lock(&self.awaited);
+            let mut awaited = self.awaited.lock();
             if awaited.tasks.len() >= CREDIT || waiting > OUTBOX {
                 drop(awaited);
                 answer.discard();
@@ -371,7 +363,7 @@ impl Carrier for Link {
                 Ok(())
             }
             Err(failure) => {
-                let taken = lock(&self.awaited).tasks.remove(&id);
+                let taken = self.awaited.lock().tasks.remove(&id);
                 match taken {
                     Some((_, port)) => {
                         self.awaiting.fetch_sub(1, Relaxed);
@@ -387,7 +379,7 @@ impl Carrier for Link {
 
     fn cancel(&self, _agent: &AgentId, key: TaskKey) {
         let id = {
-            let awaited = lock(&self.awaited);
+            let awaited = self.awaited.lock();
             let asked = awaited.tasks.iter().find(|(_, (asked, _))| *asked == key);
             asked.map(|(id, _)| *id)
         };

@@ -16,7 +16,7 @@ use super::counters::count;
 use super::frame::{self, Entry, FrameError, Kind};
 use super::inbox::{Admitted, Cancelled, Name, Waiter};
 use super::outbox::{Arrived, Parcel};
-use super::peer::{Link, answered, lock};
+use super::peer::{Link, answered};
 use super::roster::Joined;
 use super::{FileQuestion, Links, Question, Shared, forms};
 use crate::membership::Event;
@@ -99,7 +99,7 @@ impl Shared {
                 left: wire::decode::<Vec<(AgentId, u64)>>(body)?,
                 ..RosterChange::of(link.peer().clone())
             }),
-            Kind::Resync => self.send_roster(&lock(&self.roster), link),
+            Kind::Resync => self.send_roster(&self.roster.lock(), link),
             Kind::Anew => self.tell_roster(link, |change| change.begin_whole = true),
             Kind::Whole => self.tell_roster(link, |change| change.end_whole = true),
             Kind::Members => self.event(Event::Members(wire::decode(body)?)),
@@ -113,7 +113,7 @@ impl Shared {
             Kind::Fetch => link.send_piece(id, number(body)?),
             Kind::Piece => self.piece(link, id, body)?,
             Kind::Drop => link.drop_parcel(id),
-            Kind::Settled => lock(&self.inbox).settled(link.info.token_in, id),
+            Kind::Settled => self.inbox.lock().settled(link.info.token_in, id),
         }
         Ok(())
     }
@@ -137,7 +137,7 @@ impl Shared {
             id,
         };
         link.serving.fetch_add(1, Relaxed);
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = self.inbox.lock();
         let no = if self.draining.load(Relaxed) {
             Some((ErrorCode::AgentUnavailable, "is draining"))
         } else if inbox.serving() >= SERVING || link.is_stuffed() {
@@ -200,12 +200,12 @@ impl Shared {
         });
         let (shared, of) = (Arc::clone(self), name.clone());
         let port = port.hearing(move |note| {
-            let hearing = lock(&shared.inbox).hearing(&of);
+            let hearing = shared.inbox.lock().hearing(&of);
             for (link, id) in hearing {
                 link.send_sign(id, note);
             }
         });
-        lock(&self.inbox).placed(&name, entry.port.clone());
+        self.inbox.lock().placed(&name, entry.port.clone());
         if let Err(failure) = entry.port.execute(task, port) {
             let refused = answered(key, &self.name, TaskOutcome::Refused(failure));
             self.ended(name, Some(refused), false);
@@ -219,7 +219,7 @@ impl Shared {
         });
         let body = response.map(|response| Arc::new(encoded(response)));
         let kept = body.clone().filter(|_| done);
-        let waiters = lock(&self.inbox).ended(name, kept, Instant::now());
+        let waiters = self.inbox.lock().ended(name, kept, Instant::now());
         if waiters.is_empty() {
             // The asker's link is gone; its next attempt finds the kept answer.
             count(&self.counters.dropped_late);
@@ -230,7 +230,7 @@ impl Shared {
     }
 
     fn cancelled(&self, link: &Link, id: u64) {
-        let cancelled = lock(&self.inbox).cancel(link.info.token_in, id);
+        let cancelled = self.inbox.lock().cancel(link.info.token_in, id);
         if let Some(Cancelled { waiter, executed }) = cancelled {
             tell(&waiter, None);
             if let Some((port, key)) = executed {
@@ -239,7 +239,7 @@ impl Shared {
             return;
         }
         // A large task may still be on its way.
-        let arriving = lock(&link.arrivals).cancel(id);
+        let arriving = link.arrivals.lock().cancel(id);
         if let Some(parcel) = arriving {
             link.say(Kind::Drop, parcel, &[]);
             link.say(Kind::Lost, id, &[]);
@@ -322,7 +322,7 @@ impl Shared {
     }
 
     fn parcel(&self, link: &Link, id: u64, parcel: Parcel) {
-        let asks = lock(&link.arrivals).announced(id, parcel);
+        let asks = link.arrivals.lock().announced(id, parcel);
         match asks {
             Some(asks) => fetch(link, parcel.number, &asks),
             None => {
@@ -348,7 +348,7 @@ impl Shared {
     ) -> Result<(), WireError> {
         let from = number(body)?;
         let bytes = body.get(8..).unwrap_or_default();
-        let arrived = lock(&link.arrivals).piece(parcel, from, bytes);
+        let arrived = link.arrivals.lock().piece(parcel, from, bytes);
         match arrived {
             Arrived::Ask(asks) => fetch(link, parcel, &asks),
             Arrived::Whole(kind, id, body) => {

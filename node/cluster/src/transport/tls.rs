@@ -111,11 +111,7 @@ pub struct Tls {
     pub(super) connector: TlsConnector,
 }
 
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls").finish_non_exhaustive()
-    }
-}
+amcp_protocol::opaque_debug!(Tls);
 
 impl Tls {
     /// Reads the files and checks that the other nodes will accept them.

@@ -3,11 +3,12 @@
 //! Sends each request once and waits for its answer; a client that tried again would hide losses.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amcp_cluster::view::ClusterCounts;
 use amcp_protocol::{Answer, AnswerState, Progress, UserRequest};
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -90,8 +91,7 @@ impl Load {
         self.enough.cancel();
         while self.askers.join_next().await.is_some() {}
         self.slow_answered().await;
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *asked)
+        std::mem::take(&mut *self.asked.lock())
     }
 }
 
@@ -108,8 +108,7 @@ async fn ask(client: &Client, query: &str, asked: &Mutex<Vec<Asked>>) {
         ended: Instant::now(),
         answer: answer.ok().and_then(Result::ok),
     };
-    let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
-    asked.push(asked_now);
+    asked.lock().push(asked_now);
 }
 
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 //!
 //! Judges no plan. The data folder is the configured one.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amcp_planner::client::SharedLlm;
@@ -13,6 +13,7 @@ use amcp_planner::{
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{Failure, UserRequest};
 use jiff::civil::Date;
+use parking_lot::Mutex;
 
 use super::Made;
 use crate::config::Config;
@@ -61,7 +62,7 @@ impl Stage {
         wanted: &WantedAnswer,
         today: Date,
     ) -> Result<(Made, Answered), Failure> {
-        *locked(&self.heard) = Heard {
+        *self.heard.lock() = Heard {
             today,
             planned: None,
             cost: Cost::default(),
@@ -77,7 +78,7 @@ impl Stage {
         let text = texts.chain(answer.notes.iter().map(String::as_str));
         let text = text.collect::<Vec<_>>().join("\n");
         let faults = self.faults(case, wanted, &text).await;
-        let mut heard = locked(&self.heard);
+        let mut heard = self.heard.lock();
         let planned = heard.planned.take().unwrap_or_else(|| {
             let failure = answer.error.clone();
             let failure = failure.unwrap_or_else(|| Failure::internal("nothing was planned"));
@@ -104,10 +105,6 @@ impl Stage {
     }
 }
 
-fn locked(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
-    heard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Plans for the case's day, and keeps the first plan and the cost.
 struct Overheard {
     planner: SharedPlanner,
@@ -125,10 +122,10 @@ impl Planner for Overheard {
 
     fn plan(&self, mut input: PlanningInput) -> PortFuture<'_, Result<Planned, PlanningError>> {
         Box::pin(async move {
-            input.today = locked(&self.heard).today;
+            input.today = self.heard.lock().today;
             let start = Instant::now();
             let planned = self.planner.plan(input).await;
-            let mut heard = locked(&self.heard);
+            let mut heard = self.heard.lock();
             let cost = Cost::of(&planned, start.elapsed());
             heard.cost.llm_calls += cost.llm_calls;
             heard.cost.usage += cost.usage;
@@ -143,7 +140,7 @@ impl Planner for Overheard {
     fn compose(&self, input: ComposeInput) -> PortFuture<'_, Result<Composed, Failure>> {
         Box::pin(async move {
             let composed = self.planner.compose(input).await;
-            let mut heard = locked(&self.heard);
+            let mut heard = self.heard.lock();
             // A failed call has been made, too.
             let (calls, usage) = composed
                 .as_ref()

@@ -2,12 +2,13 @@
 //!
 //! Does not decide how a request goes on without an answer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{ErrorCode, Failure};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
@@ -110,7 +111,7 @@ impl Guarded {
     #[must_use]
     pub fn health(&self) -> LlmHealth {
         let (state, last_failure) = {
-            let seen = self.seen();
+            let seen = self.seen.lock();
             (seen.breaker.state(), seen.last_failure.clone())
         };
         let (breaker, failures) = match state {
@@ -209,7 +210,7 @@ impl Guarded {
     }
 
     fn admit(&self) -> Result<GuardedCall<'_>, Failure> {
-        let mut seen = self.seen();
+        let mut seen = self.seen.lock();
         match seen.breaker.admit(self.began.elapsed()) {
             Ok(pass) => Ok(GuardedCall {
                 guard: self,
@@ -230,11 +231,6 @@ impl Guarded {
                 Err(failure.retry_after_ms(ms.max(1)))
             }
         }
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        // No change under the lock can stop halfway.
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -301,7 +297,7 @@ impl GuardedCall<'_> {
         };
         metrics::histogram!(CALL_SECONDS, "outcome" => ended).record(self.since.elapsed());
         let now = self.guard.began.elapsed();
-        let mut seen = self.guard.seen();
+        let mut seen = self.guard.seen.lock();
         let before = seen.breaker.state().name();
         seen.breaker.record(pass, outcome, now, fastrand::f64());
         let after = seen.breaker.state().name();

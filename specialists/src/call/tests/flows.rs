@@ -61,7 +61,7 @@ fn approved(flow: FlowRequest) -> EndedFlow {
 
 impl Mesh {
     fn paid(&self) -> Vec<String> {
-        self.world.paid.lock().unwrap().clone()
+        self.world.paid.lock().clone()
     }
 }
 
