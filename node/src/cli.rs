@@ -65,7 +65,12 @@ impl Cli {
 /// The commands with the flags of the settings.
 fn with_settings() -> clap::Command {
     let command = Cli::command().args(schema::flags(true));
-    command.mut_subcommand("node", |node| node.args(schema::flags(false)))
+    // Its name before `[roles.NAME]`.
+    let old = clap::Arg::new("roles")
+        .long("roles")
+        .hide(true)
+        .value_parser(|_: &str| Err::<String, _>("the parts of a node are --parts"));
+    command.mut_subcommand("node", |node| node.args(schema::flags(false)).arg(old))
 }
 
 /// The commands.

@@ -3,6 +3,7 @@
 //!
 //! Does not read files or the environment; that is [`layers`]. A field's comment is its documentation everywhere.
 
+pub(crate) mod access;
 pub(crate) mod layers;
 pub(crate) mod lists;
 pub(crate) mod schema;
@@ -21,7 +22,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
 
-use lists::{HostPort, Roles};
+use access::Rules;
+use lists::{HostPort, Parts};
 use value::{HttpUrl, LlmKind, LogFormat, Secret, Text};
 
 /// The settings. `x-anywhere`: every command has the flag, not only `amcp node`. `x-live`: a running node takes a new value over.
@@ -142,7 +144,13 @@ pub(crate) struct Config {
     /// The address at which other nodes reach this one; by default the one that its connections come from, with the port of `cluster`.
     pub(crate) advertise: Option<Text<HostPort>>,
     /// The parts that the node runs; a gateway needs the orchestrator beside it.
-    pub(crate) roles: Roles,
+    pub(crate) parts: Parts,
+    /// The rules of roles: `[roles.analyst]` with `allow`, `deny`, `effect` and `irreversible` (docs/ACCESS.md).
+    #[schemars(extend("x-live" = true))]
+    pub(crate) roles: BTreeMap<String, Rules>,
+    /// The rules of agents that call other agents: `[calls.AGENT]` as for roles; `[calls."*"]` is for agents without rules of their own.
+    #[schemars(extend("x-live" = true))]
+    pub(crate) calls: BTreeMap<String, Rules>,
     /// The built-in specialists that run here, by agent, capability or first word (`finance,weather`); by default all.
     pub(crate) specialists: Vec<String>,
     /// The capabilities that this node's orchestrator plans with: those that begin with the word (`finance`), or those in the list (`finance=finance.*,document.*`); by default all. It hands other parts of a query to the orchestrators of other domains.

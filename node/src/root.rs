@@ -1,5 +1,5 @@
 //! Puts the parts of a node together: registry, specialists, planner, orchestrator, links to other nodes, HTTP listener;
-//! only those that its roles name.
+//! only those that `parts` names.
 //!
 //! Does not decide when to start or stop; the commands do. A part starts after the parts that it needs, and stops before
 //! them.
@@ -147,8 +147,8 @@ impl Node {
         replace: impl FnOnce(SharedPlanner) -> SharedPlanner,
     ) -> Result<Self, Trouble> {
         let serves = purpose == Purpose::Serve;
-        // A command that answers in its own process needs all parts; roles are for nodes that serve.
-        let has = |role| !serves || config.roles.has(role);
+        // A command that answers in its own process needs all parts; `parts` is for nodes that serve.
+        let has = |part| !serves || config.parts.has(part);
         // Refuses unusable settings before it writes anything.
         let guarded = parts::llm(config)?;
         let llm = guarded.clone().map(|llm| llm as SharedLlm);
@@ -163,6 +163,7 @@ impl Node {
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let bus = EventBus::new();
         let registry = RegistryHandle::new("amcp", bus.clone());
+        registry.permit(config.permissions());
         let planner = replace(parts::planner_of_node(config, llm.clone()));
         let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
         // The listener serves before the agents are ready.
@@ -286,6 +287,7 @@ impl Node {
     pub(crate) fn adopt(&self, config: &Config) -> Result<(), Trouble> {
         self.orchestrator
             .adopt(parts::orchestrator_settings(config)?);
+        self.registry.permit(config.permissions());
         Ok(())
     }
 

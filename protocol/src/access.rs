@@ -30,6 +30,20 @@ pub struct AccessRules {
     /// The strongest effect that `allow` covers. A whole part of a query that goes to another orchestrator counts by its tasks there.
     #[serde(default = "any_effect")]
     pub effect: Effect,
+    /// Whether what cannot be undone is possible at all, whatever the rules of the user's other roles allow.
+    #[serde(default)]
+    pub irreversible: Irreversible,
+}
+
+/// What becomes of a task that cannot be undone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Irreversible {
+    /// A person confirms it, as always.
+    #[default]
+    Confirm,
+    /// It is denied.
+    Deny,
 }
 
 const fn any_effect() -> Effect {
@@ -44,6 +58,12 @@ fn named<'a>(patterns: &'a [CapabilityPattern], name: &str) -> Option<&'a Capabi
 impl AccessRules {
     fn covers(&self, capability: &Capability) -> bool {
         capability.effect <= self.effect || capability.name.as_str().starts_with(DELEGATES)
+    }
+
+    fn forbids(&self, capability: &Capability) -> bool {
+        self.irreversible == Irreversible::Deny
+            && capability.effect == Effect::Irreversible
+            && !capability.name.as_str().starts_with(DELEGATES)
     }
 }
 
@@ -88,7 +108,7 @@ pub enum Denial {
         /// The pattern that names the capability.
         pattern: CapabilityPattern,
     },
-    /// A rule names the capability, but allows only weaker effects.
+    /// Rules allow only weaker effects.
     #[error("the rules of '{of}' allow no effect stronger than '{}'", effect)]
     Effect {
         /// The role or the agent.
@@ -160,6 +180,11 @@ fn judge<'a>(
     if let Some((of, pattern)) = denied {
         let (of, pattern) = (of.to_owned(), pattern.clone());
         return Some(Err(Denial::Denied { of, pattern }));
+    }
+    let forbidden = rules.clone().find(|(_, rules)| rules.forbids(capability));
+    if let Some((of, _)) = forbidden {
+        let (of, effect) = (of.to_owned(), Effect::Write);
+        return Some(Err(Denial::Effect { of, effect }));
     }
     let mut weaker = None;
     for (of, rules) in rules {
@@ -245,6 +270,7 @@ mod tests {
                 "everyone": {"allow": ["weather.*"]},
                 "analyst": {"allow": ["finance.*", "orchestrate.*"], "deny": ["finance.salary.*"], "effect": "read"},
                 "treasurer": {"allow": ["*"]},
+                "trainee": {"irreversible": "deny"},
             },
             "agents": {
                 "reporter": {"allow": ["finance.*"], "effect": "read"},
@@ -272,6 +298,8 @@ mod tests {
             (&["treasurer"], "mail.send", Irreversible),
             (&["treasurer"], "finance.salary.list", Read),
             (&["analyst"], "orchestrate.travel", Write),
+            (&["treasurer", "trainee"], "mail.draft", Write),
+            (&["treasurer", "trainee"], "orchestrate.mail", Irreversible),
         ] {
             assert_eq!(judged(roles, name, effect), Ok(()), "{roles:?} {name}");
         }
@@ -279,6 +307,12 @@ mod tests {
             (&[][..], "finance.db.query", Read, "'everyone'"),
             (&["guest"], "finance.db.query", Read, "(guest)"),
             (&["analyst"], "finance.db.book", Write, "'read'"),
+            (
+                &["treasurer", "trainee"],
+                "mail.send",
+                Irreversible,
+                "'trainee' allow no effect stronger than 'write'",
+            ),
             (
                 &["analyst"],
                 "finance.salary.list",

@@ -33,7 +33,7 @@ pub mod task;
 pub mod terms;
 pub mod topic;
 
-pub use access::{Access, Permissions};
+pub use access::{Access, AccessRules, Irreversible, Permissions};
 pub use capability::{
     AgentCard, Capability, CardError, Consumes, Contract, Effect, Example, Produces,
 };

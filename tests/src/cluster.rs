@@ -96,13 +96,13 @@ impl Spec {
     /// Makes it a node that takes requests and runs no specialists.
     #[must_use]
     pub fn orchestrates(self) -> Self {
-        self.with(&["--roles", "orchestrator,gateway"])
+        self.with(&["--parts", "orchestrator,gateway"])
     }
 
     /// Makes it a node that runs these specialists (all, if the list is empty) and takes no requests.
     #[must_use]
     pub fn specialises(self, specialists: &[&str]) -> Self {
-        let spec = self.with(&["--roles", "specialists"]);
+        let spec = self.with(&["--parts", "specialists"]);
         if specialists.is_empty() {
             return spec;
         }

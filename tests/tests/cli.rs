@@ -613,7 +613,7 @@ async fn a_node_answers_over_http_and_to_ask_with_url() {
 async fn a_node_without_agents_is_not_ready_and_says_what_to_do() {
     let sandbox = Sandbox::new();
     let args = ["--offline", "--cluster", "127.0.0.1:0"];
-    let roles = [("AMCP_ROLES", "orchestrator,gateway")];
+    let roles = [("AMCP_PARTS", "orchestrator,gateway")];
     let node = Node::start(&sandbox, &args, &roles).await;
     let http = client();
     let ready = http.get(node.url("/readyz")).send().await.unwrap();

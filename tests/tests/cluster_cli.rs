@@ -19,14 +19,15 @@ async fn what_does_not_fit_together_is_refused_with_what_to_do() {
     let sandbox = Sandbox::new();
     for (args, said) in [
         (
-            &["node", "--roles", "gateway,specialists"][..],
+            &["node", "--parts", "gateway,specialists"][..],
             "add orchestrator",
         ),
         (
-            &["node", "--roles", "specialist"],
+            &["node", "--parts", "specialist"],
             "did you mean specialists?",
         ),
-        (&["node", "--roles", "specialists"], "--cluster"),
+        (&["node", "--parts", "specialists"], "--cluster"),
+        (&["node", "--roles", "specialists"], "--parts"),
         (
             &["node", "--specialists", "wether"],
             "did you mean weather?",

@@ -103,7 +103,7 @@ async fn each_orchestrator_does_its_part_of_a_request_over_two_domains() {
 
 #[tokio::test]
 async fn an_orchestrator_offers_itself_once_others_can_do_its_work() {
-    let domain = Spec::new("b").with(&["--domain", "finance", "--roles", "orchestrator"]);
+    let domain = Spec::new("b").with(&["--domain", "finance", "--parts", "orchestrator"]);
     let mut members = mesh(vec![weather(), domain]).await;
     let a = &members[0];
     // What is there only for others to be planned with is there at once.

@@ -80,7 +80,7 @@ const HEADING: [&str; 10] = [
     "SINCE",
     "BOOTED",
     "HEARD",
-    "ROLES",
+    "PARTS",
     "AGENTS",
     "IN FLIGHT",
     "QUEUED",

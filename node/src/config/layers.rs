@@ -25,6 +25,9 @@ const OF_USER: &str = "user folder";
 /// that tests run.
 const OTHER_VARIABLES: &[&str] = &["AMCP_CONFIG", crate::client::KEY_VARIABLE, "AMCP_BIN"];
 
+/// `roles` named the node's parts once.
+const PARTS_HINT: &str = "the parts of a node are the setting `parts` (--parts, AMCP_PARTS); [roles.NAME] has the rules of a role";
+
 /// The layer that a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -237,6 +240,9 @@ fn from_environment(
             .iter()
             .find(|setting| setting.variables().iter().any(|known| known == name))
         else {
+            if name == "AMCP_ROLES" {
+                return Err(Trouble::usage("AMCP_ROLES is no setting").hint(PARTS_HINT));
+            }
             if !OTHER_VARIABLES.contains(&name) && !of_a_service(name) {
                 let known = settings().iter().flat_map(Setting::variables);
                 let meant = closest(name, known).map(|meant| format!("; did you mean {meant}?"));
@@ -375,6 +381,7 @@ fn judged<'de, D: Deserializer<'de, Error = toml::de::Error>>(
 fn unusable(place: &str, path: &str, problem: &str) -> Trouble {
     let trouble = Trouble::usage(format!("{place}: {path} is not usable: {problem}"));
     match settings().iter().find(|setting| setting.path == path) {
+        Some(_) if path == "roles" => trouble.hint(PARTS_HINT),
         Some(setting) => trouble.hint(format!("{path} takes {}", setting.allowed())),
         None => trouble,
     }

@@ -1,4 +1,4 @@
-//! The types of the settings of a node among others: roles, names, addresses to join, capabilities.
+//! The types of the settings of a node among others: parts, names, addresses to join, capabilities.
 //!
 //! Reads no file and resolves no name; the users of the settings judge whether they fit together.
 
@@ -24,14 +24,14 @@ impl Written for NodeName {
     }
 }
 
-/// The roles of a node: sorted, each once, at least one.
+/// The parts of a node: sorted, each once, at least one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Role>")]
-pub(crate) struct Roles(Vec<Role>);
+pub(crate) struct Parts(Vec<Role>);
 
-impl Roles {
-    pub(crate) fn has(&self, role: Role) -> bool {
-        self.0.contains(&role)
+impl Parts {
+    pub(crate) fn has(&self, part: Role) -> bool {
+        self.0.contains(&part)
     }
 
     pub(crate) fn as_slice(&self) -> &[Role] {
@@ -39,37 +39,37 @@ impl Roles {
     }
 }
 
-impl Default for Roles {
+impl Default for Parts {
     fn default() -> Self {
         Self(vec![Role::Orchestrator, Role::Gateway, Role::Specialists])
     }
 }
 
-impl TryFrom<Vec<Role>> for Roles {
+impl TryFrom<Vec<Role>> for Parts {
     type Error = &'static str;
 
-    fn try_from(mut roles: Vec<Role>) -> Result<Self, Self::Error> {
-        roles.sort_unstable();
-        roles.dedup();
-        if roles.is_empty() {
+    fn try_from(mut parts: Vec<Role>) -> Result<Self, Self::Error> {
+        parts.sort_unstable();
+        parts.dedup();
+        if parts.is_empty() {
             return Err("name at least one of orchestrator, gateway, specialists");
         }
-        if roles.contains(&Role::Gateway) && !roles.contains(&Role::Orchestrator) {
+        if parts.contains(&Role::Gateway) && !parts.contains(&Role::Orchestrator) {
             return Err(
                 "a gateway hands requests to the orchestrator of its own node: add orchestrator, or leave gateway out",
             );
         }
-        Ok(Self(roles))
+        Ok(Self(parts))
     }
 }
 
-impl JsonSchema for Roles {
+impl JsonSchema for Parts {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        "Roles".into()
+        "Parts".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
@@ -156,13 +156,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_are_a_set_and_a_gateway_needs_an_orchestrator() {
-        let roles = vec![Role::Specialists, Role::Orchestrator, Role::Specialists];
-        let roles = Roles::try_from(roles).unwrap();
-        assert_eq!(roles.as_slice(), [Role::Orchestrator, Role::Specialists]);
-        let hint = Roles::try_from(vec![Role::Gateway]).unwrap_err();
+    fn parts_are_a_set_and_a_gateway_needs_an_orchestrator() {
+        let parts = vec![Role::Specialists, Role::Orchestrator, Role::Specialists];
+        let parts = Parts::try_from(parts).unwrap();
+        assert_eq!(parts.as_slice(), [Role::Orchestrator, Role::Specialists]);
+        let hint = Parts::try_from(vec![Role::Gateway]).unwrap_err();
         assert!(hint.contains("add orchestrator"), "{hint}");
-        assert!(Roles::try_from(vec![]).is_err());
+        assert!(Parts::try_from(vec![]).is_err());
     }
 
     #[test]

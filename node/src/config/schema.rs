@@ -166,7 +166,7 @@ impl Setting {
                 "table of lists of {}",
                 of(at(&self.schema, "/additionalProperties/items"))
             ),
-            Form::Structure => "table".to_owned(),
+            Form::Structure => "tables, in the file only".to_owned(),
             Form::Secret | Form::Text => of(&self.schema),
         }
     }
@@ -229,6 +229,9 @@ pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
+        // A structure, which only the file can give.
+        Value::Array(items) if items.iter().any(Value::is_object) => value.to_string(),
+        Value::Object(inner) if inner.values().any(Value::is_object) => value.to_string(),
         Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(","),
         Value::Object(lists) => {
             let list = |(key, list)| format!("{key}={}", shown(list));

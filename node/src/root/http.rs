@@ -56,7 +56,7 @@ pub(super) fn listen(
     if purpose != Purpose::Serve {
         return Ok((None, None));
     }
-    let http = config.roles.has(Role::Gateway).then_some(*config.http);
+    let http = config.parts.has(Role::Gateway).then_some(*config.http);
     Ok((
         http.map(bind).transpose()?,
         config.admin.map(|address| bind(*address)).transpose()?,

@@ -59,7 +59,7 @@ pub(super) fn settings(config: &Config) -> Result<Option<ClusterSettings>, Troub
     let tls = tls(config, &name)?;
     let local = bind.ip().is_loopback() && seeds.iter().all(is_here);
     Ok(Some(ClusterSettings {
-        roles: config.roles.as_slice().to_vec(),
+        roles: config.parts.as_slice().to_vec(),
         domain: config
             .domain
             .as_ref()
@@ -85,17 +85,17 @@ fn alone(config: &Config) -> Result<(), Trouble> {
         )
         .hint("add --cluster ADDRESS, such as --cluster 0.0.0.0:7000"));
     }
-    if !config.roles.has(Role::Gateway) {
+    if !config.parts.has(Role::Gateway) {
         return Err(Trouble::usage(
-            "a node without the role gateway and without a cluster serves no client",
+            "a node without the part gateway and without a cluster serves no client",
         )
-        .hint("add the role gateway, or --cluster ADDRESS"));
+        .hint("add the part gateway, or --cluster ADDRESS"));
     }
-    if !config.roles.has(Role::Specialists) {
+    if !config.parts.has(Role::Specialists) {
         return Err(Trouble::usage(
-            "a node without the role specialists and without a cluster can do nothing",
+            "a node without the part specialists and without a cluster can do nothing",
         )
-        .hint("add the role specialists, or --cluster ADDRESS"));
+        .hint("add the part specialists, or --cluster ADDRESS"));
     }
     Ok(())
 }
@@ -227,8 +227,8 @@ mod tests {
         assert!(settings(&Config::of(&[])).unwrap().is_none());
         for (given, hint) in [
             (("join", "a:1"), "--cluster"),
-            (("roles", "specialists"), "role gateway"),
-            (("roles", "orchestrator,gateway"), "role specialists"),
+            (("parts", "specialists"), "part gateway"),
+            (("parts", "orchestrator,gateway"), "part specialists"),
         ] {
             let trouble = settings(&Config::of(&[given])).unwrap_err().to_string();
             assert!(trouble.contains(hint), "{trouble}");

@@ -160,6 +160,11 @@ async fn a_hangup_changes_what_can_change_and_an_unusable_file_changes_nothing()
     let line = node.says("configuration read again").await;
     assert!(line.contains("max_tasks changed; retained would"), "{line}");
     assert_eq!(planned().await, 1);
+    let rules = "retained = 7\n[roles.everyone]\ndeny = ['weather.*']\n";
+    std::fs::write(&file, rules).unwrap();
+    node.signal("HUP").await;
+    node.says("max_tasks, roles changed").await;
+    assert_eq!(planned().await, 1, "the joke alone");
     node.signal("TERM").await;
     let (code, log) = node.ended().await;
     assert_eq!(code, 0, "{log}");

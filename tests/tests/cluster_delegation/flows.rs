@@ -83,7 +83,7 @@ async fn a_person_answers_at_the_node_that_was_asked() {
         plans("orchestrate.mail", json!({"query": "Write to Bob"})).await,
         plans("mail.send", json!({"to": "bob"})).await,
     );
-    let mail = Spec::new("b").with(&["--domain", "mail", "--roles", "orchestrator"]);
+    let mail = Spec::new("b").with(&["--domain", "mail", "--parts", "orchestrator"]);
     let a = with_llm(weather(), &outer);
     let members = mesh(vec![a, with_llm(mail, &inner)]).await;
     let a = &members[0];

@@ -141,7 +141,7 @@ fn args(name: &NodeName, entrance: &Entrance, seed: Option<SocketAddr>) -> Vec<S
         "--offline",
         "--name",
         name.as_str(),
-        "--roles",
+        "--parts",
         roles,
         "--http",
         "127.0.0.1:0",

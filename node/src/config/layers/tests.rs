@@ -81,9 +81,9 @@ fn flags_go_before_the_environment_before_the_file_before_the_default() {
 
 #[test]
 fn lists_and_tables_are_the_same_in_the_file_the_environment_and_flags() {
-    let file = "roles = ['orchestrator']\njoin = ['a:1', 'dns:b:2']\ncookie.file = '/c'\n[cluster_allow]\nb = ['x.*', 'y.z']\nc = []\n";
+    let file = "parts = ['orchestrator']\njoin = ['a:1', 'dns:b:2']\ncookie.file = '/c'\n[cluster_allow]\nb = ['x.*', 'y.z']\nc = []\n";
     let texts = [
-        ("AMCP_ROLES", "orchestrator"),
+        ("AMCP_PARTS", "orchestrator"),
         ("AMCP_JOIN", "a:1, dns:b:2,"),
         ("AMCP_CLUSTER_ALLOW", "b=x.*,y.z;c="),
         ("AMCP_COOKIE_FILE", "/c"),
@@ -123,14 +123,30 @@ fn what_the_file_says_wrong_is_refused_with_line_column_key_and_advice() {
             "FILE:1:7: 'olama' is unknown for llm\nhint: did you mean ollama?",
         ),
         (
-            "roles = [\n  'orchestrator',\n  'zzz',\n]",
-            "FILE:3:3: 'zzz' is unknown for roles[1]\nhint: choose from orchestrator, gateway, specialists",
+            "parts = [\n  'orchestrator',\n  'zzz',\n]",
+            "FILE:3:3: 'zzz' is unknown for parts[1]\nhint: choose from orchestrator, gateway, specialists",
         ),
         (
             "deadline = 30",
             "FILE:1:12: deadline is not usable: invalid type: integer `30`, expected a string\nhint: deadline takes duration",
         ),
         ("[cluster_allow]\nB = []", "FILE:2:1: "),
+        (
+            "roles = ['gateway']",
+            "FILE:1:9: roles is not usable: invalid type: sequence, expected a map\nhint: the parts of a node are the setting `parts`",
+        ),
+        (
+            "[roles.a]\nallow = [\n  'finance.*',\n  'x',\n]",
+            "FILE:2:9: roles.a.allow[1] is not usable: ",
+        ),
+        (
+            "[roles.a]\nalow = []",
+            "FILE:2:1: 'alow' is unknown\nhint: did you mean allow?",
+        ),
+        (
+            "[roles.a]\nirreversible = 'ask'",
+            "FILE:2:16: 'ask' is unknown for roles.a.irreversible\nhint: choose from confirm, deny",
+        ),
         ("data = ", "FILE:1:8: this is not TOML: "),
         (
             "data = 'x'\ndata = 'y'",
@@ -153,6 +169,8 @@ fn what_the_file_says_wrong_is_refused_with_line_column_key_and_advice() {
 
 #[test]
 fn what_a_variable_says_wrong_is_refused_with_its_name() {
+    let old = of_environment(&[("AMCP_ROLES", "gateway")]).unwrap_err();
+    assert!(old.contains("AMCP_PARTS"), "{old}");
     for (name, text, trouble) in [
         (
             "AMCP_ATTEMPTS",
@@ -165,9 +183,9 @@ fn what_a_variable_says_wrong_is_refused_with_its_name() {
             "environment AMCP_OFFLINE: offline is not usable: 'ja' is neither true nor false",
         ),
         (
-            "AMCP_ROLES",
+            "AMCP_PARTS",
             "gateway",
-            "environment AMCP_ROLES: roles is not usable: a gateway",
+            "environment AMCP_PARTS: parts is not usable: a gateway",
         ),
         (
             "AMCP_CLUSTER_ALLOW",
