@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
 
-use access::Rules;
+use access::{Issuer, Rules};
 use lists::{HostPort, Parts};
 use value::{HttpUrl, LlmKind, LogFormat, Secret, Text};
 
@@ -151,6 +151,11 @@ pub(crate) struct Config {
     /// The rules of agents that call other agents: `[calls.AGENT]` as for roles; `[calls."*"]` is for agents without rules of their own.
     #[schemars(extend("x-live" = true))]
     pub(crate) calls: BTreeMap<String, Rules>,
+    /// The issuers whose tokens prove users: `[[issuers]]` with `issuer`, `audience`, `algorithms` and `jwks` (docs/ACCESS.md).
+    pub(crate) issuers: Vec<Issuer>,
+    /// Whether a client on the node's own machine may come without a credential, if it comes directly; behind a proxy that sets no header everybody seems to.
+    #[default(true)]
+    pub(crate) anonymous: bool,
     /// The built-in specialists that run here, by agent, capability or first word (`finance,weather`); by default all.
     pub(crate) specialists: Vec<String>,
     /// The capabilities that this node's orchestrator plans with: those that begin with the word (`finance`), or those in the list (`finance=finance.*,document.*`); by default all. It hands other parts of a query to the orchestrators of other domains.

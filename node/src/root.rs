@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amcp_access::{KeyFile, Keys};
+use amcp_access::KeyFile;
 use amcp_cluster::{Cluster, ClusterSettings, Role};
 use amcp_gateway::{GatewayState, Peers};
 use amcp_orchestrator::{Drained, OrchestratorHandle};
@@ -197,7 +197,7 @@ impl Node {
             names: Arc::new(names),
             readiness: readiness(orchestrator.clone(), needed),
             metrics: readings.text()?,
-            keys: Arc::new(Keys::of(serves.then(|| KeyFile::in_data(&config.data)))?),
+            users: Arc::new(config.authentication(serves.then(|| KeyFile::in_data(&config.data)))?),
             owner_of: amcp_specialists::reports::owner,
             peers: place.as_ref().map(ClusterPlace::peers),
         };

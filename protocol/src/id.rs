@@ -209,6 +209,19 @@ text_id!(
     }
 );
 
+impl AgentId {
+    /// The id of an orchestrator's own agent, as each node gives it; only such an agent plans whole requests for others.
+    pub const ORCHESTRATOR: &str = "orchestrator";
+
+    /// Whether it is an orchestrator's agent: `orchestrator`, `orchestrator-2`, and the same at a node.
+    #[must_use]
+    pub fn is_orchestrator(&self) -> bool {
+        let (name, _) = self.0.split_once('@').unwrap_or((&self.0, ""));
+        let rest = name.strip_prefix(Self::ORCHESTRATOR);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+}
+
 impl CapabilityPattern {
     /// Whether the pattern names a capability.
     #[must_use]

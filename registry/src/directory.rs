@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use amcp_protocol::capability::DELEGATES;
 use amcp_protocol::{AgentId, Capability, CapabilityName, CardError, Contract, NodeName};
 
 use crate::agent::{AgentState, AgentStatus, Entry, Registration};
@@ -49,6 +50,16 @@ pub enum RegisterError {
         capability: CapabilityName,
         /// The part of the contract that differs.
         differs: &'static str,
+    },
+    /// Only an orchestrator may offer to plan whole requests: no rule about effects judges such a capability.
+    #[error(
+        "'{agent}' is no orchestrator and cannot offer '{capability}'; give the capability another name"
+    )]
+    Reserved {
+        /// The agent that wants to join.
+        agent: AgentId,
+        /// The capability with the reserved name.
+        capability: CapabilityName,
     },
     /// No registry answers; only from [`crate::RegistryHandle`].
     #[error("the registry does not answer")]
@@ -253,6 +264,12 @@ impl<P: Clone + PartialEq> Directory<P> {
         entry.card.check().map_err(unsound)?;
         let mut contracts = Vec::with_capacity(entry.card.capabilities.len());
         for capability in entry.card.capabilities.iter() {
+            if capability.name.as_str().starts_with(DELEGATES) && !agent.is_orchestrator() {
+                return Err(RegisterError::Reserved {
+                    agent: agent.clone(),
+                    capability: capability.name.clone(),
+                });
+            }
             let there = self.offers.get(&capability.name);
             if let Some(offer) = there.filter(|offer| offer.present > 0)
                 && let Some(differs) = difference(&offer.contract.capability, capability)

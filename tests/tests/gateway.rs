@@ -9,6 +9,7 @@
 mod gateway {
     mod crowds;
     mod flows;
+    mod hostile;
     pub(crate) mod mesh;
     mod peers;
     mod users;

@@ -418,7 +418,7 @@ impl Events {
             reports: std::env::temp_dir(),
             names: Arc::default(),
             metrics: Arc::new(String::new),
-            keys: Arc::new(amcp_access::Keys::of(None).unwrap()),
+            users: Arc::new(amcp_access::Keys::of(None).unwrap().into()),
             owner_of: |_, _| None,
             readiness: Arc::new(Vec::new),
             peers: None,

@@ -96,8 +96,19 @@ pub struct Key {
     /// When it expires, or when it was revoked or replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Timestamp>,
+    /// Set when the key is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotated: Option<Rotated>,
     /// Of the key's whole text, in hexadecimal digits.
     sha256: String,
+}
+
+/// A key that another one replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotated {
+    /// When the key would have expired without the other one: the measure of the other one's life.
+    ends: Option<Timestamp>,
 }
 
 impl Key {
@@ -186,6 +197,7 @@ impl KeyRing {
             name: new.name,
             created: now,
             ends: ends.transpose()?,
+            rotated: None,
             sha256: HEXLOWER.encode(digest(&SHA256, text.as_bytes()).as_ref()),
         };
         names::check(&key.user, &key.roles)?;
@@ -215,7 +227,8 @@ impl KeyRing {
         now: Timestamp,
     ) -> Result<(String, Key), KeyError> {
         let old = self.valid(id, now)?;
-        let lifetime = old.ends.map(|ends| ends.duration_since(old.created));
+        let whole = old.rotated.as_ref().map_or(old.ends, |before| before.ends);
+        let lifetime = whole.map(|ends| ends.duration_since(old.created));
         let new = NewKey {
             user: old.user.clone(),
             roles: old.roles.clone(),
@@ -225,6 +238,7 @@ impl KeyRing {
         let ends = later(now, overlap)?;
         let made = self.create(new, now)?;
         let old = self.valid(id, now)?;
+        old.rotated = Some(Rotated { ends: whole });
         old.ends = Some(old.ends.map_or(ends, |before| before.min(ends)));
         Ok(made)
     }

@@ -46,8 +46,8 @@ pub(crate) fn check(user: &str, roles: &[String]) -> Result<(), NameError> {
     Ok(())
 }
 
-/// A client without a credential. `is_forwarded` says whether any header of the request names another client (`Forwarded`,
-/// `X-Forwarded-For`, `X-Real-IP`): behind a proxy on this machine everybody has its address.
+/// A client without a credential. `is_forwarded` says whether the request has a header that a proxy sets (`Forwarded`, `Via`, `X-Real-IP`,
+/// `X-Forwarded-For`, `-Host`, `-Proto`): behind a proxy on this machine everybody has its address.
 ///
 /// # Errors
 /// [`Refusal::Missing`] unless the client is on this machine and comes directly.

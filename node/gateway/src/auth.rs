@@ -5,14 +5,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use amcp_access::{Keys, Refusal, anonymous};
+use amcp_access::{Authentication, Refusal};
 use amcp_protocol::{ErrorCode, Failure, Principal, Proof};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 
 use crate::problem::Problem;
 
@@ -73,11 +72,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
 
 /// Finds the client's principal and passes the request on, or answers 401.
 pub(crate) async fn enter(
-    State(keys): State<Arc<Keys>>,
+    State(known): State<Arc<Authentication>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match principal(&keys, &request) {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map(|ConnectInfo(peer)| peer.ip());
+    let headers = request.headers();
+    let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
+    let judged = match credential(headers) {
+        Ok(credential) => known.check(credential, peer, is_forwarded).await,
+        Err(refusal) => Err(refusal),
+    };
+    match judged {
         Ok(principal) => {
             request.extensions_mut().insert(Asker(principal));
             next.run(request).await
@@ -91,17 +98,6 @@ pub(crate) async fn enter(
             response
         }
     }
-}
-
-fn principal(keys: &Keys, request: &Request) -> Result<Arc<Principal>, Refusal> {
-    let headers = request.headers();
-    if let Some(credential) = credential(headers)? {
-        return keys.check(credential, Timestamp::now());
-    }
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let ConnectInfo(peer) = peer.ok_or(Refusal::Missing)?;
-    let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
-    anonymous(peer.ip(), is_forwarded).map(Arc::new)
 }
 
 /// The text after `Bearer`, or the value of `x-api-key`.
@@ -126,7 +122,7 @@ fn credential(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 }
 
 fn refused(refusal: &Refusal) -> Problem {
-    let hint = "send `Authorization: Bearer KEY`; `amcp keys create USER` on the node's machine makes a key";
+    let hint = "send `Authorization: Bearer` and a key or a token; `amcp keys create USER` on the node's machine makes a key";
     Failure::new(ErrorCode::Unauthenticated, refusal.to_string())
         .hint(hint)
         .into()

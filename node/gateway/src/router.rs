@@ -46,11 +46,11 @@ const HEALTH: &[Route] = &[
 
 /// All routes.
 pub fn router(state: GatewayState) -> Router {
-    let keys = from_fn_with_state(state.keys.clone(), auth::enter);
+    let users = from_fn_with_state(state.users.clone(), auth::enter);
     let all = with(Router::new(), ROUTES);
     let all = all.fallback(async |uri: Uri| no_route(&uri));
     // Around all routes and fallbacks before it, those of later builds too.
-    let all = all.method_not_allowed_fallback(no_method).layer(keys);
+    let all = all.method_not_allowed_fallback(no_method).layer(users);
     entered(with(all, HEALTH), state)
 }
 

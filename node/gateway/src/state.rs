@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amcp_access::Keys;
+use amcp_access::Authentication;
 use amcp_orchestrator::OrchestratorHandle;
 use amcp_registry::RegistryHandle;
 use axum::extract::{self, FromRequestParts};
@@ -39,7 +39,7 @@ pub struct GatewayState {
     /// The node's own names; requests under other names are refused.
     pub names: Arc<Names>,
     /// Prove the users of clients.
-    pub keys: Arc<Keys>,
+    pub users: Arc<Authentication>,
     /// For /readyz.
     pub readiness: Readiness,
     /// For /metrics.

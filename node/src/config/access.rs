@@ -1,15 +1,22 @@
-//! The settings about users: what roles may use, which capabilities agents may call.
+//! The settings about users: who proves them, what roles may use, which capabilities agents may call.
 //!
-//! Judges nobody; [`Permissions`] do.
+//! Judges nobody; [`Permissions`] and [`Authentication`] do.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
+use amcp_access::tokens::Algorithm;
+use amcp_access::{Authentication, JwksSource, KeyFile, Keys, TokenRules, Tokens};
+use amcp_outbound::{Guard, IpNet, Url};
 use amcp_protocol::access::EVERYONE;
 use amcp_protocol::{AccessRules, CapabilityPattern, Effect, Irreversible, Permissions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Config;
+use super::value::{Text, Written};
+use crate::output::Trouble;
 
 /// The rules of a role, or of an agent that calls others.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -78,6 +85,159 @@ impl Config {
     }
 }
 
+/// An issuer of tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Issuer {
+    /// The issuer's name, as its tokens say it in the claim `iss`.
+    pub(crate) issuer: String,
+    /// The names of this node for the issuer: a token has one of them in the claim `aud`.
+    #[schemars(length(min = 1))]
+    pub(crate) audience: Vec<String>,
+    /// The algorithms of its signatures, such as `RS256`, `ES256` or `EdDSA`.
+    #[schemars(length(min = 1))]
+    pub(crate) algorithms: Vec<Text<Algorithm>>,
+    /// Where its keys are: `{ url = "https://…" }` or `{ file = "PATH" }`.
+    pub(crate) jwks: Jwks,
+    /// The claim that names the user; a path is dotted.
+    #[serde(default = "sub")]
+    pub(crate) user_claim: String,
+    /// The claim that lists the user's roles, such as `realm_access.roles`; without it users have no roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) roles_claim: Option<String>,
+    /// How much the issuer's clock may differ, 5m at most.
+    #[serde(default = "half_a_minute")]
+    pub(crate) leeway: Text<Duration>,
+    /// Networks that are not public and may hold the URL of the keys, such as `10.0.0.0/8`.
+    #[serde(default)]
+    pub(crate) networks: Vec<Text<IpNet>>,
+}
+
+/// The place of an issuer's keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Jwks {
+    /// Over https, or over http on this machine.
+    Url(Text<Url>),
+    /// A file, which the node reads again every ten minutes.
+    File(PathBuf),
+}
+
+fn sub() -> String {
+    "sub".to_owned()
+}
+
+const fn half_a_minute() -> Text<Duration> {
+    Text(Duration::from_secs(30))
+}
+
+impl Written for Algorithm {
+    const FORM: &'static str = "algorithm";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let read: Result<Self, _> = text.parse();
+        read.map_err(|_| "write RS256, ES256, EdDSA or their like".to_owned())
+    }
+
+    fn show(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl Written for Url {
+    const FORM: &'static str = "URL of keys";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let read = Self::parse(text).ok().filter(|url| url.has_host());
+        let read = read.filter(|url| url.username().is_empty() && url.password().is_none());
+        read.ok_or_else(|| {
+            "write a URL such as https://issuer.example/keys, without credentials".to_owned()
+        })
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Written for IpNet {
+    const FORM: &'static str = "network";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let problem = |_| "write an address and the length of its prefix, such as 10.0.0.0/8";
+        text.parse().map_err(problem).map_err(str::to_owned)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Issuer {
+    /// # Errors
+    /// The rules cannot be followed.
+    fn rules(&self) -> Result<TokenRules, Trouble> {
+        let jwks = match &self.jwks {
+            Jwks::File(path) => JwksSource::File(path.clone()),
+            Jwks::Url(url) => JwksSource::Url(url.0.clone()),
+        };
+        let rules = TokenRules {
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            algorithms: self.algorithms.iter().map(|text| text.0).collect(),
+            jwks,
+            user_claim: self.user_claim.clone(),
+            roles_claim: self.roles_claim.clone(),
+            leeway: *self.leeway,
+        };
+        let checked = rules.check().map(|()| rules);
+        checked.map_err(|error| Trouble::usage(format!("issuer '{}': {error}", self.issuer)))
+    }
+}
+
+impl Config {
+    /// The rules of each issuer's tokens, and the networks that its keys may come from.
+    ///
+    /// # Errors
+    /// Rules that cannot be followed; two for one issuer.
+    fn issuers(&self) -> Result<Vec<(TokenRules, Guard)>, Trouble> {
+        let mut made: Vec<(TokenRules, Guard)> = Vec::new();
+        for issuer in &self.issuers {
+            let networks: Vec<IpNet> = issuer.networks.iter().map(|net| net.0).collect();
+            if made.iter().any(|(rules, _)| rules.issuer == issuer.issuer) {
+                let twice = format!("the issuer '{}' is there twice", issuer.issuer);
+                return Err(Trouble::usage(twice).hint("write one [[issuers]] for both"));
+            }
+            made.push((issuer.rules()?, Guard::allowing(networks)));
+        }
+        Ok(made)
+    }
+
+    /// Whether the settings about users fit together.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub(crate) fn check_access(&self) -> Result<(), Trouble> {
+        self.issuers().map(drop)
+    }
+
+    /// Begins to take the credentials that the settings allow; the keys are those of this file. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file is unusable, or the rules of an issuer are.
+    pub(crate) fn authentication(&self, keys: Option<KeyFile>) -> Result<Authentication, Trouble> {
+        let issuers = self.issuers()?.into_iter();
+        let issuers = issuers.map(|(rules, guard)| Tokens::start(rules, guard));
+        let issuers = issuers.collect::<Result<_, _>>();
+        let issuers = issuers.map_err(|error| Trouble::usage(error.to_string()))?;
+        Ok(Authentication::new(
+            Keys::of(keys)?,
+            issuers,
+            self.anonymous,
+        ))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use amcp_protocol::access::ANY_AGENT;
@@ -115,6 +275,39 @@ mod tests {
         assert!(!allows(allow, &[], "mail.send", Read));
         assert!(allows(allow, &["auditor"], "finance.db.query", Read));
         assert!(!allows(allow, &["auditor"], "finance.db.book", Write));
+    }
+
+    #[test]
+    fn an_issuer_is_named_once_with_rules_that_can_be_followed() {
+        let issuer = |more: &str| {
+            let text =
+                "[[issuers]]\nissuer = 'https://i'\naudience = ['amcp']\nalgorithms = ['ES256']\n";
+            config(&format!("{text}{more}")).check_access()
+        };
+        let file = "jwks.file = '/k'\n";
+        assert!(issuer(file).is_ok());
+        for (more, said) in [
+            ("jwks.url = 'http://i/keys'", "https"),
+            ("jwks.file = '/k'\nleeway = '6m'", "300 s"),
+            (&format!("{file}user_claim = ''"), "claim of the user"),
+            (
+                &format!(
+                    "{file}[[issuers]]\nissuer = 'https://i'\naudience = []\nalgorithms = []\n{file}"
+                ),
+                "twice",
+            ),
+        ] {
+            let trouble = issuer(more).expect_err(more).to_string();
+            assert!(trouble.contains(said), "{more}: {trouble}");
+        }
+        let read = |text: &str| {
+            toml::from_str::<Config>(text)
+                .map(drop)
+                .map_err(|e| e.to_string())
+        };
+        let symmetric =
+            "[[issuers]]\nissuer = 'i'\naudience = ['a']\nalgorithms = ['none']\njwks.file = 'k'";
+        assert!(read(symmetric).unwrap_err().contains("EdDSA"));
     }
 
     #[test]

@@ -328,6 +328,7 @@ pub(crate) fn from_file(path: &Path) -> Result<Table, Trouble> {
     let table: Table = toml::from_str(&text).map_err(no_toml)?;
     let read = toml::Deserializer::parse(&text).map_err(no_toml)?;
     let config = judged(read, place)?;
+    config.check_access()?;
     if config.holds_secrets() && is_open(path).map_err(unreadable)? {
         return Err(Trouble::usage(format!("{shown} holds a secret, and other users may read it")).hint(
             format!("chmod 600 {shown}, or write {{ file = \"PATH\" }} or {{ env = \"VARIABLE\" }} in place of the secret"),

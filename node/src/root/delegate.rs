@@ -192,7 +192,7 @@ impl DelegateState {
     /// `orchestrator@b`, and while that agent drains `orchestrator-2@b`.
     fn next_id(&mut self) -> AgentId {
         let id = match self.changes % 2 {
-            0 => "orchestrator",
+            0 => AgentId::ORCHESTRATOR,
             _ => "orchestrator-2",
         };
         self.changes = self.changes.wrapping_add(1);

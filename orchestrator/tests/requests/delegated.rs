@@ -120,8 +120,12 @@ async fn a_delegated_request_has_the_time_of_its_task_and_ends_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_domains_catalogue_holds_its_own_and_other_orchestrators() {
     let mesh = finance("domain").await;
-    for other in ["orchestrate.weather", "orchestrate.finance"] {
-        mesh.join(other, other).await;
+    for other in ["weather", "finance"] {
+        let (agent, capability) = (
+            format!("orchestrator@{other}"),
+            format!("orchestrate.{other}"),
+        );
+        mesh.join(&agent, &capability).await;
     }
     let may = |capability: &str| {
         let task = json!({"id": "t1", "capability": capability, "params": {}});

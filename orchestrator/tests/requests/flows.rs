@@ -349,7 +349,7 @@ async fn a_request_asks_for_the_one_that_it_delegates_and_takes_it_along() {
         .await
         .unwrap();
     let card = Capability::new("orchestrate.shop", "Takes whole requests.");
-    let card = AgentCard::new("shop", "An orchestrator.", vec![card]);
+    let card = AgentCard::new("orchestrator@shop", "An orchestrator.", vec![card]);
     let shop = Registration::new(card, 1, delegate.get_derived());
     outer.registry.register(shop).await.unwrap();
 

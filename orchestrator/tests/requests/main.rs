@@ -577,7 +577,7 @@ async fn without_any_agent_to_plan_with_requests_are_refused_until_one_is_there(
     };
     let mesh = Mesh::with("no-agents", settings).await;
     // Neither another domain's agent nor its own offer does anything for it.
-    mesh.join("own", "orchestrate.finance").await;
+    mesh.join("orchestrator", "orchestrate.finance").await;
     let asks = || {
         let task = json!({"id": "t1", "capability": "test.fin", "params": {}});
         UserRequest::new(plan(&[task]))

@@ -24,6 +24,30 @@ fn card(agent: &str, capabilities: &[&str]) -> AgentCard {
     AgentCard::new(agent, "An agent.", capabilities.collect())
 }
 
+#[test]
+fn only_orchestrators_plan_whole_requests() {
+    let mut directory = Directory::<u64>::default();
+    let mut joins = |agent: &str| {
+        let card = card(agent, &["orchestrate.mail"]);
+        directory.register(Registration::new(card, 1, 1_u64), NOW)
+    };
+    for agent in [
+        "mail-1",
+        "orchestrators",
+        "mail@orchestrator",
+        "x-orchestrator",
+    ] {
+        let refused = joins(agent);
+        assert!(
+            matches!(refused, Err(RegisterError::Reserved { .. })),
+            "{agent}"
+        );
+    }
+    for agent in ["orchestrator", "orchestrator@b", "orchestrator-2@b"] {
+        assert_eq!(joins(agent), Ok(()), "{agent}");
+    }
+}
+
 fn directory(agents: &[&str]) -> Directory<u64> {
     let mut directory = Directory::default();
     for (port, agent) in (1..).zip(agents) {

@@ -148,7 +148,9 @@ async fn mesh(agents: usize) -> Mesh {
     let world = Arc::new(World::default());
     let children = (0..agents).map(|n| {
         let world = Arc::clone(&world);
-        ChildSpec::new(&format!("node-{n}"), move || Node(Arc::clone(&world)))
+        ChildSpec::new(&format!("orchestrator-{n}"), move || {
+            Node(Arc::clone(&world))
+        })
     });
     let config = SupervisorConfig::new(registry.clone(), children.collect());
     let supervisor = config.start(None).await.unwrap();
@@ -196,7 +198,9 @@ impl Mesh {
 
     async fn ask(&self, request: TaskRequest) -> TaskResponse {
         let (answer, answered) = AnswerPort::channel();
-        self.port("node-0").execute(request, answer).unwrap();
+        self.port("orchestrator-0")
+            .execute(request, answer)
+            .unwrap();
         answered.await.unwrap()
     }
 
@@ -229,7 +233,10 @@ async fn a_call_is_done_elsewhere_within_what_the_caller_was_given_and_is_report
     assert_eq!(id.split("-c1-").count(), 3, "a call of a call of t1: {id}");
     let depths: Vec<_> = response.calls.iter().map(|c| (c.depth, c.error)).collect();
     assert_eq!(depths, [(1, None), (2, None)]);
-    assert_ne!(response.calls[0].agent.as_ref().unwrap().as_str(), "node-0");
+    assert_ne!(
+        response.calls[0].agent.as_ref().unwrap().as_str(),
+        "orchestrator-0"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,7 +278,7 @@ async fn what_is_forbidden_or_unknown_never_leaves() {
     });
     assert_eq!(code(&mesh.ask(allowed).await), None, "the grant goes along");
 
-    let rules = json!({"agents": {"node-0": {"allow": ["mesh.*"], "deny": ["mesh.do"]}}});
+    let rules = json!({"agents": {"orchestrator-0": {"allow": ["mesh.*"], "deny": ["mesh.do"]}}});
     mesh.registry.permit(serde_json::from_value(rules).unwrap());
     let begun = mesh.world.begun.load(Ordering::Relaxed);
     let response = mesh.ask(request(calls("mesh.do", &json!({})))).await;
@@ -289,9 +296,9 @@ async fn cancelling_the_caller_cancels_whom_it_called() {
     let task = request(calls("mesh.do", &json!({"act": "hang"})));
     let key = TaskKey::of(&task);
     let (answer, answered) = AnswerPort::channel();
-    mesh.port("node-0").execute(task, answer).unwrap();
+    mesh.port("orchestrator-0").execute(task, answer).unwrap();
     mesh.begun(2).await;
-    mesh.port("node-0").cancel(key);
+    mesh.port("orchestrator-0").cancel(key);
     let response = answered.await.unwrap();
     assert_eq!(code(&response), Some(ErrorCode::Cancelled));
     assert_eq!(response.calls[0].error, Some(ErrorCode::Cancelled));
@@ -374,7 +381,7 @@ async fn a_caller_that_dies_after_its_callee_acted_calls_again_under_the_same_ke
         ..request(caller)
     };
     let (answer, answered) = AnswerPort::channel();
-    mesh.port("node-1").execute(again, answer).unwrap();
+    mesh.port("orchestrator-1").execute(again, answer).unwrap();
     assert_eq!(code(&answered.await.unwrap()), None);
     let paid = mesh.world.paid.lock().clone();
     let keys: HashSet<_> = paid.iter().collect();
@@ -404,7 +411,7 @@ async fn a_callees_signs_of_life_are_its_callers() {
     let answer = answer.hearing(move |note| hears.lock().push(note.to_owned()));
     let crawl = calls("mesh.crawl", &json!({"act": "crawl"}));
     let nested = request(calls("mesh.do", &crawl));
-    mesh.port("node-0").execute(nested, answer).unwrap();
+    mesh.port("orchestrator-0").execute(nested, answer).unwrap();
     let response = answered.await.unwrap();
     assert_eq!(code(&response), None, "{response:?}");
     let expected: Vec<_> = (1..=5).map(|n| format!("page {n}")).collect();

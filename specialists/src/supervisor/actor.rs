@@ -326,9 +326,9 @@ impl Start {
                     RegisterError::AlreadyRegistered(_) | RegisterError::Unavailable => {
                         NotStarted::Failed(error.to_string())
                     }
-                    RegisterError::Card { .. } | RegisterError::NameClash { .. } => {
-                        NotStarted::Refused(error.to_string())
-                    }
+                    RegisterError::Card { .. }
+                    | RegisterError::NameClash { .. }
+                    | RegisterError::Reserved { .. } => NotStarted::Refused(error.to_string()),
                 })
             }
         }

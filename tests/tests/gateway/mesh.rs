@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amcp_access::{KeyFile, Keys, NewKey};
+use amcp_access::{Authentication, KeyFile, Keys, NewKey, TokenRules, Tokens};
 use amcp_gateway::{GatewayState, Limits, Names, Peers, router, serve};
 use amcp_orchestrator::{OrchestratorHandle, Settings};
+use amcp_outbound::Guard;
 use amcp_plan::{Plan, PlanTask, Terms};
 use amcp_planner::{Planned, Planner, PlanningError, PlanningInput};
 use amcp_protocol::llm::{PortFuture, Usage};
-use amcp_protocol::{ErrorCode, TaskId};
+use amcp_protocol::{ErrorCode, Permissions, TaskId};
 use amcp_registry::{EventBus, RegistryHandle};
 use amcp_specialists::{
     AgentCard, Capability, ChildSpec, Context, Effect, Failure, FlowKind, FlowRequest, Specialist,
@@ -27,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// `echo TEXT`, `wait`, `fail`, `send TEXT` and `pay MS` are tasks, joined by ` and `; everything else is nothing that it could plan.
+/// Plans for what the user may use, and for `word!` whether the user may or not. `echo TEXT`, `wait`, `fail`, `send TEXT` and `pay MS` are tasks, joined by ` and `; everything else is nothing that it could plan.
 struct StubPlanner;
 
 impl Planner for StubPlanner {
@@ -40,7 +41,11 @@ impl Planner for StubPlanner {
             let parts = (1..).zip(input.query.split(" and "));
             let tasks = parts.map(|(number, part)| {
                 let (word, text) = part.split_once(' ').unwrap_or((part, ""));
+                let (word, is_blind) = word.strip_suffix('!').map_or((word, false), |w| (w, true));
                 let contract = input.catalogue.get(&format!("test.{word}"))?;
+                if !is_blind && !input.access.allows(&contract.capability) {
+                    return None;
+                }
                 Some(PlanTask {
                     id: TaskId::new(format!("t{number}")).unwrap(),
                     capability: contract.capability.name.clone(),
@@ -132,6 +137,10 @@ pub(crate) struct Setup {
     pub(crate) peers: Option<Arc<dyn Peers>>,
     /// Users with a key, and their roles.
     pub(crate) users: &'static [(&'static str, &'static [&'static str])],
+    pub(crate) issuers: Vec<TokenRules>,
+    /// Whether direct clients need no credential.
+    pub(crate) anonymous: bool,
+    pub(crate) permissions: Permissions,
 }
 
 impl Default for Setup {
@@ -141,12 +150,16 @@ impl Default for Setup {
             limits: Limits::default(),
             peers: None,
             users: &[],
+            issuers: Vec::new(),
+            anonymous: true,
+            permissions: Permissions::default(),
         }
     }
 }
 
 pub(crate) struct TestMesh {
     pub(crate) address: SocketAddr,
+    pub(crate) registry: RegistryHandle,
     pub(crate) http: Client,
     pub(crate) reports: TempDir,
     /// Each user's key, by the user's name.
@@ -163,6 +176,7 @@ impl TestMesh {
         // Process groups are global: each test has its own.
         let registry = RegistryHandle::new(uuid::Uuid::new_v4().to_string(), bus.clone());
         registry.spawn(None).await.unwrap();
+        registry.permit(setup.permissions);
         let signs = Arc::new(Signs {
             executions: AtomicUsize::new(0),
             started: Semaphore::new(0),
@@ -192,15 +206,20 @@ impl TestMesh {
             let made = file.change(|ring| ring.create(new, Timestamp::now()));
             keys.insert(*user, made.unwrap().0);
         }
+        let guard = Guard::allowing(["127.0.0.1/32".parse().unwrap()]);
+        let issuers = setup.issuers.into_iter();
+        let issuers = issuers.map(|rules| Tokens::start(rules, guard.clone()).unwrap());
+        let keys_of_file = Keys::open(file).unwrap();
+        let users = Authentication::new(keys_of_file, issuers.collect(), setup.anonymous);
         let reasons = Arc::new(Mutex::new(Vec::new()));
         let readiness = reasons.clone();
         let state = GatewayState {
             orchestrator,
-            registry,
+            registry: registry.clone(),
             reports: reports.path().to_owned(),
             names: Arc::new(Names::new(Some(PUBLIC), None, None)),
             metrics: Arc::new(String::new),
-            keys: Arc::new(Keys::open(file).unwrap()),
+            users: Arc::new(users),
             owner_of: amcp_specialists::reports::owner,
             readiness: Arc::new(move || readiness.lock().unwrap().clone()),
             peers: setup.peers,
@@ -211,6 +230,7 @@ impl TestMesh {
         let serving = serve(listener, router(state), setup.limits, close.clone());
         Self {
             address,
+            registry,
             http: amcp_tests::process::client(),
             reports,
             keys,

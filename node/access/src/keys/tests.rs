@@ -76,6 +76,10 @@ fn a_key_ends_when_it_expires_is_revoked_or_replaced() {
     // Both are valid in the overlap; the new one as long as the old one was.
     assert!(valid(&ring, &old, 100 + 21_599) && !valid(&ring, &old, 100 + 21_600));
     assert!(valid(&ring, &new, 100 + 86_399) && !valid(&ring, &new, 100 + 86_400));
+    // Whoever lost the new key replaces the old one again: that key does not end with the overlap.
+    let (again, _) = ring.rotate(&key.id, DAY, at(200)).unwrap();
+    assert!(valid(&ring, &again, 200 + 86_399) && !valid(&ring, &again, 200 + 86_400));
+    assert!(!valid(&ring, &old, 100 + 21_600), "its end stays");
     // A rotation prolongs no life.
     let (id, _) = parts(&new).unwrap();
     ring.rotate(id, DAY, at(100 + 86_399)).unwrap();

@@ -70,6 +70,11 @@ impl Tokens {
         })
     }
 
+    /// The claim `iss` of its tokens.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer.rules.issuer
+    }
+
     /// Finds the user whom a token proves. Fetches the issuer's keys first where the token names an unknown one, and no other token
     /// did so in the last 30 s.
     ///

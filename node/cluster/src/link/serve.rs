@@ -19,6 +19,7 @@ use super::outbox::{Arrived, Parcel};
 use super::peer::{Link, answered};
 use super::roster::Joined;
 use super::{FileQuestion, Links, Question, Shared, forms};
+use crate::info::Role;
 use crate::membership::Event;
 use crate::wire::{self, WireError};
 
@@ -259,6 +260,11 @@ impl Shared {
                 description: body.description.clone(),
                 capabilities: body.capabilities.clone(),
             };
+            if id.is_orchestrator() && !link.info.peer.roles.contains(&Role::Orchestrator) {
+                count(&self.counters.not_allowed);
+                tracing::warn!(agent = %id, node = %link.peer(), "a node without an orchestrator offers one");
+                return None;
+            }
             if let Some(capability) = self.allow.refuses(link.peer(), &card) {
                 count(&self.counters.not_allowed);
                 tracing::warn!(agent = %id, node = %link.peer(), capability, "the node may not offer this capability here; see cluster_allow");
