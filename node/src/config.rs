@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
 
-use access::{Issuer, Rules};
+use access::{AuditSettings, Issuer, Rules};
 use lists::{HostPort, Parts};
 use value::{HttpUrl, LlmKind, LogFormat, Secret, Text};
 
@@ -145,7 +145,7 @@ pub(crate) struct Config {
     pub(crate) advertise: Option<Text<HostPort>>,
     /// The parts that the node runs; a gateway needs the orchestrator beside it.
     pub(crate) parts: Parts,
-    /// The rules of roles: `[roles.analyst]` with `allow`, `deny`, `effect` and `irreversible` (docs/ACCESS.md).
+    /// The rules of roles: `[roles.analyst]` with `allow`, `deny`, `effect`, `irreversible` and `budget` (docs/ACCESS.md).
     #[schemars(extend("x-live" = true))]
     pub(crate) roles: BTreeMap<String, Rules>,
     /// The rules of agents that call other agents: `[calls.AGENT]` as for roles; `[calls."*"]` is for agents without rules of their own.
@@ -156,6 +156,8 @@ pub(crate) struct Config {
     /// Whether a client on the node's own machine may come without a credential, if it comes directly; behind a proxy that sets no header everybody seems to.
     #[default(true)]
     pub(crate) anonymous: bool,
+    /// The log of what was asked and done.
+    pub(crate) audit: AuditSettings,
     /// The built-in specialists that run here, by agent, capability or first word (`finance,weather`); by default all.
     pub(crate) specialists: Vec<String>,
     /// The capabilities that this node's orchestrator plans with: those that begin with the word (`finance`), or those in the list (`finance=finance.*,document.*`); by default all. It hands other parts of a query to the orchestrators of other domains.

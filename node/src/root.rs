@@ -7,6 +7,7 @@
 mod chosen;
 mod delegate;
 mod http;
+mod ledger;
 mod left_out;
 mod links;
 mod opening;
@@ -21,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amcp_access::KeyFile;
+use amcp_access::Audit;
 use amcp_cluster::{Cluster, ClusterSettings, Role};
 use amcp_gateway::{GatewayState, Peers};
 use amcp_orchestrator::{Drained, OrchestratorHandle};
@@ -37,6 +38,7 @@ use tokio_util::task::AbortOnDropHandle;
 use delegate::Delegated;
 use http::Listener;
 pub(crate) use http::bind_failure;
+use ledger::Ledger;
 pub(crate) use parts::{guessed_url, llm_settings, specialist_settings};
 pub(crate) use planning::{Planning, llm, this_day};
 use supervisor::{PartSpec, RootMsg, RootSupervisor};
@@ -105,6 +107,7 @@ pub(crate) struct Node {
     place: Option<ClusterPlace>,
     http: Option<Listener>,
     health: Option<Listener>,
+    ledger: Arc<Ledger>,
     /// Keeps other nodes out of the data folder.
     _data: Option<Held>,
     /// The task that opens admission.
@@ -155,49 +158,48 @@ impl Node {
         let settings = parts::orchestrator_settings(config)?;
         let joins = serves.then(|| links::settings(config));
         let joins = joins.transpose()?.flatten();
-        let name = joins.as_ref().map(|joins| joins.name.clone());
+        let name = joins.as_ref().map(|joins| &joins.name);
         let specialists = specialist_settings(config, llm.clone());
-        let agents = chosen::agents(config, &specialists, purpose.restarts(), name.as_ref())?;
+        let agents = chosen::agents(config, &specialists, purpose.restarts(), name)?;
         let data = purpose.take(&config.data)?;
         let (listener, health) = http::listen(config, purpose)?;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let bus = EventBus::new();
         let registry = RegistryHandle::new("amcp", bus.clone());
-        registry.permit(config.permissions());
         let planner = replace(parts::planner_of_node(config, llm.clone()));
         let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
+        let ledger = Ledger::open(config, serves, (&orchestrator, &registry))?;
         // The listener serves before the agents are ready.
         orchestrator.hold();
         let http = address.and_then(|http| links::reached_at(config, http));
-        let names = http::names(config, http.as_deref());
+        let names = Arc::new(http::names(config, http.as_deref()));
         let joins = joins.map(|joins| ClusterSettings { http, ..joins });
         let reports = config.data.join(data::REPORTS);
         let place = ClusterPlace::take(joins, &registry, &orchestrator, &reports).await?;
         let mut specs = vec![parts::registry_part(registry.clone())];
         let supervisors = has(Role::Specialists).then(|| Arc::new(Supervisors::new(None)));
-        if let Some(current) = supervisors.clone() {
-            specs.push(parts::specialists_part(registry.clone(), agents, current));
-        }
+        let specialists = |current| parts::specialists_part(registry.clone(), agents, current);
+        specs.extend(supervisors.clone().map(specialists));
         if has(Role::Orchestrator) {
             let others = place.as_ref();
             let delegated = others.map(|p| p.delegated(&orchestrator, &registry, &supervisors));
             specs.extend(parts::planning_parts(&orchestrator, delegated));
         }
-        let swept = serves.then(|| parts::sweeper_part(reports.clone(), config.report_days.get()));
-        specs.extend(swept);
-        let links = place.iter().map(|p| p.cluster.clone());
-        specs.extend(links.map(parts::cluster_part));
+        let days = config.report_days.get();
+        specs.extend(serves.then(|| parts::sweeper_part(reports.clone(), days)));
+        specs.extend(place.iter().map(|p| parts::cluster_part(p.cluster.clone())));
         // With a fallback the node answers without its LLM.
         let needed = guarded.clone().filter(|_| !config.llm_fallback);
-        let readings = Readings::of((&orchestrator, &registry), place.as_ref(), guarded);
+        let metrics = Readings::of((&orchestrator, &registry), place.as_ref(), guarded).text()?;
         let state = GatewayState {
             orchestrator: orchestrator.clone(),
             registry: registry.clone(),
             reports,
-            names: Arc::new(names),
-            readiness: readiness(orchestrator.clone(), needed),
-            metrics: readings.text()?,
-            users: Arc::new(config.authentication(serves.then(|| KeyFile::in_data(&config.data)))?),
+            names,
+            readiness: readiness(orchestrator.clone(), needed, ledger.audit.clone()),
+            metrics,
+            users: Arc::new(config.authentication(serves, &ledger.audit)?),
+            audit: ledger.audit.clone(),
             owner_of: amcp_specialists::reports::owner,
             peers: place.as_ref().map(ClusterPlace::peers),
         };
@@ -212,6 +214,7 @@ impl Node {
             place,
             http,
             health,
+            ledger,
             _data: data,
             opening: None,
         };
@@ -284,10 +287,11 @@ impl Node {
     ///
     /// # Errors
     /// The settings contradict each other; the old ones stay.
-    pub(crate) fn adopt(&self, config: &Config) -> Result<(), Trouble> {
+    pub(crate) fn adopt(&self, config: &Config, before: &Config) -> Result<(), Trouble> {
+        config.check_access()?;
         self.orchestrator
             .adopt(parts::orchestrator_settings(config)?);
-        self.registry.permit(config.permissions());
+        self.ledger.adopt(config, Some(before), &self.registry);
         Ok(())
     }
 
@@ -317,6 +321,11 @@ impl Node {
         // Fails when the root has ended, and its parts with it.
         let _ = self.root.send_message(RootMsg::Stop);
         let _ = self.root.wait(Some(PART_STOP)).await;
+        let ledger = self.ledger.clone();
+        let closed =
+            tokio::task::spawn_blocking(move || ledger.audit.as_ref().map(|audit| audit.close()));
+        // A log that cannot be written has said so.
+        let _ = tokio::time::timeout(PART_STOP, closed).await;
         Ended {
             requests,
             tasks_of_others,
@@ -390,6 +399,7 @@ async fn started(
 fn readiness(
     orchestrator: OrchestratorHandle,
     llm: Option<Arc<Guarded>>,
+    audit: Option<Arc<Audit>>,
 ) -> amcp_gateway::Readiness {
     Arc::new(move || {
         let mut reasons = Vec::new();
@@ -403,6 +413,8 @@ fn readiness(
             reasons.push("no agent is ready".to_owned());
         }
         reasons.extend(llm.as_deref().and_then(parts::llm_trouble));
+        let trouble = audit.as_deref().and_then(Audit::trouble);
+        reasons.extend(trouble.map(|words| format!("the audit log cannot be written: {words}")));
         reasons
     })
 }

@@ -125,6 +125,7 @@ impl Account {
         let Usage {
             prompt_tokens,
             reply_tokens,
+            calls: _,
         } = self.usage;
         for (direction, tokens) in [("read", prompt_tokens), ("written", reply_tokens)] {
             metrics::counter!(TOKENS, "direction" => direction).increment(u64::from(tokens));

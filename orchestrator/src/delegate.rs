@@ -9,7 +9,7 @@ use amcp_protocol::flow::{Decision, FlowEnd};
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
     AnswerState, CallReport, Capability, EndedFlow, ErrorCode, Failure, FlowAnswer, Grant, Lineage,
-    RequestId, TaskId, TaskReport, UserRequest,
+    Proof, RequestId, TaskId, TaskReport, UserRequest,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -236,6 +236,7 @@ impl OrchestratorHandle {
         let request = UserRequest {
             query,
             user: grant.user,
+            by: Some(Proof::Peer),
             roles: grant.roles,
             deadline_ms: Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)),
             // The delegated words stand alone: the conversation stays with the first orchestrator.
@@ -245,14 +246,15 @@ impl OrchestratorHandle {
             lineage,
         };
         // Codes of an agent, so that the delegating machine tries another agent, or this one later.
-        self.enter(request, Known::ById(id)).map_err(|mut failure| {
-            if failure.code == ErrorCode::Overloaded {
-                failure.code = ErrorCode::AgentBusy;
-            } else if [ErrorCode::ShuttingDown, ErrorCode::NotReady].contains(&failure.code) {
-                failure.code = ErrorCode::AgentUnavailable;
-            }
-            failure
-        })
+        self.enter(request.into(), Known::ById(id))
+            .map_err(|mut failure| {
+                if failure.code == ErrorCode::Overloaded {
+                    failure.code = ErrorCode::AgentBusy;
+                } else if [ErrorCode::ShuttingDown, ErrorCode::NotReady].contains(&failure.code) {
+                    failure.code = ErrorCode::AgentUnavailable;
+                }
+                failure
+            })
     }
 }
 

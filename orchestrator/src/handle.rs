@@ -29,6 +29,7 @@ use crate::requests::Known;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::slot::ActorSlot;
+use crate::witness::Witness;
 use amcp_planner::domain::{self, Domain};
 use amcp_planner::{Planned, SharedPlanner};
 
@@ -142,11 +143,11 @@ impl OrchestratorHandle {
         request: UserRequest,
         idempotency_key: Option<&str>,
     ) -> Result<Ticket, Failure> {
-        let user = request.user.clone();
+        let request = Arc::new(request);
         let known = idempotency_key.map_or(Known::No, Known::ByKey);
         let checked = self.check_deadline(&request);
-        let entered = checked.and_then(|()| self.enter(request, known));
-        entered.inspect_err(|failure| self.shared.refused(user.as_deref(), failure))
+        let entered = checked.and_then(|()| self.enter(request.clone(), known));
+        entered.inspect_err(|failure| self.shared.refused(&request, failure))
     }
 
     /// Not for delegated requests: they end with the task that delegates them, whose node may allow more time.
@@ -162,9 +163,12 @@ impl OrchestratorHandle {
         }
     }
 
-    pub(crate) fn enter(&self, request: UserRequest, known: Known<'_>) -> Result<Ticket, Failure> {
+    pub(crate) fn enter(
+        &self,
+        request: Arc<UserRequest>,
+        known: Known<'_>,
+    ) -> Result<Ticket, Failure> {
         request.check()?;
-        let request = Arc::new(request);
         let accept = || {
             self.shared.waiting.check_room(&request.user)?;
             let admitted = self.admit()?;
@@ -173,6 +177,9 @@ impl OrchestratorHandle {
                 Known::No => (RequestId::from_uuid(Uuid::now_v7()), None),
                 Known::ByKey(key) => (RequestId::from_uuid(Uuid::now_v7()), Some(key)),
             };
+            if let Some(witness) = self.shared.witness.get() {
+                witness.accepts(Some(named.0), &request)?;
+            }
             let record = RequestRecord::new(named, request.clone(), admitted);
             Ok(Arc::new(record))
         };
@@ -194,7 +201,11 @@ impl OrchestratorHandle {
         let failure = Failure::new(ErrorCode::Overloaded, "the orchestrator is being restarted")
             .retry_after_ms(1_000);
         // A racing repetition may hold the record already, and gets its answer from this commit.
-        record.commit(unix_ms(), Shared::failed(record.id, failure.clone()));
+        if record.commit(unix_ms(), Shared::failed(record.id, failure.clone()))
+            && let (Some(witness), Some(answer)) = (self.shared.witness.get(), record.answer())
+        {
+            witness.answered(&record.request, &answer);
+        }
         self.shared.requests.withdraw(record, known);
         Err(failure)
     }
@@ -234,6 +245,11 @@ impl OrchestratorHandle {
         let _ = self.shared.recorder.set(recorder);
     }
 
+    /// Tells this witness of every request from now on. Only the first call has an effect.
+    pub fn witnessed_by(&self, witness: Arc<dyn Witness>) {
+        let _ = self.shared.witness.set(witness);
+    }
+
     /// Plans without dispatching anything.
     ///
     /// # Errors
@@ -242,6 +258,8 @@ impl OrchestratorHandle {
         request.check()?;
         self.check_deadline(&request)?;
         let _admitted = self.admit()?;
+        let witness = self.shared.witness.get();
+        witness.map_or(Ok(()), |witness| witness.accepts(None, &request))?;
         let time = self.shared.deadline_of(&request);
         let input = self
             .shared
@@ -256,6 +274,11 @@ impl OrchestratorHandle {
             .map_err(|_| {
                 Failure::internal("the planner died before it had answered").hint("ask again")
             })?
+            .inspect(|planned| {
+                if let Some(witness) = witness {
+                    witness.planned(&request, planned.usage);
+                }
+            })
             .map_err(|error| error.failure)?;
         Ok(planned.into())
     }

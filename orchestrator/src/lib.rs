@@ -20,6 +20,7 @@ mod requests;
 mod settings;
 mod shared;
 mod slot;
+mod witness;
 
 pub use account::{Account, PHASE_SECONDS, REQUEST_SECONDS, TASK_SECONDS, TOKENS};
 pub use counts::Counts;
@@ -29,6 +30,7 @@ pub use record::{OpenFlow, Phase, ProgressFeed, Recorded, RequestView, TextFeed,
 pub use recorder::Recorder;
 pub use settings::Settings;
 pub use shared::REFUSED;
+pub use witness::Witness;
 
 /// The CloudEvents `source` of an orchestrator's events.
 pub const SOURCE: &str = "/agent/orchestrator";

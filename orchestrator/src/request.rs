@@ -508,6 +508,13 @@ impl RequestState {
             | Progress::Failed { .. }
             | Progress::Answered { .. } => {}
         }
+        if let Some(witness) = self.shared.witness.get() {
+            let id = progress.task();
+            let mut tasks = (0..).map_while(|at| self.machine.task(at));
+            let task = id.and_then(|id| tasks.find(|task| task.id == *id));
+            let request = (self.record.id, &*self.record.request);
+            witness.progressed(request, task.map(|task| &task.capability), &progress);
+        }
         let topic = progress.event_type();
         if let Some(sequence) = self.record.push(unix_ms(), self.phase, progress) {
             let record = &self.record;

@@ -183,6 +183,8 @@ fn is_same(first: &UserRequest, again: &UserRequest, known: Known<'_>) -> bool {
         history,
         flows,
         traceparent: _,
+        // Another key of the same user makes no other question either.
+        by: _,
         // Another lineage makes no other question.
         lineage: _,
     } = first;

@@ -30,6 +30,7 @@ use crate::recorder::Recorder;
 use crate::requests::Requests;
 use crate::settings::Settings;
 use crate::slot::ActorSlot;
+use crate::witness::Witness;
 use amcp_planner::domain::{self, Domain};
 use amcp_planner::{PlanningInput, SharedPlanner, Sink};
 
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) planning: Arc<ActorSlot<PlannerMsg>>,
     /// Takes the recordings of requests; unset unless requests are recorded.
     pub(crate) recorder: OnceLock<Recorder>,
+    /// Hears of all requests, if somebody keeps account of them.
+    pub(crate) witness: OnceLock<Arc<dyn Witness>>,
     /// Bounds the log lines of refusals.
     refusals: DefaultDirectRateLimiter,
     /// The lineage of all requests that come from users.
@@ -83,6 +86,7 @@ impl Shared {
             planning: Arc::default(),
             catalogue: Mutex::new(None),
             recorder: OnceLock::new(),
+            witness: OnceLock::new(),
             lineage: Arc::new(Lineage {
                 domains: vec![
                     settings
@@ -188,6 +192,9 @@ impl Shared {
         }
         self.counters.answered(account.state, account.worked());
         let answer = record.answer();
+        if let (Some(witness), Some(answer)) = (self.witness.get(), &answer) {
+            witness.answered(&record.request, answer);
+        }
         account.tell(answer.as_ref().map_or(&[], |answer| &answer.tasks));
         self.requests.finished(record.id, bytes);
         self.bus.publish("user.response", || {
@@ -209,7 +216,11 @@ impl Shared {
     }
 
     /// Notes a refusal: in a log line, unless there were many within the last second, and in a counter by code.
-    pub(crate) fn refused(&self, user: Option<&str>, failure: &Failure) {
+    pub(crate) fn refused(&self, request: &UserRequest, failure: &Failure) {
+        if let Some(witness) = self.witness.get() {
+            witness.refused(request, failure);
+        }
+        let user = request.user.as_deref();
         let code = failure.code.as_str();
         metrics::counter!(REFUSED, "code" => code).increment(1);
         if self.refusals.check().is_ok() {

@@ -15,6 +15,8 @@ pub enum ErrorCode {
     BadRequest,
     /// The node serves as many requests as it admits; `retry_after_ms` says when to come back.
     Overloaded,
+    /// The user has spent what the node grants for a minute or a day, or has as many requests at a time.
+    QuotaExceeded,
     /// The node is draining and takes nothing new.
     ShuttingDown,
     /// The node is starting, or no agent is ready; `retry_after_ms` says when to come back.

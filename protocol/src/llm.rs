@@ -56,6 +56,14 @@ pub struct Usage {
     pub prompt_tokens: u32,
     /// Tokens written.
     pub reply_tokens: u32,
+    /// Calls that the model answered.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub calls: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Usage {
@@ -70,6 +78,7 @@ impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
         self.reply_tokens = self.reply_tokens.saturating_add(other.reply_tokens);
+        self.calls = self.calls.saturating_add(other.calls);
     }
 }
 

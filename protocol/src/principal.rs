@@ -4,6 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The user of clients without a credential. No key and no token can name it: its requests would be theirs.
+pub const ANONYMOUS: &str = "anonymous";
+
 /// A user whom a node has authenticated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
@@ -30,6 +33,8 @@ pub enum Proof {
     },
     /// Not at all: somebody on the node's own machine.
     Anonymous,
+    /// By another node, which passes the user's request or task on.
+    Peer,
     /// By the operating system: the user of the command line that runs the node.
     Local,
 }

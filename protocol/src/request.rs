@@ -10,6 +10,7 @@ use crate::id::{AgentId, CapabilityName, FlowId, RequestId, TaskId};
 use crate::llm::Usage;
 use crate::payload::Payload;
 use crate::plan::PlannedTaskView;
+use crate::principal::{ANONYMOUS, Principal, Proof};
 use crate::task::{CallReport, Lineage};
 
 /// Longest query, in bytes: a few pages of text; longer text belongs in a document that a task reads.
@@ -68,6 +69,9 @@ pub struct UserRequest {
     /// The user's name; none for a client without a credential. The body of `POST /ask` cannot set it.
     #[serde(skip)]
     pub user: Option<String>,
+    /// How the node knows the user. No body can set it.
+    #[serde(skip)]
+    pub by: Option<Proof>,
     /// The user's roles. The body of `POST /ask` cannot set them.
     #[serde(skip)]
     pub roles: Vec<String>,
@@ -95,6 +99,16 @@ impl UserRequest {
         Self {
             query: query.into(),
             ..Self::default()
+        }
+    }
+
+    /// The user on whose behalf the request runs.
+    #[must_use]
+    pub fn principal(&self) -> Principal {
+        Principal {
+            user: self.user.clone().unwrap_or_else(|| ANONYMOUS.to_owned()),
+            roles: self.roles.clone(),
+            by: self.by.clone().unwrap_or(Proof::Anonymous),
         }
     }
 

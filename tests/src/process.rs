@@ -273,6 +273,16 @@ async fn said(stdout: &mut Lines<BufReader<ChildStdout>>, before: &str) -> Socke
     address.unwrap_or_else(|| panic!("the node said {line:?}"))
 }
 
+/// Whether the condition holds before the patience is over.
+pub async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) -> bool {
+    let holds = async {
+        while !holds().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, holds).await.is_ok()
+}
+
 /// A client for nodes on this machine.
 ///
 /// # Panics

@@ -1,7 +1,7 @@
 //! `amcp keys` and `amcp audit` as a user meets them.
 
-use amcp_tests::process::Sandbox;
-use serde_json::Value;
+use amcp_tests::process::{Node, Sandbox, client};
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_key_is_printed_once_and_alone_and_lives_until_it_is_ended() {
@@ -126,4 +126,144 @@ async fn changes_of_keys_are_audited_and_a_changed_record_is_named() {
         found.stderr.contains("line 1: record 1: it was changed"),
         "{found:?}"
     );
+}
+
+#[tokio::test]
+async fn a_served_request_is_audited_from_its_acceptance_to_its_end() {
+    let sandbox = Sandbox::new();
+    let rules = "offline = true\ndata = 'd'\naudit.anchors = 'heads.log'\n[roles.everyone]\ndeny = ['stocks.*']\n";
+    std::fs::write(sandbox.path().join("n.toml"), rules).unwrap();
+    let made = sandbox
+        .run(["keys", "create", "ana", "--config", "n.toml"])
+        .await;
+    let key = made.stdout.trim_end();
+    let mut node = Node::start(&sandbox, &["--config", "n.toml"], &[]).await;
+    let url = node.url("/ask");
+    let ask = async |key: &str, query: &str| {
+        let post = client().post(&url).bearer_auth(key);
+        post.json(&json!({"query": query})).send().await.unwrap()
+    };
+    assert_eq!(ask(key, "What is 17 * 23?").await.status(), 200);
+    assert_eq!(
+        ask(&format!("{key}x"), "What is 1 + 1?").await.status(),
+        401
+    );
+    assert_eq!(ask(key, "").await.status(), 400);
+    let rules = format!("{rules}[roles.analyst]\ndeny = ['jokes.*']\n");
+    std::fs::write(sandbox.path().join("n.toml"), rules).unwrap();
+    node.signal("HUP").await;
+    node.says("roles changed").await;
+    node.signal("TERM").await;
+    let (code, log) = node.ended().await;
+    assert_eq!(code, 0, "{log}");
+    let exported = sandbox
+        .run(["audit", "export", "--config", "n.toml"])
+        .await
+        .stdout;
+    let records: Vec<Value> = exported
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let kinds: Vec<&Value> = records.iter().map(|record| &record["what"]).collect();
+    let expected = [
+        "key.created",
+        "policy.changed",
+        "request.accepted",
+        "task.dispatched",
+        "task.ended",
+        "request.ended",
+        "login.refused",
+        "request.refused",
+        "policy.changed",
+    ];
+    assert_eq!(kinds, expected);
+    assert_eq!(records[2]["text"]["text"], "What is 17 * 23?");
+    for record in &records[2..6] {
+        assert_eq!(record["user"], "ana", "{record}");
+        assert_eq!(record["by"]["key"], key.split('_').nth(1).unwrap());
+        assert_eq!(record["request"], records[2]["request"]);
+    }
+    assert_eq!(records[3]["capability"], records[4]["capability"]);
+    assert_eq!(
+        records[3]["params"].as_str().unwrap().len(),
+        64,
+        "their hash"
+    );
+    assert!(!exported.contains(key), "no secret in the log");
+    assert_eq!(records[5]["outcome"], "completed");
+    assert_eq!(records[7]["decision"], "bad_request");
+    let verified = sandbox.run(["audit", "verify", "--config", "n.toml"]).await;
+    assert!(
+        verified.stdout.contains("All of them are anchored"),
+        "{verified:?}"
+    );
+    assert!(sandbox.path().join("heads.log").is_file());
+}
+
+/// A folder in the place of the log's file: it cannot be opened for writing, whoever tries.
+#[tokio::test]
+async fn without_its_audit_log_a_node_takes_no_request_unless_it_was_told_to() {
+    for (on_failure, status) in [("refuse", 503), ("continue", 200)] {
+        let sandbox = Sandbox::new();
+        let data = sandbox.path().join("d");
+        let args = ["--offline", "--data", "d", "--audit-on-failure", on_failure];
+        let mut node = Node::start(&sandbox, &args, &[]).await;
+        let url = node.url("/ask");
+        let ask = async || {
+            let post = client().post(&url);
+            post.json(&json!({"query": "What is 17 * 23?"}))
+                .send()
+                .await
+                .unwrap()
+        };
+        assert_eq!(ask().await.status(), 200);
+        std::fs::rename(data.join("audit"), data.join("before")).unwrap();
+        std::fs::write(data.join("audit"), "").unwrap();
+        // The thread that writes sees it with the next records.
+        let refused = amcp_tests::process::until(async || ask().await.status() == status).await;
+        assert!(refused, "{on_failure}");
+        node.says("the audit log cannot be written").await;
+        let ready = client().get(node.url("/readyz")).send().await.unwrap();
+        assert!(ready.text().await.unwrap().contains("audit log"));
+        assert_eq!(ask().await.status(), status);
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_has_spent_the_budget_comes_back_later() {
+    let sandbox = Sandbox::new();
+    let rules = "offline = true\n[roles.everyone.budget]\nrequests_per_minute = 2\n[roles.analyst.budget]\nrequests_per_minute = 100\ntasks_per_day = 3\n";
+    std::fs::write(sandbox.path().join("n.toml"), rules).unwrap();
+    let config = ["--config", "n.toml"];
+    let made = sandbox
+        .run(["keys", "create", "ana", "--roles", "analyst"])
+        .await;
+    let key = made.stdout.trim_end();
+    let node = Node::start(&sandbox, &config, &[]).await;
+    let ask = async |key: &str| {
+        let post = client().post(node.url("/ask"));
+        let post = match key {
+            "" => post,
+            key => post.bearer_auth(key),
+        };
+        post.json(&json!({"query": "What is 17 * 23?"}))
+            .send()
+            .await
+            .unwrap()
+    };
+    for (key, good, again) in [("", 2, 1..=30), (key, 3, 80_000..=86_400)] {
+        for _ in 0..good {
+            assert_eq!(ask(key).await.status(), 200, "{key}");
+        }
+        let refused = ask(key).await;
+        assert_eq!(refused.status(), 429);
+        let seconds = refused.headers()["retry-after"].to_str().unwrap();
+        let seconds: u64 = seconds.parse().unwrap();
+        assert!(again.contains(&seconds), "{seconds}");
+        let body: Value = refused.json().await.unwrap();
+        assert_eq!(body["error"]["code"], "quota_exceeded");
+    }
+    let metrics = client().get(node.url("/metrics")).bearer_auth(key);
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("code=\"quota_exceeded\"} 2"), "{metrics}");
 }

@@ -432,7 +432,7 @@ async fn eval_lets_a_model_judge_answers_and_counts_calls_and_tokens() {
     assert_eq!(report["llm_calls"], 6, "{report}");
     assert_eq!(
         report["usage"],
-        json!({"prompt_tokens": 6 * 326, "reply_tokens": 6 * 42})
+        json!({"prompt_tokens": 6 * 326, "reply_tokens": 6 * 42, "calls": 6})
     );
     let judged = ollama.requests();
     let judged: Vec<_> = judged

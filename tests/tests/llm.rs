@@ -132,6 +132,7 @@ async fn a_text_comes_in_the_pieces_in_which_it_is_written() {
             let usage = Usage {
                 prompt_tokens: 326,
                 reply_tokens: 42,
+                calls: 1,
             };
             assert_eq!(reply.usage, usage, "{provider:?}");
         }

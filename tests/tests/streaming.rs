@@ -417,6 +417,7 @@ impl Events {
             registry: mesh.registry.clone(),
             reports: std::env::temp_dir(),
             names: Arc::default(),
+            audit: None,
             metrics: Arc::new(String::new),
             users: Arc::new(amcp_access::Keys::of(None).unwrap().into()),
             owner_of: |_, _| None,

@@ -3,14 +3,21 @@
 //! Knows no HTTP: the gateway reads the credential out of a request.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use amcp_protocol::Principal;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
 
 use crate::keys::is_key;
 use crate::tokens::claimed_issuer;
-use crate::{Keys, Refusal, Tokens, anonymous};
+use crate::{Audit, Entry, Keys, Refusal, Tokens, What, anonymous};
+
+/// Strangers can be refused as often as they like; at this rate their records fill the log in a month.
+const REFUSALS: NonZeroU32 = NonZeroU32::new(1).unwrap();
+/// A person with a wrong key and a script with several.
+const BURST: NonZeroU32 = NonZeroU32::new(20).unwrap();
 
 /// The credentials that a node takes.
 #[derive(Debug)]
@@ -20,23 +27,33 @@ pub struct Authentication {
     issuers: Vec<Tokens>,
     /// Whether a direct client on the node's own machine may come without a credential.
     anonymous: bool,
+    audit: Option<Arc<Audit>>,
+    /// Bounds the records of refusals.
+    refusals: DefaultDirectRateLimiter,
 }
 
 impl From<Keys> for Authentication {
     /// Keys alone; clients on the node's own machine may come without.
     fn from(keys: Keys) -> Self {
-        Self::new(keys, Vec::new(), true)
+        Self::new(keys, Vec::new(), true, None)
     }
 }
 
 impl Authentication {
-    /// Takes keys and the tokens of these issuers.
+    /// Takes keys and the tokens of these issuers; tells the audit log of credentials that it refuses.
     #[must_use]
-    pub const fn new(keys: Keys, issuers: Vec<Tokens>, anonymous: bool) -> Self {
+    pub fn new(
+        keys: Keys,
+        issuers: Vec<Tokens>,
+        anonymous: bool,
+        audit: Option<Arc<Audit>>,
+    ) -> Self {
         Self {
             keys,
             issuers,
             anonymous,
+            audit,
+            refusals: RateLimiter::direct(Quota::per_second(REFUSALS).allow_burst(BURST)),
         }
     }
 
@@ -46,6 +63,26 @@ impl Authentication {
     /// # Errors
     /// The [`Refusal`].
     pub async fn check(
+        &self,
+        credential: Option<&str>,
+        peer: Option<IpAddr>,
+        is_forwarded: bool,
+    ) -> Result<Arc<Principal>, Refusal> {
+        let judged = self.judge(credential, peer, is_forwarded).await;
+        if let (Err(refusal), Some(audit)) = (&judged, &self.audit)
+            && self.refusals.check().is_ok()
+        {
+            // Without the log the client is refused all the same.
+            let _ = audit.record(Entry {
+                decision: peer.map(|peer| format!("client {peer}")),
+                outcome: Some(refusal.to_string()),
+                ..Entry::new(What::LoginRefused)
+            });
+        }
+        judged
+    }
+
+    async fn judge(
         &self,
         credential: Option<&str>,
         peer: Option<IpAddr>,

@@ -4,6 +4,7 @@
 
 pub mod audit;
 mod authentication;
+mod budgets;
 mod files;
 pub mod keys;
 mod names;
@@ -11,6 +12,7 @@ pub mod tokens;
 
 pub use audit::{Audit, AuditRules, Entry, OnTrouble, Unaudited, What};
 pub use authentication::Authentication;
+pub use budgets::{Budget, Budgets, Exhausted, Spent};
 pub use keys::{Key, KeyError, KeyFile, KeyRing, Keys, Lifetime, NewKey};
 pub use names::{ANONYMOUS, NameError, anonymous, local};
 

@@ -4,12 +4,10 @@
 
 use std::net::IpAddr;
 
+pub use amcp_protocol::principal::ANONYMOUS;
 use amcp_protocol::{Principal, Proof};
 
 use crate::Refusal;
-
-/// The user of clients without a credential. No key and no token can name it: its requests would be theirs.
-pub const ANONYMOUS: &str = "anonymous";
 
 /// In bytes: issuers use e-mail addresses and ids of about 40 bytes, and groups of directories as roles.
 const MAX_NAME: usize = 128;

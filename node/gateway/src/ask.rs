@@ -133,6 +133,7 @@ async fn user_request(
     // As W3C Trace Context demands: what is no trace begins none, and costs nobody an answer.
     request.traceparent = request.traceparent.filter(|trace| is_traceparent(trace));
     request.user = asker.user().map(str::to_owned);
+    request.by = Some(asker.principal().by.clone());
     request.roles = asker.roles().to_vec();
     Ok(request)
 }

@@ -36,8 +36,12 @@ impl Asker {
     pub(crate) fn user(&self) -> Option<&str> {
         match self.0.by {
             Proof::Anonymous => None,
-            Proof::Key(_) | Proof::Token { .. } | Proof::Local => Some(&self.0.user),
+            Proof::Key(_) | Proof::Token { .. } | Proof::Peer | Proof::Local => Some(&self.0.user),
         }
+    }
+
+    pub(crate) const fn principal(&self) -> &Arc<Principal> {
+        &self.0
     }
 
     pub(crate) fn roles(&self) -> &[String] {

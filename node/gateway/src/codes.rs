@@ -46,7 +46,7 @@ fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
     use StatusCode as S;
     Some(match code {
         E::BadRequest => (S::BAD_REQUEST, EXIT_USAGE),
-        E::Overloaded => (S::TOO_MANY_REQUESTS, EXIT_UNAVAILABLE),
+        E::Overloaded | E::QuotaExceeded => (S::TOO_MANY_REQUESTS, EXIT_UNAVAILABLE),
         E::ShuttingDown | E::NotReady => (S::SERVICE_UNAVAILABLE, EXIT_UNAVAILABLE),
         E::NotFound => (S::NOT_FOUND, EXIT_FAILED),
         E::Unauthenticated => (S::UNAUTHORIZED, EXIT_FAILED),

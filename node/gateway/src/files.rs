@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use amcp_access::{Entry, What};
 use amcp_protocol::{ErrorCode, Failure, FilePiece, NodeName};
 use axum::body::Body;
 use axum::extract::State;
@@ -41,6 +42,7 @@ pub(crate) async fn file(
     if let Some(file) = open(&state.reports.join(&name)).await {
         let seen = asker.sees(user.as_deref()).then_some(file);
         let file = seen.ok_or_else(|| missing(&name))?;
+        note(&state, &asker, &name)?;
         return response(&name, file).await.ok_or_else(|| missing(&name));
     }
     let there = match &state.peers {
@@ -52,6 +54,7 @@ pub(crate) async fn file(
     };
     let seen = there.filter(|((_, first), _)| asker.sees(first.user.as_deref()));
     let ((owner, first), peers) = seen.ok_or_else(|| missing(&name))?;
+    note(&state, &asker, &name)?;
     let length = first.length;
     let rest = Rest {
         peers,
@@ -62,6 +65,17 @@ pub(crate) async fn file(
     };
     let pieces = stream::try_unfold(rest, Rest::take);
     Ok(headed(&name, length, Body::from_stream(pieces)))
+}
+
+fn note(state: &GatewayState, asker: &Asker, name: &str) -> Result<(), Problem> {
+    let outcome = Some(name.to_owned());
+    state.note(
+        asker,
+        Entry {
+            outcome,
+            ..Entry::new(What::FileRead)
+        },
+    )
 }
 
 /// A file of another node, as far as the reader has not got it.

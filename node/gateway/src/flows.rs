@@ -2,6 +2,7 @@
 //!
 //! Only the request's user may answer. The request's machine judges whether the answer counts.
 
+use amcp_access::{Entry, What};
 use amcp_protocol::{ErrorCode, Failure, FlowAnswer, FlowId, NodeName};
 use axum::Json;
 use axum::extract::{Request, State};
@@ -24,9 +25,22 @@ pub(crate) async fn answer(
     let answer = flow_answer(&whole(request.into_body()).await?)?;
     let found = look_up(&state, &asker, &id).await?;
     let (request, flow) = (parse(&id)?, flow_id(&flow)?);
+    let note = || {
+        state.note(
+            &asker,
+            Entry {
+                request: Some(request),
+                decision: Some(format!("{:?}", answer.decision).to_lowercase()),
+                outcome: Some(format!("flow {flow}")),
+                text: answer.reason.clone(),
+                ..Entry::new(What::FlowAnswered)
+            },
+        )
+    };
     match found {
         Found::Here(view) => {
             asker.check_is(view.user.as_deref())?;
+            note()?;
             state
                 .orchestrator
                 .answer_flow(request, flow, answer)
@@ -34,6 +48,7 @@ pub(crate) async fn answer(
         }
         Found::There(owner, body) => {
             asker.check_is(body.get("user").and_then(Value::as_str))?;
+            note()?;
             let answered = match &state.peers {
                 Some(peers) => {
                     peers

@@ -4,13 +4,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amcp_access::Authentication;
+use amcp_access::{Audit, Authentication, Entry};
 use amcp_orchestrator::OrchestratorHandle;
+use amcp_protocol::{ErrorCode, Failure};
 use amcp_registry::RegistryHandle;
 use axum::extract::{self, FromRequestParts};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use crate::auth::Asker;
 use crate::entrance::Names;
 use crate::peers::Peers;
 use crate::problem::Problem;
@@ -40,12 +42,33 @@ pub struct GatewayState {
     pub names: Arc<Names>,
     /// Prove the users of clients.
     pub users: Arc<Authentication>,
+    /// The log of what clients do; none if the node keeps none.
+    pub audit: Option<Arc<Audit>>,
     /// For /readyz.
     pub readiness: Readiness,
     /// For /metrics.
     pub metrics: Metrics,
     /// The other nodes; none for a node that is alone.
     pub peers: Option<Arc<dyn Peers>>,
+}
+
+impl GatewayState {
+    /// Writes to the audit log what a client is about to do.
+    ///
+    /// # Errors
+    /// 503: the log cannot be written, and nothing may happen without it.
+    pub(crate) fn note(&self, asker: &Asker, entry: Entry) -> Result<(), Problem> {
+        let by = Some(asker.principal().clone());
+        let recorded = self
+            .audit
+            .as_ref()
+            .map_or(Ok(()), |audit| audit.record(Entry { by, ..entry }));
+        recorded.map_err(|unaudited| {
+            Failure::new(ErrorCode::NotReady, unaudited.to_string())
+                .hint("ask another node, or an administrator to look at this node's log and disk")
+                .into()
+        })
+    }
 }
 
 impl fmt::Debug for GatewayState {

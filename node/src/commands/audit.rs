@@ -15,7 +15,7 @@ use crate::show;
 /// # Errors
 /// The log cannot be read, or has a fault.
 pub(crate) fn run(loaded: &Loaded, what: cli::Audit) -> Result<u8, Trouble> {
-    let rules = AuditRules::in_data(&loaded.config.data);
+    let rules = loaded.config.audit_rules();
     match what {
         cli::Audit::Verify {
             anchors,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use amcp_access::{Audit, AuditRules, Entry, Key, KeyError, KeyFile, KeyRing, NewKey, What};
+use amcp_access::{Audit, Entry, Key, KeyError, KeyFile, KeyRing, NewKey, What};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -25,7 +25,7 @@ pub(crate) fn run(loaded: &Loaded, what: cli::Keys) -> Result<u8, Trouble> {
         return Ok(0);
     }
     // Opened first: without an audit log no key changes.
-    let audit = Audit::open(AuditRules::in_data(&loaded.config.data))?;
+    let audit = Audit::open(loaded.config.audit_rules())?;
     let (kind, key, text) = match what {
         cli::Keys::Create {
             user,

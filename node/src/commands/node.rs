@@ -71,7 +71,7 @@ pub(crate) async fn run(loaded: Loaded, log: &Log) -> Result<u8, Trouble> {
 fn reload(node: &Node, log: &Log, started: &Loaded, now: &Loaded) -> Option<Loaded> {
     let read = now.again().and_then(|new| {
         let filter = trace::filter(&new.config, &Command::Node)?;
-        node.adopt(&new.config)?;
+        node.adopt(&new.config, &now.config)?;
         Ok((new, filter))
     });
     match read {

@@ -3,16 +3,22 @@
 //! Judges nobody; [`Permissions`] and [`Authentication`] do.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_access::tokens::Algorithm;
-use amcp_access::{Authentication, JwksSource, KeyFile, Keys, TokenRules, Tokens};
+use amcp_access::{
+    Audit, AuditRules, Authentication, Budget, JwksSource, KeyFile, Keys, OnTrouble, TokenRules,
+    Tokens,
+};
 use amcp_outbound::{Guard, IpNet, Url};
 use amcp_protocol::access::EVERYONE;
 use amcp_protocol::{AccessRules, CapabilityPattern, Effect, Irreversible, Permissions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smart_default::SmartDefault;
 
 use super::Config;
 use super::value::{Text, Written};
@@ -38,6 +44,50 @@ pub(crate) struct Rules {
     /// Whether tasks that cannot be undone are denied, or need a person's confirmation as always.
     #[schemars(with = "String", extend("enum" = ["confirm", "deny"]))]
     pub(crate) irreversible: Irreversible,
+    /// What each user of a role may spend. For each figure the most counts that one of the user's roles grants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<BudgetSettings>,
+}
+
+/// What a user may spend; a figure that is missing has no bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BudgetSettings {
+    /// Requests and plans in a minute.
+    requests_per_minute: Option<NonZeroU64>,
+    /// Requests without an answer, those that wait for a person too.
+    at_a_time: Option<NonZeroU64>,
+    /// Tasks in 24 hours.
+    tasks_per_day: Option<NonZeroU64>,
+    /// Calls that the LLM answered in 24 hours.
+    llm_calls_per_day: Option<NonZeroU64>,
+    /// Tokens that the LLM read and wrote in 24 hours.
+    tokens_per_day: Option<NonZeroU64>,
+}
+
+/// The audit log of a node that serves.
+#[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AuditSettings {
+    /// Whether a node that serves writes requests, tasks, flows and refusals to the audit log. Changes of keys are always written.
+    #[default(true)]
+    pub(crate) on: bool,
+    /// The file of the signed heads, best on another disk; by default `audit/anchors.log` in the data folder.
+    #[schemars(extend("format" = "path"))]
+    pub(crate) anchors: Option<PathBuf>,
+    /// What becomes of new requests while the log cannot be written.
+    pub(crate) on_failure: OnFailure,
+}
+
+/// What a node does while its audit log cannot be written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnFailure {
+    // They get 503.
+    #[default]
+    Refuse,
+    // The node goes on, and writes how many records it lost.
+    Continue,
 }
 
 impl Rules {
@@ -218,23 +268,60 @@ impl Config {
     /// # Errors
     /// What does not fit.
     pub(crate) fn check_access(&self) -> Result<(), Trouble> {
+        let spends = self.calls.iter().find(|(_, rules)| rules.budget.is_some());
+        if let Some((agent, _)) = spends {
+            let message = format!("calls.{agent}.budget: agents have no budget");
+            return Err(Trouble::usage(message).hint("write [roles.NAME.budget]"));
+        }
         self.issuers().map(drop)
     }
 
-    /// Begins to take the credentials that the settings allow; the keys are those of this file. Needs a tokio runtime.
+    /// The budgets of roles that have one.
+    pub(crate) fn budgets(&self) -> BTreeMap<String, Budget> {
+        let roles = self.roles.iter();
+        let made = roles.filter_map(|(role, rules)| {
+            let of = rules.budget?;
+            let budget = Budget {
+                requests_per_minute: of.requests_per_minute,
+                at_a_time: of.at_a_time,
+                tasks_per_day: of.tasks_per_day,
+                llm_calls_per_day: of.llm_calls_per_day,
+                tokens_per_day: of.tokens_per_day,
+            };
+            Some((role.clone(), budget))
+        });
+        made.collect()
+    }
+
+    /// Where the audit log is, and what happens without it.
+    pub(crate) fn audit_rules(&self) -> AuditRules {
+        let rules = AuditRules::in_data(&self.data);
+        AuditRules {
+            anchors: self.audit.anchors.clone().unwrap_or(rules.anchors),
+            on_trouble: match self.audit.on_failure {
+                OnFailure::Refuse => OnTrouble::Refuse,
+                OnFailure::Continue => OnTrouble::Continue,
+            },
+            ..rules
+        }
+    }
+
+    /// Begins to take the credentials that the settings allow; the keys of the data folder count if it `serves`. Needs a tokio runtime.
     ///
     /// # Errors
     /// The file is unusable, or the rules of an issuer are.
-    pub(crate) fn authentication(&self, keys: Option<KeyFile>) -> Result<Authentication, Trouble> {
+    pub(crate) fn authentication(
+        &self,
+        serves: bool,
+        audit: &Option<Arc<Audit>>,
+    ) -> Result<Authentication, Trouble> {
         let issuers = self.issuers()?.into_iter();
         let issuers = issuers.map(|(rules, guard)| Tokens::start(rules, guard));
         let issuers = issuers.collect::<Result<_, _>>();
         let issuers = issuers.map_err(|error| Trouble::usage(error.to_string()))?;
-        Ok(Authentication::new(
-            Keys::of(keys)?,
-            issuers,
-            self.anonymous,
-        ))
+        let keys = Keys::of(serves.then(|| KeyFile::in_data(&self.data)))?;
+        let (anonymous, audit) = (self.anonymous, audit.clone());
+        Ok(Authentication::new(keys, issuers, anonymous, audit))
     }
 }
 

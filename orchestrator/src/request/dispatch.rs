@@ -189,6 +189,9 @@ impl RequestState {
             return Some(refused((task, attempt), failure));
         };
         self.task_request_event(&request, &agent);
+        if let Some(witness) = self.shared.witness.get() {
+            witness.dispatched(&self.record.request, &request, &agent);
+        }
         let key = TaskKey::of(&request);
         let awaited = Awaited {
             request: request.clone(),

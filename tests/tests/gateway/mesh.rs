@@ -210,7 +210,7 @@ impl TestMesh {
         let issuers = setup.issuers.into_iter();
         let issuers = issuers.map(|rules| Tokens::start(rules, guard.clone()).unwrap());
         let keys_of_file = Keys::open(file).unwrap();
-        let users = Authentication::new(keys_of_file, issuers.collect(), setup.anonymous);
+        let users = Authentication::new(keys_of_file, issuers.collect(), setup.anonymous, None);
         let reasons = Arc::new(Mutex::new(Vec::new()));
         let readiness = reasons.clone();
         let state = GatewayState {
@@ -218,6 +218,7 @@ impl TestMesh {
             registry: registry.clone(),
             reports: reports.path().to_owned(),
             names: Arc::new(Names::new(Some(PUBLIC), None, None)),
+            audit: None,
             metrics: Arc::new(String::new),
             users: Arc::new(users),
             owner_of: amcp_specialists::reports::owner,

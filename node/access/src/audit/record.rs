@@ -32,6 +32,8 @@ pub enum What {
     TaskEnded,
     #[serde(rename = "flow.answered")]
     FlowAnswered,
+    #[serde(rename = "flow.ended")]
+    FlowEnded,
     #[serde(rename = "login.refused")]
     LoginRefused,
     #[serde(rename = "key.created")]

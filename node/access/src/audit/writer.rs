@@ -32,10 +32,11 @@ pub struct Unaudited;
 /// The audit log of a running process.
 #[derive(Debug)]
 pub struct Audit {
-    queue: Option<SyncSender<(Timestamp, Entry)>>,
+    /// An empty message is the last one.
+    queue: SyncSender<Option<(Timestamp, Entry)>>,
     state: Arc<State>,
     on_trouble: OnTrouble,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -79,10 +80,10 @@ impl Audit {
         let thread = thread::Builder::new().name("amcp-audit".to_owned());
         let thread = thread.spawn(move || writer.run());
         Ok(Self {
-            queue: Some(queue),
+            queue,
             state,
             on_trouble,
-            thread: Some(thread.map_err(AuditError::at(&folder))?),
+            thread: Mutex::new(Some(thread.map_err(AuditError::at(&folder))?)),
         })
     }
 
@@ -97,8 +98,8 @@ impl Audit {
         if refuses && entry.what == What::RequestAccepted && self.trouble().is_some() {
             return Err(Unaudited);
         }
-        let queue = self.queue.as_ref().ok_or(Unaudited)?;
-        if queue.try_send((Timestamp::now(), entry)).is_ok() {
+        let told = Some((Timestamp::now(), entry));
+        if self.queue.try_send(told).is_ok() {
             return Ok(());
         }
         self.state.lost.fetch_add(1, Ordering::Relaxed);
@@ -118,35 +119,33 @@ impl Audit {
         self.state.durable.load(Ordering::Acquire)
     }
 
-    /// Waits until what was taken is written and signed.
+    /// Takes nothing more, and waits until what was taken is written and signed.
     ///
     /// # Errors
     /// The reason why it is not, in words.
-    pub fn close(mut self) -> Result<(), String> {
-        self.stop();
-        self.trouble().map_or(Ok(()), Err)
-    }
-
-    fn stop(&mut self) {
-        self.queue = None;
-        self.state.is_closing.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
+    pub fn close(&self) -> Result<(), String> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            self.state.is_closing.store(true, Ordering::Release);
             thread.thread().unpark();
-            // Its panic was reported when it happened.
+            // Fails when the thread has ended, and has said why.
+            let _ = self.queue.send(None);
             let _ = thread.join();
         }
+        self.trouble().map_or(Ok(()), Err)
     }
 }
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        self.stop();
+        // The log has told of its trouble.
+        let _ = self.close();
     }
 }
 
 struct Writer {
     log: Log,
-    entries: Receiver<(Timestamp, Entry)>,
+    entries: Receiver<Option<(Timestamp, Entry)>>,
     state: Arc<State>,
     pending: Vec<(Timestamp, Entry)>,
     signed_at: Instant,
@@ -162,7 +161,7 @@ impl Writer {
             let has_failed = failed.is_some();
             self.state.set(failed);
             if !is_open || has_failed && self.state.is_closing.load(Ordering::Acquire) {
-                let lost = self.pending.len() + self.entries.try_iter().count();
+                let lost = self.pending.len() + self.entries.try_iter().flatten().count();
                 if lost > 0 {
                     tracing::error!("{lost} records of the audit log are lost");
                 }
@@ -182,16 +181,16 @@ impl Writer {
                 .entries
                 .recv_timeout(wait.max(Duration::from_millis(1)))
             {
-                Ok(entry) => self.pending.push(entry),
+                Ok(Some(entry)) => self.pending.push(entry),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return false,
+                Ok(None) | Err(RecvTimeoutError::Disconnected) => return false,
             }
         }
         while self.pending.len() < BATCH {
             match self.entries.try_recv() {
-                Ok(entry) => self.pending.push(entry),
+                Ok(Some(entry)) => self.pending.push(entry),
                 Err(mpsc::TryRecvError::Empty) => break,
-                Err(mpsc::TryRecvError::Disconnected) => return false,
+                Ok(None) | Err(mpsc::TryRecvError::Disconnected) => return false,
             }
         }
         true

@@ -52,6 +52,7 @@ impl OllamaClient {
                 let usage = Usage {
                     prompt_tokens: line.prompt_eval_count,
                     reply_tokens: line.eval_count,
+                    calls: 1,
                 };
                 return Ok(text.reply(line.done_reason.as_deref(), usage, max_tokens));
             }

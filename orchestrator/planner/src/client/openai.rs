@@ -148,6 +148,7 @@ impl From<Counted> for Usage {
         Self {
             prompt_tokens: counted.prompt_tokens.unwrap_or_default(),
             reply_tokens: counted.completion_tokens.unwrap_or_default(),
+            calls: 1,
         }
     }
 }

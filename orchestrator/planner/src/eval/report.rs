@@ -293,6 +293,7 @@ mod tests {
                 usage: Usage {
                     prompt_tokens: 10,
                     reply_tokens: 1,
+                    calls: 1,
                 },
             },
         }

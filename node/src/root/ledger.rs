@@ -1,0 +1,223 @@
+//! The [`Ledger`] keeps account of the node's requests: budgets before they are accepted, the audit log of what becomes of them.
+//!
+//! Judges no capability, and never waits: the log has a thread, a budget is a look into a table.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use amcp_access::{Audit, Budgets, Entry, Spent, What};
+use amcp_orchestrator::{OrchestratorHandle, Witness};
+use amcp_protocol::llm::Usage;
+use amcp_protocol::{
+    AgentId, Answer, CapabilityName, ErrorCode, Failure, Progress, Proof, RequestId, TaskRequest,
+    UserRequest,
+};
+
+use amcp_registry::RegistryHandle;
+
+use crate::config::Config;
+use crate::output::Trouble;
+
+/// Retry-After while the audit log cannot be written: it is tried again every second.
+const LOG_AGAIN_MS: u64 = 2_000;
+
+/// The node's books.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub(super) audit: Option<Arc<Audit>>,
+    budgets: Budgets,
+}
+
+impl Ledger {
+    /// Opens the books of a node that serves, and its audit log if the settings want one. Gives every node its permissions.
+    ///
+    /// # Errors
+    /// The log is unusable.
+    pub(super) fn open(
+        config: &Config,
+        serves: bool,
+        (orchestrator, registry): (&OrchestratorHandle, &RegistryHandle),
+    ) -> Result<Arc<Self>, Trouble> {
+        let audited = serves && config.audit.on;
+        let audit = audited.then(|| Audit::open(config.audit_rules()));
+        let ledger = Arc::new(Self {
+            audit: audit.transpose()?.map(Arc::new),
+            budgets: Budgets::default(),
+        });
+        ledger.adopt(config, None, registry);
+        if serves {
+            orchestrator.witnessed_by(ledger.clone());
+        }
+        Ok(ledger)
+    }
+
+    /// Takes permissions and budgets over, and notes the rules if they differ from those before.
+    pub(super) fn adopt(
+        &self,
+        config: &Config,
+        before: Option<&Config>,
+        registry: &RegistryHandle,
+    ) {
+        registry.permit(config.permissions());
+        self.budgets.set(config.budgets());
+        let rules = |config: &Config| (config.roles.clone(), config.calls.clone());
+        if before.map_or_else(|| rules(&Config::default()), rules) == rules(config) {
+            return;
+        }
+        let text = serde_json::to_string(&rules(config)).unwrap_or_default();
+        let (roles, agents) = (config.roles.len(), config.calls.len());
+        self.note(Entry {
+            outcome: Some(format!("rules of {roles} roles and {agents} agents")),
+            text: Some(text),
+            ..Entry::new(What::PolicyChanged)
+        });
+    }
+
+    /// Takes an entry about what cannot be refused any more.
+    fn note(&self, entry: Entry) {
+        if let Some(audit) = &self.audit {
+            // The log counts what it loses.
+            let _ = audit.record(entry);
+        }
+    }
+
+    /// An entry about a request, if there is a log.
+    fn about(&self, request: &UserRequest, id: Option<RequestId>, what: What) -> Option<Entry> {
+        self.audit.as_ref().map(|_| Entry {
+            by: Some(Arc::new(request.principal())),
+            request: id,
+            ..Entry::new(what)
+        })
+    }
+
+    fn spend(&self, request: &UserRequest, spent: Spent, ends: bool) {
+        if is_own(request) {
+            self.budgets.spend(&request.principal().user, spent, ends);
+        }
+    }
+}
+
+/// Whether the user asked this node; the node that a user asked counts what it delegates to others too.
+fn is_own(request: &UserRequest) -> bool {
+    request.by != Some(Proof::Peer)
+}
+
+fn spent(tasks: usize, usage: Usage) -> Spent {
+    Spent {
+        tasks: tasks as u64,
+        llm_calls: usage.calls.into(),
+        tokens: u64::from(usage.prompt_tokens) + u64::from(usage.reply_tokens),
+    }
+}
+
+impl Witness for Ledger {
+    fn accepts(&self, id: Option<RequestId>, request: &UserRequest) -> Result<(), Failure> {
+        let stays = id.is_some();
+        if is_own(request) {
+            let by = request.principal();
+            let admitted = self
+                .budgets
+                .admit(&by.user, &by.roles, stays, Instant::now());
+            admitted.map_err(|exhausted| {
+                let ms = u64::try_from(exhausted.again.as_millis()).unwrap_or(u64::MAX);
+                Failure::new(ErrorCode::QuotaExceeded, exhausted.to_string())
+                    .hint("come back later; an administrator sets budgets in [roles.NAME.budget]")
+                    .retry_after_ms(ms.max(1))
+            })?;
+        }
+        let (Some(audit), Some(entry)) =
+            (&self.audit, self.about(request, id, What::RequestAccepted))
+        else {
+            return Ok(());
+        };
+        let entry = Entry {
+            decision: (!stays).then(|| "plan only".to_owned()),
+            text: Some(request.query.clone()),
+            ..entry
+        };
+        audit.record(entry).map_err(|unaudited| {
+            self.spend(request, Spent::default(), stays);
+            Failure::new(ErrorCode::NotReady, unaudited.to_string())
+                .hint("ask another node, or an administrator to look at this node's log and disk")
+                .retry_after_ms(LOG_AGAIN_MS)
+        })
+    }
+
+    fn refused(&self, request: &UserRequest, failure: &Failure) {
+        if let Some(entry) = self.about(request, None, What::RequestRefused) {
+            self.note(Entry {
+                decision: Some(failure.code.to_string()),
+                outcome: Some(failure.message.clone()),
+                ..entry
+            });
+        }
+    }
+
+    fn dispatched(&self, request: &UserRequest, task: &TaskRequest, agent: &AgentId) {
+        let id = Some(task.request_id);
+        if let Some(entry) = self.about(request, id, What::TaskDispatched) {
+            self.note(Entry {
+                capability: Some(task.capability.clone()),
+                params: Some(task.params.clone()),
+                outcome: Some(format!(
+                    "{} attempt {} at {agent}",
+                    task.task_id, task.attempt
+                )),
+                ..entry
+            });
+        }
+    }
+
+    fn progressed(
+        &self,
+        (id, request): (RequestId, &UserRequest),
+        capability: Option<&CapabilityName>,
+        progress: &Progress,
+    ) {
+        let (what, decision, outcome) = match progress {
+            Progress::Completed { task, agent, .. } => {
+                (What::TaskEnded, None, format!("{task} done by {agent}"))
+            }
+            Progress::Failed { task, error, .. } => {
+                let words = format!("{task} failed: {error}");
+                (What::TaskEnded, Some(error.code.to_string()), words)
+            }
+            Progress::FlowEnded { task, flow, end } => {
+                let words = format!("{task} flow {flow}");
+                (What::FlowEnded, Some(crate::show::word(end)), words)
+            }
+            Progress::Accepted { .. }
+            | Progress::Planned { .. }
+            | Progress::Dispatched { .. }
+            | Progress::Progressed { .. }
+            | Progress::Retried { .. }
+            | Progress::FlowRequired { .. }
+            | Progress::Answered { .. } => return,
+        };
+        if let Some(entry) = self.about(request, Some(id), what) {
+            self.note(Entry {
+                capability: capability.cloned(),
+                decision,
+                outcome: Some(outcome),
+                ..entry
+            });
+        }
+    }
+
+    fn answered(&self, request: &UserRequest, answer: &Answer) {
+        self.spend(request, spent(answer.tasks.len(), answer.usage), true);
+        let id = Some(answer.request_id);
+        if let Some(entry) = self.about(request, id, What::RequestEnded) {
+            let error = answer.error.as_ref();
+            self.note(Entry {
+                decision: error.map(|error| error.code.to_string()),
+                outcome: Some(answer.state.as_str().to_owned()),
+                ..entry
+            });
+        }
+    }
+
+    fn planned(&self, request: &UserRequest, usage: Usage) {
+        self.spend(request, spent(0, usage), false);
+    }
+}
