@@ -201,11 +201,8 @@ impl OrchestratorHandle {
         let failure = Failure::new(ErrorCode::Overloaded, "the orchestrator is being restarted")
             .retry_after_ms(1_000);
         // A racing repetition may hold the record already, and gets its answer from this commit.
-        if record.commit(unix_ms(), Shared::failed(record.id, failure.clone()))
-            && let (Some(witness), Some(answer)) = (self.shared.witness.get(), record.answer())
-        {
-            witness.answered(&record.request, &answer);
-        }
+        let answer = Shared::failed(record.id, failure.clone());
+        record.commit(unix_ms(), answer, self.shared.witness.get());
         self.shared.requests.withdraw(record, known);
         Err(failure)
     }

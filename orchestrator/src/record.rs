@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::account::Account;
 use crate::draft::{Draft, Read};
 use crate::places::Place;
+use crate::witness::Witness;
 
 /// The stage of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -178,12 +179,21 @@ impl RequestRecord {
         Some(sequence)
     }
 
-    /// Commits the one final response. The first commit wins; later ones change nothing and return false.
-    pub(crate) fn commit(&self, unix_ms: i64, answer: Answer) -> bool {
+    /// Commits the one final response. The first commit wins; later ones change nothing and return false. Tells the witness of it before
+    /// any reader: who has the answer finds the request ended.
+    pub(crate) fn commit(
+        &self,
+        unix_ms: i64,
+        answer: Answer,
+        witness: Option<&Arc<dyn Witness>>,
+    ) -> bool {
         {
             let mut state = self.state();
             if state.answer.is_some() {
                 return false;
+            }
+            if let Some(witness) = witness {
+                witness.answered(&self.request, &answer);
             }
             state.phase = Phase::Done;
             state.progress.push((
@@ -551,7 +561,7 @@ mod tests {
                 record: record.clone(),
                 next: 0,
             };
-            let writer = std::thread::spawn(move || record.commit(0, answer(record.id)));
+            let writer = std::thread::spawn(move || record.commit(0, answer(record.id), None));
             let mut looks = 0_u32;
             let read = loop {
                 if let Some(recorded) = feed.next().now_or_never() {

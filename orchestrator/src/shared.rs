@@ -187,14 +187,11 @@ impl Shared {
     pub(crate) fn finish(&self, record: &Arc<RequestRecord>, answer: Answer, bytes: usize) -> bool {
         let now = unix_ms();
         let account = record.account(now, &answer);
-        if !record.commit(now, answer) {
+        if !record.commit(now, answer, self.witness.get()) {
             return false;
         }
         self.counters.answered(account.state, account.worked());
         let answer = record.answer();
-        if let (Some(witness), Some(answer)) = (self.witness.get(), &answer) {
-            witness.answered(&record.request, answer);
-        }
         account.tell(answer.as_ref().map_or(&[], |answer| &answer.tasks));
         self.requests.finished(record.id, bytes);
         self.bus.publish("user.response", || {

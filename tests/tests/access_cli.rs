@@ -232,7 +232,7 @@ async fn without_its_audit_log_a_node_takes_no_request_unless_it_was_told_to() {
 #[tokio::test]
 async fn a_user_who_has_spent_the_budget_comes_back_later() {
     let sandbox = Sandbox::new();
-    let rules = "offline = true\n[roles.everyone.budget]\nrequests_per_minute = 2\n[roles.analyst.budget]\nrequests_per_minute = 100\ntasks_per_day = 3\n";
+    let rules = "offline = true\n[roles.everyone.budget]\nat_a_time = 1\nrequests_per_minute = 2\n[roles.analyst.budget]\nrequests_per_minute = 100\ntasks_per_day = 3\n";
     std::fs::write(sandbox.path().join("n.toml"), rules).unwrap();
     let config = ["--config", "n.toml"];
     let made = sandbox
