@@ -109,6 +109,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Audit,
     },
+    /// Explain which rule allows or denies a user a capability
+    Policy {
+        #[command(subcommand)]
+        what: Policy,
+    },
     /// Show a whole mesh at work, without an LLM or a network
     Demo(Demo),
     /// Show the settings, check a configuration file, or print the schema of such files
@@ -132,6 +137,9 @@ impl Command {
             }
             | Self::Config {
                 what: Config::Show { json },
+            }
+            | Self::Policy {
+                what: Policy::Explain { json, .. },
             } => *json,
             Self::Config {
                 what: Config::Check { .. } | Config::Schema,
@@ -245,6 +253,24 @@ pub(crate) struct Demo {
     /// Start N nodes on this machine (3 to 9); kill one, freeze one and cut one off while requests run
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9), conflicts_with_all = ["faults", "online"])]
     pub(crate) cluster: Option<u8>,
+}
+
+/// `amcp policy`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Say whether a user may use a capability, by which rule, and at which places; exit code 1 if not
+    Explain {
+        /// The user's name
+        user: String,
+        /// Such as finance.db.query
+        capability: String,
+        /// The user's roles [default: those of the user's keys in the data folder]
+        #[arg(long, value_name = "LIST", value_delimiter = ',')]
+        roles: Option<Vec<String>>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `amcp config`.

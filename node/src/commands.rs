@@ -15,4 +15,5 @@ pub(crate) mod faults;
 pub(crate) mod keys;
 pub(crate) mod node;
 pub(crate) mod plan;
+pub(crate) mod policy;
 pub(crate) mod replay;

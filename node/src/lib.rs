@@ -71,6 +71,7 @@ fn run(cli: Cli, inputs: &Inputs) -> Result<u8, output::Trouble> {
             Command::Doctor { json } => commands::doctor::run(&loaded, json).await,
             Command::Node => commands::node::run(loaded, &log).await,
             Command::Cluster(args) => commands::cluster::run(&loaded, args).await,
+            Command::Policy { what } => commands::policy::run(&loaded, what).await,
             Command::Demo(args) => commands::demo::run(&loaded, args).await,
             Command::Config { .. }
             | Command::Audit { .. }

@@ -230,6 +230,45 @@ async fn without_its_audit_log_a_node_takes_no_request_unless_it_was_told_to() {
 }
 
 #[tokio::test]
+async fn a_policy_is_explained_with_the_line_of_its_rule() {
+    let sandbox = Sandbox::new();
+    let rules = "offline = true\n[roles.analyst]\nallow = [\n  'finance.*',\n]\n[roles.trainee]\ndeny = ['finance.*']\n";
+    std::fs::write(sandbox.path().join("n.toml"), rules).unwrap();
+    let key = ["keys", "create", "ana", "--roles", "analyst"];
+    assert_eq!(sandbox.run(key).await.code, 0);
+    let explain = async |args: &[&str]| {
+        let command = ["policy", "explain", "--config", "n.toml"];
+        sandbox.run(command.iter().chain(args)).await
+    };
+    for (args, code, said) in [
+        (&["ana", "finance.db.query"][..], 0, "'finance.*'  n.toml:4"),
+        (
+            &["ana", "finance.db.query", "--roles", "analyst,trainee"],
+            1,
+            "[roles.trainee] deny 'finance.*'",
+        ),
+        (
+            &["bob", "finance.db.query"],
+            1,
+            "no rule of 'everyone' allows it",
+        ),
+        (&["ana", "weather.get"], 1, "planner   does not see it"),
+    ] {
+        let ran = explain(args).await;
+        assert_eq!(ran.code, code, "{args:?}: {ran:?}");
+        assert!(ran.stdout.contains(said), "{args:?}: {ran:?}");
+    }
+    let denied = explain(&["ana", "finance.db.query", "--roles", "trainee", "--json"])
+        .await
+        .json();
+    assert_eq!(
+        (&denied["allowed"], &denied["line"]),
+        (&json!(false), &json!(7))
+    );
+    assert_eq!(explain(&["ana", "Finance"]).await.code, 2);
+}
+
+#[tokio::test]
 async fn a_user_who_has_spent_the_budget_comes_back_later() {
     let sandbox = Sandbox::new();
     let rules = "offline = true\n[roles.everyone.budget]\nat_a_time = 1\nrequests_per_minute = 2\n[roles.analyst.budget]\nrequests_per_minute = 100\ntasks_per_day = 3\n";
