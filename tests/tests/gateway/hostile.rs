@@ -119,8 +119,16 @@ async fn a_token_is_as_good_as_a_key_of_the_same_user() {
         let shown = send(&mesh, &mesh.keys["ann"], &Method::GET, &path).await;
         assert_eq!(shown.json::<Value>().await.unwrap()["user"], "ann");
         let other = issuer.token(&json!({"sub": "cid", "roles": ["analyst"]}));
-        let other = send(&mesh, &other, &Method::GET, &path).await;
-        assert_eq!(other.status(), StatusCode::NOT_FOUND);
+        for (method, path) in [
+            (Method::GET, path.clone()),
+            (Method::DELETE, path.clone()),
+            (Method::POST, format!("{path}/cancel")),
+            (Method::GET, format!("{path}/events")),
+        ] {
+            let refused = send(&mesh, &other, &method, &path).await;
+            assert_eq!(refused.status(), StatusCode::NOT_FOUND, "{method} {path}");
+            assert!(!refused.text().await.unwrap().contains("echo x"));
+        }
     }
     assert_eq!(mesh.executions(), 2);
 }
