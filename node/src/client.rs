@@ -2,6 +2,8 @@
 //!
 //! Does not send a question again: a lost connection leaves its outcome unknown, and only an idempotency key makes that safe.
 
+use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +14,13 @@ use amcp_protocol::{
 };
 use futures_util::StreamExt;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::audience::Audience;
+use crate::config::Config;
 use crate::config::value::{HttpUrl, Written};
 use crate::output::Trouble;
 
@@ -50,11 +53,11 @@ struct Accepted {
 }
 
 impl Client {
-    /// Proves its user by the key in [`KEY_VARIABLE`], if there is one.
+    /// Proves its user by the key in [`KEY_VARIABLE`], if there is one. Trusts the authorities in `ca`, and shows `client_cert`.
     ///
     /// # Errors
-    /// `url` is not an HTTP address, or the key is no text for a header.
-    pub(crate) fn new(url: &str) -> Result<Self, Trouble> {
+    /// `url` is not an HTTP address, the key is no text for a header, or a file of certificates is unusable.
+    pub(crate) fn new(url: &str, config: &Config) -> Result<Self, Trouble> {
         // Without the text, which may hold a password.
         let unusable =
             |problem: String| Trouble::usage("the node's URL is not usable").hint(problem);
@@ -74,11 +77,20 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let http = amcp_outbound::client_of(&base)
+        let mut builder = amcp_outbound::client_of(&base)
             .default_headers(headers)
             .connect_timeout(CONNECT)
             // Nodes on other machines too: the environment's proxy serves the public network.
-            .no_proxy()
+            .no_proxy();
+        for certificate in
+            pem(config.ca.as_deref(), Certificate::from_pem_bundle)?.unwrap_or_default()
+        {
+            builder = builder.add_root_certificate(certificate);
+        }
+        if let Some(identity) = pem(config.client_cert.as_deref(), Identity::from_pem)? {
+            builder = builder.identity(identity);
+        }
+        let http = builder
             .build()
             .map_err(|error| Trouble::failed(format!("no HTTP client: {error}")))?;
         Ok(Self { http, base })
@@ -94,16 +106,18 @@ impl Client {
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Trouble> {
         request.send().await.map_err(|error| {
-            let reason = if error.is_connect() {
+            let broke = if error.is_connect() {
                 "no node listens there"
             } else {
                 "the connection broke off"
             };
-            Trouble::new(
-                codes::EXIT_UNAVAILABLE,
-                format!("no answer from {}: {reason}", self.base),
-            )
-            .hint("start a node with `amcp node`, or leave out --url to answer in this process")
+            let hint = "start a node with `amcp node`, or leave out --url to answer in this process";
+            let (reason, hint) = match of_certificates(&error) {
+                Some(reason) => (reason, "name the file of the node's authority with --ca, and a certificate for this client with --client-cert if the node wants one"),
+                None => (broke.to_owned(), hint),
+            };
+            let message = format!("no answer from {}: {reason}", self.base);
+            Trouble::new(codes::EXIT_UNAVAILABLE, message).hint(hint)
         })
     }
 
@@ -303,10 +317,39 @@ impl Client {
         Ok(data.filter_map(data_of).collect())
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
         let response = self.send(self.request(Method::GET, path)?).await?;
         self.read(response).await
     }
+}
+
+/// What a file in PEM holds; none without a file.
+///
+/// # Errors
+/// The file cannot be read, or holds something else.
+fn pem<T>(
+    path: Option<&Path>,
+    read: fn(&[u8]) -> reqwest::Result<T>,
+) -> Result<Option<T>, Trouble> {
+    let Some(path) = path else { return Ok(None) };
+    let unusable = |error: &dyn Error| {
+        Trouble::usage(format!("{} is unusable: {error}", path.display()))
+            .hint("give a file in PEM: certificates for --ca, a certificate and its key for --client-cert")
+    };
+    let text = std::fs::read(path).map_err(|error| unusable(&error))?;
+    read(&text).map(Some).map_err(|error| unusable(&error))
+}
+
+/// The innermost reason of an error if it speaks of certificates: one side does not trust the other's.
+fn of_certificates(error: &reqwest::Error) -> Option<String> {
+    let mut last: &dyn Error = error;
+    while let Some(inner) = last.source() {
+        last = inner;
+    }
+    let text = last.to_string();
+    text.to_ascii_lowercase()
+        .contains("certificate")
+        .then_some(text)
 }
 
 fn not_a_node(base: &Url, status: StatusCode) -> Trouble {

@@ -74,10 +74,27 @@ pub(crate) struct Config {
     pub(crate) weather_url: Option<Text<HttpUrl>>,
     /// The server that the coordinates of cities come from, in place of Open-Meteo.
     pub(crate) geocoding_url: Option<Text<HttpUrl>>,
-    /// The address on which the node listens for HTTP. Clients on other machines need an API key (docs/ACCESS.md).
+    /// The address on which the node listens for HTTP. Other machines can reach it only with HTTPS and API keys (docs/ACCESS.md).
     #[default(Text::known("127.0.0.1:8080"))]
     #[schemars(extend("x-anywhere" = true))]
     pub(crate) http: Text<SocketAddr>,
+    /// The certificate for HTTPS at `http`, in PEM, with those of the authorities between it and a root. The node reads changed files again.
+    #[schemars(extend("format" = "path"))]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of `tls_cert`, in PEM without a password.
+    #[schemars(extend("format" = "path"))]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The authorities of clients, in PEM: only clients with a certificate of theirs can connect to `http`; they need an API key all the same.
+    #[schemars(extend("format" = "path"))]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// The authorities, in PEM, that the command line trusts when it asks a node (`--url`), beside the public ones.
+    #[schemars(extend("format" = "path", "x-anywhere" = true))]
+    pub(crate) ca: Option<PathBuf>,
+    /// The certificate that the command line shows to a node with `tls_client_ca`, and its key, in one PEM file.
+    #[schemars(extend("format" = "path", "x-anywhere" = true))]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Says that a proxy before the node speaks HTTPS with clients, so that the node may serve other machines without `tls_cert`.
+    pub(crate) behind_proxy: bool,
     /// The address at which clients reach the node, perhaps through a proxy. Its host is a name of the node, and its pages may ask.
     pub(crate) public_url: Option<Text<HttpUrl>>,
     /// Further host names of the node. It refuses requests that name another `Host` than these, those of `public_url` and `advertise`, `localhost` and IP addresses.

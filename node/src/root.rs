@@ -39,7 +39,7 @@ use delegate::Delegated;
 use http::Listener;
 pub(crate) use http::bind_failure;
 use ledger::Ledger;
-pub(crate) use parts::{guessed_url, llm_settings, specialist_settings};
+pub(crate) use parts::{guessed_url, llm_settings, scheme, specialist_settings};
 pub(crate) use planning::{Planning, llm, this_day};
 use supervisor::{PartSpec, RootMsg, RootSupervisor};
 
@@ -162,7 +162,7 @@ impl Node {
         let specialists = specialist_settings(config, llm.clone());
         let agents = chosen::agents(config, &specialists, purpose.restarts(), name)?;
         let data = purpose.take(&config.data)?;
-        let (listener, health) = http::listen(config, purpose)?;
+        let (listener, health, https) = http::listen(config, purpose)?;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let bus = EventBus::new();
         let registry = RegistryHandle::new("amcp", bus.clone());
@@ -203,7 +203,7 @@ impl Node {
             owner_of: amcp_specialists::reports::owner,
             peers: place.as_ref().map(ClusterPlace::peers),
         };
-        let (http, health) = http::parts(config, (listener, health), state, &mut specs)?;
+        let (http, health) = http::parts(config, (listener, health, https), state, &mut specs)?;
         let (root, fate) = started(specs).await?;
         let mut mesh = Self {
             orchestrator,
@@ -283,14 +283,17 @@ impl Node {
         }
     }
 
-    /// Takes over the settings of a configuration that may change while the node runs.
+    /// Takes over the settings of a configuration that may change while the node runs, and reads its certificate for HTTPS again.
     ///
     /// # Errors
-    /// The settings contradict each other; the old ones stay.
+    /// The settings contradict each other, or the certificate is unusable; the old ones stay.
     pub(crate) fn adopt(&self, config: &Config, before: &Config) -> Result<(), Trouble> {
         config.check_access()?;
-        self.orchestrator
-            .adopt(parts::orchestrator_settings(config)?);
+        let settings = parts::orchestrator_settings(config)?;
+        if let Some(https) = self.http.as_ref().and_then(|http| http.https.as_ref()) {
+            https.reread().map_err(http::unusable)?;
+        }
+        self.orchestrator.adopt(settings);
         self.ledger.adopt(config, Some(before), &self.registry);
         Ok(())
     }

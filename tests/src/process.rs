@@ -156,17 +156,21 @@ pub async fn finish(mut command: Command) -> Ran {
 pub struct Node {
     process: Child,
     stdout: Lines<BufReader<ChildStdout>>,
+    scheme: String,
     /// The address of its gateway.
     pub address: SocketAddr,
 }
 
 impl Node {
-    /// Starts `amcp node` on a free port, with further arguments and environment, and waits until it listens.
+    /// Starts `amcp node` on a free port unless the arguments name one, with further arguments and environment, and waits until it listens.
     ///
     /// # Panics
     /// The node does not listen in time.
     pub async fn start(sandbox: &Sandbox, args: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = sandbox.amcp(["node", "--http", "127.0.0.1:0"]);
+        let mut command = sandbox.amcp(["node"]);
+        if !args.contains(&"--http") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
         command
             .args(args)
             .envs(environment.iter().copied())
@@ -175,9 +179,10 @@ impl Node {
         let mut process = command.spawn().expect("amcp can be started");
         let stdout = process.stdout.take().expect("stdout is piped");
         let mut stdout = BufReader::new(stdout).lines();
-        let address = said(&mut stdout, "listening on http://").await;
+        let (scheme, address) = said(&mut stdout, "listening on ").await;
         Self {
             process,
+            scheme,
             stdout,
             address,
         }
@@ -188,7 +193,7 @@ impl Node {
     /// # Panics
     /// When it does not say one.
     pub async fn admin(&mut self) -> SocketAddr {
-        said(&mut self.stdout, "health on http://").await
+        said(&mut self.stdout, "health on ").await.1
     }
 
     /// The process.
@@ -203,7 +208,7 @@ impl Node {
     /// The address of a path.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// Sends a signal, such as `TERM`.
@@ -263,14 +268,15 @@ impl Node {
     }
 }
 
-/// The address on the next line.
-async fn said(stdout: &mut Lines<BufReader<ChildStdout>>, before: &str) -> SocketAddr {
+/// The scheme and the address on the next line.
+async fn said(stdout: &mut Lines<BufReader<ChildStdout>>, before: &str) -> (String, SocketAddr) {
     let line = timeout(PATIENCE, stdout.next_line()).await;
     let line = line.expect("the node says where it listens");
     let line = line.expect("stdout can be read");
-    let address = line.as_deref().and_then(|line| line.strip_prefix(before));
-    let address = address.and_then(|text| text.parse().ok());
-    address.unwrap_or_else(|| panic!("the node said {line:?}"))
+    let url = line.as_deref().and_then(|line| line.strip_prefix(before));
+    let said = url.and_then(|url| url.split_once("://"));
+    let said = said.and_then(|(scheme, text)| Some((scheme.to_owned(), text.parse().ok()?)));
+    said.unwrap_or_else(|| panic!("the node said {line:?}"))
 }
 
 /// Whether the condition holds before the patience is over.

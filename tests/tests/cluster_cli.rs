@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use amcp_access::KeyFile;
 use amcp_tests::process::{Node, Sandbox, binary};
+use jiff::Timestamp;
 use yaml_rust2::{Yaml, YamlLoader};
 
 fn deploy() -> &'static Path {
@@ -305,9 +307,17 @@ fn assert_each_node_gets_only_its_own_key(script: &str) {
     let inside = |path: &str| folder.path().join(path).to_str().unwrap().to_owned();
     let script = script.replace("/authority", &inside("authority"));
     let script = script.replace("/nodes", &inside("nodes"));
+    let script = script.replace("/data/", &inside("data/"));
     let binaries = binary().parent().unwrap().to_str().unwrap();
     let path = format!("{binaries}:{}", std::env::var("PATH").unwrap());
-    for made in ["authority", "nodes/a", "nodes/b", "nodes/c"] {
+    for made in [
+        "authority",
+        "nodes/a",
+        "nodes/b",
+        "nodes/c",
+        "data/a",
+        "data/c",
+    ] {
         std::fs::create_dir_all(inside(made)).unwrap();
     }
     for _ in 0..2 {
@@ -327,6 +337,13 @@ fn assert_each_node_gets_only_its_own_key(script: &str) {
                 format!("{node}.pem"),
             ];
             assert_eq!(files.collect::<BTreeSet<_>>(), expected.into());
+        }
+        // The key in the one place opens the nodes of the others.
+        let key = std::fs::read_to_string(inside("authority/api-key")).unwrap();
+        for node in ["a", "c"] {
+            let file = KeyFile::in_data(Path::new(&inside(&format!("data/{node}"))));
+            let user = file.read().unwrap().check(key.trim(), Timestamp::now());
+            assert_eq!(user.unwrap().user, "me");
         }
     }
 }

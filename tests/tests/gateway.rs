@@ -10,6 +10,7 @@ mod gateway {
     mod crowds;
     mod flows;
     mod hostile;
+    mod https;
     pub(crate) mod mesh;
     mod peers;
     mod users;

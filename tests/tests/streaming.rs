@@ -431,6 +431,7 @@ impl Events {
             listener,
             router(state),
             Limits::default(),
+            None,
             close.clone(),
         ));
         let http = amcp_tests::process::client();

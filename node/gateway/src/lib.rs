@@ -21,5 +21,5 @@ pub use files::piece as file_piece;
 pub use peers::Peers;
 pub use requests::body as request_body;
 pub use router::{health_router, router};
-pub use serve::{Limits, serve};
+pub use serve::{Https, HttpsFiles, Limits, serve};
 pub use state::{GatewayState, Metrics, OwnerOf, Readiness};

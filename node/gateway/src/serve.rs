@@ -4,6 +4,7 @@
 //! client that sends its headers slowly, stays idle or stops reading its response. What hyper refuses by itself gets a body here.
 
 mod addresses;
+mod https;
 mod stream;
 
 use std::io;
@@ -19,14 +20,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower_service::Service;
 
 use addresses::Addresses;
+pub use https::{Https, HttpsFiles};
 use stream::{MAX_HEAD, Stallable, response};
 
 /// Bounds on the clients of one listener.
@@ -36,7 +40,7 @@ pub struct Limits {
     pub connections: usize,
     /// Most connections of one address (IPv6: of one network of 64 bits) at a time; further ones are refused.
     pub per_address: usize,
-    /// How long the first request's headers may take.
+    /// How long a TLS handshake and then the first request's headers may take.
     pub first: Duration,
     /// How long a connection may be idle, and how long the headers of a later request may take.
     pub headers: Duration,
@@ -71,8 +75,11 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    https: Option<Arc<Https>>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
+    let following = https.clone().map(|https| tokio::spawn(https.follow()));
+    let _following = following.map(AbortOnDropHandle::new);
     let places = Arc::new(Semaphore::new(limits.connections));
     let addresses = Arc::new(Addresses::new(limits.per_address));
     let connections = TaskTracker::new();
@@ -89,23 +96,63 @@ pub async fn serve(
             continue;
         };
         let Some(of_address) = addresses.enter(peer.ip()) else {
-            refuse(&stream);
+            if https.is_none() {
+                refuse(&stream);
+            }
             continue;
         };
-        let connection = connection(stream, peer, router.clone(), &limits, shutdown.clone());
-        let abort = abort.clone();
-        connections.spawn(async move {
-            let _places = (place, of_address);
-            tokio::select! {
-                () = abort.cancelled() => {}
-                () = connection => {}
+        let (places, abort) = ((place, of_address), abort.clone());
+        let (router, limits, shutdown) = (router.clone(), limits.clone(), shutdown.clone());
+        // An answer is one small write; waiting for more would only delay it.
+        let _ = stream.set_nodelay(true);
+        match https.clone() {
+            None => {
+                let connection = connection(stream, peer, router, &limits, shutdown);
+                connections.spawn(unless(abort, connection, places));
             }
-        });
+            Some(https) => {
+                let connection = async move {
+                    if let Some(stream) = shaken(&https, stream, &limits, &shutdown).await {
+                        connection(stream, peer, router, &limits, shutdown).await;
+                    }
+                };
+                connections.spawn(unless(abort, connection, places));
+            }
+        }
     }
     drop(listener);
     connections.close();
     connections.wait().await;
     Ok(())
+}
+
+/// Carries a connection through, or drops it; it keeps its places until then.
+async fn unless<P>(abort: CancellationToken, connection: impl Future<Output = ()>, places: P) {
+    tokio::select! {
+        () = abort.cancelled() => {}
+        () = connection => {}
+    }
+    drop(places);
+}
+
+/// The stream after its handshake; none if that failed, took too long, or the listener closes.
+async fn shaken(
+    https: &Https,
+    stream: TcpStream,
+    limits: &Limits,
+    shutdown: &CancellationToken,
+) -> Option<TlsStream<TcpStream>> {
+    let shaken = tokio::select! {
+        () = shutdown.cancelled() => return None,
+        shaken = timeout(limits.first, https.accept(stream)) => shaken,
+    };
+    match shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            tracing::debug!(%error, "a handshake failed");
+            None
+        }
+    }
 }
 
 /// Answers a connection that has no place, as far as its empty buffer takes the answer.
@@ -165,15 +212,16 @@ fn is_of_the_listener(error: &io::Error) -> bool {
     )
 }
 
-fn connection(
-    stream: TcpStream,
+fn connection<S>(
+    stream: S,
     peer: std::net::SocketAddr,
     router: Router,
     limits: &Limits,
     shutdown: CancellationToken,
-) -> impl Future<Output = ()> + use<> {
-    // An answer is one small write; waiting for more would only delay it.
-    let _ = stream.set_nodelay(true);
+) -> impl Future<Output = ()> + use<S>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let io = TokioIo::new(Stallable::new(stream, limits.stalled));
     let first = limits.first;
     let asked = CancellationToken::new();

@@ -23,7 +23,7 @@ use crate::recording::Recording;
 use crate::root::{Node, Purpose};
 
 /// Settings that a command uses itself, whichever node answers.
-const OF_COMMANDS: [&str; 3] = ["deadline", "log", "log_format"];
+const OF_COMMANDS: [&str; 5] = ["ca", "client_cert", "deadline", "log", "log_format"];
 /// Most bytes of a query that is too long that are counted: a pipe may have no end.
 const MAX_COUNTED: u64 = 64 * 1024 * 1024;
 
@@ -43,7 +43,7 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
     request.flows = Some(audience.kinds());
     let answer = match &query.url {
         Some(url) => {
-            let client = Client::new(url)?;
+            let client = Client::new(url, &loaded.config)?;
             let (begun, id) = oneshot::channel();
             let answer = async {
                 let id = client.begin(&request, idempotency_key.as_deref()).await?;

@@ -55,8 +55,8 @@ fn certs(what: cli::Certs) -> Result<u8, Trouble> {
 }
 
 async fn show(loaded: &Loaded, node: Option<&str>, json: bool) -> Result<u8, Trouble> {
-    let default = root::guessed_url(*loaded.config.http);
-    let client = Client::new(node.unwrap_or(&default))?;
+    let default = root::guessed_url(&loaded.config, *loaded.config.http);
+    let client = Client::new(node.unwrap_or(&default), &loaded.config)?;
     let view: ClusterView = client.cluster().await?;
     if json {
         output::print_json(&view)?;

@@ -20,6 +20,7 @@ use self::load::{Asked, Load, Tally};
 use self::nodes::Nodes;
 use super::node::{EXIT_INTERRUPTED, Signals};
 use crate::client::Client;
+use crate::config::Config;
 use crate::output::{self, Style, Trouble};
 use crate::show;
 
@@ -61,7 +62,7 @@ async fn shown(nodes: &mut Nodes, count: u8) -> Result<u8, Trouble> {
         return Err(Trouble::usage("a cluster has at least one node"));
     };
     let mut scene = Scene {
-        a: Arc::new(Client::new(&first.url)?),
+        a: Arc::new(Client::new(&first.url, &Config::default())?),
         workers: usize::from(count) - 1,
         agents: 0,
     };
@@ -296,7 +297,9 @@ fn member<'a>(view: &'a ClusterView, name: &NodeName) -> Option<&'a MemberView> 
 async fn counted(nodes: &Nodes) -> Result<ClusterCounts, Trouble> {
     let mut sum = ClusterCounts::default();
     for node in nodes.all() {
-        let view: ClusterView = Client::new(&node.url)?.cluster().await?;
+        let view: ClusterView = Client::new(&node.url, &Config::default())?
+            .cluster()
+            .await?;
         sum.dropped_late += view.counts.dropped_late;
         sum.deduplicated += view.counts.deduplicated;
         sum.evicted += view.counts.evicted;

@@ -8,9 +8,9 @@ use amcp_gateway::codes;
 use amcp_planner::client::{Check, probe};
 use amcp_protocol::{ErrorCode, Failure, RequestId};
 use amcp_specialists::{Context, Task, builtin};
-use reqwest::Url;
 use serde_json::json;
 
+use crate::client::Client;
 use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::data;
@@ -114,20 +114,17 @@ async fn port(config: &Config) -> Check {
         Ok(_) => return Check::good("http", format!("{address} is free")),
         Err(error) => error,
     };
-    if error.kind() == std::io::ErrorKind::AddrInUse && is_node(address).await {
+    if error.kind() == std::io::ErrorKind::AddrInUse && is_node(config).await {
         return Check::good("http", format!("a node is running at {address}"));
     }
     let failure = root::bind_failure(address, &error);
     Check::bad("http", failure)
 }
 
-async fn is_node(address: std::net::SocketAddr) -> bool {
-    let ask = async {
-        let url = Url::parse(&format!("http://{address}/livez")).ok()?;
-        let client = amcp_outbound::client_of(&url).no_proxy().build().ok()?;
-        let response = client.get(url).send().await.ok()?;
-        response.json::<serde_json::Value>().await.ok()
-    };
+async fn is_node(config: &Config) -> bool {
+    let url = root::guessed_url(config, *config.http);
+    let client = Client::new(&url, config).ok();
+    let ask = async { client?.get::<serde_json::Value>("livez").await.ok() };
     let answer = tokio::time::timeout(LOOK, ask).await.ok().flatten();
     answer.is_some_and(|body| body.get("status") == Some(&json!("live")))
 }

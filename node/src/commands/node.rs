@@ -4,17 +4,15 @@
 
 use std::time::Duration;
 
-use amcp_access::KeyFile;
 use amcp_gateway::codes;
 use amcp_orchestrator::Drained;
-use jiff::Timestamp;
 use tokio::signal::unix::SignalKind;
 
 use crate::cli::Command;
 use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::output::{self, Trouble};
-use crate::root::{Node, Purpose};
+use crate::root::{self, Node, Purpose};
 use crate::trace::{self, Log};
 
 /// Exit code of a process that a signal ended (128 + SIGINT).
@@ -95,17 +93,10 @@ fn reload(node: &Node, log: &Log, started: &Loaded, now: &Loaded) -> Option<Load
 /// Says on which addresses the node listens, and what is risky about that.
 fn announce(node: &Node, config: &Config) -> Result<(), Trouble> {
     if let Some(address) = node.address() {
-        if !address.ip().is_loopback() {
-            let keys = KeyFile::in_data(&config.data).read()?;
-            if keys
-                .keys()
-                .iter()
-                .all(|key| key.has_ended(Timestamp::now()))
-            {
-                tracing::warn!(%address, "no API key is valid: only this machine can use the node; `amcp keys create USER` makes a key");
-            }
-        }
-        output::print(format_args!("listening on http://{address}"))?;
+        output::print(format_args!(
+            "listening on {}://{address}",
+            root::scheme(config)
+        ))?;
     }
     if let Some(address) = node.admin() {
         output::print(format_args!("health on http://{address}"))?;

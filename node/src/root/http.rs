@@ -4,10 +4,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
+use amcp_access::KeyFile;
 use amcp_cluster::Role;
-use amcp_gateway::{GatewayState, Limits, Names, Router, health_router, router, serve};
+use amcp_gateway::{
+    GatewayState, Https, HttpsFiles, Limits, Names, Router, health_router, router, serve,
+};
 use amcp_protocol::{ErrorCode, Failure};
+use jiff::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +37,8 @@ pub(crate) struct Http {
     pub(crate) router: Router,
     /// Bounds on the clients.
     pub(crate) limits: Limits,
+    /// Its certificate; plain HTTP without one.
+    pub(crate) https: Option<Arc<Https>>,
     /// Cancelled by the node: accept no new connection, and end when the open ones have ended.
     pub(crate) close: CancellationToken,
     /// Cancelled by the actor when the last connection has ended.
@@ -41,26 +48,86 @@ pub(crate) struct Http {
 /// What the node keeps of a listener that serves.
 pub(super) struct Listener {
     pub(super) address: SocketAddr,
+    pub(super) https: Option<Arc<Https>>,
     pub(super) close: CancellationToken,
     pub(super) closed: CancellationToken,
 }
 
+/// The listeners for clients and for health checks, and the certificate of the first.
+pub(super) type Listening = (Option<TcpListener>, Option<TcpListener>, Option<Arc<Https>>);
+
 /// The listeners of a node that serves: for clients if it is a gateway, and for health checks.
 ///
 /// # Errors
-/// An address cannot be used.
-pub(super) fn listen(
-    config: &Config,
-    purpose: Purpose,
-) -> Result<(Option<TcpListener>, Option<TcpListener>), Trouble> {
+/// An address or a certificate cannot be used.
+pub(super) fn listen(config: &Config, purpose: Purpose) -> Result<Listening, Trouble> {
     if purpose != Purpose::Serve {
-        return Ok((None, None));
+        return Ok((None, None, None));
     }
+    let https = https(config)?;
+    check_open(config)?;
     let http = config.parts.has(Role::Gateway).then_some(*config.http);
     Ok((
         http.map(bind).transpose()?,
         config.admin.map(|address| bind(*address)).transpose()?,
+        https,
     ))
+}
+
+/// # Errors
+/// Other machines could reach the gateway, and anybody could read their traffic, or nobody could use it.
+fn check_open(config: &Config) -> Result<(), Trouble> {
+    let address = *config.http;
+    if address.ip().is_loopback() || !config.parts.has(Role::Gateway) {
+        return Ok(());
+    }
+    if config.tls_cert.is_none() && !config.behind_proxy {
+        return Err(Trouble::usage(format!(
+            "other machines reach http {address}, and without HTTPS anybody between them and the node reads their keys and answers"
+        ))
+        .hint("add --tls-cert FILE --tls-key FILE; or --behind-proxy if a proxy before the node speaks HTTPS; or listen on --http 127.0.0.1:8080"));
+    }
+    let now = Timestamp::now();
+    let keys = KeyFile::in_data(&config.data).read()?;
+    if !config.issuers.is_empty() || keys.keys().iter().any(|key| !key.has_ended(now)) {
+        return Ok(());
+    }
+    Err(Trouble::usage(format!(
+        "other machines reach http {address}, and no API key is valid and no issuer is configured"
+    ))
+    .hint(format!(
+        "make the first one: amcp keys create NAME --data {}",
+        config.data.display()
+    )))
+}
+
+/// # Errors
+/// A file is missing among the settings, or unusable.
+fn https(config: &Config) -> Result<Option<Arc<Https>>, Trouble> {
+    let files = match (&config.tls_cert, &config.tls_key) {
+        (Some(cert), Some(key)) => HttpsFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_ca: config.tls_client_ca.clone(),
+        },
+        (None, None) if config.tls_client_ca.is_none() => return Ok(None),
+        (cert, _) => {
+            let missing = if cert.is_none() {
+                "tls_cert"
+            } else {
+                "tls_key"
+            };
+            return Err(Trouble::usage(format!("{missing} is missing"))
+                .hint("HTTPS needs tls_cert and tls_key, and tls_client_ca only if clients have certificates too"));
+        }
+    };
+    Https::open(files).map(Some).map_err(unusable)
+}
+
+/// The trouble with a file for HTTPS.
+pub(super) fn unusable(fault: String) -> Trouble {
+    Trouble::usage(format!("HTTPS is not possible: {fault}"))
+        .hint("tls_cert and tls_key name PEM files of one certificate; `amcp cluster certs` makes some for a private network")
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, Trouble> {
@@ -104,7 +171,7 @@ pub(super) fn names(config: &Config, http: Option<&str>) -> Names {
 /// A listener has no address.
 pub(super) fn parts(
     config: &Config,
-    (http, health): (Option<TcpListener>, Option<TcpListener>),
+    (http, health, https): Listening,
     state: GatewayState,
     specs: &mut Vec<PartSpec>,
 ) -> io::Result<(Option<Listener>, Option<Listener>)> {
@@ -118,16 +185,17 @@ pub(super) fn parts(
         config.connections.get() as usize,
         config.connections_per_address.get() as usize,
     );
-    let mut add = |name, listener: Option<TcpListener>, router, limits| {
+    let mut add = |name, listener: Option<TcpListener>, served| {
         let (spec, listener) = listener
-            .map(|listener| part(name, listener, router, limits))
+            .map(|listener| part(name, listener, served))
             .transpose()?
             .unzip();
         specs.extend(spec);
         Ok::<_, io::Error>(listener)
     };
-    let health = add("health", health, health_router(state.clone()), for_health)?;
-    Ok((add("http", http, router(state), for_all)?, health))
+    let for_health = (health_router(state.clone()), for_health, None);
+    let health = add("health", health, for_health)?;
+    Ok((add("http", http, (router(state), for_all, https))?, health))
 }
 
 /// The part that serves a router on a listener.
@@ -137,12 +205,12 @@ pub(super) fn parts(
 fn part(
     name: &'static str,
     listener: TcpListener,
-    router: Router,
-    limits: Limits,
+    (router, limits, https): (Router, Limits, Option<Arc<Https>>),
 ) -> io::Result<(PartSpec, Listener)> {
     let (close, closed) = (CancellationToken::new(), CancellationToken::new());
     let of_node = Listener {
         address: listener.local_addr()?,
+        https: https.clone(),
         close: close.clone(),
         closed: closed.clone(),
     };
@@ -150,6 +218,7 @@ fn part(
         listener,
         router,
         limits,
+        https,
         close,
         closed,
     };
@@ -171,7 +240,7 @@ pub(crate) struct HttpActor;
 impl Actor for HttpActor {
     type Msg = HttpMsg;
     type State = AbortOnDropHandle<()>;
-    type Arguments = std::sync::Arc<Http>;
+    type Arguments = Arc<Http>;
 
     async fn pre_start(
         &self,
@@ -183,7 +252,8 @@ impl Actor for HttpActor {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let task = tokio::spawn(async move {
             let (router, limits) = (http.router.clone(), http.limits.clone());
-            let serving = tokio::spawn(serve(listener, router, limits, http.close.clone()));
+            let (https, close) = (http.https.clone(), http.close.clone());
+            let serving = tokio::spawn(serve(listener, router, limits, https, close));
             // A panic must reach the actor like any other end.
             let served = AbortOnDropHandle::new(serving)
                 .await

@@ -10,7 +10,7 @@ use amcp_cluster::transport::load_or_make_cookie;
 use amcp_cluster::{AllowList, ClusterSettings, Role, Seed};
 use amcp_protocol::{AgentId, NodeName};
 
-use super::parts::guessed_url;
+use super::parts::{guessed_url, scheme};
 use crate::config::Config;
 use crate::config::lists::HostPort;
 use crate::output::Trouble;
@@ -112,10 +112,10 @@ pub(super) fn reached_at(config: &Config, http: SocketAddr) -> Option<String> {
         return Some(url.as_str().to_owned());
     }
     if !http.ip().is_unspecified() {
-        return Some(guessed_url(http));
+        return Some(guessed_url(config, http));
     }
     let host = config.advertise.as_ref()?.0.0.rsplit_once(':')?.0;
-    Some(format!("http://{host}:{}", http.port()))
+    Some(format!("{}://{host}:{}", scheme(config), http.port()))
 }
 
 fn cookie(config: &Config, local: bool) -> Result<String, Trouble> {

@@ -182,13 +182,22 @@ pub(crate) fn specialist_settings(config: &Config, llm: Option<SharedLlm>) -> bu
 }
 
 /// The URL of a node without `public_url`; loopback for a node that listens on every address.
-pub(crate) fn guessed_url(mut address: SocketAddr) -> String {
+pub(crate) fn guessed_url(config: &Config, mut address: SocketAddr) -> String {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         IpAddr::V4(_) | IpAddr::V6(_) => {}
     }
-    format!("http://{address}")
+    format!("{}://{address}", scheme(config))
+}
+
+/// The scheme of the gateway's URLs.
+pub(crate) fn scheme(config: &Config) -> &'static str {
+    if config.tls_cert.is_some() {
+        "https"
+    } else {
+        "http"
+    }
 }
 
 fn part<F, C>(name: &'static str, start: F) -> PartSpec
@@ -318,7 +327,10 @@ mod tests {
             ("[::]:8080", "http://[::1]:8080"),
             ("192.0.2.7:80", "http://192.0.2.7:80"),
         ] {
-            assert_eq!(guessed_url(address.parse().unwrap()), url);
+            assert_eq!(
+                guessed_url(&Config::default(), address.parse().unwrap()),
+                url
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amcp_access::{Authentication, KeyFile, Keys, NewKey, TokenRules, Tokens};
-use amcp_gateway::{GatewayState, Limits, Names, Peers, router, serve};
+use amcp_gateway::{GatewayState, Https, Limits, Names, Peers, router, serve};
 use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_outbound::Guard;
 use amcp_plan::{Plan, PlanTask, Terms};
@@ -135,6 +135,7 @@ pub(crate) struct Setup {
     pub(crate) max_requests: usize,
     pub(crate) limits: Limits,
     pub(crate) peers: Option<Arc<dyn Peers>>,
+    pub(crate) https: Option<Arc<Https>>,
     /// Users with a key, and their roles.
     pub(crate) users: &'static [(&'static str, &'static [&'static str])],
     pub(crate) issuers: Vec<TokenRules>,
@@ -149,6 +150,7 @@ impl Default for Setup {
             max_requests: 1_000,
             limits: Limits::default(),
             peers: None,
+            https: None,
             users: &[],
             issuers: Vec::new(),
             anonymous: true,
@@ -228,7 +230,13 @@ impl TestMesh {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let close = CancellationToken::new();
-        let serving = serve(listener, router(state), setup.limits, close.clone());
+        let serving = serve(
+            listener,
+            router(state),
+            setup.limits,
+            setup.https,
+            close.clone(),
+        );
         Self {
             address,
             registry,

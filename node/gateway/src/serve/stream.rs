@@ -10,7 +10,6 @@ use std::time::Duration;
 use amcp_protocol::{ErrorCode, Failure};
 use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::problem::Body;
@@ -54,16 +53,16 @@ fn with_body(written: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A connection whose writes fail once the client has read nothing for [`Limits::stalled`](super::Limits::stalled).
-pub(super) struct Stallable {
-    stream: TcpStream,
+pub(super) struct Stallable<S> {
+    stream: S,
     allowed: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     /// Bytes that were read and dropped since hyper refused to read a request.
     refused: Option<usize>,
 }
 
-impl Stallable {
-    pub(super) const fn new(stream: TcpStream, allowed: Duration) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Stallable<S> {
+    pub(super) const fn new(stream: S, allowed: Duration) -> Self {
         Self {
             stream,
             allowed,
@@ -86,9 +85,7 @@ impl Stallable {
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
-}
 
-impl Stallable {
     /// Reads what the client still sends, as long as it may stall and no more than [`MAX_DISCARDED`].
     fn discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let allowed = self.allowed;
@@ -108,7 +105,7 @@ impl Stallable {
     }
 }
 
-impl AsyncRead for Stallable {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stallable<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -118,7 +115,7 @@ impl AsyncRead for Stallable {
     }
 }
 
-impl AsyncWrite for Stallable {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stallable<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
