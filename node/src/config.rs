@@ -15,7 +15,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use amcp_cluster::Seed;
+use amcp_cluster::{Issue, Seed};
 use amcp_planner::Domain;
 use amcp_protocol::{CapabilityPattern, NodeName};
 use schemars::JsonSchema;
@@ -198,6 +198,9 @@ pub(crate) struct Config {
     /// The capabilities that the agents of a node may offer here (`b=finance.*,report.*;c=weather.get`); a node that is not in the list may offer all.
     #[schemars(with = "BTreeMap<String, Vec<String>>")]
     pub(crate) cluster_allow: BTreeMap<NodeName, Vec<CapabilityPattern>>,
+    /// What a node may ask for here (`[cluster_trust.b]`): `roles` that its users may have, `capabilities` that it may use; without either, and for a node without a table, everything.
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, Vec<String>>>")]
+    pub(crate) cluster_trust: BTreeMap<NodeName, Issue>,
 }
 
 impl Config {

@@ -129,7 +129,7 @@ impl Spec {
     pub fn inside(mut self, namespace: &str, host: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
         self.host = host.to_owned();
-        self.with(&["--insecure"])
+        self.with(&["--insecure", "--behind-proxy"])
     }
 
     fn command(&self, sandbox: &Sandbox, (cluster, http): (u16, u16)) -> Command {

@@ -133,7 +133,7 @@ impl Cluster {
             settings.name.clone(),
             registry.clone(),
             desk,
-            settings.allow.clone(),
+            settings.trust.clone(),
             says,
         );
         Ok(Self(Arc::new(Shared {

@@ -17,5 +17,5 @@ pub mod wire;
 pub use actor::{Cluster, ClusterError};
 pub use info::{NodeInfo, Role};
 pub use link::{Desk, Links};
-pub use settings::{AllowList, ClusterSettings, Seed};
+pub use settings::{AllowList, ClusterSettings, Issue, Seed, Trust};
 pub use view::{ClusterView, MemberState, MemberView};

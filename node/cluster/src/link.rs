@@ -34,7 +34,7 @@ use tokio::time::Instant;
 
 use crate::info::{NodeInfo, Role};
 use crate::membership::{EVICT_AFTER, Event};
-use crate::settings::AllowList;
+use crate::settings::Trust;
 use crate::transport::Meter;
 use crate::view::ClusterCounts;
 use crate::wire;
@@ -123,7 +123,7 @@ struct Shared {
     name: NodeName,
     registry: RegistryHandle,
     desk: Arc<dyn Desk>,
-    allow: AllowList,
+    trust: Trust,
     events: mpsc::UnboundedSender<Event>,
     /// By the token that frames carry.
     links: RwLock<HashMap<u64, Arc<Link>>>,
@@ -147,14 +147,14 @@ impl Links {
         name: NodeName,
         registry: RegistryHandle,
         desk: Arc<dyn Desk>,
-        allow: AllowList,
+        trust: Trust,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let shared = Arc::new(Shared {
             name,
             registry,
             desk,
-            allow,
+            trust,
             events,
             links: RwLock::default(),
             roster: Mutex::default(),

@@ -1,10 +1,13 @@
 //! The settings of a node's links, and whether they are safe. Opens no file and no socket, but looks up hosts.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use amcp_protocol::{AgentCard, CapabilityPattern, NodeName};
+use amcp_protocol::{AgentCard, CapabilityPattern, ErrorCode, Failure, NodeName, TaskRequest};
+use serde::{Deserialize, Serialize};
 
 use crate::ClusterError;
 use crate::info::{Role, split_host_port};
@@ -111,6 +114,56 @@ impl AllowList {
     }
 }
 
+/// What a node may ask for on this node, for users that it names itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Issue {
+    /// The roles that its users may have here; none means all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
+    /// The capabilities that it may use here; none means all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<CapabilityPattern>>,
+}
+
+/// What this node believes of others, who have proven their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// The capabilities that agents of other nodes may offer on this node.
+    pub offer: AllowList,
+    /// What other nodes may ask for; a node that is not here may ask for everything.
+    pub issue: BTreeMap<NodeName, Issue>,
+}
+
+impl Trust {
+    /// Judges a task that a node sends, and takes the roles from its user that the node may not issue.
+    ///
+    /// # Errors
+    /// The node may not use the capability.
+    pub fn judge(&self, node: &NodeName, task: &mut TaskRequest) -> Result<(), Failure> {
+        let Some(issue) = self.issue.get(node) else {
+            return Ok(());
+        };
+        let capability = &task.capability;
+        let matches = |pattern: &CapabilityPattern| pattern.matches(capability.as_str());
+        if let Some(allowed) = &issue.capabilities
+            && !allowed.iter().any(matches)
+        {
+            let message = format!("the node {node} may not use {capability} here");
+            return Err(Failure::new(ErrorCode::NotPermitted, message)
+                .hint("cluster_trust of the node that refuses says what others may use there"));
+        }
+        if let Some(roles) = &issue.roles
+            && task.grant.roles.iter().any(|role| !roles.contains(role))
+        {
+            Arc::make_mut(&mut task.grant)
+                .roles
+                .retain(|role| roles.contains(role));
+        }
+        Ok(())
+    }
+}
+
 /// The files of mutual TLS, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -145,8 +198,8 @@ pub struct ClusterSettings {
     pub tls: Option<TlsFiles>,
     /// Allows plain TCP beyond loopback.
     pub insecure: bool,
-    /// The capabilities that agents of other nodes may offer on this node.
-    pub allow: AllowList,
+    /// What other nodes may offer and ask for on this node.
+    pub trust: Trust,
 }
 
 impl ClusterSettings {
@@ -247,7 +300,7 @@ mod tests {
             cookie: load_or_make_cookie(&dir.path().join("cookie")).unwrap(),
             tls: None,
             insecure: false,
-            allow: AllowList::default(),
+            trust: Trust::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use amcp_cluster::settings::TlsFiles;
 use amcp_cluster::transport::load_or_make_cookie;
-use amcp_cluster::{AllowList, ClusterSettings, Role, Seed};
+use amcp_cluster::{AllowList, ClusterSettings, Role, Seed, Trust};
 use amcp_protocol::{AgentId, NodeName};
 
 use super::parts::{guessed_url, scheme};
@@ -72,7 +72,10 @@ pub(super) fn settings(config: &Config) -> Result<Option<ClusterSettings>, Troub
         cookie: cookie(config, local)?,
         tls,
         insecure: config.insecure,
-        allow: AllowList(config.cluster_allow.clone().into_iter().collect()),
+        trust: Trust {
+            offer: AllowList(config.cluster_allow.clone().into_iter().collect()),
+            issue: config.cluster_trust.clone(),
+        },
         name,
     }))
 }

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use amcp_cluster::{AllowList, Cluster, ClusterSettings, Desk, Role, Seed};
+use amcp_cluster::{Cluster, ClusterSettings, Desk, Role, Seed, Trust};
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
 use amcp_registry::{EventBus, RegistryHandle};
@@ -62,7 +62,7 @@ pub async fn link(
         cookie: COOKIE.to_owned(),
         tls: None,
         insecure: false,
-        allow: AllowList::default(),
+        trust: Trust::default(),
     };
     let cluster = Cluster::bind(settings, registry.clone(), Arc::new(NoDesk)).await?;
     cluster.spawn(None).await?;

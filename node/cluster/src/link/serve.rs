@@ -131,27 +131,34 @@ impl Shared {
     }
 
     /// Takes a peer's task.
-    fn task(self: &Arc<Self>, link: &Arc<Link>, id: u64, (agent, task): (AgentId, TaskRequest)) {
+    fn task(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        id: u64,
+        (agent, mut task): (AgentId, TaskRequest),
+    ) {
         let waiter = Waiter {
             link: Arc::clone(link),
             token: link.info.token_in,
             id,
         };
         link.serving.fetch_add(1, Relaxed);
+        let of_node = |code, why| Failure::new(code, format!("{} {why}", self.name));
+        let trusted = self.trust.judge(link.peer(), &mut task);
         let mut inbox = self.inbox.lock();
-        let no = if self.draining.load(Relaxed) {
-            Some((ErrorCode::AgentUnavailable, "is draining"))
+        let no = if let Err(failure) = trusted {
+            count(&self.counters.not_allowed);
+            Some(failure)
+        } else if self.draining.load(Relaxed) {
+            Some(of_node(ErrorCode::AgentUnavailable, "is draining"))
         } else if inbox.serving() >= SERVING || link.is_stuffed() {
-            Some((
-                ErrorCode::AgentBusy,
-                "works on as many tasks of other nodes as it takes",
-            ))
+            let why = "works on as many tasks of other nodes as it takes";
+            Some(of_node(ErrorCode::AgentBusy, why))
         } else {
             None
         };
-        if let Some((code, why)) = no {
+        if let Some(failure) = no {
             drop(inbox);
-            let failure = Failure::new(code, format!("{} {why}", self.name));
             let key = TaskKey::of(&task);
             let refused = answered(key, &self.name, TaskOutcome::Refused(failure));
             tell(&waiter, Some(&encoded(refused)));
@@ -265,7 +272,7 @@ impl Shared {
                 tracing::warn!(agent = %id, node = %link.peer(), "a node without an orchestrator offers one");
                 return None;
             }
-            if let Some(capability) = self.allow.refuses(link.peer(), &card) {
+            if let Some(capability) = self.trust.offer.refuses(link.peer(), &card) {
                 count(&self.counters.not_allowed);
                 tracing::warn!(agent = %id, node = %link.peer(), capability, "the node may not offer this capability here; see cluster_allow");
                 return None;

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::settings::{AllowList, Issue};
 
 const REQUEST: &str = "123e4567-e89b-12d3-a456-426614174999";
 
@@ -123,14 +124,14 @@ impl Actor for Silent {
 }
 
 impl Node {
-    async fn start(name: &str, allow: AllowList, request: Option<RequestId>) -> Self {
+    async fn start(name: &str, trust: Trust, request: Option<RequestId>) -> Self {
         let name = NodeName::new(name).unwrap();
         let scope = format!("{name}-{}", fastrand::u64(..));
         let registry = RegistryHandle::new(scope, EventBus::new());
         registry.spawn(None).await.unwrap();
         let (said, events) = mpsc::unbounded_channel();
         let desk = Arc::new(OneRequest(request));
-        let links = Links::new(name.clone(), registry.clone(), desk, allow, said);
+        let links = Links::new(name.clone(), registry.clone(), desk, trust, said);
         let (supervisor, _) = Actor::spawn(None, Silent, ()).await.unwrap();
         let port = links.spawn_port(supervisor.get_cell()).await.unwrap();
         let held = Held::default();
@@ -227,8 +228,8 @@ fn link(a: &Node, b: &Node, number: u64) {
 }
 
 async fn two() -> (Node, Node) {
-    let a = Node::start("a", AllowList::default(), None).await;
-    let b = Node::start("b", AllowList::default(), None).await;
+    let a = Node::start("a", Trust::default(), None).await;
+    let b = Node::start("b", Trust::default(), None).await;
     (a, b)
 }
 
@@ -625,18 +626,66 @@ async fn a_large_task_that_is_cancelled_on_its_way_is_not_begun() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_may_offer_here_what_the_list_says() {
-    let allow = AllowList(vec![(
+    let offer = AllowList(vec![(
         NodeName::new("b").unwrap(),
         vec![CapabilityPattern::new("weather.*").unwrap()],
     )]);
-    let a = Node::start("a", allow, None).await;
-    let b = Node::start("b", AllowList::default(), None).await;
+    let trust = Trust {
+        offer,
+        ..Trust::default()
+    };
+    let a = Node::start("a", trust, None).await;
+    let b = Node::start("b", Trust::default(), None).await;
     b.agent("sky@b", "weather.get").await;
     b.agent("bank@b", "finance.pay").await;
     link(&a, &b, 1);
     a.sees("sky@b").await;
     a.does_not_see("bank@b").await;
     assert!(a.links.counts().not_allowed > 0);
+}
+
+/// A stolen key of `a`, or a hostile `a`, gets what `b` lets `a` ask for and no more.
+#[tokio::test(start_paused = true)]
+async fn a_node_may_ask_here_for_what_the_settings_say() {
+    let issue = |roles: Option<&[&str]>, capabilities: Option<&str>| Issue {
+        roles: roles.map(|roles| roles.iter().map(|&role| role.to_owned()).collect()),
+        capabilities: capabilities.map(|text| vec![CapabilityPattern::new(text).unwrap()]),
+    };
+    let asks: &[&str] = &["analyst", "admin"];
+    for (trusted, refused, roles) in [
+        (None, false, asks),
+        (Some(issue(None, None)), false, asks),
+        (Some(issue(None, Some("a.*"))), false, asks),
+        (Some(issue(None, Some("b.*"))), true, &[]),
+        (Some(issue(Some(&["analyst"]), None)), false, &["analyst"]),
+        (Some(issue(Some(&[]), None)), false, &[]),
+    ] {
+        let name = NodeName::new("a").unwrap();
+        let trust = Trust {
+            issue: trusted.map(|issue| (name, issue)).into_iter().collect(),
+            ..Trust::default()
+        };
+        let a = Node::start("a", Trust::default(), None).await;
+        let b = Node::start("b", trust, None).await;
+        b.agent("worker@b", "a.x").await;
+        link(&a, &b, 1);
+        let port = a.sees("worker@b").await;
+        let mut asked = task("t1", 1);
+        Arc::make_mut(&mut asked.grant).roles = asks.iter().map(|&r| r.to_owned()).collect();
+        let answered = send(&port, asked);
+        if refused {
+            let response = answered.await.unwrap();
+            assert!(matches!(response.outcome, TaskOutcome::Refused(_)));
+            assert_eq!(code(response), ErrorCode::NotPermitted);
+            assert_eq!(b.held.lock().unwrap().len(), 0);
+            assert_eq!(b.links.counts().not_allowed, 1);
+            continue;
+        }
+        let (asked, answer) = b.tasks(1).await.remove(0);
+        assert_eq!(asked.grant.roles, roles);
+        answer.answer(done(&asked, json!({})));
+        answered.await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -678,9 +727,9 @@ async fn a_registry_that_began_anew_is_told_everything_again() {
 #[tokio::test(start_paused = true)]
 async fn peers_are_asked_about_requests() {
     let id: RequestId = REQUEST.parse().unwrap();
-    let a = Node::start("a", AllowList::default(), None).await;
-    let b = Node::start("b", AllowList::default(), None).await;
-    let c = Node::start("c", AllowList::default(), Some(id)).await;
+    let a = Node::start("a", Trust::default(), None).await;
+    let b = Node::start("b", Trust::default(), None).await;
+    let c = Node::start("c", Trust::default(), Some(id)).await;
     link(&a, &b, 1);
     link(&a, &c, 2);
     let (owner, view) = a.links.find_request(id).await.unwrap();
@@ -698,9 +747,9 @@ async fn peers_are_asked_about_requests() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_to_a_flow_goes_to_the_node_whose_request_it_is() {
     let id: RequestId = REQUEST.parse().unwrap();
-    let a = Node::start("a", AllowList::default(), None).await;
-    let b = Node::start("b", AllowList::default(), None).await;
-    let c = Node::start("c", AllowList::default(), Some(id)).await;
+    let a = Node::start("a", Trust::default(), None).await;
+    let b = Node::start("b", Trust::default(), None).await;
+    let c = Node::start("c", Trust::default(), Some(id)).await;
     link(&a, &b, 1);
     link(&a, &c, 2);
     let answer = async |owner: &Node, flow: &str| {
@@ -722,9 +771,9 @@ async fn an_answer_to_a_flow_goes_to_the_node_whose_request_it_is() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_is_found_where_it_is_and_comes_in_pieces() {
-    let a = Node::start("a", AllowList::default(), None).await;
-    let b = Node::start("b", AllowList::default(), None).await;
-    let c = Node::start("c", AllowList::default(), Some(REQUEST.parse().unwrap())).await;
+    let a = Node::start("a", Trust::default(), None).await;
+    let b = Node::start("b", Trust::default(), None).await;
+    let c = Node::start("c", Trust::default(), Some(REQUEST.parse().unwrap())).await;
     link(&a, &b, 1);
     link(&a, &c, 2);
     let (owner, piece) = a.links.file("ü.pdf", 0, None).await.unwrap();
@@ -741,7 +790,7 @@ async fn a_file_is_found_where_it_is_and_comes_in_pieces() {
 #[tokio::test(start_paused = true)]
 async fn signs_of_life_cross_to_all_who_wait_until_the_end() {
     let (a, b) = two().await;
-    let c = Node::start("c", AllowList::default(), None).await;
+    let c = Node::start("c", Trust::default(), None).await;
     b.agent("worker@b", "a.x").await;
     link(&a, &b, 1);
     link(&c, &b, 2);

@@ -120,6 +120,10 @@ pub(super) struct Hello {
     pub(super) nonce: [u8; 32],
     /// The token of frames to the sender.
     pub(super) token: u64,
+    /// Whether the sender's proofs cover the headers too. An older build's do not, and one that reads this cannot be made to
+    /// believe so: the hello itself is under both forms of the proof.
+    #[serde(default)]
+    pub(super) headers: bool,
 }
 
 impl Hello {
@@ -128,6 +132,7 @@ impl Hello {
             info,
             nonce: random_bytes(),
             token: u64::from_le_bytes(random_bytes()),
+            headers: true,
         }
     }
 }
@@ -219,11 +224,13 @@ pub(super) enum Side {
     Acceptor,
 }
 
-/// The bodies of both hellos, byte for byte: names, incarnations, nonces, tokens and all other fields.
+/// The frames of both hellos, byte for byte: versions, names, incarnations, nonces, tokens and all other fields.
 #[derive(Debug)]
 pub(super) struct Transcript<'a> {
     pub(super) dialler: &'a [u8],
     pub(super) acceptor: &'a [u8],
+    /// Whether proofs cover the headers: both sides' builds must.
+    pub(super) headers: bool,
 }
 
 impl Transcript<'_> {
@@ -242,12 +249,15 @@ impl Transcript<'_> {
             Side::Dialler => b"amcp greeting: dialler\0",
             Side::Acceptor => b"amcp greeting: acceptor\0",
         };
+        let from = if self.headers { 0 } else { HEADER };
+        let hellos =
+            [self.dialler, self.acceptor].map(|frame| frame.get(from..).unwrap_or_default());
         // The lengths keep a byte from moving between the two hellos.
-        mac(cookie)
-            .chain_update(label)
-            .chain_update((self.dialler.len() as u64).to_be_bytes())
-            .chain_update(self.dialler)
-            .chain_update((self.acceptor.len() as u64).to_be_bytes())
-            .chain_update(self.acceptor)
+        hellos
+            .iter()
+            .fold(mac(cookie).chain_update(label), |mac, hello| {
+                mac.chain_update((hello.len() as u64).to_be_bytes())
+                    .chain_update(hello)
+            })
     }
 }

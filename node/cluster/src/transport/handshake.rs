@@ -122,6 +122,7 @@ where
     let transcript = Transcript {
         dialler: &dialler,
         acceptor: &acceptor,
+        headers: theirs.headers,
     };
     let cookie = &meeting.local.cookie;
     let proof = read_proof(stream).await?;
@@ -159,7 +160,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (theirs, dialler) = read_hello(stream).await?;
-    let token_out = theirs.token;
+    let (token_out, headers) = (theirs.token, theirs.headers);
     let peer = meeting.recognise(theirs.info)?;
     let mine = Hello::new(meeting.local.info.clone());
     let token_in = mine.token;
@@ -167,6 +168,7 @@ where
     let transcript = Transcript {
         dialler: &dialler,
         acceptor: &acceptor,
+        headers,
     };
     let cookie = &meeting.local.cookie;
     let proof = transcript.proof(cookie, Side::Acceptor);
@@ -209,7 +211,7 @@ where
     S: AsyncRead + Unpin,
 {
     match read(stream).await? {
-        (Greeting::Hello(hello), body) => Ok((hello, body)),
+        (Greeting::Hello(hello), frame) => Ok((hello, frame)),
         (Greeting::Refuse { refusal, message }, _) => Err(refused_early(refusal, &message)),
         (Greeting::Proof { .. } | Greeting::Accept, _) => Err(out_of_turn()),
     }
@@ -235,27 +237,29 @@ fn out_of_turn() -> Trouble {
     Garbled("it sent a message out of turn".to_owned()).into()
 }
 
-/// Writes a greeting and returns its body.
+/// Writes a greeting and returns its frame.
 async fn write<S: AsyncWrite + Unpin>(
     stream: &mut S,
     greeting: &Greeting,
 ) -> Result<Vec<u8>, Trouble> {
-    let body = greeting.body();
-    stream.write_all(&frame(&body)?).await?;
+    let frame = frame(&greeting.body())?;
+    stream.write_all(&frame).await?;
     stream.flush().await?;
-    Ok(body)
+    Ok(frame)
 }
 
-/// Reads a greeting, and not one byte of what follows it.
+/// Reads a greeting and its frame, and not one byte of what follows it.
 async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(Greeting, Vec<u8>), Trouble> {
     let mut start = [0; HEADER];
     stream.read_exact(&mut start).await?;
     let (version, length) = header(start)?;
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    let greeting = Greeting::read(&body);
+    let mut frame = start.to_vec();
+    frame.resize(HEADER + length, 0);
+    let body = frame.split_at_mut(HEADER).1;
+    stream.read_exact(body).await?;
+    let greeting = Greeting::read(body);
     if version == PROTOCOL_VERSION {
-        return Ok((greeting?, body));
+        return Ok((greeting?, frame));
     }
     // Of another version we understand only its refusal.
     match greeting {

@@ -220,6 +220,7 @@ async fn a_reflected_proof_is_refused() {
     let transcript = Transcript {
         dialler: b"ab",
         acceptor: b"c",
+        headers: true,
     };
     let proof = transcript.proof(COOKIE, Side::Dialler);
     assert!(transcript.proves(COOKIE, Side::Dialler, &proof));
@@ -227,8 +228,45 @@ async fn a_reflected_proof_is_refused() {
     let moved = Transcript {
         dialler: b"a",
         acceptor: b"bc",
+        headers: true,
     };
     assert!(!moved.proves(COOKIE, Side::Dialler, &proof));
+}
+
+#[tokio::test]
+async fn a_proof_covers_the_version_unless_a_build_is_older() {
+    for (headers, other_version, proven) in [
+        (true, false, true),
+        (true, true, false),
+        (false, false, true),
+        // Nothing else than the version: an older build's proof still covers all of the hello, with its word that it is older.
+        (false, true, true),
+    ] {
+        let b = serve(local("b"));
+        let mut raw = b.raw().await;
+        let mine = Greeting::Hello(Hello {
+            headers,
+            ..Hello::new(local("a").info)
+        });
+        say(&mut raw, &mine).await;
+        let theirs = hear(&mut raw).await;
+        hear(&mut raw).await;
+        let mut dialler = frame(&mine.body()).unwrap();
+        // As if somebody between the two had changed it on its way.
+        dialler[4] ^= u8::from(other_version);
+        let transcript = Transcript {
+            dialler: &dialler,
+            acceptor: &frame(&theirs.body()).unwrap(),
+            headers,
+        };
+        let proof = transcript.proof(COOKIE, Side::Dialler);
+        say(&mut raw, &Greeting::Proof { proof }).await;
+        if proven {
+            assert_eq!(hear(&mut raw).await, Greeting::Accept);
+        } else {
+            assert_eq!(hear_refusal(&mut raw).await, Refusal::WrongCookie);
+        }
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amcp_cluster::{AllowList, Cluster, ClusterSettings, Desk, Role, Seed};
+use amcp_cluster::{Cluster, ClusterSettings, Desk, Role, Seed, Trust};
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{Failure, FlowAnswer, FlowId, NodeName, RequestId};
 use amcp_registry::RegistryHandle;
@@ -49,7 +49,7 @@ pub(crate) async fn node(name: &str, seeds: Vec<Seed>, bus: EventBus) -> (Cluste
         cookie: "0123456789abcdef0123456789abcdef".to_owned(),
         tls: None,
         insecure: false,
-        allow: AllowList::default(),
+        trust: Trust::default(),
     };
     let cluster = Cluster::bind(settings, registry, Arc::new(NoRequests))
         .await

@@ -95,6 +95,16 @@ fn lists_and_tables_are_the_same_in_the_file_the_environment_and_flags() {
         schema::shown(&value)
     };
     assert_eq!(shown("cluster_allow"), "b=x.*,y.z;c=");
+    // Only the file has tables of tables.
+    let file = "[cluster_trust.b]\nroles = []\ncapabilities = ['x.*']\n[cluster_trust.c]\n";
+    let trust = of_file(file).unwrap().cluster_trust;
+    let [b, c] = ["b", "c"].map(|name| &trust[&amcp_protocol::NodeName::new(name).unwrap()]);
+    assert_eq!(
+        (b.roles.as_deref(), c.roles.as_deref()),
+        (Some(&[][..]), None)
+    );
+    assert!(b.capabilities.as_ref().unwrap()[0].matches("x.y"));
+    assert!(of_file("[cluster_trust.b]\nrole = []").is_err());
     assert_eq!(shown("join"), "a:1,dns:b:2");
     assert_eq!(shown("cookie"), "file=/c");
 }
