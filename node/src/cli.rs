@@ -5,6 +5,7 @@
 mod audit;
 mod cluster;
 mod keys;
+mod requests;
 
 use std::path::PathBuf;
 
@@ -14,7 +15,9 @@ use jiff::civil::Date;
 pub(crate) use audit::{Audit, Shown};
 pub(crate) use cluster::{Certs, Cluster, ClusterTool};
 pub(crate) use keys::Keys;
+pub(crate) use requests::{OneRequest, Requests};
 
+use crate::client::URL_VARIABLE;
 use crate::config::layers::Inputs;
 use crate::config::schema;
 
@@ -28,7 +31,9 @@ Exit codes:
   5  unavailable for now (overloaded, draining, no node, no LLM): try again later
 
 Settings come from flags, then AMCP_* in the environment, then the configuration file (--config, else AMCP_CONFIG,
-else ~/.config/amcp/amcp.toml), then the defaults; `amcp config show` says which.";
+else ~/.config/amcp/amcp.toml), then the defaults; `amcp config show` says which.
+
+AMCP_URL is the address of the node to ask, in place of --url; AMCP_KEY is the API key that proves who you are there.";
 
 /// Ask in plain language; supervised agents do the work and one answer comes back.
 #[derive(Debug, Parser)]
@@ -48,7 +53,11 @@ impl Cli {
     }
 
     fn of(matches: ArgMatches) -> clap::error::Result<(Self, Inputs)> {
-        let cli = Self::from_arg_matches(&matches)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        let named = std::env::var(URL_VARIABLE).ok();
+        if let (Some(url), Some(named)) = (cli.command.url(), named.filter(|url| !url.is_empty())) {
+            url.get_or_insert(named);
+        }
         let mut innermost = &matches;
         while let Some((_, matches)) = innermost.subcommand() {
             innermost = matches;
@@ -89,6 +98,14 @@ pub(crate) enum Command {
     },
     /// List the agents: capability, agent, state, tasks in flight, restarts
     Agents(Agents),
+    /// List the requests of a running node and of the others, the newest first
+    Requests(Requests),
+    /// Show a request: its state, times, tasks, open questions and answer
+    Show(OneRequest),
+    /// Cancel a request; an answered one stays as it is
+    Cancel(OneRequest),
+    /// Print the events of a request from its beginning, and follow it to its end
+    Logs(OneRequest),
     /// Check the LLM, the port, the data folder and the sample data
     Doctor {
         /// Print JSON
@@ -124,12 +141,46 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// The place of the node's address; none for a command that asks no other node, or not with these flags.
+    fn url(&mut self) -> Option<&mut Option<String>> {
+        match self {
+            Self::Ask(Ask {
+                query,
+                record: None,
+                ..
+            })
+            | Self::Plan(Plan {
+                query,
+                cards: None,
+                today: None,
+            }) => Some(&mut query.url),
+            Self::Agents(Agents { url, .. })
+            | Self::Cluster(Cluster { node: url, .. })
+            | Self::Requests(Requests { url, .. }) => Some(url),
+            Self::Show(one) | Self::Cancel(one) | Self::Logs(one) => Some(&mut one.url),
+            Self::Ask(_)
+            | Self::Plan(_)
+            | Self::Eval(_)
+            | Self::Replay { .. }
+            | Self::Doctor { .. }
+            | Self::Node
+            | Self::Keys { .. }
+            | Self::Audit { .. }
+            | Self::Demo(_)
+            | Self::Config { .. } => None,
+        }
+    }
+
     /// Whether programs read what it prints.
     pub(crate) const fn prints_json(&self) -> bool {
         match self {
             Self::Ask(Ask { query, .. }) | Self::Plan(Plan { query, .. }) => query.json,
             Self::Eval(Eval { json, .. })
             | Self::Agents(Agents { json, .. })
+            | Self::Requests(Requests { json, .. })
+            | Self::Show(OneRequest { json, .. })
+            | Self::Cancel(OneRequest { json, .. })
+            | Self::Logs(OneRequest { json, .. })
             | Self::Cluster(Cluster { json, .. })
             | Self::Doctor { json }
             | Self::Keys {
@@ -159,7 +210,7 @@ pub(crate) struct Query {
     /// The query in plain language; `-` reads it from stdin
     #[arg(required = true, value_name = "QUERY")]
     pub(crate) words: Vec<String>,
-    /// The running node to ask; without it this process starts a node of its own
+    /// The running node to ask [env: AMCP_URL]; without it this process starts a node of its own
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// A role that you have; may be repeated
@@ -182,7 +233,7 @@ pub(crate) struct Ask {
     #[command(flatten)]
     pub(crate) query: Query,
     /// The node carries out the request once per key, however often it is sent (with --url)
-    #[arg(long, value_name = "KEY", requires = "url")]
+    #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
     /// Approve every confirmation without asking, for scripts; other questions need a terminal
     #[arg(long, short)]
@@ -230,7 +281,7 @@ pub(crate) struct Eval {
 /// `amcp agents`.
 #[derive(Debug, Args)]
 pub(crate) struct Agents {
-    /// The running node to ask; without it this process starts a node of its own
+    /// The running node to ask [env: AMCP_URL]; without it this process starts a node of its own
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Print JSON

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_gateway::codes;
-use amcp_orchestrator::PlanView;
 use amcp_protocol::{
     Answer, AnswerPiece, Failure, FlowAnswer, FlowId, Progress, RequestId, UserRequest,
 };
 use futures_util::StreamExt;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, StatusCode, Url};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::audience::Audience;
@@ -26,6 +25,8 @@ use crate::output::Trouble;
 
 /// The variable with the API key of the command line's user, for `--url`.
 pub(crate) const KEY_VARIABLE: &str = "AMCP_KEY";
+/// The variable with the address of the node to ask, in place of `--url`.
+pub(crate) const URL_VARIABLE: &str = "AMCP_URL";
 /// Time-out of a dial: ten times as long as to a node on the same continent.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Most reconnections to a broken event stream; the request goes on without the stream.
@@ -42,7 +43,9 @@ pub(crate) struct Client {
     base: Url,
 }
 
+/// An answer has an `error` too, among others.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Refused {
     error: Failure,
 }
@@ -128,23 +131,54 @@ impl Client {
         let body = response.bytes().await.map_err(|error| {
             Trouble::failed(format!("the answer of {} broke off: {error}", self.base))
         })?;
-        if let Ok(value) = serde_json::from_slice(&body) {
-            return Ok(value);
-        }
         if let Ok(refused) = serde_json::from_slice::<Refused>(&body) {
             return Err(refused.error.into());
         }
-        Err(not_a_node(&self.base, status))
+        serde_json::from_slice(&body).map_err(|_| not_a_node(&self.base, status))
     }
 
-    /// Sends the request and waits for its answer.
+    /// # Errors
+    /// The node's refusal.
+    async fn unless_refused(&self, response: Response) -> Result<Response, Trouble> {
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        Err(match self.read::<Value>(response).await {
+            Ok(_) => not_a_node(&self.base, status),
+            Err(refused) => refused,
+        })
+    }
+
+    /// Reads what the node has at a path.
     ///
     /// # Errors
     /// The node's refusal, or no connection to it.
-    pub(crate) async fn ask(&self, request: &UserRequest) -> Result<Arc<Answer>, Trouble> {
-        let post = self.request(Method::POST, "ask")?.json(request);
-        let response = self.send(post).await?;
-        Ok(Arc::new(self.read(response).await?))
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
+        let response = self.send(self.request(Method::GET, path)?).await?;
+        self.read(response).await
+    }
+
+    /// Sends a body and reads the answer.
+    ///
+    /// # Errors
+    /// The node's refusal, or no connection to it.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Trouble> {
+        let response = self.send(self.request(Method::POST, path)?.json(body));
+        self.read(response.await?).await
+    }
+
+    /// A page of requests.
+    ///
+    /// # Errors
+    /// The node's refusal, or no connection to it.
+    pub(crate) async fn list(&self, filter: &[(&str, &str)]) -> Result<Value, Trouble> {
+        let get = self.request(Method::GET, "requests")?.query(filter);
+        self.read(self.send(get).await?).await
     }
 
     /// Sends the request. Returns its id once the node has accepted it.
@@ -180,14 +214,13 @@ impl Client {
         self.get(&format!("requests/{id}")).await.map(Arc::new)
     }
 
-    /// Cancels a request; an answer that is there stays.
+    /// Cancels a request; an answer that is there stays. Returns the request as it is now.
     ///
     /// # Errors
     /// The node's refusal, or no connection to it.
-    pub(crate) async fn cancel(&self, id: RequestId) -> Result<(), Trouble> {
+    pub(crate) async fn cancel(&self, id: RequestId) -> Result<Value, Trouble> {
         let delete = self.request(Method::DELETE, &format!("requests/{id}"))?;
-        let response = self.send(delete).await?;
-        self.read::<Value>(response).await.map(drop)
+        self.read(self.send(delete).await?).await
     }
 
     /// Shows events up to the last one; connects again up to [`RESUMES`] times.
@@ -204,10 +237,7 @@ impl Client {
             let Ok(response) = self.send(get).await else {
                 continue;
             };
-            if !response.status().is_success() {
-                let Refused { error } = self.read(response).await?;
-                return Err(error.into());
-            }
+            let response = self.unless_refused(response).await?;
             if self.follow(id, response, &mut last, audience).await {
                 return Ok(());
             }
@@ -240,10 +270,11 @@ impl Client {
             }
             while let Some((id, data)) = events.next() {
                 *last = id.or(last.take());
-                if let Some(piece) = data_of::<AnswerPiece>(&data) {
+                let event = serde_json::from_str(&data).unwrap_or_default();
+                if let Some(piece) = said::<AnswerPiece>(&event) {
                     audience.write(&piece);
                 }
-                if let Some(progress) = data_of::<Progress>(&data) {
+                if let Some(progress) = said::<Progress>(&event) {
                     audience.show(&progress);
                     if matches!(progress, Progress::Answered { .. }) {
                         return true;
@@ -264,62 +295,57 @@ impl Client {
         flow: &FlowId,
         answer: &FlowAnswer,
     ) -> Result<(), Failure> {
-        let path = format!("requests/{id}/flows/{flow}");
         let answered = async {
+            let path = format!("requests/{id}/flows/{flow}");
             let post = self.request(Method::POST, &path)?.json(answer);
-            let response = self.send(post).await?;
-            if response.status().is_success() {
-                return Ok(Ok(()));
-            }
-            let Refused { error } = self.read(response).await?;
-            Ok(Err(error))
+            self.unless_refused(self.send(post).await?).await
         };
-        answered
-            .await
-            .unwrap_or_else(|trouble: Trouble| Err(trouble.into_failure()))
+        let answered = answered.await.map(drop);
+        answered.map_err(Trouble::into_failure)
     }
 
+    /// Hands each event of a request to `each`, as it comes, to the last one.
+    ///
     /// # Errors
-    /// The node's refusal, or no connection to it.
-    pub(crate) async fn plan(&self, request: &UserRequest) -> Result<PlanView, Trouble> {
-        let post = self.request(Method::POST, "plan")?.json(request);
-        let response = self.send(post).await?;
-        self.read(response).await
-    }
-
-    /// # Errors
-    /// The node's refusal, or no connection to it.
-    pub(crate) async fn agents<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
-        self.get("agents").await
-    }
-
-    /// # Errors
-    /// The node's refusal (a node without links knows no cluster), or no connection to it.
-    pub(crate) async fn cluster<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
-        self.get("cluster").await
+    /// The node's refusal, no connection to it, or a connection that breaks off.
+    pub(crate) async fn events(
+        &self,
+        id: RequestId,
+        mut each: impl FnMut(&Value) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let get = self.request(Method::GET, &format!("requests/{id}/events"))?;
+        let response = self.unless_refused(self.send(get).await?).await?;
+        let mut chunks = response.bytes_stream();
+        let mut events = Events::default();
+        while let Some(Ok(chunk)) = chunks.next().await {
+            events.buffer.extend_from_slice(&chunk);
+            while let Some((_, data)) = events.next() {
+                let event: Value = serde_json::from_str(&data).unwrap_or_default();
+                each(&event)?;
+                if matches!(said(&event), Some(Progress::Answered { .. })) {
+                    return Ok(());
+                }
+            }
+            if events.buffer.len() > MAX_EVENT {
+                break;
+            }
+        }
+        let message = format!("the events of request {id} broke off");
+        Err(Trouble::new(codes::EXIT_UNAVAILABLE, message).hint("the request goes on; try again"))
     }
 
     /// The progress of an answered request, from the node's record.
     ///
     /// # Errors
-    /// The node's refusal, or no connection to it.
+    /// Those of [`Self::events`].
     pub(crate) async fn record(&self, id: RequestId) -> Result<Vec<Progress>, Trouble> {
-        let get = self.request(Method::GET, &format!("requests/{id}/events"))?;
-        let response = self.send(get).await?;
-        if !response.status().is_success() {
-            let Refused { error } = self.read(response).await?;
-            return Err(error.into());
-        }
-        let events = response.text().await.map_err(|error| {
-            Trouble::failed(format!("the events of request {id} broke off: {error}"))
-        })?;
-        let data = events.lines().filter_map(|line| line.strip_prefix("data:"));
-        Ok(data.filter_map(data_of).collect())
-    }
-
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
-        let response = self.send(self.request(Method::GET, path)?).await?;
-        self.read(response).await
+        let mut record = Vec::new();
+        let note = |event: &Value| {
+            record.extend(said(event));
+            Ok(())
+        };
+        self.events(id, note).await?;
+        Ok(record)
     }
 }
 
@@ -384,7 +410,6 @@ impl Events {
 }
 
 /// The event's data; `None` for a type that this build does not know.
-fn data_of<T: DeserializeOwned>(data: &str) -> Option<T> {
-    let mut event: Value = serde_json::from_str(data).ok()?;
-    serde_json::from_value(event.get_mut("data")?.take()).ok()
+pub(crate) fn said<T: DeserializeOwned>(event: &Value) -> Option<T> {
+    T::deserialize(event.get("data")?).ok()
 }

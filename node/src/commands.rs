@@ -17,3 +17,4 @@ pub(crate) mod node;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod replay;
+pub(crate) mod requests;

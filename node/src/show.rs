@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use amcp_orchestrator::PlanView;
-use amcp_protocol::{CallReport, Flow, PlannedTaskView, Progress, TaskState};
+use amcp_protocol::{CallReport, Flow, PlannedTaskView, Progress, TaskReport, TaskState};
 use amcp_registry::AgentStatus;
 use serde_json::Value;
 
@@ -220,6 +220,24 @@ fn called(call: &CallReport, style: Style) -> String {
     };
     let name = style.cyan(call.capability.as_str());
     format!("\n  {indent}↳ {name}{agent} {end}")
+}
+
+/// The ends of tasks: one line for each, and one for its error.
+pub(crate) fn reports(tasks: &[TaskReport], style: Style) -> String {
+    let line = |task: &TaskReport| {
+        let agent = task.agent.as_ref().map_or("–", |agent| agent.as_str());
+        let (state, ms) = (task_state(task.state), task.duration_ms);
+        let capability = style.cyan(task.capability.as_str());
+        let line = format!(
+            "  {}  {capability}  {state} by {agent} in {ms} ms, attempts: {}",
+            task.id, task.attempts
+        );
+        let error = task.error.iter();
+        let error =
+            error.map(|error| format!("\n     {}: {}", error.code, printable(&error.message)));
+        with_calls(line + &error.collect::<String>(), &task.calls, style)
+    };
+    tasks.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A task's end, as in its JSON.

@@ -18,9 +18,11 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use crate::account::Account;
 use crate::actor::{Orchestrator, OrchestratorMsg};
 use crate::counts::{Counts, count};
 use crate::draft::Read;
+use crate::listing::Wanted;
 use crate::planning;
 use crate::record::{ProgressFeed, RequestRecord, RequestView, TextFeed, Ticket};
 use crate::recorder::Recorder;
@@ -323,6 +325,12 @@ impl OrchestratorHandle {
     #[must_use]
     pub fn request(&self, id: RequestId) -> Option<RequestView> {
         Some(self.shared.requests.get(id)?.view())
+    }
+
+    /// The accounts of the wanted requests, the newest first: open ones and the latest answered ones (`retained`).
+    #[must_use]
+    pub fn list(&self, wanted: &Wanted) -> Vec<Account> {
+        self.shared.requests.list(wanted)
     }
 
     /// A ticket for a request accepted before; none when it is unknown or forgotten.

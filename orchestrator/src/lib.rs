@@ -11,6 +11,7 @@ pub mod delegate;
 mod draft;
 pub mod handle;
 mod keys;
+mod listing;
 mod places;
 mod planning;
 pub mod record;
@@ -26,6 +27,7 @@ pub use account::{Account, PHASE_SECONDS, REQUEST_SECONDS, TASK_SECONDS, TOKENS}
 pub use counts::Counts;
 pub use delegate::Delegation;
 pub use handle::{Drained, OrchestratorHandle, PlanView};
+pub use listing::{Wanted, Whose};
 pub use record::{OpenFlow, Phase, ProgressFeed, Recorded, RequestView, TextFeed, Ticket};
 pub use recorder::Recorder;
 pub use settings::Settings;

@@ -13,12 +13,13 @@ use amcp_protocol::{
     Answer, AnswerPiece, CloudEvent, Failure, Flow, FlowId, Progress, RequestId, TaskId,
     UserRequest, flow,
 };
+use amcp_registry::bus::unix_ms;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
-use crate::account::Account;
+use crate::account::{Account, Known};
 use crate::draft::{Draft, Read};
 use crate::places::Place;
 use crate::witness::Witness;
@@ -39,17 +40,25 @@ pub enum Phase {
     Done,
 }
 
+impl Phase {
+    /// The stage as it is serialised.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Planning => "planning",
+            Self::Executing => "executing",
+            Self::AwaitingFlow => "awaiting_flow",
+            Self::Synthesizing => "synthesizing",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// The public state of a request.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct RequestView {
-    /// The id of the request.
-    pub request_id: RequestId,
-    /// The stage of the request.
-    pub phase: Phase,
-    /// The query in the user's words.
-    pub query: String,
-    /// The user's name, if the request gave one.
-    pub user: Option<String>,
+    /// Its id, state, user, times and figures.
+    pub account: Account,
     /// The open questions to a person.
     pub flows: Vec<OpenFlow>,
     /// The final response; none before.
@@ -91,6 +100,8 @@ pub(crate) struct RequestRecord {
     pub(crate) id: RequestId,
     pub(crate) request: Arc<UserRequest>,
     pub(crate) accepted: Instant,
+    /// The time of acceptance, in milliseconds since 1970 UTC.
+    pub(crate) accepted_unix_ms: i64,
     /// The user's idempotency key.
     pub(crate) key: Option<Box<str>>,
     /// Number of callers that wait for this request, if it was delegated.
@@ -140,6 +151,7 @@ impl RequestRecord {
             id,
             request,
             accepted: Instant::now(),
+            accepted_unix_ms: unix_ms(),
             key: key.map(Box::from),
             delegators: AtomicUsize::new(0),
             state: Mutex::new(state),
@@ -196,6 +208,7 @@ impl RequestRecord {
                 witness.answered(&self.request, &answer);
             }
             state.phase = Phase::Done;
+            state.stop_waiting();
             state.progress.push((
                 unix_ms,
                 Progress::Answered {
@@ -231,8 +244,7 @@ impl RequestRecord {
                 if state.phase == Phase::AwaitingFlow {
                     state.phase = Phase::Executing;
                 }
-                let waited = state.idle.1.take().map(|since| since.elapsed());
-                state.idle.0 += waited.unwrap_or_default();
+                state.stop_waiting();
             }
         }
         self.stopped.notify_waiters();
@@ -330,32 +342,53 @@ impl RequestRecord {
 
     /// The account of the request if it is answered with this at the given time, in milliseconds since 1970 UTC.
     pub(crate) fn account(&self, unix_ms: i64, answer: &Answer) -> Account {
-        let state = self.state();
+        let total = self.accepted.elapsed();
+        self.account_of(&self.state(), Some(answer), (unix_ms, total))
+    }
+
+    fn account_of(
+        &self,
+        state: &State,
+        answer: Option<&Answer>,
+        (now, total): (i64, Duration),
+    ) -> Account {
         let (before, since) = state.idle;
-        let waited = before + since.map(|since| since.elapsed()).unwrap_or_default();
-        let user = self.request.user.as_deref();
-        let times = (unix_ms, self.accepted.elapsed(), waited);
-        Account::of(answer, user, &state.progress, times)
+        Account::of(Known {
+            id: self.id,
+            request: &self.request,
+            phase: state.phase,
+            answer,
+            progress: &state.progress,
+            span: (self.accepted_unix_ms, now),
+            waiting: before + since.map(|since| since.elapsed()).unwrap_or_default(),
+            total,
+        })
     }
 
     pub(crate) fn view(&self) -> RequestView {
-        let (phase, flows, answer) = {
-            let state = self.state();
-            (state.phase, state.open_flows(), state.answer.clone())
+        let state = self.state();
+        let last = state.progress.last().filter(|_| state.answer.is_some());
+        let times = match last {
+            Some((at, _)) => {
+                let ms = at.saturating_sub(self.accepted_unix_ms);
+                (*at, Duration::from_millis(ms.try_into().unwrap_or(0)))
+            }
+            None => (unix_ms(), self.accepted.elapsed()),
         };
-        let UserRequest { query, user, .. } = self.request.as_ref();
         RequestView {
-            request_id: self.id,
-            phase,
-            query: query.clone(),
-            user: user.clone(),
-            flows,
-            answer,
+            account: self.account_of(&state, state.answer.as_deref(), times),
+            flows: state.open_flows(),
+            answer: state.answer.clone(),
         }
     }
 }
 
 impl State {
+    fn stop_waiting(&mut self) {
+        let waited = self.idle.1.take().map(|since| since.elapsed());
+        self.idle.0 += waited.unwrap_or_default();
+    }
+
     fn open_flows(&self) -> Vec<OpenFlow> {
         let open = self.flows.iter();
         open.map(|(_, open)| open.clone()).collect()

@@ -189,11 +189,10 @@ impl Actor for RequestActor {
 
 fn accepted(record: &RequestRecord, policy: Policy) -> Accepted {
     let request = &record.request;
-    let age = i64::try_from(record.accepted.elapsed().as_millis()).unwrap_or(0);
     Accepted {
         version: recording::VERSION,
         request_id: record.id,
-        unix_ms: unix_ms() - age,
+        unix_ms: record.accepted_unix_ms,
         query: request.query.clone(),
         user: request.user.clone(),
         idempotency_key: record.key.as_deref().map(str::to_owned),

@@ -2,13 +2,16 @@
 //!
 //! Does not limit open requests and moves none on.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amcp_protocol::{ErrorCode, Failure, RequestId, UserRequest};
 use tokio::time::Instant;
 
+use crate::account::Account;
 use crate::keys::Keys;
+use crate::listing::Wanted;
 use crate::record::RequestRecord;
 
 /// Most bytes of results, estimated as JSON, that answered requests keep; in memory they take several times as much.
@@ -104,6 +107,25 @@ impl Requests {
             .filter(|record| record.answer().is_none())
             .cloned()
             .collect()
+    }
+
+    /// The newest of the wanted requests.
+    pub(crate) fn list(&self, wanted: &Wanted) -> Vec<Account> {
+        let place = |record: &Arc<RequestRecord>| (record.accepted_unix_ms, record.id);
+        let admitted = |record: &&Arc<RequestRecord>| {
+            wanted.admits(place(record), record.request.user.as_deref())
+        };
+        let mut records: Vec<_> = self
+            .table()
+            .records
+            .values()
+            .filter(admitted)
+            .cloned()
+            .collect();
+        records.sort_unstable_by_key(|record| Reverse(place(record)));
+        let accounts = records.iter().map(|record| record.view().account);
+        let accounts = accounts.filter(|account| wanted.has_state(account));
+        accounts.take(wanted.limit).collect()
     }
 
     /// Keeps an answered request until later ones exceed the bounds in number or bytes.

@@ -187,10 +187,11 @@ impl Shared {
     pub(crate) fn finish(&self, record: &Arc<RequestRecord>, answer: Answer, bytes: usize) -> bool {
         let now = unix_ms();
         let account = record.account(now, &answer);
+        let state = answer.state;
         if !record.commit(now, answer, self.witness.get()) {
             return false;
         }
-        self.counters.answered(account.state, account.worked());
+        self.counters.answered(state, account.worked);
         let answer = record.answer();
         account.tell(answer.as_ref().map_or(&[], |answer| &answer.tasks));
         self.requests.finished(record.id, bytes);

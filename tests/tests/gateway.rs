@@ -11,6 +11,7 @@ mod gateway {
     mod flows;
     mod hostile;
     mod https;
+    mod list;
     pub(crate) mod mesh;
     mod peers;
     mod users;
@@ -185,7 +186,16 @@ async fn an_accepted_request_is_followed_by_its_address() {
     let id = location.strip_prefix("/requests/").unwrap().to_owned();
     mesh.started().await;
     let view: Value = mesh.get(&location).await.json().await.unwrap();
-    assert_eq!(view, json!({"request_id": id, "state": "executing"}));
+    let shown = |field: &str| view[field].clone();
+    assert_eq!(
+        (
+            shown("request_id"),
+            shown("state"),
+            shown("query"),
+            shown("answered")
+        ),
+        (json!(id), json!("executing"), json!("wait"), json!(false))
+    );
     mesh.open_gate();
     let events = mesh.get(&format!("{location}/events")).await;
     timeout(PATIENCE, events.text()).await.unwrap().unwrap();

@@ -61,6 +61,11 @@ pub trait Desk: Send + Sync + fmt::Debug {
     /// The view of a request of this node, as `GET /requests/{id}` shows it.
     fn request(&self, id: RequestId) -> Option<Value>;
 
+    /// The requests of this node that a question wants, as JSON; none by default, for a node that cannot read the question.
+    fn list(&self, _wanted: Value) -> Option<Value> {
+        None
+    }
+
     /// Cancels a request; returns whether this node has it.
     fn cancel(&self, id: RequestId) -> bool;
 
@@ -368,13 +373,24 @@ impl Links {
         self.ask_all((Kind::File, &question), has, says).await
     }
 
+    /// Asks every peer that has an orchestrator for a list of requests; returns each peer's list, none for one that did not reply.
+    pub async fn list_requests(&self, wanted: &Value) -> Vec<(NodeName, Option<Value>)> {
+        let question = wanted.to_string();
+        let replies = self.ask_each((Kind::List, question.as_bytes()), orchestrates);
+        let list = |reply: Vec<u8>| {
+            let list = wire::decode::<Option<Vec<u8>>>(&reply).ok()??;
+            serde_json::from_slice(&list).ok()
+        };
+        let replies = replies.map(|(peer, reply)| (peer, reply.and_then(list)));
+        replies.collect().await
+    }
+
     async fn ask_orchestrators<T>(
         &self,
         question: Question,
         says: impl Fn(Vec<u8>) -> Option<T>,
     ) -> Option<(NodeName, T)> {
         let question = wire::encode(&question).expect("an id can be encoded");
-        let orchestrates = |link: &Link| link.info.peer.roles.contains(&Role::Orchestrator);
         self.ask_all((Kind::Question, &question), orchestrates, says)
             .await
     }
@@ -382,17 +398,11 @@ impl Links {
     /// The first reply from which `says` reads a value.
     async fn ask_all<T>(
         &self,
-        (kind, question): (Kind, &[u8]),
+        question: (Kind, &[u8]),
         asked: impl Fn(&Link) -> bool,
         says: impl Fn(Vec<u8>) -> Option<T>,
     ) -> Option<(NodeName, T)> {
-        let links = self.0.links().into_iter().filter(|link| asked(link));
-        let mut replies: FuturesUnordered<_> = links
-            .map(|link| async move {
-                let reply = link.ask(kind, question, QUESTION).await;
-                (link.peer().clone(), reply)
-            })
-            .collect();
+        let mut replies = self.ask_each(question, asked);
         while let Some((peer, reply)) = replies.next().await {
             if let Some(said) = reply.and_then(&says) {
                 return Some((peer, said));
@@ -400,6 +410,24 @@ impl Links {
         }
         None
     }
+
+    /// The replies in the order of their arrival, none where a peer does not reply in time.
+    fn ask_each(
+        &self,
+        (kind, question): (Kind, &[u8]),
+        asked: impl Fn(&Link) -> bool,
+    ) -> FuturesUnordered<impl Future<Output = (NodeName, Option<Vec<u8>>)>> {
+        let links = self.0.links().into_iter().filter(|link| asked(link));
+        let asks = links.map(|link| async move {
+            let reply = link.ask(kind, question, QUESTION).await;
+            (link.peer().clone(), reply)
+        });
+        asks.collect()
+    }
+}
+
+fn orchestrates(link: &Link) -> bool {
+    link.info.peer.roles.contains(&Role::Orchestrator)
 }
 
 impl Shared {

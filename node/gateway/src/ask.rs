@@ -206,10 +206,6 @@ fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use amcp_orchestrator::RequestView;
-
     use super::*;
 
     fn failed(retry_after_ms: Option<u64>) -> Answer {
@@ -231,24 +227,5 @@ mod tests {
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
         let response = answered(&failed(None));
         assert!(!response.headers().contains_key(header::RETRY_AFTER));
-    }
-
-    #[test]
-    fn a_repeated_request_is_said_to_be_where_it_is() {
-        let state = |phase, answer: Option<Answer>| {
-            let view = RequestView {
-                request_id: failed(None).request_id,
-                phase,
-                query: String::new(),
-                user: None,
-                flows: Vec::new(),
-                answer: answer.map(Arc::new),
-            };
-            summary(&view)["state"].clone()
-        };
-        assert_eq!(state(Phase::Planning, None), "planning");
-        assert_eq!(state(Phase::Executing, None), "executing");
-        let answered = state(Phase::Done, Some(failed(None)));
-        assert_eq!(answered, json!(AnswerState::Failed));
     }
 }

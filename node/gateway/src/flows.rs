@@ -39,7 +39,7 @@ pub(crate) async fn answer(
     };
     match found {
         Found::Here(view) => {
-            asker.check_is(view.user.as_deref())?;
+            asker.check_is(view.account.user.as_deref())?;
             note()?;
             state
                 .orchestrator

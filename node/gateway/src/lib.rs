@@ -8,6 +8,7 @@ pub mod codes;
 mod entrance;
 mod files;
 mod flows;
+mod list;
 mod peers;
 mod problem;
 mod requests;

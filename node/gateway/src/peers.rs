@@ -20,6 +20,10 @@ pub trait Peers: Send + Sync + std::fmt::Debug {
     /// Asks the other nodes for a request: the node that has it, and its [`crate::request_body`].
     fn find(&self, id: RequestId) -> PortFuture<'_, Option<(NodeName, Value)>>;
 
+    /// Asks the other nodes for a list of requests ([`amcp_orchestrator::Wanted`] as JSON): each node with its accounts of them, none
+    /// for one that did not reply.
+    fn list(&self, wanted: Value) -> PortFuture<'_, Vec<(NodeName, Option<Vec<Value>>)>>;
+
     /// A piece of a report of another node from a byte on, and that node; asks all nodes while the owner is not known.
     fn file<'a>(
         &'a self,

@@ -46,7 +46,7 @@ pub(crate) async fn cancel(
         Found::Here(view) if view.answer.is_some() => {
             return Ok(Json(own(&state, &view)).into_response());
         }
-        Found::Here(view) => state.orchestrator.cancel(view.request_id)?,
+        Found::Here(view) => state.orchestrator.cancel(view.account.request_id)?,
         Found::There(_, body) if body.get("answer").is_some() => {
             return Ok(Json(body).into_response());
         }
@@ -75,7 +75,7 @@ pub(crate) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let request = match look_up(&state, &asker, &id).await? {
-        Found::Here(view) => view.request_id,
+        Found::Here(view) => view.account.request_id,
         // Nodes do not pass events on: only the request's node streams them.
         Found::There(owner, _) => {
             let message = format!("the events of request {id} are on node {owner} only");
@@ -151,7 +151,7 @@ pub(crate) async fn look_up(
 ) -> Result<Found, Problem> {
     let request = parse(id)?;
     if let Some(view) = state.orchestrator.request(request) {
-        let seen = asker.sees(view.user.as_deref());
+        let seen = asker.sees(view.account.user.as_deref());
         return seen.then_some(Found::Here(view)).ok_or_else(|| unknown(id));
     }
     let found = match &state.peers {
@@ -197,43 +197,34 @@ fn own(state: &GatewayState, view: &RequestView) -> Value {
     body(view, state.peers.as_ref().map(|peers| peers.node()))
 }
 
-/// The body of GET /requests/{id}: the answer, or the state of a running request; with its user, in a mesh also its node.
+/// The body of GET /requests/{id}: the account of the request, with the answer or the open flows; in a mesh also its node.
 #[must_use]
 pub fn body(view: &RequestView, owner: Option<&NodeName>) -> Value {
-    let mut body = match &view.answer {
-        Some(answer) => serde_json::to_value(&**answer).expect("an answer has string keys only"),
+    let mut body = json!(view.account);
+    let rest = match &view.answer {
+        Some(answer) => json!(**answer),
         None => summary(view),
     };
-    let Some(fields) = body.as_object_mut() else {
-        return body;
-    };
-    if let Some(user) = &view.user {
-        fields.insert("user".to_owned(), json!(user));
-    }
-    if let Some(owner) = owner {
-        fields.insert("owner".to_owned(), json!(owner));
+    if let (Value::Object(fields), Value::Object(rest)) = (&mut body, rest) {
+        fields.extend(rest);
+        fields.extend(owner.map(|owner| ("owner".to_owned(), json!(owner))));
     }
     body
 }
 
-/// The state of a running request and its open flows.
+/// The state of a request and its open flows.
 pub(crate) fn summary(view: &RequestView) -> Value {
-    let state = match &view.answer {
-        Some(answer) => json!(answer.state),
-        None => json!(view.phase),
-    };
-    let summary = Summary {
-        request_id: view.request_id,
-        state,
+    json!(Summary {
+        request_id: view.account.request_id,
+        state: view.account.state,
         flows: view.flows.iter().map(Question::of).collect(),
-    };
-    serde_json::to_value(summary).expect("flows have string keys only")
+    })
 }
 
 #[derive(Serialize)]
 struct Summary<'a> {
     request_id: RequestId,
-    state: Value,
+    state: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     flows: Vec<Question<'a>>,
 }

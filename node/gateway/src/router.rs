@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::problem::Problem;
 use crate::state::GatewayState;
-use crate::{ask, auth, entrance, files, flows, requests};
+use crate::{ask, auth, entrance, files, flows, list, requests};
 
 /// Method, path, and what serves them.
 type Route = (
@@ -25,6 +25,7 @@ type Route = (
 const ROUTES: &[Route] = &[
     ("POST", "/ask", || post(ask::ask)),
     ("POST", "/plan", || post(ask::plan)),
+    ("GET", "/requests", || get(list::list)),
     ("GET", "/requests/{id}", || get(requests::show)),
     ("DELETE", "/requests/{id}", || delete(requests::cancel)),
     ("POST", "/requests/{id}/cancel", || post(requests::cancel)),

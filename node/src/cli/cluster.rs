@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Cluster {
-    /// The running node to ask [default: the one that `http` in the settings names]
+    /// The running node to ask [env: AMCP_URL] [default: the one that `http` in the settings names]
     #[arg(long, visible_alias = "url", value_name = "URL")]
     pub(crate) node: Option<String>,
     /// Print JSON

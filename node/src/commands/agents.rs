@@ -28,7 +28,7 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Agents) -> Result<u8, Troubl
     let agents: Agents = match &args.url {
         Some(url) => {
             say_what_has_no_effect(loaded);
-            Client::new(url, &loaded.config)?.agents().await?
+            Client::new(url, &loaded.config)?.get("agents").await?
         }
         None => {
             let node = Node::start(&loaded.config, Purpose::Look).await?;

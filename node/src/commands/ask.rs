@@ -52,11 +52,16 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
                 client.answer(id, &mut audience).await
             };
             let cancel = async || match id.await {
-                Ok(id) => client.cancel(id).await,
+                Ok(id) => client.cancel(id).await.map(drop),
                 // The node did not accept the request.
                 Err(_) => Ok(()),
             };
             unless_interrupted(answer, cancel).await?
+        }
+        None if idempotency_key.is_some() => {
+            return Err(
+                Trouble::usage("--idempotency-key needs a running node").hint("name it with --url")
+            );
         }
         None => {
             let recording = record.as_deref().map(Recording::create).transpose()?;
@@ -211,7 +216,7 @@ async fn unless_interrupted(
 }
 
 /// Prints the answer's notes, and the missing parts of a partial answer, to stderr.
-fn remark(answer: &Answer, planned_here: bool) {
+pub(crate) fn remark(answer: &Answer, planned_here: bool) {
     let style = Style::for_stderr();
     let note = style.cyan("note:");
     if planned_here && answer.planner.starts_with("embedded") {
@@ -231,7 +236,11 @@ fn remark(answer: &Answer, planned_here: bool) {
     }
 }
 
-fn show(answer: &Answer, json: bool) -> Result<u8, Trouble> {
+/// Prints the answer, or the reason why there is none; returns the exit code.
+///
+/// # Errors
+/// Those of stdout.
+pub(crate) fn show(answer: &Answer, json: bool) -> Result<u8, Trouble> {
     let (_, exit) = codes::of_answer(answer);
     if json {
         output::print_json(answer)?;

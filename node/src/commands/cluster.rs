@@ -8,10 +8,9 @@ use amcp_protocol::NodeName;
 use jiff::Timestamp;
 
 use crate::cli;
-use crate::client::Client;
+use crate::commands::requests::client;
 use crate::config::layers::Loaded;
 use crate::output::{self, Style, Trouble, printable};
-use crate::root;
 use crate::show;
 
 /// Runs the command.
@@ -55,9 +54,8 @@ fn certs(what: cli::Certs) -> Result<u8, Trouble> {
 }
 
 async fn show(loaded: &Loaded, node: Option<&str>, json: bool) -> Result<u8, Trouble> {
-    let default = root::guessed_url(&loaded.config, *loaded.config.http);
-    let client = Client::new(node.unwrap_or(&default), &loaded.config)?;
-    let view: ClusterView = client.cluster().await?;
+    let client = client(loaded, node)?;
+    let view: ClusterView = client.get("cluster").await?;
     if json {
         output::print_json(&view)?;
         return Ok(0);

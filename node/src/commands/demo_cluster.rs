@@ -213,7 +213,7 @@ impl Scene {
             let mut look = tokio::time::interval(LOOK);
             loop {
                 look.tick().await;
-                let view: ClusterView = self.a.cluster().await?;
+                let view: ClusterView = self.a.get("cluster").await?;
                 if is_so(&view) {
                     return Ok(view);
                 }
@@ -297,9 +297,7 @@ fn member<'a>(view: &'a ClusterView, name: &NodeName) -> Option<&'a MemberView> 
 async fn counted(nodes: &Nodes) -> Result<ClusterCounts, Trouble> {
     let mut sum = ClusterCounts::default();
     for node in nodes.all() {
-        let view: ClusterView = Client::new(&node.url, &Config::default())?
-            .cluster()
-            .await?;
+        let view: ClusterView = Client::new(&node.url, &Config::default())?.get("cluster").await?;
         sum.dropped_late += view.counts.dropped_late;
         sum.deduplicated += view.counts.deduplicated;
         sum.evicted += view.counts.evicted;

@@ -23,7 +23,12 @@ const USER_FILE: &str = "amcp/amcp.toml";
 const OF_USER: &str = "user folder";
 /// Variables that begin with `AMCP_` without being settings: the configuration file, the key of the command line's user, and the binary
 /// that tests run.
-const OTHER_VARIABLES: &[&str] = &["AMCP_CONFIG", crate::client::KEY_VARIABLE, "AMCP_BIN"];
+const OTHER_VARIABLES: &[&str] = &[
+    "AMCP_CONFIG",
+    crate::client::KEY_VARIABLE,
+    crate::client::URL_VARIABLE,
+    "AMCP_BIN",
+];
 
 /// `roles` named the node's parts once.
 const PARTS_HINT: &str = "the parts of a node are the setting `parts` (--parts, AMCP_PARTS); [roles.NAME] has the rules of a role";

@@ -10,7 +10,7 @@ use amcp_orchestrator::OrchestratorHandle;
 use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId};
 use amcp_specialists::reports::owner;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Answers other nodes' questions about this node's requests and reports.
 #[derive(Debug)]
@@ -25,6 +25,11 @@ impl Desk for OwnRequests {
     fn request(&self, id: RequestId) -> Option<Value> {
         let view = self.orchestrator.request(id)?;
         Some(request_body(&view, Some(&self.node)))
+    }
+
+    fn list(&self, wanted: Value) -> Option<Value> {
+        let wanted = serde_json::from_value(wanted).ok()?;
+        Some(json!(self.orchestrator.list(&wanted)))
     }
 
     fn cancel(&self, id: RequestId) -> bool {
@@ -76,6 +81,14 @@ impl Peers for OtherNodes {
 
     fn find(&self, id: RequestId) -> PortFuture<'_, Option<(NodeName, Value)>> {
         Box::pin(self.cluster.links().find_request(id))
+    }
+
+    fn list(&self, wanted: Value) -> PortFuture<'_, Vec<(NodeName, Option<Vec<Value>>)>> {
+        Box::pin(async move {
+            let replies = self.cluster.links().list_requests(&wanted).await.into_iter();
+            let rows = |reply: Option<Value>| serde_json::from_value(reply?).ok();
+            replies.map(|(node, reply)| (node, rows(reply))).collect()
+        })
     }
 
     fn file<'a>(

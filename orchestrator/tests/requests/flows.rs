@@ -36,7 +36,7 @@ impl Mesh {
         let wait = async {
             loop {
                 let view = self.handle.request(id).unwrap();
-                if view.phase == Phase::AwaitingFlow {
+                if view.account.state == Phase::AwaitingFlow.as_str() {
                     return view.flows;
                 }
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -149,3 +149,19 @@ async fn only_allowed_capabilities_are_taken_from_a_node() {
     // Counted at each account that b gives of its agents.
     assert!(a.view().await.counts.not_allowed > 0);
 }
+
+#[tokio::test]
+async fn every_node_lists_the_requests_of_all() {
+    let specs = vec![Spec::new("a"), Spec::new("b")];
+    let members = mesh(specs).await;
+    for member in &members {
+        ask(member, "What is 17 * 23?").await;
+    }
+    for member in &members {
+        let list = member.get("/requests").await.unwrap();
+        let owners = list["requests"].as_array().unwrap().iter();
+        let owners: Vec<_> = owners.map(|row| row["owner"].as_str().unwrap()).collect();
+        assert_eq!(owners, ["b", "a"], "the newest first: {list}");
+        assert_eq!(list.get("silent"), None, "{list}");
+    }
+}

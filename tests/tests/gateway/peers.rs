@@ -71,6 +71,14 @@ impl Peers for OneOther {
         Box::pin(async move { Some(("b".parse().unwrap(), body?)) })
     }
 
+    /// Node `b` has an old request, node `c` does not reply.
+    fn list(&self, wanted: Value) -> PortFuture<'_, Vec<(NodeName, Option<Vec<Value>>)>> {
+        assert_eq!(wanted["limit"], 51, "one more than asked for");
+        let old = json!({"request_id": ANSWERED, "state": "completed", "accepted_at": "1999-12-31T23:00:00.000Z"});
+        let b = ("b".parse().unwrap(), Some(vec![old]));
+        Box::pin(async move { vec![b, ("c".parse().unwrap(), None)] })
+    }
+
     /// `whole.pdf` comes in two pieces; `changed.pdf` is another file after the first.
     fn file<'a>(
         &'a self,
@@ -165,6 +173,24 @@ async fn every_gateway_shows_every_request_and_whose_it_is() {
 
     let nobodys = mesh.get(&format!("/requests/{NOBODYS}")).await;
     assert_eq!(nobodys.status(), 404);
+}
+
+#[tokio::test]
+async fn a_list_has_the_requests_of_all_nodes_that_reply() {
+    let (mesh, _) = among_others().await;
+    assert_eq!(mesh.ask("echo x").await.status(), 200);
+    let list: Value = mesh.get("/requests").await.json().await.unwrap();
+    let of = |row: &Value| (row["owner"].clone(), row["state"].clone());
+    let rows: Vec<_> = list["requests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(of)
+        .collect();
+    let completed = || json!("completed");
+    assert_eq!(rows, [(json!("a"), completed()), (json!("b"), completed())]);
+    assert_eq!(list["silent"], json!(["c"]));
+    assert_eq!(list.get("next"), None);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ async fn mesh() -> TestMesh {
 }
 
 impl TestMesh {
-    fn by(&self, user: &str, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn by(&self, user: &str, method: Method, path: &str) -> RequestBuilder {
         let url = format!("http://{}{path}", self.address);
         let request = self.http.request(method, url);
         match self.keys.get(user) {

@@ -99,6 +99,9 @@ kinds! {
     /// Send a piece of a report: its name and the first byte's place, as JSON whose unknown fields count as absent. The
     /// [`Kind::Reply`] with this id holds nothing if there is no such report, or else JSON about it and the bytes.
     File = 27,
+    /// List requests: which ones, as JSON. The [`Kind::Reply`] with this id holds nothing if this build cannot read it, or else a list
+    /// as JSON.
+    List = 28,
 }
 
 impl Kind {
@@ -111,7 +114,10 @@ impl Kind {
     /// Whether a [`Kind::Reply`] answers an entry of this kind.
     #[must_use]
     pub const fn is_question(self) -> bool {
-        matches!(self, Self::Question | Self::FlowAnswer | Self::File)
+        matches!(
+            self,
+            Self::Question | Self::FlowAnswer | Self::File | Self::List
+        )
     }
 }
 
@@ -272,8 +278,8 @@ mod tests {
         for number in 0..=u8::MAX {
             assert!(Kind::of(number).is_none_or(|kind| kind as u8 == number));
         }
-        assert_eq!(Kind::of(27), Some(Kind::File));
-        assert_eq!(Kind::of(28), None);
+        assert_eq!(Kind::of(28), Some(Kind::List));
+        assert_eq!(Kind::of(29), None);
     }
 
     proptest! {

@@ -109,6 +109,7 @@ impl Shared {
             Kind::Question => self.question(link, id, wire::decode(body)?),
             Kind::FlowAnswer => self.flow_answer(link, id, wire::decode(body)?)?,
             Kind::File => self.file(link, id, body)?,
+            Kind::List => self.list(link, id, body)?,
             Kind::Reply => link.replied(id, body.to_vec()),
             Kind::Parcel => self.parcel(link, id, wire::decode(body)?),
             Kind::Fetch => link.send_piece(id, number(body)?),
@@ -313,6 +314,16 @@ impl Shared {
                 link.say(Kind::Reply, id, &reply);
             }
         });
+        Ok(())
+    }
+
+    fn list(&self, link: &Arc<Link>, id: u64, wanted: &[u8]) -> Result<(), WireError> {
+        let wanted = serde_json::from_slice(wanted)
+            .map_err(|error| WireError::Malformed(error.to_string()))?;
+        let list = self.desk.list(wanted);
+        if let Ok(reply) = wire::encode(&list.and_then(|list| serde_json::to_vec(&list).ok())) {
+            link.say(Kind::Reply, id, &reply);
+        }
         Ok(())
     }
 

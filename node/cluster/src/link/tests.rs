@@ -71,6 +71,12 @@ impl Desk for OneRequest {
         (self.0 == Some(id)).then(|| json!({"request_id": id}))
     }
 
+    /// A list of more than a frame holds.
+    fn list(&self, wanted: Value) -> Option<Value> {
+        let id = self.0.filter(|_| wanted["limit"] == 7)?;
+        Some(json!([{"request_id": id, "query": "x".repeat(300_000)}]))
+    }
+
     fn cancel(&self, id: RequestId) -> bool {
         self.0 == Some(id)
     }
@@ -742,6 +748,24 @@ async fn peers_are_asked_about_requests() {
         b.links.find_request(id).await.is_none(),
         "a node that is not linked is not asked"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_peers_are_asked_for_lists_and_who_is_silent_is_known() {
+    let id: RequestId = REQUEST.parse().unwrap();
+    let a = Node::start("a", AllowList::default(), None).await;
+    let b = Node::start("b", AllowList::default(), None).await;
+    let c = Node::start("c", AllowList::default(), Some(id)).await;
+    link(&a, &b, 1);
+    link(&a, &c, 2);
+    let mut lists = a.links.list_requests(&json!({"limit": 7})).await;
+    lists.sort_by(|a, b| a.0.cmp(&b.0));
+    let [(b, None), (c, Some(list))] = lists.as_slice() else {
+        panic!("{lists:?}");
+    };
+    assert_eq!((b.as_str(), c.as_str()), ("b", "c"));
+    assert_eq!(list[0]["request_id"], json!(id));
+    assert_eq!(list[0]["query"].as_str().unwrap().len(), 300_000);
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,11 +102,12 @@ async fn ask(client: &Client, query: &str, asked: &Mutex<Vec<Asked>>) {
         ..UserRequest::new(query)
     };
     let began = Instant::now();
-    let answer = tokio::time::timeout(DEADLINE + SLACK, client.ask(&request)).await;
+    let answer =
+        tokio::time::timeout(DEADLINE + SLACK, client.post::<Answer>("ask", &request)).await;
     let asked_now = Asked {
         began,
         ended: Instant::now(),
-        answer: answer.ok().and_then(Result::ok),
+        answer: answer.ok().and_then(Result::ok).map(Arc::new),
     };
     asked.lock().push(asked_now);
 }
