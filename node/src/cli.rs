@@ -9,7 +9,7 @@ mod requests;
 
 use std::path::PathBuf;
 
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use jiff::civil::Date;
 
 pub(crate) use audit::{Audit, Shown};
@@ -87,6 +87,8 @@ fn with_settings() -> clap::Command {
 pub(crate) enum Command {
     /// Ask, and get one answer
     Ask(Ask),
+    /// Carry out one capability, or a plan of your own, without a planner
+    Run(Run),
     /// Show the plan for a query, without carrying it out
     Plan(Plan),
     /// Measure the planner by a file of queries, their right plans and answers; carries plans out only with --answers
@@ -145,20 +147,25 @@ impl Command {
     fn url(&mut self) -> Option<&mut Option<String>> {
         match self {
             Self::Ask(Ask {
-                query,
-                record: None,
-                ..
+                query: Query { asker, .. },
+                how,
             })
-            | Self::Plan(Plan {
+            | Self::Run(Run { asker, how, .. })
+                if how.record.is_none() =>
+            {
+                Some(&mut asker.url)
+            }
+            Self::Plan(Plan {
                 query,
                 cards: None,
                 today: None,
-            }) => Some(&mut query.url),
+            }) => Some(&mut query.asker.url),
             Self::Agents(Agents { url, .. })
             | Self::Cluster(Cluster { node: url, .. })
             | Self::Requests(Requests { url, .. }) => Some(url),
             Self::Show(one) | Self::Cancel(one) | Self::Logs(one) => Some(&mut one.url),
             Self::Ask(_)
+            | Self::Run(_)
             | Self::Plan(_)
             | Self::Eval(_)
             | Self::Replay { .. }
@@ -174,7 +181,8 @@ impl Command {
     /// Whether programs read what it prints.
     pub(crate) const fn prints_json(&self) -> bool {
         match self {
-            Self::Ask(Ask { query, .. }) | Self::Plan(Plan { query, .. }) => query.json,
+            Self::Ask(Ask { query, .. }) | Self::Plan(Plan { query, .. }) => query.asker.json,
+            Self::Run(run) => run.asker.json,
             Self::Eval(Eval { json, .. })
             | Self::Agents(Agents { json, .. })
             | Self::Requests(Requests { json, .. })
@@ -204,12 +212,19 @@ impl Command {
     }
 }
 
-/// The query, its user, and the node that answers.
+/// The query and its asker.
 #[derive(Debug, Args)]
 pub(crate) struct Query {
     /// The query in plain language; `-` reads it from stdin
     #[arg(required = true, value_name = "QUERY")]
     pub(crate) words: Vec<String>,
+    #[command(flatten)]
+    pub(crate) asker: Asker,
+}
+
+/// The user of a request, the node that answers, and the form of the answer.
+#[derive(Debug, Args)]
+pub(crate) struct Asker {
     /// The running node to ask [env: AMCP_URL]; without it this process starts a node of its own
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
@@ -232,6 +247,36 @@ pub(crate) struct Query {
 pub(crate) struct Ask {
     #[command(flatten)]
     pub(crate) query: Query,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+/// `amcp run`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["capability", "plan"])))]
+pub(crate) struct Run {
+    /// The capability of the one task, such as weather.get; `amcp agents` lists them
+    pub(crate) capability: Option<String>,
+    /// A param of the task; a value that begins with { or [ is JSON; may be repeated
+    #[arg(long = "param", short, value_name = "NAME=VALUE", value_parser = param, conflicts_with = "plan")]
+    pub(crate) params: Vec<(String, String)>,
+    /// A JSON file with the tasks of a plan, as the body of POST /run; `-` reads it from stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) asker: Asker,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+fn param(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// How a request is carried out.
+#[derive(Debug, Args)]
+pub(crate) struct How {
     /// The node carries out the request once per key, however often it is sent (with --url)
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use amcp_gateway::codes;
 use amcp_protocol::{
-    Answer, AnswerPiece, Failure, FlowAnswer, FlowId, Progress, RequestId, UserRequest,
+    Answer, AnswerPiece, Failure, FlowAnswer, FlowId, Progress, RequestId, RunRequest, UserRequest,
 };
 use futures_util::StreamExt;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -190,7 +190,14 @@ impl Client {
         request: &UserRequest,
         key: Option<&str>,
     ) -> Result<RequestId, Trouble> {
-        let mut post = self.request(Method::POST, "ask")?.json(request);
+        let mut post = match &request.plan {
+            None => self.request(Method::POST, "ask")?.json(request),
+            Some(tasks) => self.request(Method::POST, "run")?.json(&RunRequest {
+                tasks: tasks.clone(),
+                deadline_ms: request.deadline_ms,
+                flows: request.flows.clone(),
+            }),
+        };
         if let Some(key) = key {
             post = post.header("idempotency-key", key);
         }

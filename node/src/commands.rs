@@ -18,3 +18,4 @@ pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod replay;
 pub(crate) mod requests;
+pub(crate) mod run;

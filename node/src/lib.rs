@@ -65,6 +65,7 @@ fn run(cli: Cli, inputs: &Inputs) -> Result<u8, output::Trouble> {
     let exit = runtime.block_on(async {
         match cli.command {
             Command::Ask(args) => commands::ask::run(&loaded, args).await,
+            Command::Run(args) => commands::run::run(&loaded, args).await,
             Command::Plan(args) => commands::plan::run(&loaded, args).await,
             Command::Eval(args) => commands::eval::run(&loaded, args).await,
             Command::Agents(args) => commands::agents::run(&loaded, args).await,

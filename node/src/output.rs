@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal, Write};
 
 use amcp_cluster::ClusterError;
 use amcp_gateway::codes;
+pub(crate) use amcp_gateway::printable;
 use amcp_protocol::{ErrorCode, Failure};
 use serde::Serialize;
 
@@ -210,17 +211,4 @@ impl Style {
     pub(crate) fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }
-}
-
-/// Foreign text made safe to print: control characters could move the cursor or rewrite the terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\t' => c,
-            c if c.is_control() => '\u{fffd}',
-            // Bidirectional controls change the order in which text is read.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-            c => c,
-        })
-        .collect()
 }

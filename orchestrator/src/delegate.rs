@@ -242,6 +242,7 @@ impl OrchestratorHandle {
             // The delegated words stand alone: the conversation stays with the first orchestrator.
             history: Vec::new(),
             flows: Some(grant.flows),
+            plan: None,
             traceparent,
             lineage,
         };

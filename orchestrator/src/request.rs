@@ -26,7 +26,9 @@ use crate::planning::{self, Begun, PlannerCall};
 use crate::record::{Phase, RequestRecord};
 use crate::shared::{Clock, Shared};
 use amcp_planner::plain::compose_plainly;
-use amcp_planner::{ComposeInput, Composed, Feedback, Planned, PlanningError, Sink};
+use amcp_planner::{
+    ComposeInput, Composed, Feedback, Given, Planned, PlanningError, SharedPlanner, Sink,
+};
 use dispatch::{HeldWork, Sent};
 
 #[derive(Debug)]
@@ -202,8 +204,17 @@ fn accepted(record: &RequestRecord, policy: Policy) -> Accepted {
     }
 }
 
+/// A given plan takes the planner's place.
+fn planner(shared: &Shared, request: &UserRequest) -> SharedPlanner {
+    match &request.plan {
+        Some(tasks) => Arc::new(Given(tasks.clone())),
+        None => shared.planner.clone(),
+    }
+}
+
 fn policy(shared: &Shared, record: &RequestRecord) -> Policy {
     let settings = shared.live.load();
+    let planner = planner(shared, &record.request);
     let deadline = shared.deadline_of(&record.request);
     Policy {
         roles: record.request.roles.clone(),
@@ -212,8 +223,8 @@ fn policy(shared: &Shared, record: &RequestRecord) -> Policy {
         attempts: settings.attempts,
         llm_calls: settings.llm_calls,
         result_bytes: settings.result_bytes,
-        rounds: if shared.planner.replans() { 2 } else { 1 },
-        composes: shared.planner.composes(),
+        rounds: if planner.replans() { 2 } else { 1 },
+        composes: planner.composes(),
         flows: flows(&record.request),
         calls: (record.request.lineage.depth > 0).then_some(record.request.lineage.calls),
         // The low half of a version 7 UUID is random.
@@ -410,7 +421,7 @@ impl RequestState {
                     tasks,
                     authorised: self.authorised(),
                 });
-                let planner = self.shared.planner.clone();
+                let planner = planner(&self.shared, &self.record.request);
                 if planner.streams() {
                     let myself = myself.clone();
                     input.early = Sink::new(move |task| {

@@ -204,19 +204,21 @@ fn is_same(first: &UserRequest, again: &UserRequest, known: Known<'_>) -> bool {
         deadline_ms,
         history,
         flows,
+        plan,
         traceparent: _,
         // Another key of the same user makes no other question either.
         by: _,
         // Another lineage makes no other question.
         lineage: _,
     } = first;
-    (query, user, roles, history, flows)
+    (query, user, roles, history, flows, plan)
         == (
             &again.query,
             &again.user,
             &again.roles,
             &again.history,
             &again.flows,
+            &again.plan,
         )
         && (*deadline_ms == again.deadline_ms || matches!(known, Known::ById(_)))
 }

@@ -195,17 +195,10 @@ impl Shared {
         let answer = record.answer();
         account.tell(answer.as_ref().map_or(&[], |answer| &answer.tasks));
         self.requests.finished(record.id, bytes);
-        self.bus.publish("user.response", || {
-            let data = record
-                .answer()
-                .and_then(|answer| serde_json::to_value(answer.as_ref()).ok());
-            let id = format!("{}-response", record.id);
-            let event = CloudEvent::new(event::USER_RESPONSE, SOURCE, id, data.unwrap_or_default());
-            event
-                .correlated(record.id)
-                .caused_by(record.id.to_string())
-                .at_unix_ms(now)
-        });
+        if let Some(answer) = &answer {
+            let response = || CloudEvent::response(answer, SOURCE).at_unix_ms(now);
+            self.bus.publish(event::USER_RESPONSE, response);
+        }
         if let Some(last) = record.last() {
             self.bus
                 .publish(last.progress.event_type(), || last.to_event(record.id));

@@ -25,6 +25,8 @@ pub enum ErrorCode {
     NotFound,
     /// The route does not take the HTTP method.
     MethodNotAllowed,
+    /// The client accepts no form in which the node can answer.
+    NotAcceptable,
     /// The client proves no user: it sends no credential, or one that does not count.
     Unauthenticated,
     /// The request's URI, head or body has more bytes than the node takes.

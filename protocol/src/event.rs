@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::id::RequestId;
-use crate::request::{AnswerPiece, Progress};
+use crate::request::{Answer, AnswerPiece, Progress};
 
 /// A request was accepted.
 pub const USER_REQUEST: &str = "user.request";
@@ -147,6 +147,16 @@ impl CloudEvent {
         let data = serde_json::to_value(piece).expect("a piece has string keys only");
         let id = format!("{request}-text-{name}");
         Self::new(piece.event_type(), source, id, data).correlated(request)
+    }
+
+    /// The one final response to a request.
+    #[must_use]
+    pub fn response(answer: &Answer, source: impl Into<String>) -> Self {
+        let data = serde_json::to_value(answer).expect("an answer has string keys only");
+        let request = answer.request_id;
+        Self::new(USER_RESPONSE, source, format!("{request}-response"), data)
+            .correlated(request)
+            .caused_by(request.to_string())
     }
 
     /// Adds the request that the event belongs to.

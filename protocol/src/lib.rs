@@ -48,7 +48,8 @@ pub use payload::Payload;
 pub use plan::{PlannedTaskView, ProposedPlan, ProposedTask};
 pub use principal::{Principal, Proof};
 pub use request::{
-    Answer, AnswerPiece, AnswerState, Progress, Role, TaskReport, TaskState, Turn, UserRequest,
+    Answer, AnswerPiece, AnswerState, Progress, Role, RunRequest, TaskReport, TaskState, Turn,
+    UserRequest,
 };
 pub use schema::{Schema, SchemaError, Violation};
 pub use task::{CallBudget, CallReport, Grant, Lineage, TaskRequest, TaskResponse};

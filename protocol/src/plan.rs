@@ -9,7 +9,7 @@ use crate::id::{CapabilityName, TaskId};
 use crate::payload::Payload;
 
 /// A planner's proposal; nothing in it has been checked.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProposedPlan {
     /// The planner's reasons, for readers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,7 +26,8 @@ pub struct ProposedPlan {
 }
 
 /// One task as a planner proposes it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ProposedTask {
     /// The task's id, which the compiled plan keeps. Without an id other tasks name the task by its place (`t2` is the second),
     /// and the compiler numbers it in the order of execution.

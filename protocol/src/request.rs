@@ -9,7 +9,7 @@ use crate::flow::{Flow, FlowEnd, FlowKind};
 use crate::id::{AgentId, CapabilityName, FlowId, RequestId, TaskId};
 use crate::llm::Usage;
 use crate::payload::Payload;
-use crate::plan::PlannedTaskView;
+use crate::plan::{PlannedTaskView, ProposedTask};
 use crate::principal::{ANONYMOUS, Principal, Proof};
 use crate::task::{CallReport, Lineage};
 
@@ -87,6 +87,9 @@ pub struct UserRequest {
     /// W3C trace context of the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// The tasks of a plan that is carried out as it is, without a planner; `POST /run` sets them.
+    #[serde(skip)]
+    pub plan: Option<Vec<ProposedTask>>,
     /// The origin of a request that another orchestrator delegated. No body can set it.
     #[serde(skip)]
     pub lineage: Lineage,
@@ -115,7 +118,7 @@ impl UserRequest {
     /// Checks the bounds that the type cannot express.
     ///
     /// # Errors
-    /// [`ErrorCode::BadRequest`] for an empty or over-long query, an over-long history and a deadline of zero.
+    /// [`ErrorCode::BadRequest`] for an empty or over-long query, an over-long history, a plan without tasks and a deadline of zero.
     pub fn check(&self) -> Result<(), Failure> {
         let bad = |message: String, hint: &str| {
             Err(Failure::new(ErrorCode::BadRequest, message).hint(hint))
@@ -145,6 +148,14 @@ impl UserRequest {
                 "leave out the oldest turns",
             );
         }
+        if let Some(tasks) = &self.plan
+            && (tasks.is_empty() || tasks.iter().any(|task| !task.replaces.is_empty()))
+        {
+            return bad(
+                "the plan has no task, or one with `replaces`".to_owned(),
+                "give at least one task; only a second plan replaces tasks",
+            );
+        }
         if self.deadline_ms == Some(0) {
             return bad(
                 "deadline_ms is 0".to_owned(),
@@ -152,6 +163,36 @@ impl UserRequest {
             );
         }
         Ok(())
+    }
+}
+
+/// A plan to carry out as it is: the body of `POST /run`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRequest {
+    /// In any order; at least one.
+    pub tasks: Vec<ProposedTask>,
+    /// As in [`UserRequest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// As in [`UserRequest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flows: Option<Vec<FlowKind>>,
+}
+
+impl From<RunRequest> for UserRequest {
+    /// The query names the capabilities, for people who read of the request.
+    fn from(run: RunRequest) -> Self {
+        const SHOWN: usize = 200;
+        let names: Vec<&str> = run.tasks.iter().map(|t| t.capability.as_str()).collect();
+        let names: String = names.join(", ").chars().take(SHOWN).collect();
+        Self {
+            query: format!("run {names}"),
+            deadline_ms: run.deadline_ms,
+            flows: run.flows,
+            plan: Some(run.tasks),
+            ..Self::default()
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod gateway {
     mod list;
     pub(crate) mod mesh;
     mod peers;
+    mod run;
     mod users;
 }
 

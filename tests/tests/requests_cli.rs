@@ -1,10 +1,4 @@
-//! `amcp requests`, `show`, `cancel` and `logs` beside a running node.
-
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+//! `amcp requests`, `show`, `cancel` and `logs` beside a running node; `amcp run` there and in its own process.
 
 use amcp_tests::process::{Node, Ran, Sandbox, finish};
 
@@ -101,4 +95,65 @@ async fn what_cannot_be_is_refused_with_a_hint() {
         .await;
     assert_eq!(local.code, 2, "{local:?}");
     assert!(local.stderr.contains("--url"), "{local:?}");
+}
+
+#[tokio::test]
+async fn a_capability_or_a_plan_runs_here_and_at_a_node() {
+    let sandbox = Sandbox::new();
+    let node = Node::start(&sandbox, &["--offline"], &[]).await;
+    let plan = r#"{"tasks": [{"id": "sum", "capability": "math.eval", "params": {"expression": "17 * 23"}},
+        {"capability": "text.summarize", "params": {"text": {"$ref": "sum", "path": "/text"}}}]}"#;
+    std::fs::write(sandbox.path().join("plan.json"), plan).unwrap();
+    let bad = r#"{"tasks": [{"capability": "math.eval", "param": {}}]}"#;
+    std::fs::write(sandbox.path().join("bad.json"), bad).unwrap();
+    let one = &["run", "math.eval", "--param", "expression=17 * 23"][..];
+    for remote in [false, true] {
+        let run = async |args: &[&str]| match remote {
+            true => at(&node, &sandbox, args).await,
+            false => sandbox.run([args, &["--offline"]].concat()).await,
+        };
+        let ran = run(one).await;
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+        assert!(ran.stdout.contains("391"), "{ran:?}");
+        let ran = run(&["run", "--plan", "plan.json", "--json"]).await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert_eq!(ran.json()["planner"], "given");
+        assert_eq!(ran.json()["tasks"][0]["id"], "sum");
+        for (args, code, said) in [
+            (&["run", "math.eval"][..], 1, "expression"),
+            (
+                &["run", "math.evil", "--param", "expression=1"],
+                1,
+                "math.evil",
+            ),
+            (
+                &["run", "math.eval", "--param", "expression"],
+                2,
+                "NAME=VALUE",
+            ),
+            (&["run"], 2, "--plan"),
+            (
+                &["run", "math.eval", "--plan", "plan.json"],
+                2,
+                "cannot be used with",
+            ),
+            (
+                &["run", "--plan", "bad.json"],
+                2,
+                "tasks[0].param: unknown field",
+            ),
+            (&["run", "--plan", "none.json"], 2, "none.json"),
+        ] {
+            let ran = run(args).await;
+            assert_eq!(
+                (ran.code, ran.stdout.as_str()),
+                (code, ""),
+                "{args:?}: {ran:?}"
+            );
+            assert!(
+                ran.stderr.contains(said) && ran.stderr.contains("error:"),
+                "{args:?}: {ran:?}"
+            );
+        }
+    }
 }

@@ -1,25 +1,27 @@
-//! POST /ask and POST /plan: from an HTTP request to a [`UserRequest`], and its answer back.
+//! POST /ask, /run and /plan: from an HTTP request to a [`UserRequest`], and its answer back.
 //!
 //! Does not verify the user; [`crate::auth`] does. No body names a user or roles.
 
 use std::time::Duration;
 
-use amcp_orchestrator::{OrchestratorHandle, Phase, PlanView, Ticket};
+use amcp_orchestrator::{Phase, PlanView, Ticket};
 use amcp_protocol::request::is_traceparent;
-use amcp_protocol::{Answer, AnswerState, ErrorCode, Failure, UserRequest};
+use amcp_protocol::{Answer, AnswerState, ErrorCode, Failure, RunRequest, UserRequest};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::timeout;
 
 use crate::auth::Asker;
 use crate::codes;
 use crate::problem::{Problem, retry_after};
-use crate::requests::summary;
+use crate::reply::{self, Form};
+use crate::requests::{summary, told};
 use crate::state::GatewayState;
 
 /// Four times the longest query with the longest history: room for JSON's escapes.
@@ -34,31 +36,63 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// Accepts a request and waits for its answer or its first open flow. A client that disconnects cancels nothing.
+/// Accepts a query and waits for its answer or its first open flow. A client that disconnects cancels nothing.
 pub(crate) async fn ask(
     State(state): State<GatewayState>,
     asker: Asker,
     request: Request,
 ) -> Result<Response, Problem> {
+    accept(&state, &asker, request, query).await
+}
+
+/// Accepts a plan in place of a query.
+pub(crate) async fn run(
+    State(state): State<GatewayState>,
+    asker: Asker,
+    request: Request,
+) -> Result<Response, Problem> {
+    accept(&state, &asker, request, given_plan).await
+}
+
+/// Reads a body: its headers, its bytes.
+type Read = fn(&HeaderMap, &[u8]) -> Result<UserRequest, Problem>;
+
+async fn accept(
+    state: &GatewayState,
+    asker: &Asker,
+    request: Request,
+    read: Read,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
+    let form = Form::check(&parts.headers)?;
     let key = idempotency_key(&parts.headers)?;
-    let request = user_request(&parts.headers, &asker, body).await?;
+    let request = user_request(&parts.headers, asker, body, read).await?;
     let ticket = state.orchestrator.ask(request, key)?;
-    let mut response = if prefers_async(&parts.headers) {
-        let mut response = accepted(&state.orchestrator, &ticket);
+    let replayed = ticket.replayed();
+    let place = HeaderValue::try_from(format!("/requests/{}", ticket.request_id()));
+    let mut response = if form == Form::Events {
+        told(state, ticket).ok_or_else(|| Failure::internal("the request is forgotten"))?
+    } else if prefers_async(&parts.headers) {
+        let mut response = accepted(state, &ticket, form);
         let applied = HeaderValue::from_static("respond-async");
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
         response
     } else {
         match ticket.answer_or_flows().await {
-            Ok(answer) => answered(&answer),
-            Err(_) => accepted(&state.orchestrator, &ticket),
+            Ok(answer) => answered(&answer, form),
+            Err(_) => accepted(state, &ticket, form),
         }
     };
-    if ticket.replayed() {
+    if let Ok(place) = place
+        && (form == Form::Events || response.status() == StatusCode::ACCEPTED)
+    {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    if replayed {
+        let replayed = HeaderValue::from_static("true");
         response
             .headers_mut()
-            .insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+            .insert(IDEMPOTENCY_REPLAYED, replayed);
     }
     Ok(response)
 }
@@ -70,7 +104,7 @@ pub(crate) async fn plan(
     request: Request,
 ) -> Result<Json<PlanView>, Problem> {
     let (parts, body) = request.into_parts();
-    let request = user_request(&parts.headers, &asker, body).await?;
+    let request = user_request(&parts.headers, &asker, body, query).await?;
     Ok(Json(state.orchestrator.plan(request).await?))
 }
 
@@ -97,8 +131,12 @@ fn prefers_async(headers: &HeaderMap) -> bool {
         .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-fn answered(answer: &Answer) -> Response {
-    let mut response = (codes::of_answer(answer).0, Json(answer)).into_response();
+fn answered(answer: &Answer, form: Form) -> Response {
+    let mut response = match form {
+        Form::Plain => reply::plain(reply::answer(answer)),
+        Form::Json | Form::Events => Json(answer).into_response(),
+    };
+    *response.status_mut() = codes::of_answer(answer).0;
     let failure = answer
         .error
         .as_ref()
@@ -107,17 +145,15 @@ fn answered(answer: &Answer) -> Response {
     response
 }
 
-fn accepted(orchestrator: &OrchestratorHandle, ticket: &Ticket) -> Response {
+fn accepted(state: &GatewayState, ticket: &Ticket, form: Form) -> Response {
     let id = ticket.request_id();
-    // An unknown request was answered and forgotten meanwhile.
-    let body = match orchestrator.request(id) {
-        Some(view) => summary(&view),
-        None => json!({"request_id": id, "state": Phase::Done}),
+    let mut response = match state.orchestrator.request(id) {
+        Some(view) if form == Form::Plain => reply::plain(reply::request(&view)),
+        Some(view) => Json(summary(&view)).into_response(),
+        // It was answered and forgotten meanwhile.
+        None => Json(json!({"request_id": id, "state": Phase::Done})).into_response(),
     };
-    let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
-    if let Ok(location) = HeaderValue::try_from(format!("/requests/{id}")) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
+    *response.status_mut() = StatusCode::ACCEPTED;
     response
 }
 
@@ -125,9 +161,10 @@ async fn user_request(
     headers: &HeaderMap,
     asker: &Asker,
     body: Body,
+    read: Read,
 ) -> Result<UserRequest, Problem> {
     let bytes = whole(body).await?;
-    let mut request = parse(headers, &bytes)?;
+    let mut request = read(headers, &bytes)?;
     let trace = headers.get("traceparent").and_then(|v| v.to_str().ok());
     request.traceparent = trace.map(str::to_owned).or(request.traceparent);
     // As W3C Trace Context demands: what is no trace begins none, and costs nobody an answer.
@@ -177,7 +214,7 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
 }
 
 /// Reads plain text as the query, and any other content type as JSON (curl -d claims a form).
-fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
+fn query(headers: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
     let plain = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -196,12 +233,26 @@ fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
             )),
         };
     }
-    serde_json::from_slice(bytes).map_err(|error| {
-        Problem::bad_request(
-            format!("the body is not a request: {error}"),
-            r#"send {"query":"…"}; "deadline_ms", "history" and "flows" may be added; the API key names the user"#,
-        )
-    })
+    let hint = r#"send {"query":"…"}; "deadline_ms", "history" and "flows" may be added; the API key names the user"#;
+    from_json(bytes, "a request", hint)
+}
+
+fn given_plan(_: &HeaderMap, bytes: &[u8]) -> Result<UserRequest, Problem> {
+    let hint = r#"send {"tasks":[{"capability":"…","params":{…}}]}; tasks may have "id", "depends_on" and "optional"; "deadline_ms" and "flows" may be added"#;
+    from_json::<RunRequest>(bytes, "a plan", hint).map(Into::into)
+}
+
+/// # Errors
+/// `bad_request`, which names the place of the fault.
+fn from_json<T: DeserializeOwned>(bytes: &[u8], noun: &str, hint: &str) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut json);
+    let read = read.map_err(|error| match error.path().to_string().as_str() {
+        "." => error.inner().to_string(),
+        path => format!("{path}: {}", error.inner()),
+    });
+    let read = read.and_then(|read| json.end().map(|()| read).map_err(|error| error.to_string()));
+    read.map_err(|error| Problem::bad_request(format!("the body is not {noun}: {error}"), hint))
 }
 
 #[cfg(test)]
@@ -222,10 +273,10 @@ mod tests {
 
     #[test]
     fn a_failed_answer_says_when_to_come_back() {
-        let response = answered(&failed(Some(1_200)));
+        let response = answered(&failed(Some(1_200)), Form::Json);
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
-        let response = answered(&failed(None));
+        let response = answered(&failed(None), Form::Json);
         assert!(!response.headers().contains_key(header::RETRY_AFTER));
     }
 }

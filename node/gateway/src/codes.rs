@@ -51,6 +51,7 @@ fn row(code: ErrorCode) -> Option<(StatusCode, u8)> {
         E::NotFound => (S::NOT_FOUND, EXIT_FAILED),
         E::Unauthenticated => (S::UNAUTHORIZED, EXIT_FAILED),
         E::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, EXIT_FAILED),
+        E::NotAcceptable => (S::NOT_ACCEPTABLE, EXIT_FAILED),
         E::TooLarge => (S::PAYLOAD_TOO_LARGE, EXIT_USAGE),
         E::IdempotencyConflict | E::FlowRequired | E::FlowClosed => (S::CONFLICT, EXIT_FAILED),
         E::Gone | E::FlowExpired => (S::GONE, EXIT_FAILED),

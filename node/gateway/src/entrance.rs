@@ -9,11 +9,12 @@ use std::sync::Arc;
 use amcp_protocol::{ErrorCode, Failure};
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderName, StatusCode, Uri, Version, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::problem::Problem;
+use crate::reply::{self, Form};
 
 /// Longest path and query, in bytes: several times the longest file name with each byte escaped.
 const MAX_URI: usize = 4 * 1024;
@@ -115,10 +116,18 @@ pub(crate) async fn enter(
     request: Request,
     next: Next,
 ) -> Response {
-    match names.judge(&request) {
+    let is_plain = Form::of(request.headers()) == Some(Form::Plain);
+    let mut response = match names.judge(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
+    };
+    if is_plain && let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        let form = HeaderValue::from_static(reply::PLAIN);
+        response.headers_mut().insert(header::CONTENT_TYPE, form);
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        *response.body_mut() = reply::failure(&failure).into();
     }
+    response
 }
 
 /// Lower case, without the root's dot.

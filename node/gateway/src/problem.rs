@@ -45,14 +45,11 @@ impl From<Failure> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let retry_after_ms = self.failure.retry_after_ms;
-        let mut response = (
-            self.status,
-            Json(Body {
-                error: self.failure,
-            }),
-        )
-            .into_response();
+        let error = self.failure.clone();
+        let mut response = (self.status, Json(Body { error })).into_response();
         retry_after(&mut response, retry_after_ms);
+        // For the entrance, which knows whether the client wants plain text.
+        response.extensions_mut().insert(self.failure);
         response
     }
 }

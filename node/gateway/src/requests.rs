@@ -5,8 +5,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use amcp_orchestrator::{OpenFlow, RequestView};
-use amcp_protocol::event::rfc3339;
+use amcp_orchestrator::{OpenFlow, ProgressFeed, RequestView, TextFeed, Ticket};
+use amcp_protocol::event::{self, rfc3339};
 use amcp_protocol::{CloudEvent, ErrorCode, Failure, Flow, NodeName, RequestId};
 use axum::Json;
 use axum::extract::State;
@@ -96,45 +96,63 @@ pub(crate) async fn events(
                 )
             })?,
     };
-    let feed = state
-        .orchestrator
-        .progress(request, from)
-        .ok_or_else(|| unknown(&id))?;
-    if from > 0 && feed.has_ended() {
+    let feeds = feeds(&state, request, from).ok_or_else(|| unknown(&id))?;
+    if from > 0 && feeds.0.has_ended() {
         // A browser connects again and again until it reads this status.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let text = state
-        .orchestrator
-        .text(request)
-        .ok_or_else(|| unknown(&id))?;
-    // Needs no buffer: the record keeps events and text, and we read the feeds as fast as the client reads.
-    let events = stream::unfold((feed, text), move |(mut feed, mut text)| async move {
+    Ok(stream(request, feeds, None))
+}
+
+/// The progress of a request from an event on, and its text; none when the request is forgotten.
+fn feeds(state: &GatewayState, id: RequestId, from: usize) -> Option<(ProgressFeed, TextFeed)> {
+    let feed = state.orchestrator.progress(id, from)?;
+    Some((feed, state.orchestrator.text(id)?))
+}
+
+/// The progress and the text of a request from the beginning, and then its answer as the event `user.response`.
+pub(crate) fn told(state: &GatewayState, ticket: Ticket) -> Option<Response> {
+    let id = ticket.request_id();
+    Some(stream(id, feeds(state, id, 0)?, Some(ticket)))
+}
+
+/// Needs no buffer: the record keeps events and text, and we read the feeds as fast as the client reads.
+fn stream(id: RequestId, feeds: (ProgressFeed, TextFeed), last: Option<Ticket>) -> Response {
+    let events = stream::unfold(feeds, move |(mut feed, mut text)| async move {
         let (event, data) = tokio::select! {
             // The text ends before the answer, whose event comes last.
             biased;
             Some((name, piece)) = text.next() => {
                 // Without an id: a reader that reconnects gets the text from its beginning.
                 let event = Event::default().event(piece.event_type());
-                (event, CloudEvent::piece(request, &name, amcp_orchestrator::SOURCE, &piece))
+                (event, CloudEvent::piece(id, &name, amcp_orchestrator::SOURCE, &piece))
             }
             recorded = feed.next() => {
                 let recorded = recorded?;
                 let event = Event::default()
                     .id(recorded.sequence.to_string())
                     .event(recorded.progress.event_type());
-                (event, recorded.to_event(request))
+                (event, recorded.to_event(id))
             }
         };
-        let event = event
-            .json_data(data)
-            .expect("an event has string keys only");
-        Some((event, (feed, text)))
+        Some((with_data(event, &data), (feed, text)))
     });
-    let events = Sse::new(events.map(Ok::<_, Infallible>));
-    Ok(events
+    let last = stream::iter(last).then(async |ticket| {
+        let answer = ticket.answer().await;
+        let event = Event::default().event(event::USER_RESPONSE);
+        with_data(
+            event,
+            &CloudEvent::response(&answer, amcp_orchestrator::SOURCE),
+        )
+    });
+    Sse::new(events.chain(last).map(Ok::<_, Infallible>))
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
-        .into_response())
+        .into_response()
+}
+
+fn with_data(event: Event, data: &CloudEvent) -> Event {
+    let event = event.json_data(data);
+    event.expect("an event has string keys only")
 }
 
 /// A request of this node or of another.

@@ -24,6 +24,7 @@ type Route = (
 
 const ROUTES: &[Route] = &[
     ("POST", "/ask", || post(ask::ask)),
+    ("POST", "/run", || post(ask::run)),
     ("POST", "/plan", || post(ask::plan)),
     ("GET", "/requests", || get(list::list)),
     ("GET", "/requests/{id}", || get(requests::show)),

@@ -32,16 +32,28 @@ const MAX_COUNTED: u64 = 64 * 1024 * 1024;
 /// # Errors
 /// The request was refused, or could not be sent.
 pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> {
-    let cli::Ask {
-        query,
+    let request = user_request(loaded, &args.query)?;
+    carry_out(loaded, request, &args.query.asker, args.how).await
+}
+
+/// Has a request carried out, in this process or at the asker's node, and prints the answer; returns the exit code.
+///
+/// # Errors
+/// The request was refused, or could not be sent.
+pub(crate) async fn carry_out(
+    loaded: &Loaded,
+    mut request: UserRequest,
+    asker: &cli::Asker,
+    how: cli::How,
+) -> Result<u8, Trouble> {
+    let cli::How {
         idempotency_key,
         yes,
         record,
-    } = args;
-    let mut request = user_request(loaded, &query)?;
-    let mut audience = Audience::here(query.quiet, yes);
+    } = how;
+    let mut audience = Audience::here(asker.quiet, yes);
     request.flows = Some(audience.kinds());
-    let answer = match &query.url {
+    let answer = match &asker.url {
         Some(url) => {
             let client = Client::new(url, &loaded.config)?;
             let (begun, id) = oneshot::channel();
@@ -59,9 +71,8 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
             unless_interrupted(answer, cancel).await?
         }
         None if idempotency_key.is_some() => {
-            return Err(
-                Trouble::usage("--idempotency-key needs a running node").hint("name it with --url")
-            );
+            let trouble = Trouble::usage("--idempotency-key needs a running node");
+            return Err(trouble.hint("name it with --url"));
         }
         None => {
             let recording = record.as_deref().map(Recording::create).transpose()?;
@@ -70,15 +81,15 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
             answer?
         }
     };
-    let planned_here = query.url.is_none() && loaded.config.llm == LlmKind::Embedded;
-    if !query.quiet {
+    let planned_here = asker.url.is_none() && loaded.config.llm == LlmKind::Embedded;
+    if !asker.quiet {
         remark(&answer, planned_here);
     }
-    let reports = match query.url {
-        Some(url) => Reports::At(url),
+    let reports = match &asker.url {
+        Some(url) => Reports::At(url.clone()),
         None => Reports::Here(loaded.config.data.join(data::REPORTS)),
     };
-    show(&reports.linked(&answer), query.json)
+    show(&reports.linked(&answer), asker.json)
 }
 
 /// Builds and checks the request.
@@ -86,21 +97,30 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> 
 /// # Errors
 /// The query is unusable; found before anything starts.
 pub(crate) fn user_request(loaded: &Loaded, query: &cli::Query) -> Result<UserRequest, Trouble> {
-    if query.url.is_some() && !query.quiet {
-        say_what_has_no_effect(loaded);
-    }
     let words = query.words.join(" ");
     let text = if words == "-" { from_stdin()? } else { words };
-    let deadline = loaded.config.deadline;
-    let named = *loaded.source("deadline") != Source::Default;
-    let request = UserRequest {
-        query: text,
-        user: query.user.clone(),
-        roles: query.roles.clone(),
-        deadline_ms: named.then(|| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)),
-        ..UserRequest::default()
-    };
-    if query.url.is_some() && (request.user.is_some() || !request.roles.is_empty()) {
+    asked_by(loaded, &query.asker, UserRequest::new(text))
+}
+
+/// The request with its asker, checked.
+///
+/// # Errors
+/// The request or its asker is unusable; found before anything starts.
+pub(crate) fn asked_by(
+    loaded: &Loaded,
+    asker: &cli::Asker,
+    mut request: UserRequest,
+) -> Result<UserRequest, Trouble> {
+    if asker.url.is_some() && !asker.quiet {
+        say_what_has_no_effect(loaded);
+    }
+    if *loaded.source("deadline") != Source::Default {
+        let deadline = loaded.config.deadline.as_millis();
+        request.deadline_ms = Some(u64::try_from(deadline).unwrap_or(u64::MAX));
+    }
+    request.user.clone_from(&asker.user);
+    request.roles.clone_from(&asker.roles);
+    if asker.url.is_some() && (request.user.is_some() || !request.roles.is_empty()) {
         return Err(Trouble::usage("--user and --role have no effect with --url")
             .hint("set AMCP_KEY to a key of the user: `amcp keys create USER --roles A,B` on the node's machine makes one"));
     }

@@ -29,7 +29,7 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Plan) -> Result<u8, Trouble>
         today,
     } = args;
     let request = user_request(loaded, &query)?;
-    let plan = match &query.url {
+    let plan = match &query.asker.url {
         Some(url) => Client::new(url, &loaded.config)?.post("plan", &request).await?,
         None if cards.is_some() || today.is_some() => {
             over(loaded, request, cards.as_deref(), today).await?
@@ -39,12 +39,12 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Plan) -> Result<u8, Trouble>
             node.orchestrator.plan(request).await?
         }
     };
-    if query.json {
+    if query.asker.json {
         output::print_json(&plan)?;
     } else {
         output::print(show::plan(&plan, Style::for_stdout()))?;
     }
-    if !query.quiet {
+    if !query.asker.quiet {
         let note = Style::for_stderr().cyan("note:");
         for text in &plan.notes {
             output::say(format_args!("{note} {}", printable(text)));

@@ -10,6 +10,7 @@ pub mod domain;
 pub mod embedded;
 pub mod eval;
 mod gather;
+mod given;
 pub mod llm;
 pub mod plain;
 
@@ -25,6 +26,7 @@ use amcp_protocol::{
 use jiff::civil::Date;
 
 pub use domain::{Domain, DomainError};
+pub use given::Given;
 
 /// The input of a planner.
 #[derive(Debug, Clone)]

@@ -102,6 +102,15 @@ impl Specialist for Tester {
             effect: Effect::Irreversible,
             ..capability("test.send")
         });
+        capabilities.push(Capability {
+            params: json!({"type": "object", "required": ["text"], "additionalProperties": false,
+                "properties": {"text": {"type": "string"}, "times": {"type": "integer"}}}),
+            ..capability("test.repeat")
+        });
+        capabilities.push(Capability {
+            required_roles: vec!["boss".to_owned()],
+            ..capability("test.secret")
+        });
         AgentCard::new("tester-1", "For tests.", capabilities)
     }
 
