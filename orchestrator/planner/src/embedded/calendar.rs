@@ -66,6 +66,9 @@ impl Reader<'_> {
         if skip == 1 && self.lower(at) == "'" && lower.len() == 2 {
             return (2, lower.parse::<i16>().ok().map(|year| 2000 + year));
         }
+        if skip == 3 && self.lower(at + 2) == "year" {
+            return (3, Some(self.today.year()));
+        }
         match relative(lower) {
             Some(offset) if self.lower(at + skip + 1) == "year" => {
                 (skip + 2, Some(self.today.year() + offset))
@@ -282,6 +285,9 @@ impl Reader<'_> {
         let the =
             self.lower(at) == "the" && self.lower(at + 1).starts_with(|c: char| c.is_ascii_digit());
         let noun = self.token(at + 2).is_some_and(Token::is_word) && !is(self.lower(at + 2), FREE);
+        if the && let Some((length, part)) = self.month(at + 1) {
+            return Some((1 + length, part));
+        }
         let day =
             ordinal(self.lower(at + 1)).filter(|day| the && !noun && (1..=31).contains(day))?;
         Some((2, Part::DayOf(day)))

@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::kind::{Kind, kind_of, type_of, variant};
 use super::lexicon::unit_seconds;
 use super::span::Way;
-use super::text::{Token, stem, tokens};
-use super::words::{STOP, base, is, is_article, role_word};
+use super::text::{Token, TokenKind, stem, tokens};
+use super::words::{STOP, aliases, base, is, is_article, role_word};
 
 /// Most params of a card that are filled, and most known values of each: bounds the work for a hostile card.
 const MAX_PARAMS: usize = 32;
@@ -84,6 +84,16 @@ impl Param {
     pub(super) fn accepted(&self, texts: &[&str]) -> Option<Value> {
         let mut values = texts.iter().map(|&text| Value::from(text));
         values.find(|value| self.accepts(value))
+    }
+
+    /// Whether a value of the other param may be meant for this one.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let named = matches!(
+            self.kind,
+            Kind::Name | Kind::Date | Kind::Ticker | Kind::Choice
+        );
+        let shared = self.words.iter().any(|word| other.words.contains(word));
+        named && self.kind == other.kind && (shared || self.kind == Kind::Date)
     }
 
     pub(super) fn has_word(&self, words: &[&str]) -> bool {
@@ -343,7 +353,14 @@ fn known_values(item: &Value, kind: Kind, shown: &[&str], samples: &[&str]) -> V
     let short = values
         .into_iter()
         .filter(|v| v.split_whitespace().count() <= 3);
-    let known = short.map(|value| known(value, Value::from(value)));
+    let known = short.flat_map(|value| {
+        let others = aliases(value).iter().filter(|_| kind == Kind::Choice);
+        let parted = value.replace(['-', '_'], " ");
+        let names = [value, &parted].into_iter().chain(others.copied());
+        let mut known: Vec<Known> = names.map(|name| known(name, Value::from(value))).collect();
+        known.dedup_by(|a, b| a.words == b.words);
+        known
+    });
     known
         .filter(|known| !known.words.is_empty())
         .take(MAX_KNOWN)
@@ -352,8 +369,10 @@ fn known_values(item: &Value, kind: Kind, shown: &[&str], samples: &[&str]) -> V
 
 fn known(text: &str, value: Value) -> Known {
     // "Signal & Co"
-    let words = text.split(|c: char| !c.is_alphanumeric() && c != '&');
-    let words = words.filter(|word| !word.is_empty()).map(str::to_lowercase);
+    let words = tokens(text).into_iter();
+    let words = words
+        .filter(|t| t.kind != TokenKind::Mark || t.is("&"))
+        .map(|t| t.text.to_lowercase());
     Known {
         words: words.map(|word| (word.clone(), stem(&word))).collect(),
         value,

@@ -6,13 +6,16 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
+use amcp_protocol::Effect;
+use serde_json::Value;
+
 use super::card::{Card, Param};
-use super::fill::Filled;
+use super::fill::{ANNOUNCED, Filled, fill};
 use super::index::Hit;
 use super::judge::{Case, Member};
 use super::kind::Kind;
 use super::rank::{NAMED, PLACED, Ranked, Reading};
-use super::words::{PRONOUN, is};
+use super::words::{PRONOUN, RECALLS, is};
 
 /// What must be said of a capability at least.
 const MEANT: f32 = 0.4;
@@ -35,6 +38,7 @@ pub(super) struct Attempt<'a> {
     pub(super) members: Vec<Member<'a>>,
     /// Words that they do not explain.
     left: Vec<usize>,
+    pub(super) notes: Vec<String>,
     /// What the clause does not say: the names of required params.
     missing: Vec<String>,
     objection: Option<String>,
@@ -42,7 +46,7 @@ pub(super) struct Attempt<'a> {
     /// How surely the first one is meant.
     strength: f32,
     /// How many words became values.
-    used: isize,
+    pub(super) used: isize,
 }
 
 impl Attempt<'_> {
@@ -51,7 +55,7 @@ impl Attempt<'_> {
         self.strength >= ENOUGH && !open
     }
 
-    fn has(&self, entry: usize) -> bool {
+    pub(super) fn has(&self, entry: usize) -> bool {
         self.members.iter().any(|m| m.entry == entry)
     }
 
@@ -104,7 +108,8 @@ pub(super) enum Choice<'a> {
 pub(super) fn choose<'a>(
     reading: &'a Reading<'a>,
     range: &Range<usize>,
-    before: &[usize],
+    ask: &Range<usize>,
+    before: &[Member<'a>],
 ) -> Choice<'a> {
     let ranked = reading.rank(range.clone());
     let ranked = ranked.iter().cloned();
@@ -119,6 +124,7 @@ pub(super) fn choose<'a>(
     let chooser = Chooser {
         reading,
         range,
+        ask,
         before,
         ranked: &ranked,
     };
@@ -146,6 +152,7 @@ pub(super) fn choose<'a>(
     let case = Case {
         reading,
         range,
+        ask,
         members: &best.members,
     };
     match best.why_not(&case) {
@@ -154,10 +161,42 @@ pub(super) fn choose<'a>(
     }
 }
 
+/// The values that a clause adds to a capability of the clause before, if it says nothing else.
+pub(super) fn goes_on<'a>(
+    reading: &'a Reading<'a>,
+    range: &Range<usize>,
+    last: &Member<'a>,
+) -> Option<Member<'a>> {
+    // The words of one that plans went there with the clause, or are a request of their own. A name that nothing announces is
+    // another thing: "Thanks, John".
+    let filled = fill(reading.query, last.card, range.clone(), ANNOUNCED);
+    let member = Member {
+        filled: Rc::new(filled),
+        ..last.clone()
+    };
+    let members = std::slice::from_ref(&member);
+    let case = Case {
+        reading,
+        range,
+        ask: range,
+        members,
+    };
+    let goes = !last.card.plans
+        && !member.filled.values.is_empty()
+        && case.left_over().is_empty()
+        && case.objection().is_none();
+    goes.then_some(member)
+}
+
 /// The accepted one, else the one that leaves less open.
 fn better<'a>(best: Attempt<'a>, next: Attempt<'a>) -> Attempt<'a> {
     let open = |a: &Attempt<'_>| (!a.is_accepted(), a.open(), a.objection.is_some());
-    let rank = |a: &Attempt<'_>| (open(a), -a.used, a.members.len());
+    let undoable = |a: &Attempt<'_>| {
+        a.members
+            .iter()
+            .all(|m| m.card.capability().effect != Effect::Irreversible)
+    };
+    let rank = |a: &Attempt<'_>| (open(a), -a.used, a.members.len(), !undoable(a));
     let order = rank(&next)
         .cmp(&rank(&best))
         .then(best.worth.total_cmp(&next.worth));
@@ -167,7 +206,8 @@ fn better<'a>(best: Attempt<'a>, next: Attempt<'a>) -> Attempt<'a> {
 struct Chooser<'a, 'c> {
     reading: &'a Reading<'a>,
     range: &'c Range<usize>,
-    before: &'c [usize],
+    ask: &'c Range<usize>,
+    before: &'c [Member<'a>],
     ranked: &'c [Ranked],
 }
 
@@ -212,9 +252,16 @@ impl<'a> Chooser<'a, '_> {
                 Rc::make_mut(&mut member.filled).yield_to(&others);
             }
         }
+        for member in &mut members {
+            for (name, value) in self.recalled(member) {
+                let values = &mut Rc::make_mut(&mut member.filled).values;
+                values.insert(name, vec![value]);
+            }
+        }
         let case = Case {
             reading,
             range: self.range,
+            ask: self.ask,
             members: &members,
         };
         let used: BTreeSet<usize> = members
@@ -230,8 +277,23 @@ impl<'a> Chooser<'a, '_> {
             |m: &Member<'_>| f32::from(u8::try_from(m.filled.values.len()).unwrap_or(u8::MAX));
         let worth = |m: &Member<'_>| ranked(m).map_or(0.0, |r| r.gain) + VALUE * values(m);
         let strength = |m: &Member<'_>| ranked(m).map_or(PLACED, |r| r.strength) + TOLD * values(m);
+        let mut left = case.left_over();
+        let mut notes = Vec::new();
+        let firm: f32 = members.first().map_or(0.0, strength);
+        if let [at] = *left.as_slice()
+            && firm >= PLACED
+            && members.iter().any(|m| m.filled.named > 0)
+            && case.is_harmless(at)
+        {
+            notes.push(format!(
+                "'{}' was not understood",
+                reading.query.slice(at..at + 1)
+            ));
+            left.clear();
+        }
         Attempt {
-            left: case.left_over(),
+            notes,
+            left,
             missing: members
                 .iter()
                 .flat_map(|m| self.missing(m, &members))
@@ -242,6 +304,36 @@ impl<'a> Chooser<'a, '_> {
             used: isize::try_from(used).unwrap_or(isize::MAX),
             members,
         }
+    }
+
+    /// "there", "it", "her": what the clauses before gave for the like of a required param.
+    fn recalled(&self, member: &Member<'a>) -> Vec<(String, Value)> {
+        let mut words = self.range.clone().map(|at| self.reading.query.lower(at));
+        if self.before.is_empty() || !words.any(|word| is(word, PRONOUN | RECALLS)) {
+            return Vec::new();
+        }
+        let open = |p: &&Param| p.required && !member.filled.values.contains_key(&p.name);
+        let value = |p: &Param| {
+            let mut values = self.before.iter().rev().flat_map(|m| {
+                let params = m.card.params.iter().rev().filter(|q| p.is_like(q));
+                params.filter_map(|q| m.filled.values.get(&q.name))
+            });
+            let one = values.find_map(|values| {
+                if let [one] = values.as_slice() {
+                    Some(one)
+                } else {
+                    None
+                }
+            })?;
+            p.accepts(one).then(|| (p.name.clone(), one.clone()))
+        };
+        member
+            .card
+            .params
+            .iter()
+            .filter(open)
+            .filter_map(value)
+            .collect()
     }
 
     /// The required params that the clause does not give and no other task can.
@@ -259,10 +351,7 @@ impl<'a> Chooser<'a, '_> {
         let mut words = self.range.clone().map(|at| self.reading.query.lower(at));
         let refers = words.any(|word| is(word, PRONOUN));
         let unsayable = matches!(param.kind, Kind::Opaque | Kind::Content);
-        let mut before = self
-            .before
-            .iter()
-            .filter_map(|&entry| self.reading.index.card(entry));
+        let mut before = self.before.iter().map(|m| m.card);
         // Only what the words refer to is made into something that takes any result.
         let suits = |from: &Card| suits(from, card, Some(&param.name));
         let earlier = before.any(|from| (refers && feeds(from)) || (unsayable && suits(from)));

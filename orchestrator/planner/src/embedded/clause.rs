@@ -2,16 +2,30 @@
 //!
 //! A conjunction divides only where both sides stand for something by themselves; does not place the clauses.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::card::Card;
+use super::choose::{self, Attempt, Choice, choose};
+use super::judge::Member;
 use super::kind::Kind;
 use super::rank::Reading;
 use super::text::{Token, TokenKind};
-use super::words::{ASK, PREFACE, is_joint};
+use super::words::{
+    ASK, PREFACE, SAYING, TAKES_BACK, TELLS, TURNS, WISHES, base, is, is_joint, is_negative,
+};
 
 /// Most parts of a query that are looked at by themselves; the last one takes the rest.
 const MAX_SEGMENTS: usize = 64;
+/// Most clauses that are read as one.
+const MERGED: usize = 4;
+/// What a word costs that nothing is done about, beside 1 for each piece.
+const UNREAD: f32 = 10.0;
+/// What it costs to read two sentences as one.
+const CROSSED: f32 = 1.5;
+/// What it costs to leave out what only tells something.
+const TOLD: f32 = 0.5;
 
 /// What stands between two segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,58 +43,301 @@ struct Segment {
     joint: Joint,
 }
 
+/// A part of a query that is read as one.
+#[derive(Debug, Clone)]
+pub(super) struct Piece<'a> {
+    pub(super) range: Range<usize>,
+    pub(super) does: Does<'a>,
+}
+
+/// What is done about a piece.
+#[derive(Debug, Clone)]
+pub(super) enum Does<'a> {
+    Tasks(Rc<Attempt<'a>>),
+    /// "and in London?": other or more values for a capability of the piece before.
+    Goes(Member<'a>),
+    /// It tells something, and asks for nothing.
+    Tells,
+    /// It takes back the piece before.
+    TakesBack,
+    Nothing(String),
+}
+
+/// The cheapest way to read the clauses up to a place.
+#[derive(Debug, Clone)]
+struct Path<'a> {
+    cost: f32,
+    /// Where the last piece begins, in clauses.
+    from: usize,
+    piece: Piece<'a>,
+    /// What the pieces so far are done by.
+    members: Vec<Member<'a>>,
+    /// How many of them the last piece has.
+    last: usize,
+}
+
+/// Divides a query into pieces so that the fewest words are left; the clauses that begin at the tokens in `refused` are left out.
+pub(super) fn pieces<'a>(
+    reading: &'a Reading<'a>,
+    refused: &BTreeMap<usize, String>,
+) -> Vec<Piece<'a>> {
+    let clauses = clauses(reading);
+    let mut paths: Vec<Option<Path<'a>>> = vec![None; clauses.len() + 1];
+    for at in 0..clauses.len() {
+        for length in 1..=MERGED.min(clauses.len() - at) {
+            let Some(parts) = clauses.get(at..at + length) else {
+                break;
+            };
+            let before = paths.get(at).and_then(Option::as_ref);
+            let Some(mut path) = path(reading, parts, before, refused) else {
+                continue;
+            };
+            path.from = at;
+            let best = paths.get_mut(at + length);
+            if let Some(best) = best.filter(|best| best.as_ref().is_none_or(|b| path.cost < b.cost))
+            {
+                *best = Some(path);
+            }
+        }
+    }
+    let mut pieces = Vec::new();
+    let mut at = clauses.len();
+    while let Some(path) = paths.get_mut(at).and_then(Option::take) {
+        at = path.from;
+        pieces.push(path.piece);
+    }
+    pieces.reverse();
+    // What changes something is not done where a part of its sentence is not understood.
+    for at in 1..pieces.len() {
+        let Some([one, next]) = pieces.get_mut(at - 1..=at) else {
+            continue;
+        };
+        let soft = clauses
+            .iter()
+            .any(|c| c.tokens.start == next.range.start && c.joint == Joint::Soft);
+        let open =
+            matches!(&next.does, Does::Nothing(_)) && reading.has_content(next.range.clone());
+        let soft = soft && !reading.opens(&next.range);
+        let marked =
+            open && (0..2).any(|i| {
+                reading
+                    .query
+                    .mark(next.range.start + i + 1)
+                    .is_some_and(|(_, cue)| cue.start <= next.range.start + 1)
+            }) && reading
+                .stands(next.range.clone())
+                .is_none_or(|entry| matches!(&one.does, Does::Tasks(a) if a.has(entry)));
+        if let Does::Tasks(attempt) = &one.does
+            && ((soft && open && !attempt.reads()) || marked)
+        {
+            one.does = Does::Nothing(format!(
+                "'{}' was not understood",
+                reading.query.slice(next.range.clone())
+            ));
+        }
+    }
+    pieces
+}
+
+/// The way that reads some clauses as one piece.
+fn path<'a>(
+    reading: &'a Reading<'a>,
+    parts: &[Segment],
+    before: Option<&Path<'a>>,
+    refused: &BTreeMap<usize, String>,
+) -> Option<Path<'a>> {
+    let (first, last) = (parts.first()?, parts.last()?);
+    let range = first.tokens.start..last.tokens.end;
+    let known = before.map_or(&[][..], |path| &path.members);
+    let single = parts.len() == 1;
+    let (does, cost) = match refused.get(&range.start) {
+        Some(_) if !single => return None,
+        Some(why) => (Does::Nothing(why.clone()), UNREAD),
+        None => {
+            let ask = asking(reading, parts);
+            let choice = choose(reading, &range, &ask, known);
+            let denied = |path: &Path<'_>| {
+                path.piece
+                    .range
+                    .clone()
+                    .any(|at| is_negative(reading.query.lower(at)))
+            };
+            let after = before.is_none_or(|path| {
+                matches!(path.piece.does, Does::Tasks(_) | Does::Goes(_)) || denied(path)
+            });
+            let stands = before.is_none() || reading.stands(range.clone()).is_some();
+            let own =
+                first.joint == Joint::Hard || reading.opens(&first.tokens) || (after && stands);
+            match choice {
+                Choice::Accepted(attempt) if own && !is_reported(reading, &attempt, before) => {
+                    let crossed = parts.iter().skip(1);
+                    let crossed =
+                        crossed.filter(|s| s.joint == Joint::Hard || reading.opens(&s.tokens));
+                    let cost = 1.0 + CROSSED * crossed.map(|_| 1.0).sum::<f32>();
+                    (Does::Tasks(Rc::new(attempt)), cost)
+                }
+                Choice::Accepted(_) | Choice::Declined(..) | Choice::Unknown if !single => {
+                    return None;
+                }
+                choice @ (Choice::Accepted(_) | Choice::Declined(..) | Choice::Unknown) => {
+                    unread(reading, first, before, choice)
+                }
+            }
+        }
+    };
+    let mut members = known.to_vec();
+    let last = match &does {
+        Does::Tasks(attempt) => {
+            members.extend(attempt.members.iter().cloned());
+            attempt.members.len()
+        }
+        Does::Goes(_) => before.map_or(0, |path| path.last),
+        Does::Tells | Does::TakesBack | Does::Nothing(_) => 0,
+    };
+    let cost = cost + before.map_or(0.0, |path| path.cost);
+    let piece = Piece { range, does };
+    Some(Path {
+        cost,
+        from: 0,
+        piece,
+        members,
+        last,
+    })
+}
+
+/// What is done about a clause that no capability carries out.
+fn unread<'a>(
+    reading: &'a Reading<'a>,
+    segment: &Segment,
+    before: Option<&Path<'a>>,
+    choice: Choice<'a>,
+) -> (Does<'a>, f32) {
+    let range = &segment.tokens;
+    let query = reading.query;
+    let content = range.clone().filter(|&at| query.is_content(at)).count();
+    let courtesy = is_courtesy(reading, range);
+    let negative = range.clone().any(|at| is_negative(query.lower(at)));
+    if courtesy && negative
+        || (query.lower(range.start) == "no" && query.lower(range.start + 1) == ",")
+    {
+        return (Does::TakesBack, 1.0);
+    }
+    if content == 0 || (courtesy && !reading.opens(range)) {
+        return (Does::Nothing(String::new()), 0.1);
+    }
+    let lacks = match &choice {
+        Choice::Declined(attempt, _) => attempt.lacks(),
+        Choice::Accepted(_) | Choice::Unknown => true,
+    };
+    let goes = before.filter(|_| lacks).and_then(|path| {
+        let last = path.members.iter().rev().take(path.last);
+        last.into_iter()
+            .find_map(|member| choose::goes_on(reading, range, member))
+    });
+    if let Some(member) = goes {
+        return (Does::Goes(member), 1.0);
+    }
+    if tells(reading, range) {
+        return (Does::Tells, TOLD);
+    }
+    let why = match choice {
+        Choice::Declined(_, why) => why,
+        Choice::Accepted(_) | Choice::Unknown => String::new(),
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a query has few words")]
+    let words = content as f32;
+    (Does::Nothing(why), UNREAD * words)
+}
+
+/// The part that asks.
+fn asking(reading: &Reading<'_>, parts: &[Segment]) -> Range<usize> {
+    let told =
+        |part: &Segment| reading.query.is(part.tokens.start, TELLS) && tells(reading, &part.tokens);
+    let asks = |part: &&Segment| {
+        !told(part) && (reading.opens(&part.tokens) || reading.query.lower(part.tokens.end) == "?")
+    };
+    let part = parts
+        .iter()
+        .find(asks)
+        .or_else(|| parts.iter().find(|part| !told(part)));
+    part.or(parts.first())
+        .map(|part| part.tokens.clone())
+        .unwrap_or_default()
+}
+
+/// Whether words tell of the speaker rather than ask, deny or bound anything.
+fn tells(reading: &Reading<'_>, range: &Range<usize>) -> bool {
+    let query = reading.query;
+    let told = query.is(range.start, TELLS) || matches!(query.lower(range.end), ":" | "–" | "—");
+    let turns = |at: usize| {
+        let word = query.lower(at);
+        is_negative(word) || is(word, TURNS | TAKES_BACK | WISHES) || query.mark(at).is_some()
+    };
+    told && query.lower(range.end) != "?"
+        && !range.clone().any(turns)
+        && reading.stands(range.clone()).is_none()
+}
+
+/// A command of the speaker's own changes something; one that is told of does not: "Anna wrote: lock the door".
+fn is_reported(reading: &Reading<'_>, attempt: &Attempt<'_>, before: Option<&Path<'_>>) -> bool {
+    let says = |at: usize| {
+        let said = base(reading.query.lower(at));
+        matches!(said, "tell" | "say" | "write") || is(said, SAYING) || said.starts_with("ask")
+    };
+    let told = before.filter(|path| matches!(path.piece.does, Does::Tells | Does::Nothing(_)));
+    !attempt.reads() && told.is_some_and(|path| path.piece.range.clone().any(says))
+}
+
 /// The clauses of a query, in its order; none is empty.
-pub(super) fn clauses(reading: &Reading<'_>) -> Vec<Range<usize>> {
-    let mut clauses: Vec<Range<usize>> = Vec::new();
+fn clauses(reading: &Reading<'_>) -> Vec<Segment> {
+    let mut clauses: Vec<Segment> = Vec::new();
     for segment in segments(reading) {
         match clauses.last_mut() {
-            Some(last) if !divides(reading, last, &segment) => last.end = segment.tokens.end,
-            _ => clauses.push(segment.tokens),
+            Some(last) if !divides(reading, &last.tokens, &segment) => {
+                last.tokens.end = segment.tokens.end;
+            }
+            _ => clauses.push(segment),
         }
     }
     clauses
 }
 
 fn divides(reading: &Reading<'_>, left: &Range<usize>, right: &Segment) -> bool {
+    let query = reading.query;
     let (a, b) = (
         reading.stands(left.clone()),
         reading.stands(right.tokens.clone()),
     );
-    let opens = reading.opens(&right.tokens);
     // Those that plan with a request understand it best as a whole: "… in May? And in June?"
     if let Some(a) = a.filter(|&a| reading.plans(a))
-        && (b == Some(a) || (b.is_none() && (!opens || asks_again(reading, &right.tokens))))
+        && (b == Some(a)
+            || (b.is_none()
+                && (!reading.opens(&right.tokens) || asks_again(reading, &right.tokens))))
     {
         return false;
     }
     if right.joint == Joint::Hard {
         return true;
     }
-    // "if it rains, …": the condition stays with what hangs on it.
-    let condition = |at: usize| {
-        matches!(
-            reading.query.lower(at),
-            "if" | "when" | "once" | "unless" | "whenever" | "should"
-        )
-    };
-    if condition(left.start) && reading.query.lower(left.end) == "," {
+    // "if it rains, …": the condition stays with what hangs on it, and what is left out with what it is left out of.
+    let condition = matches!(
+        query.lower(left.start),
+        "if" | "when" | "once" | "unless" | "whenever" | "should"
+    );
+    let first = right.tokens.start;
+    let marked = query
+        .mark(first + 1)
+        .or(query.mark(first + 2))
+        .is_some_and(|(_, cue)| (left.end..first + 2).contains(&cue.start));
+    let opens = reading.opens(&right.tokens);
+    if (condition && query.lower(left.end) == ",") || (marked && (b.is_none() || a == b) && !opens)
+    {
         return false;
     }
-    let content = reading.has_content(right.tokens.clone());
-    let left_opens = || reading.opens(left) && reading.has_content(left.clone());
-    // "don't open this one, open that one"
-    let denies = |range: &Range<usize>| {
-        range
-            .clone()
-            .any(|at| super::words::is_negative(reading.query.lower(at)))
-    };
-    match (a, b) {
-        (Some(_), Some(_)) if opens => true,
-        (Some(a), Some(b)) => denies(left) != denies(&right.tokens) || a != b,
-        (Some(_), None) => opens && content,
-        (None, Some(b)) => left_opens() && (opens || !are_values(reading, left, b)),
-        (None, None) => opens && content && left_opens(),
-    }
+    // "show sales and marketing rows"
+    let whole = left.start..right.tokens.end;
+    let entry = reading.stands(whole.clone());
+    opens || !entry.is_some_and(|entry| reading.fill(entry, &whole).lists(left.end - 1, first))
 }
 
 /// "What about June?"
@@ -91,14 +348,6 @@ pub(super) fn asks_again(reading: &Reading<'_>, range: &Range<usize>) -> bool {
         (words.next(), words.next()),
         (Some("what" | "how"), Some("about"))
     )
-}
-
-/// Whether all that some words say are values for a capability: "show sales and marketing rows".
-fn are_values(reading: &Reading<'_>, tokens: &Range<usize>, entry: usize) -> bool {
-    let said = reading.fill(entry, tokens);
-    tokens
-        .clone()
-        .all(|at| !reading.query.is_content(at) || said.uses(at))
 }
 
 fn segments(reading: &Reading<'_>) -> Vec<Segment> {
@@ -156,7 +405,10 @@ fn separator(reading: &Reading<'_>, start: usize, at: usize) -> Option<(Joint, u
                 .is_none_or(|t| t.spaced || t.kind == TokenKind::Line);
             (ends && !is_abbreviation(query.token(at.wrapping_sub(1)))).then_some((Joint::Hard, 1))
         }
-        ":" => Some((Joint::Soft, 1)),
+        ":" | "–" | "—" => Some((Joint::Soft, 1)),
+        "-" if token.spaced && query.token(at + 1).is_some_and(|t| t.spaced) => {
+            Some((Joint::Soft, 1))
+        }
         "and" if between(reading, start, at) => None,
         "but" if query.mark(at + 1).is_some_and(|(_, cue)| cue.contains(&at)) => None,
         "and" | "," | "then" | "also" | "plus" | "&" | "but" => Some((Joint::Soft, 1)),

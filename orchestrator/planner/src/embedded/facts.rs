@@ -223,7 +223,8 @@ impl Facts<'_> {
     /// A number in digits or words: `1,200.5`, `5k`, `2 million`, `a hundred and twenty-five`.
     fn amount(&self, at: usize) -> Option<(usize, f64)> {
         let article = matches!(self.lower(at), "a" | "an") && scale(self.lower(at + 1)).is_some();
-        let (mut total, mut current, mut seen) = (0.0, f64::from(i8::from(article)), article);
+        let seen = article || self.lower(at) == "dozen";
+        let (mut total, mut current, mut seen) = (0.0, f64::from(i8::from(seen)), seen);
         let mut end = at + usize::from(article);
         loop {
             let and = usize::from(seen && self.lower(end) == "and" && current >= 100.0);
@@ -391,6 +392,9 @@ impl Run {
             }
             ["!", ..] if is(next, OPERATOR) => return Some(1),
             _ if is(word, UNIT_OF_NUMBER) => return Some(1),
+            ["of", ..] if self.calculates && next.starts_with(|c: char| c.is_ascii_digit()) => {
+                (1, true)
+            }
             _ if is(word, OPERATOR) => (1, true),
             [",", "and", _] if self.joins => (2, false),
             ["," | "and" | "to" | "from" | "by" | "with", ..] if self.joins => (1, true),
@@ -412,14 +416,9 @@ fn may_begin(token: &Token<'_>) -> bool {
 fn is_sql(text: &str) -> bool {
     let head: String = text.chars().take(2_000).collect::<String>().to_lowercase();
     let upper = text.starts_with("SELECT ") || text.starts_with("WITH ");
-    let typed = [
-        "select *",
-        "select count(",
-        "select sum(",
-        "select distinct ",
-    ];
-    (upper || typed.iter().any(|start| head.starts_with(start)))
-        && (head.contains(" from ") || head.contains("\nfrom "))
+    let typed = ["*", ",", "(", " where ", "distinct "];
+    let typed = head.starts_with("select ") && typed.iter().any(|sign| head.contains(sign));
+    (upper || typed) && (head.contains(" from ") || head.contains("\nfrom "))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::names;
 use super::query::Query;
 use super::spell;
 use super::text::Token;
-use super::words::{FREE, Mark, TOP, is, is_article, is_joint};
+use super::words::{ABOUT, FREE, Mark, TOP, aliases, is, is_article, is_joint};
 
 /// Facts of one part that are looked at: more are not typed by people, and each is tried with each param.
 const MAX_FACTS: usize = 64;
@@ -28,6 +28,8 @@ const MAX_CANDIDATES: usize = 256;
 
 /// From this weight on some word announces a value.
 pub(super) const ANNOUNCED: f32 = 2.0;
+/// From this weight on the words name a value.
+const NAMED: f32 = 5.0;
 /// From this weight on a value is unmistakable.
 pub(super) const SURE: f32 = 3.0;
 
@@ -44,11 +46,30 @@ pub(super) struct Filled {
     pub(super) doubtful: Vec<(String, Range<usize>)>,
     /// The values that the words left open.
     pub(super) notes: Vec<String>,
+    /// How many of the values the words name, rather than announce.
+    pub(super) named: usize,
+    /// The params of the values, and their tokens.
+    slots: Vec<(usize, Range<usize>)>,
 }
 
 impl Filled {
     pub(super) fn uses(&self, at: usize) -> bool {
         self.used.binary_search(&at).is_ok()
+    }
+
+    /// Whether two tokens end and begin values of one param: "sales and marketing".
+    pub(super) fn lists(&self, last: usize, first: usize) -> bool {
+        let left = self
+            .slots
+            .iter()
+            .filter(|(_, tokens)| tokens.contains(&last));
+        let right = || {
+            self.slots
+                .iter()
+                .filter(|(_, tokens)| tokens.start == first || tokens.start == first + 1)
+        };
+        left.into_iter()
+            .any(|(param, _)| right().any(|(other, _)| other == param))
     }
 
     /// Forgets the doubtful values whose tokens another one uses surely.
@@ -222,7 +243,7 @@ impl Words<'_> {
         // "by category", but not "the category".
         let divides = matches!(before, "by" | "per" | "each" | "every" | "which" | "across");
         let tokens = at..at + known.words.len();
-        let announced = param.cues.contains(before) || !cue.is_empty();
+        let announced = names::is_cue(param, before) || !cue.is_empty();
         let weight = if announced { 6.0 } else { 5.0 };
         let mut candidate = Candidate::new(index, known.value.clone(), tokens, weight);
         candidate.cue = cue;
@@ -380,7 +401,7 @@ impl Words<'_> {
         if self.is_unit(param, end) || self.is_named(param, at.checked_sub(1)) {
             return Some(5.0);
         }
-        if param.cues.contains(self.word_before(at)) && unit.is_none() {
+        if names::is_cue(param, self.word_before(at)) && unit.is_none() {
             return Some(4.0);
         }
         let wanted = |p: &&Param| p.required && p.kind == Kind::Number;
@@ -397,8 +418,19 @@ impl Words<'_> {
         let timed = self
             .token(end)
             .is_some_and(|t| unit_seconds(&t.lower).is_some());
-        let united = self.is_unit(param, end) || (timed && param.unit_seconds.is_some());
+        let money = self
+            .token(end)
+            .is_some_and(|t| t.is_word() && !aliases(&t.lower).is_empty());
+        let united = self.is_unit(param, end)
+            || (timed && param.unit_seconds.is_some())
+            || (money && !self.takes(end));
         fact.tokens.start..end + usize::from(united && param.kind == Kind::Number)
+    }
+
+    /// Whether a word names a known value of some param.
+    fn takes(&self, at: usize) -> bool {
+        let mut known = self.card.params.iter().flat_map(|p| &p.known);
+        known.any(|known| self.spells(known, at))
     }
 
     /// The words beside a number that say what it is: "top 5", "volume 20", "10 biggest".
@@ -436,8 +468,8 @@ impl Words<'_> {
         let filler = |word: &str| {
             let preposition = matches!(
                 word,
-                "in" | "for" | "of" | "to" | "at" | "also" | "from" | "with" | "no"
-            );
+                "in" | "for" | "of" | "to" | "at" | "also" | "from" | "with" | "no" | "one"
+            ) || is(word, ABOUT);
             preposition || is_joint(word) || is_article(word)
         };
         between().any(is_joint) && between().all(filler)
@@ -509,6 +541,11 @@ impl Words<'_> {
                     _ => values.push(value.clone()),
                 }
             }
+            filled.named += usize::from(candidate.weight >= NAMED);
+            let params = candidate.sets.iter().map(|(index, _)| *index);
+            filled
+                .slots
+                .extend(params.map(|index| (index, candidate.tokens.clone())));
             let words = candidate.cue.clone().chain(candidate.tokens.clone());
             filled.used.extend(words);
             filled.notes.extend(candidate.note.clone());

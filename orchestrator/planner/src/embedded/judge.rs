@@ -9,14 +9,15 @@ use std::rc::Rc;
 use amcp_protocol::Effect;
 
 use super::card::Card;
-use super::facts::Fact;
+use super::facts::{Fact, Meaning};
 use super::fill::Filled;
 use super::kind::Kind;
 use super::rank::{PLACED, Reading};
 use super::text::{Token, TokenKind, stem};
 use super::words::{
-    ASK, CHANGE, COMMAND, FILLER, FREE, LIGHT, PEOPLE, POLITE, PREFACE, PREPOSITION, PRONOUN,
-    QUESTION, REPORTS, STATES, TAKES_BACK, TELLS, base, is, is_article, is_negative, synonyms,
+    ASK, CHANGE, COMMAND, FILLER, FREE, LIGHT, NEGATIVE, PEOPLE, POLITE, PREFACE, PREPOSITION,
+    PRONOUN, QUESTION, REPORTS, STATES, SUBJECT, TAKES_BACK, TELLS, TURNS, WISHES, base, is,
+    is_article, is_negative, synonyms,
 };
 
 /// Most leftover words that are named to the user.
@@ -34,6 +35,8 @@ pub(super) struct Member<'a> {
 pub(super) struct Case<'a> {
     pub(super) reading: &'a Reading<'a>,
     pub(super) range: &'a Range<usize>,
+    /// The part of it that asks; the rest tells what is asked about.
+    pub(super) ask: &'a Range<usize>,
     pub(super) members: &'a [Member<'a>],
 }
 
@@ -74,7 +77,8 @@ impl<'a> Case<'a> {
         let filled = |m: &Member<'_>| {
             let mut params = m.card.params.iter();
             params.any(|p| {
-                m.filled.values.contains_key(&p.name) && p.words.iter().any(|w| Some(w) == stem)
+                (m.filled.values.contains_key(&p.name) || p.consumed)
+                    && p.words.iter().any(|w| Some(w) == stem)
             })
         };
         let mut members = self.members.iter();
@@ -94,7 +98,7 @@ impl<'a> Case<'a> {
 
     /// "I already know the weather in Rome", "the deal was lost": nothing is asked, not even to read.
     fn tells_only(&self) -> bool {
-        let (first, end) = (self.range.start, self.range.end);
+        let (first, end) = (self.ask.start, self.ask.end);
         if self.mood() != Mood::Statement || self.lower(end) == "?" {
             return false;
         }
@@ -115,7 +119,7 @@ impl<'a> Case<'a> {
         let relates = |at: usize| matches!(self.reading.query.before(at), "that" | "which" | "who");
         let states = |at: usize| matches!(self.lower(at), "is" | "are" | "was" | "were");
         let asks = |at: usize| self.is(at, QUESTION) && !self.is(at, STATES);
-        let mut words = self.range.clone();
+        let mut words = self.ask.clone();
         let tells = subject && words.clone().any(|at| states(at) && !relates(at));
         knows || ((own || tells) && !words.any(asks))
     }
@@ -182,14 +186,11 @@ impl<'a> Case<'a> {
 
     /// "my meeting tomorrow", "a meeting tomorrow?" speak of something that is there.
     fn is_told(&self) -> bool {
-        let first = self
-            .reading
-            .first_word(self.range)
-            .unwrap_or(self.range.start);
-        let mut before = self.range.start..first + 1;
+        let first = self.reading.first_word(self.ask).unwrap_or(self.ask.start);
+        let mut before = self.ask.start..first + 1;
         before.any(|at| {
             is_article(self.lower(at)) || self.is(at, PRONOUN | STATES) || self.lower(at) == "there"
-        }) || matches!(self.lower(self.range.end), "?")
+        }) || matches!(self.lower(self.ask.end), "?")
             || self.lower(first) == "got"
     }
 
@@ -241,7 +242,7 @@ impl<'a> Case<'a> {
 
     /// "can you", "I need to" and the like are commands in disguise.
     fn mood(&self) -> Mood {
-        let (mut at, end) = (self.range.start, self.range.end);
+        let (mut at, end) = (self.ask.start, self.ask.end);
         let (mut wished, mut subject) = (false, false);
         while at < end {
             let (lower, next) = (self.lower(at), self.lower(at + 1));
@@ -280,15 +281,15 @@ impl<'a> Case<'a> {
             .query
             .token(at)
             .is_some_and(Token::is_capitalised);
-        let name = capital && at > self.range.start;
+        let name = capital && at > self.ask.start;
         // What was done or goes on is told, not asked for: "bought", "buying".
         let told = word.ends_with("ed") || word.ends_with("ing") || base(word) != word;
         // "Bob wants me to …", "Anna should …", but "the kitchen should be at 20 degrees".
         let tells = |at: usize| self.is(at, REPORTS) && self.lower(at + 1) != "be";
-        let states = |at: usize| self.is(at, STATES) || (at > self.range.start && tells(at));
+        let states = |at: usize| self.is(at, STATES) || (at > self.ask.start && tells(at));
         let open = self.lower(end) == "?" && !wished && !is(word, ASK | LIGHT | COMMAND);
         let noun = matches!(self.lower(at + 1), "of");
-        let clause = (self.range.start..end).take_while(|at| self.lower(*at) != ",");
+        let clause = (self.ask.start..end).take_while(|at| self.lower(*at) != ",");
         if (is(word, QUESTION) && !wished) || open {
             Mood::Question
         } else if subject && !wished {
@@ -311,7 +312,24 @@ impl<'a> Case<'a> {
         let handed_on = self.cards().any(|card| card.plans);
         let first = self.reading.first_word(self.range).filter(|_| !handed_on);
         let words = first.unwrap_or(self.range.end)..self.range.end;
-        words.filter(|&at| self.is_left(at)).collect()
+        words
+            .filter(|&at| self.is_left(at) && !self.is_told_beside(at))
+            .collect()
+    }
+
+    /// A word that tells of what is asked about, and asks nothing itself: "We're flying to Rome on Friday. How warm will it be?"
+    fn is_told_beside(&self, at: usize) -> bool {
+        let part = if at < self.ask.start {
+            self.range.start..self.ask.start
+        } else {
+            self.ask.end..self.range.end
+        };
+        let turns = |at: usize| self.is(at, TURNS) || is_negative(self.lower(at));
+        let first = self.reading.first_word(&part).unwrap_or(at);
+        part.contains(&at)
+            && (self.is(part.start, TELLS) || self.is(first, TELLS | PRONOUN | SUBJECT))
+            && self.cards().all(Card::reads)
+            && !part.clone().any(turns)
     }
 
     fn is_left(&self, at: usize) -> bool {
@@ -334,8 +352,11 @@ impl<'a> Case<'a> {
             return !now && (token.is_word() || token.number().is_some());
         }
         match token.kind {
+            TokenKind::Word if fact.is_some() && self.counts_list(at) => false,
             TokenKind::Word if fact.is_some() => !is_article(&token.lower) && !self.is_free(at),
             TokenKind::Word => !self.is_free(at) && !self.names(at) && !self.is_beneficiary(at),
+            // "two jokes, about food and about cars"
+            TokenKind::Number if self.counts_list(at) => false,
             TokenKind::Number | TokenKind::Quoted | TokenKind::Link => true,
             TokenKind::Mark => {
                 let mut params = self.cards().flat_map(|card| &card.params);
@@ -343,6 +364,18 @@ impl<'a> Case<'a> {
             }
             TokenKind::Line => false,
         }
+    }
+
+    /// Whether a number counts the values of a list that is there.
+    fn counts_list(&self, at: usize) -> bool {
+        let mut lists = self.members.iter().flat_map(|m| m.filled.values.values());
+        let number = self.reading.query.fact(at).map(|fact| &fact.meaning);
+        #[expect(clippy::cast_precision_loss, reason = "lists are short")]
+        let counts = |list: &Vec<_>| {
+            list.len() > 1
+                && matches!(number, Some(Meaning::Number(n, None)) if *n == list.len() as f64)
+        };
+        lists.any(counts)
     }
 
     /// Whether a word stands for another capability, and says less of this one.
@@ -362,10 +395,15 @@ impl<'a> Case<'a> {
         match lower {
             // "I wonder if you could", but not a condition.
             "if" => next == "possible" || (matches!(next, "you" | "i") && self.is(at + 2, POLITE)),
+            "out" | "down" | "up" if matches!(next, "of" | "to") => true,
             "off" | "out" | "away" | "down" if !self.cards().all(Card::reads) => {
                 self.cards().any(|card| speaks_of(card, lower))
             }
             "when" if next == "you" => true,
+            "last" if !self.cards().all(Card::reads) => true,
+            "where" | "when" if is(next, SUBJECT) && matches!(self.lower(at + 2), "i" | "we") => {
+                true
+            }
             "should" if !first => true,
             // "guests who arrive tomorrow"
             "who" if !first && query.is_content(at - 1) => true,
@@ -381,16 +419,63 @@ impl<'a> Case<'a> {
             _ => {
                 let stem = query.token(at).map_or("", |t| t.stem.as_str());
                 let prefaced = is(lower, PREFACE) && is(before, PREFACE);
-                prefaced || is(lower, FREE) || is(stem, ASK | LIGHT) || self.reading.is_slip(at)
+                prefaced
+                    || is(lower, FREE)
+                    || is(stem, ASK | LIGHT)
+                    || self.reading.is_slip(at)
+                    || self.is_verb_of_reading(at)
             }
         }
+    }
+
+    /// The verb of a question that only reads says nothing of what is read: "what should we expect", "costing us".
+    fn is_verb_of_reading(&self, at: usize) -> bool {
+        let query = self.reading.query;
+        let plain = query
+            .token(at)
+            .is_some_and(|t| t.is_word() && !t.is_capitalised() && !t.has(CHANGE | TAKES_BACK));
+        // "my card ending 4471"
+        if plain
+            && self.lower(at).ends_with("ing")
+            && !self.uses(at)
+            && self.uses(at + 1)
+            && query.fact(at).is_none()
+        {
+            return true;
+        }
+        let (lower, before, next) = (self.lower(at), query.before(at), self.lower(at + 1));
+        let subject = is(before, SUBJECT);
+        let infinitive = before == "to" && at >= 2 && self.is(at - 2, SUBJECT | WISHES);
+        let inflected = ["ed", "ing"].iter().any(|ending| lower.ends_with(ending));
+        let object = is_article(next) || is(next, PRONOUN | SUBJECT);
+        let verb = subject || infinitive || (inflected && object);
+        plain && verb && self.cards().all(Card::reads) && query.fact(at).is_none()
     }
 
     /// "for my boss"
     fn is_beneficiary(&self, at: usize) -> bool {
         let article = usize::from(is_article(self.reading.query.before(at)));
         let lead = at.checked_sub(1 + article).map_or("", |at| self.lower(at));
-        self.is(at, PEOPLE) && lead == "for"
+        let my = article == 1 && self.is(at - 1, PRONOUN | TELLS) && self.cards().all(Card::reads);
+        lead == "for" && (self.is(at, PEOPLE) || (my && !self.reading.query.is_content(at + 1)))
+    }
+
+    /// A noun or a verb in lower case that nothing puts beside the data: without it the same is read.
+    pub(super) fn is_harmless(&self, at: usize) -> bool {
+        let query = self.reading.query;
+        let lead = query.before(at);
+        let first = self.reading.first_word(self.range) == Some(at);
+        let plain = query.token(at).is_some_and(|t| {
+            t.is_word() && !t.is_capitalised() && !t.has(CHANGE | TAKES_BACK | TURNS | NEGATIVE)
+        });
+        let word = query.fact(at).is_none() && self.lower(at).chars().all(char::is_alphabetic);
+        plain
+            && word
+            && !first
+            && self.reading.hits(at).is_empty()
+            && !is_article(lead)
+            && !is(lead, PREPOSITION | NEGATIVE | TURNS)
+            && self.cards().all(Card::reads)
     }
 
     /// The words that are understood and change nothing.

@@ -13,7 +13,7 @@ use super::kind::Kind;
 use super::text::{Token, TokenKind};
 use super::words::{
     ABOUT, ACRONYM, ADVERBIAL, ASK, COMMAND, ENDS_TOPIC, FREE, LOOSE, NEGATIVE, PARTICLE, PEOPLE,
-    PREPOSITION, PRONOUN, QUESTION, SAYING, STOP, cues, is, is_article, is_joint,
+    PREPOSITION, PRONOUN, QUESTION, SAYING, STOP, aliases, cues, is, is_article, is_joint,
 };
 
 /// Longest name in lower case, in words: longer runs are sentences.
@@ -246,7 +246,10 @@ impl Finder<'_> {
                 .fact(end)
                 .is_some_and(|f| matches!(f.meaning, Meaning::Number(_, None)));
             let token = self.token(end);
-            let numbered = number && token.is_some_and(|t| t.kind == TokenKind::Number);
+            let numbered = number
+                && token
+                    .is_some_and(|t| t.kind == TokenKind::Number && !t.text.contains(['.', ',']))
+                && aliases(self.lower(end + 1)).is_empty();
             let digits = token.is_some_and(|t| t.text.contains(|c: char| c.is_ascii_digit()));
             if self.is_proper(end) || numbered || (digits && self.is_free(end)) {
                 end += 1;
@@ -268,7 +271,8 @@ impl Finder<'_> {
             let mut params = self.words.card.params.iter().flat_map(|p| &p.words);
             let known = self.words.is_own(at) || params.any(|word| *word == token.stem);
             let grammar = token.has(FREE | QUESTION | PEOPLE | NEGATIVE);
-            self.is_free(at) && !(known || grammar || at == from && token.has(ADVERBIAL))
+            let cue = at == from && (token.has(ADVERBIAL) || cues(&token.lower).next().is_some());
+            self.is_free(at) && !(known || grammar || cue)
         };
         let most = from + MAX_PLAIN;
         (from..most).find(|&at| !fits(at)).unwrap_or(most)

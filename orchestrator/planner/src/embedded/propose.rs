@@ -4,17 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::rc::Rc;
 
 use amcp_protocol::{ProposedPlan, ProposedTask};
 use serde_json::{Map, Value};
 
-use super::choose::{Attempt, Choice, choose};
-use super::clause::{asks_again, clauses, is_courtesy};
-use super::fill::{ANNOUNCED, Filled, fill};
+use super::choose::Attempt;
+use super::clause::{Does, Piece, asks_again, pieces};
+use super::fill::Filled;
 use super::judge::{Case, Member};
 use super::rank::{NAMED, Reading};
-use super::words::{SAYING, TAKES_BACK, TELLS, TURNS, WISHES, base, is, is_negative};
 
 /// Longest text of a clause that is repeated to the user, in characters.
 const MAX_SHOWN: usize = 200;
@@ -58,11 +56,16 @@ pub(super) fn propose(
         reasons: Vec::new(),
         notes: Vec::new(),
         last: Vec::new(),
+        told: Vec::new(),
     };
-    for (number, range) in clauses(reading).into_iter().enumerate() {
-        match refused.get(&number) {
-            Some(why) => drafts.leave(&range, why),
-            None => drafts.place(number, range),
+    for Piece { range, does } in pieces(reading, refused) {
+        match does {
+            Does::Tasks(attempt) => drafts.accept(range, &attempt),
+            Does::Goes(member) => drafts.go_on(&range, &member),
+            Does::Tells => drafts.told.push(range),
+            Does::TakesBack => drafts.take_back(&range),
+            Does::Nothing(why) if why.is_empty() && !reading.has_content(range.clone()) => {}
+            Does::Nothing(why) => drafts.leave(&range, &why),
         }
     }
     drafts.proposed(most)
@@ -76,6 +79,8 @@ struct Drafts<'a> {
     placed: Vec<Range<usize>>,
     reasons: Vec<String>,
     notes: Vec<String>,
+    /// What only tells something.
+    told: Vec<Range<usize>>,
     /// The tasks of the clause before, for "and in London?".
     last: Vec<usize>,
 }
@@ -83,89 +88,6 @@ struct Drafts<'a> {
 impl<'a> Drafts<'a> {
     fn leave(&mut self, range: &Range<usize>, why: &str) {
         self.unplaced.push((range.clone(), why.to_owned()));
-    }
-
-    fn place(&mut self, number: usize, range: Range<usize>) {
-        let lower = |at: usize| self.reading.query.lower(at);
-        let empty =
-            is_courtesy(self.reading, &range) && range.clone().any(|at| is_negative(lower(at)));
-        if empty || (lower(range.start) == "no" && lower(range.start + 1) == ",") {
-            return self.take_back(&range);
-        }
-        if is_courtesy(self.reading, &range) && !self.reading.opens(&range) {
-            return;
-        }
-        let before: Vec<usize> = self.tasks.iter().map(|task| task.entry).collect();
-        let mut range = range;
-        let mut choice = choose(self.reading, &range, &before);
-        if let (Choice::Declined(..) | Choice::Unknown, Some(wish)) = (&choice, self.wish(&range))
-            && let Choice::Accepted(attempt) = choose(self.reading, &wish, &before)
-            && (attempt.reads() || self.commands(&range, &wish))
-        {
-            self.note_unused(&(range.start..wish.start));
-            (range, choice) = (wish, Choice::Accepted(attempt));
-        }
-        match choice {
-            Choice::Accepted(attempt) => {
-                self.accept(number, range, &attempt);
-            }
-            Choice::Declined(attempt, why) => {
-                if !(attempt.lacks() && self.continues(number, &range)) {
-                    self.leave(&range, &why);
-                }
-            }
-            Choice::Unknown => {
-                if !self.continues(number, &range) && self.reading.has_content(range.clone()) {
-                    self.leave(&range, "");
-                }
-            }
-        }
-    }
-
-    /// "I've got a call and need the weather in Oslo", "boss asks: …": where the wish begins, if what stands before it names
-    /// nothing here, denies nothing and is no condition.
-    fn wish(&self, range: &Range<usize>) -> Option<Range<usize>> {
-        let query = self.reading.query;
-        let joins =
-            |at: &usize| matches!(query.lower(*at), ":" | "-" | "–" | "—" | "and" | "so" | ",");
-        let wish = |joint: usize| {
-            let wish = joint + 1..range.end;
-            let bare = matches!(query.lower(joint), ":" | "-" | "–" | "—");
-            (self.is_told(&(range.start..joint)) && (bare || self.reading.opens(&wish)))
-                .then_some(wish)
-        };
-        range.clone().filter(joins).find_map(wish)
-    }
-
-    /// Whether words tell of the speaker rather than ask.
-    fn is_told(&self, range: &Range<usize>) -> bool {
-        let query = self.reading.query;
-        let first = query.lower(range.start);
-        let told = is(first, TELLS) || query.lower(range.end) == ":";
-        let turns = |at: usize| {
-            let word = query.lower(at);
-            is_negative(word)
-                || is(word, TURNS | TAKES_BACK)
-                || query.mark(at).is_some()
-                || word == "should"
-        };
-        let asks = |at: usize| query.is(at, WISHES);
-        let mut words = range.clone();
-        told && query.lower(range.end) != "?"
-            && !words.any(|at| turns(at) || asks(at))
-            && self.reading.stands(range.clone()).is_none()
-    }
-
-    /// A command of the speaker's own changes something; one that is told of does not: "Anna wrote: lock the door".
-    fn commands(&self, range: &Range<usize>, wish: &Range<usize>) -> bool {
-        let query = self.reading.query;
-        let tells = |at: usize| {
-            let said = base(query.lower(at));
-            matches!(said, "tell" | "say" | "write" | ":")
-                || is(said, SAYING)
-                || said.starts_with("ask")
-        };
-        self.reading.opens(wish) && !(range.start..wish.start).any(tells)
     }
 
     fn note_unused(&mut self, range: &Range<usize>) {
@@ -186,60 +108,48 @@ impl<'a> Drafts<'a> {
     }
 
     /// "And in London?": the clause before with other values, or more values for it.
-    fn continues(&mut self, number: usize, range: &Range<usize>) -> bool {
-        let reading = self.reading;
-        for at in self.last.clone().into_iter().rev() {
-            let Some(previous) = self.tasks.get(at).cloned() else {
-                continue;
-            };
-            let entry = previous.entry;
-            // The words of one that plans went there with the clause, or are a request of their own.
-            let Some(card) = reading.index.card(entry).filter(|card| !card.plans) else {
-                continue;
-            };
-            // A name that nothing announces is another thing: "Thanks, John".
-            let filled = Rc::new(fill(reading.query, card, range.clone(), ANNOUNCED));
-            let members = [Member {
-                entry,
-                card,
-                filled: Rc::clone(&filled),
-            }];
-            let case = Case {
-                reading,
-                range,
-                members: &members,
-            };
-            if filled.values.is_empty()
-                || !case.left_over().is_empty()
-                || case.objection().is_some()
-            {
+    fn go_on(&mut self, range: &Range<usize>, member: &Member<'_>) {
+        let filled = &member.filled;
+        let last = self.last.iter().rev().copied();
+        let same = |at: &usize| {
+            self.tasks
+                .get(*at)
+                .is_some_and(|task| task.entry == member.entry)
+        };
+        let Some((at, previous)) = last
+            .into_iter()
+            .find(same)
+            .and_then(|at| Some((at, self.tasks.get(at)?.clone())))
+        else {
+            return self.leave(range, "");
+        };
+        let mut names = filled.values.keys();
+        let other =
+            names.any(|name| previous.params.contains_key(name)) || asks_again(self.reading, range);
+        for copy in 0..copies([&**filled]) {
+            let mut params = previous.params.clone();
+            params.extend(nth(filled, copy, &mut 1));
+            let known = |task: &Draft| task.entry == member.entry && task.params == params;
+            if self.tasks.iter().any(known) {
                 continue;
             }
-            let mut names = filled.values.keys();
-            let other =
-                names.any(|name| previous.params.contains_key(name)) || asks_again(reading, range);
-            for copy in 0..copies([&*filled]) {
-                let mut params = previous.params.clone();
-                params.extend(nth(&filled, copy, &mut 1));
-                if let (false, 0, Some(task)) = (other, copy, self.tasks.get_mut(at)) {
-                    task.params = params;
-                } else {
-                    self.last = vec![self.tasks.len()];
-                    self.tasks.push(Draft {
-                        entry,
-                        params,
-                        clause: number,
-                    });
-                }
+            if let (false, 0, Some(task)) = (other, copy, self.tasks.get_mut(at)) {
+                task.params = params;
+            } else {
+                self.last = vec![self.tasks.len()];
+                self.tasks.push(Draft {
+                    entry: member.entry,
+                    params,
+                    clause: range.start,
+                });
             }
-            self.notes.extend(filled.notes.clone());
-            return true;
         }
-        false
+        self.notes.extend(filled.notes.clone());
     }
 
     /// Makes the tasks of a clause, one set for each combination of listed values.
-    fn accept(&mut self, number: usize, range: Range<usize>, attempt: &Attempt<'_>) {
+    fn accept(&mut self, range: Range<usize>, attempt: &Attempt<'_>) {
+        let number = range.start;
         let filled = || attempt.members.iter().map(|m| &*m.filled);
         let copies = copies(filled());
         let lists = filled()
@@ -274,9 +184,11 @@ impl<'a> Drafts<'a> {
         let case = Case {
             reading: self.reading,
             range: &range,
+            ask: &range,
             members: &attempt.members,
         };
         self.notes.extend(case.note());
+        self.notes.extend(attempt.notes.clone());
         for member in &attempt.members {
             self.explain(&range, member);
         }
@@ -302,14 +214,11 @@ impl<'a> Drafts<'a> {
     }
 
     fn proposed(mut self, most: usize) -> Proposed {
-        if !self.tasks.is_empty() {
-            let unplaced = std::mem::take(&mut self.unplaced);
-            let (told, left) = unplaced
-                .into_iter()
-                .partition(|(range, _)| self.is_told(range));
-            self.unplaced = left;
-            let told: Vec<(Range<usize>, String)> = told;
-            told.iter().for_each(|(range, _)| self.note_unused(range));
+        for range in std::mem::take(&mut self.told) {
+            match self.tasks.is_empty() {
+                true => self.leave(&range, ""),
+                false => self.note_unused(&range),
+            }
         }
         let mut unplaced: Vec<String> = self
             .unplaced

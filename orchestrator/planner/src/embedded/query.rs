@@ -113,7 +113,17 @@ impl<'q> Query<'q> {
                 open = None;
             }
             let bound = matches!(open, Some((Mark::Least | Mark::Most, _)));
-            marks.push(open.clone().filter(|_| !bound || self.is_number(at)));
+            let own = open.clone().filter(|_| !bound || self.is_number(at));
+            let after = || {
+                (at + 1..=at + 2).find_map(|from| {
+                    let words = self.tokens.iter().skip(from).map(|t| t.lower.as_str());
+                    let (mark, length) = mark(words, &["least_after", "most_after"])?;
+                    Some((mark, from..from + length))
+                })
+            };
+            marks.push(
+                own.or_else(|| after().filter(|_| self.is_number(at) && !self.is_number(at + 1))),
+            );
             if bound && self.is_number(at) && !self.is_number(at + 1) {
                 // "between 200 and 400"
                 let next = between.then_some((Mark::Most, at + 1..at + 2));
@@ -124,7 +134,8 @@ impl<'q> Query<'q> {
                 (between, open) = (true, Some((Mark::Least, at..at + 1)));
             } else if opening.is_none() && !span {
                 let words = self.tokens.iter().skip(at).map(|t| t.lower.as_str());
-                opening = mark(words).map(|(mark, length)| (mark, at..at + length));
+                opening = mark(words, &["except", "least", "most"])
+                    .map(|(mark, length)| (mark, at..at + length));
             }
             if let Some(cue) = opening.take_if(|(_, cue)| cue.end == at + 1) {
                 open = Some(cue);

@@ -82,6 +82,10 @@ pub(super) const BEGINS_FACT: u64 = 1 << 36;
 pub(super) const COMPARES: u64 = 1 << 37;
 /// Stands at a number without a space.
 pub(super) const UNIT: u64 = 1 << 38;
+/// Stands before a verb: its subject or its auxiliary.
+pub(super) const SUBJECT: u64 = 1 << 39;
+/// Speaks of what was said before.
+pub(super) const RECALLS: u64 = 1 << 40;
 /// Needs no explanation.
 pub(super) const FREE: u64 = STOP | ASK | LIGHT | FILLER;
 
@@ -89,10 +93,19 @@ pub(super) const FREE: u64 = STOP | ASK | LIGHT | FILLER;
 const CLASSES: &str = "stop ask light command question preface filler takes_back people adverbial pronoun preposition article joint \
                        negative acronym change \
                        particle saying ends_topic loose about top states polite turns tells wishes \
-                       operator function joins_numbers unit_of_number ends_mark before_amount before_month reports begins_fact compares unit";
+                       operator function joins_numbers unit_of_number ends_mark before_amount before_month reports begins_fact compares unit subject recalls";
 
 /// The lists of phrases.
-const PHRASES: [&str; 6] = ["year_so_far", "lead", "aside", "except", "least", "most"];
+const PHRASES: [&str; 8] = [
+    "year_so_far",
+    "lead",
+    "aside",
+    "except",
+    "least",
+    "most",
+    "least_after",
+    "most_after",
+];
 
 #[derive(Default)]
 struct Words {
@@ -108,6 +121,8 @@ struct Words {
     phrases: HashMap<&'static str, Vec<(&'static str, Vec<&'static str>)>>,
     /// Irregular forms, with their bases.
     forms: HashMap<&'static str, &'static str>,
+    /// Groups of phrases that name one value.
+    aliases: Vec<Vec<&'static str>>,
     /// Words as thumbs type them, with the usual spelling.
     typed: HashMap<&'static str, &'static str>,
 }
@@ -118,6 +133,10 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
         let Some((name, list)) = line.split_once(": ") else {
             continue;
         };
+        if name == "alias" {
+            words.aliases.push(list.split(" | ").collect());
+            continue;
+        }
         let list: Vec<&str> = list.split_whitespace().collect();
         if let Some(bit) = CLASSES.split_whitespace().position(|class| class == name) {
             for word in list {
@@ -171,6 +190,13 @@ pub(super) fn synonyms(lower: &str) -> impl Iterator<Item = &'static str> {
         .iter()
         .filter(move |group| group.contains(&lower));
     groups.flatten().copied().filter(move |&word| word != lower)
+}
+
+/// The phrases that name a value, itself among them; none for most values.
+pub(super) fn aliases(value: &str) -> &'static [&'static str] {
+    let value = value.to_lowercase();
+    let group = WORDS.aliases.iter().find(|g| g.contains(&value.as_str()));
+    group.map_or(&[], Vec::as_slice)
 }
 
 /// The kind, as `x-kind` has it, that a word of a param's name says.
@@ -266,12 +292,15 @@ pub(super) enum Mark {
     Most,
 }
 
-/// The longest mark that begins with these words, and how many words it has.
-pub(super) fn mark<'t>(words: impl Iterator<Item = &'t str> + Clone) -> Option<(Mark, usize)> {
-    let (list, length) = phrase(words, &["except", "least", "most"])?;
+/// The longest mark of some lists that begins with these words, and how many words it has.
+pub(super) fn mark<'t>(
+    words: impl Iterator<Item = &'t str> + Clone,
+    lists: &[&str],
+) -> Option<(Mark, usize)> {
+    let (list, length) = phrase(words, lists)?;
     let mark = match list {
         "except" => Mark::Except,
-        "least" => Mark::Least,
+        "least" | "least_after" => Mark::Least,
         _ => Mark::Most,
     };
     Some((mark, length))
