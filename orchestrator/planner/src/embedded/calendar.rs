@@ -8,7 +8,7 @@ use jiff::civil::{Date, Weekday};
 use super::lexicon::{count, month_number, ordinal, relative, weekday, year_number};
 use super::span::{Reader, Span};
 use super::text::Token;
-use super::words::{BEFORE_AMOUNT, BEFORE_MONTH, FREE, is};
+use super::words::{BEFORE_AMOUNT, BEFORE_MONTH, FREE, holiday, is};
 
 /// A span that may lack its year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +155,11 @@ impl Reader<'_> {
 
     /// `3 May 2024`, `3rd of May`, `May 3, 2024`, `March 2024`, `in march`.
     fn month(&self, at: usize) -> Option<(usize, Part)> {
+        let words = self.tokens.iter().skip(at).map(|t| t.lower.as_str());
+        if let Some((month, day, length)) = holiday(words) {
+            let (more, year) = self.year_after(at + length);
+            return Some((length + more, Part::Day(month, day, year)));
+        }
         let day = |at: usize| {
             let lower = self.lower(at);
             let day: Option<i8> = lower.parse().ok().or_else(|| ordinal(lower));
@@ -247,7 +252,18 @@ impl Reader<'_> {
             day(length, self.today.checked_add(days.days()).ok()?, false)
         };
         let the = usize::from(self.lower(at) == "the");
-        if self.lower(at + the) == "day" {
+        // "the last day of October"
+        let edge = self.lower(at + the);
+        if matches!(edge, "first" | "last")
+            && self.lower(at + the + 1) == "day"
+            && self.lower(at + the + 2) == "of"
+        {
+            let (length, part) = self.part(at + the + 3)?;
+            let span = self.settled(part, None, at)?;
+            let date = if edge == "first" { span.from } else { span.to };
+            return day(the + 3 + length, date?, span.assumed);
+        }
+        if edge == "day" {
             return match (self.lower(at + the + 1), self.lower(at + the + 2)) {
                 ("after", "tomorrow") => from_today(the + 3, 2),
                 ("before", "yesterday") => from_today(the + 3, -2),

@@ -13,7 +13,7 @@ use super::kind::{Kind, kind_of, type_of, variant};
 use super::lexicon::unit_seconds;
 use super::span::Way;
 use super::text::{Token, TokenKind, stem, tokens};
-use super::words::{STOP, aliases, base, is, is_article, role_word};
+use super::words::{MONEY, STOP, aliases, base, is, is_article, role_word};
 
 /// Most params of a card that are filled, and most known values of each: bounds the work for a hostile card.
 const MAX_PARAMS: usize = 32;
@@ -48,6 +48,8 @@ pub(super) struct Param {
     pub(super) name: String,
     pub(super) kind: Kind,
     pub(super) role: Option<Role>,
+    /// It is the first or the last day of something, so that one day is not both.
+    pub(super) edge: bool,
     pub(super) required: bool,
     /// Takes an array of such values.
     pub(super) list: bool,
@@ -93,7 +95,8 @@ impl Param {
             Kind::Name | Kind::Date | Kind::Ticker | Kind::Choice
         );
         let shared = self.words.iter().any(|word| other.words.contains(word));
-        named && self.kind == other.kind && (shared || self.kind == Kind::Date)
+        let day = self.kind == Kind::Date && self.role != Some(Role::To);
+        named && self.kind == other.kind && (shared || day)
     }
 
     pub(super) fn has_word(&self, words: &[&str]) -> bool {
@@ -118,6 +121,8 @@ pub(super) struct Card {
     pub(super) examples: Vec<BTreeSet<String>>,
     /// Where days lie whose year the words leave open.
     pub(super) way: Way,
+    /// The currencies that it speaks of.
+    pub(super) money: Vec<String>,
 }
 
 impl Card {
@@ -131,6 +136,7 @@ impl Card {
         let mut params: Vec<Param> = declared
             .map(|(name, schema)| param(capability, name, schema))
             .collect();
+        pair(&mut params);
         params.sort_by_key(|p| !p.required);
         params.truncate(MAX_PARAMS);
         let own = own_words(capability).map(|word| stem(&word)).collect();
@@ -150,6 +156,9 @@ impl Card {
             words,
             examples,
             way: way(capability),
+            money: own_words(capability)
+                .filter(|word| is(word, MONEY))
+                .collect(),
         }
     }
 
@@ -163,6 +172,22 @@ impl Card {
 
     pub(super) fn reads(&self) -> bool {
         self.capability().effect == Effect::Read
+    }
+}
+
+/// Gives two days without roles those of a stay or a way and back: `check_in` and `check_out`.
+fn pair(params: &mut [Param]) {
+    let find = |params: &[Param], edge: &str| {
+        let said = |word: &String| role_word(word) == Some(edge);
+        let fits = |p: &Param| p.kind == Kind::Date && p.role.is_none() && p.words.iter().any(said);
+        params.iter().position(fits)
+    };
+    if let (Some(first), Some(last)) = (find(params, "first"), find(params, "last")) {
+        for (at, role) in [(first, Role::From), (last, Role::To)] {
+            if let Some(param) = params.get_mut(at) {
+                (param.role, param.edge) = (Some(role), true);
+            }
+        }
     }
 }
 
@@ -260,6 +285,7 @@ fn param(capability: &Capability, name: &str, declared: &Value) -> Param {
         name: name.to_owned(),
         kind,
         role: role(at(terms::ROLE).and_then(Value::as_str), &words, kind),
+        edge: false,
         required: capability
             .required_params()
             .any(|required| required == name),

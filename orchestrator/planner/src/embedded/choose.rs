@@ -20,7 +20,9 @@ use super::words::{PRONOUN, RECALLS, is};
 /// What must be said of a capability at least.
 const MEANT: f32 = 0.4;
 /// What must be said of the capabilities of a clause, their values included.
-const ENOUGH: f32 = 0.7;
+const ENOUGH: f32 = 0.6;
+/// … of those that change something.
+const ENOUGH_TO_CHANGE: f32 = 0.7;
 /// What a value says of a capability besides.
 const TOLD: f32 = 0.2;
 /// Capabilities that a clause is tried with first.
@@ -52,7 +54,12 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     fn is_accepted(&self) -> bool {
         let open = self.open() > 0 || self.objection.is_some();
-        self.strength >= ENOUGH && !open
+        let enough = if self.reads() {
+            ENOUGH
+        } else {
+            ENOUGH_TO_CHANGE
+        };
+        self.strength >= enough && !open
     }
 
     pub(super) fn has(&self, entry: usize) -> bool {
@@ -70,6 +77,21 @@ impl Attempt<'_> {
 
     pub(super) fn reads(&self) -> bool {
         self.members.iter().all(|m| m.card.reads())
+    }
+
+    /// Says nothing of what is meant, to a capability that is always told.
+    pub(super) fn is_vague(&self) -> bool {
+        let told = |card: &Card| {
+            let mut examples = card
+                .capability()
+                .examples
+                .iter()
+                .map(|e| e.params.as_object());
+            examples.all(|params| params.is_some_and(|params| !params.is_empty()))
+        };
+        self.members
+            .iter()
+            .all(|m| m.filled.values.is_empty() && told(m.card))
     }
 
     /// Lacks nothing but what other words of the query may say.
@@ -184,7 +206,7 @@ pub(super) fn goes_on<'a>(
     let goes = !last.card.plans
         && !member.filled.values.is_empty()
         && case.left_over().is_empty()
-        && case.objection().is_none();
+        && case.refusal().is_none();
     goes.then_some(member)
 }
 

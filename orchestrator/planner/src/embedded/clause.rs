@@ -10,10 +10,12 @@ use super::card::Card;
 use super::choose::{self, Attempt, Choice, choose};
 use super::judge::Member;
 use super::kind::Kind;
-use super::rank::Reading;
+use super::query::Query;
+use super::rank::{PLACED, Reading};
 use super::text::{Token, TokenKind};
 use super::words::{
-    ASK, PREFACE, SAYING, TAKES_BACK, TELLS, TURNS, WISHES, base, is, is_joint, is_negative,
+    ASK, FREE, PREFACE, PRONOUN, SAYING, TAKES_BACK, TELLS, TURNS, WISHES, base, is, is_joint,
+    is_negative,
 };
 
 /// Most parts of a query that are looked at by themselves; the last one takes the rest.
@@ -107,36 +109,51 @@ pub(super) fn pieces<'a>(
         pieces.push(path.piece);
     }
     pieces.reverse();
-    // What changes something is not done where a part of its sentence is not understood.
-    for at in 1..pieces.len() {
-        let Some([one, next]) = pieces.get_mut(at - 1..=at) else {
-            continue;
-        };
-        let soft = clauses
-            .iter()
-            .any(|c| c.tokens.start == next.range.start && c.joint == Joint::Soft);
-        let open =
-            matches!(&next.does, Does::Nothing(_)) && reading.has_content(next.range.clone());
-        let soft = soft && !reading.opens(&next.range);
-        let marked =
-            open && (0..2).any(|i| {
-                reading
-                    .query
-                    .mark(next.range.start + i + 1)
-                    .is_some_and(|(_, cue)| cue.start <= next.range.start + 1)
-            }) && reading
-                .stands(next.range.clone())
-                .is_none_or(|entry| matches!(&one.does, Does::Tasks(a) if a.has(entry)));
-        if let Does::Tasks(attempt) = &one.does
-            && ((soft && open && !attempt.reads()) || marked)
+    for at in 0..pieces.len() {
+        if let Some(why) = unsettled(reading, &clauses, &pieces, at)
+            && let Some(piece) = pieces.get_mut(at)
         {
-            one.does = Does::Nothing(format!(
-                "'{}' was not understood",
-                reading.query.slice(next.range.clone())
-            ));
+            piece.does = Does::Nothing(why);
         }
     }
     pieces
+}
+
+/// Why a piece is not done after all: the words beside it that nobody understands may mean it.
+fn unsettled(
+    reading: &Reading<'_>,
+    clauses: &[Segment],
+    pieces: &[Piece<'_>],
+    at: usize,
+) -> Option<String> {
+    let query = reading.query;
+    let Does::Tasks(attempt) = &pieces.get(at)?.does else {
+        return None;
+    };
+    let open = |piece: &&Piece<'_>| {
+        matches!(piece.does, Does::Nothing(_)) && reading.has_content(piece.range.clone())
+    };
+    let before = at.checked_sub(1).and_then(|at| pieces.get(at)).filter(open);
+    let after = pieces.get(at + 1).filter(open);
+    let says = |piece: &&Piece<'_>| piece.range.clone().any(|at| query.fact(at).is_some());
+    let vague = attempt.is_vague().then_some(before.filter(says)).flatten();
+    let restricts = |piece: &&Piece<'_>| {
+        let first = piece.range.start;
+        let joint = clauses
+            .iter()
+            .find(|c| c.tokens.start == first)
+            .map(|c| c.joint);
+        let own = reading.stands(piece.range.clone());
+        let denies = piece.range.clone().any(|at| is_negative(query.lower(at)));
+        let soft = joint == Some(Joint::Soft) && !reading.opens(&piece.range);
+        (self::restricts(query, first) && own.is_none_or(|entry| attempt.has(entry)))
+            || (!attempt.reads() && (soft || denies))
+    };
+    let piece = vague.or(after.filter(restricts))?;
+    Some(format!(
+        "'{}' was not understood",
+        query.slice(piece.range.clone())
+    ))
 }
 
 /// The way that reads some clauses as one piece.
@@ -165,14 +182,20 @@ fn path<'a>(
             let after = before.is_none_or(|path| {
                 matches!(path.piece.does, Does::Tasks(_) | Does::Goes(_)) || denied(path)
             });
-            let stands = before.is_none() || reading.stands(range.clone()).is_some();
-            let own =
-                first.joint == Joint::Hard || reading.opens(&first.tokens) || (after && stands);
+            // What tells of the speaker or leaves something out asks for nothing by itself.
+            let told = told(reading.query, first);
+            let asks = !told && !restricts(reading.query, range.start);
+            let stands = reading.stands(range.clone()).is_some() || (before.is_none() && !told);
+            let opens = first.joint == Joint::Hard || reading.opens(&first.tokens);
+            let opens = opens && (stands || goes(reading, &range, before).is_none());
+            let own = (asks && opens) || (after && stands);
             match choice {
                 Choice::Accepted(attempt) if own && !is_reported(reading, &attempt, before) => {
                     let crossed = parts.iter().skip(1);
-                    let crossed =
-                        crossed.filter(|s| s.joint == Joint::Hard || reading.opens(&s.tokens));
+                    let colon = |s: &Segment| reading.query.before(s.tokens.start) == ":";
+                    let crossed = crossed.filter(|s| {
+                        s.joint == Joint::Hard || (reading.opens(&s.tokens) && !colon(s))
+                    });
                     let cost = 1.0 + CROSSED * crossed.map(|_| 1.0).sum::<f32>();
                     (Does::Tasks(Rc::new(attempt)), cost)
                 }
@@ -205,6 +228,17 @@ fn path<'a>(
     })
 }
 
+/// What a clause adds to the piece before it.
+fn goes<'a>(
+    reading: &'a Reading<'a>,
+    range: &Range<usize>,
+    before: Option<&Path<'a>>,
+) -> Option<Member<'a>> {
+    let path = before?;
+    let mut last = path.members.iter().rev().take(path.last);
+    last.find_map(|member| choose::goes_on(reading, range, member))
+}
+
 /// What is done about a clause that no capability carries out.
 fn unread<'a>(
     reading: &'a Reading<'a>,
@@ -229,11 +263,11 @@ fn unread<'a>(
         Choice::Declined(attempt, _) => attempt.lacks(),
         Choice::Accepted(_) | Choice::Unknown => true,
     };
-    let goes = before.filter(|_| lacks).and_then(|path| {
-        let last = path.members.iter().rev().take(path.last);
-        last.into_iter()
-            .find_map(|member| choose::goes_on(reading, range, member))
-    });
+    let goes = if lacks {
+        goes(reading, range, before)
+    } else {
+        None
+    };
     if let Some(member) = goes {
         return (Does::Goes(member), 1.0);
     }
@@ -249,20 +283,34 @@ fn unread<'a>(
     (Does::Nothing(why), UNREAD * words)
 }
 
+/// Whether a clause begins as what tells of the speaker does.
+fn told(query: &Query<'_>, part: &Segment) -> bool {
+    let wishes = part.tokens.clone().any(|at| query.is(at, WISHES));
+    query.is(part.tokens.start, TELLS) && !wishes
+}
+
+/// Whether the words at a place leave something out, or bound it.
+fn restricts(query: &Query<'_>, first: usize) -> bool {
+    let marks = |at: usize| {
+        query
+            .mark(at)
+            .is_some_and(|(_, cue)| cue.start <= first + 1)
+    };
+    marks(first + 1) || marks(first + 2)
+}
+
 /// The part that asks.
 fn asking(reading: &Reading<'_>, parts: &[Segment]) -> Range<usize> {
-    let told =
-        |part: &Segment| reading.query.is(part.tokens.start, TELLS) && tells(reading, &part.tokens);
+    let query = reading.query;
     let asks = |part: &&Segment| {
-        !told(part) && (reading.opens(&part.tokens) || reading.query.lower(part.tokens.end) == "?")
+        !told(query, part) && (reading.opens(&part.tokens) || query.lower(part.tokens.end) == "?")
     };
-    let part = parts
-        .iter()
-        .find(asks)
-        .or_else(|| parts.iter().find(|part| !told(part)));
-    part.or(parts.first())
-        .map(|part| part.tokens.clone())
-        .unwrap_or_default()
+    let (first, last) = (parts.first(), parts.last());
+    let whole = first
+        .zip(last)
+        .map(|(first, last)| first.tokens.start..last.tokens.end);
+    let part = parts.iter().find(asks).map(|part| part.tokens.clone());
+    part.or(whole).unwrap_or_default()
 }
 
 /// Whether words tell of the speaker rather than ask, deny or bound anything.
@@ -271,7 +319,11 @@ fn tells(reading: &Reading<'_>, range: &Range<usize>) -> bool {
     let told = query.is(range.start, TELLS) || matches!(query.lower(range.end), ":" | "–" | "—");
     let turns = |at: usize| {
         let word = query.lower(at);
-        is_negative(word) || is(word, TURNS | TAKES_BACK | WISHES) || query.mark(at).is_some()
+        let used = query.is(at + 1, PRONOUN) && query.lower(at + 2) == "for";
+        is_negative(word)
+            || is(word, TURNS | TAKES_BACK)
+            || (is(word, WISHES) && !used)
+            || query.mark(at).is_some()
     };
     told && query.lower(range.end) != "?"
         && !range.clone().any(turns)
@@ -336,8 +388,9 @@ fn divides(reading: &Reading<'_>, left: &Range<usize>, right: &Segment) -> bool 
     }
     // "show sales and marketing rows"
     let whole = left.start..right.tokens.end;
-    let entry = reading.stands(whole.clone());
-    opens || !entry.is_some_and(|entry| reading.fill(entry, &whole).lists(left.end - 1, first))
+    let ranked = reading.rank(whole.clone());
+    let mut meant = ranked.iter().take(3).filter(|r| r.strength >= PLACED);
+    opens || !meant.any(|r| reading.fill(r.entry, &whole).lists(left.end - 1, first))
 }
 
 /// "What about June?"
@@ -405,7 +458,9 @@ fn separator(reading: &Reading<'_>, start: usize, at: usize) -> Option<(Joint, u
                 .is_none_or(|t| t.spaced || t.kind == TokenKind::Line);
             (ends && !is_abbreviation(query.token(at.wrapping_sub(1)))).then_some((Joint::Hard, 1))
         }
-        ":" | "–" | "—" => Some((Joint::Soft, 1)),
+        ":" => Some((Joint::Soft, 1)),
+        "–" | "—" if joins_names(reading, at) => None,
+        "–" | "—" => Some((Joint::Soft, 1)),
         "-" if token.spaced && query.token(at + 1).is_some_and(|t| t.spaced) => {
             Some((Joint::Soft, 1))
         }
@@ -417,6 +472,17 @@ fn separator(reading: &Reading<'_>, start: usize, at: usize) -> Option<(Joint, u
         }
         _ => None,
     }
+}
+
+/// "Munich – Chicago"
+fn joins_names(reading: &Reading<'_>, at: usize) -> bool {
+    let name = |at: usize| {
+        reading
+            .query
+            .token(at)
+            .is_some_and(|t| t.is_capitalised() && !t.has(FREE))
+    };
+    name(at.wrapping_sub(1)) && name(at + 1)
 }
 
 /// `1.`, `2)`, `-` or `*` at the start of a line.

@@ -17,7 +17,9 @@ use super::names;
 use super::query::Query;
 use super::spell;
 use super::text::Token;
-use super::words::{ABOUT, FREE, Mark, TOP, aliases, is, is_article, is_joint};
+use super::words::{
+    ABOUT, COMPARES, FILLER, FREE, MONEY, Mark, TOP, aliases, is, is_article, is_joint,
+};
 
 /// Facts of one part that are looked at: more are not typed by people, and each is tried with each param.
 const MAX_FACTS: usize = 64;
@@ -135,6 +137,7 @@ pub(super) fn fill(query: &Query<'_>, card: &Card, range: Range<usize>, least: f
         for at in words.range.clone() {
             candidates.extend(words.known(index, param, at));
             candidates.extend(words.shaped(index, param, at));
+            candidates.extend(words.one(index, param, at));
         }
         candidates.extend(names::candidates(&words, index, param));
     }
@@ -184,6 +187,14 @@ impl Words<'_> {
             (Some(Role::Except), Some((Mark::Except, cue)))
             | (Some(Role::Least), Some((Mark::Least, cue)))
             | (Some(Role::Most), Some((Mark::Most, cue))) => Some(cue.clone()),
+            // "a loan over 36 months"
+            (None, Some((Mark::Least, cue)))
+                if param.unit_seconds.is_some()
+                    && self.lower(cue.start) == "over"
+                    && self.card.reads() =>
+            {
+                Some(cue.clone())
+            }
             // "turn it up to 30"
             (None, Some((Mark::Most, cue))) if param.kind == Kind::Number && !self.card.reads() => {
                 Some(cue.clone())
@@ -349,15 +360,17 @@ impl Words<'_> {
                 continue;
             };
             let quoted = matches!(fact.meaning, Meaning::Quoted(_));
-            let announced = if quoted && param.cues.contains(before) {
-                1.0
-            } else {
-                0.0
-            };
+            let start = fact.tokens.start;
+            // "titled …", "title it …"
+            let it = usize::from(matches!(before, "it" | "them" | "is" | "as"));
+            let named = self.is_named(param, start.checked_sub(1 + it));
+            let cued = quoted && (named || names::is_cue(param, before));
+            let announced = if cued { 1.0 } else { 0.0 };
             let tokens = self.with_unit(param, fact);
             let mut candidate = Candidate::new(index, value, tokens, weight + announced);
             candidate.cue = match (param.kind, day) {
                 (Kind::DateTime, Some((_, tokens))) => tokens.clone(),
+                _ if cued => start - 1 - if named { it } else { 0 }..start,
                 _ if cue.is_empty() => self.beside(param, fact),
                 _ => cue,
             };
@@ -375,7 +388,12 @@ impl Words<'_> {
     fn is_unit(&self, param: &Param, at: usize) -> bool {
         let percent = |t: &Token<'_>| t.is("%") && param.units.contains("percent");
         let token = self.token(at);
-        token.is_some_and(|t| param.units.contains(&t.stem) || percent(t))
+        let other = |t: &Token<'_>| {
+            aliases(&t.lower)
+                .iter()
+                .any(|unit| param.units.contains(*unit))
+        };
+        token.is_some_and(|t| param.units.contains(&t.stem) || percent(t) || other(t))
     }
 
     /// How surely a number is meant for the param.
@@ -392,7 +410,7 @@ impl Words<'_> {
             return Some(6.0);
         }
         if param.role == Some(Role::Count) {
-            let counted = self.range.contains(&end) && self.is_own(end);
+            let counted = (end..end + 2).any(|at| self.range.contains(&at) && self.is_own(at));
             return self.top(fact).map(|_| 6.0).or(counted.then_some(2.0));
         }
         if unit.is_some() && param.unit_seconds.is_some() {
@@ -418,13 +436,17 @@ impl Words<'_> {
         let timed = self
             .token(end)
             .is_some_and(|t| unit_seconds(&t.lower).is_some());
-        let money = self
-            .token(end)
-            .is_some_and(|t| t.is_word() && !aliases(&t.lower).is_empty());
-        let united = self.is_unit(param, end)
-            || (timed && param.unit_seconds.is_some())
-            || (money && !self.takes(end));
+        let money = self.is(end, MONEY) && !self.takes(end) && self.is_paid_in(end);
+        let timed = timed && param.unit_seconds.is_some();
+        let united = self.is_unit(param, end) || timed || money;
         fact.tokens.start..end + usize::from(united && param.kind == Kind::Number)
+    }
+
+    /// Whether the card speaks of this currency, or of none.
+    fn is_paid_in(&self, at: usize) -> bool {
+        let same = aliases(self.lower(at));
+        let mut known = self.card.money.iter().peekable();
+        known.peek().is_none() || known.any(|money| same.contains(&money.as_str()))
     }
 
     /// Whether a word names a known value of some param.
@@ -441,16 +463,29 @@ impl Words<'_> {
         top.unwrap_or(at - usize::from(named)..at)
     }
 
+    /// Whether a word is a superlative; "smallest" is one where the card knows it.
+    fn ranks(&self, at: usize) -> bool {
+        let word = self.lower(at);
+        let params = self.card.params.iter().filter(|p| p.kind == Kind::Choice);
+        let mut words = params.flat_map(|p| &p.known).flat_map(|known| &known.words);
+        self.is(at, TOP) || (word.ends_with("est") && words.any(|(known, _)| known == word))
+    }
+
+    /// "the largest expense" is one.
+    fn one(&self, index: usize, param: &Param, at: usize) -> Option<Candidate> {
+        let counted = param.role == Some(Role::Count) && self.ranks(at);
+        let number = |at: usize| self.query.fact(at).is_some();
+        let mut nouns = at + 1..self.range.end.min(at + 4);
+        let noun = nouns.find(|&at| self.is_own(at) || self.is(at, FILLER))?;
+        let single = !self.lower(noun).ends_with('s') && !(at.saturating_sub(1)..noun).any(number);
+        let value = param.accepts(&Value::from(1)).then(|| Value::from(1))?;
+        (counted && single).then(|| Candidate::new(index, value, noun..noun + 1, 2.5))
+    }
+
     /// The words that make a number the count of the first or the largest.
     fn top(&self, fact: &Fact) -> Option<Range<usize>> {
         let (at, end) = (fact.tokens.start, fact.tokens.end);
-        // "the 3 smallest" counts, where the card knows "smallest".
-        let known = |word: &str| {
-            let params = self.card.params.iter().filter(|p| p.kind == Kind::Choice);
-            let mut words = params.flat_map(|p| &p.known).flat_map(|known| &known.words);
-            word.ends_with("est") && words.any(|(known, _)| known == word)
-        };
-        let ranks = |at: usize| self.is(at, TOP) || known(self.lower(at));
+        let ranks = |at: usize| self.ranks(at);
         let first = self
             .token(at.wrapping_sub(1))
             .is_some_and(|t| t.is("first"));
@@ -472,7 +507,9 @@ impl Words<'_> {
             ) || is(word, ABOUT);
             preposition || is_joint(word) || is_article(word)
         };
-        between().any(is_joint) && between().all(filler)
+        let compares = self.range.clone().any(|at| self.is(at, COMPARES));
+        let joins = |word: &str| is_joint(word) || (compares && matches!(word, "with" | "than"));
+        between().any(joins) && between().all(|word| filler(word) || joins(word))
     }
 
     /// Whether a candidate's param has no value yet, or one of the same list.

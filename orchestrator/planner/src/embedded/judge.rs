@@ -20,6 +20,8 @@ use super::words::{
     is_article, is_negative, synonyms,
 };
 
+/// From this worth on a verb is of a capability's own family.
+const RELATED: f32 = 0.5;
 /// Most leftover words that are named to the user.
 const SHOWN: usize = 5;
 
@@ -82,7 +84,13 @@ impl<'a> Case<'a> {
             })
         };
         let mut members = self.members.iter();
-        members.any(|m| self.reading.names(at, m.entry) || filled(m))
+        let capital = self
+            .reading
+            .query
+            .token(at)
+            .is_some_and(Token::is_capitalised);
+        let name = capital && at > self.range.start;
+        members.any(|m| self.reading.names(at, m.entry, name) || filled(m))
     }
 
     /// Why the clause is not carried out by the members, leaving aside words that they do not explain.
@@ -94,6 +102,12 @@ impl<'a> Case<'a> {
         self.denied()
             .or_else(told)
             .or_else(|| self.unasked_change())
+    }
+
+    /// Why the clause adds nothing to the one before it.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let tells = self.tells_only().then(String::new);
+        self.denied().or(tells)
     }
 
     /// "I already know the weather in Rome", "the deal was lost": nothing is asked, not even to read.
@@ -217,6 +231,12 @@ impl<'a> Case<'a> {
         // "take" and "give" turn many things into their opposite.
         let any = matches!(lower, "make" | "set" | "put" | "turn" | "create" | "do");
         let light = any && card.capability().effect == Effect::Write;
+        let related = |m: &Member<'_>| {
+            std::ptr::eq(m.card, card) && self.reading.worth(verb, m.entry) > RELATED
+        };
+        let related = card.capability().effect == Effect::Write
+            && !self.is(verb, ASK)
+            && self.members.iter().any(related);
         let mut others = synonyms(lower).filter(|_| !is(lower, ASK));
         let knows = lower == "let" && self.range.clone().any(|at| self.lower(at) == "know");
         let told = knows
@@ -224,6 +244,7 @@ impl<'a> Case<'a> {
                 .iter()
                 .any(|v| card.words.contains(&stem(v)));
         told || light
+            || related
             || self.is_verb(card, verb)
             || others.any(|other| card.words.contains(&stem(other)))
     }
@@ -283,7 +304,9 @@ impl<'a> Case<'a> {
             .is_some_and(Token::is_capitalised);
         let name = capital && at > self.ask.start;
         // What was done or goes on is told, not asked for: "bought", "buying".
-        let told = word.ends_with("ed") || word.ends_with("ing") || base(word) != word;
+        let named = |card: &Card| card.name().split('.').any(|part| part.starts_with(word));
+        let done = word.ends_with("ed") || word.ends_with("ing") || base(word) != word;
+        let told = done && !self.cards().any(named);
         // "Bob wants me to …", "Anna should …", but "the kitchen should be at 20 degrees".
         let tells = |at: usize| self.is(at, REPORTS) && self.lower(at + 1) != "be";
         let states = |at: usize| self.is(at, STATES) || (at > self.ask.start && tells(at));
@@ -394,16 +417,17 @@ impl<'a> Case<'a> {
         let last = at + 1 >= self.range.end || matches!(next, "?" | "." | "!" | ",");
         match lower {
             // "I wonder if you could", but not a condition.
+            "if" if first && self.tells_back() => true,
             "if" => next == "possible" || (matches!(next, "you" | "i") && self.is(at + 2, POLITE)),
-            "out" | "down" | "up" if matches!(next, "of" | "to") => true,
+            "out" | "down" | "up" if matches!(next, "of" | "to" | "for") => true,
+            "who" if self.cards().any(|card| self.is_verb(card, at + 1)) => true,
             "off" | "out" | "away" | "down" if !self.cards().all(Card::reads) => {
                 self.cards().any(|card| speaks_of(card, lower))
             }
             "when" if next == "you" => true,
             "last" if !self.cards().all(Card::reads) => true,
-            "where" | "when" if is(next, SUBJECT) && matches!(self.lower(at + 2), "i" | "we") => {
-                true
-            }
+            "where" if is(next, SUBJECT) && self.cards().all(Card::reads) => true,
+            "when" if is(next, SUBJECT) && matches!(self.lower(at + 2), "i" | "we") => true,
             "should" if !first => true,
             // "guests who arrive tomorrow"
             "who" if !first && query.is_content(at - 1) => true,
@@ -426,6 +450,14 @@ impl<'a> Case<'a> {
                     || self.is_verb_of_reading(at)
             }
         }
+    }
+
+    /// "If it rains tomorrow, tell me" asks whether it does.
+    fn tells_back(&self) -> bool {
+        let comma = self.range.clone().find(|&at| self.lower(at) == ",");
+        let mut rest = comma.unwrap_or(self.range.end)..self.range.end;
+        let asks = comma.is_some() && rest.all(|at| !self.reading.query.is_content(at));
+        asks && self.cards().all(Card::reads)
     }
 
     /// The verb of a question that only reads says nothing of what is read: "what should we expect", "costing us".

@@ -75,6 +75,8 @@ pub(super) fn unit_seconds(unit: &str) -> Option<f64> {
         "h" | "hr" | "hrs" | "hour" | "hours" => Some(3_600.0),
         "day" | "days" => Some(86_400.0),
         "week" | "weeks" => Some(604_800.0),
+        "month" | "months" => Some(2_629_800.0),
+        "year" | "years" => Some(31_557_600.0),
         _ => None,
     }
 }

@@ -12,8 +12,8 @@ use super::fill::{Candidate, Words};
 use super::kind::Kind;
 use super::text::{Token, TokenKind};
 use super::words::{
-    ABOUT, ACRONYM, ADVERBIAL, ASK, COMMAND, ENDS_TOPIC, FREE, LOOSE, NEGATIVE, PARTICLE, PEOPLE,
-    PREPOSITION, PRONOUN, QUESTION, SAYING, STOP, aliases, cues, is, is_article, is_joint,
+    ABOUT, ACRONYM, ADVERBIAL, ASK, COMMAND, ENDS_TOPIC, FREE, LOOSE, MONEY, NEGATIVE, PARTICLE,
+    PEOPLE, PREPOSITION, PRONOUN, QUESTION, SAYING, STOP, cues, is, is_article, is_joint,
 };
 
 /// Longest name in lower case, in words: longer runs are sentences.
@@ -249,7 +249,7 @@ impl Finder<'_> {
             let numbered = number
                 && token
                     .is_some_and(|t| t.kind == TokenKind::Number && !t.text.contains(['.', ',']))
-                && aliases(self.lower(end + 1)).is_empty();
+                && !self.is(end + 1, MONEY);
             let digits = token.is_some_and(|t| t.text.contains(|c: char| c.is_ascii_digit()));
             if self.is_proper(end) || numbered || (digits && self.is_free(end)) {
                 end += 1;
@@ -341,7 +341,13 @@ impl Finder<'_> {
         // After a preposition only one that announces such names counts.
         let placed = is(query.before(at), PREPOSITION);
         let proper = self.is_proper(at);
-        if self.is_free(at) && !(inside || placed || opens(at) || token.has(ACRONYM)) {
+        // "Long day": the first word has its capital anyway.
+        let phrase = |at: usize| {
+            let plain = self.is_free(at) && query.is_content(at) && !self.is_proper(at);
+            plain && !self.words.is_own(at)
+        };
+        let said = at == start && phrase(at + 1) && at + 1 < self.words.range.end;
+        if self.is_free(at) && !(inside || placed || said || opens(at) || token.has(ACRONYM)) {
             let end = if proper { self.proper_end(at) } else { at + 1 };
             if self.is_genitive(end - 1) && param.cues.contains(GENITIVE) {
                 self.put(at..end, 3.0, None);

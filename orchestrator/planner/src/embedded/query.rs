@@ -127,10 +127,12 @@ impl<'q> Query<'q> {
             if bound && self.is_number(at) && !self.is_number(at + 1) {
                 // "between 200 and 400"
                 let next = between.then_some((Mark::Most, at + 1..at + 2));
-                open = next.filter(|_| (at + 1..at + 4).any(|at| self.lower(at) == "and"));
+                open = next
+                    .filter(|_| (at + 1..at + 4).any(|at| matches!(self.lower(at), "and" | "to")));
                 between = false;
             }
-            if token.is("between") && self.is_number(at + 1) {
+            let to = || (at + 2..at + 4).any(|at| self.lower(at) == "to" && self.is_number(at + 1));
+            if self.is_number(at + 1) && (token.is("between") || token.is("from") && to()) {
                 (between, open) = (true, Some((Mark::Least, at..at + 1)));
             } else if opening.is_none() && !span {
                 let words = self.tokens.iter().skip(at).map(|t| t.lower.as_str());

@@ -122,8 +122,9 @@ impl<'a> Reading<'a> {
     }
 
     /// Whether a word stands for a capability itself, not for a param or a value of it.
-    pub(super) fn names(&self, at: usize, entry: usize) -> bool {
-        self.worth(at, entry) > EXPLAINS
+    /// A name does only if it is among the card's own words.
+    pub(super) fn names(&self, at: usize, entry: usize, name: bool) -> bool {
+        (self.worth(at, entry) > EXPLAINS && !name)
             || self.query.token(at).is_some_and(|t| {
                 self.index
                     .card(entry)

@@ -124,7 +124,9 @@ impl Reader<'_> {
         let words = self.tokens.iter().skip(at).map(|t| t.lower.as_str());
         let (_, length) = phrase(words, &["year_so_far"])?;
         let first = self.today.first_of_year();
-        Some((length, Span::new(first, self.today, true)))
+        let span = Span::new(first, self.today, true);
+        let to = span.to.filter(|_| self.lower(at) != "since");
+        Some((length, Span { to, ..span }))
     }
 
     /// "since January", "until the end of May", "before 3 March".
@@ -204,7 +206,10 @@ impl Reader<'_> {
         let to = self.settled(right, left.year(), second)?;
         let from = self.settled(left, right.year().or(Some(to.from?.year())), at)?;
         // "from November to February": the first one is of the year before.
-        let months = matches!((left, right), (Part::Months(..), Part::Months(..)));
+        let months = matches!(
+            (left, right),
+            (Part::Months(..), Part::Months(..)) | (Part::Day(..), Part::Day(..))
+        );
         let turned = months && from.from? > to.to? && left.year().is_none();
         let from = if turned {
             self.settled(left, Some(to.to?.year() - 1), at)?
@@ -217,7 +222,7 @@ impl Reader<'_> {
     }
 
     /// A part with its year: its own, else the given one, else the one that is most likely.
-    fn settled(&self, part: Part, year: Option<i16>, at: usize) -> Option<Span> {
+    pub(super) fn settled(&self, part: Part, year: Option<i16>, at: usize) -> Option<Span> {
         let assumed = part.year().or(year).is_none();
         match part {
             Part::Fixed(span) => Some(span),

@@ -30,7 +30,11 @@ pub(super) fn span(params: &[Param], span: &Span) -> Vec<Vec<(usize, Value)>> {
         let value = |p: &Param| day(p, date.and_then(|date| edge(p, date))?);
         param.map(|(index, p)| (index, value(p)))
     };
+    let edge = params.iter().any(|p| p.edge);
     match (end(Role::From, span.from), end(Role::To, span.to)) {
+        (Some((from, Some(first))), Some(_)) if edge && span.from == span.to => {
+            ways.push(vec![(from, first)])
+        }
         (Some((from, Some(first))), Some((to, Some(last)))) => {
             ways.push(vec![(from, first), (to, last)])
         }

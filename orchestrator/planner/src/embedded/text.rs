@@ -5,10 +5,13 @@
 use rust_stemmers::{Algorithm, Stemmer};
 
 use super::lexicon::month_number;
-use super::words::{UNIT, base, classes, is, typed};
+use super::words::{STOP, UNIT, base, classes, is, phrasal, typed};
 
 /// Most tokens that are looked at: a page of text, the longest query there is, has some 3,000 words.
 const MAX_TOKENS: usize = 4_096;
+
+/// How far the parts of a verb may stand from each other, in words.
+const PARTED: usize = 4;
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +120,19 @@ pub(super) fn tokens(query: &str) -> Vec<Token<'_>> {
         let (kind, text) = scan.next(c);
         tokens.push(token(kind, text, (start, scan.at), spaced));
         spaced = false;
+    }
+    for at in 0..tokens.len() {
+        let Some((verb, after)) = tokens.get_mut(at..).and_then(<[_]>::split_first_mut) else {
+            break;
+        };
+        let words = after.iter().take(PARTED).take_while(|t| t.is_word());
+        let words: Vec<&str> = words.map(|t| t.lower.as_str()).collect();
+        if let Some((meaning, particle)) = phrasal(&verb.lower, &words) {
+            (verb.stem, verb.classes) = (stem(meaning), classes(meaning));
+            meaning.clone_into(&mut verb.lower);
+            let particle = after.iter_mut().find(|t| t.is(particle));
+            particle.into_iter().for_each(|t| t.classes |= STOP);
+        }
     }
     tokens
 }

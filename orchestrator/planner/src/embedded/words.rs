@@ -86,6 +86,8 @@ pub(super) const UNIT: u64 = 1 << 38;
 pub(super) const SUBJECT: u64 = 1 << 39;
 /// Speaks of what was said before.
 pub(super) const RECALLS: u64 = 1 << 40;
+/// A currency.
+pub(super) const MONEY: u64 = 1 << 41;
 /// Needs no explanation.
 pub(super) const FREE: u64 = STOP | ASK | LIGHT | FILLER;
 
@@ -93,7 +95,7 @@ pub(super) const FREE: u64 = STOP | ASK | LIGHT | FILLER;
 const CLASSES: &str = "stop ask light command question preface filler takes_back people adverbial pronoun preposition article joint \
                        negative acronym change \
                        particle saying ends_topic loose about top states polite turns tells wishes \
-                       operator function joins_numbers unit_of_number ends_mark before_amount before_month reports begins_fact compares unit subject recalls";
+                       operator function joins_numbers unit_of_number ends_mark before_amount before_month reports begins_fact compares unit subject recalls money";
 
 /// The lists of phrases.
 const PHRASES: [&str; 8] = [
@@ -121,6 +123,10 @@ struct Words {
     phrases: HashMap<&'static str, Vec<(&'static str, Vec<&'static str>)>>,
     /// Irregular forms, with their bases.
     forms: HashMap<&'static str, &'static str>,
+    /// Month, day and name.
+    holidays: Vec<&'static str>,
+    /// Verbs in two parts: verb, particle, meaning.
+    phrasal: Vec<Vec<&'static str>>,
     /// Groups of phrases that name one value.
     aliases: Vec<Vec<&'static str>>,
     /// Words as thumbs type them, with the usual spelling.
@@ -133,6 +139,17 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
         let Some((name, list)) = line.split_once(": ") else {
             continue;
         };
+        if name == "holiday" {
+            words.holidays.extend(list.split(" | "));
+            continue;
+        }
+        if name == "phrasal" {
+            let verbs = list
+                .split(" | ")
+                .map(|verb| verb.split(' ').collect::<Vec<_>>());
+            words.phrasal.extend(verbs);
+            continue;
+        }
         if name == "alias" {
             words.aliases.push(list.split(" | ").collect());
             continue;
@@ -190,6 +207,32 @@ pub(super) fn synonyms(lower: &str) -> impl Iterator<Item = &'static str> {
         .iter()
         .filter(move |group| group.contains(&lower));
     groups.flatten().copied().filter(move |&word| word != lower)
+}
+
+/// The month and the day of the holiday that begins with these words, and how many words it has.
+pub(super) fn holiday<'t>(words: impl Iterator<Item = &'t str> + Clone) -> Option<(i8, i8, usize)> {
+    let found = WORDS.holidays.iter().filter_map(|holiday| {
+        let mut parts = holiday.split(' ');
+        let (month, day) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let length = parts.clone().count();
+        words
+            .clone()
+            .take(length)
+            .eq(parts)
+            .then_some((month, day, length))
+    });
+    found.max_by_key(|(.., length)| *length)
+}
+
+/// What a verb means with one of the words after it, and this word: "sum it up".
+pub(super) fn phrasal(verb: &str, after: &[&str]) -> Option<(&'static str, &'static str)> {
+    let mut verbs = WORDS.phrasal.iter();
+    verbs.find_map(|parts| match parts.as_slice() {
+        [first, particle, meaning] if *first == verb && after.contains(particle) => {
+            Some((*meaning, *particle))
+        }
+        _ => None,
+    })
 }
 
 /// The phrases that name a value, itself among them; none for most values.
