@@ -22,6 +22,8 @@ use super::words::{
 const MAX_SEGMENTS: usize = 64;
 /// Most clauses that are read as one.
 const MERGED: usize = 4;
+/// Of more clauses than people write none are read as one.
+const MANY: usize = 16;
 /// What a word costs that nothing is done about, beside 1 for each piece.
 const UNREAD: f32 = 10.0;
 /// What it costs to read two sentences as one.
@@ -84,9 +86,10 @@ pub(super) fn pieces<'a>(
     refused: &BTreeMap<usize, String>,
 ) -> Vec<Piece<'a>> {
     let clauses = clauses(reading);
+    let merged = if clauses.len() > MANY { 1 } else { MERGED };
     let mut paths: Vec<Option<Path<'a>>> = vec![None; clauses.len() + 1];
     for at in 0..clauses.len() {
-        for length in 1..=MERGED.min(clauses.len() - at) {
+        for length in 1..=merged.min(clauses.len() - at) {
             let Some(parts) = clauses.get(at..at + length) else {
                 break;
             };
