@@ -4,7 +4,6 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use amcp_protocol::{ErrorCode, Failure};
@@ -34,17 +33,15 @@ impl Default for Quota {
 pub(crate) struct Reports {
     folder: PathBuf,
     quota: Quota,
-    /// Held from the look at the folder to the end of writing, so that two reports do not take the same room.
-    writing: Arc<Mutex<()>>,
 }
+
+/// Held from the look at the folder to the end of writing, so that two reports do not take the same room, and while a report and its
+/// owner leave. Of all folders: a process has one.
+static CHANGING: Mutex<()> = Mutex::new(());
 
 impl Reports {
     pub(crate) fn new(folder: PathBuf, quota: Quota) -> Self {
-        Self {
-            folder,
-            quota,
-            writing: Arc::default(),
-        }
+        Self { folder, quota }
     }
 
     #[cfg(test)]
@@ -62,7 +59,7 @@ impl Reports {
         owner: Option<&str>,
         bytes: &[u8],
     ) -> Result<(), Failure> {
-        let _one = self.writing.lock();
+        let _one = CHANGING.lock();
         let unwritable = |error: io::Error| {
             Failure::task(format!("the report cannot be written: {error}"))
                 .hint("check the data folder's rights and its free space")
@@ -142,19 +139,45 @@ pub fn sweep(folder: &Path, before: SystemTime) -> io::Result<usize> {
     };
     for entry in entries {
         let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let _one = CHANGING.lock();
+        // It leaves with its report, and after it: a report without an owner would be nobody's.
+        let owned = name
+            .strip_prefix('.')
+            .and_then(|name| name.strip_suffix(OWNER));
+        if owned.map_or(Ok(false), |report| folder.join(report).try_exists())? {
+            continue;
+        }
         // Not of what a link leads to.
-        let about = entry.metadata()?;
+        let Some(about) = unless_gone(entry.metadata())? else {
+            continue;
+        };
         if about.is_file() && about.modified()? < before {
-            std::fs::remove_file(entry.path())?;
-            swept += usize::from(!is_hidden(&entry.file_name().to_string_lossy()));
+            unless_gone(std::fs::remove_file(entry.path()))?;
+            if !is_hidden(&name) {
+                unless_gone(std::fs::remove_file(folder.join(owner_file(&name))))?;
+                swept += 1;
+            }
         }
     }
     Ok(swept)
 }
 
+/// None for a file that was renamed or removed meanwhile.
+fn unless_gone<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        done => done.map(Some),
+    }
+}
+
+/// Ends the name of a file with a report's owner.
+const OWNER: &str = ".owner";
+
 /// Beside the report, and never served.
 fn owner_file(name: &str) -> String {
-    format!(".{name}.owner")
+    format!(".{name}{OWNER}")
 }
 
 fn is_hidden(name: &str) -> bool {
@@ -219,5 +242,58 @@ mod tests {
         left.sort();
         assert_eq!(left, [".new.txt.owner", "folder", "link", "new.txt"]);
         assert!(folder.path().join("mine.txt").exists());
+    }
+
+    fn age(path: &Path) {
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    }
+
+    #[test]
+    fn an_owner_stays_as_long_as_the_report() {
+        let (_folder, reports) = reports(10, 100);
+        reports.save("r.pdf", Some("ana"), b"1").unwrap();
+        age(&reports.folder.join(".r.pdf.owner"));
+        reports.save("gone.pdf", Some("ana"), b"1").unwrap();
+        age(&reports.folder.join(".gone.pdf.owner"));
+        std::fs::remove_file(reports.folder.join("gone.pdf")).unwrap();
+        let before = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        assert_eq!(sweep(&reports.folder, before).unwrap(), 0);
+        assert_eq!(owner(&reports.folder, "r.pdf").as_deref(), Some("ana"));
+        assert_eq!(owner(&reports.folder, "gone.pdf"), None, "no report has it");
+        // An owner that is younger than its report goes with it.
+        age(&reports.folder.join("r.pdf"));
+        assert_eq!(sweep(&reports.folder, before).unwrap(), 1);
+        assert_eq!(std::fs::read_dir(&reports.folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn no_report_is_nobodys_while_others_are_written_and_swept() {
+        let (_folder, reports) = reports(100_000, 1_000_000);
+        for number in 0..1_000 {
+            let name = format!("old-{number}.pdf");
+            reports.save(&name, Some("ana"), b"1").unwrap();
+            age(&reports.folder.join(&name));
+            age(&reports.folder.join(owner_file(&name)));
+        }
+        let before = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        std::thread::scope(|scope| {
+            let swept = scope.spawn(|| sweep(&reports.folder, before));
+            let mut number = 0;
+            while !swept.is_finished() {
+                let name = format!("new-{number}.pdf");
+                reports.save(&name, Some("ana"), b"1").unwrap();
+                number += 1;
+                for entry in std::fs::read_dir(&reports.folder).unwrap() {
+                    let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+                    let is_nobodys = !is_hidden(&name) && owner(&reports.folder, &name).is_none();
+                    assert!(
+                        !is_nobodys || !reports.folder.join(&name).exists(),
+                        "{name}"
+                    );
+                }
+            }
+            assert_eq!(swept.join().unwrap().unwrap(), 1_000);
+        });
     }
 }
