@@ -228,3 +228,35 @@ async fn the_systems_names_are_guarded_too() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_redirect_does_not_tell_the_next_host_the_first_address() {
+    let (first, next) = (
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+    );
+    let last = fine();
+    let to = moved(&format!("http://{}/", next.local_addr().unwrap()));
+    let serve = async |listener: &TcpListener, answer: &str| {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4_096];
+        let read = socket.read(&mut request).await.unwrap();
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8_lossy(&request[..read]).to_lowercase()
+    };
+    let client = GuardedClient::new(guard(&["127.0.0.1/32"]), LIMITS).unwrap();
+    let url = format!(
+        "http://{}/T0/secret?token=secret",
+        first.local_addr().unwrap()
+    );
+    let (fetched, asked, seen) = tokio::join!(
+        client.get(Url::parse(&url).unwrap()),
+        serve(&first, &to),
+        serve(&next, &last),
+    );
+    assert_eq!(fetched.unwrap().body, b"fine");
+    assert!(
+        asked.contains("secret") && !seen.contains("secret"),
+        "{seen}"
+    );
+}

@@ -36,7 +36,9 @@ fn builder() -> ClientBuilder {
     let builder = Client::builder()
         .user_agent(concat!("amcp/", env!("CARGO_PKG_VERSION")))
         // A redirect turns a POST into a GET and may lead anywhere.
-        .redirect(redirect::Policy::none());
+        .redirect(redirect::Policy::none())
+        // The path and the query of an address may be a secret, which the next host is not to know.
+        .referer(false);
     builder
 }
 
