@@ -24,8 +24,8 @@ use crate::peers::Peers;
 use crate::problem::Problem;
 use crate::state::{GatewayState, InPath, OwnerOf};
 
-/// Most bytes that one question to another node brings: other entries of the link pass between two pieces.
-const PIECE: u64 = 64 * 1024;
+/// Most bytes that one question to another node brings: half a second of a link of 256 kbit/s, which has three seconds for it beside others.
+const PIECE: u64 = 16 * 1024;
 /// Longest file name that common file systems take.
 const MAX_NAME: usize = 255;
 
@@ -37,9 +37,7 @@ pub(crate) async fn file(
     if !is_plain(&name) {
         return Err(missing(&name));
     }
-    // Read before the file is opened: the sweeper may remove both in between.
-    let user = (state.owner_of)(&state.reports, &name);
-    if let Some(file) = open(&state.reports.join(&name)).await {
+    if let Some((file, user)) = owned((&state.reports, state.owner_of), &name).await {
         let seen = asker.sees(user.as_deref()).then_some(file);
         let file = seen.ok_or_else(|| missing(&name))?;
         note(&state, &asker, &name)?;
@@ -128,7 +126,7 @@ pub async fn piece(
     if !is_plain(name) {
         return None;
     }
-    let mut file = open(&folder.join(name)).await?;
+    let (mut file, user) = owned((folder, owner_of), name).await?;
     let about = file.metadata().await.ok()?;
     let written = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
     let length = about.len();
@@ -137,11 +135,26 @@ pub async fn piece(
     let rest = length.saturating_sub(from).min(PIECE);
     file.take(rest).read_to_end(&mut bytes).await.ok()?;
     Some(FilePiece {
-        user: owner_of(folder, name),
+        user,
         length,
         written_unix_ms: u64::try_from(written.as_millis()).ok()?,
         bytes,
     })
+}
+
+/// Opens a user's report. It counts only if the user is the same before and after: a report that is being written or swept meanwhile would
+/// pass for nobody's.
+async fn owned(
+    (folder, owner_of): (&Path, OwnerOf),
+    name: &str,
+) -> Option<(fs::File, Option<String>)> {
+    let owner = || {
+        let (folder, name) = (folder.to_owned(), name.to_owned());
+        tokio::task::spawn_blocking(move || owner_of(&folder, &name))
+    };
+    let user = owner().await.ok()?;
+    let file = open(&folder.join(name)).await?;
+    (owner().await.ok()? == user).then_some((file, user))
 }
 
 /// Checks the type before opening: opening follows links, and blocks at pipes.
@@ -249,5 +262,29 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(body, "a longer one");
+    }
+
+    #[tokio::test]
+    async fn a_report_whose_user_changes_while_it_is_opened_is_not_there() {
+        /// Nobody's at the first question, ana's at the next one, and so on.
+        fn owner(folder: &Path, _: &str) -> Option<String> {
+            let asked = folder.join(".asked");
+            if std::fs::remove_file(&asked).is_ok() {
+                return Some("ana".to_owned());
+            }
+            std::fs::write(asked, "").unwrap();
+            None
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.txt"), "hers").unwrap();
+        let piece_by = |owner_of: OwnerOf| piece((folder.path(), owner_of), "a.txt", 0);
+        // It was written in between; the other way round it was swept.
+        assert!(piece_by(owner).await.is_none());
+        std::fs::write(folder.path().join(".asked"), "").unwrap();
+        assert!(piece_by(owner).await.is_none());
+        let user = |piece: Option<FilePiece>| piece.unwrap().user;
+        assert_eq!(user(piece_by(|_, _| None).await), None);
+        let anas: OwnerOf = |_, _| Some("ana".to_owned());
+        assert_eq!(user(piece_by(anas).await).as_deref(), Some("ana"));
     }
 }

@@ -18,6 +18,8 @@ use crate::problem::Body;
 pub(super) const MAX_HEAD: usize = 16 * 1024;
 /// Most bytes that we read of a request that hyper refused: a client that is still sending would not see the refusal.
 const MAX_DISCARDED: usize = 1024 * 1024;
+/// Most bytes of a response that hyper writes by itself: a line and three headers.
+const MAX_REFUSAL: usize = 256;
 /// A header of a response without a body.
 const BARE: &[u8] = b"\r\ncontent-length: 0\r\n";
 
@@ -35,6 +37,10 @@ pub(super) fn response(status: StatusCode, failure: Failure) -> Vec<u8> {
 
 /// The response to put in place of one that hyper writes by itself, without a body, for a request that it cannot read.
 fn with_body(written: &[u8]) -> Option<Vec<u8>> {
+    // A piece of a report may begin like one.
+    if written.len() > MAX_REFUSAL || !written.ends_with(b"\r\n\r\n") {
+        return None;
+    }
     let status = written.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
     let status = StatusCode::from_bytes(status).ok()?;
     let failure = match status {
@@ -141,5 +147,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stallable<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         self.discard(cx).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_of_hyper_gets_another_body() {
+        let refusal = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\ndate: Sun, 22 Nov 2026 03:00:00 GMT\r\n\r\n";
+        assert!(with_body(refusal).is_some());
+        // A piece of a report about HTTP.
+        let mut piece = refusal.to_vec();
+        piece.extend([b'x'; 400]);
+        assert!(with_body(&piece).is_none());
+        piece.extend(b"\r\n\r\n");
+        assert!(with_body(&piece).is_none());
     }
 }
