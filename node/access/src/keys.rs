@@ -99,6 +99,9 @@ pub struct Key {
     /// Set when the key is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rotated: Option<Rotated>,
+    /// Whether somebody ended it: it stays ended while the clock is behind.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    revoked: bool,
     /// Of the key's whole text, in hexadecimal digits.
     sha256: String,
 }
@@ -115,7 +118,11 @@ impl Key {
     /// Whether the key is valid no more.
     #[must_use]
     pub fn has_ended(&self, now: Timestamp) -> bool {
-        self.ends.is_some_and(|ends| ends <= now)
+        self.ended(now).is_some()
+    }
+
+    fn ended(&self, now: Timestamp) -> Option<Timestamp> {
+        self.ends.filter(|ends| self.revoked || *ends <= now)
     }
 }
 
@@ -164,7 +171,7 @@ impl KeyRing {
         let entry = self.0.get(id).ok_or(Refusal::UnknownKey)?;
         let made = digest(&SHA256, text.as_bytes());
         verify_slices_are_equal(made.as_ref(), &entry.sha256).map_err(|_| Refusal::UnknownKey)?;
-        match entry.key.ends.filter(|ends| *ends <= now) {
+        match entry.key.ended(now) {
             Some(at) => Err(Refusal::EndedKey {
                 id: entry.key.id.clone(),
                 at,
@@ -198,6 +205,7 @@ impl KeyRing {
             created: now,
             ends: ends.transpose()?,
             rotated: None,
+            revoked: false,
             sha256: HEXLOWER.encode(digest(&SHA256, text.as_bytes()).as_ref()),
         };
         names::check(&key.user, &key.roles)?;
@@ -212,7 +220,7 @@ impl KeyRing {
     /// No such key, or an ended one.
     pub fn revoke(&mut self, id: &str, now: Timestamp) -> Result<Key, KeyError> {
         let key = self.valid(id, now)?;
-        key.ends = Some(now);
+        (key.ends, key.revoked) = (Some(now), true);
         Ok(key.clone())
     }
 
@@ -240,13 +248,14 @@ impl KeyRing {
         let old = self.valid(id, now)?;
         old.rotated = Some(Rotated { ends: whole });
         old.ends = Some(old.ends.map_or(ends, |before| before.min(ends)));
+        old.revoked = overlap.is_zero();
         Ok(made)
     }
 
     fn valid(&mut self, id: &str, now: Timestamp) -> Result<&mut Key, KeyError> {
         let entry = self.0.get_mut(id);
         let entry = entry.ok_or_else(|| KeyError::Unknown(id.to_owned()))?;
-        match entry.key.ends.filter(|ends| *ends <= now) {
+        match entry.key.ended(now) {
             Some(at) => Err(KeyError::Ended {
                 id: id.to_owned(),
                 at,

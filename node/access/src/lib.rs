@@ -16,8 +16,6 @@ pub use budgets::{Budget, Budgets, Exhausted, Spent};
 pub use keys::{Key, KeyError, KeyFile, KeyRing, Keys, Lifetime, NewKey};
 pub use names::{ANONYMOUS, NameError, anonymous, local};
 
-pub(crate) use files::{make_private_folder, private_file};
-
 pub use tokens::{JwksSource, RulesError, TokenFault, TokenRules, Tokens};
 
 use jiff::Timestamp;

@@ -2,23 +2,27 @@
 //!
 //! Several processes may append to one log in turn. Does not decide when; [`super::writer`] does.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::anchor::{Signer, lines};
+use super::anchor::{Signer, forget};
 use super::record::{Entry, Head, line, read};
 use super::text::Text;
 use super::{AuditError, AuditRules};
-use crate::{make_private_folder, private_file};
+use crate::files::{make_private_folder, private_file};
+
+/// In bytes, of what is read of a file's end: more than any record, and some two hundred signed heads, checked in 10 ms.
+const TAIL: u64 = 64 * 1_024;
 
 /// The log as this process last saw it.
 #[derive(Debug)]
 pub(super) struct Log {
     rules: AuditRules,
-    lock: File,
+    lock: Arc<File>,
     signer: Signer,
     head: Head,
     /// The last record that is signed.
@@ -58,26 +62,36 @@ impl Log {
     pub(super) fn open(rules: AuditRules) -> Result<Self, AuditError> {
         let folder = rules.folder.clone();
         make_private_folder(&folder).map_err(AuditError::at(&folder))?;
-        let lock = lock_of(&folder);
-        let lock = private_file().open(&lock).map_err(AuditError::at(&lock))?;
-        lock.lock().map_err(AuditError::at(&folder))?;
-        let signer = Signer::load_or_make(&folder)?;
-        let public = signer.public();
-        let signed = lines(&rules.anchors)?;
-        let signed = signed.iter().filter_map(|line| public.read(line));
-        let mut log = Self {
-            anchored: signed.map(|anchor| anchor.seq).max().unwrap_or(0),
-            rules,
-            lock,
-            signer,
-            head: Head::default(),
-            path: PathBuf::new(),
-            len: 0,
-        };
-        let opened = log.catch_up();
-        sync_folder(&folder).map_err(AuditError::at(&folder))?;
-        log.lock.unlock().map_err(AuditError::at(&folder))?;
-        opened.map(|()| log)
+        let path = lock_of(&folder);
+        let lock = Arc::new(private_file(&path).map_err(AuditError::at(&path))?);
+        locked(&lock, &folder, || {
+            let signer = Signer::load_or_make(&rules)?;
+            let public = signer.public();
+            // Not made anew: without the heads nobody would see that the log's end was cut off.
+            let heads = OpenOptions::new()
+                .read(true)
+                .append(true)
+                .open(&rules.anchors);
+            let heads = heads
+                .and_then(end)
+                .map_err(AuditError::at(&rules.anchors))?
+                .0;
+            let heads = String::from_utf8_lossy(&heads);
+            // Processes sign in turn, so that the newest head need not be the last one.
+            let signed = heads.lines().filter_map(|line| public.read(line));
+            let mut log = Self {
+                anchored: signed.map(|anchor| anchor.seq).max().unwrap_or(0),
+                rules,
+                lock: Arc::clone(&lock),
+                signer,
+                head: Head::default(),
+                path: PathBuf::new(),
+                len: 0,
+            };
+            log.catch_up()?;
+            sync_folder(&folder).map_err(AuditError::at(&folder))?;
+            Ok(log)
+        })
     }
 
     /// Finds the end of the log where another process has moved it. The end never moves back.
@@ -89,21 +103,11 @@ impl Log {
             Some((path, _)) => path.clone(),
             None => name(folder, 1),
         };
-        let trouble = AuditError::at(&path);
-        let file = private_file().open(&path).map_err(&trouble)?;
-        let text = fs::read(&path).map_err(&trouble)?;
-        let whole = text.iter().rposition(|byte| *byte == b'\n');
-        let whole = whole.map_or(0, |at| at + 1);
-        let len = u64::try_from(whole).unwrap_or_default();
-        if whole < text.len() {
-            tracing::warn!("the audit log ended within a record, which is cut off");
-            file.set_len(len).map_err(&trouble)?;
-        }
+        let (mut head, len) = last(&path)?;
         // A file without a record was begun just before a crash: the head is in the one before.
-        let mut head = last(&path)?;
         while head.is_none() && files.pop().is_some() {
             let before = files.last().map(|(path, _)| last(path));
-            head = before.transpose()?.flatten();
+            head = before.transpose()?.and_then(|(head, _)| head);
         }
         let head = head.unwrap_or_default();
         let known = self.head.seq.max(self.anchored);
@@ -119,11 +123,8 @@ impl Log {
 
     /// Appends records, durably when it returns. After an error none of them is there.
     pub(super) fn append(&mut self, entries: &[(Timestamp, Entry)]) -> Result<(), AuditError> {
-        let folder = self.rules.folder.clone();
-        self.lock.lock().map_err(AuditError::at(&folder))?;
-        let appended = self.append_locked(entries);
-        self.lock.unlock().map_err(AuditError::at(&folder))?;
-        appended
+        let (lock, folder) = (Arc::clone(&self.lock), self.rules.folder.clone());
+        locked(&lock, &folder, || self.append_locked(entries))
     }
 
     fn append_locked(&mut self, entries: &[(Timestamp, Entry)]) -> Result<(), AuditError> {
@@ -145,16 +146,14 @@ impl Log {
             head = next;
             out += &line;
         }
-        if texts.len() > 1 {
-            let path = self.path.with_extension("texts");
-            write(&path, &texts).map_err(AuditError::at(&path))?;
-        }
-        let trouble = AuditError::at(&self.path);
-        if let Err(source) = write(&self.path, &out) {
-            // A part of a record at the end would look like a crash.
-            let file = private_file().open(&self.path).map_err(&trouble)?;
-            file.set_len(self.len).map_err(&trouble)?;
-            return Err(trouble(source));
+        let beside = self.path.with_extension("texts");
+        let written = (texts.len() > 1).then(|| append(&beside, &texts));
+        let before = written.transpose().map_err(AuditError::at(&beside))?;
+        if let Err(source) = append(&self.path, &out) {
+            // They come again with the records. Best effort: the first error counts.
+            let texts = before.map(|before| private_file(&beside)?.set_len(before));
+            drop(texts);
+            return Err(AuditError::at(&self.path)(source));
         }
         self.len += u64::try_from(out.len()).unwrap_or_default();
         self.head = head;
@@ -165,29 +164,27 @@ impl Log {
     fn begin_file(&mut self) -> Result<(), AuditError> {
         let folder = self.rules.folder.clone();
         let path = name(&folder, self.head.seq + 1);
-        private_file().open(&path).map_err(AuditError::at(&path))?;
+        private_file(&path).map_err(AuditError::at(&path))?;
         (self.path, self.len) = (path, 0);
         sync_folder(&folder).map_err(AuditError::at(&folder))?;
         let files = files(&folder)?;
-        let kept = self.rules.keep_files.max(2);
-        let Some(old) = files
-            .len()
-            .checked_sub(kept)
-            .and_then(|count| files.get(..count))
-        else {
-            return Ok(());
-        };
-        let Some((newest, _)) = old.last() else {
-            return Ok(());
-        };
-        // Signed first: a log whose beginning is missing without a word is a log that somebody cut.
-        if let Some(head) = last(newest)? {
-            self.sign(head, true)?;
-        }
-        for (path, _) in old {
+        let old = files.len().saturating_sub(self.rules.keep_files.max(2));
+        let mut gone = 0;
+        for (path, _) in files.iter().take(old) {
+            // Signed first: a log whose beginning is missing without a word is a log that somebody cut.
+            if let (Some(head), _) = last(path)? {
+                self.sign(head, true)?;
+                gone = head.seq;
+            }
             fs::remove_file(path).map_err(AuditError::at(path))?;
             // Not every file has texts, and people may remove them before.
             let _ = fs::remove_file(path.with_extension("texts"));
+        }
+        if gone > 0
+            && let Err(error) = forget(&self.rules.anchors, gone)
+        {
+            // They only take room; their disk may take nothing but additions.
+            tracing::warn!("the signed heads of removed records stay: {error}");
         }
         Ok(())
     }
@@ -197,7 +194,9 @@ impl Log {
         if self.anchored == self.head.seq {
             return Ok(());
         }
-        self.sign(self.head, false)?;
+        locked(&self.lock, &self.rules.folder, || {
+            self.sign(self.head, false)
+        })?;
         self.anchored = self.head.seq;
         Ok(())
     }
@@ -205,7 +204,10 @@ impl Log {
     fn sign(&self, head: Head, removed: bool) -> Result<(), AuditError> {
         let path = &self.rules.anchors;
         let line = self.signer.sign(head, Timestamp::now(), removed) + "\n";
-        write(path, &line).map_err(AuditError::at(path))
+        // What a crash left half written would spoil this line.
+        let whole = private_file(path).and_then(end);
+        let signed = whole.and_then(|_| append(path, &line));
+        signed.map(drop).map_err(AuditError::at(path))
     }
 
     pub(super) fn seq(&self) -> u64 {
@@ -213,23 +215,68 @@ impl Log {
     }
 }
 
-/// The head after the last whole record of a file; none in an empty one.
-fn last(path: &Path) -> Result<Option<Head>, AuditError> {
-    let text = fs::read_to_string(path).map_err(AuditError::at(path))?;
-    let Some(line) = text.split_inclusive('\n').next_back() else {
-        return Ok(None);
+fn locked<T>(
+    lock: &File,
+    folder: &Path,
+    act: impl FnOnce() -> Result<T, AuditError>,
+) -> Result<T, AuditError> {
+    lock.lock().map_err(AuditError::at(folder))?;
+    let done = act();
+    lock.unlock().map_err(AuditError::at(folder))?;
+    done
+}
+
+/// The last lines of a file, and its length. Cuts off a line that a crash left half written.
+fn end(mut file: File) -> io::Result<(Vec<u8>, u64)> {
+    let size = file.seek(SeekFrom::End(0))?;
+    let start = file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))?;
+    let mut lines = Vec::new();
+    (&file).take(size - start).read_to_end(&mut lines)?;
+    let whole = match lines.iter().rposition(|byte| *byte == b'\n') {
+        Some(at) => at + 1,
+        None if start == 0 => 0,
+        None => {
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "its end has no lines",
+            ));
+        }
     };
-    let (_, head) = read(line).map_err(|flaw| AuditError::End {
+    if whole < lines.len() {
+        tracing::warn!("a file of the audit log ended within a line, which is cut off");
+        lines.truncate(whole);
+        file.set_len(start + whole as u64)?;
+    }
+    Ok((lines, start + whole as u64))
+}
+
+/// The head after the last whole record of a file, none in an empty one, and the file's length.
+fn last(path: &Path) -> Result<(Option<Head>, u64), AuditError> {
+    let (lines, len) = private_file(path)
+        .and_then(end)
+        .map_err(AuditError::at(path))?;
+    let Some(line) = lines.split_inclusive(|byte| *byte == b'\n').next_back() else {
+        return Ok((None, len));
+    };
+    let line = str::from_utf8(line).map_err(|_| "it is no text");
+    let (_, head) = line.and_then(read).map_err(|flaw| AuditError::End {
         path: path.to_owned(),
         flaw: flaw.to_owned(),
     })?;
-    Ok(Some(head))
+    Ok((Some(head), len))
 }
 
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = private_file().open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_data()
+/// Appends whole lines, durably, or nothing; returns the length before.
+fn append(path: &Path, lines: &str) -> io::Result<u64> {
+    let mut file = private_file(path)?;
+    let before = file.metadata()?.len();
+    let written = file.write_all(lines.as_bytes());
+    if let Err(error) = written.and_then(|()| file.sync_data()) {
+        // Best effort: the first error counts.
+        drop(file.set_len(before));
+        return Err(error);
+    }
+    Ok(before)
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {

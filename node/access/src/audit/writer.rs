@@ -2,6 +2,7 @@
 //!
 //! Knows no file; [`super::log`] does.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,7 +79,8 @@ impl Audit {
             signed_at: Instant::now(),
         };
         let thread = thread::Builder::new().name("amcp-audit".to_owned());
-        let thread = thread.spawn(move || writer.run());
+        let ended = Arc::clone(&state);
+        let thread = thread.spawn(move || guarded(&ended, || writer.run()));
         Ok(Self {
             queue,
             state,
@@ -143,6 +145,13 @@ impl Drop for Audit {
     }
 }
 
+/// A panic of the writer must not pass for a log that is written.
+fn guarded(state: &State, write: impl FnOnce()) {
+    if panic::catch_unwind(AssertUnwindSafe(write)).is_err() {
+        state.set(Some("its writer panicked".to_owned()));
+    }
+}
+
 struct Writer {
     log: Log,
     entries: Receiver<Option<(Timestamp, Entry)>>,
@@ -197,7 +206,12 @@ impl Writer {
     }
 
     fn write(&mut self) -> Result<(), AuditError> {
-        let lost = self.state.lost.swap(0, Ordering::Relaxed);
+        // While the log cannot be written, what is lost is counted, and told in one record.
+        let is_told = |(_, entry): &(Timestamp, Entry)| entry.what == What::AuditLost;
+        let lost = match self.pending.last().is_some_and(is_told) {
+            true => 0,
+            false => self.state.lost.swap(0, Ordering::Relaxed),
+        };
         if lost > 0 {
             let mut entry = Entry::new(What::AuditLost);
             entry.outcome = Some(format!("{lost} records"));
@@ -220,5 +234,41 @@ impl Writer {
             self.signed_at = Instant::now();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_panics_is_trouble() {
+        let state = State::default();
+        guarded(&state, || ());
+        assert_eq!(*state.trouble.lock().unwrap(), None);
+        guarded(&state, || panic!("on purpose"));
+        assert!(state.trouble.lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn losses_of_a_log_that_cannot_be_written_are_one_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = AuditRules::in_data(folder.path());
+        let log = Log::open(rules.clone()).unwrap();
+        std::fs::remove_dir_all(&rules.folder).unwrap();
+        let state = Arc::new(State::default());
+        let mut writer = Writer {
+            log,
+            entries: mpsc::sync_channel(1).1,
+            state: Arc::clone(&state),
+            pending: Vec::new(),
+            signed_at: Instant::now(),
+        };
+        for _ in 0..10 {
+            state.lost.fetch_add(1, Ordering::Relaxed);
+            assert!(writer.write().is_err());
+        }
+        assert_eq!(writer.pending.len(), 1);
+        assert_eq!(state.lost.load(Ordering::Relaxed), 9, "told later");
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -15,10 +16,10 @@ use amcp_protocol::Principal;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 use super::{Key, KeyError, KeyRing, MAX_KEYS};
 use crate::Refusal;
+use crate::files::{make_private_folder, private_file, replace};
 
 /// A revoked key is refused within a second, also on a busy machine.
 const LOOK: Duration = Duration::from_millis(500);
@@ -68,29 +69,26 @@ impl KeyFile {
     ) -> Result<T, KeyError> {
         let folder = self.0.parent().unwrap_or(Path::new("."));
         let trouble = |source| self.trouble(source);
-        crate::make_private_folder(folder).map_err(trouble)?;
+        make_private_folder(folder).map_err(trouble)?;
         let lock = self.0.with_extension("lock");
         // Its own file: a change replaces the other one, and would free the lock with it.
-        let lock = crate::private_file().open(lock).map_err(trouble)?;
+        let lock = private_file(&lock).map_err(trouble)?;
         lock.lock().map_err(trouble)?;
         let mut ring = self.read()?;
         let changed = change(&mut ring)?;
-        self.write(folder, &ring).map_err(trouble)?;
+        self.write(&ring).map_err(trouble)?;
         Ok(changed)
     }
 
-    fn write(&self, folder: &Path, ring: &KeyRing) -> io::Result<()> {
+    fn write(&self, ring: &KeyRing) -> io::Result<()> {
         let content = Content {
             version: VERSION,
             keys: ring.keys(),
         };
-        // Only its owner may read a new temporary file.
-        let mut aside = NamedTempFile::new_in(folder)?;
-        serde_json::to_writer_pretty(&mut aside, &content)?;
-        aside.write_all(b"\n")?;
-        aside.as_file().sync_all()?;
-        aside.persist(&self.0)?;
-        fs::File::open(folder)?.sync_all()
+        replace(&self.0, |aside| {
+            serde_json::to_writer_pretty(&mut *aside, &content)?;
+            aside.write_all(b"\n")
+        })
     }
 
     fn trouble(&self, source: io::Error) -> KeyError {
@@ -106,8 +104,7 @@ impl KeyFile {
             Ok(found) => Ok(Some(Seen {
                 modified: found.modified()?,
                 size: found.len(),
-                #[cfg(unix)]
-                inode: std::os::unix::fs::MetadataExt::ino(&found),
+                inode: found.ino(),
             })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -119,7 +116,6 @@ impl KeyFile {
 struct Seen {
     modified: SystemTime,
     size: u64,
-    #[cfg(unix)]
     inode: u64,
 }
 

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::thread;
 use std::time::Instant;
 
@@ -91,7 +91,14 @@ fn a_key_ends_when_it_expires_is_revoked_or_replaced() {
         id: key.id.clone(),
         at: at(500),
     };
-    assert_eq!(ring.check(&text, at(500)).unwrap_err(), ended);
+    // A clock that was set back revives no key that somebody ended.
+    for seconds in [500, 499, -1_000_000] {
+        assert_eq!(ring.check(&text, at(seconds)).unwrap_err(), ended);
+    }
+    assert!(ring.keys().iter().any(|old| old.has_ended(at(-1_000_000))));
+    let (text, replaced) = ring.create(ana(), at(0)).unwrap();
+    ring.rotate(&replaced.id, Duration::ZERO, at(500)).unwrap();
+    assert!(!valid(&ring, &text, 499), "without an overlap");
     for again in [
         ring.revoke(&key.id, at(501)),
         ring.rotate(&key.id, DAY, at(501)).map(|(_, key)| key),
@@ -156,6 +163,21 @@ fn the_file_is_private_and_keeps_the_keys_of_all_who_write_at_once() {
     assert_eq!(mode(&data.join("keys.json")), 0o600);
     let names = fs::read_dir(&data).unwrap().count();
     assert_eq!(names, 2, "no temporary file stays");
+}
+
+#[test]
+fn what_root_makes_belongs_to_the_user_of_the_data_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    // Only root can give a folder away, and only root's files would lock the node out.
+    if chown(folder.path(), Some(12_345), Some(12_345)).is_err() {
+        return;
+    }
+    let file = KeyFile::in_data(folder.path());
+    file.change(|ring| ring.create(ana(), at(0))).unwrap();
+    for name in ["keys.json", "keys.lock"] {
+        let about = fs::metadata(folder.path().join(name)).unwrap();
+        assert_eq!((about.uid(), about.gid()), (12_345, 12_345), "{name}");
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(super) struct Issuer {
     client: GuardedClient,
     pub(super) keys: ArcSwap<IssuerKeys>,
     /// When a token of an unknown key last made the node fetch the keys. Held while they are fetched: the others wait and get the same ones.
-    asked: Mutex<Option<Instant>>,
+    asked: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Tokens {
@@ -53,7 +53,7 @@ impl Tokens {
             rules,
             client,
             keys: ArcSwap::default(),
-            asked: Mutex::new(None),
+            asked: Arc::default(),
         });
         let mut ticks = interval(REFRESH);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,14 +100,21 @@ impl Drop for Tokens {
 }
 
 impl Issuer {
-    async fn ask(&self) {
-        let mut asked = self.asked.lock().await;
+    async fn ask(self: &Arc<Self>) {
+        let mut asked = Arc::clone(&self.asked).lock_owned().await;
         let now = Instant::now();
         if asked.is_some_and(|before| now.duration_since(before) < AGAIN) {
             return;
         }
         *asked = Some(now);
-        self.refresh().await;
+        let issuer = Arc::clone(self);
+        // A client that goes away drops this future, and must not end the fetch for the others.
+        let fetch = tokio::spawn(async move {
+            issuer.refresh().await;
+            drop(asked);
+        });
+        // Without the fetch the keys stay as they are.
+        let _ = fetch.await;
     }
 
     pub(super) async fn refresh(&self) {

@@ -422,3 +422,51 @@ async fn keys_are_read_again_after_ten_minutes_and_for_an_unknown_one_after_half
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_no_fetch() {
+    let (key, public) = key_of("k1");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks", listener.local_addr().unwrap());
+    let guard = Guard::allowing(["127.0.0.1/32".parse().unwrap()]);
+    let source = JwksSource::Url(Url::parse(&url).unwrap());
+    let tokens = Tokens::start(rules(source), guard).unwrap();
+    let answer = async |body: &[u8]| {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        assert!(socket.read(&mut [0; 4_096]).await.unwrap() > 0);
+        let length = body.len();
+        let head =
+            format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        // The client may be gone.
+        let _ = socket.write_all(body).await;
+    };
+    answer(&set(&[])).await;
+    let token = signed(&key, "k1", &json!({}));
+    // The issuer has the question, and the client goes before the answer.
+    let asking = async { tokens.check(&token).await.unwrap_err() };
+    let asked = async {
+        let (socket, _) = listener.accept().await.unwrap();
+        socket.readable().await.unwrap();
+        socket
+    };
+    let mut socket = tokio::select! {
+        fault = asking => panic!("{fault}"),
+        socket = asked => socket,
+    };
+    let body = set(&[&public]);
+    let later = tokens.check(&token);
+    let answered = async {
+        assert!(socket.read(&mut [0; 4_096]).await.unwrap() > 0);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let sent = socket.write_all(head.as_bytes()).await;
+        let sent = sent.and(socket.write_all(&body).await);
+        drop(socket);
+        sent
+    };
+    let (proved, sent) = tokio::join!(later, answered);
+    assert!(sent.is_ok() && proved.is_ok(), "{proved:?}");
+}
