@@ -99,7 +99,7 @@ pub(crate) struct Config {
     pub(crate) public_url: Option<Text<HttpUrl>>,
     /// Further host names of the node. It refuses requests that name another `Host` than these, those of `public_url` and `advertise`, `localhost` and IP addresses.
     pub(crate) http_hosts: Vec<String>,
-    /// An address of its own for `/livez` and `/readyz`, which answers however many clients `http` has; nodes without a gateway have it too.
+    /// An address of its own for `/livez`, `/readyz` and `/metrics`, all without a key, which answers however many clients `http` has; nodes without a gateway have it too.
     pub(crate) admin: Option<Text<SocketAddr>>,
     /// The most HTTP connections at a time.
     #[default(most(2_048))]

@@ -14,7 +14,7 @@ pub(crate) const REPORTS: &str = "reports";
 /// A serving node holds a lock on this file, which names its process. The system frees the lock when the process ends.
 const LOCK: &str = "node.lock";
 /// What a folder has that AMCP has used before.
-const OURS: [&str; 3] = ["ledger.sqlite", REPORTS, LOCK];
+const OURS: [&str; 5] = ["ledger.sqlite", REPORTS, LOCK, "keys.json", "audit"];
 /// The rights that other users must not have.
 const OTHERS: u32 = 0o077;
 

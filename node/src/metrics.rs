@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -110,10 +110,11 @@ pub(crate) const SERIES: &[(&str, &str)] = &[
 ];
 
 /// The process's recorder; its parts write to it by name.
-fn recorder() -> Result<&'static PrometheusHandle, Trouble> {
-    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
-    if let Some(recorder) = RECORDER.get() {
-        return Ok(recorder);
+fn recorder() -> Result<PrometheusHandle, Trouble> {
+    static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut made = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(recorder) = &*made {
+        return Ok(recorder.clone());
     }
     let unusable = |error: &dyn std::fmt::Display| Trouble::failed(format!("no metrics: {error}"));
     let builder = PrometheusBuilder::new()
@@ -143,7 +144,7 @@ fn recorder() -> Result<&'static PrometheusHandle, Trouble> {
     };
     let thread = thread::Builder::new().name("amcp-metrics".to_owned());
     thread.spawn(upkeep).map_err(|error| unusable(&error))?;
-    Ok(RECORDER.get_or_init(|| handle))
+    Ok(made.insert(handle).clone())
 }
 
 /// Reads a node's figures.

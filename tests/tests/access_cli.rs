@@ -306,3 +306,34 @@ async fn a_user_who_has_spent_the_budget_comes_back_later() {
     let metrics = metrics.send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("code=\"quota_exceeded\"} 2"), "{metrics}");
 }
+
+#[tokio::test]
+async fn a_key_that_cannot_be_shown_is_audited() {
+    let sandbox = Sandbox::new();
+    let create = ["keys", "create", "ana", "--roles", "admin"];
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut create = sandbox.amcp(create);
+    let status = create.stdout(full).status().await.unwrap();
+    assert!(!status.success(), "{status}");
+    let shown = sandbox.run(["audit", "show"]).await;
+    assert!(shown.stdout.contains("key.created"), "{shown:?}");
+    let verified = sandbox.run(["audit", "verify"]).await;
+    assert_eq!(verified.code, 0, "{verified:?}");
+}
+
+#[tokio::test]
+async fn a_folder_with_keys_is_closed_to_other_users() {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = Sandbox::new();
+    let data = sandbox.path().join("d");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, PermissionsExt::from_mode(0o755)).unwrap();
+    let made = sandbox.run(["keys", "create", "ana", "--data", "d"]).await;
+    assert_eq!(made.code, 0, "{made:?}");
+    let ran = sandbox.run(["doctor", "--offline", "--data", "d"]).await;
+    let mode = std::fs::metadata(data).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "{ran:?}");
+}

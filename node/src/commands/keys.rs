@@ -43,10 +43,13 @@ pub(crate) fn run(loaded: &Loaded, what: cli::Keys) -> Result<u8, Trouble> {
             (What::KeyCreated, key, Some(text))
         }
         cli::Keys::Rotate { id, overlap } => {
-            let (text, key) = file.change(|ring| ring.rotate(&id, overlap, now))?;
-            if let Some(old) = file.read()?.keys().into_iter().find(|old| old.id == id) {
-                output::say(format_args!("Key {id} is {}.", state(old, now)));
-            }
+            let rotate = |ring: &mut KeyRing| {
+                let made = ring.rotate(&id, overlap, now)?;
+                let old = ring.keys().into_iter().find(|old| old.id == id);
+                Ok((made, old.map(|old| state(old, now))))
+            };
+            let ((text, key), old) = file.change(rotate)?;
+            output::say(format_args!("Key {id} is {}.", old.unwrap_or_default()));
             (What::KeyRotated, key, Some(text))
         }
         cli::Keys::Revoke { id } => {
@@ -57,19 +60,20 @@ pub(crate) fn run(loaded: &Loaded, what: cli::Keys) -> Result<u8, Trouble> {
         }
         cli::Keys::List { .. } => unreachable!("served above"),
     };
-    // The key first: it is shown only now.
-    if let Some(text) = text {
-        reveal(&text, &key)?;
-    }
     let outcome = format!(
         "key {} of {} with the roles {:?}",
         key.id, key.user, key.roles
     );
+    // Before the key is shown: that may fail, and the key is valid.
     let _ = audit.record(Entry {
         by: Some(Arc::new(amcp_access::local(Some(operator()), Vec::new()))),
         outcome: Some(outcome),
         ..Entry::new(kind)
     });
+    // Before the log ends: the key is shown only now.
+    if let Some(text) = text {
+        reveal(&text, &key)?;
+    }
     let written = audit.close();
     written
         .map_err(|words| Trouble::failed(format!("the change is not in the audit log: {words}")))?;
@@ -139,7 +143,8 @@ impl From<KeyError> for Trouble {
                 .hint("`amcp keys list` shows the keys of the data folder (--data)"),
             KeyError::Name(_) | KeyError::TooLong => Self::usage(message),
             KeyError::Full => Self::failed(message).hint("revoke those that nobody uses"),
-            KeyError::File { .. } => Self::failed(message),
+            KeyError::File { .. } => Self::failed(message)
+                .hint("the data folder and the files in it belong to the node's user: run the command as that user, or as root"),
             KeyError::Content { .. } => Self::failed(message)
                 .hint("restore the file from a copy; without it there are no keys"),
         }

@@ -99,6 +99,9 @@ fn announce(node: &Node, config: &Config) -> Result<(), Trouble> {
         ))?;
     }
     if let Some(address) = node.admin() {
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "`admin` shows health and metrics to everybody who can reach it, without a key");
+        }
         output::print(format_args!("health on http://{address}"))?;
     }
     if let Some(place) = node.place() {
