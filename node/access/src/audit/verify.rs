@@ -56,7 +56,7 @@ pub fn verify(
 }
 
 /// The files, up to where no record is half written, and what `read` finds in the same state. They are open: others may remove them.
-fn steady<T>(
+pub(super) fn steady<T>(
     folder: &Path,
     read: impl FnOnce() -> Result<T, AuditError>,
 ) -> Result<(T, Files), AuditError> {
