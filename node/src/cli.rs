@@ -173,6 +173,7 @@ impl Command {
             | Self::Node
             | Self::Keys { .. }
             | Self::Audit { .. }
+            | Self::Policy { .. }
             | Self::Demo(_)
             | Self::Config { .. } => None,
         }

@@ -753,9 +753,9 @@ async fn peers_are_asked_about_requests() {
 #[tokio::test(start_paused = true)]
 async fn all_peers_are_asked_for_lists_and_who_is_silent_is_known() {
     let id: RequestId = REQUEST.parse().unwrap();
-    let a = Node::start("a", AllowList::default(), None).await;
-    let b = Node::start("b", AllowList::default(), None).await;
-    let c = Node::start("c", AllowList::default(), Some(id)).await;
+    let a = Node::start("a", Trust::default(), None).await;
+    let b = Node::start("b", Trust::default(), None).await;
+    let c = Node::start("c", Trust::default(), Some(id)).await;
     link(&a, &b, 1);
     link(&a, &c, 2);
     let mut lists = a.links.list_requests(&json!({"limit": 7})).await;
