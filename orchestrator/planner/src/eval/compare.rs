@@ -75,6 +75,17 @@ impl<'a> Comparison<'a> {
         best.map(|(_, at, made)| (at, made))
     }
 
+    /// Whether a task is not expected, has a wrong value, or gets the result of such a task.
+    fn is_wrong(&self, at: usize) -> bool {
+        let Some(task) = self.plan.tasks.get(at) else {
+            return false;
+        };
+        let pairs = self.expected.iter().zip(&self.made);
+        let mut expected = pairs.filter(|(_, made)| **made == Some(at));
+        let right = expected.any(|(expected, _)| self.values(expected, task).wrong.is_empty());
+        !right || task.references.iter().any(|from| self.is_wrong(from.from))
+    }
+
     /// Whether a task waits for the one that was made of an expected task.
     fn follows(&self, task: &PlanTask, from: usize) -> bool {
         let from = self.made.get(from).copied().flatten();
@@ -191,7 +202,8 @@ impl<'a> Comparison<'a> {
             verdict.nodes.right += 1;
             let values = self.values(expected, task);
             verdict.values += values.tally;
-            verdict.wrong_writes += u32::from(!values.wrong.is_empty() && changes(task));
+            let wrong = made.is_some_and(|made| self.is_wrong(made));
+            verdict.wrong_writes += u32::from(wrong && changes(task));
             for wrong in values.wrong {
                 let is_admitted = wrong.named.iter().any(|name| said.names(name));
                 let list = if is_admitted {

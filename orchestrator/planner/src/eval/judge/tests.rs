@@ -261,3 +261,17 @@ fn an_optional_task_counts_only_where_it_is() {
         (Right, 2, 1)
     );
 }
+
+#[test]
+fn a_write_of_what_a_wrong_read_gave_is_a_wrong_write() {
+    let expect = json!([
+        {"capability": "ledger.read", "params": {"quarter": "Q4"}},
+        {"capability": "report.write", "free": ["rows"], "depends_on": ["t1"]},
+    ]);
+    let writes = |quarter: &str| {
+        let tasks = json!([{"capability": "ledger.read", "params": {"quarter": quarter}}, {"capability": "report.write"}]);
+        let one = json!({"query": "q", "expect": expect});
+        verdict(one, tasks, &[], &[&format!("took {quarter}")]).wrong_writes
+    };
+    assert_eq!((writes("Q4"), writes("Q3")), (0, 1));
+}
