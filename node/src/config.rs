@@ -152,6 +152,9 @@ pub(crate) struct Config {
     /// The form of the log: text for people, or one JSON object per line.
     #[schemars(extend("x-anywhere" = true))]
     pub(crate) log_format: LogFormat,
+    /// The collector for traces (OpenTelemetry, OTLP over HTTP), without `/v1/traces`; without one, no span is recorded.
+    #[schemars(extend("x-anywhere" = true))]
+    pub(crate) otlp_url: Option<Text<HttpUrl>>,
     /// The node's name, unique among the nodes; by default the machine's, or `amcp` if the machine's is no valid node name.
     pub(crate) name: Option<Text<NodeName>>,
     /// The address on which the node listens for other nodes; without it the node stays alone.

@@ -11,6 +11,7 @@ mod data;
 mod live;
 mod metrics;
 mod openable;
+mod otlp;
 mod output;
 mod person;
 mod recording;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 use crate::config::layers::{self, Inputs};
+use crate::otlp::Exporter;
 
 /// Runs the command line of this process and returns its exit code.
 #[must_use]
@@ -47,7 +49,7 @@ fn run(cli: Cli, inputs: &Inputs) -> Result<u8, output::Trouble> {
         return commands::config::run(inputs, what);
     }
     let loaded = layers::load(inputs)?;
-    let (log, _guard) = trace::start(&loaded.config, &cli.command)?;
+    let (log, _guard, exporter) = trace::start(&loaded.config, &cli.command)?;
     loaded.warn();
     if let Command::Keys { what } = cli.command {
         return commands::keys::run(&loaded, what);
@@ -63,7 +65,8 @@ fn run(cli: Cli, inputs: &Inputs) -> Result<u8, output::Trouble> {
         .thread_name("amcp")
         .build()?;
     let exit = runtime.block_on(async {
-        match cli.command {
+        let exporter = exporter.map(Exporter::start);
+        let exit = match cli.command {
             Command::Ask(args) => commands::ask::run(&loaded, args).await,
             Command::Run(args) => commands::run::run(&loaded, args).await,
             Command::Plan(args) => commands::plan::run(&loaded, args).await,
@@ -84,7 +87,11 @@ fn run(cli: Cli, inputs: &Inputs) -> Result<u8, output::Trouble> {
             | Command::Replay { .. } => {
                 unreachable!("served above, without a runtime")
             }
+        };
+        if let Some(exporter) = exporter {
+            exporter.end().await;
         }
+        exit
     });
     // A blocking call whose result is no longer wanted must not keep the process.
     runtime.shutdown_background();

@@ -39,6 +39,7 @@ use delegate::Delegated;
 use http::Listener;
 pub(crate) use http::bind_failure;
 use ledger::Ledger;
+pub(crate) use links::name;
 pub(crate) use parts::{guessed_url, llm_settings, scheme, specialist_settings};
 pub(crate) use planning::{Planning, llm, this_day};
 use supervisor::{PartSpec, RootMsg, RootSupervisor};

@@ -15,9 +15,12 @@ use amcp_protocol::{
     Progress, TaskReport, UserRequest,
 };
 use amcp_registry::bus::unix_ms;
+use amcp_registry::trace;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tokio_util::sync::DropGuard;
+use tracing::field::display;
+use tracing::{Instrument, Span};
 
 use crate::alarm::{Alarm, Armed};
 use crate::counts::count;
@@ -85,6 +88,9 @@ pub(crate) struct RequestState {
     idle: bool,
     /// The planner's call for this request; dropping the guard ends the call.
     planner_call: Option<DropGuard>,
+    /// The request's span, and the trace context of what it causes.
+    span: Span,
+    traceparent: Option<String>,
 }
 
 impl Actor for RequestActor {
@@ -102,6 +108,9 @@ impl Actor for RequestActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let request = &record.request;
         let (machine, first) = Machine::start(policy(&shared, &record));
+        let caller = request.traceparent.clone();
+        let (span, traceparent) = trace::begin("internal", ("request", ""), caller);
+        span.record("amcp.request", display(record.id));
         if let Some(recorder) = shared.recorder.get() {
             let accepted = accepted(&record, policy(&shared, &record));
             let actions = first.clone();
@@ -123,6 +132,8 @@ impl Actor for RequestActor {
             sent: Vec::with_capacity(4),
             idle: false,
             planner_call: None,
+            span,
+            traceparent,
             shared,
             record,
             machine,
@@ -156,8 +167,14 @@ impl Actor for RequestActor {
         match message {
             RequestMsg::Begin => state.begin(&myself),
             RequestMsg::Happened(event) => {
-                if let Event::Responded { task, attempt, .. } = &event {
-                    state.settle(*task, *attempt);
+                if let Event::Responded {
+                    task,
+                    attempt,
+                    outcome,
+                    ..
+                } = &event
+                {
+                    state.settle(*task, *attempt, outcome.failure());
                 } else if let Event::Progressed { .. } = &event {
                     state.record.lived.notify_waiters();
                 }
@@ -166,7 +183,7 @@ impl Actor for RequestActor {
             RequestMsg::Holds(asked) => {
                 let (event, work) = *asked;
                 if let Event::Responded { task, attempt, .. } = &event
-                    && state.settle(*task, *attempt)
+                    && state.settle(*task, *attempt, None)
                 {
                     work.known();
                 }
@@ -431,7 +448,9 @@ impl RequestState {
                         let _ = myself.cast(RequestMsg::Happened(arrived));
                     });
                 }
+                let span = self.part("plan");
                 let call = async move { planned(round, planner.plan(input).await) };
+                let call = call.instrument(span);
                 let lost = planned(round, Err(planner_lost()));
                 return self.begin_call(myself, Box::pin(call), lost);
             }
@@ -448,7 +467,9 @@ impl RequestState {
                 let record = self.record.clone();
                 input.pieces = Sink::new(move |piece| record.write(piece));
                 let planner = self.shared.planner.clone();
+                let span = self.part("write");
                 let call = async move { composed(planner.compose(input).await) };
+                let call = call.instrument(span);
                 let lost = composed(Err(planner_lost().failure));
                 return self.begin_call(myself, Box::pin(call), lost);
             }
@@ -467,6 +488,11 @@ impl RequestState {
             Action::Respond(conclusion) => self.respond(myself, *conclusion),
         }
         None
+    }
+
+    /// A span of the request.
+    fn part(&self, what: &str) -> Span {
+        trace::begin("internal", (what, ""), self.traceparent.clone()).0
     }
 
     fn begin_call(
@@ -536,6 +562,10 @@ impl RequestState {
     }
 
     fn respond(&mut self, myself: &ActorRef<RequestMsg>, conclusion: Conclusion) {
+        self.span.record("amcp.state", conclusion.state.as_str());
+        if let Some(error) = &conclusion.error {
+            self.span.record("error.type", error.code.as_str());
+        }
         let Conclusion {
             state,
             text,

@@ -11,6 +11,7 @@ pub mod group;
 pub mod mailbox;
 pub mod restart;
 pub mod roster;
+pub mod trace;
 
 pub use actor::{Agents, RegistryHandle, RegistryMsg};
 pub use agent::{AgentLoad, AgentState, AgentStatus, Entry, InFlight, Registration};

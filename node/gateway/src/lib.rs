@@ -16,6 +16,7 @@ mod requests;
 mod router;
 mod serve;
 mod state;
+mod trace;
 
 pub use axum::Router;
 pub use entrance::Names;

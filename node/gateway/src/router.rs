@@ -5,7 +5,7 @@
 use amcp_protocol::{ErrorCode, Failure};
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::problem::Problem;
 use crate::state::GatewayState;
-use crate::{ask, auth, entrance, files, flows, list, requests};
+use crate::{ask, auth, entrance, files, flows, list, requests, trace};
 
 /// Method, path, and what serves them.
 type Route = (
@@ -53,6 +53,8 @@ pub fn router(state: GatewayState) -> Router {
     let all = all.fallback(async |uri: Uri| no_route(&uri));
     // Around all routes and fallbacks before it, those of later builds too.
     let all = all.method_not_allowed_fallback(no_method).layer(users);
+    // Health checks are in no trace.
+    let all = all.layer(from_fn(trace::follow));
     entered(with(all, HEALTH), state)
 }
 

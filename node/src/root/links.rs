@@ -20,7 +20,7 @@ const NAMELESS: &str = "amcp";
 /// The shared cookie of all nodes of one user on this machine, in the user's state folder.
 const COOKIE: &str = "amcp/cookie";
 
-pub(super) fn name(config: &Config) -> NodeName {
+pub(crate) fn name(config: &Config) -> NodeName {
     let machine = || node_name(&rustix::system::uname().nodename().to_string_lossy());
     config.name.clone().map_or_else(machine, |name| name.0)
 }

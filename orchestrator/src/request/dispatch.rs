@@ -12,10 +12,11 @@ use amcp_protocol::{
     TaskResponse, event,
 };
 use amcp_registry::bus::unix_ms;
-use amcp_registry::{AgentPort, AnswerPort, InFlight, TaskKey};
+use amcp_registry::{AgentPort, AnswerPort, InFlight, TaskKey, trace};
 use ractor::ActorRef;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
+use tracing::Span;
 
 use super::{RequestMsg, RequestState};
 use crate::SOURCE;
@@ -88,6 +89,7 @@ pub(super) struct Sent {
     task: usize,
     key: TaskKey,
     port: AgentPort,
+    span: Span,
 }
 
 amcp_protocol::opaque_debug!(Sent);
@@ -180,7 +182,7 @@ impl RequestState {
     ) -> Option<Event> {
         let (task, attempt) = (assigned.task, assigned.attempt);
         let (agent, incarnation) = (assigned.agent.clone(), assigned.incarnation);
-        let request = self.task_request(assigned)?;
+        let mut request = self.task_request(assigned)?;
         let directory = self.shared.registry.load();
         let chosen = directory.agent(&agent);
         let Some(entry) = chosen.filter(|entry| entry.incarnation == incarnation) else {
@@ -188,6 +190,14 @@ impl RequestState {
             let failure = Failure::new(ErrorCode::AgentUnavailable, message);
             return Some(refused((task, attempt), failure));
         };
+        let name = ("execute_tool", request.capability.as_str());
+        let (span, traceparent) = trace::begin("client", name, request.traceparent.take());
+        span.record("gen_ai.operation.name", "execute_tool");
+        span.record("gen_ai.tool.name", request.capability.as_str());
+        span.record("gen_ai.agent.name", agent.as_str());
+        span.record("amcp.task", request.task_id.as_str());
+        span.record("amcp.attempt", attempt);
+        request.traceparent = traceparent;
         self.task_request_event(&request, &agent);
         if let Some(witness) = self.shared.witness.get() {
             witness.dispatched(&self.record.request, &request, &agent);
@@ -213,7 +223,12 @@ impl RequestState {
             return Some(refused((task, attempt), failure));
         }
         let port = entry.port.clone();
-        self.sent.push(Sent { task, key, port });
+        self.sent.push(Sent {
+            task,
+            key,
+            port,
+            span,
+        });
         None
     }
 
@@ -243,7 +258,7 @@ impl RequestState {
             task_id: planned.id.clone(),
             attempt: assigned.attempt,
             deadline_ms: time.max(1),
-            traceparent: self.record.request.traceparent.clone(),
+            traceparent: self.traceparent.clone(),
             grant: self.grant.clone(),
             lineage,
             capability: planned.capability.clone(),
@@ -253,9 +268,15 @@ impl RequestState {
     }
 
     /// Forgets an attempt that is over, so that its agent gets no cancellation; false if it was forgotten before.
-    pub(super) fn settle(&mut self, task: usize, attempt: u32) -> bool {
+    pub(super) fn settle(&mut self, task: usize, attempt: u32, failure: Option<&Failure>) -> bool {
         let at = self.sent.iter().position(|sent| sent.is(task, attempt));
-        at.map(|at| self.sent.swap_remove(at)).is_some()
+        let Some(sent) = at.map(|at| self.sent.swap_remove(at)) else {
+            return false;
+        };
+        if let Some(failure) = failure {
+            sent.span.record("error.type", failure.code.as_str());
+        }
+        true
     }
 
     pub(super) fn abandon(&mut self, task: usize, attempt: u32) {

@@ -16,13 +16,14 @@ use amcp_protocol::{
     AgentId, CallReport, Contract, EndedFlow, ErrorCode, Failure, Grant, Lineage, Payload,
     TaskResponse, Violation,
 };
-use amcp_registry::{AgentLoad, AnswerPort, Signs, TaskKey};
+use amcp_registry::{AgentLoad, AnswerPort, Signs, TaskKey, trace};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use ractor::ActorRef;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::msg::ShellMsg;
 use super::outcomes::Outcomes;
@@ -275,6 +276,10 @@ impl Workshop {
     pub(crate) async fn run(self: Arc<Self>, job: Job, contract: Arc<Contract>) -> Option<String> {
         let Job { attempt, task, .. } = job;
         let params = task.params.clone();
+        let name = ("handle", task.capability.as_str());
+        let (span, traceparent) = trace::begin("server", name, job.traceparent);
+        span.record("gen_ai.tool.name", task.capability.as_str());
+        span.record("gen_ai.agent.name", self.agent.as_str());
         let context = Context {
             request_id: attempt.key.request_id,
             task_id: attempt.key.task_id.clone(),
@@ -283,7 +288,7 @@ impl Workshop {
             calls: Calls::new(&job.lineage),
             caller: Some(Arc::clone(&self.caller)),
             lineage: job.lineage,
-            traceparent: job.traceparent,
+            traceparent,
             flows: job.flows,
             deadline: job
                 .deadline
@@ -292,7 +297,11 @@ impl Workshop {
         };
         let (outcome, panic) = match self.check_params(&contract, &params) {
             Err(failure) => (TaskOutcome::Refused(failure), None),
-            Ok(()) => match self.work(task, &context, &contract).await {
+            Ok(()) => match self
+                .work(task, &context, &contract)
+                .instrument(span.clone())
+                .await
+            {
                 Ok(outcome) => (context.calls.outcome(outcome), None),
                 Err(panic) => {
                     let suspect = Suspect::new(&contract.capability.name, &params);
@@ -301,6 +310,9 @@ impl Workshop {
                 }
             },
         };
+        if let Some(failure) = outcome.failure() {
+            span.record("error.type", failure.code.as_str());
+        }
         self.answer(attempt, outcome, context.calls.take());
         panic
     }

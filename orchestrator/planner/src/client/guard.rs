@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
+use tracing::{Instrument, Span, field};
 
 use super::breaker::{Breaker, BreakerSettings, BreakerState, Outcome, Pass};
 use super::{ChatReply, ChatRequest, LlmClient, SharedLlm, TextSink};
@@ -147,7 +148,8 @@ impl Guarded {
             Err(_) => self.turn().await?,
         };
         let mut call = self.admit()?;
-        let asked = self.attempts(request, sink);
+        let span = self.span();
+        let asked = self.attempts(request, sink).instrument(span.clone());
         let result = timeout(self.settings.call, asked)
             .await
             .unwrap_or_else(|_| {
@@ -162,7 +164,32 @@ impl Guarded {
                 .hint("try a smaller model, or allow more time"))
             });
         call.ended(&result);
+        match &result {
+            Ok(ChatReply { usage, .. }) => {
+                span.record("gen_ai.usage.input_tokens", usage.prompt_tokens);
+                span.record("gen_ai.usage.output_tokens", usage.reply_tokens);
+            }
+            Err(failure) => drop(span.record("error.type", failure.code.as_str())),
+        }
         result
+    }
+
+    /// The span of a call, within that of its caller; OpenTelemetry's names for generative AI.
+    fn span(&self) -> Span {
+        let name = self.client.name();
+        let (provider, model) = name.split_once('/').unwrap_or((&name, ""));
+        tracing::info_span!(
+            target: "amcp::trace",
+            "chat",
+            otel.name = format_args!("chat {model}"),
+            otel.kind = "client",
+            gen_ai.operation.name = "chat",
+            gen_ai.provider.name = provider,
+            gen_ai.request.model = model,
+            gen_ai.usage.input_tokens = field::Empty,
+            gen_ai.usage.output_tokens = field::Empty,
+            error.type = field::Empty,
+        )
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, Failure> {
