@@ -37,7 +37,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use delegate::Delegated;
 use http::Listener;
-pub(crate) use http::bind_failure;
+pub(crate) use http::{bind_failure, check as check_http};
 use ledger::Ledger;
 pub(crate) use links::name;
 pub(crate) use parts::{guessed_url, llm_settings, scheme, specialist_settings};

@@ -110,6 +110,9 @@ fn summary(result: &serde_json::Value) -> String {
 
 async fn port(config: &Config) -> Check {
     let address = *config.http;
+    if let Err(trouble) = root::check_http(config) {
+        return Check::bad("http", trouble.into_failure());
+    }
     let error = match std::net::TcpListener::bind(address) {
         Ok(_) => return Check::good("http", format!("{address} is free")),
         Err(error) => error,

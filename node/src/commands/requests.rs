@@ -21,10 +21,15 @@ const MAX_QUERY: usize = 48;
 /// # Errors
 /// The address or the key is unusable.
 pub(crate) fn client(loaded: &Loaded, url: Option<&str>) -> Result<Client, Trouble> {
-    match url {
-        Some(url) => Client::new(url, &loaded.config),
-        None => Client::new(&root::guessed_url(&loaded.config, *loaded.config.http), &loaded.config),
-    }
+    let config = &loaded.config;
+    // A certificate is for the host by which others reach the node.
+    let public = config
+        .public_url
+        .as_ref()
+        .filter(|_| config.tls_cert.is_some());
+    let guessed = || root::guessed_url(config, *config.http);
+    let default = || public.map_or_else(guessed, |url| url.as_str().to_owned());
+    Client::new(&url.map_or_else(default, str::to_owned), config)
 }
 
 /// `amcp requests`.

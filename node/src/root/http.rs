@@ -64,14 +64,23 @@ pub(super) fn listen(config: &Config, purpose: Purpose) -> Result<Listening, Tro
     if purpose != Purpose::Serve {
         return Ok((None, None, None));
     }
-    let https = https(config)?;
-    check_open(config)?;
+    let https = check(config)?;
     let http = config.parts.has(Role::Gateway).then_some(*config.http);
     Ok((
         http.map(bind).transpose()?,
         config.admin.map(|address| bind(*address)).transpose()?,
         https,
     ))
+}
+
+/// Reads the certificate for HTTPS, and judges whether the gateway may listen where it shall.
+///
+/// # Errors
+/// A certificate cannot be used, or the gateway would be open.
+pub(crate) fn check(config: &Config) -> Result<Option<Arc<Https>>, Trouble> {
+    let https = https(config)?;
+    check_open(config)?;
+    Ok(https)
 }
 
 /// # Errors

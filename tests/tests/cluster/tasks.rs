@@ -1,6 +1,7 @@
 //! Requests whose specialists are on other nodes.
 
-use amcp_protocol::{Answer, AnswerState};
+use amcp_cluster::certs;
+use amcp_protocol::{Answer, AnswerState, ErrorCode, NodeName};
 use amcp_tests::cluster::load::ask as ask_all;
 use amcp_tests::cluster::{Member, SPECIALISTS, Spec, mesh, until};
 use amcp_tests::process::{PATIENCE, Sandbox, client};
@@ -164,4 +165,49 @@ async fn every_node_lists_the_requests_of_all() {
         assert_eq!(owners, ["b", "a"], "the newest first: {list}");
         assert_eq!(list.get("silent"), None, "{list}");
     }
+}
+
+/// Over links whose certificates prove the names, for a plain task and for a part of a query that another orchestrator takes.
+#[tokio::test]
+async fn a_node_uses_here_what_the_settings_let_it_use() {
+    let keys = tempfile::tempdir().unwrap();
+    certs::init(keys.path()).unwrap();
+    for name in ["a", "b"] {
+        certs::issue(keys.path(), &NodeName::new(name).unwrap(), &[]).unwrap();
+    }
+    let settings = keys.path().join("b.toml");
+    let text = "[cluster_trust.a]\ncapabilities = [\"weather.*\"]\n";
+    std::fs::write(&settings, text).unwrap();
+    let certificates = ["--cluster-certs", keys.path().to_str().unwrap()];
+    let members = mesh(vec![
+        Spec::new("a")
+            .with(&certificates)
+            .with(&["--domain", "weather", "--specialists", "joke"]),
+        Spec::new("b")
+            .with(&certificates)
+            .with(&["--config", settings.to_str().unwrap()])
+            .with(&["--domain", "finance", "--specialists", "weather,finance"]),
+    ])
+    .await;
+    let [a, b] = &members[..] else { panic!() };
+    assert_eq!(a.security, "mtls");
+    until("a finds b's orchestrator", PATIENCE, async || {
+        let agents = a.get("/agents").await.unwrap().to_string();
+        agents.contains("orchestrate.finance") && agents.contains("weather-1@b")
+    })
+    .await;
+    let answer = ask(a, "What's the weather in Paris?").await;
+    assert_eq!(answer.state, AnswerState::Completed, "{answer:?}");
+    let both = "What did I spend in Q4 2024 and what's the weather in Paris?";
+    let outcome = ask_all(&client(), &[a.http.unwrap()], both).await;
+    let answer = outcome.answer.unwrap().1;
+    assert_eq!(answer.state, AnswerState::Partial, "{answer:?}");
+    let refused = answer
+        .tasks
+        .iter()
+        .find(|task| task.capability.as_str() == "orchestrate.finance");
+    let error = refused.and_then(|task| task.error.as_ref()).unwrap();
+    assert_eq!(error.code, ErrorCode::NotPermitted, "{answer:?}");
+    assert!(error.message.contains("node a"), "{error:?}");
+    assert_eq!(b.view().await.counts.not_allowed, 1);
 }

@@ -252,6 +252,8 @@ async fn a_node_that_other_machines_reach_is_not_open() {
         assert_eq!(ran.code, 2, "{more:?}: {ran:?}");
         assert!(ran.stderr.contains(hint), "{more:?}: {ran:?}");
     };
+    let doctor = sandbox.run(["doctor", "--http", "0.0.0.0:0"]).await;
+    assert!(doctor.stdout.contains("other machines reach"), "{doctor:?}");
     refused(&[], "--tls-cert").await;
     refused(&https[..2], "tls_key is missing").await;
     refused(&["--behind-proxy"], "amcp keys create").await;
