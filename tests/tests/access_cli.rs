@@ -258,6 +258,12 @@ async fn a_policy_is_explained_with_the_line_of_its_rule() {
         assert_eq!(ran.code, code, "{args:?}: {ran:?}");
         assert!(ran.stdout.contains(said), "{args:?}: {ran:?}");
     }
+    let rules = "[roles.trainee]\ndeny = ['finance.*']\n";
+    std::fs::write(sandbox.path().join("denies.toml"), rules).unwrap();
+    let denies = ["--config", "denies.toml"];
+    let allowed = ["policy", "explain", "ana", "weather.get"];
+    let ran = sandbox.run(allowed.iter().chain(&denies)).await;
+    assert!(ran.stdout.contains("no role has `allow`"), "{ran:?}");
     let denied = explain(&["ana", "finance.db.query", "--roles", "trainee", "--json"])
         .await
         .json();

@@ -49,7 +49,7 @@ pub(crate) async fn run(loaded: &Loaded, what: cli::Policy) -> Result<u8, Troubl
         denied |= judged.is_err();
         let file = loaded.file.as_ref().map(|(path, _)| path.as_path());
         let text = file.map(std::fs::read_to_string).transpose()?;
-        let rule = Rule::of(&judged, &capability, text.as_deref());
+        let rule = Rule::of(&judged, (&loaded.config, &capability), text.as_deref());
         if json {
             let place = rule.line.and(file);
             output::print_json(
@@ -136,13 +136,25 @@ struct Rule {
 }
 
 impl Rule {
-    fn of(judged: &Result<Grounds, Denial>, capability: &Capability, text: Option<&str>) -> Self {
+    fn of(
+        judged: &Result<Grounds, Denial>,
+        (config, capability): (&Config, &Capability),
+        text: Option<&str>,
+    ) -> Self {
         let (of, key, item) = match judged {
             Ok(Grounds::NoRules) => {
                 let words = "there are no rules for roles".to_owned();
                 return Self { words, line: None };
             }
-            Ok(Grounds::Rule { of, pattern }) => (of, "allow", Some(pattern.as_str())),
+            Ok(Grounds::Rule { of, pattern }) => match config.roles.get(of) {
+                Some(rules) if rules.allow.is_some() => (of, "allow", Some(pattern.as_str())),
+                Some(rules) if rules.effect.is_some() => (of, "effect", None),
+                Some(_) | None => {
+                    let words = "no role has `allow` or `effect`: what is not denied is allowed";
+                    let words = words.to_owned();
+                    return Self { words, line: None };
+                }
+            },
             Err(Denial::Denied { of, pattern }) => (of, "deny", Some(pattern.as_str())),
             Err(Denial::Effect {
                 of,
