@@ -38,6 +38,17 @@ pub struct ChatTurn {
     pub text: String,
 }
 
+impl ChatTurn {
+    /// A turn of the user.
+    #[must_use]
+    pub const fn user(text: String) -> Self {
+        Self {
+            by_model: false,
+            text,
+        }
+    }
+}
+
 /// A model's whole reply to a [`ChatRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatReply {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_orchestrator::Settings;
-use amcp_planner::client::{LlmSettings, OllamaClient, Provider, parse_ollama_url};
+use amcp_planner::client::{LlmSettings, Provider, parse_ollama_url};
 use amcp_planner::llm::LlmPlanner;
 use amcp_protocol::{AnswerState, ErrorCode, TaskState, UserRequest};
 use amcp_specialists::supervisor::ChildSpec;
@@ -74,7 +74,7 @@ fn joke() -> ChildSpec {
 
 async fn mesh(llm: &FakeOllama, children: Vec<ChildSpec>) -> Mesh {
     let settings = LlmSettings::new(Provider::Ollama, llm.url().parse().unwrap(), "test-model");
-    let client = Arc::new(OllamaClient::new(&settings).unwrap());
+    let client = settings.client().unwrap();
     Mesh::start(
         Arc::new(LlmPlanner::new(client)),
         Settings::default(),

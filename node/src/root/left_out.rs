@@ -62,10 +62,6 @@ impl LeftOut {
 }
 
 impl Planner for LeftOut {
-    fn name(&self) -> String {
-        self.planner.name()
-    }
-
     fn inner(&self) -> Option<&dyn Planner> {
         Some(&*self.planner)
     }

@@ -36,10 +36,6 @@ impl<P> Aside<P> {
 }
 
 impl<P: Planner> Planner for Aside<P> {
-    fn name(&self) -> String {
-        self.planner.name()
-    }
-
     fn inner(&self) -> Option<&dyn Planner> {
         Some(&*self.planner)
     }

@@ -26,8 +26,6 @@ use amcp_protocol::{ErrorCode, Failure};
 
 pub use breaker::{Breaker, BreakerSettings};
 pub use guard::{CALL_SECONDS, GuardSettings, Guarded, LlmHealth};
-pub use ollama::OllamaClient;
-pub use openai::OpenAiClient;
 pub use probe::{Check, probe};
 pub use url::{UrlError, parse_ollama_url, parse_openai_url};
 
@@ -119,10 +117,7 @@ impl LlmSettings {
     /// # Errors
     /// [`ErrorCode::Internal`] when TLS cannot be set up, [`ErrorCode::BadRequest`] for a key with invalid characters.
     pub fn client(&self) -> Result<SharedLlm, Failure> {
-        Ok(match self.provider {
-            Provider::Ollama => Arc::new(OllamaClient::new(self)?),
-            Provider::OpenAi => Arc::new(OpenAiClient::new(self)?),
-        })
+        Ok(Arc::new(http::Http::new(self)?))
     }
 
     /// Provider and model, such as `ollama/llama3.1:8b`.

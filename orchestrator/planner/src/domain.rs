@@ -9,7 +9,6 @@ use std::str::FromStr;
 use amcp_plan::Catalogue;
 use amcp_protocol::capability::{DELEGATES, MAX_DESCRIPTION};
 use amcp_protocol::{Capability, CapabilityName, CapabilityPattern, Effect, terms};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// The name of an orchestrator without a domain.
@@ -20,8 +19,7 @@ const DESCRIBED: usize = 24;
 const KEYWORDS: usize = 256;
 
 /// The part of the mesh that an orchestrator plans with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Domain {
     name: String,
     globs: Vec<CapabilityPattern>,
@@ -102,20 +100,6 @@ impl fmt::Display for Domain {
             return f.write_str(&self.name);
         }
         write!(f, "{}={}", self.name, globs.join(","))
-    }
-}
-
-impl TryFrom<String> for Domain {
-    type Error = DomainError;
-
-    fn try_from(text: String) -> Result<Self, DomainError> {
-        text.parse()
-    }
-}
-
-impl From<Domain> for String {
-    fn from(domain: Domain) -> Self {
-        domain.to_string()
     }
 }
 

@@ -7,15 +7,7 @@ use amcp_protocol::{Consumes, Contract, ProposedPlan};
 use serde_json::json;
 
 /// Words that mean more than what was said last.
-const ALL: [&str; 7] = [
-    "both",
-    "them",
-    "these",
-    "those",
-    "everything",
-    "together",
-    "results",
-];
+const ALL: &str = "both them these those everything together results";
 
 /// Writes references into a plan whose tasks have no ids; `clauses` has for each task the part of the query that it
 /// stands for. Of equal tasks of one part that take any results one stays.
@@ -42,7 +34,7 @@ pub(crate) fn gather(
         }
     }
     let mut words = query.split(|c: char| !c.is_alphanumeric());
-    let all = words.any(|word| ALL.contains(&word.to_lowercase().as_str()));
+    let all = words.any(|word| ALL.split(' ').any(|all| all.eq_ignore_ascii_case(word)));
     let names: Vec<String> = plan.tasks.iter().map(|t| t.capability.clone()).collect();
     let card = |at: usize| catalogue.get(names.get(at)?);
     let together = |a: usize, b: usize| clauses.get(a) == clauses.get(b);

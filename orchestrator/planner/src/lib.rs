@@ -183,8 +183,10 @@ pub struct Composed {
 ///
 /// Both futures may be dropped at any time; the caller bounds them by `time` as well.
 pub trait Planner: Send + Sync + 'static {
-    /// The planner's name in answers and logs, such as `embedded` or `ollama/llama3.1:8b`.
-    fn name(&self) -> String;
+    /// The planner's name in answers and logs, such as `embedded` or `ollama/llama3.1:8b`; by default that of the planner it wraps.
+    fn name(&self) -> String {
+        self.inner().map_or_else(String::new, Planner::name)
+    }
 
     /// The planner that this one wraps: except for planning it does by default what that one does.
     fn inner(&self) -> Option<&dyn Planner> {

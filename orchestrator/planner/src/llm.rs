@@ -255,7 +255,7 @@ impl<'a> Round<'a> {
         let shown = format::plan_schema_for_prompt(&self.visible, most, again);
         let mut chat = ChatRequest {
             system: prompt::system(&self.visible, &shown, self.input.today),
-            turns: vec![said_by_user(prompt::user(self.input))],
+            turns: vec![ChatTurn::user(prompt::user(self.input))],
             format: Some(format::plan_schema(&self.visible, most, again)),
             max_tokens: PLAN_TOKENS,
         };
@@ -277,7 +277,7 @@ impl<'a> Round<'a> {
                 by_model: true,
                 text: reply.text.chars().take(SHOWN_AGAIN).collect(),
             });
-            chat.turns.push(said_by_user(prompt::repair(
+            chat.turns.push(ChatTurn::user(prompt::repair(
                 &told.path,
                 &told.problem,
                 &told.allowed,
@@ -397,13 +397,6 @@ impl<'a> Round<'a> {
             .iter()
             .map(|contract| contract.capability.name.to_string())
             .collect()
-    }
-}
-
-const fn said_by_user(text: String) -> ChatTurn {
-    ChatTurn {
-        by_model: false,
-        text,
     }
 }
 

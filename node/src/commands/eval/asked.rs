@@ -112,10 +112,6 @@ struct Overheard {
 }
 
 impl Planner for Overheard {
-    fn name(&self) -> String {
-        self.planner.name()
-    }
-
     fn inner(&self) -> Option<&dyn Planner> {
         Some(&*self.planner)
     }

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{ErrorCode, Failure};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 
 use super::lines::Lines;
 use super::url::{join, shown};
-use super::{LlmSettings, Provider};
+use super::{ChatReply, ChatRequest, LlmClient, LlmSettings, Provider, TextSink, ollama, openai};
 
 /// Most bytes that we read of an error's body.
 const ERROR_BYTES: usize = 64 * 1024;
@@ -32,6 +33,23 @@ pub(crate) struct Http {
     client: reqwest::Client,
     settings: LlmSettings,
     authorization: Option<HeaderValue>,
+}
+
+impl LlmClient for Http {
+    fn name(&self) -> String {
+        self.settings.name()
+    }
+
+    fn stream<'a>(
+        &'a self,
+        request: ChatRequest,
+        sink: &'a mut dyn TextSink,
+    ) -> PortFuture<'a, Result<ChatReply, Failure>> {
+        match self.settings.provider {
+            Provider::Ollama => Box::pin(ollama::ask(self, request, sink)),
+            Provider::OpenAi => Box::pin(openai::ask(self, request, sink)),
+        }
+    }
 }
 
 impl Http {
@@ -119,20 +137,12 @@ impl Http {
         let lower = message.to_lowercase();
         let model = &self.settings.model;
         if lower.contains("not found") && lower.contains("model") {
-            return match self.settings.provider {
-                Provider::Ollama => self
-                    .failure(
-                        ErrorCode::LlmModelMissing,
-                        format!("has no model '{model}'"),
-                    )
-                    .hint(format!("run `ollama pull {model}` where Ollama runs")),
-                Provider::OpenAi => self
-                    .failure(
-                        ErrorCode::LlmModelMissing,
-                        format!("has no model '{model}'"),
-                    )
-                    .hint("GET /v1/models lists its models"),
+            let hint = match self.settings.provider {
+                Provider::Ollama => format!("run `ollama pull {model}` where Ollama runs"),
+                Provider::OpenAi => "GET /v1/models lists its models".to_owned(),
             };
+            let message = format!("has no model '{model}'");
+            return self.failure(ErrorCode::LlmModelMissing, message).hint(hint);
         }
         if lower.contains("server busy") {
             return self

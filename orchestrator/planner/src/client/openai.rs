@@ -3,7 +3,6 @@
 //!
 //! Does not depend on the stream: also reads the one JSON body of a server that ignores `stream`.
 
-use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{ErrorCode, Failure};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,95 +10,65 @@ use serde_json::{Value, json};
 use super::http::Http;
 use super::ollama::SEED;
 use super::reply::Arriving;
-use super::{ChatReply, ChatRequest, LlmClient, LlmSettings, TextSink, Usage};
+use super::{ChatReply, ChatRequest, TextSink, Usage};
 
-/// Asks a model on an OpenAI-style server.
-#[derive(Debug, Clone)]
-pub struct OpenAiClient {
-    http: Http,
-}
-
-impl OpenAiClient {
-    /// Makes the client; opens no connection.
-    ///
-    /// # Errors
-    /// As [`LlmSettings::client`].
-    pub fn new(settings: &LlmSettings) -> Result<Self, Failure> {
-        Http::new(settings).map(|http| Self { http })
+pub(super) async fn ask(
+    http: &Http,
+    request: ChatRequest,
+    sink: &mut dyn TextSink,
+) -> Result<ChatReply, Failure> {
+    let max_tokens = request.max_tokens;
+    let body = body(http, request);
+    let mut answer = http.post("/v1/chat/completions", &body).await?;
+    let mut text = Arriving::new(sink);
+    if !answer.is_event_stream() {
+        let whole = answer.bytes().await?;
+        let completion: Completion = http.piece(&whole, ErrorCode::LlmMalformed)?;
+        if completion.choices.is_empty() {
+            return Err(http.nonsense("it has no choices", &whole));
+        }
+        let usage = completion.usage.map_or_else(Usage::default, Usage::from);
+        let reason = completion.add_to(&mut text);
+        return Ok(text.reply(reason.as_deref(), usage, max_tokens));
     }
-
-    async fn ask(
-        &self,
-        request: ChatRequest,
-        sink: &mut dyn TextSink,
-    ) -> Result<ChatReply, Failure> {
-        let max_tokens = request.max_tokens;
-        let body = self.body(request);
-        let mut answer = self.http.post("/v1/chat/completions", &body).await?;
-        let mut text = Arriving::new(sink);
-        if !answer.is_event_stream() {
-            let whole = answer.bytes().await?;
-            let completion: Completion = self.http.piece(&whole, ErrorCode::LlmMalformed)?;
-            if completion.choices.is_empty() {
-                return Err(self.http.nonsense("it has no choices", &whole));
-            }
-            let usage = completion.usage.map_or_else(Usage::default, Usage::from);
-            let reason = completion.add_to(&mut text);
+    let (mut reason, mut usage) = (None, Usage::default());
+    while let Some(line) = answer.line().await? {
+        // Skips comments, which keep the connection alive, and the names of events.
+        let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else {
+            continue;
+        };
+        if data == b"[DONE]" {
             return Ok(text.reply(reason.as_deref(), usage, max_tokens));
         }
-        let (mut reason, mut usage) = (None, Usage::default());
-        while let Some(line) = answer.line().await? {
-            // Skips comments, which keep the connection alive, and the names of events.
-            let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else {
-                continue;
-            };
-            if data == b"[DONE]" {
-                return Ok(text.reply(reason.as_deref(), usage, max_tokens));
-            }
-            let completion: Completion = self.http.piece(data, ErrorCode::LlmCut)?;
-            usage = completion.usage.map_or(usage, Usage::from);
-            reason = completion.add_to(&mut text).or(reason);
-        }
-        Err(answer.cut())
+        let completion: Completion = http.piece(data, ErrorCode::LlmCut)?;
+        usage = completion.usage.map_or(usage, Usage::from);
+        reason = completion.add_to(&mut text).or(reason);
     }
-
-    fn body(&self, request: ChatRequest) -> Value {
-        let mut messages = vec![json!({"role": "system", "content": request.system})];
-        messages.extend(request.turns.into_iter().map(|turn| {
-            let role = if turn.by_model { "assistant" } else { "user" };
-            json!({"role": role, "content": turn.text})
-        }));
-        let mut body = json!({
-            "model": self.http.settings().model,
-            "messages": messages,
-            "stream": true,
-            "stream_options": {"include_usage": true},
-            "temperature": 0,
-            "seed": SEED,
-            "max_tokens": request.max_tokens,
-        });
-        if let (Some(schema), Some(body)) = (request.format, body.as_object_mut()) {
-            // Not `strict`: that allows only a part of JSON Schema, and we check the answer anyway.
-            let format =
-                json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}});
-            body.insert("response_format".to_owned(), format);
-        }
-        body
-    }
+    Err(answer.cut())
 }
 
-impl LlmClient for OpenAiClient {
-    fn name(&self) -> String {
-        self.http.settings().name()
+fn body(http: &Http, request: ChatRequest) -> Value {
+    let mut messages = vec![json!({"role": "system", "content": request.system})];
+    messages.extend(request.turns.into_iter().map(|turn| {
+        let role = if turn.by_model { "assistant" } else { "user" };
+        json!({"role": role, "content": turn.text})
+    }));
+    let mut body = json!({
+        "model": http.settings().model,
+        "messages": messages,
+        "stream": true,
+        "stream_options": {"include_usage": true},
+        "temperature": 0,
+        "seed": SEED,
+        "max_tokens": request.max_tokens,
+    });
+    if let (Some(schema), Some(body)) = (request.format, body.as_object_mut()) {
+        // Not `strict`: that allows only a part of JSON Schema, and we check the answer anyway.
+        let format =
+            json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}});
+        body.insert("response_format".to_owned(), format);
     }
-
-    fn stream<'a>(
-        &'a self,
-        request: ChatRequest,
-        sink: &'a mut dyn TextSink,
-    ) -> PortFuture<'a, Result<ChatReply, Failure>> {
-        Box::pin(self.ask(request, sink))
-    }
+    body
 }
 
 /// A whole answer, or one event of its stream; the event with the usage has no choices.

@@ -156,10 +156,7 @@ async fn honours_format(settings: &LlmSettings) -> Result<String, Failure> {
     let schema = Schema::compile(&format).map_err(|e| Failure::internal(e.to_string()))?;
     let request = ChatRequest {
         system: "You are polite.".to_owned(),
-        turns: vec![ChatTurn {
-            by_model: false,
-            text: "Say hello.".to_owned(),
-        }],
+        turns: vec![ChatTurn::user("Say hello.".to_owned())],
         format: Some(format),
         max_tokens: PROBE_TOKENS,
     };

@@ -195,10 +195,7 @@ pub fn judge_request(query: &str, wanted: &WantedAnswer, answer: &str) -> ChatRe
     );
     ChatRequest {
         system: JUDGE.to_owned(),
-        turns: vec![ChatTurn {
-            by_model: false,
-            text,
-        }],
+        turns: vec![ChatTurn::user(text)],
         format: Some(json!({
             "type": "object",
             "properties": {"why": {"type": "string"}, "right": {"type": "boolean"}},

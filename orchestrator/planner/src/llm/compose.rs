@@ -62,10 +62,7 @@ pub(super) fn request(input: &ComposeInput) -> ChatRequest {
     );
     ChatRequest {
         system: RULES.to_owned(),
-        turns: vec![ChatTurn {
-            by_model: false,
-            text,
-        }],
+        turns: vec![ChatTurn::user(text)],
         format: None,
         max_tokens: ANSWER_TOKENS,
     }

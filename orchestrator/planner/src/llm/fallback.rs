@@ -91,10 +91,6 @@ fn is_the_llms_fault(code: ErrorCode) -> bool {
 }
 
 impl Planner for WithFallback {
-    fn name(&self) -> String {
-        self.primary.name()
-    }
-
     fn inner(&self) -> Option<&dyn Planner> {
         Some(&*self.primary)
     }

@@ -14,15 +14,7 @@ const MAX_DEPTH: usize = 8;
 const MAX_LENGTH: u64 = 1_000;
 
 /// Keywords that every server's grammar knows and whose values we copy.
-const PLAIN: &[&str] = &[
-    "type",
-    "enum",
-    "const",
-    "minItems",
-    "maxItems",
-    "minLength",
-    "maxLength",
-];
+const PLAIN: &str = "type enum const minItems maxItems minLength maxLength";
 
 /// The schema of a plan over these capabilities. It has no references, and `reasoning` comes first, so that the model thinks
 /// before it chooses. A plan made `again` names the tasks of the first plan that it replaces.
@@ -135,7 +127,7 @@ fn simplified(schema: &Value, root: &Value, depth: usize) -> Value {
             {
                 continue;
             }
-            (key, value) if PLAIN.contains(&key) => value.clone(),
+            (key, value) if PLAIN.split(' ').any(|plain| plain == key) => value.clone(),
             // Grammars know bounds only for whole numbers.
             ("minimum" | "maximum", value)
                 if value.is_i64() && map.get("type") == Some(&json!("integer")) =>

@@ -6,18 +6,8 @@ use amcp_protocol::Turn;
 use serde_json::{Value, json};
 
 /// Tokens by which models tell roles apart; a server may also obey them inside of a text.
-const CONTROL: &[&str] = &[
-    "<|",
-    "<start_of_turn>",
-    "<end_of_turn>",
-    "<s>",
-    "</s>",
-    "[INST]",
-    "[/INST]",
-    "<<SYS>>",
-    "<think>",
-    "</think>",
-];
+const CONTROL: &str =
+    "<| <start_of_turn> <end_of_turn> <s> </s> [INST] [/INST] <<SYS>> <think> </think>";
 /// Lengths to which we cut lists, one after the other, until a value fits.
 const LIST_LENGTHS: &[usize] = &[20, 8, 3, 1];
 /// Length to which we then cut texts, in characters.
@@ -58,7 +48,7 @@ pub(super) fn on_one_line(text: &str) -> String {
 
 fn defused(text: &str) -> String {
     let mut text = text.to_owned();
-    for token in CONTROL {
+    for token in CONTROL.split(' ') {
         if text.contains(token) {
             let (first, rest) = token.split_at(1);
             text = text.replace(token, &format!("{first} {rest}"));
