@@ -20,11 +20,10 @@ mod weather;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use amcp_protocol::llm::SharedLlm;
-use amcp_protocol::{AgentId, Example};
-use serde_json::Value;
+use amcp_protocol::{AgentCard, AgentId};
 
 use crate::reports::Quota;
 use crate::specialist::Specialist;
@@ -105,15 +104,14 @@ pub fn all(settings: &Settings) -> Vec<(AgentId, Factory)> {
     all
 }
 
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().copied().map(str::to_owned).collect()
-}
+/// The cards in `data/cards.json`.
+static CARDS: LazyLock<Vec<AgentCard>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../data/cards.json")).expect("the shipped cards are cards")
+});
 
-fn example(query: &str, params: Value) -> Example {
-    Example {
-        query: query.to_owned(),
-        params,
-    }
+fn card(agent: &str) -> AgentCard {
+    let card = CARDS.iter().find(|card| card.id.as_str() == agent);
+    card.expect("every built-in agent has a card").clone()
 }
 
 fn entry<S: Specialist>(
@@ -130,6 +128,7 @@ mod tests {
     use std::time::Duration;
 
     use amcp_protocol::{Contract, RequestId};
+    use serde_json::Value;
 
     use super::*;
     use crate::{Context, Failure, Task};

@@ -95,18 +95,6 @@ impl Calls {
             },
         }
     }
-
-    pub(crate) fn refuse(&self, failure: Failure) {
-        self.0.lock().refused = Some(failure);
-    }
-
-    pub(crate) fn require(&self, flow: Box<FlowRequest>) {
-        self.0.lock().required = Some(flow);
-    }
-
-    pub(crate) fn report_missing(&self, missing: Failure) {
-        self.0.lock().missing = Some(missing);
-    }
 }
 
 impl Context {
@@ -137,6 +125,29 @@ impl Context {
         let name = CapabilityName::new(capability)
             .map_err(|error| Failure::new(ErrorCode::UnknownCapability, error.to_string()))?;
         self.call(&name, params).await
+    }
+
+    /// Declares that the result will be incomplete, and why: the request then ends as partial.
+    pub fn report_missing(&self, missing: Failure) {
+        self.calls.0.lock().missing = Some(missing);
+    }
+
+    /// For a specialist that only carries tasks elsewhere. Declares that the work began neither here nor there: if `handle` returns
+    /// this failure, it becomes a refusal, after which the task may be tried again even if it must not be done twice. Has no effect
+    /// once the task has called another agent.
+    #[must_use]
+    pub fn refuse(&self, failure: Failure) -> Failure {
+        self.calls.0.lock().refused = Some(failure.clone());
+        failure
+    }
+
+    /// Names the flow that the task needs before it goes on: if `handle` returns [`ErrorCode::FlowRequired`], the attempt ends with
+    /// the flow that was named last. For a specialist that only carries tasks elsewhere; others use [`Self::obtain`].
+    #[must_use]
+    pub fn pass_on(&self, flow: Box<FlowRequest>) -> Failure {
+        let message = format!("the task needs a person's answer first: {}", flow.prompt);
+        self.calls.0.lock().required = Some(flow);
+        Failure::new(ErrorCode::FlowRequired, message)
     }
 
     /// Shows calls that [`Self::call`] did not make, below the task in the request's trace; drops those past the bound of

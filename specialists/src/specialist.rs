@@ -121,20 +121,6 @@ impl Context {
         self.attempt
     }
 
-    /// Declares that the result will be incomplete, and why: the request then ends as partial.
-    pub fn report_missing(&self, missing: Failure) {
-        self.calls.report_missing(missing);
-    }
-
-    /// For a specialist that only carries tasks elsewhere. Declares that the work began neither here nor there: if `handle` returns
-    /// this failure, it becomes a refusal, after which the task may be tried again even if it must not be done twice. Has no effect
-    /// once the task has called another agent.
-    #[must_use]
-    pub fn refuse(&self, failure: Failure) -> Failure {
-        self.calls.refuse(failure.clone());
-        failure
-    }
-
     /// Whether the asker can put this kind of flow before a person. If not, [`Self::obtain`] ends the task as
     /// [`ErrorCode::FlowUnsupported`]: check this first if there is another way.
     #[must_use]
@@ -184,15 +170,6 @@ impl Context {
     #[must_use]
     pub fn flows(&self) -> &[EndedFlow] {
         &self.flows
-    }
-
-    /// Names the flow that the task needs before it goes on: if `handle` returns [`ErrorCode::FlowRequired`], the attempt ends with
-    /// the flow that was named last. For a specialist that only carries tasks elsewhere; others use [`Self::obtain`].
-    #[must_use]
-    pub fn pass_on(&self, flow: Box<FlowRequest>) -> Failure {
-        let message = format!("the task needs a person's answer first: {}", flow.prompt);
-        self.calls.require(flow);
-        Failure::new(ErrorCode::FlowRequired, message)
     }
 
     /// Says that the task goes on, with a note for users (one line, at most 160 characters) or an empty one. A handler of a

@@ -5,12 +5,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use amcp_protocol::{AgentCard, Capability, Consumes, ErrorCode, Failure, Produces, terms};
+use amcp_protocol::{AgentCard, ErrorCode, Failure};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
 use super::money::{CURRENCY, amount, cents_of, dollars, percent, tenths_of_percent};
-use super::{example, words};
 use crate::specialist::{Context, Specialist, Task};
 
 pub(super) const AGENT: &str = "finance-analyst-1";
@@ -19,31 +18,6 @@ pub(super) const AGENT: &str = "finance-analyst-1";
 const NAMED_GROUPS: usize = 4;
 /// How many single expenses are shown.
 const LARGEST: usize = 5;
-
-const KEYWORDS: &[&str] = &[
-    "analyze",
-    "analyse",
-    "analysis",
-    "summary",
-    "expense",
-    "expenses",
-    "spending",
-    "breakdown",
-    "compare",
-    "comparison",
-    "change",
-    "trend",
-    "share",
-    "total",
-    "totals",
-    "statistics",
-    "metric",
-    "by department",
-    "by category",
-    "by vendor",
-    "by month",
-    "by quarter",
-];
 
 /// Analyses expenses.
 #[derive(Debug)]
@@ -416,86 +390,10 @@ fn analyse(given: &Value, by: GroupBy) -> Result<Value, Failure> {
     Ok(result)
 }
 
-fn result_schema() -> Value {
-    let (number, string) = (json!({"type": "number"}), json!({"type": "string"}));
-    let groups = json!({
-        "type": "array",
-        "items": {
-            "type": "object",
-            "properties": {
-                "name": string, "total": number, "share": number, "count": {"type": "integer"}, "previous": number, "change": number,
-                "change_percent": number,
-            },
-            "required": ["name", "total", "count"],
-        },
-    });
-    json!({
-        "type": "object",
-        "properties": {
-            "text": string, "headline": string, "scope": string, "period": string, "previous_period": string, "group_by": string, "currency": string,
-            "total": number, "count": {"type": "integer"}, "previous": number, "change": number, "change_percent": number,
-            "groups": groups,
-            "largest": {"type": "array", "items": {"type": "object"}},
-            "notes": {"type": "array", "items": string},
-            "source": string,
-        },
-        "required": ["text", "headline", "period", "group_by", "total", "count", "groups", "largest", "notes"],
-    })
-}
-
 #[async_trait]
 impl Specialist for ExpensesAnalysis {
     fn card(&self) -> AgentCard {
-        let mut capability = Capability::new(
-            "finance.analyze.expenses",
-            "Analyses expenses: summary with totals and shares by department, category, vendor, month or quarter, and the change to the period before.",
-        );
-        capability.params = json!({
-            "type": "object",
-            "properties": {
-                "rows": {
-                    "anyOf": [{"type": "object", "required": ["rows"]}, {"type": "array", "items": {"type": "object"}}],
-                    terms::KIND: "content",
-                    "description": "The expenses: the whole result of finance.db.query, or only its rows.",
-                },
-                "group_by": {
-                    "type": "string", "enum": ["department", "category", "vendor", "month", "quarter"], "default": "department", terms::KIND: "group",
-                    "description": "What to add up by.",
-                },
-                "metric": {
-                    "type": "string", "maxLength": 300, terms::KIND: "content", "examples": ["summary by department"],
-                    "description": "The same in words; group_by goes before it.",
-                },
-            },
-            "required": ["rows"],
-            "additionalProperties": false,
-        });
-        capability.result = result_schema();
-        capability.consumes = vec![Consumes {
-            param: "rows".into(),
-            types: vec!["expense.rows".into()],
-        }];
-        capability.produces = vec![Produces {
-            value_type: "expense.summary".into(),
-            path: String::new(),
-        }];
-        capability.version = "1.1".to_owned();
-        capability.keywords = words(KEYWORDS);
-        capability.examples = vec![
-            example(
-                "Summarize the expenses by department",
-                json!({"group_by": "department"}),
-            ),
-            example(
-                "Break the spending of Q3 2024 down by category",
-                json!({"group_by": "category"}),
-            ),
-            example(
-                "How did the costs change from month to month?",
-                json!({"group_by": "month"}),
-            ),
-        ];
-        AgentCard::new(AGENT, "Analyses expenses.", vec![capability])
+        super::card(AGENT)
     }
 
     async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {

@@ -2,7 +2,6 @@
 //!
 //! Does not judge them; it adds up only what the analysis needs of the period before.
 
-mod card;
 mod filter;
 mod sql;
 mod sums;
@@ -57,6 +56,22 @@ struct Params {
     limit: Option<usize>,
 }
 
+/// Only the sample's names are known beforehand.
+fn forget_names(card: &mut AgentCard) {
+    let mut capabilities = card.capabilities.to_vec();
+    for capability in &mut capabilities {
+        for param in ["department", "category", "vendor", "except/items"] {
+            let schema = capability
+                .params
+                .pointer_mut(&format!("/properties/{param}"));
+            if let Some(schema) = schema.and_then(Value::as_object_mut) {
+                schema.shift_remove("enum");
+            }
+        }
+    }
+    card.capabilities = capabilities.into();
+}
+
 impl ExpensesQuery {
     pub(super) fn new(data_dir: &Path) -> Self {
         Self {
@@ -70,7 +85,11 @@ impl ExpensesQuery {
 #[async_trait]
 impl Specialist for ExpensesQuery {
     fn card(&self) -> AgentCard {
-        card::card(self.ledger.is_sample())
+        let mut card = super::card(AGENT);
+        if !self.ledger.is_sample() {
+            forget_names(&mut card);
+        }
+        card
     }
 
     async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {

@@ -2,23 +2,11 @@
 //!
 //! Does not invent jokes.
 
-use amcp_protocol::{AgentCard, Capability, Failure, Produces, terms};
+use amcp_protocol::{AgentCard, Failure};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{example, words};
 use crate::specialist::{Context, Specialist, Task};
-
-const KEYWORDS: &[&str] = &[
-    "joke",
-    "jokes",
-    "funny",
-    "laugh",
-    "humor",
-    "humour",
-    "pun",
-    "cheer me up",
-];
 
 pub(super) const AGENT: &str = "joke-1";
 
@@ -45,29 +33,7 @@ const NEAR: &[(&str, &str)] = &[
 ];
 
 /// Words that wish for no topic at all.
-const ANY: &[&str] = &[
-    "joke",
-    "jokes",
-    "any",
-    "anything",
-    "something",
-    "random",
-    "funny",
-    "good",
-    "general",
-    "a",
-    "one",
-    "the",
-    "my",
-    "some",
-    "and",
-    "or",
-    "of",
-    "about",
-    "with",
-    "for",
-    "me",
-];
+const ANY: &str = "joke jokes any anything something random funny good general a one the my some and or of about with for me";
 
 /// Tells jokes.
 #[derive(Debug)]
@@ -87,7 +53,7 @@ fn choice(wished: &str) -> Choice {
     let lower = wished.to_lowercase();
     let words: Vec<&str> = lower
         .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty() && !ANY.contains(word))
+        .filter(|word| !word.is_empty() && !ANY.split(' ').any(|any| any == *word))
         .collect();
     let topic_in = |table: &[(&str, &'static str)]| {
         let topic = |word: &&str| {
@@ -147,46 +113,7 @@ fn speaks_of(joke: &str, word: &str) -> bool {
 #[async_trait]
 impl Specialist for Jokes {
     fn card(&self) -> AgentCard {
-        let mut capability =
-            Capability::new("joke.get", "Tells a joke, on a topic if one is wished.");
-        capability.params = json!({
-            "type": "object",
-            "properties": {
-                "topic": {
-                    "type": "string", "maxLength": 200, terms::KIND: "topic",
-                    "description": "What the joke is about.",
-                    "examples": ["programming", "math", "science", "animals", "office", "food", "general"],
-                },
-            },
-            "additionalProperties": false,
-        });
-        capability.result = json!({
-            "type": "object",
-            "properties": {
-                "text": {"type": "string"},
-                "joke": {"type": "string"},
-                "topic": {"type": "string"},
-                "note": {"type": "string"},
-            },
-            "required": ["text", "joke", "topic"],
-        });
-        capability.produces = vec![Produces {
-            value_type: "text".into(),
-            path: "/text".into(),
-        }];
-        capability.keywords = words(KEYWORDS);
-        capability.examples = vec![
-            example(
-                "Tell me a programming joke",
-                json!({"topic": "programming"}),
-            ),
-            example("Make me laugh", json!({})),
-            example(
-                "Do you know a joke about animals?",
-                json!({"topic": "animals"}),
-            ),
-        ];
-        AgentCard::new(AGENT, "Tells jokes from a shipped list.", vec![capability])
+        super::card(AGENT)
     }
 
     fn never_blocks(&self) -> bool {

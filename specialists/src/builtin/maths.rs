@@ -7,34 +7,11 @@ mod number;
 mod parse;
 mod words;
 
-use amcp_protocol::{AgentCard, Capability, Failure, terms};
+use amcp_protocol::{AgentCard, Failure};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{example, words};
 use crate::specialist::{Context, Specialist, Task};
-
-const KEYWORDS: &[&str] = &[
-    "calculate",
-    "calculation",
-    "compute",
-    "evaluate",
-    "math",
-    "maths",
-    "arithmetic",
-    "plus",
-    "minus",
-    "times",
-    "multiplied",
-    "divided",
-    "percent",
-    "square root",
-    "power",
-    "squared",
-    "sum",
-    "dollars",
-    "usd",
-];
 
 pub(super) const AGENT: &str = "math-1";
 
@@ -51,70 +28,7 @@ pub(super) struct Maths;
 #[async_trait]
 impl Specialist for Maths {
     fn card(&self) -> AgentCard {
-        let mut capability = Capability::new(
-            "math.eval",
-            "Calculates an arithmetic expression in signs or words: + - * / ^ %, parentheses, percentages, functions such as sqrt, sin, ln, round, max, average.",
-        );
-        capability.params = json!({
-            "type": "object",
-            "properties": {
-                "expression": {
-                    "type": "string", "minLength": 1, "maxLength": MAX_EXPRESSION, terms::KIND: "expression",
-                    "description": "The calculation as it was asked for, in signs or words: '200 minus 15%', 'average of 3, 5 and 10'.",
-                    "examples": [
-                        "15% of 80", "200 minus 15%", "20% off 150", "(3 + 4) * 2^10", "sqrt(2) / 2", "the sum of 5, 10 and 15",
-                        "average of 3, 5 and 10", "sin(30 degrees)", "square root of 2", "2 to the power of 10", "half of 90",
-                    ],
-                },
-            },
-            "required": ["expression"],
-            "additionalProperties": false,
-        });
-        capability.result = json!({
-            "type": "object",
-            "properties": {
-                "text": {"type": "string"},
-                "expression": {"type": "string"},
-                "value": {"type": "number"},
-                "result": {"type": "string"},
-                "exact": {"type": "boolean"},
-            },
-            "required": ["text", "expression", "value", "result", "exact"],
-        });
-        capability.keywords = words(KEYWORDS);
-        capability.examples = vec![
-            example("What is 15% of 80?", json!({"expression": "15% of 80"})),
-            example(
-                "What is 20% off $150?",
-                json!({"expression": "20% off $150"}),
-            ),
-            example(
-                "Calculate (3 + 4) * 2^10",
-                json!({"expression": "(3 + 4) * 2^10"}),
-            ),
-            example("12 divided by 7", json!({"expression": "12 divided by 7"})),
-            example(
-                "What is 200 minus 15%?",
-                json!({"expression": "200 minus 15%"}),
-            ),
-            example(
-                "What is the average of 3, 5 and 10?",
-                json!({"expression": "the average of 3, 5 and 10"}),
-            ),
-            example(
-                "What is the sine of 30 degrees?",
-                json!({"expression": "the sine of 30 degrees"}),
-            ),
-            example(
-                "What is the square root of 2?",
-                json!({"expression": "the square root of 2"}),
-            ),
-        ];
-        AgentCard::new(
-            AGENT,
-            "Calculates exactly where that is possible.",
-            vec![capability],
-        )
+        super::card(AGENT)
     }
 
     fn never_blocks(&self) -> bool {
@@ -160,7 +74,7 @@ fn sentence(expression: &str) -> String {
         .next()
         .unwrap_or_default();
     let after = expression.get(word.len()..).unwrap_or_default();
-    let is_sign = parse::FUNCTIONS.contains(&word) && !after.starts_with(" of ");
+    let is_sign = parse::is_in(parse::FUNCTIONS, word) && !after.starts_with(" of ");
     let is_word = after.starts_with(' ') && !is_sign;
     match word.chars().next().filter(|_| is_word) {
         Some(first) => first

@@ -8,9 +8,6 @@ use amcp_protocol::{ErrorCode, Failure};
 use jiff::civil::Date;
 use jiff::{ToSpan, Unit};
 
-/// The quarters that a text may name, for the schema of a param: `Q4 2024`, `2024-Q4`, `q4`.
-pub(super) const QUARTER_PATTERN: &str = "^([Qq][1-4]([ /-]?[0-9]{4})?|[0-9]{4}[ /-]?[Qq][1-4])$";
-
 /// A span of days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Period {

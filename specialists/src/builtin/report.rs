@@ -9,22 +9,17 @@ mod pdf;
 
 use std::collections::BTreeSet;
 
-use amcp_protocol::{AgentCard, Capability, Consumes, Effect, ErrorCode, Failure, Produces, terms};
+use amcp_protocol::{AgentCard, ErrorCode, Failure};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use unicode_bidi::BidiClass;
 
 use self::document::Document;
-use super::{Settings, example, words};
+use super::Settings;
 use crate::reports::Reports;
 use crate::specialist::{Context, Specialist, Task};
 
 pub(super) const AGENT: &str = "report-writer-1";
-
-const KEYWORDS: &[&str] = &[
-    "report", "document", "pdf", "html", "markdown", "write", "generate", "produce", "create",
-    "export", "file", "print", "chart", "table",
-];
 
 /// Most bytes of the title in a file's name: with the rest of the name and a task's id a file system takes it.
 const MAX_NAME: usize = 80;
@@ -80,73 +75,7 @@ impl ReportWriter {
 #[async_trait]
 impl Specialist for ReportWriter {
     fn card(&self) -> AgentCard {
-        let mut capability = Capability::new(
-            "document.report.generate",
-            "Writes a report file (PDF, Markdown or HTML) of any result or text, with tables and a chart.",
-        );
-        capability.params = json!({
-            "type": "object",
-            "properties": {
-                "content": {
-                    "anyOf": [{"type": "object"}, {"type": "array"}, {"type": "string", "minLength": 1}],
-                    terms::KIND: "content",
-                    "description": "What to report: the result of another task, such as an expense summary; a list of such results; or text.",
-                },
-                "title": {"type": "string", "maxLength": 300, terms::KIND: "title", "description": "The title; without it one is made."},
-                "format": {
-                    "type": "string", "enum": ["pdf", "markdown", "html", "PDF", "Markdown", "HTML", "md"], "default": "pdf",
-                    terms::KIND: "format", "description": "The kind of file.",
-                },
-            },
-            "required": ["content"],
-            "additionalProperties": false,
-        });
-        let string = json!({"type": "string"});
-        capability.result = json!({
-            "type": "object",
-            "properties": {
-                "text": string, "url": {"type": "string", "description": "The path of the file at any gateway of the mesh."}, "format": string, "title": string, "pages": {"type": "integer"},
-                "bytes": {"type": "integer"}, "notes": {"type": "array", "items": string},
-            },
-            "required": ["text", "url", "format", "title", "bytes", "notes"],
-        });
-        // Of data what says the most, else what the plan has.
-        let types = [
-            "expense.summary",
-            "text.summary",
-            "expense.rows",
-            Consumes::ANY,
-        ];
-        capability.consumes = vec![Consumes {
-            param: "content".into(),
-            types: words(&types),
-        }];
-        capability.version = "1.2".to_owned();
-        capability.produces = vec![Produces {
-            value_type: "document.file".into(),
-            path: String::new(),
-        }];
-        capability.effect = Effect::Write;
-        capability.keywords = words(KEYWORDS);
-        capability.examples = vec![
-            example(
-                "Produce an expense summary report",
-                json!({"format": "pdf"}),
-            ),
-            example(
-                "Write the summary as an HTML page titled \"Our spending\"",
-                json!({"format": "html", "title": "Our spending"}),
-            ),
-            example(
-                "Export this as a Markdown document",
-                json!({"format": "markdown"}),
-            ),
-        ];
-        AgentCard::new(
-            AGENT,
-            "Writes reports into the data folder.",
-            vec![capability],
-        )
+        super::card(AGENT)
     }
 
     async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {

@@ -2,18 +2,13 @@
 //!
 //! Does not know real prices, says so in each result, and is offered only offline.
 
-use amcp_protocol::{AgentCard, Capability, Failure, terms};
+use amcp_protocol::{AgentCard, Failure};
 use async_trait::async_trait;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
 use super::money::{CURRENCY, amount, dollars, signed_percent, tenths_of_percent};
-use super::{example, words};
 use crate::specialist::{Context, Specialist, Task};
-
-const KEYWORDS: &[&str] = &[
-    "stock", "stocks", "share", "shares", "price", "quote", "ticker", "market", "trading", "nasdaq",
-];
 
 pub(super) const AGENT: &str = "stocks-1";
 
@@ -113,51 +108,7 @@ impl Stock {
 #[async_trait]
 impl Specialist for Stocks {
     fn card(&self) -> AgentCard {
-        let mut capability = Capability::new(
-            "stocks.get",
-            "The stock price of a company: latest close, change and 52-week range (sample data).",
-        );
-        // A list of known values would make a plan with any other ticker invalid as a whole; so they are examples, and
-        // one unknown ticker costs one task.
-        let known: Vec<&str> = listed()
-            .flat_map(|(ticker, name)| [ticker, name])
-            .chain(["Google", "Alphabet"])
-            .collect();
-        capability.params = json!({
-            "type": "object",
-            "properties": {
-                "ticker": {
-                    "type": "string", "minLength": 1, "maxLength": 60, terms::KIND: "ticker",
-                    "description": "Ticker symbol or company name.",
-                    "examples": known,
-                },
-            },
-            "required": ["ticker"],
-            "additionalProperties": false,
-        });
-        let (number, string) = (json!({"type": "number"}), json!({"type": "string"}));
-        capability.result = json!({
-            "type": "object",
-            "properties": {
-                "text": string, "ticker": string, "name": string, "date": string, "close": number, "previous_close": number,
-                "change": number, "change_percent": number, "high_52w": number, "low_52w": number, "currency": string,
-                "source": string, "note": string,
-            },
-            "required": ["text", "ticker", "date", "close", "change", "change_percent", "source"],
-        });
-        capability.keywords = words(KEYWORDS);
-        capability.examples = vec![
-            example(
-                "What is the stock price of Amazon?",
-                json!({"ticker": "AMZN"}),
-            ),
-            example("How is MSFT trading?", json!({"ticker": "MSFT"})),
-        ];
-        AgentCard::new(
-            AGENT,
-            "Knows a year of sample stock prices.",
-            vec![capability],
-        )
+        super::card(AGENT)
     }
 
     fn never_blocks(&self) -> bool {

@@ -5,35 +5,17 @@
 mod climate;
 mod open_meteo;
 
-use amcp_protocol::{AgentCard, Capability, ErrorCode, Failure, Produces, terms};
+use amcp_protocol::{AgentCard, ErrorCode, Failure};
 use async_trait::async_trait;
 use jiff::ToSpan;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
 use self::open_meteo::OpenMeteo;
-use super::{Settings, example, words};
+use super::Settings;
 use crate::specialist::{Context, Specialist, Task};
 
 pub(super) const AGENT: &str = "weather-1";
-
-const KEYWORDS: &[&str] = &[
-    "weather",
-    "forecast",
-    "temperature",
-    "rain",
-    "raining",
-    "snow",
-    "sunny",
-    "cloudy",
-    "wind",
-    "hot",
-    "cold",
-    "warm",
-    "umbrella",
-    "climate",
-    "degrees",
-];
 
 /// Most days at once: Open-Meteo forecasts no further.
 const MAX_DAYS: i32 = 16;
@@ -194,63 +176,7 @@ impl Wanted {
 #[async_trait]
 impl Specialist for Weather {
     fn card(&self) -> AgentCard {
-        let mut capability = Capability::new(
-            "weather.get",
-            "The weather of a city: now and today, on a given day, or from one day to another.",
-        );
-        capability.params = json!({
-            "type": "object",
-            "properties": {
-                "city": {
-                    "type": "string", "minLength": 1, "maxLength": 100, terms::KIND: "city",
-                    terms::ALIASES: ["location", "place", "town"],
-                    "description": "The city, with its region or country if there are several.",
-                    "examples": ["Paris", "New York", "Tokyo", "Austin, TX"],
-                },
-                "date": {"type": "string", "format": "date", terms::KIND: "date", "description": "The day; today without it."},
-                "from": {"type": "string", "format": "date", terms::KIND: "date", terms::ROLE: terms::FROM, "description": "The first of several days."},
-                "to": {"type": "string", "format": "date", terms::KIND: "date", terms::ROLE: terms::TO, "description": "The last of several days."},
-                "units": {
-                    "type": "string", "enum": ["metric", "imperial", "celsius", "fahrenheit"], "default": "metric", terms::KIND: "units",
-                    "description": "Metric or imperial units.",
-                },
-            },
-            "required": ["city"],
-            "additionalProperties": false,
-            // The city goes to Open-Meteo. Offline it does not, but a plan does not know which node will do its task, and agents
-            // of one capability share one contract.
-            terms::SENDS_OUT: true,
-        });
-        let (number, string) = (json!({"type": "number"}), json!({"type": "string"}));
-        capability.result = json!({
-            "type": "object",
-            "properties": {
-                "text": string, "city": string, "region": string, "country": string, "date": string, "condition": string, "high": number, "low": number,
-                "temperature": number, "feels_like": number, "humidity": number, "wind_speed": number, "precipitation": number,
-                "precipitation_probability": number, "precipitation_month": number, "source": string, "note": string,
-                "units": {"type": "object", "additionalProperties": string},
-                "days": {"type": "array", "items": {"type": "object", "required": ["date", "condition", "high", "low"]}},
-            },
-            "required": ["text", "city", "units", "source"],
-        });
-        capability.produces = vec![Produces {
-            value_type: "text".into(),
-            path: "/text".into(),
-        }];
-        capability.keywords = words(KEYWORDS);
-        capability.examples = vec![
-            example("What's the weather in Paris?", json!({"city": "Paris"})),
-            example("Will it rain in Tokyo?", json!({"city": "Tokyo"})),
-            example(
-                "Weather in Oslo from 2025-03-03 to 2025-03-07",
-                json!({"city": "Oslo", "from": "2025-03-03", "to": "2025-03-07"}),
-            ),
-            example(
-                "How warm is it in New York in Fahrenheit?",
-                json!({"city": "New York", "units": "fahrenheit"}),
-            ),
-        ];
-        AgentCard::new(AGENT, "Knows the weather.", vec![capability])
+        super::card(AGENT)
     }
 
     async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {

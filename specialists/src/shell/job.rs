@@ -230,28 +230,11 @@ impl Workshop {
             Some(_) => &self.load.failed,
         };
         counter.fetch_add(1, Relaxed);
-        let TaskKey {
-            request_id,
-            task_id,
-            attempt: number,
-        } = attempt.key;
-        let response = TaskResponse {
-            version: WIRE_VERSION,
-            request_id,
-            task_id,
-            attempt: number,
-            agent: self.agent.clone(),
-            calls,
-            outcome,
-        };
+        let response = self.response(&attempt.key, outcome, calls);
         // Kept before the answer, so that a repeated attempt finds either the running job or its outcome.
         if attempt.once && !response.outcome.begins_anew() {
-            let key = TaskKey {
-                request_id,
-                task_id: response.task_id.clone(),
-                attempt: number,
-            };
-            self.outcomes.lock().keep(&key, &response, Instant::now());
+            let mut outcomes = self.outcomes.lock();
+            outcomes.keep(&attempt.key, &response, Instant::now());
         }
         for answer in attempt.company.end() {
             answer.answer(response.clone());
@@ -261,15 +244,24 @@ impl Workshop {
 
     /// Answers a repeated attempt that cannot join the first one.
     pub(crate) fn tell(&self, key: &TaskKey, answer: AnswerPort, outcome: TaskOutcome) {
-        answer.answer(TaskResponse {
+        answer.answer(self.response(key, outcome, Vec::new()));
+    }
+
+    fn response(
+        &self,
+        key: &TaskKey,
+        outcome: TaskOutcome,
+        calls: Vec<CallReport>,
+    ) -> TaskResponse {
+        TaskResponse {
             version: WIRE_VERSION,
             request_id: key.request_id,
             task_id: key.task_id.clone(),
             attempt: key.attempt,
             agent: self.agent.clone(),
-            calls: Vec::new(),
+            calls,
             outcome,
-        });
+        }
     }
 
     /// Does a job and answers it. Returns the text of a panic.

@@ -41,15 +41,11 @@ impl Outcomes {
             response.clone()
         } else {
             TaskResponse {
-                version: response.version,
-                request_id: response.request_id,
-                task_id: response.task_id.clone(),
-                attempt: response.attempt,
-                agent: response.agent.clone(),
                 calls: Vec::new(),
                 outcome: TaskOutcome::Failed(unknown(
                     "its work was done, and its result was too large to keep",
                 )),
+                ..response.clone()
             }
         };
         if self.kept.insert(key.clone(), kept).is_none() {

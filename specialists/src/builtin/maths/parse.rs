@@ -247,7 +247,7 @@ impl Parser {
     fn arguments(&mut self, function: &str) -> Result<Vec<(Number, bool)>, MathError> {
         self.takes_word(&["of"]);
         let in_parentheses = self.takes('(');
-        let is_list = LISTS.contains(&function);
+        let is_list = is_in(LISTS, function);
         if !in_parentheses && !is_list {
             return Ok(vec![self.signed()?]);
         }
@@ -290,44 +290,18 @@ fn constant(word: &str) -> Option<Number> {
     Some(Number::Approx(value))
 }
 
-pub(super) const FUNCTIONS: &[&str] = &[
-    "sqrt",
-    "cbrt",
-    "abs",
-    "round",
-    "floor",
-    "ceil",
-    "exp",
-    "ln",
-    "log",
-    "log2",
-    "log10",
-    "sin",
-    "cos",
-    "tan",
-    "asin",
-    "acos",
-    "atan",
-    "mod",
-    "factorial",
-];
+pub(super) const FUNCTIONS: &str =
+    "sqrt cbrt abs round floor ceil exp ln log log2 log10 sin cos tan asin acos atan mod factorial";
 
 /// Functions of any number of numbers, also without parentheses.
-const LISTS: &[&str] = &[
-    "min",
-    "max",
-    "sum",
-    "avg",
-    "median",
-    "add",
-    "product",
-    "difference",
-    "divide",
-    "subtract",
-];
+const LISTS: &str = "min max sum avg median add product difference divide subtract";
+
+pub(super) fn is_in(list: &str, word: &str) -> bool {
+    list.split(' ').any(|known| known == word)
+}
 
 pub(super) fn is_function(word: &str) -> bool {
-    FUNCTIONS.contains(&word) || LISTS.contains(&word)
+    is_in(FUNCTIONS, word) || is_in(LISTS, word)
 }
 
 /// `whole`, more or less by a number or by a percentage of itself.
@@ -342,7 +316,7 @@ fn call(name: &str, arguments: Vec<(Number, bool)>) -> Result<Number, MathError>
     }
     let percentages = arguments.iter().filter(|(_, is_percentage)| *is_percentage);
     let is_mixed = ![0, arguments.len()].contains(&percentages.count());
-    if is_mixed && LISTS.contains(&name) && !["product", "divide"].contains(&name) {
+    if is_mixed && is_in(LISTS, name) && !["product", "divide"].contains(&name) {
         return Err(syntax(format!(
             "'{name}' has percentages beside numbers, and nothing says of what they are shares"
         )));

@@ -6,65 +6,15 @@ use super::number::{MathError, Number};
 use super::parse::{is_function, syntax};
 
 /// Words before an expression that are no part of it.
-const LEAD_INS: &[&str] = &[
-    "what is the result of",
-    "what is the value of",
-    "how much is",
-    "what is",
-    "what's",
-    "calculate",
-    "compute",
-    "evaluate",
-    "solve",
-];
+const LEAD_INS: &str = "what is the result of, what is the value of, how much is, what is, what's, calculate, compute, evaluate, solve";
 
 /// Words that stand for others or for signs, longest first.
-const SPELLINGS: &[(&str, &str)] = &[
-    ("raised to power of", "^"),
-    ("difference between", "difference"),
-    ("to power of", "^"),
-    ("absolute value", "abs"),
-    ("multiplied by", "*"),
-    ("divided by", "/"),
-    ("square root", "sqrt"),
-    ("cube root", "cbrt"),
-    ("natural logarithm", "ln"),
-    ("natural log", "ln"),
-    ("more than", "morethan"),
-    ("less than", "lessthan"),
-    ("per cent", "%"),
-    ("logarithm", "log"),
-    ("multiply", "product"),
-    ("quarters", "(1/4)"),
-    ("quarter", "(1/4)"),
-    ("thirds", "(1/3)"),
-    ("third", "(1/3)"),
-    ("half", "(1/2)"),
-    ("twice", "2 *"),
-    ("double", "2 *"),
-    ("triple", "3 *"),
-    ("percent", "%"),
-    ("degrees", "deg"),
-    ("degree", "deg"),
-    ("radians", "rad"),
-    ("squared", "^2"),
-    ("cubed", "^3"),
-    ("modulo", "mod"),
-    ("minus", "-"),
-    ("times", "*"),
-    ("plus", "+"),
-    ("over", "/"),
-    ("cosine", "cos"),
-    ("tangent", "tan"),
-    ("sine", "sin"),
-    ("average", "avg"),
-    ("mean", "avg"),
-    ("largest", "max"),
-    ("maximum", "max"),
-    ("smallest", "min"),
-    ("minimum", "min"),
-    ("total", "sum"),
-];
+const SPELLINGS: &str = "raised to power of=^, difference between=difference, to power of=^, absolute value=abs, multiplied by=*, divided by=/, \
+    square root=sqrt, cube root=cbrt, natural logarithm=ln, natural log=ln, more than=morethan, less than=lessthan, per cent=%, \
+    logarithm=log, multiply=product, quarters=(1/4), quarter=(1/4), thirds=(1/3), third=(1/3), half=(1/2), twice=2 *, \
+    double=2 *, triple=3 *, percent=%, degrees=deg, degree=deg, radians=rad, squared=^2, cubed=^3, modulo=mod, minus=-, times=*, \
+    plus=+, over=/, cosine=cos, tangent=tan, sine=sin, average=avg, mean=avg, largest=max, maximum=max, smallest=min, \
+    minimum=min, total=sum";
 
 /// From zero.
 const NUMBERS: &str = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen \
@@ -84,10 +34,16 @@ pub(super) struct Token {
     pub(super) at: usize,
 }
 
+fn spellings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SPELLINGS
+        .split(", ")
+        .filter_map(|pair| pair.split_once('='))
+}
+
 /// The expression without what people say before and after it.
 pub(super) fn bare(text: &str) -> &str {
     let mut rest = text.trim().trim_end_matches(['?', '=', '.', ' ']);
-    for lead_in in LEAD_INS {
+    for lead_in in LEAD_INS.split(", ") {
         let begins = rest
             .get(..lead_in.len())
             .is_some_and(|begin| begin.eq_ignore_ascii_case(lead_in));
@@ -106,14 +62,14 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, MathError> {
     let mut rest = plain.as_slice();
     let mut tokens = Vec::new();
     while let [first, after @ ..] = rest {
-        let spelling = SPELLINGS.iter().find_map(|(words, spelled)| {
+        let spelling = spellings().find_map(|(words, spelled)| {
             let mut rest = rest.iter();
             let is_there =
                 |word| matches!(rest.next(), Some(Token { part: Part::Word(w), .. }) if w == word);
             words
                 .split(' ')
                 .all(is_there)
-                .then_some((rest.as_slice(), *spelled))
+                .then_some((rest.as_slice(), spelled))
         });
         let number = match &first.part {
             Part::Word(word) => NUMBERS.split(' ').position(|number| number == word),
@@ -135,7 +91,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, MathError> {
 
 /// Whether the word before a parenthesis makes what is in it arguments.
 fn names_function(word: &str) -> bool {
-    let spelled = SPELLINGS.iter().find(|(words, _)| *words == word);
+    let spelled = spellings().find(|(words, _)| *words == word);
     is_function(spelled.map_or(word, |(_, spelled)| spelled))
 }
 
