@@ -27,11 +27,11 @@ pub(crate) fn run() -> Result<(), Problem> {
             }
         }
     };
-    check("format", &|| show(with(&["fmt", "--all", "--check"])));
+    check("format", &|| show(with("fmt --all --check")));
     check("tidy", &|| tidy::run().map_err(|p| p.to_string()));
-    if succeeds(with(&["deny", "--version"])) {
+    if succeeds(with("deny --version")) {
         check("licences, bans, sources", &|| {
-            show(with(&["deny", "check", "licenses", "bans", "sources"]))
+            show(with("deny check licenses bans sources"))
         });
     } else {
         eprintln!(
@@ -40,23 +40,11 @@ pub(crate) fn run() -> Result<(), Problem> {
     }
     // Denies warnings by an argument, because RUSTFLAGS would make every dependency build again.
     check("clippy", &|| {
-        let args = [
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ];
-        show(with(&args))
+        show(with("clippy --workspace --all-targets -- -D warnings"))
     });
     // With --tests, so that dependencies have the tests' features and are built once.
-    check("build", &|| {
-        show(with(&["build", "--workspace", "--bins", "--tests"]))
-    });
-    check("doctests", &|| {
-        show(with(&["test", "--workspace", "--doc"]))
-    });
+    check("build", &|| show(with("build --workspace --bins --tests")));
+    check("doctests", &|| show(with("test --workspace --doc")));
     if !failed.is_empty() {
         eprintln!("── failed: {}; the tests run anyway", failed.join(", "));
     }
@@ -74,39 +62,32 @@ pub(crate) fn run() -> Result<(), Problem> {
     }
 }
 
-fn with(args: &[&str]) -> std::process::Command {
+fn with(args: &str) -> std::process::Command {
     let mut command = cargo();
-    command.args(args);
+    command.args(args.split(' '));
     command
 }
 
 fn tests() -> Result<(), String> {
-    let runner: &[&str] = if succeeds(with(&["nextest", "--version"])) {
-        &["nextest", "run", "--workspace"]
+    let runner = if succeeds(with("nextest --version")) {
+        "nextest run --workspace"
     } else {
         eprintln!("   cargo-nextest is not installed: `cargo test` runs the tests");
         // Libraries, binaries and tests, but no benches. Doctests ran before.
-        &[
-            "test",
-            "--workspace",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--no-fail-fast",
-        ]
+        "test --workspace --lib --bins --tests --no-fail-fast"
     };
     eprintln!("── tests");
     show(with(runner))
 }
 
 fn require_component(subcommand: &str, component: &str) -> Result<(), Problem> {
-    if succeeds(with(&[subcommand, "--version"])) {
+    if succeeds(with(&format!("{subcommand} --version"))) {
         return Ok(());
     }
     eprintln!("── {component} is missing: installing it");
     let mut install = command("rustup");
     install.args(["component", "add", component]);
-    if show(install).is_ok() && succeeds(with(&[subcommand, "--version"])) {
+    if show(install).is_ok() && succeeds(with(&format!("{subcommand} --version"))) {
         return Ok(());
     }
     Err(Problem::new(
@@ -131,13 +112,7 @@ fn try_network_tools() {
     who.arg("-u");
     let is_root = shell::output(who).is_ok_and(|id| id.trim() == "0");
     let mut install = command("apt-get");
-    install.args([
-        "install",
-        "--yes",
-        "--no-install-recommends",
-        "iproute2",
-        "nftables",
-    ]);
+    install.args("install --yes --no-install-recommends iproute2 nftables".split(' '));
     if is_root && is_there("apt-get") {
         eprintln!("── iproute2 and nftables are missing: installing them");
         let mut update = command("apt-get");

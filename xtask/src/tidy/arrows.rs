@@ -8,79 +8,30 @@ use serde_json::Value;
 
 use crate::shell::Problem;
 
-/// The house: each package and the packages of the workspace that it may depend on, for building or testing.
-const ARROWS: &[(&str, &[&str])] = &[
-    ("amcp-protocol", &[]),
-    // Makes the HTTP clients of all packages that call other servers.
-    ("amcp-outbound", &[]),
-    ("amcp-plan", &["amcp-protocol"]),
-    // Knows no actor and no registry: its catalogue is an argument.
-    (
-        "amcp-planner",
-        &["amcp-outbound", "amcp-protocol", "amcp-plan"],
-    ),
-    ("amcp-registry", &["amcp-protocol"]),
-    (
-        "amcp-specialists",
-        &["amcp-outbound", "amcp-protocol", "amcp-registry"],
-    ),
-    // Not on specialists: the orchestrator finds agents at run time.
-    (
-        "amcp-orchestrator",
-        &[
-            "amcp-protocol",
-            "amcp-plan",
-            "amcp-planner",
-            "amcp-registry",
-        ],
-    ),
-    // Proves who asks; knows no request and no HTTP.
-    ("amcp-access", &["amcp-outbound", "amcp-protocol"]),
-    (
-        "amcp-gateway",
-        &[
-            "amcp-access",
-            "amcp-protocol",
-            "amcp-plan",
-            "amcp-registry",
-            "amcp-orchestrator",
-        ],
-    ),
-    // The gateway does not depend on it: it asks other nodes through a port that the node implements.
-    ("amcp-cluster", &["amcp-protocol", "amcp-registry"]),
-    (
-        "amcp",
-        &[
-            "amcp-access",
-            "amcp-cluster",
-            "amcp-outbound",
-            "amcp-protocol",
-            "amcp-plan",
-            "amcp-planner",
-            "amcp-registry",
-            "amcp-orchestrator",
-            "amcp-gateway",
-            "amcp-specialists",
-        ],
-    ),
-    (
-        "amcp-tests",
-        &[
-            "amcp-access",
-            "amcp-cluster",
-            "amcp-outbound",
-            "amcp-protocol",
-            "amcp-plan",
-            "amcp-planner",
-            "amcp-registry",
-            "amcp-orchestrator",
-            "amcp-gateway",
-            "amcp-specialists",
-            "amcp",
-        ],
-    ),
-    ("xtask", &[]),
-];
+/// The house: each package and the packages of the workspace that it may depend on, for building or testing. The outbound package makes
+/// the HTTP clients of all that call other servers. The planner knows no actor and no registry: its catalogue is an argument. The
+/// orchestrator finds agents at run time, the gateway asks other nodes through a port that the node implements, and access knows no request.
+const ARROWS: &str = "\
+amcp-protocol:
+amcp-outbound:
+amcp-plan: amcp-protocol
+amcp-planner: amcp-outbound amcp-protocol amcp-plan
+amcp-registry: amcp-protocol
+amcp-specialists: amcp-outbound amcp-protocol amcp-registry
+amcp-orchestrator: amcp-protocol amcp-plan amcp-planner amcp-registry
+amcp-access: amcp-outbound amcp-protocol
+amcp-gateway: amcp-access amcp-protocol amcp-plan amcp-registry amcp-orchestrator
+amcp-cluster: amcp-protocol amcp-registry
+amcp: amcp-access amcp-cluster amcp-outbound amcp-protocol amcp-plan amcp-planner amcp-registry amcp-orchestrator amcp-gateway amcp-specialists
+amcp-tests: amcp-access amcp-cluster amcp-outbound amcp-protocol amcp-plan amcp-planner amcp-registry amcp-orchestrator amcp-gateway amcp-specialists amcp
+xtask:";
+
+fn arrows() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let lines = ARROWS.lines().filter_map(|line| line.split_once(':'));
+    lines
+        .map(|(package, may)| (package, may.split_whitespace().collect()))
+        .collect()
+}
 
 /// The packages that a package may not reach through any dependency: pure packages have no runtime, no actor and no socket;
 /// planners call model servers, but know no actor; access also serves faces without HTTP.
@@ -166,7 +117,7 @@ pub(super) fn check_used(
 
 /// Judges the dependencies between the workspace's packages.
 pub(super) fn check(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<Problem> {
-    let known: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
+    let known = arrows();
     let mut problems = Vec::new();
     for package in known.keys().filter(|name| !packages.contains_key(**name)) {
         problems.push(Problem::new(
@@ -224,14 +175,11 @@ mod tests {
     use super::*;
 
     fn house() -> BTreeMap<String, BTreeSet<String>> {
-        ARROWS
-            .iter()
-            .map(|(name, allowed)| {
-                let dependencies = allowed.iter().chain(&["serde"]);
-                let dependencies = dependencies.map(|name| (*name).to_owned()).collect();
-                ((*name).to_owned(), dependencies)
-            })
-            .collect()
+        let house = arrows().into_iter().map(|(name, allowed)| {
+            let dependencies = allowed.into_iter().chain(["serde"]);
+            (name.to_owned(), dependencies.map(str::to_owned).collect())
+        });
+        house.collect()
     }
 
     fn errors(problems: Vec<Problem>) -> Vec<String> {
