@@ -70,21 +70,14 @@ impl<P: Decides> Audience<P> {
 
     /// Keeps the list of open flows and shows the progress, or holds it while a question is on the terminal.
     pub(crate) fn show(&mut self, progress: &Progress) {
-        match progress {
-            Progress::FlowRequired { flow } => self.open.push_back(Flow::clone(flow)),
-            Progress::FlowEnded { flow, end, .. } => self.ended(flow, *end),
-            Progress::Answered { .. } => {
-                while let Some(flow) = self.open.pop_front() {
-                    self.take_back(&flow, FlowEnd::Withdrawn);
-                }
+        if let Progress::FlowRequired { flow } = progress {
+            self.open.push_back(Flow::clone(flow));
+        } else if let Progress::FlowEnded { flow, end, .. } = progress {
+            self.ended(flow, *end);
+        } else if let Progress::Answered { .. } = progress {
+            while let Some(flow) = self.open.pop_front() {
+                self.take_back(&flow, FlowEnd::Withdrawn);
             }
-            Progress::Accepted { .. }
-            | Progress::Planned { .. }
-            | Progress::Dispatched { .. }
-            | Progress::Progressed { .. }
-            | Progress::Retried { .. }
-            | Progress::Completed { .. }
-            | Progress::Failed { .. } => {}
         }
         if self.stage == Stage::Put {
             self.held.push(progress.clone());

@@ -114,6 +114,13 @@ fn card(agent: &str) -> AgentCard {
     card.expect("every built-in agent has a card").clone()
 }
 
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(characters).collect()
+    })
+}
+
 fn entry<S: Specialist>(
     agent: &str,
     make: impl Fn() -> S + Send + Sync + 'static,

@@ -8,24 +8,18 @@ use std::time::SystemTime;
 
 use amcp_protocol::{ErrorCode, Failure};
 use parking_lot::Mutex;
+use smart_default::SmartDefault;
 
 /// The most that a folder may hold.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, SmartDefault)]
 pub struct Quota {
     /// Number of reports.
+    // More makes each look into the folder slow.
+    #[default = 10_000]
     pub count: usize,
     /// Bytes of all reports.
+    #[default(1024 * 1024 * 1024)]
     pub bytes: u64,
-}
-
-impl Default for Quota {
-    fn default() -> Self {
-        Self {
-            // More makes each look into the folder slow.
-            count: 10_000,
-            bytes: 1024 * 1024 * 1024,
-        }
-    }
 }
 
 /// A folder of reports; clones share it.

@@ -20,6 +20,7 @@ use amcp_protocol::{
 use amcp_registry::{AgentLoad, AgentMsg, AgentState, AnswerPort, RegistryHandle, TaskKey, group};
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use smart_default::SmartDefault;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -43,23 +44,16 @@ const LAST_JOBS: Duration = Duration::from_secs(1);
 const RETRY_BUSY_MS: u64 = 50;
 
 /// The bounds of a shell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SmartDefault)]
 pub struct ShellLimits {
     /// Tasks that may wait for each capability.
+    // Enough for a burst of eight full plans; further tasks should wait where they can still go to another agent.
+    #[default = 256]
     pub queue: usize,
     /// Largest result, in bytes of its JSON, about.
+    // A ledger of some ten thousand rows; a request keeps several of them in memory.
+    #[default(8 * 1024 * 1024)]
     pub max_result_bytes: usize,
-}
-
-impl Default for ShellLimits {
-    fn default() -> Self {
-        Self {
-            // Enough for a burst of eight full plans; further tasks should wait where they can still go to another agent.
-            queue: 256,
-            // A ledger of some ten thousand rows; a request keeps several of them in memory.
-            max_result_bytes: 8 * 1024 * 1024,
-        }
-    }
 }
 
 /// A specialist about to become an agent.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::AgentId;
-use amcp_registry::{AgentState, AgentStatus, Agents, RegistryHandle, RestartPolicy};
+use amcp_registry::{AgentState, Agents, RegistryHandle, RestartPolicy};
 use ractor::{Actor, ActorCell, ActorRef, RpcReplyPort, SpawnErr};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -142,17 +142,6 @@ impl SupervisorHandle {
                 waited_for == self.agents.len() && self.agents.iter().all(|a| settled(directory, a))
             })
             .await;
-    }
-
-    /// The status of the supervisor's agents, by id.
-    #[must_use]
-    pub fn agents(&self) -> Vec<AgentStatus> {
-        let directory = self.registry.load();
-        let statuses = self
-            .agents
-            .iter()
-            .filter_map(|agent| directory.status(agent));
-        statuses.collect()
     }
 
     /// Kills an agent in the middle of its work; it restarts as after a failure. Returns whether it was running.

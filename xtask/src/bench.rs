@@ -12,13 +12,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Problem> {
         // The bench starts itself as its other processes.
         return measure("cluster", rest, &[]);
     }
-    // Alone, as users build it: together with the tests it would get the features of their dependencies too.
-    let mut build = cargo();
-    build.args(["build", "--release", "--package", "amcp"]);
-    show(build).map_err(|why| Problem::new(why, "mend the release build first"))?;
-
-    let amcp = shell::amcp(&shell::metadata()?, "release");
-    measure("mesh", args, &[("AMCP_BIN", amcp)])
+    measure("mesh", args, &[("AMCP_BIN", shell::release()?)])
 }
 
 fn measure(name: &str, args: &[&str], environment: &[(&str, PathBuf)]) -> Result<(), Problem> {

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::shell::{self, Problem, cargo, command, output, root, show};
+use crate::shell::{self, Problem, command, output, root};
 
 /// The picture's path, from the workspace's folder.
 const PICTURE: &str = "docs/demo.svg";
@@ -15,11 +15,8 @@ const LINE: usize = 18;
 const CHARACTER: f32 = 7.25;
 
 pub(crate) fn run() -> Result<(), Problem> {
-    let mut build = cargo();
-    build.args(["build", "--release", "--package", "amcp"]);
-    show(build).map_err(|why| Problem::new(why, "mend the release build first"))?;
     let data = root().join("target/picture-data");
-    let amcp = shell::amcp(&shell::metadata()?, "release");
+    let amcp = shell::release()?;
     let mut demo = command(&amcp.to_string_lossy());
     demo.arg("demo").arg("--data").arg(&data);
     let printed = output(demo)?.replace(data.to_string_lossy().as_ref(), "./amcp-data");

@@ -122,13 +122,15 @@ pub(crate) fn metadata() -> Result<serde_json::Value, Problem> {
         .map_err(|error| Problem::new(format!("cargo metadata: {error}"), "is cargo up to date?"))
 }
 
-/// The path of the binary `amcp` after a build in `profile` (the folder's name).
-pub(crate) fn amcp(metadata: &serde_json::Value, profile: &str) -> PathBuf {
-    let target = metadata
-        .get("target_directory")
-        .and_then(serde_json::Value::as_str)
-        .unwrap_or("target");
-    Path::new(target)
-        .join(profile)
-        .join(format!("amcp{}", std::env::consts::EXE_SUFFIX))
+/// Builds the release binary `amcp`, alone as users build it: together with the tests it would get the features of their dependencies too.
+/// Returns its path.
+pub(crate) fn release() -> Result<PathBuf, Problem> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "amcp"]);
+    show(build).map_err(|why| Problem::new(why, "mend the release build first"))?;
+    let metadata = metadata()?;
+    let target = metadata.get("target_directory");
+    let target = target.and_then(serde_json::Value::as_str);
+    let name = format!("release/amcp{}", std::env::consts::EXE_SUFFIX);
+    Ok(Path::new(target.unwrap_or("target")).join(name))
 }

@@ -20,8 +20,6 @@ struct Agents {
     agents: Vec<AgentStatus>,
 }
 
-/// Runs the command.
-///
 /// # Errors
 /// The node cannot be reached or started.
 pub(crate) async fn run(loaded: &Loaded, args: cli::Agents) -> Result<u8, Trouble> {

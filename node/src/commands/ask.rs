@@ -27,8 +27,6 @@ const OF_COMMANDS: [&str; 5] = ["ca", "client_cert", "deadline", "log", "log_for
 /// Most bytes of a query that is too long that are counted: a pipe may have no end.
 const MAX_COUNTED: u64 = 64 * 1024 * 1024;
 
-/// Runs the command.
-///
 /// # Errors
 /// The request was refused, or could not be sent.
 pub(crate) async fn run(loaded: &Loaded, args: cli::Ask) -> Result<u8, Trouble> {

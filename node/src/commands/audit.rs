@@ -10,8 +10,6 @@ use crate::config::layers::Loaded;
 use crate::output::{self, Trouble, printable};
 use crate::show;
 
-/// Runs the command.
-///
 /// # Errors
 /// The log cannot be read, or has a fault.
 pub(crate) fn run(loaded: &Loaded, what: cli::Audit) -> Result<u8, Trouble> {

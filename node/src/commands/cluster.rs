@@ -13,8 +13,6 @@ use crate::config::layers::Loaded;
 use crate::output::{self, Style, Trouble, printable};
 use crate::show;
 
-/// Runs the command.
-///
 /// # Errors
 /// The node cannot be reached or is alone; a file cannot be written.
 pub(crate) async fn run(loaded: &Loaded, args: cli::Cluster) -> Result<u8, Trouble> {

@@ -9,8 +9,6 @@ use crate::config::layers::{self, Inputs, Loaded, Source};
 use crate::config::schema;
 use crate::output::{self, Style, Trouble};
 
-/// Runs the command.
-///
 /// # Errors
 /// The settings are unusable; those of stdout.
 pub(crate) fn run(inputs: &Inputs, what: &cli::Config) -> Result<u8, Trouble> {

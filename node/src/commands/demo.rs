@@ -26,8 +26,6 @@ pub(super) const SCENARIOS: [&str; 2] = [
 /// Longest result that is shown, in characters.
 const MAX_RESULT: usize = 200;
 
-/// Runs the command.
-///
 /// # Errors
 /// The node does not start, or refuses a scenario.
 pub(crate) async fn run(loaded: &Loaded, args: cli::Demo) -> Result<u8, Trouble> {

@@ -37,8 +37,6 @@ const BUSY_WITHIN: Duration = Duration::from_secs(2);
 /// Records that the demo reads at a time in the end.
 const READ_AT_ONCE: usize = 16;
 
-/// Runs the command.
-///
 /// # Errors
 /// A node does not start, or the others do not notice a fault or its end.
 pub(super) async fn run(count: u8) -> Result<u8, Trouble> {

@@ -22,8 +22,6 @@ const LEDGER_TIME: Duration = Duration::from_secs(10);
 /// Time-out of a running node's answer: a thousand times as long as it takes.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Runs the command.
-///
 /// # Errors
 /// Those of stdout; a failed check is no error.
 pub(crate) async fn run(loaded: &Loaded, json: bool) -> Result<u8, Trouble> {

@@ -3,11 +3,12 @@
 //! Counts only what the running node says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amcp_gateway::codes;
 use amcp_orchestrator::Counts;
-use amcp_protocol::{AnswerState, ErrorCode, Progress, UserRequest};
+use amcp_protocol::{Answer, AnswerState, UserRequest};
 use amcp_registry::bus::unix_ms;
 use amcp_registry::{AgentState, AgentStatus};
 use futures_util::{StreamExt, stream};
@@ -102,12 +103,7 @@ pub(super) async fn run(node: &Node, requests: u32) -> Result<u8, Trouble> {
 enum Outcome {
     Refused,
     Lost,
-    Answered {
-        state: AnswerState,
-        error: Option<ErrorCode>,
-        dispatched: u32,
-        retried: u32,
-    },
+    Answered(Arc<Answer>),
 }
 
 async fn one(node: &Node, number: u32) -> Outcome {
@@ -122,33 +118,8 @@ async fn one(node: &Node, number: u32) -> Outcome {
     let Ok(ticket) = node.orchestrator.ask(request, None) else {
         return Outcome::Refused;
     };
-    let id = ticket.request_id();
-    let Ok(answer) = tokio::time::timeout(DEADLINE + SLACK, ticket.answer()).await else {
-        return Outcome::Lost;
-    };
-    let (mut dispatched, mut retried) = (0, 0);
-    if let Some(mut feed) = node.orchestrator.progress(id, 0) {
-        while let Some(recorded) = feed.next().await {
-            match recorded.progress {
-                Progress::Dispatched { .. } => dispatched += 1,
-                Progress::Retried { .. } => retried += 1,
-                Progress::Accepted { .. }
-                | Progress::Answered { .. }
-                | Progress::Planned { .. }
-                | Progress::Progressed { .. }
-                | Progress::FlowRequired { .. }
-                | Progress::FlowEnded { .. }
-                | Progress::Completed { .. }
-                | Progress::Failed { .. } => {}
-            }
-        }
-    }
-    Outcome::Answered {
-        state: answer.state,
-        error: answer.error.as_ref().map(|error| error.code),
-        dispatched,
-        retried,
-    }
+    let answer = tokio::time::timeout(DEADLINE + SLACK, ticket.answer()).await;
+    answer.map_or(Outcome::Lost, Outcome::Answered)
 }
 
 impl Tally {
@@ -157,21 +128,19 @@ impl Tally {
         match outcome {
             Outcome::Refused => self.refused += 1,
             Outcome::Lost => self.lost += 1,
-            Outcome::Answered {
-                state,
-                error,
-                dispatched,
-                retried,
-            } => {
+            Outcome::Answered(answer) => {
                 self.received += 1;
-                self.dispatched += dispatched;
-                self.retried += retried;
-                match state {
+                for task in &answer.tasks {
+                    self.dispatched += task.attempts;
+                    self.retried += task.attempts.saturating_sub(1);
+                }
+                match answer.state {
                     AnswerState::Completed => self.completed += 1,
                     AnswerState::Partial => self.partial += 1,
                     AnswerState::Failed => {
                         self.failed += 1;
-                        let reason = error.map_or("unknown", ErrorCode::as_str);
+                        let error = answer.error.as_ref();
+                        let reason = error.map_or("unknown", |error| error.code.as_str());
                         *self.reasons.entry(reason).or_default() += 1;
                     }
                     AnswerState::Cancelled => self.cancelled += 1,
@@ -310,18 +279,24 @@ fn fared(node: &Node) -> String {
 
 #[cfg(test)]
 mod tests {
+    use amcp_protocol::RequestId;
+
     use super::*;
 
     #[test]
     fn answers_that_are_missing_too_many_or_others_are_noticed() {
         let mut tally = Tally::default();
         for state in [AnswerState::Completed, AnswerState::Failed] {
-            tally.count(Outcome::Answered {
+            tally.count(Outcome::Answered(Arc::new(Answer {
+                request_id: RequestId::from_uuid(uuid::Uuid::nil()),
                 state,
+                answer: String::new(),
+                planner: String::new(),
+                tasks: Vec::new(),
                 error: None,
-                dispatched: 1,
-                retried: 0,
-            });
+                usage: Default::default(),
+                notes: Vec::new(),
+            })));
         }
         tally.count(Outcome::Refused);
         let good = Counts {

@@ -13,8 +13,6 @@ use crate::config::layers::Loaded;
 use crate::output::{self, Style, Trouble, printable};
 use crate::show;
 
-/// Runs the command.
-///
 /// # Errors
 /// The key is unknown or ended, a name is unusable, the file or the audit log cannot be read or written.
 pub(crate) fn run(loaded: &Loaded, what: cli::Keys) -> Result<u8, Trouble> {

@@ -18,8 +18,6 @@ use crate::trace::{self, Log};
 /// Exit code of a process that a signal ended (128 + SIGINT).
 pub(super) const EXIT_INTERRUPTED: u8 = 130;
 
-/// Runs the command.
-///
 /// # Errors
 /// The node does not start, or a part of it ended too often.
 pub(crate) async fn run(loaded: Loaded, log: &Log) -> Result<u8, Trouble> {

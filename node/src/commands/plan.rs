@@ -18,8 +18,6 @@ use crate::output::{self, Style, Trouble, printable};
 use crate::root::{Node, Planning, Purpose, this_day};
 use crate::show;
 
-/// Runs the command.
-///
 /// # Errors
 /// The query was refused, or no plan could be made.
 pub(crate) async fn run(loaded: &Loaded, args: cli::Plan) -> Result<u8, Trouble> {

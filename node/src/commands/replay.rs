@@ -8,8 +8,6 @@ use amcp_plan::recording::{ReplayError, replay};
 
 use crate::output::{self, Trouble};
 
-/// Runs the command.
-///
 /// # Errors
 /// The file cannot be read or is no recording, or this build decides otherwise than the recording says.
 pub(crate) fn run(file: &Path) -> Result<u8, Trouble> {

@@ -27,7 +27,7 @@ pub(super) fn begin(
     let opening = tokio::spawn(async move {
         let known = async {
             cluster.linked().await;
-            someone_ready(&orchestrator, &registry).await;
+            registry.wait_for(|_| orchestrator.has_agents()).await;
         };
         if tokio::time::timeout(MEET, known).await.is_err() {
             tracing::warn!("found no other node with an agent; requests are open without one");
@@ -35,13 +35,4 @@ pub(super) fn begin(
         orchestrator.open();
     });
     Some(AbortOnDropHandle::new(opening))
-}
-
-async fn someone_ready(orchestrator: &OrchestratorHandle, registry: &RegistryHandle) {
-    let mut changes = registry.changes();
-    while !orchestrator.has_agents() {
-        if changes.changed().await.is_err() {
-            return;
-        }
-    }
 }

@@ -251,10 +251,11 @@ fn tenths(tenths: i64) -> Value {
 
 /// `change` and `change_percent` to what it was before.
 fn change(now: i64, before: i64) -> Map<String, Value> {
-    let mut change = Map::new();
     let difference = now.saturating_sub(before);
-    change.insert("previous".to_owned(), amount(before));
-    change.insert("change".to_owned(), amount(difference));
+    let mut change = Map::from_iter([
+        ("previous".to_owned(), amount(before)),
+        ("change".to_owned(), amount(difference)),
+    ]);
     if let Some(percent) = tenths_of_percent(difference, before) {
         change.insert("change_percent".to_owned(), tenths(percent));
     }

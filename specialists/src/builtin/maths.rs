@@ -76,12 +76,10 @@ fn sentence(expression: &str) -> String {
     let after = expression.get(word.len()..).unwrap_or_default();
     let is_sign = parse::is_in(parse::FUNCTIONS, word) && !after.starts_with(" of ");
     let is_word = after.starts_with(' ') && !is_sign;
-    match word.chars().next().filter(|_| is_word) {
-        Some(first) => first
-            .to_uppercase()
-            .chain(expression.chars().skip(1))
-            .collect(),
-        None => expression.to_owned(),
+    if is_word {
+        super::capitalised(expression)
+    } else {
+        expression.to_owned()
     }
 }
 

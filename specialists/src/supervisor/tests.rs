@@ -8,13 +8,22 @@ use amcp_protocol::{
     AgentCard, Capability, CapabilityName, ErrorCode, Failure, Grant, RequestId, TaskId,
     TaskRequest, TaskResponse,
 };
-use amcp_registry::{AgentPort, Agents, AnswerPort, EventBus, Restart, TaskKey};
+use amcp_registry::{AgentPort, AgentStatus, Agents, AnswerPort, EventBus, Restart, TaskKey};
 use ractor::ActorStatus;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::*;
 use crate::specialist::{Context, Task};
+
+impl SupervisorHandle {
+    /// The status of the supervisor's agents, by id.
+    fn agents(&self) -> Vec<AgentStatus> {
+        let directory = self.registry.load();
+        let agents = self.agents.iter();
+        agents.filter_map(|agent| directory.status(agent)).collect()
+    }
+}
 
 /// The state that a probe's handlers share with the test.
 #[derive(Default)]

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::Made;
 use crate::config::Config;
 use crate::output::Trouble;
-use crate::root::{Node, Purpose, this_day};
+use crate::root::{Node, Purpose};
 
 /// How long a judge may take: as long as a large model on a slow machine takes for a sentence.
 const JUDGE_TIME: Duration = Duration::from_secs(60);
@@ -30,6 +30,7 @@ pub(super) struct Stage {
     judge: Option<SharedLlm>,
 }
 
+#[derive(Default)]
 struct Heard {
     today: Date,
     planned: Option<Result<Planned, PlanningError>>,
@@ -39,11 +40,8 @@ struct Heard {
 impl Stage {
     /// Starts the node; `judge` judges the answers, beside the texts of their cases.
     pub(super) async fn start(config: &Config, judge: Option<SharedLlm>) -> Result<Self, Trouble> {
-        let heard = Arc::new(Mutex::new(Heard {
-            today: this_day(),
-            planned: None,
-            cost: Cost::default(),
-        }));
+        // Each question sets the day.
+        let heard = Arc::<Mutex<Heard>>::default();
         let ear = Arc::clone(&heard);
         let overheard = move |planner| {
             Arc::new(Overheard {
@@ -64,8 +62,7 @@ impl Stage {
     ) -> Result<(Made, Answered), Failure> {
         *self.heard.lock() = Heard {
             today,
-            planned: None,
-            cost: Cost::default(),
+            ..Heard::default()
         };
         let mut request = UserRequest::new(case.query.clone());
         request.flows = Some(Vec::new());

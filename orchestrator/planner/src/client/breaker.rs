@@ -4,24 +4,19 @@
 
 use std::time::Duration;
 
+use smart_default::SmartDefault;
+
 /// The bounds of a breaker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, SmartDefault)]
 pub struct BreakerSettings {
     /// Number of failures in a row that open the breaker.
+    // One planning may make three attempts, so that the first request to a dead server spares the next one the wait.
+    #[default = 3]
     pub failures: u32,
     /// How long it stays open, before jitter.
+    // A model server restarts in about that time.
+    #[default(Duration::from_secs(10))]
     pub open: Duration,
-}
-
-impl Default for BreakerSettings {
-    fn default() -> Self {
-        // Three: one planning may make three attempts, so that the first request to a dead server spares the next one the
-        // wait. 10 s: a model server restarts in about that time.
-        Self {
-            failures: 3,
-            open: Duration::from_secs(10),
-        }
-    }
 }
 
 /// The state of a breaker.

@@ -10,6 +10,7 @@ use amcp_protocol::llm::PortFuture;
 use amcp_protocol::{ErrorCode, Failure};
 use parking_lot::Mutex;
 use serde::Serialize;
+use smart_default::SmartDefault;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, Span, field};
@@ -21,37 +22,29 @@ use super::{ChatReply, ChatRequest, LlmClient, SharedLlm, TextSink};
 const MAX_BACKOFF_MS: u64 = 2_000;
 
 /// The bounds of a guard.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, SmartDefault)]
 pub struct GuardSettings {
     /// Most calls at a time.
+    // Ollama works on one prompt at a time by default; a second call hides the gap between prompts.
+    #[default = 2]
     pub concurrency: usize,
     /// Most waiting calls.
+    // Far more than a slow model answers within a request's default deadline.
+    #[default = 64]
     pub queue: usize,
     /// Longest time of one call with its retries, without its wait in the queue.
+    // A plan of 1,000 tokens at 10 tokens a second, and loading the model.
+    #[default(Duration::from_secs(120))]
     pub call: Duration,
     /// Most attempts of one call while the server refuses before it begins.
+    #[default = 3]
     pub attempts: u32,
     /// A call abandoned after this time counts as a failure.
+    // People cancel sooner; after this time it is usually a request's deadline.
+    #[default(Duration::from_secs(10))]
     pub patience: Duration,
     /// The bounds of the breaker.
     pub breaker: BreakerSettings,
-}
-
-impl Default for GuardSettings {
-    fn default() -> Self {
-        Self {
-            // Ollama works on one prompt at a time by default; a second call hides the gap between prompts.
-            concurrency: 2,
-            // Far more than a slow model answers within a request's default deadline.
-            queue: 64,
-            // A plan of 1,000 tokens at 10 tokens a second, and loading the model.
-            call: Duration::from_secs(120),
-            attempts: 3,
-            // People cancel sooner; after this time it is usually a request's deadline.
-            patience: Duration::from_secs(10),
-            breaker: BreakerSettings::default(),
-        }
-    }
 }
 
 /// The name of the histogram of the seconds of calls at an LLM server, by `outcome`: `answered`, `failed`, `abandoned`.

@@ -172,7 +172,7 @@ impl<'a> Comparison<'a> {
     }
 
     pub(super) fn verdict(&self, said: &Said, declines: Option<&[String]>) -> Verdict {
-        let mut verdict = Verdict::empty();
+        let mut verdict = Verdict::default();
         let mut admitted = Vec::new();
         for (made, task) in self.plan.tasks.iter().enumerate() {
             verdict.nodes.made += 1;

@@ -14,10 +14,11 @@ use super::wanted::plain;
 use crate::{Planned, PlanningError};
 
 /// What a plan is worth to the user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The planner could not work: its model is not there or is too slow.
+    #[default]
     Failed,
     /// Something that is not expected, and nothing admits it.
     SilentlyWrong,
@@ -72,7 +73,7 @@ impl AddAssign for Tally {
 }
 
 /// A plan judged by its case.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// What it is worth.
     pub outcome: Outcome,
@@ -135,20 +136,7 @@ fn is_out_of_order(code: ErrorCode) -> bool {
 fn failed(why: String) -> Verdict {
     Verdict {
         why: vec![why],
-        ..Verdict::empty()
-    }
-}
-
-impl Verdict {
-    pub(super) fn empty() -> Self {
-        Self {
-            outcome: Outcome::Failed,
-            nodes: Tally::default(),
-            edges: Tally::default(),
-            values: Tally::default(),
-            wrong_writes: 0,
-            why: Vec::new(),
-        }
+        ..Verdict::default()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value};
 
+use super::super::capitalised;
 use super::super::money::{CURRENCY, cents_of, dollars, percent, signed_percent, thousands};
 
 /// Most rows of all tables together: a hundred pages.
@@ -67,6 +68,14 @@ pub(super) struct Column {
 pub(super) struct Chart {
     pub(super) title: String,
     pub(super) bars: Vec<Bar>,
+}
+
+impl Chart {
+    /// The longest bar; above zero.
+    pub(super) fn highest(&self) -> f64 {
+        let values = self.bars.iter().map(|bar| bar.value.abs());
+        values.fold(f64::MIN_POSITIVE, f64::max)
+    }
 }
 
 #[derive(Debug)]
@@ -550,13 +559,6 @@ fn one_line(text: &str, most: usize) -> String {
 /// `change_percent` as a title: `Change percent`.
 fn title_of(name: &str) -> String {
     capitalised(&shortened(&name.replace('_', " ")))
-}
-
-fn capitalised(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(characters).collect()
-    })
 }
 
 #[cfg(test)]

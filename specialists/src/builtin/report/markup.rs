@@ -2,7 +2,7 @@
 //!
 //! Trusts no text: whatever a result says is shown, never interpreted.
 
-use super::document::{Block, Chart, Document, Table};
+use super::document::{Block, Chart, Column, Document, Table};
 
 /// The report in Markdown (GitHub's tables).
 pub(super) fn markdown(document: &Document) -> String {
@@ -29,24 +29,20 @@ pub(super) fn markdown(document: &Document) -> String {
 fn md(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for (at, character) in text.chars().enumerate() {
+        let is_number = || at > 0 && at < 10 && text.chars().take(at).all(|c| c.is_ascii_digit());
+        let escapes = match character {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '#' | '|' | '~' | '!' | '$' => true,
+            // At the beginning of a line these make a list or a rule.
+            '-' | '+' | '=' => at == 0,
+            '.' | ')' => is_number(),
+            _ => false,
+        };
         match character {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '#' | '|' | '~' | '!' | '$' => {
-                out.push('\\');
-                out.push(character);
-            }
-            // At the beginning of a line these make a list or a rule.
-            '-' | '+' | '=' if at == 0 => {
-                out.push('\\');
-                out.push(character);
-            }
-            '.' | ')' if at > 0 && at < 10 && text.chars().take(at).all(|c| c.is_ascii_digit()) => {
-                out.push('\\');
-                out.push(character);
-            }
             '\n' | '\r' => out.push(' '),
+            other if escapes => out.extend(['\\', other]),
             other => out.push(other),
         }
     }
@@ -55,20 +51,10 @@ fn md(text: &str) -> String {
 
 fn md_table(out: &mut String, table: &Table) {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    out.push_str(&line(
-        table
-            .columns
-            .iter()
-            .map(|column| md(&column.title))
-            .collect(),
-    ));
-    out.push_str(&line(
-        table
-            .columns
-            .iter()
-            .map(|column| if column.right { "---:" } else { "---" }.to_owned())
-            .collect(),
-    ));
+    let columns = table.columns.iter();
+    let rule = |column: &Column| if column.right { "---:" } else { "---" }.to_owned();
+    out.push_str(&line(columns.clone().map(|c| md(&c.title)).collect()));
+    out.push_str(&line(columns.map(rule).collect()));
     for row in &table.rows {
         out.push_str(&line(row.iter().map(|cell| md(cell)).collect()));
     }
@@ -86,11 +72,7 @@ fn md_table(out: &mut String, table: &Table) {
 
 fn md_chart(out: &mut String, chart: &Chart) {
     const LONGEST: f64 = 30.0;
-    let highest = chart
-        .bars
-        .iter()
-        .map(|bar| bar.value.abs())
-        .fold(f64::MIN_POSITIVE, f64::max);
+    let highest = chart.highest();
     out.push_str(&format!("**{}**\n\n```text\n", md(&chart.title)));
     for bar in &chart.bars {
         #[expect(
@@ -143,18 +125,9 @@ pub(super) fn html(document: &Document) -> String {
 }
 
 fn esc(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 8);
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    let text = text.replace('>', "&gt;").replace('"', "&quot;");
+    text.replace('\'', "&#39;")
 }
 
 fn html_table(out: &mut String, table: &Table) {
@@ -181,11 +154,7 @@ fn html_table(out: &mut String, table: &Table) {
 }
 
 fn html_chart(out: &mut String, chart: &Chart) {
-    let highest = chart
-        .bars
-        .iter()
-        .map(|bar| bar.value.abs())
-        .fold(f64::MIN_POSITIVE, f64::max);
+    let highest = chart.highest();
     out.push_str(&format!("<h3>{}</h3>\n", esc(&chart.title)));
     for bar in &chart.bars {
         let class = if bar.value < 0.0 { " class=\"m\"" } else { "" };
