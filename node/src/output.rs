@@ -124,6 +124,20 @@ pub(crate) fn print(text: impl fmt::Display) -> io::Result<()> {
     }
 }
 
+/// Prints the verdict on a demo; returns its exit code.
+///
+/// # Errors
+/// Those of [`print`].
+pub(crate) fn verdict(good: bool, well: &str) -> Result<u8, Trouble> {
+    let style = Style::for_stdout();
+    if good {
+        print(style.green(well))?;
+        return Ok(codes::EXIT_ANSWERED);
+    }
+    print(style.red("Something was lost: see the counts."))?;
+    Ok(codes::EXIT_FAILED)
+}
+
 /// Writes JSON to stdout: indented on a terminal, else on one line.
 ///
 /// # Errors

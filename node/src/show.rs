@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use amcp_orchestrator::PlanView;
-use amcp_protocol::{CallReport, Flow, PlannedTaskView, Progress, TaskReport, TaskState};
+use amcp_protocol::{CallReport, Flow, PlannedTaskView, Progress, TaskReport};
 use amcp_registry::AgentStatus;
 use serde_json::Value;
 
@@ -190,7 +190,7 @@ pub(crate) fn event(progress: &Progress, style: Style) -> Option<String> {
             let ended = format!(
                 "{} {task} {}: {}",
                 style.red("✗"),
-                task_state(*state),
+                word(state),
                 printable(&error.message)
             );
             with_calls(ended, calls, style)
@@ -226,7 +226,7 @@ fn called(call: &CallReport, style: Style) -> String {
 pub(crate) fn reports(tasks: &[TaskReport], style: Style) -> String {
     let line = |task: &TaskReport| {
         let agent = task.agent.as_ref().map_or("–", |agent| agent.as_str());
-        let (state, ms) = (task_state(task.state), task.duration_ms);
+        let (state, ms) = (word(&task.state), task.duration_ms);
         let capability = style.cyan(task.capability.as_str());
         let line = format!(
             "  {}  {capability}  {state} by {agent} in {ms} ms, attempts: {}",
@@ -238,16 +238,6 @@ pub(crate) fn reports(tasks: &[TaskReport], style: Style) -> String {
         with_calls(line + &error.collect::<String>(), &task.calls, style)
     };
     tasks.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// A task's end, as in its JSON.
-pub(crate) const fn task_state(state: TaskState) -> &'static str {
-    match state {
-        TaskState::Completed => "completed",
-        TaskState::Failed => "failed",
-        TaskState::Skipped => "skipped",
-        TaskState::Cancelled => "cancelled",
-    }
 }
 
 /// The state of an agent, as in its JSON, and the seconds left while the agent cools down.
@@ -263,6 +253,11 @@ pub(crate) fn agent_state(agent: &AgentStatus, now_unix_ms: i64) -> String {
 pub(crate) fn word(state: &impl serde::Serialize) -> String {
     let json = serde_json::to_value(state).unwrap_or_default();
     json.as_str().unwrap_or("unknown").to_owned()
+}
+
+/// A row of words, such as a heading, from a text with commas between them.
+pub(crate) fn heading(words: &str) -> Vec<String> {
+    words.split(", ").map(str::to_owned).collect()
 }
 
 /// Columns as wide as their widest cell; the first row is the heading.

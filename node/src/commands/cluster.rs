@@ -70,22 +70,9 @@ async fn show(loaded: &Loaded, node: Option<&str>, json: bool) -> Result<u8, Tro
     Ok(0)
 }
 
-const HEADING: [&str; 10] = [
-    "NODE",
-    "STATE",
-    "SINCE",
-    "BOOTED",
-    "HEARD",
-    "PARTS",
-    "AGENTS",
-    "IN FLIGHT",
-    "QUEUED",
-    "LINK",
-];
-
 fn rows(members: &[MemberView]) -> Vec<Vec<String>> {
-    let heading = HEADING.map(str::to_owned).to_vec();
-    std::iter::once(heading)
+    let heading = "NODE, STATE, SINCE, BOOTED, HEARD, PARTS, AGENTS, IN FLIGHT, QUEUED, LINK";
+    std::iter::once(show::heading(heading))
         .chain(members.iter().map(row))
         .collect()
 }

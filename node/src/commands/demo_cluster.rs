@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use amcp_cluster::view::ClusterCounts;
 use amcp_cluster::{ClusterView, MemberState, MemberView};
-use amcp_gateway::codes;
 use amcp_protocol::NodeName;
 use futures_util::{StreamExt, stream};
 
@@ -83,17 +82,10 @@ async fn shown(nodes: &mut Nodes, count: u8) -> Result<u8, Trouble> {
     let counts = counted(nodes).await?;
     output::print(format_args!("\n{}\n", table(&over, &asked, style)))?;
     output::print(tally.report(&counts, took))?;
-    let good = tally.good();
-    output::print(if good {
-        style.green("Every request was answered exactly once, and every node is back.")
-    } else {
-        style.red("Something was lost: see the counts.")
-    })?;
-    Ok(if good {
-        codes::EXIT_ANSWERED
-    } else {
-        codes::EXIT_FAILED
-    })
+    output::verdict(
+        tally.good(),
+        "Every request was answered exactly once, and every node is back.",
+    )
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -295,7 +287,9 @@ fn member<'a>(view: &'a ClusterView, name: &NodeName) -> Option<&'a MemberView> 
 async fn counted(nodes: &Nodes) -> Result<ClusterCounts, Trouble> {
     let mut sum = ClusterCounts::default();
     for node in nodes.all() {
-        let view: ClusterView = Client::new(&node.url, &Config::default())?.get("cluster").await?;
+        let view: ClusterView = Client::new(&node.url, &Config::default())?
+            .get("cluster")
+            .await?;
         sum.dropped_late += view.counts.dropped_late;
         sum.deduplicated += view.counts.deduplicated;
         sum.evicted += view.counts.evicted;
@@ -318,11 +312,7 @@ fn longest_wait(asked: &[Asked], over: &Over) -> Duration {
 }
 
 fn table(over: &[Over], asked: &[Asked], style: Style) -> String {
-    let mut rows = vec![
-        ["FAULT", "LOST AFTER", "LONGEST WAIT", "BACK AFTER"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    let mut rows = vec![show::heading("FAULT, LOST AFTER, LONGEST WAIT, BACK AFTER")];
     for fault in over {
         rows.push(vec![
             fault.what.clone(),

@@ -111,18 +111,6 @@ async fn score(
 }
 
 fn rows(report: &Report) -> Vec<Vec<String>> {
-    let heading = [
-        "CLASS",
-        "CASES",
-        "RIGHT",
-        "PARTLY",
-        "SILENTLY WRONG",
-        "DECLINED",
-        "WRONG WRITES",
-        "TASK F1",
-        "EDGE F1",
-        "VALUE F1",
-    ];
     let answers = has_answers(&report.total);
     let row = |class: &str, row: &Row| {
         let mut cells = cells(class, row);
@@ -132,8 +120,9 @@ fn rows(report: &Report) -> Vec<Vec<String>> {
     };
     let classes = report.classes.iter();
     let classes = classes.map(|(class, of)| row(&printable(class), of));
-    let mut heading = heading.map(str::to_owned).to_vec();
-    if has_answers(&report.total) {
+    let heading = "CLASS, CASES, RIGHT, PARTLY, SILENTLY WRONG, DECLINED, WRONG WRITES, TASK F1, EDGE F1, VALUE F1";
+    let mut heading = show::heading(heading);
+    if answers {
         heading.push("RIGHT ANSWERS".to_owned());
     }
     let rows = [heading].into_iter().chain(classes);

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use amcp_gateway::codes;
 use amcp_orchestrator::Counts;
 use amcp_protocol::{Answer, AnswerState, UserRequest};
 use amcp_registry::bus::unix_ms;
@@ -85,19 +84,11 @@ pub(super) async fn run(node: &Node, requests: u32) -> Result<u8, Trouble> {
     let restarts = restarts(node).saturating_sub(restarts_before);
     output::print(format_args!("\n{}\n", fared(node)))?;
     output::print(tally.report(&counts, kills, restarts, took))?;
-    let style = Style::for_stdout();
     let good = tally.refused == 0 && tally.answered_once(&counts) && all_back;
-    let verdict = if good {
-        style.green("Every request was answered exactly once, and every specialist is back.")
-    } else {
-        style.red("Something was lost: see the counts.")
-    };
-    output::print(verdict)?;
-    Ok(if good {
-        codes::EXIT_ANSWERED
-    } else {
-        codes::EXIT_FAILED
-    })
+    output::verdict(
+        good,
+        "Every request was answered exactly once, and every specialist is back.",
+    )
 }
 
 enum Outcome {
@@ -194,7 +185,7 @@ impl Tally {
                 u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             ),
         ];
-        let mut table = vec![vec!["WHAT".to_owned(), "HOW MANY".to_owned()]];
+        let mut table = vec![show::heading("WHAT, HOW MANY")];
         for (what, count) in rows {
             table.push(vec![what.to_owned(), count.to_string()]);
             if what.trim() == "failed" {
@@ -261,11 +252,7 @@ async fn wait_until_back(node: &Node, restarts_wanted: u64) -> bool {
 
 /// A table of the agents and their restarts.
 fn fared(node: &Node) -> String {
-    let mut rows = vec![
-        ["AGENT", "STATE", "RESTARTS", "TASKS DONE"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    let mut rows = vec![show::heading("AGENT, STATE, RESTARTS, TASKS DONE")];
     for agent in node.registry.directory().agents() {
         rows.push(vec![
             agent.agent.to_string(),

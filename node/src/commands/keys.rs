@@ -104,7 +104,7 @@ fn list(ring: &KeyRing, json: bool, now: Timestamp) -> Result<(), Trouble> {
         output::print_json(&json!({"keys": rows}))?;
         return Ok(());
     }
-    let heading = ["ID", "USER", "ROLES", "NAME", "CREATED", "STATE"].map(str::to_owned);
+    let heading = show::heading("ID, USER, ROLES, NAME, CREATED, STATE");
     let row = |key: &Key| {
         vec![
             key.id.clone(),
@@ -116,7 +116,7 @@ fn list(ring: &KeyRing, json: bool, now: Timestamp) -> Result<(), Trouble> {
         ]
     };
     let rows = ring.keys().into_iter().map(row);
-    let rows: Vec<_> = std::iter::once(heading.to_vec()).chain(rows).collect();
+    let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
     output::print(show::table(&rows, Style::for_stdout()))?;
     Ok(())
 }

@@ -28,7 +28,11 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Plan) -> Result<u8, Trouble>
     } = args;
     let request = user_request(loaded, &query)?;
     let plan = match &query.asker.url {
-        Some(url) => Client::new(url, &loaded.config)?.post("plan", &request).await?,
+        Some(url) => {
+            Client::new(url, &loaded.config)?
+                .post("plan", &request)
+                .await?
+        }
         None if cards.is_some() || today.is_some() => {
             over(loaded, request, cards.as_deref(), today).await?
         }

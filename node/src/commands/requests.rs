@@ -77,9 +77,6 @@ pub(crate) async fn list(loaded: &Loaded, args: &cli::Requests) -> Result<u8, Tr
 }
 
 fn rows<'a>(requests: impl Iterator<Item = &'a Value>) -> Vec<Vec<String>> {
-    let heading = [
-        "ID", "STATE", "ACCEPTED", "TOOK", "TASKS", "USER", "NODE", "QUERY",
-    ];
     let row = |request: &Value| {
         let user = text(request, "user").unwrap_or_else(|| "–".to_owned());
         let node = text(request, "owner").unwrap_or_else(|| "here".to_owned());
@@ -97,8 +94,8 @@ fn rows<'a>(requests: impl Iterator<Item = &'a Value>) -> Vec<Vec<String>> {
             shortened(&query, MAX_QUERY),
         ]
     };
-    let heading = std::iter::once(heading.map(str::to_owned).to_vec());
-    heading.chain(requests.map(row)).collect()
+    let heading = show::heading("ID, STATE, ACCEPTED, TOOK, TASKS, USER, NODE, QUERY");
+    std::iter::once(heading).chain(requests.map(row)).collect()
 }
 
 /// A field in words; none if it is missing.

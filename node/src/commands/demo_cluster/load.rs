@@ -159,7 +159,7 @@ impl Tally {
     }
 
     pub(super) fn report(&self, counts: &ClusterCounts, took: Duration) -> String {
-        let mut table = vec![vec!["WHAT".to_owned(), "HOW MANY".to_owned()]];
+        let mut table = vec![show::heading("WHAT, HOW MANY")];
         let mut row = |what: &str, count: u64| table.push(vec![what.to_owned(), count.to_string()]);
         row("requests", self.asked as u64);
         row("answered", self.answered as u64);
