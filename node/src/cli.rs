@@ -10,6 +10,7 @@ mod requests;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use jiff::civil::Date;
 
 pub(crate) use audit::{Audit, Shown};
@@ -72,7 +73,7 @@ impl Cli {
 }
 
 /// The commands with the flags of the settings.
-fn with_settings() -> clap::Command {
+pub(crate) fn with_settings() -> clap::Command {
     let command = Cli::command().args(schema::flags(true));
     // Its name before `[roles.NAME]`.
     let old = clap::Arg::new("roles")
@@ -135,6 +136,16 @@ pub(crate) enum Command {
     },
     /// Show a whole mesh at work, without an LLM or a network
     Demo(Demo),
+    /// Print completions for a shell
+    Completions {
+        /// Source what it prints, or put it where the shell looks for completions
+        shell: Shell,
+    },
+    /// Write the manual pages of all commands to a folder
+    Man {
+        /// A folder of man1 pages, such as ~/.local/share/man/man1; it is made if it is missing
+        folder: PathBuf,
+    },
     /// Show the settings, check a configuration file, or print the schema of such files
     Config {
         #[command(subcommand)]
@@ -175,6 +186,8 @@ impl Command {
             | Self::Audit { .. }
             | Self::Policy { .. }
             | Self::Demo(_)
+            | Self::Completions { .. }
+            | Self::Man { .. }
             | Self::Config { .. } => None,
         }
     }
@@ -208,6 +221,8 @@ impl Command {
             | Self::Audit { .. }
             | Self::Replay { .. }
             | Self::Node
+            | Self::Completions { .. }
+            | Self::Man { .. }
             | Self::Demo(_) => false,
         }
     }

@@ -48,6 +48,12 @@ fn run(cli: Cli, inputs: &Inputs) -> Result<u8, output::Trouble> {
     if let Command::Config { what } = &cli.command {
         return commands::config::run(inputs, what);
     }
+    if let Command::Completions { shell } = cli.command {
+        return commands::help::completions(shell);
+    }
+    if let Command::Man { folder } = &cli.command {
+        return commands::help::man(folder);
+    }
     let loaded = layers::load(inputs)?;
     let (log, _guard, exporter) = trace::start(&loaded.config, &cli.command)?;
     loaded.warn();
@@ -84,6 +90,8 @@ fn run(cli: Cli, inputs: &Inputs) -> Result<u8, output::Trouble> {
             Command::Config { .. }
             | Command::Audit { .. }
             | Command::Keys { .. }
+            | Command::Completions { .. }
+            | Command::Man { .. }
             | Command::Replay { .. } => {
                 unreachable!("served above, without a runtime")
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use amcp_protocol::event::rfc3339;
 use amcp_protocol::llm::Usage;
 use amcp_protocol::{Answer, ErrorCode, Progress, RequestId, TaskReport, UserRequest};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::record::Phase;
@@ -26,7 +27,7 @@ pub const TOKENS: &str = "amcp_llm_tokens_total";
 const MAX_QUERY: usize = 200;
 
 /// The account of one request, also of one that is under way. The times of its parts count whole milliseconds of the node's clock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Account {
     /// The request.
     pub request_id: RequestId,
@@ -39,6 +40,7 @@ pub struct Account {
     pub user: Option<String>,
     /// The time of acceptance, in milliseconds since 1970 UTC.
     #[serde(rename = "accepted_at", serialize_with = "as_time")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub accepted_unix_ms: i64,
     /// Whether the request was answered; `accepted_at` and `total_ms` tell when.
     pub answered: bool,
@@ -68,6 +70,7 @@ pub struct Account {
     pub usage: Usage,
     /// From acceptance to the answer, without waits for nothing but a person.
     #[serde(skip)]
+    #[schemars(skip)]
     pub(crate) worked: Duration,
 }
 

@@ -13,6 +13,7 @@ use amcp_registry::bus::unix_ms;
 use amcp_registry::{AgentState, EventBus, RegistryHandle};
 use ractor::concurrency::JoinHandle;
 use ractor::{ActorCell, SpawnErr};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::task::AbortOnDropHandle;
@@ -36,7 +37,7 @@ use amcp_planner::domain::{self, Domain};
 use amcp_planner::{Planned, SharedPlanner};
 
 /// A plan that is not carried out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanView {
     /// The name of the planner.
     pub planner: String,

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,7 +22,9 @@ pub const MAX_DESCRIPTION: usize = 300;
 pub const DELEGATES: &str = "orchestrate.";
 
 /// How a task changes the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[derive(strum::Display)]
 #[strum(serialize_all = "snake_case")]
@@ -35,7 +38,7 @@ pub enum Effect {
 }
 
 /// A parameter that another task's result can fill.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Consumes {
     /// The parameter's name, at the top level of the params.
@@ -69,7 +72,7 @@ impl Consumes {
 }
 
 /// A part of the result that other tasks can consume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Produces {
     /// The value type, such as `expense.rows`.
@@ -81,18 +84,19 @@ pub struct Produces {
 }
 
 /// A query and the params that it means: for readers, for prompts and for ranking.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Example {
     /// A user's words.
     pub query: String,
     /// The params that the query means.
     #[serde(with = "payload")]
+    #[schemars(with = "Value")]
     pub params: Value,
 }
 
 /// One thing that an agent can do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Capability {
     /// Such as `finance.db.query`.
@@ -103,9 +107,11 @@ pub struct Capability {
     pub description: String,
     /// JSON Schema of the params, which are an object. [`terms`] lists the keywords beyond JSON Schema.
     #[serde(with = "payload")]
+    #[schemars(with = "Value")]
     pub params: Value,
     /// JSON Schema of the result.
     #[serde(with = "payload")]
+    #[schemars(with = "Value")]
     pub result: Value,
     /// Params that other tasks' results can fill.
     #[serde(default)]

@@ -2,6 +2,9 @@
 //!
 //! Does not decide what happens next: [`crate::retry`] judges failed attempts.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -123,6 +126,17 @@ impl Serialize for ErrorCode {
     }
 }
 
+impl JsonSchema for ErrorCode {
+    fn schema_name() -> Cow<'static, str> {
+        "ErrorCode".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let all: Vec<&str> = Self::ALL.iter().map(|code| code.as_str()).collect();
+        json_schema!({"type": "string", "enum": all})
+    }
+}
+
 /// Reads a code that only a newer build knows as [`ErrorCode::Internal`] between nodes (binary formats), and refuses it in
 /// text formats, which people write.
 impl<'de> Deserialize<'de> for ErrorCode {
@@ -186,7 +200,7 @@ impl ErrorCode {
 }
 
 /// A failure, for programs and for readers.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error, JsonSchema)]
 #[error("{message}")]
 pub struct Failure {
     /// The kind of failure; programs match on it.
@@ -195,9 +209,11 @@ pub struct Failure {
     pub message: String,
     /// The reader's remedy.
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// The time after which another try makes sense, in milliseconds from now.
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 

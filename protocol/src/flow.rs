@@ -2,6 +2,7 @@
 //!
 //! Does not ask the person: the request's machine opens a flow, and the gateway and `amcp ask` show it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -22,7 +23,9 @@ pub const DEFAULT_EXPIRY_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const MAX_EXPIRY_MS: u64 = 7 * DEFAULT_EXPIRY_MS;
 
 /// The kind of a question to a person (`urn:a2a:orchestrator:v1` names the first three).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[derive(strum::Display, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
@@ -69,7 +72,7 @@ impl std::str::FromStr for FlowKind {
 }
 
 /// The task that the person decides about, with values in place of references.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Subject {
     /// The capability of the task.
     pub capability: CapabilityName,
@@ -173,7 +176,7 @@ fn too_large(payload: &Value) -> bool {
 }
 
 /// An open question to a person.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Flow {
     /// Unique within the request.
     pub id: FlowId,
@@ -271,7 +274,7 @@ fn hex(value: &Value) -> String {
 }
 
 /// The person's decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// The task goes on.
@@ -281,7 +284,7 @@ pub enum Decision {
 }
 
 /// A person's answer to a flow: the body of `POST /requests/{id}/flows/{flow_id}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlowAnswer {
     /// The decision.

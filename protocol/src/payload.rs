@@ -2,11 +2,13 @@
 //!
 //! Bounds no size: the receiver of a payload does. `serde_json` bounds the depth, at 128 levels.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
@@ -115,6 +117,20 @@ impl PartialEq for Payload {
 impl PartialEq<Value> for Payload {
     fn eq(&self, other: &Value) -> bool {
         **self == *other
+    }
+}
+
+impl JsonSchema for Payload {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Payload".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        true.into()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Does not judge a plan: that is the compiler's work (crate `amcp-plan`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -26,7 +27,7 @@ pub struct ProposedPlan {
 }
 
 /// One task as a planner proposes it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProposedTask {
     /// The task's id, which the compiled plan keeps. Without an id other tasks name the task by its place (`t2` is the second),
@@ -50,7 +51,7 @@ pub struct ProposedTask {
 }
 
 /// One task of a compiled plan, as `amcp plan --json` and the events show it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedTaskView {
     /// Unique in the plan.
     pub id: TaskId,
@@ -65,7 +66,7 @@ pub struct PlannedTaskView {
 }
 
 /// An edge that the compiler added.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InferredEdge {
     /// The task that must be completed first.
     pub from: TaskId,

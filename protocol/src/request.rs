@@ -2,6 +2,7 @@
 //!
 //! Does not move a request from state to state: that is the machine's work (crate `amcp-plan`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorCode, Failure};
@@ -25,7 +26,7 @@ pub const MAX_HISTORY_BYTES: usize = 16 * 1024;
 const MAX_TRACEPARENT: usize = 110;
 
 /// One turn of the conversation before a query.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Turn {
     /// The user, or AMCP in an earlier answer.
@@ -35,7 +36,7 @@ pub struct Turn {
 }
 
 /// The speaker of a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The person or program that asks.
@@ -61,10 +62,11 @@ pub fn is_traceparent(text: &str) -> bool {
 }
 
 /// A user's request: the body of `POST /ask`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserRequest {
-    /// In plain language.
+    /// In plain language: at most 16 KiB, and not blank.
+    #[schemars(length(max = 16_384), regex(pattern = r"\S"))]
     pub query: String,
     /// The user's name; none for a client without a credential. The body of `POST /ask` cannot set it.
     #[serde(skip)]
@@ -77,9 +79,11 @@ pub struct UserRequest {
     pub roles: Vec<String>,
     /// How long the answer may take, in milliseconds; the node's default when missing. More than the node's maximum is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub deadline_ms: Option<u64>,
     /// The conversation before the query, oldest turn first. Data for planning and writing: no turn is a request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub history: Vec<Turn>,
     /// The kinds of flows that the asker can put before a person; all of them when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,13 +171,15 @@ impl UserRequest {
 }
 
 /// A plan to carry out as it is: the body of `POST /run`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunRequest {
     /// In any order; at least one.
+    #[schemars(length(min = 1))]
     pub tasks: Vec<ProposedTask>,
     /// As in [`UserRequest`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub deadline_ms: Option<u64>,
     /// As in [`UserRequest`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,7 +203,7 @@ impl From<RunRequest> for UserRequest {
 }
 
 /// The final state of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[derive(strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -221,7 +227,7 @@ impl AnswerState {
 }
 
 /// The final state of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
     /// It has a result, perhaps in part.
@@ -235,7 +241,7 @@ pub enum TaskState {
 }
 
 /// A task at the end of its request.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskReport {
     /// Unique in the request, over all rounds.
     pub id: TaskId,
@@ -261,7 +267,7 @@ pub struct TaskReport {
 }
 
 /// The one final response to a request: the body of POST /ask and of `amcp ask --json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Answer {
     /// The id under which `GET /requests/{id}` shows the request.
     pub request_id: RequestId,

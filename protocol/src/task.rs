@@ -8,6 +8,7 @@ use crate::error::{ErrorCode, Failure};
 use crate::flow::{EndedFlow, FlowKind, FlowRequest};
 use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
 use crate::payload::Payload;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
 
@@ -80,7 +81,7 @@ pub fn calls_used(given: u32, calls: &[CallReport]) -> u32 {
 }
 
 /// One call that a task made of another agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CallReport {
     /// How deep it is below the task: 1 for the task's own calls. A call follows the one that made it.
     pub depth: u8,

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use amcp_protocol::{AgentCard, AgentId, Capability, CapabilityName, FlowKind, NodeName};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An agent's state, as its supervisor or its node reports it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[derive(strum::VariantArray)]
 pub enum AgentState {
@@ -193,7 +194,7 @@ impl<P> Entry<P> {
 }
 
 /// An agent as `amcp agents` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentStatus {
     /// The agent's id.
     pub agent: AgentId,

@@ -13,6 +13,7 @@ mod gateway {
     mod https;
     mod list;
     pub(crate) mod mesh;
+    mod openapi;
     mod peers;
     mod run;
     mod users;

@@ -157,3 +157,35 @@ async fn a_capability_or_a_plan_runs_here_and_at_a_node() {
         }
     }
 }
+
+#[tokio::test]
+async fn shells_and_man_know_every_command() {
+    let sandbox = Sandbox::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = sandbox.run(["completions", shell]).await;
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+        for word in ["requests", "idempotency-key", "max-requests"] {
+            assert!(ran.stdout.contains(word), "{shell}: {word}");
+        }
+    }
+    let ran = sandbox.run(["man", "share/man1"]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for name in [
+        "amcp.1",
+        "amcp-ask.1",
+        "amcp-keys-create.1",
+        "amcp-completions.1",
+    ] {
+        let page = std::fs::read_to_string(sandbox.path().join("share/man1").join(name));
+        assert!(
+            page.is_ok_and(|page| page.contains(".SH SYNOPSIS")),
+            "{name}"
+        );
+    }
+    let ran = sandbox.run(["completions", "cmd"]).await;
+    assert_eq!(ran.code, 2, "{ran:?}");
+    std::fs::write(sandbox.path().join("file"), "").unwrap();
+    let ran = sandbox.run(["man", "file"]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("hint:"), "{ran:?}");
+}

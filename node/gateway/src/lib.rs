@@ -2,6 +2,7 @@
 //!
 //! Translates, streams and bounds the cost of a client; takes no decision about a request.
 
+mod agents;
 mod ask;
 mod auth;
 pub mod codes;
@@ -9,15 +10,18 @@ mod entrance;
 mod files;
 mod flows;
 mod list;
+mod openapi;
 mod peers;
 mod problem;
 mod reply;
 mod requests;
 mod router;
+mod routes;
 mod serve;
 mod state;
 mod trace;
 
+pub use agents::Agents;
 pub use axum::Router;
 pub use entrance::Names;
 pub use files::piece as file_piece;

@@ -2,12 +2,15 @@
 //!
 //! Keeps no state between pages: the cursor names the last request of the page before.
 
+use std::borrow::Cow;
+
 use amcp_orchestrator::{Phase, Wanted, Whose};
 use amcp_protocol::{AnswerState, ErrorCode, Failure, RequestId};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use jiff::{Span, SpanRelativeTo, Timestamp};
+use jiff::{SignedDuration, Timestamp};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -21,24 +24,52 @@ const DEFAULT_LIMIT: usize = 50;
 /// Stands for clients without a credential; no user can have this name.
 const ANONYMOUS: &str = "anonymous";
 
+/// The values of `state`.
+const STATES: &str = "^(open|planning|executing|awaiting_flow|synthesizing|completed|partial|failed|cancelled)\
+    (,(open|planning|executing|awaiting_flow|synthesizing|completed|partial|failed|cancelled))*$";
+
+/// The values of `since`.
+struct Since;
+
+impl JsonSchema for Since {
+    fn schema_name() -> Cow<'static, str> {
+        "Since".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [
+            {"type": "string", "format": "date-time"},
+            {"type": "string", "pattern": "^[0-9]{1,4}[smhdw]$"},
+        ]})
+    }
+}
+
 /// The query of GET /requests.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Filter {
     /// States with commas between them; `open` stands for all of requests that are not answered yet.
+    #[schemars(regex(pattern = STATES))]
     state: Option<String>,
     /// For the role `admin`: only this user's requests; `anonymous` for those of clients without a credential.
     user: Option<String>,
-    /// Accepted since then: a time in RFC 3339, or a duration before now, such as `90m`.
+    /// Accepted since then: a time in RFC 3339, or a time before now as a number of s, m, h, d or w, such as `90m`.
+    #[schemars(with = "Since")]
     since: Option<String>,
     /// `next` of the page before.
+    #[schemars(regex(pattern = r"^[0-9a-f]{1,12}\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"))]
     cursor: Option<String>,
     /// 1 to 100, 50 by default.
+    #[schemars(range(min = 1, max = 100))]
     limit: Option<usize>,
 }
 
 /// A page of requests.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Page {
     /// The newest first.
     requests: Vec<Value>,
@@ -159,9 +190,19 @@ fn wanted(filter: &Filter, asker: &Asker, now: Timestamp) -> Result<Wanted, Prob
 
 fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
     let ago = || {
-        let span: Span = text.parse().ok()?;
-        let ago = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-        now.checked_sub(ago.abs()).ok()
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            "w" => 604_800,
+            _ => return None,
+        };
+        let plain = number.len() <= 4 && number.bytes().all(|byte| byte.is_ascii_digit());
+        let number: i64 = number.parse().ok().filter(|_| plain)?;
+        now.checked_sub(SignedDuration::from_secs(number * seconds))
+            .ok()
     };
     text.parse().ok().or_else(ago)
 }

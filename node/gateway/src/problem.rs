@@ -6,6 +6,7 @@ use amcp_protocol::{ErrorCode, Failure};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::codes;
@@ -18,7 +19,8 @@ pub(crate) struct Problem {
 }
 
 /// The body of a refusal.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Refusal")]
 pub(crate) struct Body {
     pub(crate) error: Failure,
 }

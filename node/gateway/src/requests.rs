@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -239,16 +240,16 @@ pub(crate) fn summary(view: &RequestView) -> Value {
     })
 }
 
-#[derive(Serialize)]
-struct Summary<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Summary<'a> {
     request_id: RequestId,
     state: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     flows: Vec<Question<'a>>,
 }
 
-#[derive(Serialize)]
-struct Question<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Question<'a> {
     #[serde(flatten)]
     flow: &'a Flow,
     expires_at: Option<String>,

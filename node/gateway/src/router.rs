@@ -7,44 +7,16 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use crate::agents::Agents;
+use crate::auth::Asker;
 use crate::problem::Problem;
+use crate::routes::{HEALTH, ROUTES, Route};
 use crate::state::GatewayState;
-use crate::{ask, auth, entrance, files, flows, list, requests, trace};
-
-/// Method, path, and what serves them.
-type Route = (
-    &'static str,
-    &'static str,
-    fn() -> MethodRouter<GatewayState>,
-);
-
-const ROUTES: &[Route] = &[
-    ("POST", "/ask", || post(ask::ask)),
-    ("POST", "/run", || post(ask::run)),
-    ("POST", "/plan", || post(ask::plan)),
-    ("GET", "/requests", || get(list::list)),
-    ("GET", "/requests/{id}", || get(requests::show)),
-    ("DELETE", "/requests/{id}", || delete(requests::cancel)),
-    ("POST", "/requests/{id}/cancel", || post(requests::cancel)),
-    ("GET", "/requests/{id}/events", || get(requests::events)),
-    ("POST", "/requests/{id}/flows/{flow_id}", || {
-        post(flows::answer)
-    }),
-    ("GET", "/files/{name}", || get(files::file)),
-    ("GET", "/agents", || get(agents)),
-    ("GET", "/cluster", || get(cluster)),
-    ("GET", "/metrics", || get(metrics)),
-];
-
-/// These routes need no credential: a health check has none, and reads no word of anybody.
-const HEALTH: &[Route] = &[
-    ("GET", "/livez", || get(livez)),
-    ("GET", "/readyz", || get(readyz)),
-];
+use crate::{auth, entrance, openapi, trace};
 
 /// All routes.
 pub fn router(state: GatewayState) -> Router {
@@ -68,7 +40,7 @@ pub fn health_router(state: GatewayState) -> Router {
 fn with(router: Router<GatewayState>, routes: &[Route]) -> Router<GatewayState> {
     routes
         .iter()
-        .fold(router, |all, (_, path, serve)| all.route(path, serve()))
+        .fold(router, |all, route| all.route(route.path, (route.serve)()))
 }
 
 /// Puts the entrance around all routes and fallbacks, those of later builds too.
@@ -84,19 +56,24 @@ pub(crate) fn no_route(uri: &Uri) -> Problem {
 fn nothing_at<'a>(uri: &Uri, routes: impl Iterator<Item = &'a Route>) -> Problem {
     let message = format!("there is nothing at {}", uri.path());
     let routes: Vec<_> = routes
-        .map(|(method, path, _)| format!("{method} {path}"))
+        .map(|route| format!("{} {}", route.method, route.path))
         .collect();
     Failure::new(ErrorCode::NotFound, message)
         .hint(routes.join(", "))
         .into()
 }
 
-async fn agents(State(state): State<GatewayState>) -> Json<Value> {
-    Json(json!({"agents": state.registry.directory().agents()}))
+pub(crate) async fn agents(State(state): State<GatewayState>, asker: Asker) -> Json<Agents> {
+    Json(Agents::of(&state.registry, asker.roles()))
+}
+
+pub(crate) async fn openapi() -> impl IntoResponse {
+    let form = "application/vnd.oai.openapi+json;version=3.1";
+    ([(header::CONTENT_TYPE, form)], openapi::document())
 }
 
 /// GET /cluster: 404 for a node that is alone.
-async fn cluster(State(state): State<GatewayState>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn cluster(State(state): State<GatewayState>) -> Result<Json<Value>, Problem> {
     match &state.peers {
         Some(peers) => Ok(Json(peers.view())),
         None => Err(Failure::new(ErrorCode::NotFound, "this node is alone")
@@ -105,16 +82,16 @@ async fn cluster(State(state): State<GatewayState>) -> Result<Json<Value>, Probl
     }
 }
 
-async fn livez() -> Json<Value> {
+pub(crate) async fn livez() -> Json<Value> {
     Json(json!({"status": "live"}))
 }
 
-async fn metrics(State(state): State<GatewayState>) -> impl IntoResponse {
+pub(crate) async fn metrics(State(state): State<GatewayState>) -> impl IntoResponse {
     let form = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, form)], (state.metrics)())
 }
 
-async fn readyz(State(state): State<GatewayState>) -> Response {
+pub(crate) async fn readyz(State(state): State<GatewayState>) -> Response {
     let reasons = (state.readiness)();
     if reasons.is_empty() {
         Json(json!({"status": "ready"})).into_response()

@@ -2,10 +2,10 @@
 //!
 //! Changes nothing.
 
+use amcp_gateway::Agents;
 use amcp_protocol::CapabilityName;
 use amcp_registry::AgentStatus;
 use amcp_registry::bus::unix_ms;
-use serde::{Deserialize, Serialize};
 
 use crate::cli;
 use crate::client::Client;
@@ -15,11 +15,8 @@ use crate::output::{self, Style, Trouble};
 use crate::root::{Node, Purpose};
 use crate::show;
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Agents {
-    agents: Vec<AgentStatus>,
-}
-
+/// Runs the command.
+///
 /// # Errors
 /// The node cannot be reached or started.
 pub(crate) async fn run(loaded: &Loaded, args: cli::Agents) -> Result<u8, Trouble> {
@@ -30,9 +27,7 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Agents) -> Result<u8, Troubl
         }
         None => {
             let node = Node::start(&loaded.config, Purpose::Look).await?;
-            Agents {
-                agents: node.registry.directory().agents(),
-            }
+            Agents::of(&node.registry, &[])
         }
     };
     if args.json {
