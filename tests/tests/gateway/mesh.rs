@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -181,13 +182,34 @@ pub(crate) struct TestMesh {
     signs: Arc<Signs>,
 }
 
+/// Makes the setup's keys in a folder; returns what knows them and the issuers, and each user's key.
+fn known(setup: &Setup, folder: &Path) -> (Authentication, HashMap<&'static str, String>) {
+    let file = KeyFile::in_data(folder);
+    let mut keys = HashMap::new();
+    for (user, roles) in setup.users {
+        let new = NewKey {
+            user: (*user).to_owned(),
+            roles: roles.iter().map(|&role| role.to_owned()).collect(),
+            ..NewKey::default()
+        };
+        let made = file.change(|ring| ring.create(new, Timestamp::now()));
+        keys.insert(*user, made.unwrap().0);
+    }
+    let guard = Guard::allowing(["127.0.0.1/32".parse().unwrap()]);
+    let issuers = setup.issuers.iter().cloned();
+    let issuers = issuers.map(|rules| Tokens::start(rules, guard.clone()).unwrap());
+    let keys_of_file = Keys::open(file).unwrap();
+    let users = Authentication::new(keys_of_file, issuers.collect(), setup.anonymous, None);
+    (users, keys)
+}
+
 impl TestMesh {
     pub(crate) async fn start(setup: Setup) -> Self {
         let bus = EventBus::new();
         // Process groups are global: each test has its own.
         let registry = RegistryHandle::new(uuid::Uuid::new_v4().to_string(), bus.clone());
         registry.spawn(None).await.unwrap();
-        registry.permit(setup.permissions);
+        registry.permit(setup.permissions.clone());
         let signs = Arc::new(Signs {
             executions: AtomicUsize::new(0),
             started: Semaphore::new(0),
@@ -206,22 +228,7 @@ impl TestMesh {
         orchestrator.spawn_planner(None).await.unwrap();
         orchestrator.spawn(None).await.unwrap();
         let reports = tempfile::tempdir().unwrap();
-        let file = KeyFile::in_data(reports.path());
-        let mut keys = HashMap::new();
-        for (user, roles) in setup.users {
-            let new = NewKey {
-                user: (*user).to_owned(),
-                roles: roles.iter().map(|&role| role.to_owned()).collect(),
-                ..NewKey::default()
-            };
-            let made = file.change(|ring| ring.create(new, Timestamp::now()));
-            keys.insert(*user, made.unwrap().0);
-        }
-        let guard = Guard::allowing(["127.0.0.1/32".parse().unwrap()]);
-        let issuers = setup.issuers.into_iter();
-        let issuers = issuers.map(|rules| Tokens::start(rules, guard.clone()).unwrap());
-        let keys_of_file = Keys::open(file).unwrap();
-        let users = Authentication::new(keys_of_file, issuers.collect(), setup.anonymous, None);
+        let (users, keys) = known(&setup, reports.path());
         let reasons = Arc::new(Mutex::new(Vec::new()));
         let readiness = reasons.clone();
         let state = GatewayState {
