@@ -200,6 +200,31 @@ async fn a_served_request_is_audited_from_its_acceptance_to_its_end() {
     assert!(sandbox.path().join("heads.log").is_file());
 }
 
+#[tokio::test]
+async fn a_given_plan_is_audited_like_a_query() {
+    let sandbox = Sandbox::new();
+    let node = Node::start(&sandbox, &["--offline"], &[]).await;
+    let task = json!({"id": "t1", "capability": "math.eval", "params": {"expression": "17 * 23"}});
+    let post = client()
+        .post(node.url("/run"))
+        .json(&json!({"tasks": [task]}));
+    assert_eq!(post.send().await.unwrap().status(), 200);
+    node.signal("TERM").await;
+    assert_eq!(node.ended().await.0, 0);
+    let exported = sandbox.run(["audit", "export"]).await.stdout;
+    let accepted: Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&accepted["what"], &accepted["user"]),
+        (&json!("request.accepted"), &json!("anonymous"))
+    );
+    let text = accepted["text"]["text"].as_str().unwrap();
+    assert!(
+        text.contains("math.eval") && text.contains("17 * 23"),
+        "{text}"
+    );
+    assert_eq!(exported.lines().count(), 4, "{exported}");
+}
+
 /// A folder in the place of the log's file: it cannot be opened for writing, whoever tries.
 #[tokio::test]
 async fn without_its_audit_log_a_node_takes_no_request_unless_it_was_told_to() {

@@ -102,6 +102,13 @@ fn is_own(request: &UserRequest) -> bool {
     request.by != Some(Proof::Peer)
 }
 
+/// The query, or the plan that is to be carried out as it is.
+fn asked(request: &UserRequest) -> String {
+    let plan = request.plan.as_ref();
+    let plan = plan.and_then(|plan| serde_json::to_string(plan).ok());
+    plan.unwrap_or_else(|| request.query.clone())
+}
+
 fn spent(tasks: usize, usage: Usage) -> Spent {
     Spent {
         tasks: tasks as u64,
@@ -132,7 +139,7 @@ impl Witness for Ledger {
         };
         let entry = Entry {
             decision: (!stays).then(|| "plan only".to_owned()),
-            text: Some(request.query.clone()),
+            text: Some(asked(request)),
             ..entry
         };
         audit.record(entry).map_err(|unaudited| {
