@@ -9,14 +9,14 @@ mod requests;
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::civil::Date;
 
 pub(crate) use audit::{Audit, Shown};
 pub(crate) use cluster::{Certs, Cluster, ClusterTool};
 pub(crate) use keys::Keys;
-pub(crate) use requests::{OneRequest, Requests};
+pub(crate) use requests::{OneRequest, Requests, Run};
 
 use crate::client::URL_VARIABLE;
 use crate::config::layers::Inputs;
@@ -265,29 +265,6 @@ pub(crate) struct Ask {
     pub(crate) query: Query,
     #[command(flatten)]
     pub(crate) how: How,
-}
-
-/// `amcp run`.
-#[derive(Debug, Args)]
-#[command(group(ArgGroup::new("what").required(true).args(["capability", "plan"])))]
-pub(crate) struct Run {
-    /// The capability of the one task, such as weather.get; `amcp agents` lists them
-    pub(crate) capability: Option<String>,
-    /// A param of the task; a value that begins with { or [ is JSON; may be repeated
-    #[arg(long = "param", short, value_name = "NAME=VALUE", value_parser = param, conflicts_with = "plan")]
-    pub(crate) params: Vec<(String, String)>,
-    /// A JSON file with the tasks of a plan, as the body of POST /run; `-` reads it from stdin
-    #[arg(long, value_name = "FILE")]
-    pub(crate) plan: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) asker: Asker,
-    #[command(flatten)]
-    pub(crate) how: How,
-}
-
-fn param(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// How a request is carried out.

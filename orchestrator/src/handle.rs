@@ -155,9 +155,9 @@ impl OrchestratorHandle {
 
     /// Not for delegated requests: they end with the task that delegates them, whose node may allow more time.
     fn check_deadline(&self, request: &UserRequest) -> Result<(), Failure> {
-        let most = self.shared.settings.max_deadline.as_millis();
+        let most = self.max_deadline_ms();
         match request.deadline_ms {
-            Some(asked) if u128::from(asked) > most => {
+            Some(asked) if asked > most => {
                 let message = format!("deadline_ms is {asked}, more than this node's {most}");
                 Err(Failure::new(ErrorCode::BadRequest, message)
                     .hint("shorten it, or leave it out for the node's default"))
@@ -409,6 +409,12 @@ impl OrchestratorHandle {
     /// Admits requests again after [`Self::hold`].
     pub fn open(&self) {
         self.shared.starting.store(false, Ordering::SeqCst);
+    }
+
+    /// The longest deadline that a request may name, in milliseconds.
+    #[must_use]
+    pub fn max_deadline_ms(&self) -> u64 {
+        u64::try_from(self.shared.settings.max_deadline.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether [`Self::hold`] holds requests back.

@@ -47,6 +47,7 @@ pub struct ProposedTask {
     pub optional: bool,
     /// In a second plan: the ids of the first plan's tasks that this task replaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
     pub replaces: Vec<String>,
 }
 

@@ -3,7 +3,6 @@
 //! Describes; decides nothing.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use amcp_orchestrator::Account;
 use amcp_protocol::request::MAX_QUERY_BYTES;
@@ -87,13 +86,8 @@ pub(crate) fn request(schemas: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The document, as JSON text.
-pub(crate) fn document() -> &'static str {
-    static DOCUMENT: LazyLock<String> = LazyLock::new(|| written().to_string());
-    &DOCUMENT
-}
-
-fn written() -> Value {
+/// The document of a node that allows this longest deadline.
+pub(crate) fn document(max_deadline_ms: u64) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
@@ -109,6 +103,11 @@ fn written() -> Value {
     }
     let mut schemas = taken.take_definitions(true);
     schemas.extend(given.take_definitions(true));
+    for body in schemas.values_mut() {
+        if let Some(Value::Object(deadline)) = body.pointer_mut("/properties/deadline_ms") {
+            deadline.insert("maximum".to_owned(), json!(max_deadline_ms));
+        }
+    }
     json!({
         "openapi": "3.1.0",
         "info": {"title": "AMCP", "version": env!("CARGO_PKG_VERSION"),

@@ -67,9 +67,10 @@ pub(crate) async fn agents(State(state): State<GatewayState>, asker: Asker) -> J
     Json(Agents::of(&state.registry, asker.roles()))
 }
 
-pub(crate) async fn openapi() -> impl IntoResponse {
+pub(crate) async fn openapi(State(state): State<GatewayState>) -> impl IntoResponse {
     let form = "application/vnd.oai.openapi+json;version=3.1";
-    ([(header::CONTENT_TYPE, form)], openapi::document())
+    let document = openapi::document(state.orchestrator.max_deadline_ms());
+    ([(header::CONTENT_TYPE, form)], document.to_string())
 }
 
 /// GET /cluster: 404 for a node that is alone.

@@ -1,9 +1,36 @@
-//! The command line of `amcp requests`, `show`, `cancel` and `logs`: flags and help texts.
+//! The command line of `amcp run`, `requests`, `show`, `cancel` and `logs`: flags and help texts.
 //!
-//! Does not judge a filter; the node does.
+//! Judges neither a plan nor a filter; the node does.
+
+use std::path::PathBuf;
 
 use amcp_protocol::RequestId;
-use clap::Args;
+use clap::{ArgGroup, Args};
+
+use super::{Asker, How};
+
+/// `amcp run`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["capability", "plan"])))]
+pub(crate) struct Run {
+    /// The capability of the one task, such as weather.get; `amcp agents` lists them
+    pub(crate) capability: Option<String>,
+    /// A param of the task; a value that begins with { or [ is JSON; may be repeated
+    #[arg(long = "param", short, value_name = "NAME=VALUE", value_parser = param, conflicts_with = "plan")]
+    pub(crate) params: Vec<(String, String)>,
+    /// A JSON file with the tasks of a plan, as the body of POST /run; `-` reads it from stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) asker: Asker,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+fn param(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
 
 /// `amcp requests`.
 #[derive(Debug, Args)]

@@ -44,8 +44,11 @@ async fn it_has_the_routes_of_the_router_and_every_code_under_its_status() {
             "{code} is not under {status}: {said}"
         );
     }
-    let all = &document["components"]["schemas"]["ErrorCode"]["enum"];
-    assert_eq!(all.as_array().unwrap().len(), ErrorCode::ALL.len());
+    let schemas = &document["components"]["schemas"];
+    let all = schemas["ErrorCode"]["enum"].as_array().unwrap();
+    assert_eq!(all.len(), ErrorCode::ALL.len());
+    let deadline = &schemas["RunRequest"]["properties"]["deadline_ms"];
+    assert_eq!(deadline["maximum"], 600_000, "what this node allows");
 }
 
 #[tokio::test]
