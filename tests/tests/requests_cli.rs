@@ -121,6 +121,8 @@ async fn a_capability_or_a_plan_runs_here_and_at_a_node() {
         assert_eq!(ran.json()["tasks"][0]["id"], "sum");
         for (args, code, said) in [
             (&["run", "math.eval"][..], 1, "expression"),
+            // No joke is told for want of a text.
+            (&["run", "text.summarize"], 1, "needs 'text'"),
             (
                 &["run", "math.evil", "--param", "expression=1"],
                 1,
