@@ -85,7 +85,12 @@ impl Peers for OtherNodes {
 
     fn list(&self, wanted: Value) -> PortFuture<'_, Vec<(NodeName, Option<Vec<Value>>)>> {
         Box::pin(async move {
-            let replies = self.cluster.links().list_requests(&wanted).await.into_iter();
+            let replies = self
+                .cluster
+                .links()
+                .list_requests(&wanted)
+                .await
+                .into_iter();
             let rows = |reply: Option<Value>| serde_json::from_value(reply?).ok();
             replies.map(|(node, reply)| (node, rows(reply))).collect()
         })
