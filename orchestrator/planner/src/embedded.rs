@@ -15,6 +15,7 @@ mod judge;
 mod kind;
 mod lexicon;
 mod names;
+mod piece;
 mod propose;
 mod query;
 mod rank;

@@ -13,7 +13,7 @@ use super::kind::{Kind, kind_of, type_of, variant};
 use super::lexicon::unit_seconds;
 use super::span::Way;
 use super::text::{Token, TokenKind, stem, tokens};
-use super::words::{MONEY, STOP, aliases, base, is, is_article, role_word};
+use super::words::{STOP, aliases, base, is, is_article, role_word};
 
 /// Most params of a card that are filled, and most known values of each: bounds the work for a hostile card.
 const MAX_PARAMS: usize = 32;
@@ -121,8 +121,6 @@ pub(super) struct Card {
     pub(super) examples: Vec<BTreeSet<String>>,
     /// Where days lie whose year the words leave open.
     pub(super) way: Way,
-    /// The currencies that it speaks of.
-    pub(super) money: Vec<String>,
 }
 
 impl Card {
@@ -156,9 +154,6 @@ impl Card {
             words,
             examples,
             way: way(capability),
-            money: own_words(capability)
-                .filter(|word| is(word, MONEY))
-                .collect(),
         }
     }
 

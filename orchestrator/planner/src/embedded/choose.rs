@@ -13,7 +13,6 @@ use super::card::{Card, Param};
 use super::fill::{ANNOUNCED, Filled, fill};
 use super::index::Hit;
 use super::judge::{Case, Member};
-use super::kind::Kind;
 use super::rank::{NAMED, PLACED, Ranked, Reading};
 use super::words::{PRONOUN, RECALLS, is};
 
@@ -206,7 +205,7 @@ pub(super) fn goes_on<'a>(
     let goes = !last.card.plans
         && !member.filled.values.is_empty()
         && case.left_over().is_empty()
-        && case.refusal().is_none();
+        && case.denied().is_none();
     goes.then_some(member)
 }
 
@@ -266,14 +265,6 @@ impl<'a> Chooser<'a, '_> {
             })
         };
         let mut members: Vec<Member<'a>> = entries.iter().filter_map(member).collect();
-        let read: Vec<Rc<Filled>> = members.iter().map(|m| Rc::clone(&m.filled)).collect();
-        for (at, member) in members.iter_mut().enumerate() {
-            let others = read.iter().enumerate().filter(|(other, _)| *other != at);
-            let others: Vec<&Filled> = others.map(|(_, filled)| &**filled).collect();
-            if !member.filled.doubtful.is_empty() && !others.is_empty() {
-                Rc::make_mut(&mut member.filled).yield_to(&others);
-            }
-        }
         for member in &mut members {
             for (name, value) in self.recalled(member) {
                 let values = &mut Rc::make_mut(&mut member.filled).values;
@@ -371,12 +362,9 @@ impl<'a> Chooser<'a, '_> {
     fn is_supplied(&self, card: &Card, param: &Param, all: &[Member<'a>]) -> bool {
         let feeds = |from: &Card| feeds(from, card, Some(&param.name));
         let mut words = self.range.clone().map(|at| self.reading.query.lower(at));
-        let refers = words.any(|word| is(word, PRONOUN));
-        let unsayable = matches!(param.kind, Kind::Opaque | Kind::Content);
+        let refers = words.any(|word| is(word, PRONOUN | RECALLS));
         let mut before = self.before.iter().map(|m| m.card);
-        // Only what the words refer to is made into something that takes any result.
-        let suits = |from: &Card| suits(from, card, Some(&param.name));
-        let earlier = before.any(|from| (refers && feeds(from)) || (unsayable && suits(from)));
+        let earlier = refers && before.any(feeds);
         let said = earlier || all.iter().any(|m| feeds(m.card));
         param.consumed && said
     }
@@ -415,15 +403,6 @@ pub(super) fn feeds(from: &Card, to: &Card, param: Option<&str>) -> bool {
         .iter()
         .filter(|c| param.is_none_or(|param| c.param == param));
     !std::ptr::eq(from, to) && asked.any(|consumes| consumes.takes(from.capability()))
-}
-
-/// As [`feeds`], where the consumer asks for the type by its name.
-fn suits(from: &Card, to: &Card, param: Option<&str>) -> bool {
-    let consumed = to.capability().consumes.iter();
-    let asked = consumed.filter(|c| param.is_none_or(|param| c.param == param));
-    let produced = &from.capability().produces;
-    let mut types = asked.flat_map(|c| &c.types);
-    !std::ptr::eq(from, to) && types.any(|asked| produced.iter().any(|p| p.value_type == *asked))
 }
 
 /// How much a query says of a capability, for choosing among suppliers: none where it says nothing. A word that says more

@@ -44,47 +44,15 @@ pub(super) struct Filled {
     pub(super) used: Vec<usize>,
     /// The tokens of names in lower case, which may be ordinary words.
     pub(super) plain: Vec<usize>,
-    /// Params with names that nothing announces, and the tokens of these.
-    pub(super) doubtful: Vec<(String, Range<usize>)>,
     /// The values that the words left open.
     pub(super) notes: Vec<String>,
     /// How many of the values the words name, rather than announce.
     pub(super) named: usize,
-    /// The params of the values, and their tokens.
-    slots: Vec<(usize, Range<usize>)>,
 }
 
 impl Filled {
     pub(super) fn uses(&self, at: usize) -> bool {
         self.used.binary_search(&at).is_ok()
-    }
-
-    /// Whether two tokens end and begin values of one param: "sales and marketing".
-    pub(super) fn lists(&self, last: usize, first: usize) -> bool {
-        let left = self
-            .slots
-            .iter()
-            .filter(|(_, tokens)| tokens.contains(&last));
-        let right = || {
-            self.slots
-                .iter()
-                .filter(|(_, tokens)| tokens.start == first || tokens.start == first + 1)
-        };
-        left.into_iter()
-            .any(|(param, _)| right().any(|(other, _)| other == param))
-    }
-
-    /// Forgets the doubtful values whose tokens another one uses surely.
-    pub(super) fn yield_to(&mut self, others: &[&Self]) {
-        for (name, tokens) in std::mem::take(&mut self.doubtful) {
-            if tokens
-                .clone()
-                .any(|at| others.iter().any(|other| other.uses(at)))
-            {
-                self.values.remove(&name);
-                self.used.retain(|at| !tokens.contains(at));
-            }
-        }
     }
 
     /// The params with the first of each listed values.
@@ -258,7 +226,8 @@ impl Words<'_> {
         let weight = if announced { 6.0 } else { 5.0 };
         let mut candidate = Candidate::new(index, known.value.clone(), tokens, weight);
         candidate.cue = cue;
-        (divides || !param.grouped).then_some(candidate)
+        let adverb = self.lower(at).ends_with("ly");
+        (divides || adverb || !param.grouped).then_some(candidate)
     }
 
     /// Whether a value's words stand at a place. A noun in "-ing" is not its verb: "train" is no "training".
@@ -371,7 +340,6 @@ impl Words<'_> {
             candidate.cue = match (param.kind, day) {
                 (Kind::DateTime, Some((_, tokens))) => tokens.clone(),
                 _ if cued => start - 1 - if named { it } else { 0 }..start,
-                _ if cue.is_empty() => self.beside(param, fact),
                 _ => cue,
             };
             candidates.push(candidate);
@@ -411,7 +379,7 @@ impl Words<'_> {
         }
         if param.role == Some(Role::Count) {
             let counted = (end..end + 2).any(|at| self.range.contains(&at) && self.is_own(at));
-            return self.top(fact).map(|_| 6.0).or(counted.then_some(2.0));
+            return self.counts(fact).then_some(6.0).or(counted.then_some(2.0));
         }
         if unit.is_some() && param.unit_seconds.is_some() {
             return Some(6.0);
@@ -436,31 +404,16 @@ impl Words<'_> {
         let timed = self
             .token(end)
             .is_some_and(|t| unit_seconds(&t.lower).is_some());
-        let money = self.is(end, MONEY) && !self.takes(end) && self.is_paid_in(end);
+        let money = self.is(end, MONEY) && !self.takes(end);
         let timed = timed && param.unit_seconds.is_some();
         let united = self.is_unit(param, end) || timed || money;
         fact.tokens.start..end + usize::from(united && param.kind == Kind::Number)
-    }
-
-    /// Whether the card speaks of this currency, or of none.
-    fn is_paid_in(&self, at: usize) -> bool {
-        let same = aliases(self.lower(at));
-        let mut known = self.card.money.iter().peekable();
-        known.peek().is_none() || known.any(|money| same.contains(&money.as_str()))
     }
 
     /// Whether a word names a known value of some param.
     fn takes(&self, at: usize) -> bool {
         let mut known = self.card.params.iter().flat_map(|p| &p.known);
         known.any(|known| self.spells(known, at))
-    }
-
-    /// The words beside a number that say what it is: "top 5", "volume 20", "10 biggest".
-    fn beside(&self, param: &Param, fact: &Fact) -> Range<usize> {
-        let at = fact.tokens.start;
-        let top = self.top(fact).filter(|_| param.role == Some(Role::Count));
-        let named = self.is_named(param, at.checked_sub(1));
-        top.unwrap_or(at - usize::from(named)..at)
     }
 
     /// Whether a word is a superlative; "smallest" is one where the card knows it.
@@ -482,17 +435,13 @@ impl Words<'_> {
         (counted && single).then(|| Candidate::new(index, value, noun..noun + 1, 2.5))
     }
 
-    /// The words that make a number the count of the first or the largest.
-    fn top(&self, fact: &Fact) -> Option<Range<usize>> {
-        let (at, end) = (fact.tokens.start, fact.tokens.end);
-        let ranks = |at: usize| self.ranks(at);
+    /// Whether a number counts the first or the largest: "top 5", "the 3 smallest".
+    fn counts(&self, fact: &Fact) -> bool {
+        let (before, end) = (fact.tokens.start.wrapping_sub(1), fact.tokens.end);
         let first = self
-            .token(at.wrapping_sub(1))
-            .is_some_and(|t| t.is("first"));
-        if at > self.range.start && (first || ranks(at - 1)) {
-            return Some(at - 1..at);
-        }
-        ranks(end).then_some(end..end + 1)
+            .token(before)
+            .is_some_and(|t| t.is("first") || self.ranks(before));
+        first || self.ranks(end)
     }
 
     /// Whether a candidate goes on a list that another one began: "Paris and in London".
@@ -579,23 +528,11 @@ impl Words<'_> {
                 }
             }
             filled.named += usize::from(candidate.weight >= NAMED);
-            let params = candidate.sets.iter().map(|(index, _)| *index);
-            filled
-                .slots
-                .extend(params.map(|index| (index, candidate.tokens.clone())));
             let words = candidate.cue.clone().chain(candidate.tokens.clone());
             filled.used.extend(words);
             filled.notes.extend(candidate.note.clone());
             let plain = candidate.tokens.clone().filter(|_| candidate.is_plain);
             filled.plain.extend(plain);
-            let param = candidate
-                .sets
-                .first()
-                .and_then(|(index, _)| self.card.params.get(*index));
-            let doubtful = param.filter(|_| candidate.weight < 1.0);
-            filled
-                .doubtful
-                .extend(doubtful.map(|p| (p.name.clone(), candidate.tokens.clone())));
         }
         filled.used.sort_unstable();
         filled.used.dedup();

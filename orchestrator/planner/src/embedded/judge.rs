@@ -13,7 +13,7 @@ use super::facts::{Fact, Meaning};
 use super::fill::Filled;
 use super::kind::Kind;
 use super::rank::{PLACED, Reading};
-use super::text::{Token, TokenKind, stem};
+use super::text::{TokenKind, stem};
 use super::words::{
     ASK, CHANGE, COMMAND, FILLER, FREE, LIGHT, NEGATIVE, PEOPLE, POLITE, PREFACE, PREPOSITION,
     PRONOUN, QUESTION, REPORTS, STATES, SUBJECT, TAKES_BACK, TELLS, TURNS, WISHES, base, is,
@@ -65,6 +65,10 @@ impl<'a> Case<'a> {
         self.reading.query.is(at, classes)
     }
 
+    fn reads(&self) -> bool {
+        self.cards().all(Card::reads)
+    }
+
     fn cards(&self) -> impl Iterator<Item = &'a Card> {
         self.members.iter().map(|m| m.card)
     }
@@ -84,30 +88,16 @@ impl<'a> Case<'a> {
             })
         };
         let mut members = self.members.iter();
-        let capital = self
-            .reading
-            .query
-            .token(at)
-            .is_some_and(Token::is_capitalised);
-        let name = capital && at > self.range.start;
+        let name = self.reading.query.is_capitalised(at) && at > self.range.start;
         members.any(|m| self.reading.names(at, m.entry, name) || filled(m))
     }
 
     /// Why the clause is not carried out by the members, leaving aside words that they do not explain.
     pub(super) fn objection(&self) -> Option<String> {
-        let told = || {
-            self.tells_only()
-                .then(|| "this tells something, and asks for nothing".to_owned())
-        };
-        self.denied()
-            .or_else(told)
-            .or_else(|| self.unasked_change())
-    }
-
-    /// Why the clause adds nothing to the one before it.
-    pub(super) fn refusal(&self) -> Option<String> {
-        let tells = self.tells_only().then(String::new);
-        self.denied().or(tells)
+        let tells = || "this tells something, and asks for nothing".to_owned();
+        let told = || self.tells_only().then(tells);
+        let denied = self.denied().or_else(told);
+        denied.or_else(|| self.unasked_change())
     }
 
     /// "I already know the weather in Rome", "the deal was lost": nothing is asked, not even to read.
@@ -118,15 +108,9 @@ impl<'a> Case<'a> {
         }
         let skipped = |at: &usize| self.is(*at, TELLS | PREFACE | FILLER);
         let verb = (first..end).find(|at| !skipped(at)).unwrap_or(first);
-        let knows = matches!(
-            self.lower(verb),
-            "know" | "knew" | "had" | "saw" | "heard" | "remember"
-        );
-        let stem = self
-            .reading
-            .query
-            .token(verb)
-            .map_or("", |t| t.stem.as_str());
+        let known = base(self.lower(verb));
+        let knows = matches!(known, "know" | "had" | "see" | "hear" | "remember");
+        let stem = self.reading.query.stem(verb);
         let own = matches!(self.lower(first), "i" | "we") && !is(stem, ASK);
         let subject = is_article(self.lower(first)) || self.is(first, PRONOUN);
         // "orders that were delivered"
@@ -139,7 +123,7 @@ impl<'a> Case<'a> {
     }
 
     /// "without travel", "more than 500", "don't": no param takes it.
-    fn denied(&self) -> Option<String> {
+    pub(super) fn denied(&self) -> Option<String> {
         let query = self.reading.query;
         // All words of a clause that is handed on are used.
         let handed_on = self.cards().any(|card| card.plans);
@@ -163,24 +147,26 @@ impl<'a> Case<'a> {
     /// What changes something is asked for with a verb that its card names.
     fn unasked_change(&self) -> Option<String> {
         let mood = self.mood();
+        let refused = |verb: usize| {
+            let verb = self.lower(verb);
+            Some(format!(
+                "'{verb}' asks for a change, and no agent here makes it"
+            ))
+        };
         if let Mood::Command(verb) = mood
             && !self.uses(verb)
-            && self.cards().all(Card::reads)
+            && self.reads()
             && self.asks_for_change(verb)
         {
-            let verb = self.lower(verb);
-            return Some(format!(
-                "'{verb}' asks for a change, and no agent here makes it"
-            ));
+            return refused(verb);
         }
         let asked = |card: &Card| {
             let writes = card.capability().effect == Effect::Write;
             match mood {
                 Mood::Command(verb) if card.plans => !self.is(verb, TAKES_BACK),
                 Mood::Command(verb) => self.commands(card, verb),
-                Mood::Wish => {
-                    card.plans || writes || self.range.clone().any(|at| self.is_verb(card, at))
-                }
+                Mood::Wish if card.plans || writes => true,
+                Mood::Wish => self.range.clone().any(|at| self.is_verb(card, at)),
                 Mood::Phrase => card.plans || (writes && !self.is_told()),
                 Mood::Question => card.plans,
                 Mood::Statement => false,
@@ -192,10 +178,14 @@ impl<'a> Case<'a> {
             return Some("say which one: 'or' leaves it open".to_owned());
         }
         let unasked = self.cards().find(|card| !card.reads() && !asked(card))?;
-        Some(format!(
-            "{} changes something, and this does not ask for that",
-            unasked.name()
-        ))
+        if let Mood::Command(verb) = mood
+            && self.is(verb, TAKES_BACK)
+        {
+            return refused(verb);
+        }
+        let name = unasked.name();
+        let why = format!("{name} changes something, and this does not ask for that");
+        Some(why)
     }
 
     /// "my meeting tomorrow", "a meeting tomorrow?" speak of something that is there.
@@ -231,33 +221,28 @@ impl<'a> Case<'a> {
         // "take" and "give" turn many things into their opposite.
         let any = matches!(lower, "make" | "set" | "put" | "turn" | "create" | "do");
         let light = any && card.capability().effect == Effect::Write;
-        let related = |m: &Member<'_>| {
-            std::ptr::eq(m.card, card) && self.reading.worth(verb, m.entry) > RELATED
-        };
-        let related = card.capability().effect == Effect::Write
-            && !self.is(verb, ASK)
-            && self.members.iter().any(related);
+        let own = |m: &&Member<'_>| std::ptr::eq(m.card, card);
+        let worth = self
+            .members
+            .iter()
+            .find(own)
+            .map(|m| self.reading.worth(verb, m.entry));
+        let write = card.capability().effect == Effect::Write && !self.is(verb, ASK);
+        let related = write && worth > Some(RELATED);
         let mut others = synonyms(lower).filter(|_| !is(lower, ASK));
         let knows = lower == "let" && self.range.clone().any(|at| self.lower(at) == "know");
-        let told = knows
-            && ["tell", "inform", "notify"]
-                .iter()
-                .any(|v| card.words.contains(&stem(v)));
-        told || light
-            || related
-            || self.is_verb(card, verb)
-            || others.any(|other| card.words.contains(&stem(other)))
+        let mut tells = ["tell", "inform", "notify"].iter();
+        let told = knows && tells.any(|verb| card.words.contains(&stem(verb)));
+        let own = related || light || told || self.is_verb(card, verb);
+        own || others.any(|other| card.words.contains(&stem(other)))
     }
 
     fn is_verb(&self, card: &Card, at: usize) -> bool {
-        let stem = self.reading.query.token(at).map_or("", |t| t.stem.as_str());
+        let (stem, lower) = (self.reading.query.stem(at), self.lower(at));
         let mut params = card.params.iter().flat_map(|p| &p.words);
         // "text Piotr" to a card that has "text" as a keyword and as a param.
-        let keyword = |lower: &str| {
-            let mut keywords = card.capability().keywords.iter();
-            keywords.any(|keyword| keyword == lower)
-        };
-        let commands = self.is(at, COMMAND) && keyword(self.lower(at));
+        let mut keywords = card.capability().keywords.iter();
+        let commands = self.is(at, COMMAND) && keywords.any(|keyword| keyword == lower);
         card.words.contains(stem) && (commands || params.all(|word| word != stem))
     }
 
@@ -297,12 +282,7 @@ impl<'a> Case<'a> {
             return Mood::Command(verb);
         }
         let word = self.lower(at);
-        let capital = self
-            .reading
-            .query
-            .token(at)
-            .is_some_and(Token::is_capitalised);
-        let name = capital && at > self.ask.start;
+        let name = self.reading.query.is_capitalised(at) && at > self.ask.start;
         // What was done or goes on is told, not asked for: "bought", "buying".
         let named = |card: &Card| card.name().split('.').any(|part| part.starts_with(word));
         let done = word.ends_with("ed") || word.ends_with("ing") || base(word) != word;
@@ -335,24 +315,21 @@ impl<'a> Case<'a> {
         let handed_on = self.cards().any(|card| card.plans);
         let first = self.reading.first_word(self.range).filter(|_| !handed_on);
         let words = first.unwrap_or(self.range.end)..self.range.end;
-        words
-            .filter(|&at| self.is_left(at) && !self.is_told_beside(at))
-            .collect()
+        let left = words.filter(|&at| self.is_left(at) && !self.is_told_beside(at));
+        left.collect()
     }
 
     /// A word that tells of what is asked about, and asks nothing itself: "We're flying to Rome on Friday. How warm will it be?"
     fn is_told_beside(&self, at: usize) -> bool {
-        let part = if at < self.ask.start {
-            self.range.start..self.ask.start
-        } else {
-            self.ask.end..self.range.end
-        };
+        let (before, after) = (
+            self.range.start..self.ask.start,
+            self.ask.end..self.range.end,
+        );
+        let part = if at < self.ask.start { before } else { after };
         let turns = |at: usize| self.is(at, TURNS) || is_negative(self.lower(at));
         let first = self.reading.first_word(&part).unwrap_or(at);
-        part.contains(&at)
-            && (self.is(part.start, TELLS) || self.is(first, TELLS | PRONOUN | SUBJECT))
-            && self.cards().all(Card::reads)
-            && !part.clone().any(turns)
+        let told = self.is(part.start, TELLS) || self.is(first, TELLS | PRONOUN | SUBJECT);
+        part.contains(&at) && told && self.reads() && !part.clone().any(turns)
     }
 
     fn is_left(&self, at: usize) -> bool {
@@ -420,34 +397,28 @@ impl<'a> Case<'a> {
             "if" if first && self.tells_back() => true,
             "if" => next == "possible" || (matches!(next, "you" | "i") && self.is(at + 2, POLITE)),
             "out" | "down" | "up" if matches!(next, "of" | "to" | "for") => true,
-            "who" if self.cards().any(|card| self.is_verb(card, at + 1)) => true,
-            "off" | "out" | "away" | "down" if !self.cards().all(Card::reads) => {
+            "off" | "out" | "away" | "down" if !self.reads() => {
                 self.cards().any(|card| speaks_of(card, lower))
             }
             "when" if next == "you" => true,
-            "last" if !self.cards().all(Card::reads) => true,
-            "where" if is(next, SUBJECT) && self.cards().all(Card::reads) => true,
+            "last" if !self.reads() => true,
+            "where" if is(next, SUBJECT) && self.reads() => true,
             "when" if is(next, SUBJECT) && matches!(self.lower(at + 2), "i" | "we") => true,
             "should" if !first => true,
             // "guests who arrive tomorrow"
             "who" if !first && query.is_content(at - 1) => true,
             // "who is the manager of Anna"
-            "who" if is_article(next) || (is(next, STATES) && is_article(self.lower(at + 2))) => {
-                true
-            }
+            "who" if is_article(next) => true,
+            "who" if is(next, STATES) && is_article(self.lower(at + 2)) => true,
             "why" | "who" | "whom" | "whose" | "when" | "where" | "should" => {
                 self.cards().any(|card| speaks_of(card, lower))
             }
             "for" | "of" | "about" | "with" | "from" if last => false,
             "best" | "good" | "better" if last || is(next, PREPOSITION) => false,
             _ => {
-                let stem = query.token(at).map_or("", |t| t.stem.as_str());
                 let prefaced = is(lower, PREFACE) && is(before, PREFACE);
-                prefaced
-                    || is(lower, FREE)
-                    || is(stem, ASK | LIGHT)
-                    || self.reading.is_slip(at)
-                    || self.is_verb_of_reading(at)
+                let grammar = is(lower, FREE) || is(query.stem(at), ASK | LIGHT);
+                prefaced || grammar || self.reading.is_slip(at) || self.is_verb_of_reading(at)
             }
         }
     }
@@ -457,38 +428,28 @@ impl<'a> Case<'a> {
         let comma = self.range.clone().find(|&at| self.lower(at) == ",");
         let mut rest = comma.unwrap_or(self.range.end)..self.range.end;
         let asks = comma.is_some() && rest.all(|at| !self.reading.query.is_content(at));
-        asks && self.cards().all(Card::reads)
+        asks && self.reads()
     }
 
     /// The verb of a question that only reads says nothing of what is read: "what should we expect", "costing us".
     fn is_verb_of_reading(&self, at: usize) -> bool {
         let query = self.reading.query;
-        let plain = query
-            .token(at)
-            .is_some_and(|t| t.is_word() && !t.is_capitalised() && !t.has(CHANGE | TAKES_BACK));
-        // "my card ending 4471"
-        if plain
-            && self.lower(at).ends_with("ing")
-            && !self.uses(at)
-            && self.uses(at + 1)
-            && query.fact(at).is_none()
-        {
-            return true;
-        }
         let (lower, before, next) = (self.lower(at), query.before(at), self.lower(at + 1));
-        let subject = is(before, SUBJECT);
+        let plain = query.is_plain(at) && !self.is(at, CHANGE | TAKES_BACK);
+        // "my card ending 4471"
+        let announces = lower.ends_with("ing") && !self.uses(at) && self.uses(at + 1);
         let infinitive = before == "to" && at >= 2 && self.is(at - 2, SUBJECT | WISHES);
         let inflected = ["ed", "ing"].iter().any(|ending| lower.ends_with(ending));
         let object = is_article(next) || is(next, PRONOUN | SUBJECT);
-        let verb = subject || infinitive || (inflected && object);
-        plain && verb && self.cards().all(Card::reads) && query.fact(at).is_none()
+        let verb = is(before, SUBJECT) || infinitive || (inflected && object);
+        plain && (announces || (verb && self.reads()))
     }
 
     /// "for my boss"
     fn is_beneficiary(&self, at: usize) -> bool {
         let article = usize::from(is_article(self.reading.query.before(at)));
         let lead = at.checked_sub(1 + article).map_or("", |at| self.lower(at));
-        let my = article == 1 && self.is(at - 1, PRONOUN | TELLS) && self.cards().all(Card::reads);
+        let my = article == 1 && self.is(at - 1, PRONOUN | TELLS) && self.reads();
         lead == "for" && (self.is(at, PEOPLE) || (my && !self.reading.query.is_content(at + 1)))
     }
 
@@ -497,17 +458,11 @@ impl<'a> Case<'a> {
         let query = self.reading.query;
         let lead = query.before(at);
         let first = self.reading.first_word(self.range) == Some(at);
-        let plain = query.token(at).is_some_and(|t| {
-            t.is_word() && !t.is_capitalised() && !t.has(CHANGE | TAKES_BACK | TURNS | NEGATIVE)
-        });
-        let word = query.fact(at).is_none() && self.lower(at).chars().all(char::is_alphabetic);
-        plain
-            && word
-            && !first
-            && self.reading.hits(at).is_empty()
-            && !is_article(lead)
-            && !is(lead, PREPOSITION | NEGATIVE | TURNS)
-            && self.cards().all(Card::reads)
+        let turns = self.is(at, CHANGE | TAKES_BACK | TURNS | NEGATIVE);
+        let bound =
+            first || is_article(lead) || is(lead, PREPOSITION | NEGATIVE | TURNS | QUESTION);
+        let unknown = query.is_plain(at) && self.reading.hits(at).is_empty();
+        unknown && !turns && !bound && self.reads()
     }
 
     /// The words that are understood and change nothing.
@@ -521,10 +476,8 @@ impl<'a> Case<'a> {
 
     /// Some words, as they were written.
     pub(super) fn shown(&self, left: &[usize]) -> String {
-        let words = left
-            .iter()
-            .take(SHOWN)
-            .map(|&at| self.reading.query.slice(at..at + 1));
+        let left = left.iter().take(SHOWN);
+        let words = left.map(|&at| self.reading.query.slice(at..at + 1));
         words.collect::<Vec<_>>().join(" ")
     }
 }
@@ -532,12 +485,10 @@ impl<'a> Case<'a> {
 /// Whether a card's keywords, description or examples use a word.
 fn speaks_of(card: &Card, word: &str) -> bool {
     let capability = card.capability();
-    let texts = capability
-        .examples
-        .iter()
-        .map(|e| &e.query)
-        .chain([&capability.description]);
-    let texts = texts.chain(&capability.keywords);
+    let examples = capability.examples.iter().map(|e| &e.query);
+    let texts = examples
+        .chain([&capability.description])
+        .chain(&capability.keywords);
     let mut words = texts.flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
     words.any(|said| said.eq_ignore_ascii_case(word))
 }

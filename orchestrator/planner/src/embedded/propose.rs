@@ -9,9 +9,10 @@ use amcp_protocol::{ProposedPlan, ProposedTask};
 use serde_json::{Map, Value};
 
 use super::choose::Attempt;
-use super::clause::{Does, Piece, asks_again, pieces};
+use super::clause::asks_again;
 use super::fill::Filled;
 use super::judge::{Case, Member};
+use super::piece::{Does, Piece, pieces};
 use super::rank::{NAMED, Reading};
 
 /// Longest text of a clause that is repeated to the user, in characters.
@@ -149,7 +150,16 @@ impl<'a> Drafts<'a> {
 
     /// Makes the tasks of a clause, one set for each combination of listed values.
     fn accept(&mut self, range: Range<usize>, attempt: &Attempt<'_>) {
-        let number = range.start;
+        // "a report of the expenses and the weather" is one wish.
+        let joined = matches!(
+            self.reading.query.before(range.start),
+            "and" | "," | "plus" | "&"
+        );
+        let last = self
+            .tasks
+            .last()
+            .filter(|_| joined && !self.reading.opens(&range));
+        let number = last.map_or(range.start, |task| task.clause);
         let filled = || attempt.members.iter().map(|m| &*m.filled);
         let copies = copies(filled());
         let lists = filled()

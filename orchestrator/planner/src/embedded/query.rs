@@ -55,6 +55,23 @@ impl<'q> Query<'q> {
         self.tokens.get(at).map_or("", |t| t.lower.as_str())
     }
 
+    /// The stem of the word at a place.
+    pub(super) fn stem(&self, at: usize) -> &str {
+        self.tokens.get(at).map_or("", |t| t.stem.as_str())
+    }
+
+    pub(super) fn is_capitalised(&self, at: usize) -> bool {
+        self.tokens.get(at).is_some_and(Token::is_capitalised)
+    }
+
+    /// Whether a word in lower case, of letters alone, stands at a place.
+    pub(super) fn is_plain(&self, at: usize) -> bool {
+        let letters = |t: &Token<'_>| t.is_word() && t.lower.chars().all(char::is_alphabetic);
+        self.fact(at).is_none()
+            && !self.is_capitalised(at)
+            && self.tokens.get(at).is_some_and(letters)
+    }
+
     /// Whether a token is a word of one of the classes.
     pub(super) fn is(&self, at: usize, classes: u64) -> bool {
         self.tokens.get(at).is_some_and(|t| t.has(classes))
@@ -71,6 +88,15 @@ impl<'q> Query<'q> {
 
     pub(super) fn mark(&self, at: usize) -> Option<&(Mark, Range<usize>)> {
         self.marks.get(at)?.as_ref()
+    }
+
+    /// Whether the words at `first` leave something out or bound it, with a mark that begins at `from` or after it.
+    pub(super) fn restricts(&self, from: usize, first: usize) -> bool {
+        let marks = |at: usize| {
+            let cue = self.mark(at).map(|(_, cue)| cue.start);
+            cue.is_some_and(|cue| (from..first + 2).contains(&cue))
+        };
+        marks(first + 1) || marks(first + 2)
     }
 
     /// The text that some tokens stand for, as written.

@@ -97,98 +97,72 @@ const CLASSES: &str = "stop ask light command question preface filler takes_back
                        particle saying ends_topic loose about top states polite turns tells wishes \
                        operator function joins_numbers unit_of_number ends_mark before_amount before_month reports begins_fact compares unit subject recalls money";
 
-/// The lists of phrases.
-const PHRASES: [&str; 8] = [
-    "year_so_far",
-    "lead",
-    "aside",
-    "except",
-    "least",
-    "most",
-    "least_after",
-    "most_after",
-];
-
 #[derive(Default)]
 struct Words {
     classes: HashMap<&'static str, u64>,
-    /// Groups that mean the same.
-    same: Vec<Vec<&'static str>>,
-    /// Prepositions and the like, with the words of params' names whose values they announce.
-    cues: HashMap<&'static str, Vec<&'static str>>,
-    /// Words of params' names, with the kinds and the roles that they say.
-    kinds: HashMap<&'static str, &'static str>,
-    roles: HashMap<&'static str, &'static str>,
+    /// By list and word: what the list says of it.
+    pairs: HashMap<(&'static str, &'static str), &'static str>,
+    /// By list: the words or phrases of each line.
+    lines: HashMap<&'static str, Vec<Vec<&'static str>>>,
     /// Phrases by their first word, with the names of their lists.
     phrases: HashMap<&'static str, Vec<(&'static str, Vec<&'static str>)>>,
-    /// Irregular forms, with their bases.
-    forms: HashMap<&'static str, &'static str>,
-    /// Month, day and name.
-    holidays: Vec<&'static str>,
-    /// Verbs in two parts: verb, particle, meaning.
-    phrasal: Vec<Vec<&'static str>>,
-    /// Groups of phrases that name one value.
-    aliases: Vec<Vec<&'static str>>,
-    /// Words as thumbs type them, with the usual spelling.
-    typed: HashMap<&'static str, &'static str>,
 }
 
 static WORDS: LazyLock<Words> = LazyLock::new(|| {
     let mut words = Words::default();
-    for line in include_str!("words.txt").lines() {
-        let Some((name, list)) = line.split_once(": ") else {
-            continue;
+    let lines = include_str!("words.txt").lines();
+    for (name, list) in lines.filter_map(|line| line.split_once(": ")) {
+        let class = CLASSES.split_whitespace().position(|class| class == name);
+        let parts: Vec<&str> = match list.contains(" | ") {
+            true => list.split(" | ").collect(),
+            false => list.split_whitespace().collect(),
         };
-        if name == "holiday" {
-            words.holidays.extend(list.split(" | "));
-            continue;
-        }
-        if name == "phrasal" {
-            let verbs = list
-                .split(" | ")
-                .map(|verb| verb.split(' ').collect::<Vec<_>>());
-            words.phrasal.extend(verbs);
-            continue;
-        }
-        if name == "alias" {
-            words.aliases.push(list.split(" | ").collect());
-            continue;
-        }
-        let list: Vec<&str> = list.split_whitespace().collect();
-        if let Some(bit) = CLASSES.split_whitespace().position(|class| class == name) {
-            for word in list {
-                *words.classes.entry(word).or_insert(0) |= 1 << bit;
+        match (class, name, parts.as_slice()) {
+            (Some(bit), ..) => {
+                let bits = parts.iter().map(|word| (*word, 1 << bit));
+                bits.for_each(|(word, bit)| *words.classes.entry(word).or_insert(0) |= bit);
             }
-        } else if name == "same" {
-            words.same.push(list);
-        } else if PHRASES.contains(&name) {
-            let phrases = list.split(|word| *word == "|");
-            for phrase in phrases {
-                let first = phrase.first().copied().unwrap_or_default();
-                let known = words.phrases.entry(first).or_default();
-                known.push((name, phrase.to_vec()));
+            (None, "form" | "typed", _) => {
+                let pairs = parts
+                    .chunks_exact(2)
+                    .filter_map(|pair| Some((*pair.first()?, *pair.last()?)));
+                words
+                    .pairs
+                    .extend(pairs.map(|(word, said)| ((name, word), said)));
             }
-        } else if matches!(name, "kind" | "role") {
-            let said = list.first().copied().unwrap_or_default();
-            let known = list.iter().skip(1).map(|word| (*word, said));
-            match name {
-                "kind" => words.kinds.extend(known),
-                _ => words.roles.extend(known),
+            (None, "kind" | "role", [said, rest @ ..]) => {
+                words
+                    .pairs
+                    .extend(rest.iter().map(|word| ((name, *word), *said)));
             }
-        } else if name == "cue" {
-            let names = list.iter().skip(1).copied().collect();
-            words.cues.extend(list.first().map(|cue| (*cue, names)));
-        } else {
-            let pairs = list.chunks_exact(2);
-            let pairs = pairs.filter_map(|pair| Some((*pair.first()?, *pair.last()?)));
-            match name {
-                "typed" => words.typed.extend(pairs),
-                _ => words.forms.extend(pairs),
+            _ => {
+                for phrase in &parts {
+                    let phrase: Vec<&str> = phrase.split(' ').collect();
+                    let first = phrase.first().copied().unwrap_or_default();
+                    words.phrases.entry(first).or_default().push((name, phrase));
+                }
+                words.lines.entry(name).or_default().push(parts);
             }
         }
     }
     words
 });
+
+/// The lines of a list.
+fn lines(list: &str) -> impl Iterator<Item = &'static [&'static str]> {
+    WORDS
+        .lines
+        .get(list)
+        .into_iter()
+        .flatten()
+        .map(Vec::as_slice)
+}
+
+/// What a list says of a word.
+fn said(list: &'static str, word: &str) -> Option<&'static str> {
+    // The key's lifetime is that of the list: a word of a query is no such key, but compares with them.
+    WORDS.pairs.get(&(list, word) as &(&str, &str)).copied()
+}
 
 /// The classes of a lower-case word.
 pub(super) fn classes(lower: &str) -> u64 {
@@ -202,59 +176,53 @@ pub(super) fn is(lower: &str, of: u64) -> bool {
 
 /// The other words of the groups that a word is in.
 pub(super) fn synonyms(lower: &str) -> impl Iterator<Item = &'static str> {
-    let groups = WORDS
-        .same
-        .iter()
-        .filter(move |group| group.contains(&lower));
+    let groups = lines("same").filter(move |group| group.contains(&lower));
     groups.flatten().copied().filter(move |&word| word != lower)
 }
 
 /// The month and the day of the holiday that begins with these words, and how many words it has.
 pub(super) fn holiday<'t>(words: impl Iterator<Item = &'t str> + Clone) -> Option<(i8, i8, usize)> {
-    let found = WORDS.holidays.iter().filter_map(|holiday| {
+    let found = lines("holiday").flatten().filter_map(|holiday| {
         let mut parts = holiday.split(' ');
         let (month, day) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let length = parts.clone().count();
-        words
-            .clone()
-            .take(length)
-            .eq(parts)
-            .then_some((month, day, length))
+        let begins = words.clone().take(length).eq(parts);
+        begins.then_some((month, day, length))
     });
     found.max_by_key(|(.., length)| *length)
 }
 
 /// What a verb means with one of the words after it, and this word: "sum it up".
 pub(super) fn phrasal(verb: &str, after: &[&str]) -> Option<(&'static str, &'static str)> {
-    let mut verbs = WORDS.phrasal.iter();
-    verbs.find_map(|parts| match parts.as_slice() {
-        [first, particle, meaning] if *first == verb && after.contains(particle) => {
-            Some((*meaning, *particle))
-        }
-        _ => None,
+    lines("phrasal").flatten().find_map(|line| {
+        let (first, rest) = line.split_once(' ')?;
+        let (particle, meaning) = rest.split_once(' ')?;
+        (first == verb && after.contains(&particle)).then_some((meaning, particle))
     })
 }
 
 /// The phrases that name a value, itself among them; none for most values.
 pub(super) fn aliases(value: &str) -> &'static [&'static str] {
     let value = value.to_lowercase();
-    let group = WORDS.aliases.iter().find(|g| g.contains(&value.as_str()));
-    group.map_or(&[], Vec::as_slice)
+    lines("alias")
+        .find(|group| group.contains(&value.as_str()))
+        .unwrap_or_default()
 }
 
 /// The kind, as `x-kind` has it, that a word of a param's name says.
 pub(super) fn kind_word(word: &str) -> Option<&'static str> {
-    WORDS.kinds.get(word).copied()
+    said("kind", word)
 }
 
 /// The role, as `x-role` has it, that a word of a param's name says.
 pub(super) fn role_word(word: &str) -> Option<&'static str> {
-    WORDS.roles.get(word).copied()
+    said("role", word)
 }
 
 /// The words of params' names whose values a word announces.
 pub(super) fn cues(lower: &str) -> impl Iterator<Item = &'static str> {
-    WORDS.cues.get(lower).into_iter().flatten().copied()
+    let cue = lines("cue").find_map(|line| line.split_first().filter(|(cue, _)| **cue == lower));
+    cue.into_iter().flat_map(|(_, names)| names.iter().copied())
 }
 
 /// The longest phrase of some lists that begins with these words: its list and its length.
@@ -272,15 +240,12 @@ pub(super) fn phrase<'t>(
 
 /// The usual spelling of a word.
 pub(super) fn typed(lower: String) -> String {
-    match WORDS.typed.get(lower.as_str()) {
-        Some(usual) => (*usual).to_owned(),
-        None => lower,
-    }
+    said("typed", &lower).map_or(lower, str::to_owned)
 }
 
 /// The form of a verb that its stem is made of.
 pub(super) fn base(lower: &str) -> &str {
-    WORDS.forms.get(lower).copied().unwrap_or(lower)
+    said("form", lower).unwrap_or(lower)
 }
 
 /// Whether a word is one of grammar in which two letters changed places or one is missing: "liek", "fnd".
