@@ -49,11 +49,9 @@ fn divides(reading: &Reading<'_>, left: &Range<usize>, right: &Clause) -> bool {
     let (a, b) = (stands(left), stands(&right.tokens));
     let opens = reading.opens(&right.tokens);
     // Those that plan with a request understand it best as a whole: "… in May? And in June?"
-    if let Some(a) = a.filter(|&a| reading.plans(a)) {
-        let again = b.is_none() && (!opens || asks_again(reading, &right.tokens));
-        if b == Some(a) || again {
-            return false;
-        }
+    let again = b == a || (b.is_none() && !opens);
+    if again && a.is_some_and(|a| reading.plans(a)) {
+        return false;
     }
     if right.joint == Joint::Hard {
         return true;
@@ -69,14 +67,6 @@ fn divides(reading: &Reading<'_>, left: &Range<usize>, right: &Clause) -> bool {
         return false;
     }
     true
-}
-
-/// "What about June?"
-pub(super) fn asks_again(reading: &Reading<'_>, range: &Range<usize>) -> bool {
-    let words = range.clone().map(|at| reading.query.lower(at));
-    let mut words = words.skip_while(|w| matches!(*w, "and" | "," | "or"));
-    let first = words.next();
-    matches!((first, words.next()), (Some("what" | "how"), Some("about")))
 }
 
 fn segments(reading: &Reading<'_>) -> Vec<Clause> {

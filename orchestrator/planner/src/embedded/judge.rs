@@ -418,7 +418,7 @@ impl<'a> Case<'a> {
             _ => {
                 let prefaced = is(lower, PREFACE) && is(before, PREFACE);
                 let grammar = is(lower, FREE) || is(query.stem(at), ASK | LIGHT);
-                prefaced || grammar || self.reading.is_slip(at) || self.is_verb_of_reading(at)
+                prefaced || grammar || self.is_verb_of_reading(at)
             }
         }
     }

@@ -9,7 +9,6 @@ use amcp_protocol::{ProposedPlan, ProposedTask};
 use serde_json::{Map, Value};
 
 use super::choose::Attempt;
-use super::clause::asks_again;
 use super::fill::Filled;
 use super::judge::{Case, Member};
 use super::piece::{Does, Piece, pieces};
@@ -125,8 +124,7 @@ impl<'a> Drafts<'a> {
             return self.leave(range, "");
         };
         let mut names = filled.values.keys();
-        let other =
-            names.any(|name| previous.params.contains_key(name)) || asks_again(self.reading, range);
+        let other = names.any(|name| previous.params.contains_key(name));
         for copy in 0..copies([&**filled]) {
             let mut params = previous.params.clone();
             params.extend(nth(filled, copy, &mut 1));

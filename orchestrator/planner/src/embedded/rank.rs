@@ -16,7 +16,7 @@ use super::index::{Hit, Index};
 use super::kind::Kind;
 use super::query::Query;
 use super::text::Token;
-use super::words::{ASK, COMMAND, LIGHT, PREFACE, QUESTION, STOP, is_slip};
+use super::words::{ASK, COMMAND, LIGHT, PREFACE, QUESTION, STOP};
 
 /// From here on a capability is meant: about what one unique keyword is worth; a word of a description alone is not.
 pub(super) const PLACED: f32 = 1.2;
@@ -50,8 +50,6 @@ pub(super) struct Reading<'a> {
     pub(super) index: &'a Index,
     /// By token.
     hits: Vec<Vec<Hit>>,
-    /// By token: a slip of a word of grammar, such as "liek".
-    slips: Vec<bool>,
     /// What the user may change with.
     pub(super) changers: Vec<usize>,
     allowed: Vec<bool>,
@@ -83,11 +81,7 @@ impl<'a> Reading<'a> {
         let allowed = |card: &Card| access.is_none_or(|access| access.allows(card.capability()));
         let cards = || index.cards.iter().enumerate();
         let changers = cards().filter(|(_, card)| !card.reads() && !card.plans && allowed(card));
-        let slip = |(token, hits): (&Token<'_>, &Vec<Hit>)| {
-            hits.is_empty() && token.is_word() && !token.is_capitalised() && is_slip(&token.lower)
-        };
         Self {
-            slips: query.tokens.iter().zip(&hits).map(slip).collect(),
             changers: changers.map(|(entry, _)| entry).collect(),
             allowed: index.cards.iter().map(allowed).collect(),
             query,
@@ -100,10 +94,6 @@ impl<'a> Reading<'a> {
 
     pub(super) fn is_allowed(&self, entry: usize) -> bool {
         self.allowed.get(entry).copied().unwrap_or(false)
-    }
-
-    pub(super) fn is_slip(&self, at: usize) -> bool {
-        self.slips.get(at).copied().unwrap_or(false)
     }
 
     /// What a part of the query says about a capability's params.
