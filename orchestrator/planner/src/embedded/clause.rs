@@ -57,11 +57,15 @@ fn divides(reading: &Reading<'_>, left: &Range<usize>, right: &Clause) -> bool {
         return true;
     }
     // "if it rains, …": the condition stays with what hangs on it, and what is left out with what it is left out of.
-    let word = query.lower(left.start);
-    let condition = matches!(
-        word,
-        "if" | "when" | "once" | "unless" | "whenever" | "should"
-    );
+    let second = query.lower(left.start + 1);
+    let condition = match query.lower(left.start) {
+        "if" | "when" | "once" | "unless" | "whenever" | "should" | "until" | "provided"
+        | "assuming" => true,
+        // "as soon as", "as long as"
+        "as" => query.lower(left.start + 2) == "as",
+        "in" => second == "case",
+        _ => false,
+    };
     let marked = query.restricts(left.end, first) && (b.is_none() || a == b) && !opens;
     if marked || (condition && query.lower(left.end) == ",") {
         return false;

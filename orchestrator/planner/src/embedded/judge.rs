@@ -103,7 +103,7 @@ impl<'a> Case<'a> {
     /// "I already know the weather in Rome", "the deal was lost": nothing is asked, not even to read.
     fn tells_only(&self) -> bool {
         let (first, end) = (self.ask.start, self.ask.end);
-        if self.mood() != Mood::Statement || self.lower(end) == "?" {
+        if self.lower(end) == "?" || self.mood() != Mood::Statement {
             return false;
         }
         let skipped = |at: &usize| self.is(*at, TELLS | PREFACE | FILLER);
@@ -111,14 +111,13 @@ impl<'a> Case<'a> {
         let known = base(self.lower(verb));
         let knows = matches!(known, "know" | "had" | "see" | "hear" | "remember");
         let stem = self.reading.query.stem(verb);
-        let own = matches!(self.lower(first), "i" | "we") && !is(stem, ASK);
-        let subject = is_article(self.lower(first)) || self.is(first, PRONOUN);
+        let own = matches!(self.lower(first), "i" | "we" | "it" | "it's") && !is(stem, ASK);
         // "orders that were delivered"
         let relates = |at: usize| matches!(self.reading.query.before(at), "that" | "which" | "who");
         let states = |at: usize| matches!(self.lower(at), "is" | "are" | "was" | "were");
         let asks = |at: usize| self.is(at, QUESTION) && !self.is(at, STATES);
         let mut words = self.ask.clone();
-        let tells = subject && words.clone().any(|at| states(at) && !relates(at));
+        let tells = words.clone().any(|at| states(at) && !relates(at));
         knows || ((own || tells) && !words.any(asks))
     }
 
@@ -233,8 +232,14 @@ impl<'a> Case<'a> {
         let knows = lower == "let" && self.range.clone().any(|at| self.lower(at) == "know");
         let mut tells = ["tell", "inform", "notify"].iter();
         let told = knows && tells.any(|verb| card.words.contains(&stem(verb)));
-        let own = related || light || told || self.is_verb(card, verb);
-        own || others.any(|other| card.words.contains(&stem(other)))
+        // A synonym of the card's verb means another card that names it: "move", where one card sends and another one moves.
+        let changers = self.reading.changers.iter();
+        let mut changers = changers.filter_map(|&entry| self.reading.index.card(entry));
+        if light || told || self.is_verb(card, verb) {
+            return true;
+        }
+        !changers.any(|other| self.is_verb(other, verb))
+            && (related || others.any(|other| card.words.contains(&stem(other))))
     }
 
     fn is_verb(&self, card: &Card, at: usize) -> bool {
@@ -293,9 +298,11 @@ impl<'a> Case<'a> {
         let open = self.lower(end) == "?" && !wished && !is(word, ASK | LIGHT | COMMAND);
         let noun = matches!(self.lower(at + 1), "of");
         let clause = (self.ask.start..end).take_while(|at| self.lower(*at) != ",");
+        // "it rained", "it's freezing"
+        let it = matches!(self.lower(self.ask.start), "it" | "it's");
         if (is(word, QUESTION) && !wished) || open {
             Mood::Question
-        } else if subject && !wished {
+        } else if (subject || it) && !wished {
             Mood::Statement
         } else if is(word, ASK | LIGHT | COMMAND) && !noun {
             Mood::Command(at)
