@@ -10,6 +10,7 @@ use std::time::Duration;
 use amcp_plan::Catalogue;
 use amcp_protocol::{
     Access, Answer, AnswerState, CloudEvent, Failure, Lineage, RequestId, UserRequest, event,
+    payload,
 };
 use amcp_registry::actor::Agents;
 use amcp_registry::bus::unix_ms;
@@ -67,6 +68,14 @@ pub(crate) struct Shared {
 }
 
 amcp_protocol::opaque_debug!(Shared);
+
+/// The most memory that the given plan of a request takes, in bytes: a value of three bytes of JSON (`[]` and a comma) takes 72.
+fn held(request: &UserRequest) -> usize {
+    let params = request.plan.iter().flatten().flat_map(|task| &task.params);
+    let sizes = params
+        .map(|(name, value)| name.len() + payload::size(value, usize::MAX).unwrap_or_default());
+    24 * sizes.sum::<usize>()
+}
 
 impl Shared {
     pub(crate) fn new(
@@ -194,7 +203,8 @@ impl Shared {
         self.counters.answered(state, account.worked);
         let answer = record.answer();
         account.tell(answer.as_ref().map_or(&[], |answer| &answer.tasks));
-        self.requests.finished(record.id, bytes);
+        self.requests
+            .finished(record.id, bytes + held(&record.request));
         if let Some(answer) = &answer {
             let response = || CloudEvent::response(answer, SOURCE).at_unix_ms(now);
             self.bus.publish(event::USER_RESPONSE, response);

@@ -1,5 +1,8 @@
 //! Idempotency keys: one key is one execution, also when its answer is not kept any more.
 
+use amcp_protocol::plan::ProposedTask;
+use serde_json::Map;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -43,6 +46,29 @@ async fn a_recording_names_its_key() {
     let line = first.lock().unwrap().take().unwrap();
     let opening: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(opening["accepted"]["idempotency_key"], "k");
+}
+
+/// 65,000 numbers are 130 KB of JSON and 5 MB in memory.
+#[tokio::test(start_paused = true)]
+async fn given_plans_count_as_memory() {
+    let mesh = Mesh::start("given").await;
+    let task = ProposedTask {
+        capability: "nobody.offers".to_owned(),
+        params: Map::from_iter([("a".to_owned(), json!(vec![0; 65_000]))]),
+        ..ProposedTask::default()
+    };
+    let request = || UserRequest {
+        plan: Some(vec![task.clone()]),
+        ..UserRequest::new("run")
+    };
+    let first = mesh.handle.ask(request(), None).unwrap();
+    first.answer().await;
+    for _ in 0..12 {
+        mesh.handle.ask(request(), None).unwrap().answer().await;
+    }
+    while mesh.handle.request(first.request_id()).is_some() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
