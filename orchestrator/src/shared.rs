@@ -218,14 +218,15 @@ impl Shared {
 
     /// Notes a refusal: in a log line, unless there were many within the last second, and in a counter by code.
     pub(crate) fn refused(&self, request: &UserRequest, failure: &Failure) {
-        if let Some(witness) = self.witness.get() {
-            witness.refused(request, failure);
-        }
         let user = request.user.as_deref();
         let code = failure.code.as_str();
         metrics::counter!(REFUSED, "code" => code).increment(1);
+        // Else whoever is refused fills the log and the audit log, and pushes the evidence out.
         if self.refusals.check().is_ok() {
             tracing::info!(target: "amcp::request", user, error = code, reason = failure.message, "refused");
+            if let Some(witness) = self.witness.get() {
+                witness.refused(request, failure);
+            }
         }
     }
 

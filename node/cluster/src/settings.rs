@@ -136,6 +136,12 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// Whether a node may ask for less than everything.
+    #[must_use]
+    pub fn limits(&self, node: &NodeName) -> bool {
+        self.issue.contains_key(node)
+    }
+
     /// Judges a task that a node sends, and takes the roles from its user that the node may not issue.
     ///
     /// # Errors

@@ -15,9 +15,14 @@ pub(crate) async fn follow(mut request: Request, next: Next) -> Response {
     let text = |headers: &HeaderMap| Some(headers.get(TRACEPARENT)?.to_str().ok()?.to_owned());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("", MatchedPath::as_str);
-    let name = (request.method().as_str(), route);
+    // A client may make methods up, of any length.
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        _ => "_OTHER",
+    };
+    let name = (method, route);
     let (span, own) = trace::begin("server", name, text(request.headers()));
-    span.record("http.request.method", request.method().as_str());
+    span.record("http.request.method", method);
     span.record("http.route", route);
     if let Some(own) = own.and_then(|own| HeaderValue::try_from(own).ok()) {
         request.headers_mut().insert(TRACEPARENT, own);

@@ -106,6 +106,11 @@ impl Shared {
             Kind::Members => self.event(Event::Members(wire::decode(body)?)),
             Kind::Draining => self.event(Event::Draining(link.info.token_in)),
             Kind::Goodbye => self.event(Event::Goodbye(link.info.token_in)),
+            // A node that is not trusted with everything is not trusted with other users' requests.
+            Kind::Question | Kind::FlowAnswer | Kind::List if self.trust.limits(link.peer()) => {
+                count(&self.counters.not_allowed);
+                link.say(Kind::Reply, id, &[]);
+            }
             Kind::Question => self.question(link, id, wire::decode(body)?),
             Kind::FlowAnswer => self.flow_answer(link, id, wire::decode(body)?)?,
             Kind::File => self.file(link, id, body)?,

@@ -768,6 +768,31 @@ async fn all_peers_are_asked_for_lists_and_who_is_silent_is_known() {
     assert_eq!(list[0]["query"].as_str().unwrap().len(), 300_000);
 }
 
+/// A thief of a key that may ask for little learns nothing of others' requests, ends none, and approves nothing.
+#[tokio::test(start_paused = true)]
+async fn a_limited_node_is_told_nothing_of_requests() {
+    let id: RequestId = REQUEST.parse().unwrap();
+    let everything = Issue {
+        roles: None,
+        capabilities: None,
+    };
+    let trust = Trust {
+        issue: [(NodeName::new("a").unwrap(), everything)].into(),
+        ..Trust::default()
+    };
+    let a = Node::start("a", Trust::default(), None).await;
+    let b = Node::start("b", trust, Some(id)).await;
+    link(&a, &b, 1);
+    assert_eq!(a.links.find_request(id).await, None);
+    assert!(!a.links.cancel_request(id).await);
+    let lists = a.links.list_requests(&json!({"limit": 7})).await;
+    assert!(matches!(lists.as_slice(), [(_, None)]), "{lists:?}");
+    let (flow, yes) = (FlowId::new("t1.1").unwrap(), approval());
+    let owner = NodeName::new("b").unwrap();
+    assert!(a.links.answer_flow(&owner, id, &flow, &yes).await.is_none());
+    assert_eq!(b.links.counts().not_allowed, 4);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_to_a_flow_goes_to_the_node_whose_request_it_is() {
     let id: RequestId = REQUEST.parse().unwrap();
