@@ -3,6 +3,7 @@
 //! Does not decide which links there are: the cluster's actor opens and closes them. A closed link loses its token, so that
 //! frames that still arrive over it are dropped and counted.
 
+mod arrivals;
 mod counters;
 mod forms;
 pub mod frame;

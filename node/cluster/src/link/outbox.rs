@@ -15,7 +15,7 @@ pub(crate) const INLINE: usize = 128 * 1024;
 /// Most bytes of a parcel in one piece: other entries pass between two pieces.
 pub(crate) const PIECE: usize = 64 * 1024;
 /// Most bytes of parcels that wait for one peer to fetch them: its whole credit in large results.
-const PARCELS: usize = 256 * 1024 * 1024;
+pub(super) const PARCELS: usize = 256 * 1024 * 1024;
 
 /// The error of an entry that cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -184,7 +184,7 @@ impl Outbox {
 }
 
 /// Whether entries of a kind may come as a parcel. A piece of a parcel may not: a parcel of parcels might never end.
-fn may_be_large(kind: Kind) -> bool {
+pub(super) fn may_be_large(kind: Kind) -> bool {
     [
         Kind::Task2,
         Kind::Outcome2,
@@ -197,119 +197,11 @@ fn may_be_large(kind: Kind) -> bool {
     .contains(&kind)
 }
 
-/// The peer's parcels on their way to this node.
-#[derive(Debug, Default)]
-pub(crate) struct Arrivals {
-    parcels: HashMap<u64, Arrival>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Arrival {
-    kind: u8,
-    id: u64,
-    length: usize,
-    bytes: Vec<u8>,
-    asked: usize,
-}
-
-/// Most pieces of one parcel under way: enough to keep a fast link busy, few enough to let other entries pass.
-const WINDOW: usize = 4;
-
-/// The next step after a piece.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Arrived {
-    /// Ask for the pieces that begin at these bytes.
-    Ask(Vec<u64>),
-    /// The body is whole: its kind's number, its entry's id, the body.
-    Whole(u8, u64, Vec<u8>),
-    /// The piece belongs to no parcel, or is not the next piece of its parcel.
-    Stray,
-}
-
-impl Arrivals {
-    /// Takes the announcement of a parcel. Returns the first bytes of the pieces to ask for; none if the announcement is wrong, or
-    /// the parcel too large to take.
-    pub(crate) fn announced(&mut self, id: u64, parcel: Parcel) -> Option<Vec<u64>> {
-        let length = usize::try_from(parcel.length).ok()?;
-        let fits = length > INLINE
-            && length <= crate::wire::MAX_BYTES
-            && self.bytes + length <= PARCELS
-            && !self.parcels.contains_key(&parcel.number);
-        if !fits || !Kind::of(parcel.kind).is_some_and(may_be_large) {
-            return None;
-        }
-        self.bytes += length;
-        let mut arrival = Arrival {
-            kind: parcel.kind,
-            id,
-            length,
-            // Grows as pieces come, so that an announced length costs no memory.
-            bytes: Vec::new(),
-            asked: 0,
-        };
-        let asks = arrival.ask(WINDOW);
-        self.parcels.insert(parcel.number, arrival);
-        Some(asks)
-    }
-
-    pub(crate) fn piece(&mut self, number: u64, from: u64, bytes: &[u8]) -> Arrived {
-        let Some(arrival) = self.parcels.get_mut(&number) else {
-            return Arrived::Stray;
-        };
-        let fits = from == arrival.bytes.len() as u64
-            && !bytes.is_empty()
-            && arrival.bytes.len() + bytes.len() <= arrival.length;
-        if !fits {
-            self.forget(number);
-            return Arrived::Stray;
-        }
-        arrival.bytes.extend_from_slice(bytes);
-        if arrival.bytes.len() < arrival.length {
-            return Arrived::Ask(arrival.ask(1));
-        }
-        match self.forget(number) {
-            Some(whole) => Arrived::Whole(whole.kind, whole.id, whole.bytes),
-            None => Arrived::Stray,
-        }
-    }
-
-    /// Drops the parcel of a task that is no longer wanted. Returns the parcel's number, if it was on its way.
-    pub(crate) fn cancel(&mut self, id: u64) -> Option<u64> {
-        let task = |arrival: &Arrival| arrival.kind == Kind::Task2 as u8 && arrival.id == id;
-        let found = self.parcels.iter().find(|(_, arrival)| task(arrival));
-        let number = *found?.0;
-        self.forget(number);
-        Some(number)
-    }
-
-    fn forget(&mut self, number: u64) -> Option<Arrival> {
-        let arrival = self.parcels.remove(&number)?;
-        self.bytes -= arrival.length;
-        Some(arrival)
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
-    }
-}
-
-impl Arrival {
-    fn ask(&mut self, pieces: usize) -> Vec<u64> {
-        let mut from = Vec::with_capacity(pieces);
-        while from.len() < pieces && self.asked < self.length {
-            from.push(self.asked as u64);
-            self.asked += PIECE;
-        }
-        from
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn entries(outbox: &mut Outbox) -> Vec<(u8, u64, Vec<u8>)> {
+    pub(in super::super) fn entries(outbox: &mut Outbox) -> Vec<(u8, u64, Vec<u8>)> {
         let mut all = Vec::new();
         while let Some(frame) = outbox.take() {
             let (token, entries) = frame::open(&frame).unwrap();
@@ -340,40 +232,6 @@ mod tests {
     }
 
     #[test]
-    fn a_large_body_is_fetched_in_pieces_and_comes_whole() {
-        let body: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
-        let (mut sender, mut receiver) = (Outbox::new(5), Arrivals::default());
-        sender.put(Kind::Outcome2, 9, &body).unwrap();
-        assert!(sender.waiting() > body.len());
-        let announced = entries(&mut sender).pop().unwrap();
-        assert_eq!((announced.0, announced.1), (Kind::Parcel as u8, 9));
-        let parcel: Parcel = crate::wire::decode(&announced.2).unwrap();
-        let mut asks = receiver.announced(9, parcel).unwrap();
-        assert_eq!(asks.len(), WINDOW);
-        let mut whole = None;
-        while !asks.is_empty() {
-            for from in std::mem::take(&mut asks) {
-                assert!(sender.piece(parcel.number, from));
-            }
-            for (kind, number, piece) in entries(&mut sender) {
-                assert_eq!(kind, Kind::Piece as u8);
-                let (from, bytes) = piece.split_first_chunk().unwrap();
-                match receiver.piece(number, u64::from_be_bytes(*from), bytes) {
-                    Arrived::Ask(from) => asks.extend(from),
-                    Arrived::Whole(kind, id, bytes) => whole = Some((kind, id, bytes)),
-                    Arrived::Stray => panic!("stray"),
-                }
-            }
-        }
-        assert_eq!(whole, Some((Kind::Outcome2 as u8, 9, body)));
-        assert_eq!((sender.waiting(), receiver.bytes), (0, 0));
-        assert!(
-            !sender.piece(parcel.number, 0),
-            "what was sent is forgotten"
-        );
-    }
-
-    #[test]
     fn what_was_never_sent_is_known() {
         let mut outbox = Outbox::new(5);
         outbox.put(Kind::Task2, 1, b"sent").unwrap();
@@ -388,25 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_and_costs_nothing() {
-        let mut receiver = Arrivals::default();
-        let parcel = |length| Parcel {
-            kind: Kind::Outcome2 as u8,
-            number: 1,
-            length,
-        };
-        assert_eq!(receiver.announced(1, parcel(u64::MAX)), None);
-        assert_eq!(receiver.announced(1, parcel(33 * 1024 * 1024)), None);
-        assert_eq!(receiver.announced(1, parcel(10)), None);
-        let nested = Parcel {
-            kind: Kind::Piece as u8,
-            ..parcel(200_000)
-        };
-        assert_eq!(receiver.announced(1, nested), None);
-        assert!(receiver.announced(1, parcel(200_000)).is_some());
-        assert_eq!(receiver.announced(2, parcel(200_000)), None);
-        assert_eq!(receiver.piece(1, 5, &[0; 9]), Arrived::Stray);
-        assert_eq!((receiver.bytes, receiver.parcels.len()), (0, 0));
+    fn a_peer_that_fetches_nothing_costs_its_credit_only() {
         let mut sender = Outbox::new(5);
         let large = vec![0; 64 * 1024 * 1024];
         for _ in 0..4 {

@@ -14,10 +14,12 @@ use parking_lot::Mutex;
 use ractor::ActorRef;
 use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
+use super::arrivals::Arrivals;
 use super::counters::{Counters, count};
 use super::frame::Kind;
-use super::outbox::{Arrivals, Outbox};
+use super::outbox::Outbox;
 use super::port::{Frame, PortMsg};
 use super::{LinkInfo, forms};
 use crate::wire::{self, WireError};
@@ -179,6 +181,14 @@ impl Link {
         let there = self.outbox.lock().piece(number, from);
         if there {
             self.wake.notify_one();
+        }
+    }
+
+    /// Asks for the pieces of the peer's parcels that may be under way now.
+    pub(crate) fn fetch(&self) {
+        let asks = self.arrivals.lock().asks(Instant::now());
+        for (parcel, from) in asks {
+            self.say(Kind::Fetch, parcel, &from.to_be_bytes());
         }
     }
 

@@ -12,10 +12,11 @@ use amcp_protocol::{
 use amcp_registry::{AgentPort, AgentState, AnswerPort, Registration, RosterChange, TaskKey};
 use tokio::time::Instant;
 
+use super::arrivals::Arrived;
 use super::counters::count;
 use super::frame::{self, Entry, FrameError, Kind};
 use super::inbox::{Admitted, Cancelled, Name, Waiter};
-use super::outbox::{Arrived, Parcel};
+use super::outbox::Parcel;
 use super::peer::{Link, answered};
 use super::roster::Joined;
 use super::{FileQuestion, Links, Question, Shared, forms};
@@ -257,6 +258,7 @@ impl Shared {
         if let Some(parcel) = arriving {
             link.say(Kind::Drop, parcel, &[]);
             link.say(Kind::Lost, id, &[]);
+            link.fetch();
         }
     }
 
@@ -351,21 +353,18 @@ impl Shared {
     }
 
     fn parcel(&self, link: &Link, id: u64, parcel: Parcel) {
-        let asks = link.arrivals.lock().announced(id, parcel);
-        match asks {
-            Some(asks) => fetch(link, parcel.number, &asks),
-            None => {
-                count(&self.counters.unknown);
-                link.say(Kind::Drop, parcel.number, &[]);
-                let why = format!("this node does not take a body of {} bytes", parcel.length);
-                match Kind::of(parcel.kind) {
-                    Some(Kind::Outcome2) => give_up(link, id, &why, |message| {
-                        TaskOutcome::Failed(Failure::new(ErrorCode::ResultTooLarge, message))
-                    }),
-                    Some(kind) if !kind.asks() => {}
-                    _ => refuse(link, parcel.kind, id, &why),
-                }
-            }
+        if link.arrivals.lock().announced(id, parcel) {
+            return link.fetch();
+        }
+        count(&self.counters.unknown);
+        link.say(Kind::Drop, parcel.number, &[]);
+        let why = format!("this node does not take a body of {} bytes", parcel.length);
+        match Kind::of(parcel.kind) {
+            Some(Kind::Outcome2) => give_up(link, id, &why, |message| {
+                TaskOutcome::Failed(Failure::new(ErrorCode::ResultTooLarge, message))
+            }),
+            Some(kind) if !kind.asks() => {}
+            _ => refuse(link, parcel.kind, id, &why),
         }
     }
 
@@ -377,9 +376,11 @@ impl Shared {
     ) -> Result<(), WireError> {
         let from = number(body)?;
         let bytes = body.get(8..).unwrap_or_default();
-        let arrived = link.arrivals.lock().piece(parcel, from, bytes);
+        let now = Instant::now();
+        let arrived = link.arrivals.lock().piece(parcel, from, bytes, now);
+        link.fetch();
         match arrived {
-            Arrived::Ask(asks) => fetch(link, parcel, &asks),
+            Arrived::Part => {}
             Arrived::Whole(kind, id, body) => {
                 let body = &body;
                 self.entry(link, Entry { kind, id, body });
@@ -476,12 +477,6 @@ fn give_up(link: &Link, id: u64, why: &str, outcome: impl FnOnce(String) -> Task
 fn is_of(agent: &AgentId, node: &NodeName) -> bool {
     let suffix = agent.as_str().rsplit_once('@');
     suffix.is_some_and(|(_, of)| of == node.as_str())
-}
-
-fn fetch(link: &Link, parcel: u64, asks: &[u64]) {
-    for from in asks {
-        link.say(Kind::Fetch, parcel, &from.to_be_bytes());
-    }
 }
 
 fn number(body: &[u8]) -> Result<u64, WireError> {
