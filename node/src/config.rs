@@ -93,7 +93,7 @@ pub(crate) struct Config {
     /// The certificate that the command line shows to a node with `tls_client_ca`, and its key, in one PEM file.
     #[schemars(extend("format" = "path", "x-anywhere" = true))]
     pub(crate) client_cert: Option<PathBuf>,
-    /// Says that a proxy before the node speaks HTTPS with clients, so that the node may serve other machines without `tls_cert`.
+    /// Says that a proxy before the node speaks HTTPS with clients, so that the node may serve other machines without `tls_cert`. Then every client needs a credential.
     pub(crate) behind_proxy: bool,
     /// The address at which clients reach the node, perhaps through a proxy. Its host is a name of the node, and its pages may ask.
     pub(crate) public_url: Option<Text<HttpUrl>>,

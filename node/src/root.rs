@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use amcp_access::Audit;
 use amcp_cluster::{Cluster, ClusterSettings, Role};
-use amcp_gateway::{GatewayState, Peers};
-use amcp_orchestrator::{Drained, OrchestratorHandle};
+use amcp_gateway::{GatewayState, Https, Peers};
+use amcp_orchestrator::{Drained, OrchestratorHandle, Settings};
 use amcp_planner::SharedPlanner;
 use amcp_planner::client::{Guarded, SharedLlm};
 use amcp_protocol::{AgentId, NodeName};
@@ -284,19 +284,15 @@ impl Node {
         }
     }
 
-    /// Takes over the settings of a configuration that may change while the node runs, and reads its certificate for HTTPS again.
-    ///
-    /// # Errors
-    /// The settings contradict each other, or the certificate is unusable; the old ones stay.
-    pub(crate) fn adopt(&self, config: &Config, before: &Config) -> Result<(), Trouble> {
-        config.check_access()?;
-        let settings = parts::orchestrator_settings(config)?;
-        if let Some(https) = self.http.as_ref().and_then(|http| http.https.as_ref()) {
-            https.reread().map_err(http::unusable)?;
-        }
+    /// Its certificate for HTTPS, if it has one.
+    pub(crate) fn https(&self) -> Option<Arc<Https>> {
+        self.http.as_ref()?.https.clone()
+    }
+
+    /// Takes over the settings of a [`checked`] configuration that may change while the node runs.
+    pub(crate) fn adopt(&self, settings: Settings, config: &Config, before: &Config) {
         self.orchestrator.adopt(settings);
         self.ledger.adopt(config, Some(before), &self.registry);
-        Ok(())
     }
 
     /// Refuses new work, lets running requests end within this time, and stops every part.
@@ -387,6 +383,19 @@ impl ClusterPlace {
             cluster: self.cluster.clone(),
         })
     }
+}
+
+/// The orchestrator's settings of a configuration for a running node, whose certificate for HTTPS it reads again. Waits for the disk.
+///
+/// # Errors
+/// The settings contradict each other, or the certificate is unusable and the old one stays.
+pub(crate) fn checked(config: &Config, https: Option<&Https>) -> Result<Settings, Trouble> {
+    config.check_access()?;
+    let settings = parts::orchestrator_settings(config)?;
+    https
+        .map_or(Ok(()), Https::reread)
+        .map_err(http::unusable)?;
+    Ok(settings)
 }
 
 /// Starts the parts; the channel gets the reason when one of them has ended too often.

@@ -212,7 +212,7 @@ async fn a_given_plan_is_audited_like_a_query() {
     node.signal("TERM").await;
     assert_eq!(node.ended().await.0, 0);
     let exported = sandbox.run(["audit", "export"]).await.stdout;
-    let accepted: Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
+    let accepted: Value = serde_json::from_str(exported.lines().nth(1).unwrap()).unwrap();
     assert_eq!(
         (&accepted["what"], &accepted["user"]),
         (&json!("request.accepted"), &json!("anonymous"))
@@ -222,7 +222,33 @@ async fn a_given_plan_is_audited_like_a_query() {
         text.contains("math.eval") && text.contains("17 * 23"),
         "{text}"
     );
-    assert_eq!(exported.lines().count(), 4, "{exported}");
+    assert_eq!(exported.lines().count(), 5, "{exported}");
+}
+
+#[tokio::test]
+async fn rules_that_a_restart_took_away_are_in_the_audit_log() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path().join("n.toml");
+    for rules in ["anonymous = false\n[roles.clerk]\ndeny = ['jokes.*']\n", ""] {
+        std::fs::write(&file, rules).unwrap();
+        let node = Node::start(&sandbox, &["--offline", "--config", "n.toml"], &[]).await;
+        node.signal("TERM").await;
+        assert_eq!(node.ended().await.0, 0);
+    }
+    let exported = sandbox.run(["audit", "export"]).await.stdout;
+    let records = exported
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let said = records.map(|record| {
+        assert_eq!(record["what"], "policy.changed");
+        let text: Value = serde_json::from_str(record["text"]["text"].as_str().unwrap()).unwrap();
+        (record["outcome"].clone(), text["once"]["anonymous"].clone())
+    });
+    let rules = |roles, anonymous| {
+        let outcome = format!("rules of {roles} roles and 0 agents");
+        (json!(outcome), json!(anonymous))
+    };
+    assert_eq!(said.collect::<Vec<_>>(), [rules(1, false), rules(0, true)]);
 }
 
 /// A folder in the place of the log's file: it cannot be opened for writing, whoever tries.

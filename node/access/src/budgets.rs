@@ -101,6 +101,11 @@ impl State {
     }
 }
 
+/// Each request is paid for by its share of a minute, and a minute's worth may be owed.
+fn share(bound: NonZeroU64) -> Duration {
+    MINUTE / u32::try_from(bound.get()).unwrap_or(u32::MAX)
+}
+
 impl Budgets {
     fn state(&self) -> MutexGuard<'_, State> {
         // Each write is whole before anything can panic.
@@ -174,9 +179,7 @@ impl Budgets {
             }
         }
         if let Some(bound) = budget.requests_per_minute {
-            // Each request is paid for by its share of a minute, and a minute's worth may be owed.
-            let share = MINUTE / u32::try_from(bound.get()).unwrap_or(u32::MAX);
-            let paid = account.paid.max(now) + share;
+            let paid = account.paid.max(now) + share(bound);
             let owed = paid.duration_since(now);
             if owed > MINUTE {
                 return Err(exhausted("requests a minute", bound, owed - MINUTE));
@@ -185,6 +188,17 @@ impl Budgets {
         }
         account.open += u64::from(stays);
         Ok(())
+    }
+
+    /// Takes an admission back: the request was refused for another reason.
+    pub fn withdraw(&self, user: &str, roles: &[String], stays: bool) {
+        let mut state = self.state();
+        let share = state.budget(roles).requests_per_minute.map(share);
+        if let Some(account) = state.accounts.get_mut(user) {
+            account.open = account.open.saturating_sub(u64::from(stays));
+            let paid = account.paid.checked_sub(share.unwrap_or_default());
+            account.paid = paid.unwrap_or(account.paid);
+        }
     }
 
     /// Notes what a request took; `ends` one that stayed open.
@@ -235,6 +249,10 @@ mod tests {
         assert_eq!(at(20), Ok(()));
         assert!(at(39).is_err());
         assert!(made.admit("bob", &[], false, start).is_ok(), "another user");
+        for _ in 0..9 {
+            assert_eq!(made.admit("bob", &[], true, start), Ok(()));
+            made.withdraw("bob", &[], true);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use amcp_access::{Entry, What};
 use amcp_orchestrator::{OpenFlow, ProgressFeed, RequestView, TextFeed, Ticket};
 use amcp_protocol::event::{self, rfc3339};
 use amcp_protocol::{CloudEvent, ErrorCode, Failure, Flow, NodeName, RequestId};
@@ -43,15 +44,23 @@ pub(crate) async fn cancel(
     asker: Asker,
     InPath(id): InPath,
 ) -> Result<Response, Problem> {
-    match look_up(&state, &asker, &id).await? {
-        Found::Here(view) if view.answer.is_some() => {
-            return Ok(Json(own(&state, &view)).into_response());
-        }
-        Found::Here(view) => state.orchestrator.cancel(view.account.request_id)?,
-        Found::There(_, body) if body.get("answer").is_some() => {
-            return Ok(Json(body).into_response());
-        }
-        Found::There(..) => cancel_there(&state, &id).await?,
+    let found = look_up(&state, &asker, &id).await?;
+    let (request, is_here, body) = match found {
+        Found::Here(view) => (view.account.request_id, true, own(&state, &view)),
+        Found::There(_, body) => (parse(&id)?, false, body),
+    };
+    if body.get("answer").is_some() {
+        return Ok(Json(body).into_response());
+    }
+    let entry = Entry {
+        request: Some(request),
+        ..Entry::new(What::RequestCancelled)
+    };
+    state.note(&asker, entry)?;
+    if is_here {
+        state.orchestrator.cancel(request)?;
+    } else {
+        cancel_there(&state, &id).await?;
     }
     let now = show(State(state), asker, InPath(id)).await?;
     Ok((StatusCode::ACCEPTED, now).into_response())

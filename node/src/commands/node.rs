@@ -2,6 +2,7 @@
 //!
 //! Does not serve or supervise by itself; the root supervisor's parts do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_gateway::codes;
@@ -27,14 +28,15 @@ pub(crate) async fn run(loaded: Loaded, log: &Log) -> Result<u8, Trouble> {
     let mut hangup = tokio::signal::unix::signal(SignalKind::hangup())?;
     let node = Node::start(&loaded.config, Purpose::Serve).await?;
     announce(&node, &loaded.config)?;
-    let mut current = None;
+    let loaded = Arc::new(loaded);
+    let mut current = Arc::clone(&loaded);
     loop {
         tokio::select! {
             () = signals.next() => break,
             _ = hangup.recv() => {
-                let now = current.as_ref().unwrap_or(&loaded);
-                if let Some(new) = reload(&node, log, &loaded, now) {
-                    current = Some(new);
+                tokio::select! {
+                    () = signals.next() => break,
+                    new = reload(&node, log, &loaded, &current) => current = new.unwrap_or(current),
                 }
             }
             reason = node.failed() => {
@@ -43,7 +45,7 @@ pub(crate) async fn run(loaded: Loaded, log: &Log) -> Result<u8, Trouble> {
             }
         }
     }
-    let drain = *current.as_ref().unwrap_or(&loaded).config.drain;
+    let drain = *current.config.drain;
     output::say(format_args!(
         "draining for at most {} s; a second signal ends the node at once",
         drain.as_secs_f64()
@@ -64,21 +66,30 @@ pub(crate) async fn run(loaded: Loaded, log: &Log) -> Result<u8, Trouble> {
 }
 
 /// Reads the configuration again and takes over what a running node can; a configuration that is unusable changes nothing.
-fn reload(node: &Node, log: &Log, started: &Loaded, now: &Loaded) -> Option<Loaded> {
-    let read = now.again().and_then(|new| {
+async fn reload(
+    node: &Node,
+    log: &Log,
+    started: &Loaded,
+    now: &Arc<Loaded>,
+) -> Option<Arc<Loaded>> {
+    let (before, https) = (Arc::clone(now), node.https());
+    // Disks may be slow, and a signal is heard meanwhile.
+    let read = tokio::task::spawn_blocking(move || {
+        let new = before.again()?;
         let filter = trace::filter(&new.config, &Command::Node)?;
-        node.adopt(&new.config, &now.config)?;
-        Ok((new, filter))
+        Ok((root::checked(&new.config, https.as_deref())?, new, filter))
     });
-    match read {
-        Ok((new, filter)) => {
+    let read = read.await;
+    match read.unwrap_or_else(|error| Err(Trouble::failed(error.to_string()))) {
+        Ok((settings, new, filter)) => {
+            node.adopt(settings, &new.config, &now.config);
             // The log lives as long as the process.
             let _ = log.reload(filter);
             let (taken, waits) = (new.changed(now, true), new.changed(started, false));
             tracing::info!(
                 "configuration read again: {taken} changed; {waits} would change with a restart"
             );
-            Some(new)
+            Some(Arc::new(new))
         }
         Err(trouble) => {
             let trouble = trouble.to_string().replace('\n', "; ");

@@ -320,7 +320,8 @@ impl Config {
         let issuers = issuers.collect::<Result<_, _>>();
         let issuers = issuers.map_err(|error| Trouble::usage(error.to_string()))?;
         let keys = Keys::of(serves.then(|| KeyFile::in_data(&self.data)))?;
-        let (anonymous, audit) = (self.anonymous, audit.clone());
+        // Behind a proxy that sets no header every client seems to be on this machine.
+        let (anonymous, audit) = (self.anonymous && !self.behind_proxy, audit.clone());
         Ok(Authentication::new(keys, issuers, anonymous, audit))
     }
 }
@@ -362,6 +363,20 @@ mod tests {
         assert!(!allows(allow, &[], "mail.send", Read));
         assert!(allows(allow, &["auditor"], "finance.db.query", Read));
         assert!(!allows(allow, &["auditor"], "finance.db.book", Write));
+    }
+
+    #[tokio::test]
+    async fn behind_a_proxy_nobody_comes_without_a_credential() {
+        for (text, is_taken) in [
+            ("", true),
+            ("anonymous = false", false),
+            ("behind_proxy = true", false),
+        ] {
+            let users = config(text).authentication(false, &None).unwrap();
+            let loopback = Some(std::net::Ipv4Addr::LOCALHOST.into());
+            let judged = users.check(None, loopback, false).await;
+            assert_eq!(judged.is_ok(), is_taken, "{text}");
+        }
     }
 
     #[test]

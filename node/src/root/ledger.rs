@@ -14,6 +14,7 @@ use amcp_protocol::{
 };
 
 use amcp_registry::RegistryHandle;
+use serde_json::json;
 
 use crate::config::Config;
 use crate::output::Trouble;
@@ -51,7 +52,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Takes permissions and budgets over, and notes the rules if they differ from those before.
+    /// Takes permissions and budgets over, and notes the rules: at the start, and when they differ from those before.
     pub(super) fn adopt(
         &self,
         config: &Config,
@@ -60,15 +61,19 @@ impl Ledger {
     ) {
         registry.permit(config.permissions());
         self.budgets.set(config.budgets());
-        let rules = |config: &Config| (config.roles.clone(), config.calls.clone());
-        if before.map_or_else(|| rules(&Config::default()), rules) == rules(config) {
+        if before.is_some_and(|old| (&old.roles, &old.calls) == (&config.roles, &config.calls)) {
             return;
         }
-        let text = serde_json::to_string(&rules(config)).unwrap_or_default();
+        // What only a start takes over.
+        let once = before.is_none().then(|| {
+            let anonymous = config.anonymous && !config.behind_proxy;
+            json!({"issuers": config.issuers, "anonymous": anonymous, "cluster_trust": config.cluster_trust})
+        });
+        let text = json!({"roles": config.roles, "calls": config.calls, "once": once});
         let (roles, agents) = (config.roles.len(), config.calls.len());
         self.note(Entry {
             outcome: Some(format!("rules of {roles} roles and {agents} agents")),
-            text: Some(text),
+            text: Some(text.to_string()),
             ..Entry::new(What::PolicyChanged)
         });
     }
@@ -143,7 +148,10 @@ impl Witness for Ledger {
             ..entry
         };
         audit.record(entry).map_err(|unaudited| {
-            self.spend(request, Spent::default(), stays);
+            if is_own(request) {
+                let by = request.principal();
+                self.budgets.withdraw(&by.user, &by.roles, stays);
+            }
             Failure::new(ErrorCode::NotReady, unaudited.to_string())
                 .hint("ask another node, or an administrator to look at this node's log and disk")
                 .retry_after_ms(LOG_AGAIN_MS)

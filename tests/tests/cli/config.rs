@@ -170,6 +170,24 @@ async fn a_hangup_changes_what_can_change_and_an_unusable_file_changes_nothing()
     assert_eq!(code, 0, "{log}");
 }
 
+/// A file that nobody finishes writing stands for a disk that hangs.
+#[tokio::test]
+async fn a_node_that_reads_its_configuration_again_hears_that_it_shall_end() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path().join("node.toml");
+    std::fs::write(&file, "").unwrap();
+    let node = Node::start(&sandbox, &["--offline", "--config", "node.toml"], &[]).await;
+    std::fs::remove_file(&file).unwrap();
+    let made = tokio::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.await.unwrap().success());
+    node.signal("HUP").await;
+    // Waits until the node reads.
+    let write = tokio::fs::File::options().write(true).open(file).await;
+    node.signal("TERM").await;
+    assert_eq!(node.ended().await.0, 0);
+    drop(write.unwrap());
+}
+
 #[tokio::test]
 async fn a_password_in_a_url_is_never_printed() {
     let sandbox = Sandbox::new();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amcp_access::{Authentication, KeyFile, Keys, NewKey, TokenRules, Tokens};
+use amcp_access::{Audit, Authentication, KeyFile, Keys, NewKey, TokenRules, Tokens};
 use amcp_gateway::{GatewayState, Https, Limits, Names, Peers, router, serve};
 use amcp_orchestrator::{OrchestratorHandle, Settings};
 use amcp_outbound::Guard;
@@ -152,6 +152,7 @@ pub(crate) struct Setup {
     /// Whether direct clients need no credential.
     pub(crate) anonymous: bool,
     pub(crate) permissions: Permissions,
+    pub(crate) audit: Option<Arc<Audit>>,
 }
 
 impl Default for Setup {
@@ -165,6 +166,7 @@ impl Default for Setup {
             issuers: Vec::new(),
             anonymous: true,
             permissions: Permissions::default(),
+            audit: None,
         }
     }
 }
@@ -236,7 +238,7 @@ impl TestMesh {
             registry: registry.clone(),
             reports: reports.path().to_owned(),
             names: Arc::new(Names::new(Some(PUBLIC), None, None)),
-            audit: None,
+            audit: setup.audit,
             metrics: Arc::new(String::new),
             users: Arc::new(users),
             owner_of: amcp_specialists::reports::owner,

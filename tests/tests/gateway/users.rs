@@ -1,5 +1,8 @@
 //! Who may use a gateway, and who sees what: keys, clients without one, and other users' requests and files.
 
+use std::sync::Arc;
+
+use amcp_access::{Audit, AuditRules, What};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
@@ -75,6 +78,38 @@ async fn a_request_belongs_to_the_user_whom_the_key_proves() {
         mesh.status("ann", Method::DELETE, &path).await,
         StatusCode::ACCEPTED
     );
+}
+
+#[tokio::test]
+async fn the_audit_log_names_the_user_who_cancels() {
+    let folder = tempfile::tempdir().unwrap();
+    let audit = Arc::new(Audit::open(AuditRules::in_data(folder.path())).unwrap());
+    let mesh = TestMesh::start(Setup {
+        users: &[("ann", &[]), ("eve", &["admin"])],
+        audit: Some(audit.clone()),
+        ..Setup::default()
+    })
+    .await;
+    let ask = mesh.by("ann", Method::POST, "/ask");
+    let ask = ask.header("prefer", "respond-async");
+    let asked = ask.json(&json!({"query": "wait"})).send().await.unwrap();
+    let path = asked.headers()["location"].to_str().unwrap();
+    mesh.started().await;
+    let cancelled = mesh.status("eve", Method::DELETE, path).await;
+    assert_eq!(cancelled, StatusCode::ACCEPTED);
+    audit.close().unwrap();
+    let mut seen = Vec::new();
+    let all = amcp_access::audit::records(&folder.path().join("audit"), |record, _| {
+        seen.push((
+            record.what,
+            record.user,
+            record.request.map(|id| id.to_string()),
+        ));
+        true
+    });
+    all.unwrap();
+    let id = path.rsplit('/').next().map(str::to_owned);
+    assert_eq!(seen, [(What::RequestCancelled, Some("eve".to_owned()), id)]);
 }
 
 #[tokio::test]

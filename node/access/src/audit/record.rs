@@ -24,6 +24,8 @@ pub enum What {
     RequestAccepted,
     #[serde(rename = "request.refused")]
     RequestRefused,
+    #[serde(rename = "request.cancelled")]
+    RequestCancelled,
     #[serde(rename = "request.ended")]
     RequestEnded,
     #[serde(rename = "task.dispatched")]
