@@ -2,6 +2,7 @@
 //!
 //! Does not receive tasks; the agent that registers the capability hands them over.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -247,8 +248,10 @@ impl OrchestratorHandle {
             lineage,
         };
         // Codes of an agent, so that the delegating machine tries another agent, or this one later.
-        self.enter(request.into(), Known::ById(id))
+        let request = Arc::new(request);
+        self.enter(request.clone(), Known::ById(id))
             .map_err(|mut failure| {
+                self.shared.refused(&request, &failure);
                 if failure.code == ErrorCode::Overloaded {
                     failure.code = ErrorCode::AgentBusy;
                 } else if [ErrorCode::ShuttingDown, ErrorCode::NotReady].contains(&failure.code) {

@@ -34,7 +34,7 @@ use crate::shared::Shared;
 use crate::slot::ActorSlot;
 use crate::witness::Witness;
 use amcp_planner::domain::{self, Domain};
-use amcp_planner::{Planned, SharedPlanner};
+use amcp_planner::{Planned, SharedPlanner, Sink};
 
 /// A plan that is not carried out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -89,7 +89,7 @@ const CUT_OFF: Duration = Duration::from_millis(500);
 /// actor is restarted.
 #[derive(Debug, Clone)]
 pub struct OrchestratorHandle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     orchestrator: Arc<ActorSlot<OrchestratorMsg>>,
 }
 
@@ -255,32 +255,50 @@ impl OrchestratorHandle {
     /// # Errors
     /// Those of [`Self::ask`] and of planning.
     pub async fn plan(&self, request: UserRequest) -> Result<PlanView, Failure> {
-        request.check()?;
-        self.check_deadline(&request)?;
-        let _admitted = self.admit()?;
-        let witness = self.shared.witness.get();
-        witness.map_or(Ok(()), |witness| witness.accepts(None, &request))?;
+        let admitted = self.admit_plan(&request);
+        let _admitted = admitted.inspect_err(|failure| self.shared.refused(&request, failure))?;
+        let request = Arc::new(request);
+        let gone = Failure::new(ErrorCode::Cancelled, "nobody waits for the plan any more");
+        let mut end = PlanEnd {
+            shared: &self.shared,
+            request: &request,
+            failure: Some(gone),
+        };
         let time = self.shared.deadline_of(&request);
-        let input = self
-            .shared
-            .planning_input(&request, self.shared.catalogue(), time);
+        let catalogue = self.shared.catalogue();
+        let mut input = self.shared.planning_input(&request, catalogue, time);
+        let (shared, by) = (self.shared.clone(), Arc::clone(&request));
+        // At once: the planning may fail, or be given up.
+        input.spent = Sink::new(move |usage| {
+            if let Some(witness) = shared.witness.get() {
+                witness.spent(&by, usage);
+            }
+        });
         let planner = self.shared.planner.clone();
         // In a separate task: a panic of a foreign planner must not reach the caller.
         let planning =
             AbortOnDropHandle::new(tokio::spawn(async move { planner.plan(input).await }));
-        let planned = tokio::time::timeout(time, planning)
-            .await
-            .map_err(|_| Failure::new(ErrorCode::DeadlineExceeded, "planning took too long"))?
-            .map_err(|_| {
-                Failure::internal("the planner died before it had answered").hint("ask again")
-            })?
-            .inspect(|planned| {
-                if let Some(witness) = witness {
-                    witness.planned(&request, planned.usage);
-                }
-            })
-            .map_err(|error| error.failure)?;
-        Ok(planned.into())
+        let planned = match tokio::time::timeout(time, planning).await {
+            Ok(Ok(planned)) => planned.map_err(|error| error.failure),
+            Ok(Err(_)) => {
+                Err(Failure::internal("the planner died before it had answered").hint("ask again"))
+            }
+            Err(_) => {
+                let message = "planning took too long";
+                Err(Failure::new(ErrorCode::DeadlineExceeded, message))
+            }
+        };
+        end.failure = planned.as_ref().err().cloned();
+        planned.map(Into::into)
+    }
+
+    fn admit_plan(&self, request: &UserRequest) -> Result<OwnedSemaphorePermit, Failure> {
+        request.check()?;
+        self.check_deadline(request)?;
+        let admitted = self.admit()?;
+        let witness = self.shared.witness.get();
+        witness.map_or(Ok(()), |witness| witness.accepts(None, request))?;
+        Ok(admitted)
     }
 
     /// Cancels a request; changes nothing in one that was answered before.
@@ -477,6 +495,21 @@ impl OrchestratorHandle {
         Drained {
             answered: usize::try_from(answered).unwrap_or(usize::MAX),
             cut_off: open.iter().map(|record| record.id).collect(),
+        }
+    }
+}
+
+/// Tells the witness how a plan that nobody carries out ended, also when its caller goes away.
+struct PlanEnd<'a> {
+    shared: &'a Shared,
+    request: &'a UserRequest,
+    failure: Option<Failure>,
+}
+
+impl Drop for PlanEnd<'_> {
+    fn drop(&mut self) {
+        if let Some(witness) = self.shared.witness.get() {
+            witness.planned(self.request, self.failure.as_ref());
         }
     }
 }

@@ -189,6 +189,7 @@ impl Shared {
             history: request.history.clone(),
             feedback: None,
             early: Sink::default(),
+            spent: Sink::default(),
         }
     }
 

@@ -29,6 +29,8 @@ pub trait Witness: Send + Sync + Debug {
     );
     /// A request that was accepted has its answer.
     fn answered(&self, request: &UserRequest, answer: &Answer);
-    /// A plan that nobody carries out took this.
-    fn planned(&self, request: &UserRequest, usage: Usage);
+    /// A model has answered for a plan that nobody carries out.
+    fn spent(&self, request: &UserRequest, usage: Usage);
+    /// A plan that nobody carries out is made, or failed.
+    fn planned(&self, request: &UserRequest, failure: Option<&Failure>);
 }

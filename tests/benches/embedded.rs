@@ -124,6 +124,7 @@ fn plan(criterion: &mut Criterion) {
             history: Vec::new(),
             feedback: None,
             early: Sink::default(),
+            spent: Sink::default(),
         };
         group.bench_function(name, |bencher| {
             // A refusal of the hostile ones is as good as a plan.

@@ -117,6 +117,7 @@ async fn score(planner: &EmbeddedPlanner, case: &Case) -> Scored {
         history: Vec::new(),
         feedback: None,
         early: Sink::default(),
+        spent: Sink::default(),
     };
     let planned = planner.plan(input).await;
     Scored {

@@ -94,6 +94,7 @@ fn asked(query: &str) -> PlanningInput {
         history: Vec::new(),
         feedback: None,
         early: Sink::default(),
+        spent: Sink::default(),
     }
 }
 
@@ -333,6 +334,22 @@ async fn a_failure_of_the_server_is_typed_and_not_repaired() {
         assert_eq!(error.failure.code, code, "{reply:?}: {error}");
         assert_eq!((error.llm_calls, server.chats().len()), (1, 1), "{reply:?}");
     }
+}
+
+#[tokio::test]
+async fn calls_that_a_model_answered_are_told_though_the_planning_fails() {
+    let heard = Arc::new(std::sync::Mutex::new(amcp_protocol::llm::Usage::default()));
+    let sum = heard.clone();
+    let input = PlanningInput {
+        time: time_for(&Reply::Hang),
+        spent: Sink::new(move |usage| *sum.lock().unwrap() += usage),
+        ..asked("weather?")
+    };
+    let forbidden = json!({"tasks": [{"id": "t1", "capability": "payroll.read", "params": {}}]});
+    let (planned, _) = plan_of(input, [Reply::plan(&forbidden), Reply::Hang]).await;
+    assert_eq!(planned.unwrap_err().failure.code, ErrorCode::LlmTimeout);
+    let heard = *heard.lock().unwrap();
+    assert!(heard.calls == 1 && heard.prompt_tokens > 0, "{heard:?}");
 }
 
 #[tokio::test]

@@ -169,6 +169,7 @@ fn input(query: &str, catalogue: &Arc<Catalogue>) -> PlanningInput {
         history: Vec::new(),
         feedback: None,
         early: Sink::default(),
+        spent: Sink::default(),
     }
 }
 

@@ -22,6 +22,9 @@ use crate::output::Trouble;
 /// Retry-After while the audit log cannot be written: it is tried again every second.
 const LOG_AGAIN_MS: u64 = 2_000;
 
+/// The decision in the records of a request that only asks for a plan.
+const PLAN_ONLY: &str = "plan only";
+
 /// The node's books.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -143,7 +146,7 @@ impl Witness for Ledger {
             return Ok(());
         };
         let entry = Entry {
-            decision: (!stays).then(|| "plan only".to_owned()),
+            decision: (!stays).then(|| PLAN_ONLY.to_owned()),
             text: Some(asked(request)),
             ..entry
         };
@@ -232,7 +235,18 @@ impl Witness for Ledger {
         }
     }
 
-    fn planned(&self, request: &UserRequest, usage: Usage) {
+    fn spent(&self, request: &UserRequest, usage: Usage) {
         self.spend(request, spent(0, usage), false);
+    }
+
+    fn planned(&self, request: &UserRequest, failure: Option<&Failure>) {
+        if let Some(entry) = self.about(request, None, What::RequestEnded) {
+            let outcome = failure.map_or("completed", |failure| failure.code.as_str());
+            self.note(Entry {
+                decision: Some(PLAN_ONLY.to_owned()),
+                outcome: Some(outcome.to_owned()),
+                ..entry
+            });
+        }
     }
 }

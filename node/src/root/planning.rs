@@ -67,6 +67,7 @@ impl Planning {
             history: Vec::new(),
             feedback: None,
             early: Sink::default(),
+            spent: Sink::default(),
         }
     }
 

@@ -135,6 +135,7 @@ mod tests {
             history: Vec::new(),
             feedback: None,
             early: Sink::default(),
+            spent: Sink::default(),
         }
     }
 

@@ -51,6 +51,8 @@ pub struct PlanningInput {
     pub feedback: Option<Feedback>,
     /// Takes the tasks that may start before the plan is complete.
     pub early: Sink<PlanTask>,
+    /// Hears at once what each call of the model took, so that it counts whatever becomes of the planning.
+    pub spent: Sink<Usage>,
 }
 
 /// Takes tasks or text from a planner at work. A sink must not block, and must bound what it keeps.

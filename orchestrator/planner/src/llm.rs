@@ -266,6 +266,7 @@ impl<'a> Round<'a> {
             let llm = &self.planner.llm;
             let reply = llm.stream(chat.clone(), &mut self.early).await?;
             self.usage += reply.usage;
+            self.input.spent.send(reply.usage);
             let refusal = match self.judge(&reply) {
                 Ok(plan) => return Ok(plan),
                 Err(refusal) => refusal,

@@ -8,6 +8,7 @@ mod flows;
 mod holders;
 mod keys;
 mod life;
+mod witness;
 
 use std::fs::File;
 use std::io::Write;
@@ -72,6 +73,10 @@ impl Planner for Told {
                     Err(failed(Failure::internal("it was blocked")))
                 }
                 "hang" => {
+                    input.spent.send(Usage {
+                        calls: 1,
+                        ..Usage::default()
+                    });
                     let _ended = Ended;
                     std::future::pending().await
                 }

@@ -54,6 +54,7 @@ fn input(catalogue: &Arc<Catalogue>, query: &str) -> PlanningInput {
         history: Vec::new(),
         feedback: None,
         early: Sink::default(),
+        spent: Sink::default(),
     }
 }
 

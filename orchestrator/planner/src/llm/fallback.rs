@@ -176,6 +176,7 @@ mod tests {
             history: Vec::new(),
             feedback: None,
             early: Sink::default(),
+            spent: Sink::default(),
         };
         let second = PlanningInput {
             feedback: Some(Feedback {
