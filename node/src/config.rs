@@ -201,7 +201,7 @@ pub(crate) struct Config {
     /// The capabilities that the agents of a node may offer here (`b=finance.*,report.*;c=weather.get`); a node that is not in the list may offer all.
     #[schemars(with = "BTreeMap<String, Vec<String>>")]
     pub(crate) cluster_allow: BTreeMap<NodeName, Vec<CapabilityPattern>>,
-    /// What a node may ask for here (`[cluster_trust.b]`): `roles` that its users may have, `capabilities` that it may use; without either, and for a node without a table, everything.
+    /// What the requests of a node may ask for here (`[cluster_trust.b]`): `roles` that their users may have, `capabilities` that they may use; without either, and for a node without a table, everything. With any table, work that a third node passes on needs a warrant.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, Vec<String>>>")]
     pub(crate) cluster_trust: BTreeMap<NodeName, Issue>,
 }

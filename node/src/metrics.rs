@@ -169,6 +169,15 @@ impl Readings {
         ] {
             counter!("amcp_links_total", "event" => event).absolute(number);
         }
+        for (reason, number) in [
+            (
+                "not_allowed",
+                counts.not_allowed.saturating_sub(counts.unproven),
+            ),
+            ("unproven", counts.unproven),
+        ] {
+            counter!("amcp_peers_refused_total", "reason" => reason).absolute(number);
+        }
         for &state in MemberState::ALL {
             let number = view
                 .members

@@ -176,7 +176,7 @@ impl Node {
         let names = Arc::new(http::names(config, http.as_deref()));
         let joins = joins.map(|joins| ClusterSettings { http, ..joins });
         let reports = config.data.join(data::REPORTS);
-        let place = ClusterPlace::take(joins, &registry, &orchestrator, &reports).await?;
+        let place = ClusterPlace::of(joins, &registry, (&orchestrator, &ledger), &reports).await?;
         let mut specs = vec![parts::registry_part(registry.clone())];
         let supervisors = has(Role::Specialists).then(|| Arc::new(Supervisors::new(None)));
         let specialists = |current| parts::specialists_part(registry.clone(), agents, current);
@@ -336,10 +336,10 @@ impl Node {
 
 impl ClusterPlace {
     /// Listens for other nodes; the cluster part dials and accepts later. None when the node is alone.
-    async fn take(
+    async fn of(
         settings: Option<ClusterSettings>,
         registry: &RegistryHandle,
-        orchestrator: &OrchestratorHandle,
+        (orchestrator, ledger): (&OrchestratorHandle, &Arc<Ledger>),
         reports: &Path,
     ) -> Result<Option<Self>, Trouble> {
         let Some(settings) = settings else {
@@ -351,6 +351,7 @@ impl ClusterPlace {
             node: name.clone(),
             orchestrator: orchestrator.clone(),
             reports: reports.to_owned(),
+            ledger: Arc::clone(ledger),
         };
         let cluster = Cluster::bind(settings, registry.clone(), Arc::new(desk)).await?;
         Ok(Some(Self {

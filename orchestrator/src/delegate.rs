@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use amcp_protocol::flow::{Decision, FlowEnd};
 use amcp_protocol::task::TaskOutcome;
+use amcp_protocol::warrant::{ParamsDigest, digest, part_id};
 use amcp_protocol::{
     AnswerState, CallReport, Capability, EndedFlow, ErrorCode, Failure, FlowAnswer, Grant, Lineage,
-    Proof, RequestId, TaskId, TaskReport, UserRequest,
+    Proof, RequestId, Step, TaskId, TaskReport, UserRequest,
 };
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::handle::OrchestratorHandle;
 use crate::record::Ticket;
@@ -39,19 +39,9 @@ pub struct Delegation {
     pub traceparent: Option<String>,
 }
 
-/// The id of the request that a task delegates: the same for each repetition, so that it stays one request.
-fn id_of((request, task): &(RequestId, TaskId), query: &str) -> RequestId {
-    let words = Sha256::digest(query);
-    let mut hash = Sha256::new();
-    // Only the task's id has no fixed length, so no two triples hash the same bytes.
-    hash.update(request.uuid());
-    hash.update(task.as_str());
-    hash.update(words);
-    let mut id = [0; 16];
-    id.iter_mut()
-        .zip(hash.finalize())
-        .for_each(|(to, from)| *to = from);
-    RequestId::from_uuid(uuid::Builder::from_custom_bytes(id).into_uuid())
+/// The params of the task that delegates a query.
+fn params_of(query: &str) -> ParamsDigest {
+    digest(&json!({"query": query}))
 }
 
 /// A wait for a delegated request. Dropping the last wait cancels the request, unless it waits for a person.
@@ -113,7 +103,8 @@ impl OrchestratorHandle {
         let flows = std::mem::take(&mut what.flows);
         if flows.iter().any(|flow| flow.end == FlowEnd::Withdrawn) {
             // One that was answered meanwhile, or forgotten, stays as it is.
-            let _ = self.cancel(id_of(&what.by, &what.query));
+            let (request, task) = &what.by;
+            let _ = self.cancel(part_id(*request, task, &params_of(&what.query)));
             let message = "the delegating task has ended";
             let withdrawn = Failure::new(ErrorCode::Cancelled, message);
             return (TaskOutcome::Failed(withdrawn), Vec::new());
@@ -233,7 +224,14 @@ impl OrchestratorHandle {
             return Err(Failure::new(ErrorCode::BudgetExceeded, message));
         }
         lineage.depth += 1;
-        let id = id_of(&by, &query);
+        let ((request, task), part) = (by, params_of(&query));
+        let id = part_id(request, &task, &part);
+        lineage.path.push(Step {
+            task,
+            caller: None,
+            part: Some(part),
+        });
+        let backing = lineage.backing.clone();
         let request = UserRequest {
             query,
             user: grant.user,
@@ -249,7 +247,8 @@ impl OrchestratorHandle {
         };
         // Codes of an agent, so that the delegating machine tries another agent, or this one later.
         let request = Arc::new(request);
-        self.enter(request.clone(), Known::ById(id))
+        let entered = self
+            .enter(request.clone(), Known::ById(id))
             .map_err(|mut failure| {
                 self.shared.refused(&request, &failure);
                 if failure.code == ErrorCode::Overloaded {
@@ -258,7 +257,14 @@ impl OrchestratorHandle {
                     failure.code = ErrorCode::AgentUnavailable;
                 }
                 failure
-            })
+            });
+        if let (Ok(ticket), Some(later)) = (&entered, backing)
+            && let Some(backing) = &ticket.record.request.lineage.backing
+        {
+            // The first warrant may have ended while the request waited for a person.
+            backing.renew(&later);
+        }
+        entered
     }
 }
 

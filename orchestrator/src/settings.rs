@@ -45,4 +45,6 @@ pub struct Settings {
     pub retained: usize,
     /// The capabilities that the orchestrator plans with; all of the mesh without a domain.
     pub domain: Option<Domain>,
+    /// Whether tasks may reach other nodes: then each request of a user has a warrant.
+    pub meshed: bool,
 }

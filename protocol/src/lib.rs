@@ -32,6 +32,7 @@ pub mod schema;
 pub mod task;
 pub mod terms;
 pub mod topic;
+pub mod warrant;
 
 pub use access::{Access, AccessRules, Irreversible, Permissions};
 pub use capability::{
@@ -54,3 +55,4 @@ pub use request::{
 pub use schema::{Schema, SchemaError, Violation};
 pub use task::{CallBudget, CallReport, Grant, Lineage, TaskRequest, TaskResponse};
 pub use topic::{Topic, TopicError, TopicPattern};
+pub use warrant::{Backing, Step, Warrant};

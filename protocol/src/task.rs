@@ -8,6 +8,7 @@ use crate::error::{ErrorCode, Failure};
 use crate::flow::{EndedFlow, FlowKind, FlowRequest};
 use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
 use crate::payload::Payload;
+use crate::warrant::{Backing, Step};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
@@ -38,6 +39,12 @@ pub struct Lineage {
     /// How many calls the task may cause, including its callees' calls.
     #[default(Lineage::CALLS)]
     pub calls: u32,
+    /// The steps from a task of the request that a user asked for; as many as `depth`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<Step>,
+    /// The warrant of the node that accepted that request. It travels beside the lineage.
+    #[serde(skip)]
+    pub backing: Option<Arc<Backing>>,
 }
 
 impl Lineage {

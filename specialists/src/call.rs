@@ -14,7 +14,7 @@ use amcp_protocol::retry::{History, Patience, Verdict};
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION, calls_used};
 use amcp_protocol::{
     AgentId, CallBudget, CallReport, CapabilityName, Contract, ErrorCode, Failure, FlowRequest,
-    Grant, Lineage, Payload, TaskId, TaskRequest, TaskResponse,
+    Grant, Lineage, Payload, Step, TaskId, TaskRequest, TaskResponse,
 };
 use amcp_registry::{AgentPort, AnswerPort, InFlight, RegistryHandle, TaskKey};
 use parking_lot::Mutex;
@@ -321,10 +321,18 @@ impl<'a> Call<'a> {
             let hint = "agents that call each other in a circle never end";
             return Err(Failure::new(ErrorCode::BudgetExceeded, message).hint(hint));
         }
+        let caller = self.ctx.caller.as_ref();
+        let mut path = lineage.path.clone();
+        path.push(Step {
+            task: self.ctx.task_id.clone(),
+            caller: caller.and_then(|caller| caller.agent.clone()),
+            part: None,
+        });
         Ok(Lineage {
-            domains: lineage.domains.clone(),
             depth: lineage.depth + 1,
             calls: 0,
+            path,
+            ..Lineage::clone(lineage)
         })
     }
 
@@ -349,7 +357,7 @@ impl<'a> Call<'a> {
         self.attempt += 1;
         let lineage = Arc::new(Lineage {
             calls: given,
-            ..lineage.clone()
+            ..Lineage::clone(lineage)
         });
         let request = self.request(lineage, until.saturating_duration_since(now), params);
         let idle = contract.capability.idle();

@@ -17,6 +17,8 @@ mod partition;
 mod tasks;
 #[path = "cluster/upgrade.rs"]
 mod upgrade;
+#[path = "cluster/warrants.rs"]
+mod warrants;
 
 use std::time::Duration;
 

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::info::NodeInfo;
-use crate::link::{Desk, Links};
+use crate::link::{Desk, Identity, Links};
 use crate::membership::{Event, LinkId, Member};
 use crate::settings::{ClusterSettings, wrong};
 use crate::transport::{Acceptor, Meter, Tls};
@@ -130,7 +130,7 @@ impl Cluster {
         };
         let (says, said) = mpsc::unbounded_channel();
         let links = Links::new(
-            settings.name.clone(),
+            Identity::new(settings.name.clone(), &settings.cookie, tls.as_ref()),
             registry.clone(),
             desk,
             settings.trust.clone(),

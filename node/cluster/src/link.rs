@@ -13,6 +13,7 @@ mod peer;
 mod port;
 mod roster;
 mod serve;
+mod warrants;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId};
+use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId, TaskRequest};
 use amcp_registry::RegistryHandle;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::info::{NodeInfo, Role};
 use crate::membership::{EVICT_AFTER, Event};
@@ -44,6 +46,8 @@ use frame::Kind;
 use inbox::Inbox;
 use peer::Link;
 use roster::Roster;
+pub use warrants::Identity;
+use warrants::Warrants;
 
 /// How long a peer may take to answer a question about a request: a slow link takes a second, a lost link is noticed in five.
 const QUESTION: Duration = Duration::from_secs(3);
@@ -82,6 +86,9 @@ pub trait Desk: Send + Sync + fmt::Debug {
     fn file(&self, _name: String, _from: u64) -> PortFuture<'static, Option<FilePiece>> {
         Box::pin(std::future::ready(None))
     }
+
+    /// Hears that this node believes a peer's task not, or does not permit it; must not block.
+    fn refused(&self, _peer: &NodeName, _task: &TaskRequest, _failure: &Failure) {}
 }
 
 /// A connection about to become a link, as its greeting settled it.
@@ -93,6 +100,8 @@ pub struct LinkInfo {
     pub token_in: u64,
     /// The token of frames to the peer.
     pub token_out: u64,
+    /// The peer's certificate; none without TLS.
+    pub certificate: Option<CertificateDer<'static>>,
     /// Counts the connection's bytes.
     pub meter: Arc<Meter>,
 }
@@ -130,6 +139,7 @@ struct Shared {
     registry: RegistryHandle,
     desk: Arc<dyn Desk>,
     trust: Trust,
+    warrants: Arc<Warrants>,
     events: mpsc::UnboundedSender<Event>,
     /// By the token that frames carry.
     links: RwLock<HashMap<u64, Arc<Link>>>,
@@ -150,14 +160,15 @@ impl Links {
     /// changes in the registry until the last clone of the links is dropped.
     #[must_use]
     pub fn new(
-        name: NodeName,
+        identity: Identity,
         registry: RegistryHandle,
         desk: Arc<dyn Desk>,
         trust: Trust,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let shared = Arc::new(Shared {
-            name,
+            name: identity.name.clone(),
+            warrants: Arc::new(Warrants::new(identity)),
             registry,
             desk,
             trust,
@@ -192,7 +203,12 @@ impl Links {
     /// Uses a link from now on: this node's cards go to the peer. `port` is the peer's port.
     pub fn open(&self, link: LinkInfo, port: ActorCell) {
         let token = link.token_in;
-        let link = Link::start(link, ActorRef::from(port), Arc::clone(&self.0.counters));
+        let shared = &self.0;
+        shared
+            .warrants
+            .met(&link.peer.name, link.certificate.clone());
+        let books = (Arc::clone(&shared.counters), Arc::clone(&shared.warrants));
+        let link = Link::start(link, ActorRef::from(port), books);
         let mut roster = self.0.roster.lock();
         // Tells the other peers of changes since the last look; the new peer gets them with the whole roster.
         self.0.tell(&roster.update(&self.0.registry.load()));

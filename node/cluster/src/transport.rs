@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use futures_util::future::BoxFuture;
 use ractor_cluster::ClusterBidiStream;
 use tokio::time::Instant;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use crate::info::NodeInfo;
@@ -31,8 +32,8 @@ pub use dial::{DialError, dial};
 pub use greeting::{PROTOCOL_VERSION, Refusal, dialler};
 pub use tls::{COMMON_NAME, Tls, TlsError, never_tls};
 
-pub(crate) use cookie::{random_bytes, write_secret};
-pub(crate) use tls::{certificates, check};
+pub(crate) use cookie::{mac, random_bytes, write_secret};
+pub(crate) use tls::{certificates, check, sign, verifies};
 
 /// Answers before the use of a connection whether the peer may come in. The other side may still vanish after the answer, so
 /// the question must reserve nothing.
@@ -121,6 +122,8 @@ pub struct Connection {
     pub token_out: u64,
     /// `mtls` or `plain`.
     pub security: &'static str,
+    /// The peer's certificate, which names it; none without TLS.
+    pub certificate: Option<CertificateDer<'static>>,
     /// Counts the connection's bytes.
     pub meter: Arc<Meter>,
     /// The bytes, for ractor_cluster. Its peer label is the connection's `token_in` in 16 hex digits.

@@ -88,8 +88,11 @@ pub struct ClusterCounts {
     pub deduplicated: u64,
     /// Refused frames and entries that this build does not know or cannot read.
     pub unknown: u64,
-    /// Agents that the allow-list kept out.
+    /// What other nodes may not offer or ask for here: agents that the allow-list kept out, tasks, questions.
     pub not_allowed: u64,
+    /// Of these, tasks that a node passed on without a warrant that covers them.
+    #[serde(default)]
+    pub unproven: u64,
 }
 
 /// The mesh, as seen from one node.

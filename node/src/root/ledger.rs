@@ -2,18 +2,20 @@
 //!
 //! Judges no capability, and never waits: the log has a thread, a budget is a look into a table.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
 use amcp_access::{Audit, Budgets, Entry, Spent, What};
 use amcp_orchestrator::{OrchestratorHandle, Witness};
 use amcp_protocol::llm::Usage;
+use amcp_protocol::principal::ANONYMOUS;
 use amcp_protocol::{
-    AgentId, Answer, CapabilityName, ErrorCode, Failure, Progress, Proof, RequestId, TaskRequest,
-    UserRequest,
+    AgentId, Answer, CapabilityName, ErrorCode, Failure, NodeName, Principal, Progress, Proof,
+    RequestId, TaskRequest, UserRequest,
 };
-
 use amcp_registry::RegistryHandle;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde_json::json;
 
 use crate::config::Config;
@@ -24,12 +26,16 @@ const LOG_AGAIN_MS: u64 = 2_000;
 
 /// The decision in the records of a request that only asks for a plan.
 const PLAN_ONLY: &str = "plan only";
+/// As many as of refused requests: a peer may send thousands a second, and the log is bounded.
+const REFUSALS: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// The node's books.
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) audit: Option<Arc<Audit>>,
     budgets: Budgets,
+    /// Bounds the records of other nodes' refused tasks.
+    refusals: DefaultDirectRateLimiter,
 }
 
 impl Ledger {
@@ -47,6 +53,7 @@ impl Ledger {
         let ledger = Arc::new(Self {
             audit: audit.transpose()?.map(Arc::new),
             budgets: Budgets::default(),
+            refusals: RateLimiter::direct(Quota::per_second(REFUSALS)),
         });
         ledger.adopt(config, None, registry);
         if serves {
@@ -96,6 +103,26 @@ impl Ledger {
             request: id,
             ..Entry::new(what)
         })
+    }
+
+    /// Notes a task of another node that this node does not do, ten a second.
+    pub(super) fn task_refused(&self, peer: &NodeName, task: &TaskRequest, failure: &Failure) {
+        if self.refusals.check().is_ok() {
+            let user = task.grant.user.clone();
+            self.note(Entry {
+                by: Some(Arc::new(Principal {
+                    user: user.unwrap_or_else(|| ANONYMOUS.to_owned()),
+                    roles: task.grant.roles.clone(),
+                    by: Proof::Peer,
+                })),
+                request: Some(task.request_id),
+                capability: Some(task.capability.clone()),
+                params: Some(task.params.clone()),
+                decision: Some(failure.code.to_string()),
+                outcome: Some(format!("{} of {peer}: {}", task.task_id, failure.message)),
+                ..Entry::new(What::TaskRefused)
+            });
+        }
     }
 
     fn spend(&self, request: &UserRequest, spent: Spent, ends: bool) {

@@ -161,6 +161,7 @@ pub(super) fn orchestrator_settings(config: &Config) -> Result<Settings, Trouble
         result_bytes: config.result_bytes.get(),
         retained: config.retained.get() as usize,
         domain: config.domain.clone().map(|domain| domain.0),
+        meshed: config.cluster.is_some(),
         ..Settings::default()
     })
 }

@@ -3,14 +3,17 @@
 //! Carries nothing itself; the cluster's links do.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use amcp_cluster::{Cluster, Desk};
 use amcp_gateway::{Peers, file_piece, request_body};
 use amcp_orchestrator::OrchestratorHandle;
 use amcp_protocol::llm::PortFuture;
-use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId};
+use amcp_protocol::{Failure, FilePiece, FlowAnswer, FlowId, NodeName, RequestId, TaskRequest};
 use amcp_specialists::reports::owner;
 use serde_json::{Value, json};
+
+use super::ledger::Ledger;
 
 /// Answers other nodes' questions about this node's requests and reports.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub(super) struct OwnRequests {
     pub(super) orchestrator: OrchestratorHandle,
     /// The folder of reports.
     pub(super) reports: PathBuf,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl Desk for OwnRequests {
@@ -34,6 +38,10 @@ impl Desk for OwnRequests {
 
     fn cancel(&self, id: RequestId) -> bool {
         self.orchestrator.cancel(id).is_ok()
+    }
+
+    fn refused(&self, peer: &NodeName, task: &TaskRequest, failure: &Failure) {
+        self.ledger.task_refused(peer, task, failure);
     }
 
     fn answer_flow(

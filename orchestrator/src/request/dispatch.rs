@@ -7,8 +7,9 @@ use std::sync::Arc;
 use amcp_plan::{Assignment, Event, WITHDRAWAL};
 use amcp_protocol::retry::{History, Patience, Verdict};
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
+use amcp_protocol::warrant::Draft;
 use amcp_protocol::{
-    AgentId, CallReport, CloudEvent, EndedFlow, ErrorCode, Failure, Lineage, TaskRequest,
+    AgentId, Backing, CallReport, CloudEvent, EndedFlow, ErrorCode, Failure, Lineage, TaskRequest,
     TaskResponse, event,
 };
 use amcp_registry::bus::unix_ms;
@@ -182,6 +183,7 @@ impl RequestState {
     ) -> Option<Event> {
         let (task, attempt) = (assigned.task, assigned.attempt);
         let (agent, incarnation) = (assigned.agent.clone(), assigned.incarnation);
+        self.vouch(task);
         let mut request = self.task_request(assigned)?;
         let directory = self.shared.registry.load();
         let chosen = directory.agent(&agent);
@@ -239,6 +241,34 @@ impl RequestState {
             agent: assigned.agent.clone(),
             incarnation: assigned.incarnation,
             news: self.task_request(assigned),
+        });
+    }
+
+    /// Gives a user's request a warrant that names the task, among all known by now.
+    fn vouch(&mut self, task: usize) {
+        let backing = self.lineage.backing.as_ref();
+        let draft = backing.and_then(|backing| backing.draft());
+        let named = draft.is_some_and(|draft| task < draft.tasks.len());
+        let own = self.shared.settings.meshed && self.lineage.depth == 0;
+        if named || !own {
+            return;
+        }
+        let tasks = (0..).map_while(|at| self.machine.task(at)).map(|task| {
+            let whole = task.references.is_empty();
+            let params = whole.then(|| task.params.clone());
+            (task.id.clone(), task.capability.clone(), params)
+        });
+        let lifetime = self.shared.deadline_of(&self.record.request);
+        let draft = Draft {
+            request: self.record.id,
+            user: self.grant.user.clone(),
+            roles: self.grant.roles.clone(),
+            tasks: tasks.collect(),
+            lifetime_ms: u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.lineage = Arc::new(Lineage {
+            backing: Some(Arc::new(Backing::own(draft))),
+            ..Lineage::clone(&self.lineage)
         });
     }
 

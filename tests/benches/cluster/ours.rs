@@ -52,6 +52,7 @@ impl Ours {
         let registry = here::registry().await?;
         let settings = Settings {
             limits: limits(),
+            meshed: true,
             ..Settings::default()
         };
         let planner = Arc::new(Precompiled::new());

@@ -38,7 +38,7 @@ impl Desk for NoDesk {
     }
 }
 
-/// Links this process to others.
+/// Links this process to others, by these settings.
 ///
 /// # Errors
 /// An unusable name, or no free port.
@@ -48,7 +48,19 @@ pub async fn link(
     seed: Option<&str>,
     registry: &RegistryHandle,
 ) -> Result<Cluster, Box<dyn Error>> {
-    let settings = ClusterSettings {
+    linked(settings(name, role, seed)?, registry).await
+}
+
+/// The settings of a node on loopback without TLS.
+///
+/// # Errors
+/// An unusable name.
+pub fn settings(
+    name: &str,
+    role: Role,
+    seed: Option<&str>,
+) -> Result<ClusterSettings, Box<dyn Error>> {
+    Ok(ClusterSettings {
         name: NodeName::new(name)?,
         roles: vec![role],
         domain: None,
@@ -63,7 +75,17 @@ pub async fn link(
         tls: None,
         insecure: false,
         trust: Trust::default(),
-    };
+    })
+}
+
+/// Links this process to others.
+///
+/// # Errors
+/// Unusable settings, or no free port.
+pub async fn linked(
+    settings: ClusterSettings,
+    registry: &RegistryHandle,
+) -> Result<Cluster, Box<dyn Error>> {
     let cluster = Cluster::bind(settings, registry.clone(), Arc::new(NoDesk)).await?;
     cluster.spawn(None).await?;
     Ok(cluster)

@@ -32,6 +32,8 @@ pub enum What {
     TaskDispatched,
     #[serde(rename = "task.ended")]
     TaskEnded,
+    #[serde(rename = "task.refused")]
+    TaskRefused,
     #[serde(rename = "flow.answered")]
     FlowAnswered,
     #[serde(rename = "flow.ended")]

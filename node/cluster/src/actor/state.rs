@@ -201,6 +201,7 @@ impl ClusterState {
             token_in,
             token_out,
             security,
+            certificate,
             meter,
             stream,
             ..
@@ -210,6 +211,7 @@ impl ClusterState {
             peer: peer.clone(),
             token_in,
             token_out,
+            certificate,
             meter,
         };
         let held = Held {

@@ -12,6 +12,7 @@ pub(crate) struct Counters {
     pub(crate) deduplicated: AtomicU64,
     pub(crate) unknown: AtomicU64,
     pub(crate) not_allowed: AtomicU64,
+    pub(crate) unproven: AtomicU64,
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
@@ -28,6 +29,7 @@ impl Counters {
             deduplicated: read(&self.deduplicated),
             unknown: read(&self.unknown),
             not_allowed: read(&self.not_allowed),
+            unproven: read(&self.unproven),
             ..ClusterCounts::default()
         }
     }

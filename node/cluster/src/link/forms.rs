@@ -10,9 +10,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
+use amcp_protocol::warrant::Sealed;
 use amcp_protocol::{
-    AgentId, CallReport, CapabilityName, EndedFlow, ErrorCode, Failure, Grant, Lineage, Payload,
-    RequestId, TaskId, TaskRequest, TaskResponse,
+    AgentId, Backing, CallReport, CapabilityName, EndedFlow, ErrorCode, Failure, Grant, Lineage,
+    Payload, RequestId, TaskId, TaskRequest, TaskResponse, Warrant,
 };
 use amcp_registry::TaskKey;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ use crate::wire::{MAX_BYTES, WireError};
 
 /// Longest head, in bytes: a thousand times an ordinary head; large values belong behind it.
 const MAX_HEAD: usize = 256 * 1024;
+/// Longest warrant, in bytes: one of 500 tasks.
+const MAX_WARRANT: usize = 64 * 1024;
 /// Deepest nesting of a head, in levels: each level costs stack, even in a field that the reader ignores. A head of this build
 /// has four levels; JSON in a field may have 128.
 const MAX_DEPTH: usize = 256;
@@ -40,6 +43,9 @@ struct TaskHead {
     #[serde(default)]
     grant: Arc<Grant>,
     lineage: Arc<Lineage>,
+    /// The warrant of the node that accepted the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grant2: Option<Sealed>,
     capability: CapabilityName,
     /// How the flows of earlier attempts ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -80,6 +86,7 @@ pub(super) fn task(agent: &AgentId, task: &TaskRequest) -> Result<Vec<u8>, WireE
         traceparent: task.traceparent.clone(),
         grant: Arc::clone(&task.grant),
         lineage: Arc::clone(&task.lineage),
+        grant2: task.lineage.backing.as_ref().and_then(|b| b.sealed()),
         capability: task.capability.clone(),
         flow_answers: task.flows.clone(),
     };
@@ -91,7 +98,11 @@ pub(super) fn task(agent: &AgentId, task: &TaskRequest) -> Result<Vec<u8>, WireE
 /// # Errors
 /// [`WireError::Malformed`].
 pub(super) fn read_task(body: &[u8]) -> Result<(AgentId, TaskRequest), WireError> {
-    let (head, params): (TaskHead, _) = read(body)?;
+    let (mut head, params): (TaskHead, _) = read(body)?;
+    if let Some(sealed) = head.grant2 {
+        let backing = Some(Arc::new(Backing::of(sealed)));
+        Arc::make_mut(&mut head.lineage).backing = backing;
+    }
     let task = TaskRequest {
         version: head.version,
         request_id: head.request_id,
@@ -106,6 +117,33 @@ pub(super) fn read_task(body: &[u8]) -> Result<(AgentId, TaskRequest), WireError
         params: json(params)?,
     };
     Ok((head.agent, task))
+}
+
+/// The bytes of a warrant that its issuer signs.
+///
+/// # Errors
+/// [`WireError::Unencodable`] past [`MAX_WARRANT`].
+pub(super) fn warrant(warrant: &Warrant) -> Result<Vec<u8>, WireError> {
+    let bytes = rmp_serde::to_vec_named(warrant);
+    let bytes = bytes.map_err(|error| WireError::Unencodable(error.to_string()))?;
+    if bytes.len() > MAX_WARRANT {
+        let message = format!("a warrant of {} bytes is too long", bytes.len());
+        return Err(WireError::Unencodable(message));
+    }
+    Ok(bytes)
+}
+
+/// Reads what [`warrant`] wrote.
+///
+/// # Errors
+/// [`WireError::Malformed`].
+pub(super) fn read_warrant(bytes: &[u8]) -> Result<Warrant, WireError> {
+    if bytes.len() > MAX_WARRANT {
+        return Err(WireError::Malformed("the warrant is too long".to_owned()));
+    }
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+    reader.set_max_depth(MAX_DEPTH);
+    Warrant::deserialize(&mut reader).map_err(|error| WireError::Malformed(error.to_string()))
 }
 
 /// The body with a task's outcome. The entry's id names the task.
@@ -231,7 +269,7 @@ fn unreadable(error: serde_json::Error) -> WireError {
 #[cfg(test)]
 pub(super) mod tests {
     use amcp_protocol::flow::FlowEnd;
-    use amcp_protocol::{FlowKind, FlowRequest};
+    use amcp_protocol::{FlowKind, FlowRequest, Step};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -254,6 +292,16 @@ pub(super) mod tests {
                 domains: vec!["any".into()],
                 depth: 1,
                 calls: 15,
+                path: vec![Step {
+                    task: TaskId::new("t0").unwrap(),
+                    caller: Some(AgentId::new("caller@a").unwrap()),
+                    part: Some([200; 32]),
+                }],
+                backing: Some(Arc::new(Backing::of(Sealed {
+                    issuer: "a".parse().unwrap(),
+                    warrant: [0, 255].into(),
+                    signature: [200; 70].into(),
+                }))),
             }),
             capability: CapabilityName::new("weather.get").unwrap(),
             flows: vec![EndedFlow {
@@ -345,7 +393,6 @@ pub(super) mod tests {
         struct Newer<H> {
             key: &'static str,
             epoch: u64,
-            grant2: Vec<u8>,
             #[serde(flatten)]
             head: H,
             idle_ms: u64,
@@ -357,7 +404,6 @@ pub(super) mod tests {
             Newer {
                 key: "k",
                 epoch: 7,
-                grant2: vec![1, 2],
                 head,
                 idle_ms: 9,
                 progress: json!([0.5]),
@@ -392,7 +438,11 @@ pub(super) mod tests {
         let (agent, request) = asked();
         let least = Least {
             capability: "weather.get",
-            lineage: (*request.lineage).clone(),
+            lineage: Lineage {
+                path: Vec::new(),
+                backing: None,
+                ..(*request.lineage).clone()
+            },
             deadline_ms: 1_500,
             attempt: 2,
             task_id: "t1",
@@ -402,6 +452,7 @@ pub(super) mod tests {
         let expected = TaskRequest {
             traceparent: None,
             grant: Arc::default(),
+            lineage: Arc::new(least.lineage.clone()),
             flows: Vec::new(),
             ..request.clone()
         };

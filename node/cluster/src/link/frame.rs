@@ -11,7 +11,6 @@
 //! |---|---|---|
 //! | Task2 | `key` | text: the idempotency key, the same for all attempts |
 //! | Task2 | `epoch` | number: the life of the request that asks, once a request can outlive its orchestrator |
-//! | Task2 | `grant2` | bytes: a signed grant, in place of `grant` |
 //! | Task2 | `idle_ms` | number: the longest time without a sign of life, in milliseconds |
 //! | Outcome2 | `attempt` | number: the attempt that was carried out, where several share an outcome |
 //! | Outcome2 | `progress` | bytes of JSON: the task's progress |

@@ -21,6 +21,7 @@ use super::counters::{Counters, count};
 use super::frame::Kind;
 use super::outbox::Outbox;
 use super::port::{Frame, PortMsg};
+use super::warrants::Warrants;
 use super::{LinkInfo, forms};
 use crate::wire::{self, WireError};
 
@@ -60,6 +61,7 @@ pub(crate) struct Link {
     /// The connection's count of written bytes at which all handed-over frames are written.
     written_when_done: AtomicU64,
     counters: Arc<Counters>,
+    warrants: Arc<Warrants>,
 }
 
 amcp_protocol::opaque_debug!(Link);
@@ -69,7 +71,7 @@ impl Link {
     pub(crate) fn start(
         info: LinkInfo,
         port: ActorRef<PortMsg>,
-        counters: Arc<Counters>,
+        (counters, warrants): (Arc<Counters>, Arc<Warrants>),
     ) -> Arc<Self> {
         let link = Arc::new(Self {
             outbox: Mutex::new(Outbox::new(info.token_out)),
@@ -84,6 +86,7 @@ impl Link {
             awaiting: AtomicUsize::new(0),
             serving: AtomicUsize::new(0),
             counters,
+            warrants,
         });
         tokio::spawn(Arc::clone(&link).write());
         link
@@ -363,6 +366,7 @@ impl Carrier for Link {
             awaited.tasks.insert(id, (TaskKey::of(&task), answer));
             self.awaiting.fetch_add(1, Relaxed);
         }
+        self.warrants.seal(&task);
         match self.send_encoded(Kind::Task2, id, forms::task(agent, &task)) {
             Ok(()) => {
                 count(&self.counters.tasks_out);

@@ -19,6 +19,7 @@ use super::inbox::{Admitted, Cancelled, Name, Waiter};
 use super::outbox::Parcel;
 use super::peer::{Link, answered};
 use super::roster::Joined;
+use super::warrants::Doubt;
 use super::{FileQuestion, Links, Question, Shared, forms};
 use crate::info::Role;
 use crate::membership::Event;
@@ -151,10 +152,13 @@ impl Shared {
         };
         link.serving.fetch_add(1, Relaxed);
         let of_node = |code, why| Failure::new(code, format!("{} {why}", self.name));
-        let trusted = self.trust.judge(link.peer(), &mut task);
+        let trusted = self.judge(link.peer(), &mut task);
+        if let Err(failure) = &trusted {
+            count(&self.counters.not_allowed);
+            self.desk.refused(link.peer(), &task, failure);
+        }
         let mut inbox = self.inbox.lock();
         let no = if let Err(failure) = trusted {
-            count(&self.counters.not_allowed);
             Some(failure)
         } else if self.draining.load(Relaxed) {
             Some(of_node(ErrorCode::AgentUnavailable, "is draining"))
@@ -181,6 +185,50 @@ impl Shared {
                 count(&self.counters.deduplicated);
                 tell(&waiter, Some(&response));
             }
+        }
+    }
+
+    /// Judges a peer's task by what the node may ask for here whose request it is, and takes the roles from its user that this
+    /// node may not issue.
+    fn judge(&self, peer: &NodeName, task: &mut TaskRequest) -> Result<(), Failure> {
+        let issuer = self.issuer(peer, task).map_err(|doubt| {
+            count(&self.counters.unproven);
+            doubt.failure(task, peer)
+        })?;
+        self.trust.judge(&issuer, task)?;
+        let caller = task.lineage.path.last();
+        let Some(caller) = caller.and_then(|step| step.caller.as_ref()) else {
+            return Ok(());
+        };
+        if !is_of(caller, peer) {
+            let message = format!("{peer} names {caller}, an agent of another node, as the caller");
+            return Err(Failure::new(ErrorCode::NotPermitted, message));
+        }
+        let Some(contract) = self.registry.load().contract(&task.capability).cloned() else {
+            return Ok(());
+        };
+        let permissions = self.registry.permissions();
+        let called = permissions.check_call(caller, &contract.capability);
+        called.map_err(|denial| denial.of_agent(caller, &task.capability))?;
+        Ok(())
+    }
+
+    /// The node whose request a task belongs to. The link proves it for the peer's own; what a peer passes on needs a warrant as
+    /// soon as this node trusts any node with less than everything.
+    fn issuer(&self, peer: &NodeName, task: &TaskRequest) -> Result<NodeName, Doubt> {
+        let strict = !self.trust.issue.is_empty();
+        let backing = task.lineage.backing.as_ref();
+        let Some(sealed) = backing.and_then(|backing| backing.sealed()) else {
+            let own = task.lineage.depth == 0 || !strict;
+            return own.then(|| peer.clone()).ok_or(Doubt::Missing);
+        };
+        if sealed.issuer == *peer {
+            return Ok(sealed.issuer);
+        }
+        match self.warrants.prove(&sealed, task) {
+            Ok(()) => Ok(sealed.issuer),
+            Err(Doubt::Stranger) if !strict => Ok(peer.clone()),
+            Err(doubt) => Err(doubt),
         }
     }
 

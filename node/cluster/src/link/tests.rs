@@ -16,6 +16,9 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::settings::{AllowList, Issue};
 
+mod warrants;
+
+const COOKIE: &str = "00112233445566778899aabbccddeeff";
 const REQUEST: &str = "123e4567-e89b-12d3-a456-426614174999";
 
 /// An agent that keeps its tasks until the test answers them.
@@ -64,7 +67,9 @@ fn approval() -> FlowAnswer {
 }
 
 #[derive(Debug)]
-struct OneRequest(Option<RequestId>);
+struct OneRequest(Option<RequestId>, Refusals);
+
+type Refusals = Arc<StdMutex<Vec<ErrorCode>>>;
 
 impl Desk for OneRequest {
     fn request(&self, id: RequestId) -> Option<Value> {
@@ -79,6 +84,10 @@ impl Desk for OneRequest {
 
     fn cancel(&self, id: RequestId) -> bool {
         self.0 == Some(id)
+    }
+
+    fn refused(&self, _: &NodeName, _: &TaskRequest, failure: &Failure) {
+        self.1.lock().unwrap().push(failure.code);
     }
 
     fn answer_flow(
@@ -114,6 +123,8 @@ struct Node {
     links: Links,
     port: ActorCell,
     held: Held,
+    /// The refusals that its desk heard of.
+    refused: Refusals,
     events: mpsc::UnboundedReceiver<Event>,
 }
 
@@ -131,13 +142,19 @@ impl Actor for Silent {
 
 impl Node {
     async fn start(name: &str, trust: Trust, request: Option<RequestId>) -> Self {
-        let name = NodeName::new(name).unwrap();
+        let me = Identity::new(name.parse().unwrap(), COOKIE, None);
+        Self::of(me, trust, request).await
+    }
+
+    async fn of(me: Identity, trust: Trust, request: Option<RequestId>) -> Self {
+        let name = me.name.clone();
         let scope = format!("{name}-{}", fastrand::u64(..));
         let registry = RegistryHandle::new(scope, EventBus::new());
         registry.spawn(None).await.unwrap();
         let (said, events) = mpsc::unbounded_channel();
-        let desk = Arc::new(OneRequest(request));
-        let links = Links::new(name.clone(), registry.clone(), desk, trust, said);
+        let refused = Refusals::default();
+        let desk = Arc::new(OneRequest(request, Arc::clone(&refused)));
+        let links = Links::new(me, registry.clone(), desk, trust, said);
         let (supervisor, _) = Actor::spawn(None, Silent, ()).await.unwrap();
         let port = links.spawn_port(supervisor.get_cell()).await.unwrap();
         let held = Held::default();
@@ -147,6 +164,7 @@ impl Node {
             links,
             port,
             held,
+            refused,
             events,
         }
     }
@@ -227,6 +245,7 @@ fn link(a: &Node, b: &Node, number: u64) {
         peer: peer.info(),
         token_in,
         token_out,
+        certificate: None,
         meter: Arc::default(),
     };
     a.links.open(info(b, to_a, to_b), b.port.clone());
@@ -582,6 +601,7 @@ async fn whoever_opens_first_learns_everything_all_the_same() {
         peer: peer.info(),
         token_in,
         token_out,
+        certificate: None,
         meter: Arc::default(),
     };
     b.links.open(info(&a, 3, 2), a.port.clone());

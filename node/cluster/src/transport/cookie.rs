@@ -127,7 +127,7 @@ pub fn session_cookie(cookie: &str) -> String {
         .into_bytes())
 }
 
-pub(super) fn mac(cookie: &str) -> Hmac<Sha256> {
+pub(crate) fn mac(cookie: &str) -> Hmac<Sha256> {
     Hmac::new_from_slice(cookie.as_bytes()).expect("HMAC takes keys of every length")
 }
 

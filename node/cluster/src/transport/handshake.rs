@@ -34,6 +34,7 @@ impl Met {
             token_in: self.token_in,
             token_out: self.token_out,
             security: bytes.security(),
+            certificate: bytes.certificate(),
             meter: meter.clone(),
             stream: Box::new(LinkStream {
                 bytes,

@@ -109,6 +109,8 @@ impl TlsError {
 pub struct Tls {
     pub(super) acceptor: TlsAcceptor,
     pub(super) connector: TlsConnector,
+    /// The node's certificate and its key.
+    pub(crate) own: Arc<CertifiedKey>,
 }
 
 amcp_protocol::opaque_debug!(Tls);
@@ -149,6 +151,8 @@ impl Tls {
             .with_client_cert_verifier(clients)
             .with_single_cert(chain.clone(), key.clone_key())
             .map_err(mismatch)?;
+        let own = CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider())
+            .map_err(mismatch)?;
         // Links are few and long: each checks both certificates anew instead of resuming a session.
         server.send_tls13_tickets = 0;
         let mut client = ClientConfig::builder_with_provider(provider())
@@ -161,6 +165,7 @@ impl Tls {
         Ok(Self {
             acceptor: Arc::new(server).into(),
             connector: Arc::new(client).into(),
+            own: Arc::new(own),
         })
     }
 }
@@ -181,6 +186,23 @@ pub(super) fn names(certificate: &CertificateDer<'_>, name: &NodeName) -> bool {
                     .is_ok()
             })
         })
+}
+
+/// Whether the key of a certificate has signed a message. Takes any scheme that suits the key: the signer's word about it does not count.
+pub(crate) fn verifies(certificate: &CertificateDer<'_>, message: &[u8], signature: &[u8]) -> bool {
+    let schemes = provider().signature_verification_algorithms.all;
+    EndEntityCert::try_from(certificate).is_ok_and(|certificate| {
+        let by = |scheme| certificate.verify_signature(scheme, message, signature);
+        schemes.iter().any(|scheme| by(*scheme).is_ok())
+    })
+}
+
+/// Signs a message with the key of a certificate.
+pub(crate) fn sign(own: &CertifiedKey, message: &[u8]) -> Option<Vec<u8>> {
+    let schemes = provider()
+        .signature_verification_algorithms
+        .supported_schemes();
+    own.key.choose_scheme(&schemes)?.sign(message).ok()
 }
 
 /// Checks a node's certificate as peers will, both those that dial and those that accept.

@@ -1,0 +1,297 @@
+//! The warrant: what the node that accepted a request signs, so that a third node need not believe those that pass work on.
+//!
+//! Neither signs nor verifies, the links between nodes do, and knows no clock: times come in.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use uuid::Builder;
+
+use crate::capability::DELEGATES;
+use crate::id::{AgentId, CapabilityName, NodeName, RequestId, TaskId};
+use crate::payload::Payload;
+use crate::task::{Lineage, TaskRequest};
+
+/// SHA-256 of params as compact JSON.
+pub type ParamsDigest = [u8; 32];
+
+/// The digest of params. Text that was read and written again has the same one.
+#[must_use]
+pub fn digest(params: &Value) -> ParamsDigest {
+    Sha256::digest(params.to_string()).into()
+}
+
+/// The id of the request that a task delegates: the same for each repetition, so that it stays one request, and one that no
+/// other task and no other params lead to.
+#[must_use]
+pub fn part_id(request: RequestId, task: &TaskId, params: &ParamsDigest) -> RequestId {
+    let mut hash = Sha256::new();
+    // Only the task's id has no fixed length, so no two triples hash the same bytes.
+    hash.update(request.uuid());
+    hash.update(task.as_str());
+    hash.update(params);
+    let mut id = [0; 16];
+    let hash = hash.finalize();
+    id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    RequestId::from_uuid(Builder::from_custom_bytes(id).into_uuid())
+}
+
+/// The signed words of the node that accepted a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warrant {
+    /// The node that signs.
+    pub issuer: NodeName,
+    /// The accepted request.
+    pub request: RequestId,
+    /// The life of the request: it grows when another node takes the request over.
+    pub epoch: u64,
+    /// The request's user, if known.
+    pub user: Option<String>,
+    /// The user's roles.
+    pub roles: Vec<String>,
+    /// The request's tasks.
+    pub tasks: Vec<WarrantedTask>,
+    /// When the issuer signed, in milliseconds since 1970 by its clock.
+    pub issued_unix_ms: u64,
+    /// How long it is valid from then on, in milliseconds.
+    pub lifetime_ms: u64,
+}
+
+/// A task of a plan in a [`Warrant`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarrantedTask {
+    /// The task.
+    pub id: TaskId,
+    /// The capability that does it.
+    pub capability: CapabilityName,
+    /// None where other tasks' results fill a part of the params.
+    pub params: Option<ParamsDigest>,
+}
+
+/// One step from a task to the work that it causes: a call, or a part of a query that another orchestrator takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The task that calls or delegates.
+    pub task: TaskId,
+    /// The agent that calls; none for a delegation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<AgentId>,
+    /// The delegating task's params; none for a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<ParamsDigest>,
+}
+
+/// The reason for which a warrant does not cover a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Gap {
+    /// The task is for another user.
+    #[error("it is for another user")]
+    User,
+    /// The task claims a role that the user does not have.
+    #[error("it does not give the user all the roles")]
+    Role,
+    /// The task is of another request, or of one that other params would have begun.
+    #[error("it is for another request")]
+    Request,
+    /// The task, or the task that causes it, is not in the warrant with its capability.
+    #[error("it names no such task")]
+    Task,
+    /// The task in the warrant has other params.
+    #[error("it names the task with other params")]
+    Params,
+}
+
+impl Warrant {
+    /// Checks that a task is one of the warrant's, or the work of one of them. Bounds the work of one by its user, roles and
+    /// request only: the task's agent chooses what it calls, and the orchestrator of a part plans it.
+    ///
+    /// # Errors
+    /// The first [`Gap`].
+    pub fn covers(&self, task: &TaskRequest) -> Result<(), Gap> {
+        let check = |fits: bool, gap| if fits { Ok(()) } else { Err(gap) };
+        check(task.grant.user == self.user, Gap::User)?;
+        let has = |role| self.roles.contains(role);
+        check(task.grant.roles.iter().all(has), Gap::Role)?;
+        let path = &task.lineage.path;
+        let sound = |step: &Step| step.caller.is_some() != step.part.is_some();
+        let short = path.len() <= usize::from(Lineage::MAX_DEPTH);
+        check(short && path.iter().all(sound), Gap::Task)?;
+        let first = path.first();
+        let id = first.map_or(&task.task_id, |step| &step.task);
+        let named = self.tasks.iter().find(|named| named.id == *id);
+        let named = named.ok_or(Gap::Task)?;
+        let params = match first {
+            None => {
+                check(named.capability == task.capability, Gap::Task)?;
+                Some(digest(&task.params))
+            }
+            Some(step) => {
+                let delegates = named.capability.as_str().starts_with(DELEGATES);
+                check(delegates || step.part.is_none(), Gap::Task)?;
+                step.part
+            }
+        };
+        let differ = named.params.zip(params).is_some_and(|(a, b)| a != b);
+        check(!differ, Gap::Params)?;
+        let parts = path.iter().filter_map(|step| Some((step, step.part?)));
+        let request = parts.fold(self.request, |request, (step, params)| {
+            part_id(request, &step.task, &params)
+        });
+        check(request == task.request_id, Gap::Request)
+    }
+}
+
+/// A [`Warrant`] as it travels.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Sealed {
+    /// The node that signed it, as the sender says.
+    pub issuer: NodeName,
+    /// The encoded warrant.
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes")]
+    pub warrant: Arc<[u8]>,
+    /// The issuer's signature.
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes")]
+    pub signature: Arc<[u8]>,
+}
+
+fn write_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+/// As a sequence of numbers, serde would read the bytes one by one.
+fn read_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
+    struct Bytes;
+    impl Visitor<'_> for Bytes {
+        type Value = Arc<[u8]>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Arc<[u8]>, E> {
+            Ok(bytes.into())
+        }
+    }
+    deserializer.deserialize_bytes(Bytes)
+}
+
+/// The words of a warrant that is signed only when a task leaves the node.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The accepted request.
+    pub request: RequestId,
+    /// The request's user, if known.
+    pub user: Option<String>,
+    /// The user's roles.
+    pub roles: Vec<String>,
+    /// The request's tasks; without params where other tasks' results fill a part of them.
+    pub tasks: Vec<(TaskId, CapabilityName, Option<Payload>)>,
+    /// The request's whole deadline, in milliseconds.
+    pub lifetime_ms: u64,
+}
+
+impl Draft {
+    fn warrant(&self, issuer: NodeName, (now, lifetime_ms): (u64, u64)) -> Warrant {
+        let tasks = self.tasks.iter().map(|(id, capability, params)| {
+            let params = params.as_ref().map(|params| digest(params));
+            WarrantedTask {
+                id: id.clone(),
+                capability: capability.clone(),
+                params,
+            }
+        });
+        Warrant {
+            issuer,
+            request: self.request,
+            epoch: 0,
+            user: self.user.clone(),
+            roles: self.roles.clone(),
+            tasks: tasks.collect(),
+            issued_unix_ms: now,
+            lifetime_ms,
+        }
+    }
+}
+
+/// The warrant under which a task is done: this node's own, signed when it is first needed, or another's, passed on as it came.
+pub struct Backing {
+    draft: Option<Draft>,
+    /// With the end of its life for one of this node.
+    sealed: Mutex<Option<(Sealed, u64)>>,
+}
+
+crate::opaque_debug!(Backing);
+
+impl Backing {
+    /// The backing of a request that this node accepted.
+    #[must_use]
+    pub const fn own(draft: Draft) -> Self {
+        Self {
+            draft: Some(draft),
+            sealed: Mutex::new(None),
+        }
+    }
+
+    /// The backing of a task that came with a warrant.
+    #[must_use]
+    pub const fn of(sealed: Sealed) -> Self {
+        Self {
+            draft: None,
+            sealed: Mutex::new(Some((sealed, 0))),
+        }
+    }
+
+    /// The words of this node's own warrant.
+    #[must_use]
+    pub const fn draft(&self) -> Option<&Draft> {
+        self.draft.as_ref()
+    }
+
+    /// The warrant; none while no task with it has left the node.
+    #[must_use]
+    pub fn sealed(&self) -> Option<Sealed> {
+        Some(self.sealed.lock().as_ref()?.0.clone())
+    }
+
+    /// Signs this node's own warrant, unless one is there that outlives a task of `task_ms` milliseconds that leaves `now`.
+    pub fn seal(
+        &self,
+        issuer: &NodeName,
+        (now, task_ms): (u64, u64),
+        sign: impl FnOnce(&Warrant) -> Option<Sealed>,
+    ) {
+        let Some(draft) = &self.draft else {
+            return;
+        };
+        let mut sealed = self.sealed.lock();
+        let until = now.saturating_add(task_ms);
+        if sealed.as_ref().is_none_or(|(_, end)| *end < until) {
+            let lifetime = draft.lifetime_ms.max(task_ms);
+            let signed = sign(&draft.warrant(issuer.clone(), (now, lifetime)));
+            *sealed = signed.map(|signed| (signed, now.saturating_add(lifetime)));
+        }
+    }
+
+    /// Takes over a later warrant for the same work, which went on after it had waited for a person.
+    pub fn renew(&self, by: &Self) {
+        if let Some(sealed) = by.sealed().filter(|_| self.draft.is_none()) {
+            *self.sealed.lock() = Some((sealed, 0));
+        }
+    }
+}
+
+/// Equal when both show the same warrant.
+impl PartialEq for Backing {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || self.sealed() == other.sealed()
+    }
+}
+
+impl Eq for Backing {}
+
+#[cfg(test)]
+mod tests;

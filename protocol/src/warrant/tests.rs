@@ -1,0 +1,177 @@
+use serde_json::json;
+
+use super::*;
+use crate::task::Grant;
+
+fn warrant() -> Warrant {
+    let named = |id: &str, capability: &str, params: Option<Value>| WarrantedTask {
+        id: id.parse().unwrap(),
+        capability: capability.parse().unwrap(),
+        params: params.map(|params| digest(&params)),
+    };
+    Warrant {
+        issuer: "a".parse().unwrap(),
+        request: "123e4567-e89b-12d3-a456-426614174999".parse().unwrap(),
+        epoch: 0,
+        user: Some("ana".to_owned()),
+        roles: vec!["analyst".to_owned(), "user".to_owned()],
+        tasks: vec![
+            named("t1", "trip.plan", Some(json!({"city": "Oslo"}))),
+            named("t2", "orchestrate.finance", Some(json!({"query": "What?"}))),
+            named("t3", "orchestrate.finance", None),
+        ],
+        issued_unix_ms: 0,
+        lifetime_ms: 1_000,
+    }
+}
+
+fn call(task: &str) -> Step {
+    Step {
+        task: task.parse().unwrap(),
+        caller: Some("trip-1@b".parse().unwrap()),
+        part: None,
+    }
+}
+
+fn part(task: &str, query: &str) -> Step {
+    Step {
+        task: task.parse().unwrap(),
+        caller: None,
+        part: Some(digest(&json!({"query": query}))),
+    }
+}
+
+/// A task that comes by this path, of the request that the path leads to.
+fn task(path: Vec<Step>) -> TaskRequest {
+    let parts = path
+        .iter()
+        .filter_map(|step| Some((&step.task, step.part?)));
+    let request = warrant().request;
+    TaskRequest {
+        version: 1,
+        request_id: parts.fold(request, |id, (task, params)| part_id(id, task, &params)),
+        task_id: "t1".parse().unwrap(),
+        attempt: 1,
+        deadline_ms: 1,
+        traceparent: None,
+        grant: Arc::new(Grant {
+            user: Some("ana".to_owned()),
+            roles: vec!["analyst".to_owned()],
+            flows: Vec::new(),
+        }),
+        lineage: Arc::new(Lineage {
+            path,
+            ..Lineage::default()
+        }),
+        capability: "trip.plan".parse().unwrap(),
+        flows: Vec::new(),
+        params: json!({"city": "Oslo"}).into(),
+    }
+}
+
+#[test]
+fn a_warrant_covers_its_tasks_and_their_work() {
+    let deep = vec![
+        call("t1"),
+        part("t1-c1", "What?"),
+        call("x"),
+        part("y", "?"),
+    ];
+    for (path, covered) in [
+        (vec![], Ok(())),
+        (vec![call("t1")], Ok(())),
+        (vec![call("t1"), call("t1-c1")], Ok(())),
+        (vec![part("t2", "What?")], Ok(())),
+        (vec![part("t2", "What?"), call("anything")], Ok(())),
+        (vec![part("t3", "bound at run time")], Ok(())),
+        (deep, Ok(())),
+        (vec![call("t9")], Err(Gap::Task)),
+        (vec![part("t9", "What?")], Err(Gap::Task)),
+        (vec![part("t1", "What?")], Err(Gap::Task)),
+        (vec![part("t2", "Who?")], Err(Gap::Params)),
+        (vec![call("t1"); 9], Err(Gap::Task)),
+    ] {
+        assert_eq!(warrant().covers(&task(path.clone())), covered, "{path:?}");
+    }
+}
+
+#[test]
+fn a_warrant_covers_nothing_else() {
+    type Change = fn(&mut TaskRequest);
+    let cases: [(Change, Gap); 8] = [
+        (|t| Arc::make_mut(&mut t.grant).user = None, Gap::User),
+        (
+            |t| Arc::make_mut(&mut t.grant).roles.push("admin".to_owned()),
+            Gap::Role,
+        ),
+        (
+            |t| t.request_id = part_id(t.request_id, &t.task_id, &[0; 32]),
+            Gap::Request,
+        ),
+        (|t| t.task_id = "t9".parse().unwrap(), Gap::Task),
+        (|t| t.capability = "finance.pay".parse().unwrap(), Gap::Task),
+        (|t| t.params = json!({"city": "Rome"}).into(), Gap::Params),
+        (
+            |t| {
+                Arc::make_mut(&mut t.lineage).path = vec![Step {
+                    caller: None,
+                    ..call("t1")
+                }];
+            },
+            Gap::Task,
+        ),
+        (
+            |t| Arc::make_mut(&mut t.lineage).path = vec![part("t2", "What?")],
+            Gap::Request,
+        ),
+    ];
+    for (change, gap) in cases {
+        let mut task = task(vec![]);
+        change(&mut task);
+        assert_eq!(warrant().covers(&task), Err(gap), "{task:?}");
+    }
+}
+
+#[test]
+fn a_draft_is_signed_once_and_again_when_the_warrant_ends_before_the_task() {
+    let backing = Backing::own(Draft {
+        request: warrant().request,
+        user: Some("ana".to_owned()),
+        roles: vec!["analyst".to_owned()],
+        tasks: vec![
+            ("t1".parse().unwrap(), "a.x".parse().unwrap(), None),
+            (
+                "t2".parse().unwrap(),
+                "a.y".parse().unwrap(),
+                Some(json!({"n": 1}).into()),
+            ),
+        ],
+        lifetime_ms: 1_000,
+    });
+    assert_eq!(backing.sealed(), None, "no task has left");
+    let mut signed = Vec::new();
+    for (now, task_ms) in [(100, 1_000), (100, 500), (900, 200), (900, 201), (950, 900)] {
+        backing.seal(&"a".parse().unwrap(), (now, task_ms), |warrant| {
+            signed.push((warrant.issued_unix_ms, warrant.lifetime_ms));
+            assert_eq!(warrant.tasks[1].params, Some(digest(&json!({"n": 1}))));
+            assert_eq!(warrant.tasks[0].params, None);
+            Some(Sealed {
+                issuer: warrant.issuer.clone(),
+                warrant: [0].into(),
+                signature: [0].into(),
+            })
+        });
+    }
+    assert_eq!(signed, [(100, 1_000), (900, 1_000)]);
+    assert!(backing.sealed().is_some());
+}
+
+#[test]
+fn a_part_has_one_id_and_other_parts_have_others() {
+    let (request, task) = (warrant().request, "t1".parse().unwrap());
+    let id = part_id(request, &task, &[1; 32]);
+    assert_eq!(id, part_id(request, &task, &[1; 32]));
+    assert_ne!(id, part_id(request, &task, &[2; 32]));
+    assert_ne!(id, part_id(request, &"t2".parse().unwrap(), &[1; 32]));
+    assert_ne!(id, part_id(id, &task, &[1; 32]));
+}
