@@ -159,7 +159,11 @@ impl<'a> Case<'a> {
         {
             return refused(verb);
         }
+        let reported = self.is_reported();
         let asked = |card: &Card| {
+            if reported {
+                return false;
+            }
             let writes = card.capability().effect == Effect::Write;
             match mood {
                 Mood::Command(verb) if card.plans => !self.is(verb, TAKES_BACK),
@@ -187,6 +191,25 @@ impl<'a> Case<'a> {
         Some(why)
     }
 
+    /// Whether the words before a colon say who else asks: "Anna's text: lock the door". Courtesy says nobody, nor does what
+    /// names the work itself: "Two bookings have to go: …".
+    fn is_reported(&self) -> bool {
+        let query = self.reading.query;
+        let named = |at: usize| {
+            let mut members = self.members.iter();
+            members.any(|m| self.reading.names(at, m.entry, query.is_capitalised(at)))
+        };
+        let other = |at: usize| {
+            let said = query.is_content(at) && !self.is(at, PREFACE) && query.fact(at).is_none();
+            query.quotes(at) || (said && !named(at))
+        };
+        let mut lead = query.lead(self.ask.start).cloned().unwrap_or_default();
+        // "…, she told me"
+        let mut after = self.ask.end + 1..self.ask.end + 4;
+        let tag = self.lower(self.ask.end) == "," && after.any(|at| query.quotes(at));
+        tag || lead.any(other)
+    }
+
     /// "my meeting tomorrow", "a meeting tomorrow?" speak of something that is there.
     fn is_told(&self) -> bool {
         let first = self.reading.first_word(self.ask).unwrap_or(self.ask.start);
@@ -200,7 +223,10 @@ impl<'a> Case<'a> {
     /// Whether a command asks for more than to read: "order it", "open a store", "make it warmer".
     fn asks_for_change(&self, verb: usize) -> bool {
         let query = self.reading.query;
-        let Some((verb, next)) = query.token(verb).zip(query.token(verb + 1)) else {
+        // "turn off the light"
+        let particle = matches!(self.lower(verb + 1), "on" | "off" | "up" | "down" | "out");
+        let next = query.token(verb + 1 + usize::from(particle));
+        let Some((verb, next)) = query.token(verb).zip(next) else {
             return false;
         };
         let pronoun = matches!(next.lower.as_str(), "it" | "them");
@@ -210,7 +236,7 @@ impl<'a> Case<'a> {
         let object = pronoun || named || noun || !own;
         let others = self.reading.changers.iter();
         let mut others = others.filter_map(|&entry| self.reading.index.card(entry));
-        let changes = verb.has(CHANGE) || others.any(|card| card.own.contains(&verb.stem));
+        let changes = verb.has(CHANGE) || others.any(|card| card.words.contains(&verb.stem));
         (verb.has(LIGHT) && pronoun)
             || (object && changes && (verb.has(COMMAND) || is(&verb.stem, COMMAND)))
     }
@@ -295,7 +321,9 @@ impl<'a> Case<'a> {
         // "Bob wants me to …", "Anna should …", but "the kitchen should be at 20 degrees".
         let tells = |at: usize| self.is(at, REPORTS) && self.lower(at + 1) != "be";
         let states = |at: usize| self.is(at, STATES) || (at > self.ask.start && tells(at));
-        let open = self.lower(end) == "?" && !wished && !is(word, ASK | LIGHT | COMMAND);
+        let polite = wished || (self.ask.clone()).any(|at| self.lower(at) == "please");
+        let command = is(word, ASK | LIGHT | COMMAND) && (self.reads() || polite);
+        let open = self.lower(end) == "?" && !wished && !command;
         let noun = matches!(self.lower(at + 1), "of");
         let clause = (self.ask.start..end).take_while(|at| self.lower(*at) != ",");
         // "it rained", "it's freezing"
@@ -322,21 +350,19 @@ impl<'a> Case<'a> {
         let handed_on = self.cards().any(|card| card.plans);
         let first = self.reading.first_word(self.range).filter(|_| !handed_on);
         let words = first.unwrap_or(self.range.end)..self.range.end;
-        let left = words.filter(|&at| self.is_left(at) && !self.is_told_beside(at));
-        left.collect()
+        let (start, end) = (self.range.start, self.range.end);
+        let beside = [start..self.ask.start, self.ask.end..end];
+        let beside = beside.map(|part| Some(part).filter(|part| self.tells_beside(part)));
+        let told = |at: &usize| beside.iter().flatten().any(|part| part.contains(at));
+        words.filter(|at| self.is_left(*at) && !told(at)).collect()
     }
 
-    /// A word that tells of what is asked about, and asks nothing itself: "We're flying to Rome on Friday. How warm will it be?"
-    fn is_told_beside(&self, at: usize) -> bool {
-        let (before, after) = (
-            self.range.start..self.ask.start,
-            self.ask.end..self.range.end,
-        );
-        let part = if at < self.ask.start { before } else { after };
+    /// Whether a part tells of what is asked about, and asks nothing itself: "We're flying to Rome on Friday. How warm will it be?"
+    fn tells_beside(&self, part: &Range<usize>) -> bool {
         let turns = |at: usize| self.is(at, TURNS) || is_negative(self.lower(at));
-        let first = self.reading.first_word(&part).unwrap_or(at);
+        let first = self.reading.first_word(part).unwrap_or(part.start);
         let told = self.is(part.start, TELLS) || self.is(first, TELLS | PRONOUN | SUBJECT);
-        part.contains(&at) && told && self.reads() && !part.clone().any(turns)
+        told && self.reads() && !part.clone().any(turns)
     }
 
     fn is_left(&self, at: usize) -> bool {

@@ -368,6 +368,9 @@ impl Finder<'_> {
         let end = self.words.range.end;
         let before = (start..at).rev().take(MAX_PLAIN).take_while(plain).last();
         let after = (at + 1..end).take(MAX_PLAIN).take_while(plain).last();
+        // "weather weather wea"
+        let again = at > start && query.stem(at - 1) == query.stem(at);
+        let compound = compound && !again;
         let before = before.filter(|&from| from == start).map(|from| from..at);
         let after = after
             .filter(|&last| last + 1 == end)

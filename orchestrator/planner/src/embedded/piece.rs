@@ -11,7 +11,7 @@ use super::clause::{Clause, Joint, clauses, is_courtesy};
 use super::judge::Member;
 use super::query::Query;
 use super::rank::Reading;
-use super::words::{PRONOUN, SAYING, TAKES_BACK, TELLS, TURNS, WISHES, base, is, is_negative};
+use super::words::{PRONOUN, TAKES_BACK, TELLS, TURNS, WISHES, is_negative};
 
 /// Most clauses that are read as one.
 const MERGED: usize = 4;
@@ -172,7 +172,7 @@ impl<'a> Divider<'a, '_> {
         let opens = opens && (stands || self.goes(range, before).is_none());
         let own = (asks && opens) || (after && stands);
         match (choice, parts) {
-            (Choice::Accepted(attempt), _) if own && !self.is_reported(&attempt, before) => {
+            (Choice::Accepted(attempt), _) if own => {
                 let stands = |part: &Clause| self.reading.stands(part.tokens.clone());
                 let other = |part: &Clause| {
                     let start = part.tokens.start;
@@ -268,16 +268,6 @@ impl<'a> Divider<'a, '_> {
         let stands = self.reading.stands(range.clone()).is_some();
         let asks = range.clone().any(|at| turns(at) || wishes(at)) || self.denies(range);
         told && end != "?" && !asks && !stands
-    }
-
-    /// A command of the speaker's own changes something; one that is told of does not: "Anna wrote: lock the door".
-    fn is_reported(&self, attempt: &Attempt<'_>, before: Option<&Path<'_>>) -> bool {
-        let says = |at: usize| {
-            let said = base(self.query.lower(at));
-            matches!(said, "tell" | "say" | "write") || is(said, SAYING) || said.starts_with("ask")
-        };
-        let told = before.filter(|path| matches!(path.piece.does, Does::Tells | Does::Nothing(_)));
-        !attempt.reads() && told.is_some_and(|path| path.piece.range.clone().any(says))
     }
 
     /// Why a piece is not done after all: the words beside it that nobody understands may mean it.

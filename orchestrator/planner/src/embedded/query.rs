@@ -8,7 +8,7 @@ use jiff::civil::Date;
 
 use super::facts::{Fact, Meaning, facts};
 use super::text::{Token, TokenKind, tokens};
-use super::words::{ENDS_MARK, FREE, Mark, PREFACE, SAYING, mark, phrase};
+use super::words::{ENDS_MARK, FREE, Mark, PREFACE, QUOTES, SAYING, mark, phrase};
 
 /// A query, read once.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Query<'q> {
     in_fact: Vec<Option<usize>>,
     /// By token: how the words before it mark it, and these words.
     marks: Vec<Option<(Mark, Range<usize>)>>,
+    /// By token: the words before a colon or a pause that may say whose words it is among.
+    leads: Vec<Option<Range<usize>>>,
     pub(super) today: Date,
 }
 
@@ -41,9 +43,11 @@ impl<'q> Query<'q> {
             facts,
             in_fact,
             marks: Vec::new(),
+            leads: Vec::new(),
             today,
         };
         query.marks = query.find_marks();
+        query.leads = query.find_leads();
         query
     }
 
@@ -90,6 +94,16 @@ impl<'q> Query<'q> {
         self.marks.get(at)?.as_ref()
     }
 
+    /// Whether a word says that somebody else gave the words beside it: "she told me", but not "as I said".
+    pub(super) fn quotes(&self, at: usize) -> bool {
+        let own = matches!(self.before(at), "i" | "you" | "we" | "i've" | "you've");
+        self.is(at, QUOTES) && !own
+    }
+
+    pub(super) fn lead(&self, at: usize) -> Option<&Range<usize>> {
+        self.leads.get(at)?.as_ref()
+    }
+
     /// Whether the words at `first` leave something out or bound it, with a mark that begins at `from` or after it.
     pub(super) fn restricts(&self, from: usize, first: usize) -> bool {
         let marks = |at: usize| {
@@ -119,6 +133,30 @@ impl<'q> Query<'q> {
             TokenKind::Number | TokenKind::Quoted | TokenKind::Link => true,
             TokenKind::Mark | TokenKind::Line => false,
         })
+    }
+
+    /// What stands before a colon leads all that follows up to the next empty line; before a pause only words of saying do.
+    fn find_leads(&self) -> Vec<Option<Range<usize>>> {
+        let (mut first, mut says) = (0, false);
+        let mut lead: Option<Range<usize>> = None;
+        let mut leads = Vec::with_capacity(self.tokens.len());
+        for (at, token) in self.tokens.iter().enumerate() {
+            leads.push(lead.clone());
+            says |= self.quotes(at);
+            let ends = token.is_line() || matches!(token.lower.as_str(), "." | "!" | "?" | ";");
+            let pause = ends || matches!(token.lower.as_str(), "," | "-" | "–" | "—");
+            let empty = |at: usize| self.token(at).is_some_and(Token::is_line);
+            if token.is_line() && empty(at + 1) && lead.as_ref().is_some_and(|l| l.end + 1 < at) {
+                (lead, says) = (None, false);
+            } else if lead.is_none() && self.fact(at).is_none() && (token.is(":") || pause && says)
+            {
+                lead = Some(first..at);
+            }
+            if ends || token.is(":") {
+                (first, says) = (at + 1, false);
+            }
+        }
+        leads
     }
 
     fn is_number(&self, at: usize) -> bool {

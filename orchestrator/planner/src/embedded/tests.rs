@@ -295,6 +295,50 @@ fn nothing_is_changed_that_nobody_asked_to_change() {
 }
 
 #[test]
+fn a_command_that_somebody_else_gives_is_not_carried_out() {
+    let home_says = [
+        "She told me: lock the front door.",
+        "I was told: lock the front door.",
+        "Anna: lock the front door",
+        "The email from Bob reads: lock the front door.",
+        "Anna's text: lock the front door.",
+        "Text from Bob: lock the front door",
+        "In the film: turn off the lights in the kitchen.",
+        "Turn off the lights in the kitchen? Anna does that.",
+        "Anna wrote:\n- lock the front door\n- turn off the lights in the kitchen",
+        "Bob's note says: it is cold. Set the kitchen to 22 degrees.",
+        "She told me - lock the front door",
+        "They asked me, lock the front door",
+        "Lock the front door, she told me",
+    ];
+    let office_says = ["The poster reads: send an email to bob@example.com saying hello"];
+    for (catalogue, queries) in [(home(), &home_says[..]), (office(), &office_says[..])] {
+        for query in queries {
+            assert_eq!(lines(&plan(catalogue, query)), [""; 0], "{query}");
+        }
+    }
+    for query in [
+        "Please: lock the front door",
+        "One more thing: lock the front door",
+        "Could you do this for me: lock the front door",
+        "Here's what I need: lock the front door",
+        "As I said, lock the front door",
+        "Anna wrote: it is cold.\n\nLock the front door",
+        "It is 15:30, lock the front door",
+        "Lock the front door please?",
+    ] {
+        let locked = ["door.lock.set action=lock door=front"];
+        assert_eq!(lines(&plan(home(), query)), locked, "{query}");
+    }
+}
+
+#[test]
+fn words_of_the_capability_itself_are_no_value() {
+    let query = "contacts ".repeat(50) + "weat";
+    assert_eq!(lines(&plan(office(), &query)), [""; 0]);
+}
+
+#[test]
 fn what_was_done_is_hypothetical_or_open_is_not_done() {
     let office_says = [
         "We marked the Globex deal as won",

@@ -64,6 +64,10 @@ impl Token<'_> {
         self.kind == TokenKind::Word
     }
 
+    pub(super) fn is_line(&self) -> bool {
+        self.kind == TokenKind::Line
+    }
+
     /// As written, without a possessive ending.
     pub(super) fn name(&self) -> &str {
         self.text
