@@ -18,8 +18,6 @@ use super::words::{STOP, aliases, base, is, is_article, role_word};
 /// Most params of a card that are filled, and most known values of each: bounds the work for a hostile card.
 const MAX_PARAMS: usize = 32;
 const MAX_KNOWN: usize = 1_000;
-/// The cue of a value that stands after a number.
-pub(super) const AFTER_NUMBER: &str = "#";
 /// The cue of a value in the genitive.
 pub(super) const GENITIVE: &str = "'s";
 
@@ -461,11 +459,8 @@ fn learn_before(param: &mut Param, words: &[Token<'_>], at: usize) {
     let before = words.get(..at).unwrap_or_default();
     let announces = |t: &&Token<'_>| t.is("that") || !is_article(&t.lower);
     let cue = before.iter().rev().find(announces);
-    let cue = cue.filter(|t| t.is_word() || t.number().is_some() || t.is(":"));
-    param.cues.extend(cue.map(|t| match t.number() {
-        Some(_) => AFTER_NUMBER.to_owned(),
-        None => t.lower.clone(),
-    }));
+    let cue = cue.filter(|t| t.is_word() || t.is(":"));
+    param.cues.extend(cue.map(|t| t.lower.clone()));
 }
 
 /// Where an example's query has a value, word for word, and how many tokens it has there.

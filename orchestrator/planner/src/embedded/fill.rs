@@ -130,7 +130,7 @@ impl Words<'_> {
         self.query.is(at, classes)
     }
 
-    fn token(&self, at: usize) -> Option<&Token<'_>> {
+    pub(super) fn token(&self, at: usize) -> Option<&Token<'_>> {
         self.query.token(at).filter(|_| self.range.contains(&at))
     }
 
@@ -142,9 +142,9 @@ impl Words<'_> {
 
     /// The word before a place, articles and signs aside.
     fn word_before(&self, at: usize) -> &str {
-        let before = (self.range.start..at).rev().map(|i| self.lower(i));
-        let mut words = before.filter(|w| !is_article(w) && !matches!(*w, "$" | "€" | "£"));
-        words.next().unwrap_or_default()
+        let mut before = (self.range.start..at).rev().map(|i| self.lower(i));
+        let skipped = |w: &str| is_article(w) || is(w, MONEY);
+        before.find(|w| !skipped(w)).unwrap_or_default()
     }
 
     /// Whether the words before a place mark it as the param wants it; then the words that do.
@@ -155,14 +155,6 @@ impl Words<'_> {
             (Some(Role::Except), Some((Mark::Except, cue)))
             | (Some(Role::Least), Some((Mark::Least, cue)))
             | (Some(Role::Most), Some((Mark::Most, cue))) => Some(cue.clone()),
-            // "a loan over 36 months"
-            (None, Some((Mark::Least, cue)))
-                if param.unit_seconds.is_some()
-                    && self.lower(cue.start) == "over"
-                    && self.card.reads() =>
-            {
-                Some(cue.clone())
-            }
             // "turn it up to 30"
             (None, Some((Mark::Most, cue))) if param.kind == Kind::Number && !self.card.reads() => {
                 Some(cue.clone())
@@ -174,7 +166,7 @@ impl Words<'_> {
 
     fn request(&self, index: usize, param: &Param) -> Option<Candidate> {
         let text = self.query.slice(self.range.clone());
-        let text = text.trim_matches(|c: char| c.is_whitespace() || matches!(c, ',' | ';'));
+        let text = text.trim_matches([',', ';', ' ']);
         let asked = param.kind == Kind::Request && !text.is_empty();
         let value = param.accepted(&[text]).filter(|_| asked)?;
         Some(Candidate::new(index, value, self.range.clone(), 10.0))
@@ -221,31 +213,30 @@ impl Words<'_> {
         let before = self.word_before(at);
         // "by category", but not "the category".
         let divides = matches!(before, "by" | "per" | "each" | "every" | "which" | "across");
+        let divides = divides || self.lower(at).ends_with("ly");
+        let weight = if names::is_cue(param, before) {
+            6.0
+        } else {
+            5.0
+        };
         let tokens = at..at + known.words.len();
-        let announced = names::is_cue(param, before) || !cue.is_empty();
-        let weight = if announced { 6.0 } else { 5.0 };
-        let mut candidate = Candidate::new(index, known.value.clone(), tokens, weight);
-        candidate.cue = cue;
-        let adverb = self.lower(at).ends_with("ly");
-        (divides || adverb || !param.grouped).then_some(candidate)
+        let candidate = Candidate::new(index, known.value.clone(), tokens, weight);
+        (divides || !param.grouped).then_some(Candidate { cue, ..candidate })
     }
 
     /// Whether a value's words stand at a place. A noun in "-ing" is not its verb: "train" is no "training".
     fn spells(&self, known: &Known, at: usize) -> bool {
+        let needed = matches!(self.query.before(at), "need" | "needs");
+        let gerund = |word: &str| word.trim_end_matches('s').ends_with("ing");
         let same = |(i, (word, stem)): (usize, &(String, String))| {
-            let token = self
-                .token(at + i)
-                .filter(|t| t.is_word() || t.number().is_some() || t.is("&"));
-            let Some(token) = token else {
+            let Some(token) = self.token(at + i) else {
                 return false;
             };
             let lower = &token.lower;
-            let gerund = |word: &str| word.trim_end_matches('s').ends_with("ing");
-            let needed = matches!(self.query.before(at), "need" | "needs");
             let noun = needed || gerund(lower) == gerund(word);
-            let inflected = token.stem == *stem && noun && lower.len() > 2;
             // Names are not misspelt.
-            let slip = word.len() >= SLIPPERY && !token.is_capitalised() && !is(lower, FREE);
+            let slip = word.len() >= SLIPPERY && !token.is_capitalised() && !token.has(FREE);
+            let inflected = noun && token.is_word() && lower.len() > 2 && token.stem == *stem;
             lower == word || inflected || (slip && misspelt(lower, word))
         };
         known.words.iter().enumerate().all(same)
@@ -253,7 +244,7 @@ impl Words<'_> {
 
     /// A word that only a value looks like: "AB-12345".
     fn shaped(&self, index: usize, param: &Param, at: usize) -> Option<Candidate> {
-        if !(param.patterned && matches!(param.kind, Kind::Name | Kind::Topic | Kind::Text)) {
+        if !param.patterned {
             return None;
         }
         let token = self.token(at)?;
@@ -283,14 +274,11 @@ impl Words<'_> {
             let said = self.query.slice(fact.tokens.clone());
             let note = || format!("'{said}' is taken as {}", span.told());
             let ways = spell::span(&self.card.params, span).into_iter();
-            candidates.extend(ways.enumerate().map(|(rank, sets)| Candidate {
+            candidates.extend(ways.map(|sets| Candidate {
                 sets,
-                tokens: fact.tokens.clone(),
-                cue: fact.tokens.start..fact.tokens.start,
-                weight: if rank == 0 { 6.0 } else { 5.9 },
                 note: span.assumed.then(note),
-                is_plain: false,
                 is_span: true,
+                ..Candidate::new(0, Value::Null, fact.tokens.clone(), 6.0)
             }));
         }
     }
@@ -328,21 +316,21 @@ impl Words<'_> {
             let Some(((value, weight), cue)) = found.zip(cue) else {
                 continue;
             };
-            let quoted = matches!(fact.meaning, Meaning::Quoted(_));
             let start = fact.tokens.start;
             // "titled …", "title it …"
             let it = usize::from(matches!(before, "it" | "them" | "is" | "as"));
             let named = self.is_named(param, start.checked_sub(1 + it));
-            let cued = quoted && (named || names::is_cue(param, before));
-            let announced = if cued { 1.0 } else { 0.0 };
+            let cued = matches!(fact.meaning, Meaning::Quoted(_))
+                && (named || names::is_cue(param, before));
+            let weight = weight + f32::from(u8::from(cued));
             let tokens = self.with_unit(param, fact);
-            let mut candidate = Candidate::new(index, value, tokens, weight + announced);
-            candidate.cue = match (param.kind, day) {
+            let cue = match (param.kind, day) {
                 (Kind::DateTime, Some((_, tokens))) => tokens.clone(),
                 _ if cued => start - 1 - if named { it } else { 0 }..start,
                 _ => cue,
             };
-            candidates.push(candidate);
+            let candidate = Candidate::new(index, value, tokens, weight);
+            candidates.push(Candidate { cue, ..candidate });
         }
     }
 
@@ -354,59 +342,42 @@ impl Words<'_> {
 
     /// Whether a unit of the param stands at a place.
     fn is_unit(&self, param: &Param, at: usize) -> bool {
-        let percent = |t: &Token<'_>| t.is("%") && param.units.contains("percent");
-        let token = self.token(at);
-        let other = |t: &Token<'_>| {
-            aliases(&t.lower)
-                .iter()
-                .any(|unit| param.units.contains(*unit))
-        };
-        token.is_some_and(|t| param.units.contains(&t.stem) || percent(t) || other(t))
+        let other = |unit: &&str| param.units.contains(*unit);
+        self.token(at)
+            .is_some_and(|t| param.units.contains(&t.stem) || aliases(&t.lower).iter().any(other))
     }
 
     /// How surely a number is meant for the param.
     fn number_weight(&self, param: &Param, fact: &Fact, unit: Option<f64>) -> Option<f32> {
         let (at, end) = (fact.tokens.start, fact.tokens.end);
-        let percent = self
-            .token(end)
-            .is_some_and(|t| t.is("%") || t.is("percent"));
-        let foreign = percent || (unit.is_some() && param.unit_seconds.is_none());
-        if foreign && !self.is_unit(param, end) {
+        let percent = matches!(self.lower(end), "%" | "percent");
+        let timed = unit.is_some() && param.unit_seconds.is_some();
+        let own = self.is_unit(param, end);
+        if !own && (percent || (unit.is_some() && !timed)) {
             return None;
         }
-        if matches!(param.role, Some(Role::Least | Role::Most)) {
-            return Some(6.0);
-        }
-        if param.role == Some(Role::Count) {
-            let counted = (end..end + 2).any(|at| self.range.contains(&at) && self.is_own(at));
-            return self.counts(fact).then_some(6.0).or(counted.then_some(2.0));
-        }
-        if unit.is_some() && param.unit_seconds.is_some() {
-            return Some(6.0);
-        }
-        if self.is_unit(param, end) || self.is_named(param, at.checked_sub(1)) {
-            return Some(5.0);
-        }
-        if names::is_cue(param, self.word_before(at)) && unit.is_none() {
-            return Some(4.0);
-        }
         let wanted = |p: &&Param| p.required && p.kind == Kind::Number;
-        if param.required && self.card.params.iter().filter(wanted).count() == 1 {
-            return Some(2.0);
+        let only = param.required && self.card.params.iter().filter(wanted).count() == 1;
+        match param.role {
+            Some(Role::Least | Role::Most) => Some(6.0),
+            Some(Role::Count) if self.counts(fact) => Some(6.0),
+            Some(Role::Count) => (self.is_own(end) || self.is_own(end + 1)).then_some(2.0),
+            _ if timed => Some(6.0),
+            _ if own || self.is_named(param, at.checked_sub(1)) => Some(5.0),
+            _ if names::is_cue(param, self.word_before(at)) => Some(4.0),
+            _ if only => Some(2.0),
+            _ => param
+                .has_word(&["quantiti", "amount", "count", "number"])
+                .then_some(1.2),
         }
-        let counts = param.has_word(&["quantiti", "amount", "count", "number"]);
-        counts.then_some(1.2)
     }
 
     /// The tokens of a fact, with the unit after a number.
     fn with_unit(&self, param: &Param, fact: &Fact) -> Range<usize> {
         let end = fact.tokens.end;
-        let timed = self
-            .token(end)
-            .is_some_and(|t| unit_seconds(&t.lower).is_some());
+        let timed = param.unit_seconds.is_some() && unit_seconds(self.lower(end)).is_some();
         let money = self.is(end, MONEY) && !self.takes(end);
-        let timed = timed && param.unit_seconds.is_some();
-        let united = self.is_unit(param, end) || timed || money;
+        let united = (self.is_unit(param, end) || timed || money) && self.range.contains(&end);
         fact.tokens.start..end + usize::from(united && param.kind == Kind::Number)
     }
 
@@ -419,72 +390,69 @@ impl Words<'_> {
     /// Whether a word is a superlative; "smallest" is one where the card knows it.
     fn ranks(&self, at: usize) -> bool {
         let word = self.lower(at);
-        let params = self.card.params.iter().filter(|p| p.kind == Kind::Choice);
-        let mut words = params.flat_map(|p| &p.known).flat_map(|known| &known.words);
-        self.is(at, TOP) || (word.ends_with("est") && words.any(|(known, _)| known == word))
+        let mut known = self.card.params.iter().flat_map(|p| &p.known);
+        let mut known = |word: &str| known.any(|k| k.words.iter().any(|(known, _)| known == word));
+        self.is(at, TOP) || (word.ends_with("est") && known(word))
     }
 
     /// "the largest expense" is one.
     fn one(&self, index: usize, param: &Param, at: usize) -> Option<Candidate> {
-        let counted = param.role == Some(Role::Count) && self.ranks(at);
-        let number = |at: usize| self.query.fact(at).is_some();
+        if param.role != Some(Role::Count) || !self.ranks(at) || self.query.fact(at + 1).is_some() {
+            return None;
+        }
         let mut nouns = at + 1..self.range.end.min(at + 4);
         let noun = nouns.find(|&at| self.is_own(at) || self.is(at, FILLER))?;
-        let single = !self.lower(noun).ends_with('s') && !(at.saturating_sub(1)..noun).any(number);
-        let value = param.accepts(&Value::from(1)).then(|| Value::from(1))?;
-        (counted && single).then(|| Candidate::new(index, value, noun..noun + 1, 2.5))
+        let single = !self.lower(noun).ends_with('s') && param.accepts(&Value::from(1));
+        single.then(|| Candidate::new(index, Value::from(1), noun..noun + 1, 2.5))
     }
 
     /// Whether a number counts the first or the largest: "top 5", "the 3 smallest".
     fn counts(&self, fact: &Fact) -> bool {
-        let (before, end) = (fact.tokens.start.wrapping_sub(1), fact.tokens.end);
-        let first = self
-            .token(before)
-            .is_some_and(|t| t.is("first") || self.ranks(before));
-        first || self.ranks(end)
+        let before = fact.tokens.start.wrapping_sub(1);
+        self.lower(before) == "first" || self.ranks(before) || self.ranks(fact.tokens.end)
     }
 
     /// Whether a candidate goes on a list that another one began: "Paris and in London".
     fn are_listed(&self, one: &Candidate, other: &Candidate) -> bool {
-        let reversed = one.tokens.start > other.tokens.start;
-        let (left, right) = if reversed { (other, one) } else { (one, other) };
-        let between = || (left.tokens.end..right.tokens.start).map(|i| self.lower(i));
-        let filler = |word: &str| {
-            let preposition = matches!(
-                word,
-                "in" | "for" | "of" | "to" | "at" | "also" | "from" | "with" | "no" | "one"
-            ) || is(word, ABOUT);
-            preposition || is_joint(word) || is_article(word)
-        };
+        let ends = [one, other].map(|c| (c.tokens.start, c.tokens.end));
+        let between = ends[0].1.min(ends[1].1)..ends[0].0.max(ends[1].0);
         let compares = self.range.clone().any(|at| self.is(at, COMPARES));
-        let joins = |word: &str| is_joint(word) || (compares && matches!(word, "with" | "than"));
-        between().any(joins) && between().all(|word| filler(word) || joins(word))
+        let joins = |at: usize| {
+            is_joint(self.lower(at)) || (compares && matches!(self.lower(at), "with" | "than"))
+        };
+        let fills = |at: usize| {
+            let word = self.lower(at);
+            let lead = matches!(
+                word,
+                "in" | "for" | "of" | "to" | "at" | "also" | "from" | "with"
+            );
+            lead || matches!(word, "no" | "one") || is(word, ABOUT) || is_article(word) || joins(at)
+        };
+        between.clone().any(joins) && between.clone().all(fills)
     }
 
     /// Whether a candidate's param has no value yet, or one of the same list.
     fn is_open(&self, candidate: &Candidate, chosen: &[&Candidate]) -> bool {
-        let sets = |other: &&&Candidate| {
-            let mut params = other.sets.iter().map(|(param, _)| param);
-            params.any(|param| candidate.sets.iter().any(|(own, _)| own == param))
-        };
-        let rivals = || chosen.iter().filter(sets);
         let way = |c: &Candidate| c.sets.iter().map(|(param, _)| *param).collect::<Vec<_>>();
-        let other_way = |c: &&Candidate| c.is_span && way(c) != way(candidate);
+        let own = way(candidate);
+        let other_way = |c: &&Candidate| c.is_span && way(c) != own;
         if candidate.is_span && chosen.iter().any(other_way) {
             return false;
         }
-        let (Some((index, value)), 1) = (candidate.sets.first(), candidate.sets.len()) else {
-            return rivals().next().is_none();
+        let is_rival = |c: &&&Candidate| way(c).iter().any(|param| own.contains(param));
+        let rivals: Vec<&&Candidate> = chosen.iter().filter(is_rival).collect();
+        let (Some(&index), 1) = (own.first(), own.len()) else {
+            return rivals.is_empty();
         };
         // A list of what is to be left out cannot be carried out one after the other.
         let single = [Role::Except, Role::Least, Role::Most, Role::Count];
         let several = |p: &Param| p.list || p.role.is_none_or(|role| !single.contains(&role));
-        let param = self.card.params.get(*index);
-        let others = || {
-            rivals().all(|r| r.sets.iter().all(|(_, other)| other != value) && r.sets.len() == 1)
-        };
-        let listed = || rivals().any(|r| self.are_listed(r, candidate));
-        rivals().next().is_none() || (param.is_some_and(several) && others() && listed())
+        let listed = self.card.params.get(index).is_some_and(several)
+            && rivals
+                .iter()
+                .all(|r| r.sets.len() == 1 && r.sets != candidate.sets)
+            && rivals.iter().any(|r| self.are_listed(r, candidate));
+        rivals.is_empty() || listed
     }
 
     /// The strongest candidate has its words and its params; others of the same list join it.
