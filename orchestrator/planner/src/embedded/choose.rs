@@ -18,10 +18,8 @@ use super::words::{PRONOUN, RECALLS, is};
 
 /// What must be said of a capability at least.
 const MEANT: f32 = 0.4;
-/// What must be said of the capabilities of a clause, their values included.
-const ENOUGH: f32 = 0.6;
-/// … of those that change something.
-const ENOUGH_TO_CHANGE: f32 = 0.7;
+/// What must be said of capabilities that change something, their values included.
+const ENOUGH: f32 = 0.7;
 /// What a value says of a capability besides.
 const TOLD: f32 = 0.2;
 /// Capabilities that a clause is tried with first.
@@ -53,12 +51,7 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     fn is_accepted(&self) -> bool {
         let open = self.open() > 0 || self.objection.is_some();
-        let enough = if self.reads() {
-            ENOUGH
-        } else {
-            ENOUGH_TO_CHANGE
-        };
-        self.strength >= enough && !open
+        !open && (self.reads() || self.strength >= ENOUGH)
     }
 
     pub(super) fn has(&self, entry: usize) -> bool {

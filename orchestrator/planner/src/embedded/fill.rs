@@ -320,8 +320,7 @@ impl Words<'_> {
             // "titled …", "title it …"
             let it = usize::from(matches!(before, "it" | "them" | "is" | "as"));
             let named = self.is_named(param, start.checked_sub(1 + it));
-            let cued = matches!(fact.meaning, Meaning::Quoted(_))
-                && (named || names::is_cue(param, before));
+            let cued = named || names::is_cue(param, before);
             let weight = weight + f32::from(u8::from(cued));
             let tokens = self.with_unit(param, fact);
             let cue = match (param.kind, day) {

@@ -15,13 +15,11 @@ use super::kind::Kind;
 use super::rank::{PLACED, Reading};
 use super::text::{TokenKind, stem};
 use super::words::{
-    ASK, CHANGE, COMMAND, FILLER, FREE, LIGHT, NEGATIVE, PEOPLE, POLITE, PREFACE, PREPOSITION,
-    PRONOUN, QUESTION, REPORTS, STATES, SUBJECT, TAKES_BACK, TELLS, TURNS, WISHES, base, is,
-    is_article, is_negative, synonyms,
+    ARTICLE, ASK, CHANGE, COMMAND, FILLER, FREE, LIGHT, NEGATIVE, PEOPLE, POLITE, PREFACE,
+    PREPOSITION, PRONOUN, QUESTION, REPORTS, STATES, SUBJECT, TAKES_BACK, TELLS, TURNS, WISHES,
+    base, is, is_article, is_negative, synonyms,
 };
 
-/// From this worth on a verb is of a capability's own family.
-const RELATED: f32 = 0.5;
 /// Most leftover words that are named to the user.
 const SHOWN: usize = 5;
 
@@ -108,17 +106,18 @@ impl<'a> Case<'a> {
         }
         let skipped = |at: &usize| self.is(*at, TELLS | PREFACE | FILLER);
         let verb = (first..end).find(|at| !skipped(at)).unwrap_or(first);
-        let known = base(self.lower(verb));
-        let knows = matches!(known, "know" | "had" | "see" | "hear" | "remember");
-        let stem = self.reading.query.stem(verb);
-        let own = matches!(self.lower(first), "i" | "we" | "it" | "it's") && !is(stem, ASK);
+        let knows = matches!(
+            base(self.lower(verb)),
+            "know" | "had" | "see" | "hear" | "remember"
+        );
+        let own = matches!(self.lower(first), "i" | "we" | "it" | "it's")
+            && !is(self.reading.query.stem(verb), ASK);
+        let states = |at: usize| matches!(self.lower(at), "is" | "are" | "was" | "were");
         // "orders that were delivered"
         let relates = |at: usize| matches!(self.reading.query.before(at), "that" | "which" | "who");
-        let states = |at: usize| matches!(self.lower(at), "is" | "are" | "was" | "were");
         let asks = |at: usize| self.is(at, QUESTION) && !self.is(at, STATES);
-        let mut words = self.ask.clone();
-        let tells = words.clone().any(|at| states(at) && !relates(at));
-        knows || ((own || tells) && !words.any(asks))
+        let tells = own || self.ask.clone().any(|at| states(at) && !relates(at));
+        knows || (tells && !self.ask.clone().any(asks))
     }
 
     /// "without travel", "more than 500", "don't": no param takes it.
@@ -213,11 +212,9 @@ impl<'a> Case<'a> {
     /// "my meeting tomorrow", "a meeting tomorrow?" speak of something that is there.
     fn is_told(&self) -> bool {
         let first = self.reading.first_word(self.ask).unwrap_or(self.ask.start);
-        let mut before = self.ask.start..first + 1;
-        before.any(|at| {
-            is_article(self.lower(at)) || self.is(at, PRONOUN | STATES) || self.lower(at) == "there"
-        }) || matches!(self.lower(self.ask.end), "?")
-            || self.lower(first) == "got"
+        let there = |at: usize| matches!(self.lower(at), "there" | "got");
+        let told = |at: usize| self.is(at, ARTICLE | PRONOUN | STATES) || there(at);
+        (self.ask.start..first + 1).any(told) || self.lower(self.ask.end) == "?"
     }
 
     /// Whether a command asks for more than to read: "order it", "open a store", "make it warmer".
@@ -233,39 +230,26 @@ impl<'a> Case<'a> {
         let named = !next.is_word() || next.is_capitalised();
         let noun = is_article(&next.lower) || matches!(next.lower.as_str(), "all" | "every");
         let own = self.cards().any(|card| card.own.contains(&verb.stem));
-        let object = pronoun || named || noun || !own;
         let others = self.reading.changers.iter();
         let mut others = others.filter_map(|&entry| self.reading.index.card(entry));
         let changes = verb.has(CHANGE) || others.any(|card| card.words.contains(&verb.stem));
-        (verb.has(LIGHT) && pronoun)
-            || (object && changes && (verb.has(COMMAND) || is(&verb.stem, COMMAND)))
+        let object = pronoun || named || noun || !own;
+        (verb.has(LIGHT) && pronoun) || (object && changes && verb.has(COMMAND))
     }
 
     fn commands(&self, card: &Card, verb: usize) -> bool {
         let lower = self.lower(verb);
         // "take" and "give" turn many things into their opposite.
         let any = matches!(lower, "make" | "set" | "put" | "turn" | "create" | "do");
-        let light = any && card.capability().effect == Effect::Write;
-        let own = |m: &&Member<'_>| std::ptr::eq(m.card, card);
-        let worth = self
-            .members
-            .iter()
-            .find(own)
-            .map(|m| self.reading.worth(verb, m.entry));
-        let write = card.capability().effect == Effect::Write && !self.is(verb, ASK);
-        let related = write && worth > Some(RELATED);
-        let mut others = synonyms(lower).filter(|_| !is(lower, ASK));
-        let knows = lower == "let" && self.range.clone().any(|at| self.lower(at) == "know");
-        let mut tells = ["tell", "inform", "notify"].iter();
-        let told = knows && tells.any(|verb| card.words.contains(&stem(verb)));
+        if self.is_verb(card, verb) || (any && card.capability().effect == Effect::Write) {
+            return true;
+        }
         // A synonym of the card's verb means another card that names it: "move", where one card sends and another one moves.
         let changers = self.reading.changers.iter();
         let mut changers = changers.filter_map(|&entry| self.reading.index.card(entry));
-        if light || told || self.is_verb(card, verb) {
-            return true;
-        }
+        let mut others = synonyms(lower).filter(|_| !is(lower, ASK));
         !changers.any(|other| self.is_verb(other, verb))
-            && (related || others.any(|other| card.words.contains(&stem(other))))
+            && others.any(|other| card.words.contains(&stem(other)))
     }
 
     fn is_verb(&self, card: &Card, at: usize) -> bool {
@@ -284,19 +268,17 @@ impl<'a> Case<'a> {
         while at < end {
             let (lower, next) = (self.lower(at), self.lower(at + 1));
             let preface = is(lower, PREFACE) && !is(lower, QUESTION);
-            let has = matches!(self.lower(at + 2), "get" | "have");
             let asks = matches!(lower, "can" | "could" | "would" | "will" | "may");
-            if asks && (next == "you" || (matches!(next, "i" | "we") && has)) {
-                at += if next == "you" { 2 } else { 3 };
-                wished = true;
+            if asks && matches!(next, "you" | "i" | "we") {
+                at += 2;
+                wished |= next == "you" || matches!(self.lower(at), "get" | "have");
             } else if preface
                 || (subject && is(lower, FILLER))
                 || matches!(lower, "," | "me" | "us" | "to" | "help")
                 || (lower == "be" && wished)
             {
                 wished |= matches!(lower, "need" | "want" | "i'd" | "we'd")
-                    || (lower == "wish" && next == "to")
-                    || (lower == "like" && self.reading.query.before(at) == "would");
+                    || matches!((lower, next), ("wish", "to"));
                 subject |= matches!(lower, "i" | "we" | "you");
                 at += 1;
             } else {
@@ -362,7 +344,7 @@ impl<'a> Case<'a> {
         let turns = |at: usize| self.is(at, TURNS) || is_negative(self.lower(at));
         let first = self.reading.first_word(part).unwrap_or(part.start);
         let told = self.is(part.start, TELLS) || self.is(first, TELLS | PRONOUN | SUBJECT);
-        told && self.reads() && !part.clone().any(turns)
+        told && !part.clone().any(turns)
     }
 
     fn is_left(&self, at: usize) -> bool {
@@ -423,8 +405,6 @@ impl<'a> Case<'a> {
         let query = self.reading.query;
         let (lower, before, next) = (self.lower(at), query.before(at), self.lower(at + 1));
         let first = self.reading.first_word(self.range) == Some(at);
-        // "what is it good for", "which one is the best"
-        let last = at + 1 >= self.range.end || matches!(next, "?" | "." | "!" | ",");
         match lower {
             // "I wonder if you could", but not a condition.
             "if" if first && self.tells_back() => true,
@@ -433,21 +413,15 @@ impl<'a> Case<'a> {
             "off" | "out" | "away" | "down" if !self.reads() => {
                 self.cards().any(|card| speaks_of(card, lower))
             }
-            "when" if next == "you" => true,
             "last" if !self.reads() => true,
             "where" if is(next, SUBJECT) && self.reads() => true,
             "when" if is(next, SUBJECT) && matches!(self.lower(at + 2), "i" | "we") => true,
             "should" if !first => true,
-            // "guests who arrive tomorrow"
-            "who" if !first && query.is_content(at - 1) => true,
-            // "who is the manager of Anna"
-            "who" if is_article(next) => true,
-            "who" if is(next, STATES) && is_article(self.lower(at + 2)) => true,
+            // "guests who arrive tomorrow", "who is the manager of Anna"
+            "who" if !first || is(next, ARTICLE | STATES) => true,
             "why" | "who" | "whom" | "whose" | "when" | "where" | "should" => {
                 self.cards().any(|card| speaks_of(card, lower))
             }
-            "for" | "of" | "about" | "with" | "from" if last => false,
-            "best" | "good" | "better" if last || is(next, PREPOSITION) => false,
             _ => {
                 let prefaced = is(lower, PREFACE) && is(before, PREFACE);
                 let grammar = is(lower, FREE) || is(query.stem(at), ASK | LIGHT);

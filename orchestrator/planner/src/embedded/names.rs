@@ -120,7 +120,10 @@ impl Finder<'_> {
         let usual = match self.takes_text() {
             true => word == "say",
             // "on the table" names no name.
-            false => is(word, PREPOSITION) && (word != "on" || param.kind == Kind::Topic),
+            false => {
+                let place = is(word, PREPOSITION) && (word != "on" || param.kind == Kind::Topic);
+                place || token.number().is_some()
+            }
         };
         if self.takes_text() && is(word, SAYING) {
             Some(SAID)
@@ -169,7 +172,9 @@ impl Finder<'_> {
             }
             // A capital says more than a preposition that the examples do not have.
             let capital = if proper { 0.6 + part } else { 0.0 };
-            self.put(tokens, weight + capital, cue.map(|cue| cue..cue + 1));
+            // A number that announces says something of its own.
+            let word = cue.filter(|cue| self.token(*cue).is_some_and(Token::is_word));
+            self.put(tokens, weight + capital, word.map(|cue| cue..cue + 1));
         }
     }
 
