@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use amcp_protocol::flow::{Decision, FlowEnd};
+use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::warrant::{ParamsDigest, digest, part_id};
 use amcp_protocol::{
@@ -81,7 +82,7 @@ impl OrchestratorHandle {
         domain::capability(self.domain(), &self.catalogue())
     }
 
-    /// Works on a delegated request. Returns the outcome of the delegating task, and the request's tasks as its calls.
+    /// Works on a delegated request. Returns the outcome of the delegating task, the request's tasks as its calls, and what models took.
     ///
     /// When only flows are open in the request, the delegating task ends with the first of them and the request waits: the same
     /// delegation with the person's answer lets it go on, with a withdrawn flow cancels it. The request ends by itself when its
@@ -98,7 +99,7 @@ impl OrchestratorHandle {
         &self,
         what: Delegation,
         hear: impl Fn(&str),
-    ) -> (TaskOutcome, Vec<CallReport>) {
+    ) -> (TaskOutcome, (Vec<CallReport>, Usage)) {
         let mut what = what;
         let flows = std::mem::take(&mut what.flows);
         if flows.iter().any(|flow| flow.end == FlowEnd::Withdrawn) {
@@ -107,15 +108,15 @@ impl OrchestratorHandle {
             let _ = self.cancel(part_id(*request, task, &params_of(&what.query)));
             let message = "the delegating task has ended";
             let withdrawn = Failure::new(ErrorCode::Cancelled, message);
-            return (TaskOutcome::Failed(withdrawn), Vec::new());
+            return (TaskOutcome::Failed(withdrawn), Default::default());
         }
         let ticket = match self.accept(what) {
             Ok(ticket) => ticket,
             // The request ran before, so the task is not refused.
             Err(failure) if failure.code == ErrorCode::Gone => {
-                return (TaskOutcome::Failed(failure), Vec::new());
+                return (TaskOutcome::Failed(failure), Default::default());
             }
-            Err(failure) => return (TaskOutcome::Refused(failure), Vec::new()),
+            Err(failure) => return (TaskOutcome::Refused(failure), Default::default()),
         };
         let mut wanted = Wanted::new(self, ticket);
         let id = wanted.ticket.request_id();
@@ -131,10 +132,11 @@ impl OrchestratorHandle {
                 wanted.idle = true;
                 let asker = format!("{id}/{}", flow.id);
                 let flow = Box::new(flow.passed_on(asker));
-                return (TaskOutcome::FlowRequired(flow), Vec::new());
+                return (TaskOutcome::FlowRequired(flow), Default::default());
             }
         };
         let calls = answer.tasks.iter().flat_map(calls_of).collect();
+        let took = (calls, answer.usage);
         let missing = answer.error.as_ref().map(|error| {
             // The code must not look like the death of this agent, which lives.
             let code = if error.code.is_transient() || error.code == ErrorCode::Cancelled {
@@ -155,7 +157,7 @@ impl OrchestratorHandle {
             let unexplained = || Failure::internal("the orchestrator gave no reason");
             return (
                 TaskOutcome::Failed(missing.unwrap_or_else(unexplained)),
-                calls,
+                took,
             );
         }
         let tasks: Vec<_> = answer
@@ -169,7 +171,7 @@ impl OrchestratorHandle {
             Some(missing) => TaskOutcome::Partly(result, missing),
             None => TaskOutcome::Done(result),
         };
-        (outcome, calls)
+        (outcome, took)
     }
 
     /// Answers the flows that the delegated request had passed on.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::error::{ErrorCode, Failure};
 use crate::flow::{EndedFlow, FlowKind, FlowRequest};
 use crate::id::{AgentId, CapabilityName, RequestId, TaskId};
+use crate::llm::Usage;
 use crate::payload::Payload;
 use crate::warrant::{Backing, Step};
 use schemars::JsonSchema;
@@ -144,6 +145,9 @@ pub struct TaskResponse {
     pub agent: AgentId,
     /// The attempt's calls of other agents.
     pub calls: Vec<CallReport>,
+    /// What models took for the attempt and for those calls.
+    #[serde(default)]
+    pub usage: Usage,
     /// The result, or the reason why there is none.
     pub outcome: TaskOutcome,
 }

@@ -259,6 +259,7 @@ mod tests {
             attempt: 1,
             agent: AgentId::new("one").unwrap(),
             calls: Vec::new(),
+            usage: Default::default(),
             outcome: TaskOutcome::Done(json!(1).into()),
         }
     }

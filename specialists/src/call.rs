@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use amcp_protocol::capability::DELEGATES;
 use amcp_protocol::flow::Subject;
+use amcp_protocol::llm::{ChatReply, ChatRequest, SharedLlm, Usage};
 use amcp_protocol::retry::{History, Patience, Verdict};
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION, calls_used};
 use amcp_protocol::{
@@ -46,6 +47,8 @@ struct Ledger {
     /// How often the task made each call, by the call's digest.
     made: HashMap<Digest, u32>,
     reports: Vec<CallReport>,
+    /// What models took for the task and for its calls.
+    usage: Usage,
     /// Why parts of the task's result are missing.
     missing: Option<Failure>,
     /// The failure with which the task's handler says that no work began.
@@ -62,6 +65,7 @@ impl Calls {
             budget: CallBudget::new(lineage.calls),
             made: HashMap::new(),
             reports: Vec::new(),
+            usage: Usage::default(),
             missing: None,
             refused: None,
             acted: false,
@@ -69,8 +73,10 @@ impl Calls {
         }))
     }
 
-    pub(crate) fn take(&self) -> Vec<CallReport> {
-        std::mem::take(&mut self.0.lock().reports)
+    /// The calls, and what models took.
+    pub(crate) fn take(&self) -> (Vec<CallReport>, Usage) {
+        let mut ledger = self.0.lock();
+        (std::mem::take(&mut ledger.reports), ledger.usage)
     }
 
     /// The attempt's outcome, from the handler's result and its earlier reports.
@@ -148,6 +154,21 @@ impl Context {
         let message = format!("the task needs a person's answer first: {}", flow.prompt);
         self.calls.0.lock().required = Some(flow);
         Failure::new(ErrorCode::FlowRequired, message)
+    }
+
+    /// Asks a model for the task. What the model takes counts in the request's `usage` and in its user's budget.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub async fn chat(&self, llm: &SharedLlm, request: ChatRequest) -> Result<ChatReply, Failure> {
+        let reply = llm.chat(request).await?;
+        self.report_usage(reply.usage);
+        Ok(reply)
+    }
+
+    /// Counts what models took for the task elsewhere, as [`Self::chat`] does for its own calls.
+    pub fn report_usage(&self, usage: Usage) {
+        self.calls.0.lock().usage += usage;
     }
 
     /// Shows calls that [`Self::call`] did not make, below the task in the request's trace; drops those past the bound of
@@ -472,6 +493,7 @@ impl<'a> Call<'a> {
         if !response.outcome.is_refused() && !response.outcome.failure().is_some_and(gone) {
             self.give_back(given - calls_used(given, &response.calls));
         }
+        self.ctx.report_usage(response.usage);
         // An agent elsewhere may report any number of calls.
         let room = MAX_REPORTS.saturating_sub(self.below.len());
         self.below.extend(response.calls.into_iter().take(room));

@@ -1,5 +1,6 @@
 //! `amcp keys` and `amcp audit` as a user meets them.
 
+use amcp_tests::fake_ollama::{FakeOllama, Reply};
 use amcp_tests::process::{Node, Sandbox, client};
 use serde_json::{Value, json};
 
@@ -362,6 +363,39 @@ async fn a_user_who_has_spent_the_budget_comes_back_later() {
     let metrics = client().get(node.url("/metrics")).bearer_auth(key);
     let metrics = metrics.send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("code=\"quota_exceeded\"} 2"), "{metrics}");
+}
+
+#[tokio::test]
+async fn what_a_specialists_model_takes_counts() {
+    let llm = FakeOllama::start().await;
+    llm.otherwise(|_| Reply::text("In short."));
+    let sandbox = Sandbox::new();
+    let rules = "offline = true\nllm = 'ollama'\n[roles.everyone.budget]\nllm_calls_per_day = 2\n";
+    std::fs::write(sandbox.path().join("n.toml"), rules).unwrap();
+    let url = llm.url();
+    let args = [
+        "--config",
+        "n.toml",
+        "--model",
+        FakeOllama::MODEL,
+        "--ollama-url",
+        &url,
+    ];
+    let node = Node::start(&sandbox, &args, &[]).await;
+    let task = json!({"capability": "text.summarize", "params": {"text": "It rains. It pours."}});
+    let other = json!({"capability": "text.summarize", "params": {"text": "The sun is out."}});
+    let run = async || {
+        let post = client().post(node.url("/run"));
+        post.json(&json!({"tasks": [task, other]}))
+            .send()
+            .await
+            .unwrap()
+    };
+    let answer: Value = run().await.json().await.unwrap();
+    let (usage, chats) = (&answer["usage"], llm.chats().len());
+    assert_eq!((usage["calls"].as_u64(), chats), (Some(2), 2), "{answer}");
+    assert!(usage["prompt_tokens"].as_u64() > Some(0), "{usage}");
+    assert_eq!(run().await.status(), 429);
 }
 
 #[tokio::test]

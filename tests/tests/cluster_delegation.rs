@@ -147,6 +147,8 @@ async fn a_delegation_that_comes_back_is_refused() {
     let refused = &delegated.calls[0];
     assert_eq!(refused.capability.as_str(), "orchestrate.weather");
     assert_eq!(refused.error, Some(ErrorCode::CyclicPlan));
+    let asked = u32::try_from(llm.chats().len()).unwrap();
+    assert_eq!(answer.usage.calls, asked, "the other node's calls count");
 }
 
 #[tokio::test]

@@ -246,11 +246,12 @@ impl Specialist for DelegateSpecialist {
             time: ctx.time_left(),
             traceparent: ctx.traceparent().map(str::to_owned),
         };
-        let (outcome, calls) = self
+        let (outcome, (calls, usage)) = self
             .orchestrator
             .delegated(delegation, |note| ctx.progress(note))
             .await;
         ctx.report_calls(calls);
+        ctx.report_usage(usage);
         match outcome {
             TaskOutcome::Done(result) => Ok(result.into_value()),
             TaskOutcome::Partly(result, missing) => {

@@ -132,7 +132,7 @@ impl Ledger {
     }
 }
 
-/// Whether the user asked this node; the node that a user asked counts what it delegates to others too.
+/// Whether the user asked this node, which counts what it delegates to others too.
 fn is_own(request: &UserRequest) -> bool {
     request.by != Some(Proof::Peer)
 }
@@ -250,7 +250,9 @@ impl Witness for Ledger {
     }
 
     fn answered(&self, request: &UserRequest, answer: &Answer) {
-        self.spend(request, spent(answer.tasks.len(), answer.usage), true);
+        // The calls of a task are tasks of other agents, or of the orchestrator that it was delegated to.
+        let tasks = answer.tasks.iter().map(|task| 1 + task.calls.len()).sum();
+        self.spend(request, spent(tasks, answer.usage), true);
         let id = Some(answer.request_id);
         if let Some(entry) = self.about(request, id, What::RequestEnded) {
             let error = answer.error.as_ref();

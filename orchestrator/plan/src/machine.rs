@@ -160,6 +160,7 @@ impl Machine {
                 outcome,
                 calls,
             } => self.responded(now, (task, attempt), (outcome, calls), &mut out),
+            Event::Spent(usage) => self.usage += usage,
             Event::FlowAnswered { flow, answer } => {
                 self.flow_answered(now, &flow, answer, &mut out)
             }

@@ -355,6 +355,11 @@ struct Awaited {
 impl Awaited {
     /// Passes the answer to the request; `None` when the agent went away.
     fn arrived(self, response: Option<TaskResponse>) {
+        let usage = response.as_ref().map(|response| response.usage);
+        if let Some(usage) = usage.filter(|usage| !usage.is_none()) {
+            // First, since the response may be the last that the request waits for.
+            let _ = self.to.cast(RequestMsg::Happened(Event::Spent(usage)));
+        }
         let (outcome, calls) = self.read(response);
         let given_up = outcome.is_cancelled();
         let holds = matches!(&outcome, TaskOutcome::FlowRequired(flow) if flow.held);

@@ -37,10 +37,10 @@ pub(super) fn delegation(query: String) -> Delegation {
 async fn a_delegated_request_is_answered_with_its_tasks_as_calls() {
     let mesh = finance("delegated").await;
     let tasks = [
-        task("t1", json!({"x": 1})),
+        task("t1", json!({"took": 7})),
         task("t2", json!({"fail": "task_failed"})),
     ];
-    let (outcome, calls) = mesh
+    let (outcome, (calls, usage)) = mesh
         .handle
         .delegated(delegation(plan(&tasks)), |_| ())
         .await;
@@ -53,6 +53,8 @@ async fn a_delegated_request_is_answered_with_its_tasks_as_calls() {
     assert_eq!(result["tasks"][0]["state"], "completed");
     let errors: Vec<_> = calls.iter().map(|call| (call.depth, call.error)).collect();
     assert_eq!(errors, [(1, None), (1, Some(ErrorCode::TaskFailed))]);
+
+    assert_eq!(usage.calls, 7, "what the agent's model took");
 
     let other = json!({"id": "t1", "capability": "test.other", "params": {}});
     let (refused, _) = mesh

@@ -260,7 +260,7 @@ async fn the_flows_of_a_delegated_request_are_its_askers() {
             end,
             ..EndedFlow::of(shown, None)
         }];
-        let (outcome, calls) = mesh.handle.delegated(what, |_| ()).await;
+        let (outcome, (calls, _)) = mesh.handle.delegated(what, |_| ()).await;
         assert_eq!(outcome.result().unwrap()["state"], done, "{outcome:?}");
         assert_eq!(calls.len(), 2);
     }
@@ -322,7 +322,7 @@ impl Actor for Delegate {
             ..delegation(query.unwrap().to_owned())
         };
         tokio::spawn(async move {
-            let (outcome, calls) = inner.delegated(what, |_| ()).await;
+            let (outcome, (calls, usage)) = inner.delegated(what, |_| ()).await;
             port.answer(TaskResponse {
                 version: task.version,
                 request_id: task.request_id,
@@ -330,6 +330,7 @@ impl Actor for Delegate {
                 attempt: task.attempt,
                 agent: "shop".parse().unwrap(),
                 calls,
+                usage,
                 outcome,
             });
         });

@@ -37,6 +37,7 @@ impl Actor for Crosses {
             attempt: task.attempt,
             agent: self.id.clone(),
             calls: Vec::new(),
+            usage: Usage::default(),
             outcome,
         };
         match message {

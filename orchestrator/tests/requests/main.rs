@@ -113,7 +113,7 @@ impl Planner for Told {
 }
 
 /// An agent that does what the params say, at once: `{"fail": code}`, `{"drop": true}`, `{"hold": true}` (until asked for
-/// `release`), `{"panic_once": true}`, `{"pay": true}` (asks for a payment, then says how it went), `{"deadline": true}` (says what is left); otherwise it echoes them.
+/// `release`), `{"panic_once": true}`, `{"pay": true}` (asks for a payment, then says how it went), `{"deadline": true}` (says what is left); `{"took": n}` counts n calls of a model; otherwise it echoes them.
 struct Worker {
     id: AgentId,
     held: Arc<AtomicUsize>,
@@ -143,6 +143,10 @@ impl Actor for Worker {
             attempt: task.attempt,
             agent: self.id.clone(),
             calls: Vec::new(),
+            usage: Usage {
+                calls: task.params.get("took").and_then(Value::as_u64).unwrap_or(0) as u32,
+                ..Usage::default()
+            },
             outcome,
         };
         match message {

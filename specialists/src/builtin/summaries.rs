@@ -45,7 +45,7 @@ impl Specialist for Summaries {
         super::card(AGENT)
     }
 
-    async fn handle(&self, task: Task, _: &Context) -> Result<Value, Failure> {
+    async fn handle(&self, task: Task, ctx: &Context) -> Result<Value, Failure> {
         let text = shown(task.params.get("text").unwrap_or(&Value::Null));
         if text.trim().is_empty() {
             return Err(Failure::new(
@@ -63,7 +63,7 @@ impl Specialist for Summaries {
             .unwrap_or(3);
         let mut notes = Vec::new();
         let (summary, model) = match &self.llm {
-            Some(llm) => (written(llm, part, sentences).await?, llm.name()),
+            Some(llm) => (written(ctx, llm, part, sentences).await?, llm.name()),
             None => {
                 let all = extract::sentences(part);
                 let note = if all.len() <= sentences {
@@ -90,7 +90,12 @@ impl Specialist for Summaries {
 }
 
 /// The model's summary.
-async fn written(llm: &SharedLlm, part: &str, sentences: usize) -> Result<String, Failure> {
+async fn written(
+    ctx: &Context,
+    llm: &SharedLlm,
+    part: &str,
+    sentences: usize,
+) -> Result<String, Failure> {
     // The marks that end the text must not come from it.
     let part = part.replace("<<<", "< < <").replace(">>>", "> > >");
     let prompt = format!("Summarise in at most {sentences} sentences.\n<<<TEXT\n{part}\nTEXT>>>");
@@ -100,7 +105,7 @@ async fn written(llm: &SharedLlm, part: &str, sentences: usize) -> Result<String
         format: None,
         max_tokens: MAX_TOKENS,
     };
-    let reply = llm.chat(request).await.map_err(|failure| {
+    let reply = ctx.chat(llm, request).await.map_err(|failure| {
         if failure.hint.is_some() {
             failure
         } else {

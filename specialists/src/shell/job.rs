@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use amcp_protocol::llm::Usage;
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::{
     AgentId, CallReport, Contract, EndedFlow, ErrorCode, Failure, Grant, Lineage, Payload,
@@ -189,6 +190,9 @@ pub(crate) struct Job {
     pub(crate) deadline: Instant,
 }
 
+/// The calls of an attempt, and what models took for it.
+type Took = (Vec<CallReport>, Usage);
+
 /// Tells the shell when it is dropped that the job's place is free, however the job ended.
 pub(crate) struct JobEnd {
     pub(crate) shell: ActorRef<ShellMsg>,
@@ -220,17 +224,17 @@ impl Drop for JobEnd {
 impl Workshop {
     /// Refuses an attempt that did not begin.
     pub(crate) fn refuse(&self, attempt: Attempt, failure: Failure) {
-        self.answer(attempt, TaskOutcome::Refused(failure), Vec::new());
+        self.answer(attempt, TaskOutcome::Refused(failure), Took::default());
     }
 
     /// Answers an attempt that may have called other agents.
-    fn answer(&self, attempt: Attempt, outcome: TaskOutcome, calls: Vec<CallReport>) {
+    fn answer(&self, attempt: Attempt, outcome: TaskOutcome, took: Took) {
         let counter = match outcome.failure() {
             None => &self.load.done,
             Some(_) => &self.load.failed,
         };
         counter.fetch_add(1, Relaxed);
-        let response = self.response(&attempt.key, outcome, calls);
+        let response = self.response(&attempt.key, outcome, took);
         // Kept before the answer, so that a repeated attempt finds either the running job or its outcome.
         if attempt.once && !response.outcome.begins_anew() {
             let mut outcomes = self.outcomes.lock();
@@ -244,15 +248,10 @@ impl Workshop {
 
     /// Answers a repeated attempt that cannot join the first one.
     pub(crate) fn tell(&self, key: &TaskKey, answer: AnswerPort, outcome: TaskOutcome) {
-        answer.answer(self.response(key, outcome, Vec::new()));
+        answer.answer(self.response(key, outcome, Took::default()));
     }
 
-    fn response(
-        &self,
-        key: &TaskKey,
-        outcome: TaskOutcome,
-        calls: Vec<CallReport>,
-    ) -> TaskResponse {
+    fn response(&self, key: &TaskKey, outcome: TaskOutcome, (calls, usage): Took) -> TaskResponse {
         TaskResponse {
             version: WIRE_VERSION,
             request_id: key.request_id,
@@ -260,6 +259,7 @@ impl Workshop {
             attempt: key.attempt,
             agent: self.agent.clone(),
             calls,
+            usage,
             outcome,
         }
     }

@@ -96,6 +96,7 @@ mod tests {
             attempt: 1,
             agent: AgentId::new("one").unwrap(),
             calls: Vec::new(),
+            usage: Default::default(),
             outcome: TaskOutcome::Done(result.into()),
         };
         let key = TaskKey {

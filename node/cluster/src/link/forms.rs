@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use amcp_protocol::llm::Usage;
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
 use amcp_protocol::warrant::Sealed;
 use amcp_protocol::{
@@ -59,6 +60,8 @@ struct OutcomeHead<'a> {
     agent: AgentId,
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     calls: Cow<'a, [CallReport]>,
+    #[serde(default, skip_serializing_if = "Usage::is_none")]
+    usage: Usage,
     outcome: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<Cow<'a, Failure>>,
@@ -168,6 +171,7 @@ pub(super) fn outcome(response: &TaskResponse) -> Result<Vec<u8>, WireError> {
         version: response.version,
         agent: response.agent.clone(),
         calls: Cow::Borrowed(&response.calls),
+        usage: response.usage,
         outcome: Cow::Borrowed(outcome),
         failure,
     };
@@ -212,6 +216,7 @@ pub(super) fn read_outcome(body: &[u8], key: TaskKey) -> Result<TaskResponse, Wi
         attempt: key.attempt,
         agent: head.agent,
         calls: head.calls.into_owned(),
+        usage: head.usage,
         outcome,
     })
 }
@@ -332,6 +337,11 @@ pub(super) mod tests {
                 elapsed_ms: 7,
                 error: Some(ErrorCode::TaskTimeout),
             }],
+            usage: Usage {
+                prompt_tokens: 900,
+                reply_tokens: 70,
+                calls: 2,
+            },
             agent,
             outcome,
         }
@@ -397,7 +407,6 @@ pub(super) mod tests {
             head: H,
             idle_ms: u64,
             progress: Value,
-            usage: Value,
             of_tomorrow: Value,
         }
         fn newer<H>(head: H) -> Newer<H> {
@@ -407,7 +416,6 @@ pub(super) mod tests {
                 head,
                 idle_ms: 9,
                 progress: json!([0.5]),
-                usage: json!({"tokens": 3}),
                 of_tomorrow: json!({"nobody": ["knows", {"this": null}]}),
             }
         }
@@ -468,11 +476,17 @@ pub(super) mod tests {
                 version: 1,
                 agent: agent.clone(),
                 calls: Cow::default(),
+                // Not written, as by a build that knows no usage.
+                usage: Usage::default(),
                 outcome: Cow::Borrowed(outcome),
                 failure: None,
             };
             let body = write(&head, None).unwrap();
-            read_outcome(&body, TaskKey::of(&request)).map(|response| response.outcome)
+            let read = read_outcome(&body, TaskKey::of(&request));
+            read.map(|response| {
+                assert!(response.usage.is_none());
+                response.outcome
+            })
         };
         let newer = read("of_tomorrow").unwrap();
         assert!(!newer.is_refused());

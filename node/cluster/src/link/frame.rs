@@ -14,7 +14,6 @@
 //! | Task2 | `idle_ms` | number: the longest time without a sign of life, in milliseconds |
 //! | Outcome2 | `attempt` | number: the attempt that was carried out, where several share an outcome |
 //! | Outcome2 | `progress` | bytes of JSON: the task's progress |
-//! | Outcome2 | `usage` | map: resources that the task used, such as tokens |
 
 /// The version of the envelope that this build writes and reads.
 pub const VERSION: u8 = 1;

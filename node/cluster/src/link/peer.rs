@@ -330,6 +330,7 @@ pub(crate) fn answered(key: TaskKey, node: &NodeName, outcome: TaskOutcome) -> T
         // An answer needs an agent, and only the node is known.
         agent: AgentId::new(node.as_str()).expect("a node's name is an agent's too"),
         calls: Vec::new(),
+        usage: Default::default(),
         outcome,
     }
 }

@@ -299,6 +299,7 @@ fn done(task: &TaskRequest, value: Value) -> TaskResponse {
         attempt: task.attempt,
         agent: AgentId::new("worker@b").unwrap(),
         calls: Vec::new(),
+        usage: Default::default(),
         outcome: TaskOutcome::Done(value.into()),
     }
 }

@@ -109,6 +109,8 @@ pub enum Event {
         /// The attempt's calls of other agents.
         calls: Vec<CallReport>,
     },
+    /// Models took this for an attempt, whatever became of the attempt.
+    Spent(Usage),
     /// A person answered a flow.
     FlowAnswered {
         /// The flow.

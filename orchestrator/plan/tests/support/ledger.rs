@@ -235,6 +235,7 @@ impl Ledger {
             | Event::TasksAdded { .. }
             | Event::Chosen { .. }
             | Event::Progressed { .. }
+            | Event::Spent(_)
             | Event::FlowAnswered { .. }
             | Event::CancelRequested
             | Event::CutOff(_) => {}

@@ -99,6 +99,7 @@ impl World {
             Event::TasksAdded { .. }
             | Event::Chosen { .. }
             | Event::Progressed { .. }
+            | Event::Spent(_)
             | Event::FlowAnswered { .. }
             | Event::CancelRequested
             | Event::CutOff(_) => {}

@@ -117,6 +117,7 @@ impl Flows {
             | Event::Planned { .. }
             | Event::Chosen { .. }
             | Event::Progressed { .. }
+            | Event::Spent(_)
             | Event::Responded { .. }
             | Event::Composed { .. }
             | Event::CancelRequested
