@@ -322,6 +322,9 @@ pub(crate) struct Agents {
     /// The running node to ask [env: AMCP_URL]; without it this process starts a node of its own
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
+    /// A role that you have; may be repeated
+    #[arg(long = "role", value_name = "ROLE", conflicts_with = "url")]
+    pub(crate) roles: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

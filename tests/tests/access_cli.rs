@@ -327,6 +327,23 @@ async fn a_policy_is_explained_with_the_line_of_its_rule() {
 }
 
 #[tokio::test]
+async fn agents_are_listed_with_what_ones_roles_may_use() {
+    let sandbox = Sandbox::new();
+    let rules = "offline = true\n[roles.analyst]\nallow = ['math.*']\n";
+    std::fs::write(sandbox.path().join("n.toml"), rules).unwrap();
+    let list = ["agents", "--json", "--config", "n.toml"];
+    for (role, names) in [
+        (&[][..], json!([])),
+        (&["--role", "analyst"], json!(["math.eval"])),
+    ] {
+        let listed = sandbox.run(list.iter().chain(role)).await.json();
+        let capabilities = listed["capabilities"].as_array().unwrap().iter();
+        let listed: Vec<_> = capabilities.map(|capability| &capability["name"]).collect();
+        assert_eq!(json!(listed), names);
+    }
+}
+
+#[tokio::test]
 async fn a_user_who_has_spent_the_budget_comes_back_later() {
     let sandbox = Sandbox::new();
     let rules = "offline = true\n[roles.everyone.budget]\nat_a_time = 1\nrequests_per_minute = 2\n[roles.analyst.budget]\nrequests_per_minute = 100\ntasks_per_day = 3\n";

@@ -2,6 +2,7 @@
 //!
 //! Chooses no words but those of the plain form.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 
 use amcp_orchestrator::RequestView;
@@ -23,6 +24,13 @@ pub(crate) enum Form {
     Plain,
 }
 
+/// The forms in the order in which they stand for a range such as `*/*`.
+const FORMS: [(&str, Form); 3] = [
+    ("application/json", Form::Json),
+    ("text/plain", Form::Plain),
+    ("text/event-stream", Form::Events),
+];
+
 impl Form {
     /// The form that the client likes best; JSON without an `Accept`, none if it accepts no form.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
@@ -31,11 +39,22 @@ impl Form {
             return Some(Self::Json);
         }
         let texts = accepts.filter_map(|value| value.to_str().ok());
-        let forms = texts.flat_map(|text| text.split(',')).filter_map(liked);
-        // Of equals the first.
-        forms
-            .reduce(|best, form| if form.0 > best.0 { form } else { best })
-            .map(|(_, form)| form)
+        let ranges: Vec<_> = texts.flat_map(|text| text.split(',')).map(range).collect();
+        let judged = FORMS.iter().filter_map(|(name, form)| {
+            let kind = name.split('/').next()?;
+            // The most specific range counts, so that a form can be left out of `*/*`.
+            let place = |wanted: &str| ranges.iter().position(|(range, _)| range == wanted);
+            let at = place(name).or_else(|| place(&format!("{kind}/*")));
+            let at = at.or_else(|| place("*/*"))?;
+            let weight = ranges.get(at)?.1;
+            (weight > 0.0).then_some((weight, Reverse(at), *form))
+        });
+        // Of equals the one that the client names first.
+        let best = judged.reduce(|best, next| {
+            let better = (next.0, next.1) > (best.0, best.1);
+            if better { next } else { best }
+        });
+        best.map(|(_, _, form)| form)
     }
 
     /// # Errors
@@ -51,18 +70,13 @@ impl Form {
     }
 }
 
-/// A form and how much it is liked, from one item of an `Accept` header.
-fn liked(item: &str) -> Option<(f32, Form)> {
+/// A range of media types and how much it is liked, from one item of an `Accept` header.
+fn range(item: &str) -> (String, f32) {
+    let item = item.to_ascii_lowercase();
     let mut parts = item.split(';').map(str::trim);
-    let form = match parts.next()?.to_ascii_lowercase().as_str() {
-        "application/json" | "application/*" | "*/*" => Form::Json,
-        "text/event-stream" => Form::Events,
-        "text/plain" | "text/*" => Form::Plain,
-        _ => return None,
-    };
+    let name = parts.next().unwrap_or_default().to_owned();
     let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok());
-    let weight = weight.unwrap_or(1.0);
-    (weight > 0.0).then_some((weight, form))
+    (name, weight.unwrap_or(1.0))
 }
 
 /// Foreign text made safe to print: control characters could move the cursor or rewrite the terminal.
@@ -164,6 +178,12 @@ mod tests {
                 Some("text/plain;q=0, application/json;q=0.1"),
                 Some(Form::Json),
             ),
+            (Some("application/json;q=0, */*"), Some(Form::Plain)),
+            (
+                Some("text/plain; Q=0.5, text/event-stream;q=0.6"),
+                Some(Form::Events),
+            ),
+            (Some("*/*, text/plain"), Some(Form::Json)),
             (Some("image/png"), None),
             (Some("application/json;q=0"), None),
             (Some(""), None),

@@ -27,7 +27,7 @@ pub(crate) async fn run(loaded: &Loaded, args: cli::Agents) -> Result<u8, Troubl
         }
         None => {
             let node = Node::start(&loaded.config, Purpose::Look).await?;
-            Agents::of(&node.registry, &[])
+            Agents::of(&node.registry, &args.roles)
         }
     };
     if args.json {

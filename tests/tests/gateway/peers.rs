@@ -76,10 +76,14 @@ impl Peers for OneOther {
         assert_eq!(wanted["limit"], 51, "one more than asked for");
         let row =
             |at: &str| json!({"request_id": ANSWERED, "state": "completed", "accepted_at": at});
-        let rows = vec![
+        let mut rows = vec![
             row("2999-12-31T23:00:00.000Z"),
             row("1999-12-31T23:00:00.000Z"),
+            // Nobody asked for another user's, and a row without a time has no place.
+            row("2999-12-31T23:00:00.000Z"),
+            row("soon"),
         ];
+        rows[2]["user"] = json!("ann");
         let b = ("b".parse().unwrap(), Some(rows));
         Box::pin(async move { vec![b, ("c".parse().unwrap(), None)] })
     }
