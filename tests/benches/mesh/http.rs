@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -25,11 +25,15 @@ struct Response {
     body: Vec<u8>,
 }
 
-/// The bytes of a POST /ask.
-pub(crate) fn ask(address: &str, query: &str) -> Arc<[u8]> {
+/// The bytes of a POST /ask, with a key if there is one.
+pub(crate) fn ask(address: &str, query: &str, key: &str) -> Arc<[u8]> {
     let body = serde_json::json!({ "query": query }).to_string();
+    let key = match key {
+        "" => String::new(),
+        key => format!("x-api-key: {key}\r\n"),
+    };
     format!(
-        "POST /ask HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /ask HTTP/1.1\r\nhost: {address}\r\n{key}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
@@ -103,6 +107,36 @@ fn fate(response: &Response) -> io::Result<Fate> {
             "status {other}: {}",
             String::from_utf8_lossy(&response.body)
         ))),
+    }
+}
+
+/// The address of a collector of traces that reads everything and keeps nothing.
+pub(crate) async fn collector() -> io::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(taken(BufReader::new(stream)));
+        }
+    });
+    Ok(url)
+}
+
+async fn taken(mut stream: BufReader<TcpStream>) -> io::Result<()> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(bytes) = line.strip_prefix("content-length:") {
+            length = bytes.trim().parse().unwrap_or(0);
+        } else if line.is_empty() {
+            tokio::io::copy(&mut (&mut stream).take(length), &mut tokio::io::sink()).await?;
+            let taken = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            stream.get_mut().write_all(taken).await?;
+        }
     }
 }
 

@@ -58,7 +58,7 @@ const QUICK: Effort = Effort {
     starts: 3,
 };
 
-const SECTIONS: [&str; 5] = ["cold", "mesh", "agents", "overload", "http"];
+const SECTIONS: [&str; 6] = ["cold", "mesh", "agents", "overload", "http", "account"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     // `cargo bench` adds `--bench`; without it, as in `cargo test --benches`, it only has to run.
@@ -119,6 +119,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if runs("http") {
         let outcome = runtime.block_on(over_http(&mut report, effort));
         measured(&mut report, "the node over HTTP", outcome);
+    }
+    if runs("account") {
+        let outcome = runtime.block_on(account(&mut report, effort));
+        measured(&mut report, "the cost of users and accounts", outcome);
     }
     println!("{}", report.markdown());
     println!("\nwritten to {}", report.save()?.display());
@@ -380,7 +384,7 @@ async fn over_http(report: &mut Report, effort: Effort) -> Result<(), Box<dyn Er
     let data = tempfile::tempdir()?;
     let duration = effort.round * effort.rounds;
     let node = node::Node::start(data.path(), &[]).await?;
-    let request = http::ask(&node.address, node::QUERY);
+    let request = http::ask(&node.address, node::QUERY, "");
     let (status, body) = http::once(&node.address, &request).await?;
     if status != 200 || !body.contains("391") {
         return Err(format!("the node answers {status}: {body}").into());
@@ -415,11 +419,65 @@ async fn over_http(report: &mut Report, effort: Effort) -> Result<(), Box<dyn Er
     drop(node);
 
     let node = node::Node::start(data.path(), &[("AMCP_MAX_REQUESTS", "64")]).await?;
-    let request = http::ask(&node.address, node::QUERY);
+    let request = http::ask(&node.address, node::QUERY, "");
     http::closed(&node.address, request.clone(), ADMITTED, effort.round).await?;
     let full = http::closed(&node.address, request.clone(), ADMITTED, duration).await?;
     let offered = full.rate() * 2.0;
     let over = http::open(&node.address, request, (offered, 1_024), duration).await?;
     shown(report, "over HTTP", (&full, &over), offered);
+    Ok(())
+}
+
+/// Rules that hold for each request and bound nothing.
+const RULES: &str = "[roles.everyone]
+allow = ['weather.*']
+[roles.clerk]
+allow = ['finance.*', 'math.*']
+deny = ['finance.db.delete']
+[roles.clerk.budget]
+requests_per_minute = 1000000000
+at_a_time = 1000000
+tasks_per_day = 1000000000
+tokens_per_day = 1000000000
+[calls.\"*\"]
+deny = ['finance.db.delete']
+";
+
+/// POST /ask at a node that checks a key, permissions and a budget and writes audit log, log and traces, beside a node that does nothing
+/// of it, by turns. Metrics cannot be turned off: both have them.
+async fn account(report: &mut Report, effort: Effort) -> Result<(), Box<dyn Error>> {
+    eprintln!("── POST /ask with users and accounts, and without");
+    let (data, plain) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let rules = data.path().join("rules.toml");
+    std::fs::write(&rules, RULES)?;
+    let key = node::key(data.path())?;
+    let collector = http::collector().await?;
+    let rules = rules.to_string_lossy();
+    let with = [("AMCP_CONFIG", &*rules), ("AMCP_OTLP_URL", &collector)];
+    let without = [("AMCP_AUDIT_ON", "false"), ("AMCP_LOG", "off")];
+    let nodes = [
+        node::Node::start(data.path(), &with).await?,
+        node::Node::start(plain.path(), &without).await?,
+    ];
+    let mut rates = [Vec::new(), Vec::new()];
+    // The first turn of each warms up.
+    for round in 0..=effort.rounds {
+        for ((node, key), rates) in nodes.iter().zip([&*key, ""]).zip(&mut rates) {
+            let request = http::ask(&node.address, node::QUERY, key);
+            let (status, body) = http::once(&node.address, &request).await?;
+            if status != 200 || !body.contains("391") {
+                return Err(format!("the node answers {status}: {body}").into());
+            }
+            let sample = http::closed(&node.address, request, 64, effort.round).await?;
+            rates.extend((round > 0).then_some(sample.rate()));
+        }
+    }
+    let [with, without] = rates.map(median);
+    report.note(format!(
+        "POST /ask: {with:.0}/s with users and accounts, {without:.0}/s without"
+    ));
+    let what =
+        "POST /ask with key, permissions, budget, audit, log, traces: share of the rate without";
+    report.add(what, "", (with / without, None), Goal::AtLeast(0.8));
     Ok(())
 }

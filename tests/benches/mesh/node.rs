@@ -84,6 +84,14 @@ fn amcp() -> io::Result<Command> {
     Ok(command)
 }
 
+/// Makes an API key of a user `bench` with the role `clerk`.
+pub(crate) fn key(data: &Path) -> io::Result<String> {
+    let mut create = amcp()?;
+    create.args(["keys", "create", "bench", "--roles", "clerk", "--data"]);
+    let made = create.arg(data).output()?;
+    Ok(String::from_utf8_lossy(&made.stdout).trim_end().to_owned())
+}
+
 /// From the start of a process to its end with the first answer printed.
 pub(crate) fn cold(data: &Path) -> io::Result<Duration> {
     let start = Instant::now();
