@@ -293,12 +293,51 @@ impl Facts<'_> {
 
     /// The longest run of numbers, signs and words of arithmetic that begins here, if it calculates anything.
     fn expression(&self, at: usize) -> Option<(usize, Meaning)> {
-        let (mut run, mut end, mut whole) = (Run::default(), at, at);
-        while end - at < MAX_EXPRESSION
-            && let Some(length) = run.take(self, end)
-        {
-            end += length;
-            if run.operand && run.calculates && run.depth == 0 {
+        let (mut end, mut whole, mut depth) = (at, at, 0_usize);
+        // The last token is an operand; an operator or a function was read; words such as "and" join numbers.
+        let (mut operand, mut calculates, mut joins) = (false, false, false);
+        while end - at < MAX_EXPRESSION {
+            if let (false, Some((length, _))) = (operand, self.amount(end)) {
+                (operand, end) = (true, end + length);
+            } else {
+                let [word, next] = [0, 1].map(|i| self.lower(end + i));
+                let number = self.amount(end + 1).is_some();
+                let percent = matches!(self.lower(end.wrapping_sub(1)), "%" | "percent");
+                let root = matches!((word, next), ("square" | "cube", "root"));
+                let called =
+                    matches!(next, "(" | "of" | "between") || number && !is(word, JOINS_NUMBERS);
+                match (operand, word) {
+                    (false, "(") => depth += 1,
+                    (true, ")") if depth > 0 => depth -= 1,
+                    (false, "pi" | "π") => operand = true,
+                    (false, "-") => {}
+                    (false, "the" | "a" | "of" | "between" | "by" | "power" | "and" | "*")
+                        if calculates || joins => {}
+                    (false, _) if root || called && is(word, FUNCTION) => {
+                        (calculates, joins) = (true, joins || is(word, JOINS_NUMBERS));
+                        end += usize::from(root);
+                    }
+                    (false, "add" | "subtract" | "multiply" | "divide") if number && end == at => {
+                        joins = true;
+                    }
+                    (true, "squared" | "cubed") => calculates = true,
+                    (true, "!") if is(next, OPERATOR) => {}
+                    (true, _) if is(word, UNIT_OF_NUMBER) => {}
+                    (true, "of" | "off") if percent || calculates && number => {
+                        (operand, calculates) = (false, true);
+                    }
+                    (true, _) if is(word, OPERATOR) || (word, next) == ("to", "the") => {
+                        (operand, calculates) = (false, true);
+                    }
+                    (true, "," | "and" | "to" | "from" | "by" | "with") if joins => {
+                        (operand, calculates) = (false, true);
+                    }
+                    (true, ",") if depth > 0 => operand = false,
+                    _ => break,
+                }
+                end += 1;
+            }
+            if operand && calculates && depth == 0 {
                 whole = end;
             }
         }
@@ -323,87 +362,6 @@ impl Facts<'_> {
             }
         }
         text
-    }
-}
-
-/// What was read of an expression.
-#[derive(Default)]
-struct Run {
-    /// The last token is an operand.
-    operand: bool,
-    /// An operator or a function was read.
-    calculates: bool,
-    /// Words such as "and" join numbers: "sum of 5, 10 and 15", "add 5 to 10".
-    joins: bool,
-    depth: usize,
-}
-
-impl Run {
-    /// How many tokens go on the expression at a place.
-    fn take(&mut self, facts: &Facts<'_>, at: usize) -> Option<usize> {
-        let (word, next, third) = (facts.lower(at), facts.lower(at + 1), facts.lower(at + 2));
-        let length = if self.operand {
-            self.after_operand([word, next, third])?
-        } else if let Some((length, _)) = facts.amount(at) {
-            self.operand = true;
-            length
-        } else {
-            self.before_operand([word, next], facts.amount(at + 1).is_some())?
-        };
-        Some(length)
-    }
-
-    fn before_operand(&mut self, [word, next]: [&str; 2], number: bool) -> Option<usize> {
-        let root = matches!((word, next), ("square" | "cube", "root"));
-        let joining = is(word, JOINS_NUMBERS);
-        match word {
-            "(" => self.depth += 1,
-            "pi" | "π" => self.operand = true,
-            "-" => {}
-            "the" | "a" | "of" | "between" if self.calculates => {}
-            _ if root
-                || is(word, FUNCTION)
-                    && (matches!(next, "(" | "of" | "between") || number && !joining) =>
-            {
-                (self.calculates, self.joins) = (true, self.joins || joining);
-            }
-            "add" | "subtract" | "multiply" | "divide" if number && !self.calculates => {
-                self.joins = true
-            }
-            _ => return None,
-        }
-        Some(1 + usize::from(root))
-    }
-
-    fn after_operand(&mut self, words: [&str; 3]) -> Option<usize> {
-        let [word, next, _] = words;
-        let (length, operator) = match words {
-            [")", ..] if self.depth > 0 => {
-                self.depth -= 1;
-                return Some(1);
-            }
-            ["%" | "percent", "of" | "off", _]
-            | ["*", "*", _]
-            | ["multiplied" | "divided", "by", _] => (2, true),
-            ["to", "the", "power"] => (3, true),
-            ["squared" | "cubed", ..] => {
-                self.calculates = true;
-                return Some(1);
-            }
-            ["!", ..] if is(next, OPERATOR) => return Some(1),
-            _ if is(word, UNIT_OF_NUMBER) => return Some(1),
-            ["of", ..] if self.calculates && next.starts_with(|c: char| c.is_ascii_digit()) => {
-                (1, true)
-            }
-            _ if is(word, OPERATOR) => (1, true),
-            [",", "and", _] if self.joins => (2, false),
-            ["," | "and" | "to" | "from" | "by" | "with", ..] if self.joins => (1, true),
-            [",", ..] if self.depth > 0 => (1, false),
-            _ => return None,
-        };
-        self.operand = false;
-        self.calculates |= operator;
-        Some(length)
     }
 }
 
