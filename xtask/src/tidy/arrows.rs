@@ -14,15 +14,16 @@ use crate::shell::Problem;
 const ARROWS: &str = "\
 amcp-protocol:
 amcp-outbound:
+amcp-journal: amcp-protocol
 amcp-plan: amcp-protocol
 amcp-planner: amcp-outbound amcp-protocol amcp-plan
 amcp-registry: amcp-protocol
 amcp-specialists: amcp-outbound amcp-protocol amcp-registry
-amcp-orchestrator: amcp-protocol amcp-plan amcp-planner amcp-registry
+amcp-orchestrator: amcp-journal amcp-protocol amcp-plan amcp-planner amcp-registry
 amcp-access: amcp-outbound amcp-protocol
 amcp-gateway: amcp-access amcp-protocol amcp-plan amcp-registry amcp-orchestrator
 amcp-cluster: amcp-protocol amcp-registry
-amcp: amcp-access amcp-cluster amcp-outbound amcp-protocol amcp-plan amcp-planner amcp-registry amcp-orchestrator amcp-gateway amcp-specialists
+amcp: amcp-access amcp-cluster amcp-journal amcp-outbound amcp-protocol amcp-plan amcp-planner amcp-registry amcp-orchestrator amcp-gateway amcp-specialists
 amcp-tests: amcp-access amcp-cluster amcp-outbound amcp-protocol amcp-plan amcp-planner amcp-registry amcp-orchestrator amcp-gateway amcp-specialists amcp
 xtask:";
 
@@ -34,11 +35,12 @@ fn arrows() -> BTreeMap<&'static str, Vec<&'static str>> {
 }
 
 /// The packages that a package may not reach through any dependency: pure packages have no runtime, no actor and no socket;
-/// planners call model servers, but know no actor; access also serves faces without HTTP.
+/// planners call model servers, but know no actor; the journal has a thread of its own; access also serves faces without HTTP.
 pub(super) const BARRED: &[(&str, &[&str])] = &[
     ("amcp-protocol", IMPURE),
     ("amcp-plan", IMPURE),
     ("amcp-planner", &["ractor", "ractor_cluster"]),
+    ("amcp-journal", IMPURE),
     ("amcp-access", &["ractor", "ractor_cluster", "axum"]),
 ];
 
