@@ -129,6 +129,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Audit,
     },
+    /// Check the journal of accepted requests
+    Journal {
+        #[command(subcommand)]
+        what: Journal,
+    },
     /// Explain which rule allows or denies a user a capability
     Policy {
         #[command(subcommand)]
@@ -184,6 +189,7 @@ impl Command {
             | Self::Node
             | Self::Keys { .. }
             | Self::Audit { .. }
+            | Self::Journal { .. }
             | Self::Policy { .. }
             | Self::Demo(_)
             | Self::Completions { .. }
@@ -219,6 +225,7 @@ impl Command {
             }
             | Self::Keys { .. }
             | Self::Audit { .. }
+            | Self::Journal { .. }
             | Self::Replay { .. }
             | Self::Node
             | Self::Completions { .. }
@@ -226,6 +233,13 @@ impl Command {
             | Self::Demo(_) => false,
         }
     }
+}
+
+/// `amcp journal`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum Journal {
+    /// Check every record, while no node runs, and name the damaged ones
+    Verify,
 }
 
 /// The query and its asker.

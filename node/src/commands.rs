@@ -13,6 +13,7 @@ pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod faults;
 pub(crate) mod help;
+pub(crate) mod journal;
 pub(crate) mod keys;
 pub(crate) mod node;
 pub(crate) mod plan;

@@ -24,7 +24,7 @@ use smart_default::SmartDefault;
 
 use access::{AuditSettings, Issuer, Rules};
 use lists::{HostPort, Parts};
-use value::{HttpUrl, LlmKind, LogFormat, Secret, Text};
+use value::{HttpUrl, JournalPlace, LlmKind, LogFormat, Secret, Text};
 
 /// The settings. `x-anywhere`: every command has the flag, not only `amcp node`. `x-live`: a running node takes a new value over.
 #[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +35,9 @@ pub(crate) struct Config {
     #[default(PathBuf::from("./amcp-data"))]
     #[schemars(extend("format" = "path", "x-anywhere" = true))]
     pub(crate) data: PathBuf,
+    /// Where a node that serves keeps accepted requests, so that they go on after a crash: `file` in the data folder, `file:FOLDER`, or `memory`, where they end with the process.
+    #[default(Text(JournalPlace::Data))]
+    pub(crate) journal: Text<JournalPlace>,
     /// Specialists stay off the network and answer from shipped sample data; their answers say so.
     #[schemars(extend("x-anywhere" = true))]
     pub(crate) offline: bool,

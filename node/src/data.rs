@@ -11,10 +11,19 @@ use crate::output::Trouble;
 
 /// The folder of reports, in the data folder.
 pub(crate) const REPORTS: &str = "reports";
+/// The folder of the journal, in the data folder.
+pub(crate) const JOURNAL: &str = "journal";
 /// A serving node holds a lock on this file, which names its process. The system frees the lock when the process ends.
 const LOCK: &str = "node.lock";
 /// What a folder has that AMCP has used before.
-const OURS: [&str; 5] = ["ledger.sqlite", REPORTS, LOCK, "keys.json", "audit"];
+const OURS: [&str; 6] = [
+    "ledger.sqlite",
+    REPORTS,
+    JOURNAL,
+    LOCK,
+    "keys.json",
+    "audit",
+];
 /// The rights that other users must not have.
 const OTHERS: u32 = 0o077;
 

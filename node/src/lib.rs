@@ -63,6 +63,9 @@ fn run(cli: Cli, inputs: &Inputs) -> Result<u8, output::Trouble> {
     if let Command::Audit { what } = cli.command {
         return commands::audit::run(&loaded, what);
     }
+    if let Command::Journal { what } = cli.command {
+        return commands::journal::run(&loaded, what);
+    }
     if let Command::Replay { file } = &cli.command {
         return commands::replay::run(file);
     }
@@ -89,6 +92,7 @@ fn run(cli: Cli, inputs: &Inputs) -> Result<u8, output::Trouble> {
             Command::Demo(args) => commands::demo::run(&loaded, args).await,
             Command::Config { .. }
             | Command::Audit { .. }
+            | Command::Journal { .. }
             | Command::Keys { .. }
             | Command::Completions { .. }
             | Command::Man { .. }

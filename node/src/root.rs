@@ -7,6 +7,7 @@
 mod chosen;
 mod delegate;
 mod http;
+mod journal;
 mod ledger;
 mod left_out;
 mod links;
@@ -38,6 +39,7 @@ use tokio_util::task::AbortOnDropHandle;
 use delegate::Delegated;
 use http::Listener;
 pub(crate) use http::{bind_failure, check as check_http};
+pub(crate) use journal::folder as journal_folder;
 use ledger::Ledger;
 pub(crate) use links::name;
 pub(crate) use parts::{guessed_url, llm_settings, scheme, specialist_settings};
@@ -170,6 +172,7 @@ impl Node {
         let planner = replace(parts::planner_of_node(config, llm.clone()));
         let orchestrator = OrchestratorHandle::new(settings, planner, registry.clone(), bus);
         let ledger = Ledger::open(config, serves, (&orchestrator, &registry))?;
+        journal::open(config, serves && has(Role::Orchestrator), &orchestrator).await?;
         // The listener serves before the agents are ready.
         orchestrator.hold();
         let http = address.and_then(|http| links::reached_at(config, http));
@@ -186,8 +189,7 @@ impl Node {
             let delegated = others.map(|p| p.delegated(&orchestrator, &registry, &supervisors));
             specs.extend(parts::planning_parts(&orchestrator, delegated));
         }
-        let days = config.report_days.get();
-        specs.extend(serves.then(|| parts::sweeper_part(reports.clone(), days)));
+        specs.extend(serves.then(|| parts::sweeper_part(reports.clone(), config)));
         specs.extend(place.iter().map(|p| parts::cluster_part(p.cluster.clone())));
         // With a fallback the node answers without its LLM.
         let needed = guarded.clone().filter(|_| !config.llm_fallback);
@@ -426,6 +428,7 @@ fn readiness(
         if !orchestrator.has_agents() {
             reasons.push("no agent is ready".to_owned());
         }
+        reasons.extend(orchestrator.journal_trouble());
         reasons.extend(llm.as_deref().and_then(parts::llm_trouble));
         let trouble = audit.as_deref().and_then(Audit::trouble);
         reasons.extend(trouble.map(|words| format!("the audit log cannot be written: {words}")));

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use amcp_plan::Event;
-use amcp_protocol::{Failure, RequestId};
+use amcp_protocol::{Answer, Failure, RequestId};
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use tokio_util::task::AbortOnDropHandle;
@@ -26,6 +26,8 @@ pub(crate) enum OrchestratorMsg {
     Cancel(RequestId),
     /// From the handle: a person answers a flow. The request's actor replies; without one the reply is dropped.
     Answer(RequestId, Box<Answering>),
+    /// From the journal: the answer to a request whose actor died is durable. No reply.
+    Ended(Arc<RequestRecord>, Box<Answer>),
     /// From the handle: the node stops; end all requests. No reply.
     CutOff(Failure),
 }
@@ -79,14 +81,16 @@ impl Actor for Orchestrator {
         myself: ActorRef<OrchestratorMsg>,
         (): (),
     ) -> Result<Self::State, ActorProcessingErr> {
-        // Open requests belong to an earlier orchestrator actor; their own actors died with it.
-        for record in self.shared.requests.open() {
+        // Open requests belong to an earlier orchestrator actor; their own actors died with it. Those of an earlier process have none yet.
+        let open = self.shared.requests.open();
+        // Before the answers: the journal sends each to this actor.
+        self.slot.set(myself);
+        for record in open.iter().filter(|record| record.resumed.lock().is_none()) {
             self.crashed(
-                &record,
+                record,
                 "the orchestrator was restarted while it worked on the request",
             );
         }
-        self.slot.set(myself);
         let alarm = Arc::new(RequestAlarm::default());
         let wakes = alarm.clone().run(|request| {
             // Fails for a request that has just stopped, which needs no timer.
@@ -114,6 +118,7 @@ impl Actor for Orchestrator {
             OrchestratorMsg::Answer(id, answering) => {
                 state.tell(id, RequestMsg::Answered(answering))
             }
+            OrchestratorMsg::Ended(record, answer) => self.answer_for(&record, *answer),
             OrchestratorMsg::CutOff(failure) => {
                 for running in state.running.values() {
                     // Fails for a request that has just stopped, and so has answered.
@@ -184,11 +189,22 @@ impl Orchestrator {
             "the request's actor died before it answered: {reason}"
         ))
         .hint("ask again; the node's log says more");
-        if self
-            .shared
-            .finish(record, Shared::failed(record.id, failure), 0)
-        {
-            tracing::error!(request = %record.id, reason, "a request's actor died");
+        tracing::error!(request = %record.id, reason, "a request's actor died");
+        let decided = record.decided();
+        let answer = decided.unwrap_or_else(|| Shared::failed(record.id, failure));
+        if self.shared.journal.get().is_none() {
+            return self.answer_for(record, answer);
+        }
+        let (slot, record) = (self.slot.clone(), record.clone());
+        self.shared.end(answer, move |answer| {
+            // Fails while the orchestrator restarts; the next one finds the request open and comes here again.
+            slot.send(OrchestratorMsg::Ended(record, Box::new(answer)));
+        });
+    }
+
+    /// Gives the answer for a request's actor that died.
+    fn answer_for(&self, record: &Arc<RequestRecord>, answer: Answer) {
+        if self.shared.finish(record, answer, 0) {
             count(&self.shared.counters.crashed, 1);
         }
     }

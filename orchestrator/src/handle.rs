@@ -90,7 +90,7 @@ const CUT_OFF: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct OrchestratorHandle {
     pub(crate) shared: Arc<Shared>,
-    orchestrator: Arc<ActorSlot<OrchestratorMsg>>,
+    pub(crate) orchestrator: Arc<ActorSlot<OrchestratorMsg>>,
 }
 
 impl OrchestratorHandle {
@@ -183,7 +183,10 @@ impl OrchestratorHandle {
             if let Some(witness) = self.shared.witness.get() {
                 witness.accepts(Some(named.0), &request)?;
             }
-            let record = RequestRecord::new(named, request.clone(), admitted);
+            let record = RequestRecord::new(named, request.clone(), Some(admitted));
+            if self.shared.journal.get().is_none() {
+                record.keep();
+            }
             Ok(Arc::new(record))
         };
         let (record, replayed) = self.shared.requests.enter(&request, known, accept)?;
@@ -222,6 +225,7 @@ impl OrchestratorHandle {
             let failure = failure.hint("ask another node, or this one in a moment");
             return Err(failure.retry_after_ms(STARTING_MS));
         }
+        self.shared.check_journal()?;
         if !self.has_agents() {
             let of = self.domain().map(|domain| format!(" of {}", domain.name()));
             let message = format!("no agent{} is ready", of.unwrap_or_default());
@@ -304,11 +308,10 @@ impl OrchestratorHandle {
     /// Cancels a request; changes nothing in one that was answered before.
     ///
     /// # Errors
-    /// `not_found`.
+    /// `not_found`; `not_ready` for a request from before a restart that waits for its place.
     pub fn cancel(&self, id: RequestId) -> Result<(), Failure> {
-        if self.shared.requests.get(id).is_none() {
-            return Err(no_request(id));
-        }
+        let record = self.shared.requests.get(id);
+        record.ok_or_else(|| no_request(id))?.check_begun()?;
         // Fails only while the orchestrator restarts, which ends the request too.
         self.orchestrator.send(OrchestratorMsg::Cancel(id));
         Ok(())
@@ -318,7 +321,8 @@ impl OrchestratorHandle {
     ///
     /// # Errors
     /// `not_found` for an unknown request or flow; `flow_closed` for a flow that was answered before, or an answer with another
-    /// digest than the flow's; `flow_expired`; `bad_request` for an answer past the bounds.
+    /// digest than the flow's; `flow_expired`; `bad_request` for an answer past the bounds; `not_ready` for a request from before a
+    /// restart that waits for its place.
     pub async fn answer_flow(
         &self,
         id: RequestId,
@@ -328,6 +332,7 @@ impl OrchestratorHandle {
         let Some(record) = self.shared.requests.get(id) else {
             return Err(no_request(id));
         };
+        record.check_begun()?;
         let (reply, replied) = oneshot::channel();
         let answering = Box::new(Answering {
             flow: flow.clone(),
@@ -424,9 +429,24 @@ impl OrchestratorHandle {
         self.shared.starting.store(true, Ordering::SeqCst);
     }
 
-    /// Admits requests again after [`Self::hold`].
+    /// Admits requests again after [`Self::hold`], and begins the recovered ones.
     pub fn open(&self) {
         self.shared.starting.store(false, Ordering::SeqCst);
+        self.resume();
+    }
+
+    /// Refuses every request for this reason: the journal cannot be used.
+    pub fn cannot_keep(&self, reason: String) {
+        let _ = self.shared.unkept.set(reason);
+    }
+
+    /// Why no request can be kept; none without a journal.
+    #[must_use]
+    pub fn journal_trouble(&self) -> Option<String> {
+        self.shared
+            .check_journal()
+            .err()
+            .map(|failure| failure.message)
     }
 
     /// The longest deadline that a request may name, in milliseconds.
@@ -484,10 +504,9 @@ impl OrchestratorHandle {
                 record: record.clone(),
                 replayed: true,
             };
-            if tokio::time::timeout_at(last_moment, ticket.answer())
-                .await
-                .is_err()
-            {
+            let late = tokio::time::timeout_at(last_moment, ticket.answer()).await;
+            // A request in the journal goes on after the next start.
+            if late.is_err() && self.shared.journal.get().is_none() {
                 self.shared
                     .finish(record, Shared::failed(record.id, failure.clone()), 0);
             }

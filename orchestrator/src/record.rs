@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use amcp_plan::Resumed;
 use amcp_protocol::{
     Answer, AnswerPiece, CloudEvent, Failure, Flow, FlowId, Progress, RequestId, TaskId,
     UserRequest, flow,
@@ -114,6 +115,8 @@ pub(crate) struct RequestRecord {
     stopped: Notify,
     /// Notified at each sign of life of an agent; the record keeps only some of their words.
     pub(crate) lived: Notify,
+    /// The state of a request from before a restart, until its actor takes it.
+    pub(crate) resumed: parking_lot::Mutex<Option<Box<Resumed>>>,
 }
 
 #[derive(Debug)]
@@ -129,13 +132,17 @@ struct State {
     place: Option<Place>,
     /// The total of past waits for nothing but flows, and the beginning of the current one.
     idle: (Duration, Option<Instant>),
+    /// Whether the acceptance is durable, or need not be.
+    kept: bool,
+    /// The answer on its way into the journal.
+    decided: Option<Answer>,
 }
 
 impl RequestRecord {
     pub(crate) fn new(
         (id, key): (RequestId, Option<&str>),
         request: Arc<UserRequest>,
-        admitted: OwnedSemaphorePermit,
+        admitted: Option<OwnedSemaphorePermit>,
     ) -> Self {
         let state = State {
             phase: Phase::Planning,
@@ -144,8 +151,10 @@ impl RequestRecord {
             answer: None,
             draft: None,
             flows: Vec::new(),
-            place: Some(admitted.into()),
+            place: admitted.map(Place::from),
             idle: (Duration::ZERO, None),
+            kept: false,
+            decided: None,
         };
         Self {
             id,
@@ -158,7 +167,34 @@ impl RequestRecord {
             changed: Notify::new(),
             stopped: Notify::new(),
             lived: Notify::new(),
+            resumed: parking_lot::Mutex::default(),
         }
+    }
+
+    /// Notes that the acceptance is durable, or need not be.
+    pub(crate) fn keep(&self) {
+        self.state().kept = true;
+        self.stopped.notify_waiters();
+    }
+
+    /// Whether the record has events from before a restart.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.state().progress.is_empty()
+    }
+
+    /// Notes the answer that goes into the journal now.
+    pub(crate) fn decide(&self, answer: Answer) {
+        self.state().decided = Some(answer);
+    }
+
+    /// The answer that the request's actor had decided on before it died.
+    pub(crate) fn decided(&self) -> Option<Answer> {
+        self.state().decided.take()
+    }
+
+    /// Gives a request from before a restart its place.
+    pub(crate) fn admit(&self, place: OwnedSemaphorePermit) {
+        self.state().place = Some(place.into());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -439,6 +475,22 @@ impl Ticket {
         self.replayed
     }
 
+    /// Waits until the acceptance is durable; at once without a journal.
+    ///
+    /// # Errors
+    /// `not_ready`: the journal cannot be written, and the request was not accepted.
+    pub async fn kept(&self) -> Result<(), Failure> {
+        let look = || {
+            let state = self.record.state();
+            match &state.answer {
+                _ if state.kept => Poll::Ready(Ok(())),
+                Some(answer) => Poll::Ready(answer.error.clone().map_or(Ok(()), Err)),
+                None => Poll::Pending,
+            }
+        };
+        until(&self.record.stopped, look).await
+    }
+
     /// Waits for the one final response.
     pub async fn answer(&self) -> Arc<Answer> {
         let Ok(answer) = self.answer_or(|_| None::<Infallible>).await;
@@ -569,7 +621,7 @@ mod tests {
         let admitted = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let id = "123e4567-e89b-12d3-a456-426614174999".parse().unwrap();
         let request = Arc::new(UserRequest::new("x"));
-        Arc::new(RequestRecord::new((id, None), request, admitted))
+        Arc::new(RequestRecord::new((id, None), request, Some(admitted)))
     }
 
     fn answer(id: RequestId) -> Answer {

@@ -4,12 +4,15 @@
 //! final response and is never restarted. Dropped before that, it cancels the tasks that it has sent.
 
 mod dispatch;
+mod turns;
 
 use std::sync::Arc;
 
+use amcp_journal::Refusal;
 use amcp_plan::recording::{self, Accepted, Opening, Turn};
 use amcp_plan::{Action, Catalogue, Conclusion, Event, Machine, Policy, Time, TimerKey};
 use amcp_protocol::llm::Usage;
+use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::{
     Answer, CapabilityName, ErrorCode, Failure, FlowAnswer, FlowId, FlowKind, Grant, Lineage,
     Progress, TaskReport, UserRequest,
@@ -27,12 +30,14 @@ use crate::counts::count;
 use crate::places::Place;
 use crate::planning::{self, Begun, PlannerCall};
 use crate::record::{Phase, RequestRecord};
+use crate::recovery::Acceptance;
 use crate::shared::{Clock, Shared};
 use amcp_planner::plain::compose_plainly;
 use amcp_planner::{
     ComposeInput, Composed, Feedback, Given, Planned, PlanningError, SharedPlanner, Sink,
 };
 use dispatch::{HeldWork, Sent};
+use turns::Turns;
 
 #[derive(Debug)]
 pub(crate) enum RequestMsg {
@@ -47,6 +52,8 @@ pub(crate) enum RequestMsg {
     Answered(Box<Answering>),
     /// From the alarm: a timer may be due.
     TimerDue,
+    /// From the journal: the record under way is durable, or refused.
+    Kept(Result<(), Refusal>),
 }
 
 /// A person's answer on its way to the request.
@@ -70,8 +77,10 @@ pub(crate) struct RequestState {
     shared: Arc<Shared>,
     record: Arc<RequestRecord>,
     machine: Machine,
-    /// The machine's first actions.
+    /// The machine's first actions, or those that a restart left open.
     first: Vec<Action>,
+    /// The way into the journal; none without one.
+    turns: Option<Box<Turns>>,
     clock: Clock,
     phase: Phase,
     /// The capabilities at the time of acceptance.
@@ -107,12 +116,25 @@ impl Actor for RequestActor {
         (shared, record, alarm): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let request = &record.request;
-        let (machine, first) = Machine::start(policy(&shared, &record));
+        let resumed = record.resumed.lock().take();
+        let begun = resumed.is_none();
+        let policy = policy(&shared, &record);
+        let turns = shared.journal.get().map(|journal| {
+            let accepted = begun.then(|| Acceptance::of(&record, policy.clone()));
+            Turns::new(journal.clone(), accepted)
+        });
+        let (machine, first, timers) = match resumed {
+            Some(resumed) => (resumed.machine, resumed.open, resumed.timers),
+            None => {
+                let (machine, first) = Machine::start(policy.clone());
+                (machine, first, Vec::with_capacity(8))
+            }
+        };
         let caller = request.traceparent.clone();
         let (span, traceparent) = trace::begin("internal", ("request", ""), caller);
         span.record("amcp.request", display(record.id));
-        if let Some(recorder) = shared.recorder.get() {
-            let accepted = accepted(&record, policy(&shared, &record));
+        if let (Some(recorder), true) = (shared.recorder.get(), begun) {
+            let accepted = accepted(&record, policy);
             let actions = first.clone();
             recorder.note(record.id, &Opening { accepted, actions });
         }
@@ -125,8 +147,13 @@ impl Actor for RequestActor {
             }),
             lineage: shared.lineage(request),
             clock: Clock::since(record.accepted),
-            phase: Phase::Planning,
-            timers: Vec::with_capacity(8),
+            phase: if machine.places().is_empty() {
+                Phase::Planning
+            } else {
+                Phase::Executing
+            },
+            timers,
+            turns,
             alarm,
             armed: None,
             sent: Vec::with_capacity(4),
@@ -149,9 +176,14 @@ impl Actor for RequestActor {
         let Some(state) = state else {
             return Ok(());
         };
-        state.shared.user_request_event(&state.record);
-        let query = state.record.request.query.clone();
-        state.report(Progress::Accepted { query });
+        // Not again for a request of an earlier process.
+        if !state.record.is_told() {
+            let query = state.record.request.query.clone();
+            let accepted = Action::Report(Progress::Accepted { query });
+            if let Some(accepted) = state.hold(accepted) {
+                state.perform(&myself, accepted);
+            }
+        }
         Ok(myself.cast(RequestMsg::Begin)?)
     }
 
@@ -164,33 +196,11 @@ impl Actor for RequestActor {
         let Some(state) = state else {
             return Ok(());
         };
-        match message {
-            RequestMsg::Begin => state.begin(&myself),
-            RequestMsg::Happened(event) => {
-                if let Event::Responded {
-                    task,
-                    attempt,
-                    outcome,
-                    ..
-                } = &event
-                {
-                    state.settle(*task, *attempt, outcome.failure());
-                } else if let Event::Progressed { .. } = &event {
-                    state.record.lived.notify_waiters();
-                }
-                state.feed(&myself, event);
-            }
-            RequestMsg::Holds(asked) => {
-                let (event, work) = *asked;
-                if let Event::Responded { task, attempt, .. } = &event
-                    && state.settle(*task, *attempt, None)
-                {
-                    work.known();
-                }
-                state.feed(&myself, event);
-            }
-            RequestMsg::Answered(answering) => state.answered(&myself, *answering),
-            RequestMsg::TimerDue => state.timers_due(&myself),
+        if let RequestMsg::Kept(outcome) = message {
+            state.kept(&myself, outcome);
+        } else if let Some(message) = state.unless_it_waits(message) {
+            state.take(&myself, message);
+            state.write_down(&myself);
         }
         state.keep_place();
         Ok(())
@@ -339,6 +349,47 @@ impl Drop for RequestState {
 }
 
 impl RequestState {
+    /// Returns a message unless it must wait for the journal.
+    fn unless_it_waits(&mut self, message: RequestMsg) -> Option<RequestMsg> {
+        match &mut self.turns {
+            Some(turns) => turns.defer(message),
+            None => Some(message),
+        }
+    }
+
+    fn take(&mut self, myself: &ActorRef<RequestMsg>, message: RequestMsg) {
+        match message {
+            RequestMsg::Begin => self.begin(myself),
+            RequestMsg::Happened(event) => {
+                if let Event::Responded {
+                    task,
+                    attempt,
+                    outcome,
+                    ..
+                } = &event
+                {
+                    self.settle(*task, *attempt, outcome.failure());
+                } else if let Event::Progressed { .. } = &event {
+                    self.record.lived.notify_waiters();
+                }
+                self.feed(myself, event);
+            }
+            RequestMsg::Holds(asked) => {
+                let (event, work) = *asked;
+                if let Event::Responded { task, attempt, .. } = &event
+                    && self.settle(*task, *attempt, None)
+                {
+                    work.known();
+                }
+                self.feed(myself, event);
+            }
+            RequestMsg::Answered(answering) => self.answered(myself, *answering),
+            RequestMsg::TimerDue => self.timers_due(myself),
+            // Never waits for itself.
+            RequestMsg::Kept(_) => {}
+        }
+    }
+
     fn begin(&mut self, myself: &ActorRef<RequestMsg>) {
         let mut first = std::mem::take(&mut self.first);
         first.retain(|action| {
@@ -350,8 +401,14 @@ impl RequestState {
         });
         // Time counts from acceptance: after a long wait for a processor the deadline may have passed already.
         self.timers_due(myself);
-        if !self.machine.is_done() {
-            self.carry_out(myself, first);
+        for action in first {
+            if self.machine.is_done() {
+                return;
+            }
+            match lost(&action) {
+                Some(event) => self.feed(myself, event),
+                None => self.carry_out(myself, vec![action]),
+            }
         }
     }
 
@@ -371,8 +428,11 @@ impl RequestState {
             self.feed(myself, Event::FlowAnswered { flow, answer });
             self.keep_place();
         }
-        // Fails for an asker that has gone; it can read the request's progress later.
-        let _ = reply.send(judged);
+        match &mut self.turns {
+            Some(turns) => turns.tell(reply, judged),
+            // Fails for an asker that has gone; it can read the request's progress later.
+            None => drop(reply.send(judged)),
+        }
     }
 
     /// Gives back the place among the admitted requests while nothing but flows is open.
@@ -398,6 +458,9 @@ impl RequestState {
 
     fn step(&mut self, event: Event) -> Vec<Action> {
         let at = self.clock.now();
+        if let Some(turns) = &mut self.turns {
+            turns.note(at, &event);
+        }
         let Some(recorder) = self.shared.recorder.get() else {
             return self.machine.step(at, event);
         };
@@ -412,7 +475,8 @@ impl RequestState {
         // `pop` takes the next one.
         actions.reverse();
         while let Some(action) = actions.pop() {
-            if let Some(event) = self.perform(myself, action) {
+            let action = self.hold(action);
+            if let Some(event) = action.and_then(|action| self.perform(myself, action)) {
                 // Before the other actions, so that a chosen agent counts as busy at the next choice.
                 actions.extend(self.step(event).into_iter().rev());
             }
@@ -485,7 +549,10 @@ impl RequestState {
             Action::SetTimer { key, at } => self.timers.push((key, at)),
             Action::ClearTimer(key) => self.timers.retain(|(other, _)| *other != key),
             Action::Report(progress) => self.report(progress),
-            Action::Respond(conclusion) => self.respond(myself, *conclusion),
+            Action::Respond(conclusion) => {
+                let answer = self.conclude(*conclusion);
+                self.give(myself, answer);
+            }
         }
         None
     }
@@ -535,8 +602,8 @@ impl RequestState {
             Progress::Retried { .. } => {
                 count(&self.shared.counters.retries, 1);
             }
-            Progress::Accepted { .. }
-            | Progress::Dispatched { .. }
+            Progress::Accepted { .. } => self.shared.user_request_event(&self.record),
+            Progress::Dispatched { .. }
             | Progress::Progressed { .. }
             | Progress::FlowRequired { .. }
             | Progress::FlowEnded { .. }
@@ -561,7 +628,7 @@ impl RequestState {
         }
     }
 
-    fn respond(&mut self, myself: &ActorRef<RequestMsg>, conclusion: Conclusion) {
+    fn conclude(&self, conclusion: Conclusion) -> Answer {
         self.span.record("amcp.state", conclusion.state.as_str());
         if let Some(error) = &conclusion.error {
             self.span.record("error.type", error.code.as_str());
@@ -598,7 +665,7 @@ impl RequestState {
                 composed.text
             }
         };
-        let answer = Answer {
+        Answer {
             request_id: self.record.id,
             state,
             answer,
@@ -607,7 +674,10 @@ impl RequestState {
             error,
             usage,
             notes,
-        };
+        }
+    }
+
+    fn give(&mut self, myself: &ActorRef<RequestMsg>, answer: Answer) {
         self.shared
             .finish(&self.record, answer, self.machine.result_bytes());
         let (dropped, counters) = (self.machine.dropped(), &self.shared.counters);
@@ -653,6 +723,21 @@ fn planner_lost() -> PlanningError {
     )
     .hint("ask again");
     PlanningError::new(failure, String::new())
+}
+
+/// What becomes of an attempt that was under way when the process ended: nobody knows.
+fn lost(action: &Action) -> Option<Event> {
+    let Action::Send(assigned) = action else {
+        return None;
+    };
+    let agent = &assigned.agent;
+    let message = format!("the orchestrator was restarted while {agent} had the task");
+    Some(Event::Responded {
+        task: assigned.task,
+        attempt: assigned.attempt,
+        outcome: TaskOutcome::Failed(Failure::new(ErrorCode::NodeLost, message)),
+        calls: Vec::new(),
+    })
 }
 
 fn sentence(error: &Failure) -> String {

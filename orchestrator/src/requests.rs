@@ -5,8 +5,10 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use amcp_protocol::{ErrorCode, Failure, RequestId, UserRequest};
+use amcp_registry::bus::unix_ms;
 use tokio::time::Instant;
 
 use crate::account::Account;
@@ -93,6 +95,28 @@ impl Requests {
         table.records.remove(&record.id);
         if let Known::ByKey(key) = known {
             table.keys.withdraw(&record.request.user, key, record.id);
+        }
+    }
+
+    /// Enters a request of an earlier process.
+    pub(crate) fn restore(&self, record: Arc<RequestRecord>) {
+        self.table().records.insert(record.id, record);
+    }
+
+    /// Remembers the keys of an earlier process, each with the time of its acceptance in milliseconds since 1970 UTC.
+    pub(crate) fn remember(
+        &self,
+        keys: impl Iterator<Item = (RequestId, Option<String>, String, i64)>,
+    ) {
+        let now = Instant::now();
+        let today = unix_ms();
+        let mut keys: Vec<_> = keys.collect();
+        keys.sort_unstable_by_key(|(.., accepted)| *accepted);
+        let mut table = self.table();
+        for (id, user, key, accepted) in keys {
+            let age = u64::try_from(today.saturating_sub(accepted)).unwrap_or_default();
+            let since = now.checked_sub(Duration::from_millis(age)).unwrap_or(now);
+            table.keys.add(&user, &key, id, since);
         }
     }
 

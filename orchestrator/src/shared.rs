@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use amcp_journal::Journal;
 use amcp_plan::Catalogue;
 use amcp_protocol::{
     Access, Answer, AnswerState, CloudEvent, Failure, Lineage, RequestId, UserRequest, event,
@@ -57,6 +58,12 @@ pub(crate) struct Shared {
     pub(crate) planning: Arc<ActorSlot<PlannerMsg>>,
     /// Takes the recordings of requests; unset unless requests are recorded.
     pub(crate) recorder: OnceLock<Recorder>,
+    /// Keeps requests before their effects; unset, they end with the process.
+    pub(crate) journal: OnceLock<Arc<dyn Journal>>,
+    /// Why the journal cannot be used at all.
+    pub(crate) unkept: OnceLock<String>,
+    /// Open requests of an earlier process that wait for a place, each with its deadline.
+    pub(crate) recovered: Mutex<Vec<(Instant, Arc<RequestRecord>)>>,
     /// Hears of all requests, if somebody keeps account of them.
     pub(crate) witness: OnceLock<Arc<dyn Witness>>,
     /// Bounds the log lines of refusals.
@@ -95,6 +102,9 @@ impl Shared {
             planning: Arc::default(),
             catalogue: Mutex::new(None),
             recorder: OnceLock::new(),
+            journal: OnceLock::new(),
+            unkept: OnceLock::new(),
+            recovered: Mutex::default(),
             witness: OnceLock::new(),
             lineage: Arc::new(Lineage {
                 domains: vec![

@@ -68,6 +68,7 @@ async fn accept(
     let key = idempotency_key(&parts.headers)?;
     let request = user_request(&parts.headers, asker, body, read).await?;
     let ticket = state.orchestrator.ask(request, key)?;
+    ticket.kept().await?;
     let replayed = ticket.replayed();
     let place = HeaderValue::try_from(format!("/requests/{}", ticket.request_id()));
     let mut response = if form == Form::Events {

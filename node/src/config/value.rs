@@ -151,6 +151,38 @@ impl Written for HttpUrl {
     }
 }
 
+/// The place of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum JournalPlace {
+    /// Requests end with the process.
+    Memory,
+    /// In the data folder.
+    Data,
+    /// In this folder.
+    Folder(PathBuf),
+}
+
+impl Written for JournalPlace {
+    const FORM: &'static str = "`file`, `file:FOLDER` or `memory`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("file:")) {
+            ("memory", _) => Ok(Self::Memory),
+            ("file", _) => Ok(Self::Data),
+            (_, Some(folder)) if !folder.is_empty() => Ok(Self::Folder(folder.into())),
+            _ => Err(format!("write {}", Self::FORM)),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Memory => "memory".to_owned(),
+            Self::Data => "file".to_owned(),
+            Self::Folder(folder) => format!("file:{}", folder.display()),
+        }
+    }
+}
+
 /// Stands for a secret in every output.
 pub(super) const HIDDEN: &str = "(secret)";
 /// The form of a [`Secret`] in the schema.

@@ -288,7 +288,8 @@ pub(super) fn specialists_part(
     })
 }
 
-pub(super) fn sweeper_part(reports: PathBuf, days: u32) -> PartSpec {
+pub(super) fn sweeper_part(reports: PathBuf, config: &Config) -> PartSpec {
+    let days = config.report_days.get();
     part("sweeper", move |supervisor| {
         let settings = (reports.clone(), days);
         async move {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::JournalError;
 
 /// The bytes of a hash.
-const HASH: usize = 32;
+pub(crate) const HASH: usize = 32;
 /// The bytes before a record's body: the hash, the epoch, the time.
 const FRONT: usize = HASH + 16;
 
@@ -34,11 +34,14 @@ pub struct Head {
     pub dropped: bool,
     /// The bytes that came with the first record.
     pub mark: Vec<u8>,
-    pub(crate) hash: Hash,
+    /// The hash of the last record.
+    pub hash: [u8; HASH],
 }
 
 impl Head {
-    pub(crate) fn new(opened_ms: i64, mark: Vec<u8>) -> Self {
+    /// The head of a request without records.
+    #[must_use]
+    pub fn new(opened_ms: i64, mark: Vec<u8>) -> Self {
         Self {
             epoch: 0,
             records: 0,

@@ -8,6 +8,7 @@ pub mod machine;
 pub mod parse;
 pub mod plan;
 pub mod recording;
+pub mod resume;
 
 pub use catalogue::Catalogue;
 pub use compile::{
@@ -18,3 +19,4 @@ pub use machine::{
 };
 pub use parse::{ParseError, TaskReader, parse};
 pub use plan::{Plan, PlanTask, Reference, RefusedTask, Terms};
+pub use resume::{Resumed, resume};

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use amcp_plan::recording::{self, Accepted, Opening, ReplayError, Turn, replay};
-use amcp_plan::{Event, Machine, PlanTask, Policy, Time, TimerKey};
+use amcp_plan::{Action, Event, Machine, PlanTask, Policy, Time, TimerKey, resume};
 use amcp_protocol::flow::Decision;
 use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
@@ -49,6 +49,52 @@ fn what_is_no_recording_is_named() {
         replay(&cut),
         Err(ReplayError::Unreadable { line: 2, .. })
     ));
+}
+
+/// The kinds of the actions that are open after these events, and the number of timers.
+fn open_after(events: &[Event]) -> (Vec<&'static str>, usize) {
+    let events = events.iter().cloned().map(|event| (Time::ZERO, event));
+    let resumed = resume(asks(), events);
+    let kind = |action: &Action| match action {
+        Action::Plan { .. } => "plan",
+        Action::Choose { .. } => "choose",
+        Action::Send(_) => "send",
+        Action::Compose { .. } => "compose",
+        Action::Withdraw(_)
+        | Action::Abandon { .. }
+        | Action::SetTimer { .. }
+        | Action::ClearTimer(_)
+        | Action::Report(_)
+        | Action::Respond(_) => "over at once",
+    };
+    let kinds = resumed.open.iter().map(kind).collect();
+    (kinds, resumed.timers.len())
+}
+
+#[test]
+fn what_has_no_outcome_is_open_after_a_crash() {
+    let plan = planned(1, vec![task("t1", LOOK, &[]), task("t2", LOOK, &[0])]);
+    let chosen = |task| Event::Chosen {
+        task,
+        attempt: 1,
+        agent: AgentId::new("a").expect("a valid id"),
+        incarnation: 1,
+    };
+    let done = |task| Event::Responded {
+        task,
+        attempt: 1,
+        outcome: TaskOutcome::Done(json!({"x": 1}).into()),
+        calls: Vec::new(),
+    };
+    let events = [plan, chosen(0), done(0), chosen(1), done(1)];
+    let open: Vec<_> = (0..=events.len())
+        .map(|n| open_after(&events[..n]))
+        .collect();
+    let kinds: Vec<_> = open.iter().map(|(kinds, _)| kinds.join(" ")).collect();
+    assert_eq!(kinds, ["plan", "choose", "send", "choose", "send", ""]);
+    // The deadline with the round's time, then with the attempt's; none after the answer.
+    let timers: Vec<_> = open.iter().map(|(_, timers)| *timers).collect();
+    assert_eq!(timers, [2, 2, 2, 2, 2, 0]);
 }
 
 /// Any event, whether or not it fits what happened before.
@@ -197,7 +243,7 @@ proptest! {
     ) {
         let policy = Policy { composes, ..asks() };
         let events = timed(drawn);
-        let (mut machine, _) = Machine::start(policy);
+        let (mut machine, _) = Machine::start(policy.clone());
         let (before, after) = events.split_at(cut.index(events.len()));
         for (at, event) in before {
             let _ = machine.step(*at, event.clone());
@@ -205,6 +251,9 @@ proptest! {
         let written = serde_json::to_string(&machine).expect("a machine is JSON");
         let mut again: Machine = serde_json::from_str(&written).expect("and reads back");
         prop_assert_eq!(&again, &machine);
+        let resumed = resume(policy, before.iter().cloned());
+        prop_assert_eq!(&resumed.machine, &machine);
+        prop_assert_eq!(resumed.concluded.is_some(), machine.is_done());
         for (at, event) in after {
             prop_assert_eq!(again.step(*at, event.clone()), machine.step(*at, event.clone()));
         }

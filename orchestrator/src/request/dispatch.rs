@@ -127,7 +127,7 @@ fn progressed(task: usize, attempt: u32, note: &str) -> Event {
 impl RequestState {
     /// Chooses an agent for an attempt. Returns [`Event::Chosen`], or a refusal when there is none.
     pub(super) fn choose(
-        &self,
+        &mut self,
         (task, attempt): (usize, u32),
         avoid: &[AgentId],
         only: Option<(AgentId, u64)>,
@@ -167,6 +167,9 @@ impl RequestState {
             let failure = Failure::new(ErrorCode::NoAgent, message);
             return Some(refused((task, attempt), failure));
         };
+        if let Some(turns) = &mut self.turns {
+            turns.busy(entry.begin());
+        }
         Some(Event::Chosen {
             task,
             attempt,

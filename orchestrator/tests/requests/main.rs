@@ -6,6 +6,7 @@ mod begin;
 mod delegated;
 mod flows;
 mod holders;
+mod journal;
 mod keys;
 mod life;
 mod witness;
