@@ -135,7 +135,7 @@ struct State {
     /// Whether the acceptance is durable, or need not be.
     kept: bool,
     /// The answer on its way into the journal.
-    decided: Option<Answer>,
+    decided: Option<Box<Answer>>,
 }
 
 impl RequestRecord {
@@ -184,12 +184,12 @@ impl RequestRecord {
 
     /// Notes the answer that goes into the journal now.
     pub(crate) fn decide(&self, answer: Answer) {
-        self.state().decided = Some(answer);
+        self.state().decided = Some(Box::new(answer));
     }
 
     /// The answer that the request's actor had decided on before it died.
     pub(crate) fn decided(&self) -> Option<Answer> {
-        self.state().decided.take()
+        self.state().decided.take().map(|answer| *answer)
     }
 
     /// Gives a request from before a restart its place.
@@ -255,6 +255,7 @@ impl RequestRecord {
                 draft.end(&answer.answer);
             }
             state.answer = Some(Arc::new(answer));
+            state.decided = None;
             state.flows = Vec::new();
             state.place = None;
         }

@@ -2,12 +2,14 @@
 //!
 //! Changes no record.
 
-use amcp_journal::FileJournal;
+use amcp_journal::{FileJournal, JournalError};
 
 use crate::cli;
 use crate::config::layers::Loaded;
 use crate::output::{self, Trouble};
 use crate::root;
+
+const RESTORE: &str = "keep a copy of the folder, then restore it from a backup or move it away";
 
 /// # Errors
 /// The journal is damaged, in use or in memory.
@@ -19,8 +21,13 @@ pub(crate) fn run(loaded: &Loaded, what: cli::Journal) -> Result<u8, Trouble> {
         return Err(Trouble::usage("the journal is in memory")
             .hint("name its folder in AMCP_JOURNAL, as file:FOLDER"));
     };
-    let verified = FileJournal::verify(&folder)
-        .map_err(|error| Trouble::failed(error.to_string()).hint("stop its node first"))?;
+    let verified = FileJournal::verify(&folder).map_err(|error| {
+        let trouble = Trouble::failed(error.to_string());
+        match error {
+            JournalError::Held { .. } => trouble.hint("stop that process first"),
+            JournalError::Damaged { .. } | JournalError::Unusable(_) => trouble.hint(RESTORE),
+        }
+    })?;
     output::print(format_args!(
         "{} requests, {} of them open, with {} records: {} damaged.",
         verified.requests,
@@ -32,6 +39,5 @@ pub(crate) fn run(loaded: &Loaded, what: cli::Journal) -> Result<u8, Trouble> {
         return Ok(0);
     }
     let named: Vec<_> = verified.damages.iter().map(ToString::to_string).collect();
-    Err(Trouble::failed(named.join("\n"))
-        .hint("keep a copy of the folder, and restore it from a backup or move it away"))
+    Err(Trouble::failed(named.join("\n")).hint(RESTORE))
 }

@@ -84,6 +84,9 @@ impl Store {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE);
         builder.set_check_integrity_on_open(true);
+        #[cfg(test)]
+        return crate::tests::disk::opened(&builder, &self.path);
+        #[cfg(not(test))]
         builder.create(&self.path).map_err(failed)
     }
 

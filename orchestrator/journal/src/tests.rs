@@ -1,3 +1,5 @@
+pub(crate) mod disk;
+
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -258,4 +260,29 @@ fn a_damaged_file_is_refused_or_read_whole() {
         }
     }
     assert!(refused >= 20, "{refused} of 60");
+}
+
+#[test]
+fn a_full_disk_refuses_what_is_new_and_holds_the_rest_until_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(folder.path());
+    put(&journal, 1, opens(), "a").unwrap();
+    let full = folder.path().join(disk::FULL);
+    std::fs::write(&full, "").unwrap();
+    let waits = send(
+        &journal,
+        record(id(1), journal.epoch(), Step::Continues, "b"),
+    );
+    let refused = put(&journal, 2, opens(), "refused").unwrap_err();
+    assert!(matches!(&refused, Refusal::Unwritable(reason) if reason.contains("No space left")));
+    assert!(journal.trouble().is_some());
+    assert!(waits.try_recv().is_err());
+    std::fs::remove_file(&full).unwrap();
+    waits.recv_timeout(DEADLINE).unwrap().unwrap();
+    assert_eq!(journal.trouble(), None);
+    put(&journal, 2, opens(), "accepted").unwrap();
+    drop(journal);
+    let (journal, _) = open(folder.path());
+    assert_eq!(texts(&journal, 1), ["a", "b"]);
+    assert_eq!(texts(&journal, 2), ["accepted"]);
 }
