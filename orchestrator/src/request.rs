@@ -438,7 +438,9 @@ impl RequestState {
     /// Gives back the place among the admitted requests while nothing but flows is open.
     fn keep_place(&mut self) {
         let idle = self.machine.is_idle();
-        if idle == self.idle || self.machine.is_done() {
+        // What a held turn says of the plan comes first: it would take the request for a working one again.
+        let held = self.turns.as_ref().is_some_and(|turns| turns.waits());
+        if held || idle == self.idle || self.machine.is_done() {
             return;
         }
         self.idle = idle;

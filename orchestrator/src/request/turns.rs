@@ -69,6 +69,11 @@ impl Turns {
         }
     }
 
+    /// Whether a record is under way.
+    pub(super) const fn waits(&self) -> bool {
+        self.waits
+    }
+
     pub(super) fn busy(&mut self, agent: InFlight) {
         self.chosen.push(agent);
     }
