@@ -276,10 +276,15 @@ impl Backing {
         }
     }
 
-    /// Takes over a later warrant for the same work, which went on after it had waited for a person.
+    /// Takes over a later warrant of the same issuer: the work went on after it had waited for a person.
     pub fn renew(&self, by: &Self) {
-        if let Some(sealed) = by.sealed().filter(|_| self.draft.is_none()) {
-            *self.sealed.lock() = Some((sealed, 0));
+        let Some(later) = by.sealed().filter(|_| self.draft.is_none()) else {
+            return;
+        };
+        if let Some((sealed, _)) = self.sealed.lock().as_mut()
+            && sealed.issuer == later.issuer
+        {
+            *sealed = later;
         }
     }
 }

@@ -7,11 +7,11 @@ use amcp_protocol::{EndedFlow, FlowAnswer, RequestId};
 use super::delegated::delegation;
 use super::*;
 
-fn send(id: &str, params: Value) -> Value {
+pub(super) fn send(id: &str, params: Value) -> Value {
     json!({"id": id, "capability": "test.send", "params": params})
 }
 
-async fn mesh(name: &str, settings: Settings) -> Mesh {
+pub(super) async fn mesh(name: &str, settings: Settings) -> Mesh {
     let mesh = Mesh::with(name, settings).await;
     mesh.join("sender-1", "test.send").await;
     mesh
@@ -229,7 +229,7 @@ async fn a_drain_does_not_wait_for_people() {
     assert_eq!(error.code, ErrorCode::ShuttingDown);
 }
 
-fn passed_on(outcome: TaskOutcome) -> Box<FlowRequest> {
+pub(super) fn passed_on(outcome: TaskOutcome) -> Box<FlowRequest> {
     let TaskOutcome::FlowRequired(flow) = outcome else {
         panic!("it asks its asker: {outcome:?}");
     };

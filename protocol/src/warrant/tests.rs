@@ -175,3 +175,17 @@ fn a_part_has_one_id_and_other_parts_have_others() {
     assert_ne!(id, part_id(request, &"t2".parse().unwrap(), &[1; 32]));
     assert_ne!(id, part_id(id, &task, &[1; 32]));
 }
+
+#[test]
+fn only_a_warrant_of_the_same_issuer_takes_anothers_place() {
+    let sealed = |issuer: &str, signature: u8| Sealed {
+        issuer: issuer.parse().unwrap(),
+        warrant: [0].into(),
+        signature: [signature].into(),
+    };
+    let held = Backing::of(sealed("a", 1));
+    for (later, is) in [(("z", 2), ("a", 1)), (("a", 3), ("a", 3))] {
+        held.renew(&Backing::of(sealed(later.0, later.1)));
+        assert_eq!(held.sealed(), Some(sealed(is.0, is.1)));
+    }
+}

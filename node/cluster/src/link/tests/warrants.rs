@@ -364,6 +364,13 @@ async fn only_a_node_with_tables_needs_warrants() {
     let strict = Pair::start(&keys, trust("a.*"), false).await;
     let stranger = strict.does(passed_on(Some(sealed.clone()))).await;
     assert_eq!(stranger, Err(ErrorCode::AgentUnavailable));
+    // Only a is limited here: it cannot do more by leaving the warrant out and having b ask.
+    let mut of_a = trust("a.*");
+    of_a.issue.remove("b");
+    let open_to_b = Pair::start(&keys, of_a, true).await;
+    let bare = open_to_b.does(passed_on(None)).await;
+    assert_eq!(bare, Err(ErrorCode::NotPermitted));
+    assert_eq!(open_to_b.does(task("t1", 1)).await, Ok(()), "b's own");
     let met = Pair::start(&keys, Trust::default(), true).await;
     let mut forged = sealed;
     forged.signature = [].into();
