@@ -11,8 +11,8 @@ use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::warrant::{ParamsDigest, digest, part_id};
 use amcp_protocol::{
-    AnswerState, CallReport, Capability, EndedFlow, ErrorCode, Failure, FlowAnswer, Grant, Lineage,
-    Proof, RequestId, Step, TaskId, TaskReport, UserRequest,
+    Answer, AnswerState, CallReport, Capability, EndedFlow, ErrorCode, Failure, FlowAnswer, Grant,
+    Lineage, Proof, RequestId, Step, TaskId, TaskReport, UserRequest,
 };
 use serde_json::json;
 
@@ -136,7 +136,11 @@ impl OrchestratorHandle {
             }
         };
         let calls = answer.tasks.iter().flat_map(calls_of).collect();
-        let took = (calls, answer.usage);
+        (self.outcome(&answer), (calls, answer.usage))
+    }
+
+    /// The outcome of the delegating task by the answer to its request.
+    fn outcome(&self, answer: &Answer) -> TaskOutcome {
         let missing = answer.error.as_ref().map(|error| {
             // The code must not look like the death of this agent, which lives.
             let code = if error.code.is_transient() || error.code == ErrorCode::Cancelled {
@@ -155,10 +159,7 @@ impl OrchestratorHandle {
         });
         if matches!(answer.state, AnswerState::Failed | AnswerState::Cancelled) {
             let unexplained = || Failure::internal("the orchestrator gave no reason");
-            return (
-                TaskOutcome::Failed(missing.unwrap_or_else(unexplained)),
-                took,
-            );
+            return TaskOutcome::Failed(missing.unwrap_or_else(unexplained));
         }
         let tasks: Vec<_> = answer
             .tasks
@@ -167,11 +168,10 @@ impl OrchestratorHandle {
             .collect();
         let state = answer.state.as_str();
         let result = json!({"text": answer.answer, "state": state, "tasks": tasks}).into();
-        let outcome = match missing {
+        match missing {
             Some(missing) => TaskOutcome::Partly(result, missing),
             None => TaskOutcome::Done(result),
-        };
-        (outcome, took)
+        }
     }
 
     /// Answers the flows that the delegated request had passed on.
