@@ -201,13 +201,15 @@ pub(crate) fn scheme(config: &Config) -> &'static str {
     }
 }
 
-fn part<F, C>(name: &'static str, start: F) -> PartSpec
+/// A part that each start makes of `of`.
+fn part<T, F, C>(name: &'static str, of: T, start: F) -> PartSpec
 where
-    F: Fn(ActorCell) -> C + Send + Sync + 'static,
+    T: Clone + Send + Sync + 'static,
+    F: Fn(T, ActorCell) -> C + Send + Sync + 'static,
     C: Future<Output = Result<ActorCell, ractor::SpawnErr>> + Send + 'static,
 {
     let start: Start = Arc::new(move |supervisor| {
-        let started = start(supervisor);
+        let started = start(of.clone(), supervisor);
         Box::pin(async move { started.await.map_err(|error| error.to_string()) })
     });
     PartSpec {
@@ -217,13 +219,21 @@ where
     }
 }
 
+/// A part that is one actor.
+fn actor_part<A>(name: &'static str, actor: fn() -> A, args: A::Arguments) -> PartSpec
+where
+    A: Actor,
+    A::Arguments: Clone + Sync,
+{
+    part(name, args, move |args, supervisor| async move {
+        let (started, _) = Actor::spawn_linked(None, actor(), args, supervisor).await?;
+        Ok(started.get_cell())
+    })
+}
+
 pub(super) fn registry_part(registry: RegistryHandle) -> PartSpec {
-    part("registry", move |supervisor| {
-        let registry = registry.clone();
-        async move {
-            let (actor, _) = registry.spawn(Some(supervisor)).await?;
-            Ok(actor.get_cell())
-        }
+    part("registry", registry, |registry, supervisor| async move {
+        Ok(registry.spawn(Some(supervisor)).await?.0.get_cell())
     })
 }
 
@@ -232,42 +242,22 @@ pub(super) fn planning_parts(
     orchestrator: &OrchestratorHandle,
     delegated: Option<Delegated>,
 ) -> Vec<PartSpec> {
-    let mut specs = vec![
-        planner_part(orchestrator.clone()),
-        orchestrator_part(orchestrator.clone()),
-    ];
-    specs.extend(delegated.map(delegate_part));
-    specs
-}
-
-fn planner_part(orchestrator: OrchestratorHandle) -> PartSpec {
-    part("planner", move |supervisor| {
-        let orchestrator = orchestrator.clone();
-        async move { Ok(orchestrator.spawn_planner(Some(supervisor)).await?.0) }
-    })
-}
-
-fn orchestrator_part(orchestrator: OrchestratorHandle) -> PartSpec {
-    part("orchestrator", move |supervisor| {
-        let orchestrator = orchestrator.clone();
-        async move { Ok(orchestrator.spawn(Some(supervisor)).await?.0) }
-    })
-}
-
-fn delegate_part(made_of: Delegated) -> PartSpec {
-    part("delegate", move |supervisor| {
-        let made_of = made_of.clone();
-        async move {
-            let (actor, _) = Actor::spawn_linked(None, DelegateActor, made_of, supervisor).await?;
-            Ok(actor.get_cell())
-        }
-    })
+    let of = || orchestrator.clone();
+    let planner = part("planner", of(), |orchestrator, supervisor| async move {
+        Ok(orchestrator.spawn_planner(Some(supervisor)).await?.0)
+    });
+    let actor = part(
+        "orchestrator",
+        of(),
+        |orchestrator, supervisor| async move { Ok(orchestrator.spawn(Some(supervisor)).await?.0) },
+    );
+    let delegate = delegated.map(|made_of| actor_part("delegate", || DelegateActor, made_of));
+    [planner, actor].into_iter().chain(delegate).collect()
 }
 
 pub(super) fn cluster_part(cluster: Cluster) -> PartSpec {
-    part("cluster", move |supervisor| {
-        let cluster = cluster.clone();
-        async move { cluster.spawn(Some(supervisor)).await }
+    part("cluster", cluster, |cluster, supervisor| async move {
+        cluster.spawn(Some(supervisor)).await
     })
 }
 
@@ -276,37 +266,27 @@ pub(super) fn specialists_part(
     agents: Vec<ChildSpec>,
     current: Arc<Supervisors>,
 ) -> PartSpec {
-    part("specialists", move |supervisor| {
-        let config = SupervisorConfig::new(registry.clone(), agents.clone());
-        let current = current.clone();
-        async move {
+    let of = (registry, agents, current);
+    part(
+        "specialists",
+        of,
+        |(registry, agents, current), supervisor| async move {
+            let config = SupervisorConfig::new(registry, agents);
             let handle = config.start(Some(supervisor)).await?;
             let cell = handle.cell();
             current.send_replace(Some(handle));
             Ok(cell)
-        }
-    })
+        },
+    )
 }
 
 pub(super) fn sweeper_part(reports: PathBuf, config: &Config) -> PartSpec {
     let days = config.report_days.get();
-    part("sweeper", move |supervisor| {
-        let settings = (reports.clone(), days);
-        async move {
-            let (actor, _) = Actor::spawn_linked(None, SweeperActor, settings, supervisor).await?;
-            Ok(actor.get_cell())
-        }
-    })
+    actor_part("sweeper", || SweeperActor, (reports, days))
 }
 
 pub(super) fn http_part(name: &'static str, http: Arc<Http>) -> PartSpec {
-    let mut spec = part(name, move |supervisor| {
-        let http = http.clone();
-        async move {
-            let (actor, _) = Actor::spawn_linked(None, HttpActor, http, supervisor).await?;
-            Ok(actor.get_cell())
-        }
-    });
+    let mut spec = actor_part(name, || HttpActor, http);
     // The actor stops by itself when the node closes it.
     spec.policy.restart = Restart::Transient;
     spec

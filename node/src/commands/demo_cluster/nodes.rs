@@ -95,13 +95,18 @@ impl Nodes {
         &self.nodes
     }
 
+    fn index(&self, name: &NodeName) -> Result<usize, Trouble> {
+        let found = self.nodes.iter().position(|node| node.name == *name);
+        found.ok_or_else(|| Trouble::failed(format!("there is no node {name}")))
+    }
+
     /// The node of this name.
     ///
     /// # Errors
     /// The demo has no such node.
     pub(super) fn get(&mut self, name: &NodeName) -> Result<&mut Node, Trouble> {
-        let found = self.nodes.iter_mut().find(|node| node.name == *name);
-        found.ok_or_else(|| Trouble::failed(format!("there is no node {name}")))
+        let index = self.index(name)?;
+        Ok(self.nodes.get_mut(index).expect("it is its index"))
     }
 
     /// Kills the node and starts it again, under the same name, with the same data and at the same entrance.
@@ -109,8 +114,7 @@ impl Nodes {
     /// # Errors
     /// The node does not start.
     pub(super) async fn start_again(&mut self, name: &NodeName) -> Result<(), Trouble> {
-        let index = self.nodes.iter().position(|node| node.name == *name);
-        let index = index.ok_or_else(|| Trouble::failed(format!("there is no node {name}")))?;
+        let index = self.index(name)?;
         let mut old = self.nodes.remove(index);
         old.process.kill().await?;
         let again = Node::start(old.name, old.entrance, old.args, old.folder).await?;
@@ -135,29 +139,14 @@ fn args(name: &NodeName, entrance: &Entrance, seed: Option<SocketAddr>) -> Vec<S
         // With a gateway, so that the demo can read its counts.
         "orchestrator,gateway,specialists"
     };
-    let advertised = entrance.address.to_string();
-    let mut args: Vec<String> = [
-        "node",
-        "--offline",
-        "--name",
-        name.as_str(),
-        "--parts",
-        roles,
-        "--http",
-        "127.0.0.1:0",
-        "--cluster",
-        "127.0.0.1:0",
-        "--advertise",
-        &advertised,
-        "--cookie-file",
-        "../cookie",
-    ]
-    .map(str::to_owned)
-    .into();
+    let (advertise, http) = (&entrance.address, "127.0.0.1:0");
+    let mut args = format!(
+        "node --offline --name {name} --parts {roles} --http {http} --cluster {http} --advertise {advertise} --cookie-file ../cookie"
+    );
     if let Some(seed) = seed {
-        args.extend(["--join".to_owned(), seed.to_string()]);
+        args += &format!(" --join {seed}");
     }
-    args
+    args.split(' ').map(str::to_owned).collect()
 }
 
 impl Node {
