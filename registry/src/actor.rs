@@ -4,11 +4,13 @@
 //! Does not answer look-ups: readers take the published snapshot. Does not start or restart agents.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use amcp_protocol::event::{AGENT_DEREGISTER, AGENT_REGISTER};
-use amcp_protocol::{AgentCard, AgentId, CloudEvent, Permissions};
+use amcp_protocol::{
+    AgentCard, AgentId, CallReport, CloudEvent, Grant, Payload, Permissions, RequestId,
+};
 use arc_swap::{ArcSwap, Guard};
 use ractor::concurrency::JoinHandle;
 use ractor::pg::{self, GroupChangeMessage};
@@ -66,12 +68,16 @@ impl ractor::Message for RegistryMsg {}
 #[derive(Clone)]
 pub struct RegistryHandle(Arc<Shared>);
 
+/// Hears of the calls that agents of this node make of others: in which request and for whom, the end, and the params. Must not block.
+pub type CallHeard = Box<dyn Fn((RequestId, &Grant), &CallReport, &Payload) + Send + Sync>;
+
 struct Shared {
     scope: String,
     bus: EventBus,
     origin: Instant,
     directory: ArcSwap<Agents>,
     permissions: ArcSwap<Permissions>,
+    calls: OnceLock<CallHeard>,
     changed: watch::Sender<()>,
     actor: watch::Sender<Option<ActorRef<RegistryMsg>>>,
 }
@@ -89,6 +95,7 @@ impl RegistryHandle {
             origin: Instant::now(),
             directory: ArcSwap::default(),
             permissions: ArcSwap::default(),
+            calls: OnceLock::new(),
             changed: watch::Sender::new(()),
             actor: watch::Sender::new(None),
         }))
@@ -131,6 +138,18 @@ impl RegistryHandle {
     /// Replaces the node's permissions; tasks that are dispatched, begun or called from now on are judged by them.
     pub fn permit(&self, permissions: Permissions) {
         self.0.permissions.store(Arc::new(permissions));
+    }
+
+    /// Tells this of every call from now on. Only the first one counts.
+    pub fn calls_heard_by(&self, hear: CallHeard) {
+        let _ = self.0.calls.set(hear);
+    }
+
+    /// Tells of a call that has ended.
+    pub fn called(&self, of: (RequestId, &Grant), call: &CallReport, params: &Payload) {
+        if let Some(hear) = self.0.calls.get() {
+            hear(of, call, params);
+        }
     }
 
     /// The event bus on which the registry announces agents.

@@ -13,7 +13,7 @@ pub mod restart;
 pub mod roster;
 pub mod trace;
 
-pub use actor::{Agents, RegistryHandle, RegistryMsg};
+pub use actor::{Agents, CallHeard, RegistryHandle, RegistryMsg};
 pub use agent::{AgentLoad, AgentState, AgentStatus, Entry, InFlight, Registration};
 pub use bus::{EventBus, Subscription};
 pub use directory::{Change, Directory, RegisterError};

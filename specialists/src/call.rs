@@ -212,6 +212,7 @@ struct Sent {
 struct Call<'a> {
     ctx: &'a Context,
     capability: &'a CapabilityName,
+    params: Payload,
     task_id: TaskId,
     attempt: u32,
     /// Agents that failed, and the caller itself, which may have no place left for a task that it waits for.
@@ -243,6 +244,7 @@ impl<'a> Call<'a> {
         Self {
             ctx,
             capability,
+            params: params.clone(),
             task_id: task_id(&ctx.task_id, digest, number),
             attempt: 0,
             avoid: caller.and_then(|c| c.agent.clone()).into_iter().collect(),
@@ -530,19 +532,24 @@ impl Drop for Call<'_> {
         if let Some((port, key)) = &underway {
             port.cancel(key.clone());
         }
+        let report = CallReport {
+            depth: 1,
+            capability: self.capability.clone(),
+            agent: self.agent.take(),
+            elapsed_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            error: self.error,
+        };
+        if let Some(caller) = &self.ctx.caller {
+            let of = (self.ctx.request_id, &*self.ctx.grant);
+            caller.registry.called(of, &report, &self.params);
+        }
         let mut ledger = self.ctx.calls.0.lock();
         // The budget bounds calls that used it; calls that were refused at once are shown while there is room.
         let bounded = self.counted || underway.is_some();
         if !bounded && ledger.reports.len() >= MAX_REPORTS {
             return;
         }
-        ledger.reports.push(CallReport {
-            depth: 1,
-            capability: self.capability.clone(),
-            agent: self.agent.take(),
-            elapsed_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            error: self.error,
-        });
+        ledger.reports.push(report);
         let below = std::mem::take(&mut self.below).into_iter();
         let below = below.map(|mut report| {
             report.depth = report.depth.saturating_add(1);

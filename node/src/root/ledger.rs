@@ -11,8 +11,8 @@ use amcp_orchestrator::{OrchestratorHandle, Witness};
 use amcp_protocol::llm::Usage;
 use amcp_protocol::principal::ANONYMOUS;
 use amcp_protocol::{
-    AgentId, Answer, CapabilityName, ErrorCode, Failure, NodeName, Principal, Progress, Proof,
-    RequestId, TaskRequest, UserRequest,
+    AgentId, Answer, CallReport, CapabilityName, ErrorCode, Failure, Grant, NodeName, Payload,
+    Principal, Progress, Proof, RequestId, TaskRequest, UserRequest,
 };
 use amcp_registry::RegistryHandle;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -58,6 +58,10 @@ impl Ledger {
         ledger.adopt(config, None, registry);
         if serves {
             orchestrator.witnessed_by(ledger.clone());
+            let hears = ledger.clone();
+            registry.calls_heard_by(Box::new(move |of, call, params| {
+                hears.called(of, call, params);
+            }));
         }
         Ok(ledger)
     }
@@ -121,6 +125,30 @@ impl Ledger {
                 decision: Some(failure.code.to_string()),
                 outcome: Some(format!("{} of {peer}: {}", task.task_id, failure.message)),
                 ..Entry::new(What::TaskRefused)
+            });
+        }
+    }
+
+    /// Notes the end of a call that an agent of this node made of another, for the user of the agent's task.
+    fn called(&self, (id, of): (RequestId, &Grant), call: &CallReport, params: &Payload) {
+        let request = UserRequest {
+            user: of.user.clone(),
+            by: Some(Proof::Peer),
+            ..UserRequest::new("")
+        };
+        if let Some(entry) = self.about(&request, Some(id), What::TaskCalled) {
+            let agent = call.agent.as_ref().map_or("no agent", |id| id.as_str());
+            let end = if call.error.is_some() {
+                "failed"
+            } else {
+                "done"
+            };
+            self.note(Entry {
+                capability: Some(call.capability.clone()),
+                params: Some(params.clone()),
+                decision: call.error.map(|code| code.to_string()),
+                outcome: Some(format!("call {end} by {agent}")),
+                ..entry
             });
         }
     }

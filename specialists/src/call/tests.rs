@@ -211,6 +211,42 @@ impl Mesh {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_listener_hears_of_each_call_with_its_user_params_and_end() {
+    let mesh = mesh(2).await;
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&heard);
+    mesh.registry
+        .calls_heard_by(Box::new(move |(request, grant), call, params| {
+            assert_eq!(request, id());
+            let said = (grant.user.clone(), params.text().to_vec(), call.error);
+            hears.lock().push((call.capability.to_string(), said));
+        }));
+    let user = Some("ana".to_owned());
+    let grant = Arc::new(Grant {
+        user: user.clone(),
+        ..Grant::default()
+    });
+    for name in ["mesh.do", "mesh.nothing"] {
+        let params = calls(name, &json!({"x": 1}));
+        let grant = Arc::clone(&grant);
+        mesh.ask(TaskRequest {
+            grant,
+            ..request(params)
+        })
+        .await;
+    }
+    let said = |error| (user.clone(), br#"{"x":1}"#.to_vec(), error);
+    let expected = [
+        ("mesh.do".to_owned(), said(None)),
+        (
+            "mesh.nothing".to_owned(),
+            said(Some(ErrorCode::UnknownCapability)),
+        ),
+    ];
+    assert_eq!(*heard.lock(), expected);
+}
+
 fn code(response: &TaskResponse) -> Option<ErrorCode> {
     response.outcome.failure().map(|failure| failure.code)
 }

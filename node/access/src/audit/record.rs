@@ -30,6 +30,8 @@ pub enum What {
     RequestEnded,
     #[serde(rename = "task.dispatched")]
     TaskDispatched,
+    #[serde(rename = "task.called")]
+    TaskCalled,
     #[serde(rename = "task.ended")]
     TaskEnded,
     #[serde(rename = "task.refused")]
