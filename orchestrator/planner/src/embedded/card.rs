@@ -63,8 +63,6 @@ pub(super) struct Param {
     pub(super) units: BTreeSet<String>,
     /// The unit of time that a number counts, in seconds.
     pub(super) unit_seconds: Option<f64>,
-    /// Takes names of places and people.
-    pub(super) bare: bool,
     /// Takes the name of what something is divided by.
     pub(super) grouped: bool,
     /// The schema tells its values from plain words.
@@ -293,10 +291,6 @@ fn param(capability: &Capability, name: &str, declared: &Value) -> Param {
         units: stems.iter().cloned().collect(),
         words: stems.into_iter().chain(sort).collect(),
         unit_seconds: timed.into_iter().find_map(|word| unit_seconds(&word)),
-        bare: at(terms::KIND)
-            .and_then(Value::as_str)
-            .or(words.last().map(String::as_str))
-            .is_some_and(is_bare),
         grouped: at(terms::KIND).and_then(Value::as_str) == Some("group"),
         patterned: item.get("pattern").is_some()
             && judge.as_ref().is_some_and(|s| {
@@ -306,13 +300,6 @@ fn param(capability: &Capability, name: &str, declared: &Value) -> Param {
             }),
         schema: judge,
     }
-}
-
-fn is_bare(kind: &str) -> bool {
-    matches!(
-        kind,
-        "city" | "place" | "country" | "person" | "town" | "location"
-    )
 }
 
 /// The role that the schema declares, else the one that the name says.

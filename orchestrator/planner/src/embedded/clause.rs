@@ -43,34 +43,27 @@ pub(super) fn clauses(reading: &Reading<'_>) -> Vec<Clause> {
     clauses
 }
 
+/// Whether a clause stands by itself: "if it rains, …" stays with what hangs on it, and those that plan with a request
+/// understand it best as a whole: "… in May? And in June?"
 fn divides(reading: &Reading<'_>, left: &Range<usize>, right: &Clause) -> bool {
-    let (query, first) = (reading.query, right.tokens.start);
-    let stands = |range: &Range<usize>| reading.stands(range.clone());
-    let (a, b) = (stands(left), stands(&right.tokens));
-    let opens = reading.opens(&right.tokens);
-    // Those that plan with a request understand it best as a whole: "… in May? And in June?"
-    let again = b == a || (b.is_none() && !opens);
+    let (query, words) = (reading.query, right.tokens.clone());
+    let (a, b) = (reading.stands(left.clone()), reading.stands(words.clone()));
+    let again = a == b || (b.is_none() && !reading.opens(&words));
     if again && a.is_some_and(|a| reading.plans(a)) {
         return false;
     }
-    if right.joint == Joint::Hard {
-        return true;
-    }
-    // "if it rains, …": the condition stays with what hangs on it, and what is left out with what it is left out of.
-    let second = query.lower(left.start + 1);
-    let condition = match query.lower(left.start) {
-        "if" | "when" | "once" | "unless" | "whenever" | "should" | "until" | "provided"
-        | "assuming" => true,
-        // "as soon as", "as long as"
-        "as" => query.lower(left.start + 2) == "as",
-        "in" => second == "case",
-        _ => false,
+    let words = [0, 1, 2].map(|at| query.lower(left.start + at));
+    let condition = match words {
+        [
+            "if" | "when" | "once" | "unless" | "whenever" | "should" | "until",
+            ..,
+        ]
+        | ["provided" | "assuming", ..]
+        | ["as", _, "as"]
+        | ["in", "case", _] => true,
+        [..] => false,
     };
-    let marked = query.restricts(left.end, first) && (b.is_none() || a == b) && !opens;
-    if marked || (condition && query.lower(left.end) == ",") {
-        return false;
-    }
-    true
+    right.joint == Joint::Hard || !condition || query.lower(left.end) != ","
 }
 
 fn segments(reading: &Reading<'_>) -> Vec<Clause> {

@@ -16,8 +16,8 @@ use super::rank::{PLACED, Reading};
 use super::text::{TokenKind, stem};
 use super::words::{
     ARTICLE, ASK, CHANGE, COMMAND, FILLER, FREE, LIGHT, NEGATIVE, PEOPLE, POLITE, PREFACE,
-    PREPOSITION, PRONOUN, QUESTION, REPORTS, STATES, SUBJECT, TAKES_BACK, TELLS, TURNS, WISHES,
-    base, is, is_article, is_negative, synonyms,
+    PREPOSITION, PRONOUN, QUESTION, REPORTS, STATES, SUBJECT, TAKES_BACK, TELLS, TURNS, base, is,
+    is_article, is_negative, synonyms,
 };
 
 /// Most leftover words that are named to the user.
@@ -407,7 +407,6 @@ impl<'a> Case<'a> {
         let first = self.reading.first_word(self.range) == Some(at);
         match lower {
             // "I wonder if you could", but not a condition.
-            "if" if first && self.tells_back() => true,
             "if" => next == "possible" || (matches!(next, "you" | "i") && self.is(at + 2, POLITE)),
             "out" | "down" | "up" if matches!(next, "of" | "to" | "for") => true,
             "off" | "out" | "away" | "down" if !self.reads() => {
@@ -430,26 +429,15 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// "If it rains tomorrow, tell me" asks whether it does.
-    fn tells_back(&self) -> bool {
-        let comma = self.range.clone().find(|&at| self.lower(at) == ",");
-        let mut rest = comma.unwrap_or(self.range.end)..self.range.end;
-        let asks = comma.is_some() && rest.all(|at| !self.reading.query.is_content(at));
-        asks && self.reads()
-    }
-
     /// The verb of a question that only reads says nothing of what is read: "what should we expect", "costing us".
     fn is_verb_of_reading(&self, at: usize) -> bool {
         let query = self.reading.query;
         let (lower, before, next) = (self.lower(at), query.before(at), self.lower(at + 1));
         let plain = query.is_plain(at) && !self.is(at, CHANGE | TAKES_BACK);
-        // "my card ending 4471"
-        let announces = lower.ends_with("ing") && !self.uses(at) && self.uses(at + 1);
-        let infinitive = before == "to" && at >= 2 && self.is(at - 2, SUBJECT | WISHES);
         let inflected = ["ed", "ing"].iter().any(|ending| lower.ends_with(ending));
         let object = is_article(next) || is(next, PRONOUN | SUBJECT);
-        let verb = is(before, SUBJECT) || infinitive || (inflected && object);
-        plain && (announces || (verb && self.reads()))
+        let verb = is(before, SUBJECT) || (inflected && object);
+        plain && verb && self.reads()
     }
 
     /// "for my boss"

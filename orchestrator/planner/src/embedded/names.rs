@@ -20,8 +20,6 @@ use super::words::{
 const MAX_PLAIN: usize = 3;
 /// Longest topic, in tokens.
 const MAX_TOPIC: usize = 8;
-/// The weight of a name that nothing announces and nothing requires, but for its capital.
-const UNCUED: f32 = 0.2;
 /// The weight of a text that is announced as one: "saying …", ": …".
 const SAID: f32 = 7.0;
 
@@ -298,8 +296,6 @@ impl Finder<'_> {
                 self.put(at..end, 3.0, None);
             } else if proper && param.kind != Kind::Topic && param.required {
                 self.names(at, 0.8, None);
-            } else if proper && param.bare && reads && self.is_only() {
-                self.names(at, UNCUED, None);
             }
         }
         // "berlin weather", "weather berlin", but not "weather weather wea"
@@ -320,11 +316,5 @@ impl Finder<'_> {
         if let Some(tokens) = before.or(after.map(|last| at + 1..last + 1)) {
             self.put(tokens, 0.4, None);
         }
-    }
-
-    /// Whether a name can mean no other param.
-    fn is_only(&self) -> bool {
-        let names = |p: &&Param| p.kind == Kind::Name && p.role.is_none();
-        self.words.card.params.iter().filter(names).count() == 1
     }
 }

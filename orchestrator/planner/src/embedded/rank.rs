@@ -174,25 +174,23 @@ impl<'a> Reading<'a> {
                 *score = (score.0 + worth, score.1 + worth);
             }
         };
-        let mut codes = 0;
-        for at in range.clone() {
-            let token = self.query.token(at).filter(|t| t.is_word());
-            match self.query.fact(at).filter(|fact| fact.tokens.start == at) {
-                Some(fact) if matches!(fact.meaning, Meaning::Expression(_)) => {
-                    takes(&|p| p.kind == Kind::Expression, SHAPED);
-                }
-                Some(fact) if matches!(fact.meaning, Meaning::Sql(_)) => {
-                    takes(&|p| p.kind == Kind::Sql, 2.0 * SHAPED);
-                }
-                Some(_) => {}
-                None if codes == MAX_CODES => {}
-                None => {
-                    let digit = |t: &&Token<'_>| t.text.contains(|c: char| c.is_ascii_digit());
-                    if let Some(code) = token.filter(digit).map(|t| t.text.to_uppercase()) {
-                        codes += 1;
-                        takes(&|p| p.patterned && p.accepted(&[&code]).is_some(), SHAPED);
-                    }
-                }
+        let digit = |t: &&Token<'_>| t.text.contains(|c: char| c.is_ascii_digit());
+        let free = range.clone().filter(|&at| self.query.fact(at).is_none());
+        let codes = free.filter_map(|at| self.query.token(at).filter(digit));
+        for code in codes.take(MAX_CODES).map(|t| t.text.to_uppercase()) {
+            takes(&|p| p.patterned && p.accepted(&[&code]).is_some(), SHAPED);
+        }
+        let facts = self.query.facts.iter();
+        for fact in facts.filter(|fact| range.contains(&fact.tokens.start)) {
+            match fact.meaning {
+                Meaning::Expression(_) => takes(&|p| p.kind == Kind::Expression, SHAPED),
+                Meaning::Sql(_) => takes(&|p| p.kind == Kind::Sql, 2.0 * SHAPED),
+                Meaning::Span(_)
+                | Meaning::Time(_)
+                | Meaning::Number(..)
+                | Meaning::Quoted(_)
+                | Meaning::Email(_)
+                | Meaning::Url(_) => {}
             }
         }
     }
