@@ -76,6 +76,11 @@ fn plan(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
     let planner = EmbeddedPlanner::new();
     let mut group = criterion.benchmark_group("embedded planner");
+    // All of it in less than a minute: a plan varies little.
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
     let hostile = |part: &str| part.repeat(16 * 1024 / part.len());
     let (few, many) = (catalogue(), beside(992, |_| ()));
     let (fed, wide, long) = (fed(), wide(), long());
