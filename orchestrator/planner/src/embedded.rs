@@ -4,14 +4,14 @@
 //! by [`super::plain`].
 //!
 //! The path of a query:
-//! 1. [`text`] makes tokens, [`facts`] (with [`span`] and [`calendar`]) finds what means the same whatever is asked, and [`query`]
+//! 1. `text` makes tokens, `facts` (with `span` and `calendar`) finds what means the same whatever is asked, and `query`
 //!    finds the words that mark others: "without", "at least", "Anna wrote:".
-//! 2. [`rank`] looks each word up in the [`index`] of the [`card`]s.
-//! 3. [`clause`] divides at marks and conjunctions; [`piece`] joins clauses again where that leaves fewer words.
-//! 4. For a piece, [`choose`] tries the capabilities that rank best, alone and together.
-//! 5. [`fill`] (with [`names`] and [`spell`]) finds all values for a capability's params; the surest has its words.
-//! 6. [`judge`] objects: a word that nothing explains, a negation that no param takes, a change that nobody asked for.
-//! 7. [`propose`] makes the tasks, the parts that are left out, and the notes; the plan compiler wires them.
+//! 2. `rank` looks each word up in the `index` of the `card`s.
+//! 3. `clause` divides at marks and conjunctions; `piece` joins clauses again where that leaves fewer words.
+//! 4. For a piece, `choose` tries the capabilities that rank best, alone and together.
+//! 5. `fill` (with `names` and `spell`) finds all values for a capability's params; the surest has its words.
+//! 6. `judge` objects: a word that nothing explains, a negation that no param takes, a change that nobody asked for.
+//! 7. `propose` makes the tasks, the parts that are left out, and the notes; the plan compiler wires them.
 
 mod calendar;
 mod card;
