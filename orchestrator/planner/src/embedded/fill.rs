@@ -325,7 +325,8 @@ impl Words<'_> {
             let tokens = self.with_unit(param, fact);
             let cue = match (param.kind, day) {
                 (Kind::DateTime, Some((_, tokens))) => tokens.clone(),
-                _ if cued => start - 1 - if named { it } else { 0 }..start,
+                // A mark of several words ("at least") is the longer cue.
+                _ if cued && cue.is_empty() => start - 1 - if named { it } else { 0 }..start,
                 _ => cue,
             };
             let candidate = Candidate::new(index, value, tokens, weight);
