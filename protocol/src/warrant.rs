@@ -13,7 +13,6 @@ use uuid::Builder;
 
 use crate::capability::DELEGATES;
 use crate::id::{AgentId, CapabilityName, NodeName, RequestId, TaskId};
-use crate::payload::Payload;
 use crate::task::{Lineage, TaskRequest};
 
 /// SHA-256 of params as compact JSON.
@@ -47,8 +46,6 @@ pub struct Warrant {
     pub issuer: NodeName,
     /// The accepted request.
     pub request: RequestId,
-    /// The life of the request: it grows when another node takes the request over.
-    pub epoch: u64,
     /// The request's user, if known.
     pub user: Option<String>,
     /// The user's roles.
@@ -68,7 +65,7 @@ pub struct WarrantedTask {
     pub id: TaskId,
     /// The capability that does it.
     pub capability: CapabilityName,
-    /// None where other tasks' results fill a part of the params.
+    /// Of a task that delegates a query; none where other tasks' results fill a part of it.
     pub params: Option<ParamsDigest>,
 }
 
@@ -100,42 +97,36 @@ pub enum Gap {
     /// The task, or the task that causes it, is not in the warrant with its capability.
     #[error("it names no such task")]
     Task,
-    /// The task in the warrant has other params.
+    /// The warrant names the task that delegates with other params.
     #[error("it names the task with other params")]
     Params,
 }
 
 impl Warrant {
-    /// Checks that a task is one of the warrant's, or the work of one of them. Bounds the work of one by its user, roles and
-    /// request only: the task's agent chooses what it calls, and the orchestrator of a part plans it.
+    /// Checks that a task is work that a task of the warrant causes. The issuer itself sends the tasks of the warrant, so another
+    /// node passes on none without a path. Bounds the work by user, roles and request only: agents choose what they call, and
+    /// the orchestrator of a part plans it.
     ///
     /// # Errors
     /// The first [`Gap`].
     pub fn covers(&self, task: &TaskRequest) -> Result<(), Gap> {
         let check = |fits: bool, gap| if fits { Ok(()) } else { Err(gap) };
         check(task.grant.user == self.user, Gap::User)?;
+        let roles = &task.grant.roles;
         let has = |role| self.roles.contains(role);
-        check(task.grant.roles.iter().all(has), Gap::Role)?;
-        let path = &task.lineage.path;
+        // The length first: the task's roles are not signed, and their number is not bounded.
+        check(roles.len() <= self.roles.len(), Gap::Role)?;
+        check(roles.iter().all(has), Gap::Role)?;
+        let Lineage { path, depth, .. } = &*task.lineage;
         let sound = |step: &Step| step.caller.is_some() != step.part.is_some();
-        let short = path.len() <= usize::from(Lineage::MAX_DEPTH);
-        check(short && path.iter().all(sound), Gap::Task)?;
-        let first = path.first();
-        let id = first.map_or(&task.task_id, |step| &step.task);
-        let named = self.tasks.iter().find(|named| named.id == *id);
+        let long = *depth <= Lineage::MAX_DEPTH && path.len() == usize::from(*depth);
+        check(long && path.iter().all(sound), Gap::Task)?;
+        let first = path.first().ok_or(Gap::Task)?;
+        let named = self.tasks.iter().find(|named| named.id == first.task);
         let named = named.ok_or(Gap::Task)?;
-        let params = match first {
-            None => {
-                check(named.capability == task.capability, Gap::Task)?;
-                Some(digest(&task.params))
-            }
-            Some(step) => {
-                let delegates = named.capability.as_str().starts_with(DELEGATES);
-                check(delegates || step.part.is_none(), Gap::Task)?;
-                step.part
-            }
-        };
-        let differ = named.params.zip(params).is_some_and(|(a, b)| a != b);
+        let delegates = named.capability.as_str().starts_with(DELEGATES);
+        check(delegates || first.part.is_none(), Gap::Task)?;
+        let differ = named.params.zip(first.part).is_some_and(|(a, b)| a != b);
         check(!differ, Gap::Params)?;
         let parts = path.iter().filter_map(|step| Some((step, step.part?)));
         let request = parts.fold(self.request, |request, (step, params)| {
@@ -146,7 +137,7 @@ impl Warrant {
 }
 
 /// A [`Warrant`] as it travels.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
     /// The node that signed it, as the sender says.
     pub issuer: NodeName,
@@ -188,29 +179,20 @@ pub struct Draft {
     pub user: Option<String>,
     /// The user's roles.
     pub roles: Vec<String>,
-    /// The request's tasks; without params where other tasks' results fill a part of them.
-    pub tasks: Vec<(TaskId, CapabilityName, Option<Payload>)>,
+    /// The request's tasks.
+    pub tasks: Vec<WarrantedTask>,
     /// The request's whole deadline, in milliseconds.
     pub lifetime_ms: u64,
 }
 
 impl Draft {
     fn warrant(&self, issuer: NodeName, (now, lifetime_ms): (u64, u64)) -> Warrant {
-        let tasks = self.tasks.iter().map(|(id, capability, params)| {
-            let params = params.as_ref().map(|params| digest(params));
-            WarrantedTask {
-                id: id.clone(),
-                capability: capability.clone(),
-                params,
-            }
-        });
         Warrant {
             issuer,
             request: self.request,
-            epoch: 0,
             user: self.user.clone(),
             roles: self.roles.clone(),
-            tasks: tasks.collect(),
+            tasks: self.tasks.clone(),
             issued_unix_ms: now,
             lifetime_ms,
         }

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use amcp_plan::{Assignment, Event, WITHDRAWAL};
+use amcp_protocol::capability::DELEGATES;
 use amcp_protocol::retry::{History, Patience, Verdict};
 use amcp_protocol::task::{TaskOutcome, WIRE_VERSION};
-use amcp_protocol::warrant::Draft;
+use amcp_protocol::warrant::{Draft, WarrantedTask, digest};
 use amcp_protocol::{
     AgentId, Backing, CallReport, CloudEvent, EndedFlow, ErrorCode, Failure, Lineage, TaskRequest,
     TaskResponse, event,
@@ -257,9 +258,13 @@ impl RequestState {
             return;
         }
         let tasks = (0..).map_while(|at| self.machine.task(at)).map(|task| {
-            let whole = task.references.is_empty();
-            let params = whole.then(|| task.params.clone());
-            (task.id.clone(), task.capability.clone(), params)
+            let delegates = task.capability.as_str().starts_with(DELEGATES);
+            let whole = delegates && task.references.is_empty();
+            WarrantedTask {
+                id: task.id.clone(),
+                capability: task.capability.clone(),
+                params: whole.then(|| digest(&task.params)),
+            }
         });
         let lifetime = self.shared.deadline_of(&self.record.request);
         let draft = Draft {

@@ -96,17 +96,32 @@ async fn all_tasks_of_a_round_share_a_warrant_that_names_them() {
     assert_eq!((draft.request, draft.lifetime_ms), (id, 30_000));
     assert_eq!(draft.user.as_deref(), Some("ana"));
     assert_eq!(draft.roles, ["analyst"]);
-    let params = |task: &TaskRequest| Some(task.params.clone());
-    let named = draft.tasks.iter();
-    let named = named.map(|(id, _, params)| (id.as_str(), params.clone()));
-    assert_eq!(
-        named.collect::<Vec<_>>(),
-        [("t1", params(first)), ("t2", None), ("t3", params(third))]
-    );
+    let named = draft.tasks.iter().map(|named| named.id.as_str());
+    assert_eq!(named.collect::<Vec<_>>(), ["t1", "t2", "t3"]);
+    let digests = draft.tasks.iter().filter(|named| named.params.is_some());
+    assert_eq!(digests.count(), 0, "only parts of queries have digests");
     assert!(
         sent.iter().all(|task| backing(task).sealed().is_none()),
         "nothing left the node"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warrant_fixes_the_query_of_a_part() {
+    let settings = Settings {
+        domain: Some("finance=test.do".parse().unwrap()),
+        ..meshed()
+    };
+    let mesh = Mesh::with("parts", settings).await;
+    mesh.join("orchestrator@b", "orchestrate.b").await;
+    let sent = Sent::by(&mesh);
+    let whole = json!({"id": "t1", "capability": "orchestrate.b", "params": {"query": "?"}});
+    let query = plan(&[whole, task("t2", json!({}))]);
+    mesh.ask(query).await;
+    let sent = sent.take();
+    let named = &backing(&sent[0]).draft().unwrap().tasks;
+    let digests: Vec<_> = named.iter().map(|named| named.params).collect();
+    assert_eq!(digests, [Some(digest(&json!({"query": "?"}))), None]);
 }
 
 #[tokio::test(start_paused = true)]

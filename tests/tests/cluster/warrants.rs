@@ -169,7 +169,7 @@ impl Three {
         let honest = with(Some(Arc::clone(&backing)));
         assert_eq!(self.sends(honest.clone()).await, None);
         let mut forged = sealed.clone();
-        Arc::make_mut(&mut forged.signature).reverse();
+        Arc::make_mut(&mut forged.warrant).reverse();
         let other = "00000000-0000-0000-0000-000000000001".parse().unwrap();
         let admin = Grant {
             roles: vec!["admin".to_owned()],

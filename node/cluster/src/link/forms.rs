@@ -24,7 +24,9 @@ use crate::wire::{MAX_BYTES, WireError};
 /// Longest head, in bytes: a thousand times an ordinary head; large values belong behind it.
 const MAX_HEAD: usize = 256 * 1024;
 /// Longest warrant, in bytes: one of 500 tasks.
-const MAX_WARRANT: usize = 64 * 1024;
+pub(super) const MAX_WARRANT: usize = 64 * 1024;
+/// Most roles of a warrant: four times as many as a user has. Without a bound 64 KB of empty names would take 1.5 MB of memory.
+const MAX_WARRANT_ROLES: usize = 256;
 /// Deepest nesting of a head, in levels: each level costs stack, even in a field that the reader ignores. A head of this build
 /// has four levels; JSON in a field may have 128.
 const MAX_DEPTH: usize = 256;
@@ -140,13 +142,16 @@ pub(super) fn warrant(warrant: &Warrant) -> Result<Vec<u8>, WireError> {
 ///
 /// # Errors
 /// [`WireError::Malformed`].
-pub(super) fn read_warrant(bytes: &[u8]) -> Result<Warrant, WireError> {
-    if bytes.len() > MAX_WARRANT {
-        return Err(WireError::Malformed("the warrant is too long".to_owned()));
-    }
-    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+pub(super) fn read_warrant(mut bytes: &[u8]) -> Result<Warrant, WireError> {
+    let mut reader = rmp_serde::Deserializer::new(&mut bytes);
     reader.set_max_depth(MAX_DEPTH);
-    Warrant::deserialize(&mut reader).map_err(|error| WireError::Malformed(error.to_string()))
+    let warrant = Warrant::deserialize(&mut reader);
+    let warrant = warrant.map_err(|error| WireError::Malformed(error.to_string()))?;
+    if !bytes.is_empty() || warrant.roles.len() > MAX_WARRANT_ROLES {
+        let why = "the warrant has too many roles, or bytes behind it";
+        return Err(WireError::Malformed(why.to_owned()));
+    }
+    Ok(warrant)
 }
 
 /// The body with a task's outcome. The entry's id names the task.
@@ -466,6 +471,32 @@ pub(super) mod tests {
         };
         let body = write(&least, Some(&request.params)).unwrap();
         assert_eq!(read_task(&body), Ok((agent, expected)));
+    }
+
+    #[test]
+    fn a_warrant_of_a_newer_build_is_read_and_nothing_behind_it() {
+        #[derive(Serialize)]
+        struct Newer {
+            epoch: u64,
+            #[serde(flatten)]
+            warrant: Warrant,
+        }
+        let of = |roles: usize| Warrant {
+            issuer: "a".parse().unwrap(),
+            request: asked().1.request_id,
+            user: None,
+            roles: vec![String::new(); roles],
+            tasks: Vec::new(),
+            issued_unix_ms: 1,
+            lifetime_ms: 2,
+        };
+        let bytes = warrant(&of(256)).unwrap();
+        assert_eq!(read_warrant(&bytes), Ok(of(256)));
+        assert!(read_warrant(&[&bytes[..], b"\xc0"].concat()).is_err());
+        assert!(read_warrant(&warrant(&of(257)).unwrap()).is_err());
+        let (epoch, warrant) = (7, of(1));
+        let newer = rmp_serde::to_vec_named(&Newer { epoch, warrant });
+        assert_eq!(read_warrant(&newer.unwrap()), Ok(of(1)));
     }
 
     #[test]

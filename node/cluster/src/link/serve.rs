@@ -151,32 +151,21 @@ impl Shared {
             id,
         };
         link.serving.fetch_add(1, Relaxed);
-        let of_node = |code, why| Failure::new(code, format!("{} {why}", self.name));
-        let trusted = self.judge(link.peer(), &mut task);
-        if let Err(failure) = &trusted {
-            count(&self.counters.not_allowed);
-            self.desk.refused(link.peer(), &task, failure);
-        }
-        let mut inbox = self.inbox.lock();
-        let no = if let Err(failure) = trusted {
-            Some(failure)
-        } else if self.draining.load(Relaxed) {
-            Some(of_node(ErrorCode::AgentUnavailable, "is draining"))
-        } else if inbox.serving() >= SERVING || link.is_stuffed() {
-            let why = "works on as many tasks of other nodes as it takes";
-            Some(of_node(ErrorCode::AgentBusy, why))
-        } else {
-            None
-        };
-        if let Some(failure) = no {
-            drop(inbox);
+        // A warrant costs the check of a signature, so a node that has no room looks at none.
+        let judged = self.has_room(link).and_then(|()| {
+            let judged = self.judge(link.peer(), &mut task);
+            judged.inspect_err(|failure| {
+                count(&self.counters.not_allowed);
+                self.desk.refused(link.peer(), &task, failure);
+            })
+        });
+        if let Err(failure) = judged {
             let key = TaskKey::of(&task);
             let refused = answered(key, &self.name, TaskOutcome::Refused(failure));
             tell(&waiter, Some(&encoded(refused)));
             return;
         }
-        let admitted = inbox.admit(&task, waiter, Instant::now());
-        drop(inbox);
+        let admitted = self.inbox.lock().admit(&task, waiter, Instant::now());
         count(&self.counters.tasks_in);
         match admitted {
             Admitted::Execute(name) => self.execute(name, agent, task),
@@ -186,6 +175,19 @@ impl Shared {
                 tell(&waiter, Some(&response));
             }
         }
+    }
+
+    /// Refuses a task while this node takes none.
+    fn has_room(&self, link: &Link) -> Result<(), Failure> {
+        let (code, why) = if self.draining.load(Relaxed) {
+            (ErrorCode::AgentUnavailable, "is draining")
+        } else if self.inbox.lock().serving() >= SERVING || link.is_stuffed() {
+            let why = "works on as many tasks of other nodes as it takes";
+            (ErrorCode::AgentBusy, why)
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(code, format!("{} {why}", self.name)))
     }
 
     /// Judges a peer's task by what the node may ask for here whose request it is, and takes the roles from its user that this
@@ -213,23 +215,23 @@ impl Shared {
         Ok(())
     }
 
-    /// The node whose request a task belongs to. The link proves it for the peer's own; what a peer passes on needs a warrant as
-    /// soon as this node trusts any node with less than everything.
-    fn issuer(&self, peer: &NodeName, task: &TaskRequest) -> Result<NodeName, Doubt> {
-        let strict = !self.trust.issue.is_empty();
+    /// The node whose request a task belongs to. The link proves it for the peer's own. As soon as this node trusts any node with
+    /// less than everything, what a peer passes on needs a warrant, and takes no longer than the warrant lives.
+    fn issuer(&self, peer: &NodeName, task: &mut TaskRequest) -> Result<NodeName, Doubt> {
+        if self.trust.issue.is_empty() {
+            return Ok(peer.clone());
+        }
         let backing = task.lineage.backing.as_ref();
         let Some(sealed) = backing.and_then(|backing| backing.sealed()) else {
-            let own = task.lineage.depth == 0 || !strict;
+            let own = task.lineage.depth == 0;
             return own.then(|| peer.clone()).ok_or(Doubt::Missing);
         };
-        if sealed.issuer == *peer {
-            return Ok(sealed.issuer);
+        if sealed.issuer != *peer {
+            let rest = self.warrants.prove(&sealed, task)?.as_millis();
+            let rest = u64::try_from(rest).unwrap_or(u64::MAX);
+            task.deadline_ms = task.deadline_ms.min(rest);
         }
-        match self.warrants.prove(&sealed, task) {
-            Ok(()) => Ok(sealed.issuer),
-            Err(Doubt::Stranger) if !strict => Ok(peer.clone()),
-            Err(doubt) => Err(doubt),
-        }
+        Ok(sealed.issuer)
     }
 
     fn execute(self: &Arc<Self>, name: Name, agent: AgentId, task: TaskRequest) {

@@ -2,15 +2,17 @@
 //!
 //! Knows neither capabilities nor roles that a node may ask for: [`Trust`](crate::settings::Trust) does.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use amcp_protocol::warrant::{Gap, Sealed};
-use amcp_protocol::{ErrorCode, Failure, NodeName, RequestId, TaskRequest, Warrant};
+use amcp_protocol::{ErrorCode, Failure, NodeName, TaskRequest, Warrant};
 use amcp_registry::bus::unix_ms;
 use hmac::Mac;
 use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -18,8 +20,10 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use super::forms;
 use crate::transport::{Tls, mac, sign, verifies};
 
-/// Precedes the signed bytes: the same keys prove other things too.
-const LABEL: &[u8] = b"amcp warrant 1\0";
+/// Precedes the signed bytes: the same keys prove other things too. Longer than the two random values, of 32 bytes each, with
+/// which TLS 1.2 begins what it signs.
+const LABEL: &[u8] =
+    b"amcp warrant 1: what the node that accepted a request lets other nodes pass on\0";
 /// Most verified warrants that a node remembers, of at most 64 KB each: those of the requests of some seconds. A forgotten one is
 /// verified again.
 const KNOWN: usize = 1_024;
@@ -65,8 +69,6 @@ pub(super) enum Doubt {
     Forged,
     #[error("the warrant has ended, or the clocks of the nodes differ by more than five minutes")]
     Ended,
-    #[error("the request of the warrant lives on under a later one")]
-    Epoch,
     #[error("the warrant does not cover the task: {0}")]
     Gap(#[from] Gap),
 }
@@ -87,7 +89,7 @@ impl Doubt {
                 ErrorCode::NotPermitted,
                 "a node with cluster_trust needs a warrant; earlier builds send none",
             ),
-            Self::Forged | Self::Ended | Self::Epoch | Self::Gap(_) => (
+            Self::Forged | Self::Ended | Self::Gap(_) => (
                 ErrorCode::NotPermitted,
                 "nodes pass on only what the node that accepted the request has signed",
             ),
@@ -96,39 +98,28 @@ impl Doubt {
     }
 }
 
-/// The warrants that were verified, in the order of their arrival.
+/// SHA-256 of a warrant's words.
+type Key = [u8; 32];
+
+/// The warrants that were verified, each with the time of its first arrival, from which the lifetime counts.
 #[derive(Default)]
 struct Known {
-    /// With the time of the first arrival, from which the lifetime counts.
-    live: HashMap<Sealed, (Arc<Warrant>, Instant)>,
-    order: VecDeque<Sealed>,
-    /// The latest epoch of each request in `live`.
-    epochs: HashMap<RequestId, u64>,
+    live: HashMap<Key, (Arc<Warrant>, Instant)>,
+    /// The oldest first.
+    order: VecDeque<Key>,
 }
 
 impl Known {
-    fn judge(&self, (warrant, since): &(Arc<Warrant>, Instant), now: Instant) -> Result<(), Doubt> {
-        if now.saturating_duration_since(*since) > Duration::from_millis(warrant.lifetime_ms) {
-            return Err(Doubt::Ended);
-        }
-        let latest = self.epochs.get(&warrant.request);
-        if latest.is_some_and(|latest| *latest > warrant.epoch) {
-            return Err(Doubt::Epoch);
-        }
-        Ok(())
-    }
-
-    fn remember(&mut self, sealed: &Sealed, warrant: (Arc<Warrant>, Instant)) {
-        let latest = self.epochs.entry(warrant.0.request).or_default();
-        *latest = warrant.0.epoch.max(*latest);
-        self.live.insert(sealed.clone(), warrant);
-        self.order.push_back(sealed.clone());
+    fn remember(&mut self, key: Key, warrant: (Arc<Warrant>, Instant)) {
+        let Entry::Vacant(place) = self.live.entry(key) else {
+            return;
+        };
+        place.insert(warrant);
+        self.order.push_back(key);
         if self.order.len() > KNOWN
             && let Some(oldest) = self.order.pop_front()
-            && let Some((oldest, _)) = self.live.remove(&oldest)
-            && self.epochs.get(&oldest.request) == Some(&oldest.epoch)
         {
-            self.epochs.remove(&oldest.request);
+            self.live.remove(&oldest);
         }
     }
 }
@@ -191,35 +182,36 @@ impl Warrants {
         })
     }
 
-    /// Checks that a warrant is its issuer's, and that it covers a task that another node passes on.
+    /// Checks that a warrant is its issuer's, and that it covers a task that another node passes on. Returns the rest of its life.
+    /// Checks the cheap things first: anybody may write a warrant.
     ///
     /// # Errors
     /// The first [`Doubt`].
-    pub(super) fn prove(&self, sealed: &Sealed, task: &TaskRequest) -> Result<(), Doubt> {
-        let now = Instant::now();
-        {
-            let known = self.known.lock();
-            if let Some(verified) = known.live.get(sealed) {
-                known.judge(verified, now)?;
-                let warrant = Arc::clone(&verified.0);
-                drop(known);
-                return Ok(warrant.covers(task)?);
-            }
+    pub(super) fn prove(&self, sealed: &Sealed, task: &TaskRequest) -> Result<Duration, Doubt> {
+        if sealed.warrant.len() > forms::MAX_WARRANT {
+            return Err(Doubt::Forged);
         }
-        let warrant = Arc::new(self.verify(sealed)?);
-        // What does not cover its task is not remembered: only work that is done takes a place.
+        let now = Instant::now();
+        let key = Sha256::digest(&sealed.warrant).into();
+        let known = self.known.lock().live.get(&key).cloned();
+        let verify = || Ok::<_, Doubt>((Arc::new(self.verify(sealed)?), now));
+        let (warrant, since) = known.map_or_else(verify, Ok)?;
+        if warrant.issuer != sealed.issuer {
+            return Err(Doubt::Forged);
+        }
+        let life = Duration::from_millis(warrant.lifetime_ms);
+        let rest = life.checked_sub(now.saturating_duration_since(since));
+        let rest = rest.ok_or(Doubt::Ended)?;
+        // A warrant that does not cover its task takes no place.
         warrant.covers(task)?;
-        let verified = (warrant, now);
-        let mut known = self.known.lock();
-        known.judge(&verified, now)?;
-        known.remember(sealed, verified);
-        Ok(())
+        self.known.lock().remember(key, (warrant, since));
+        Ok(rest)
     }
 
     #[cfg(test)]
-    pub(super) fn remembered(&self) -> (usize, usize, usize) {
+    pub(super) fn remembered(&self) -> (usize, usize) {
         let known = self.known.lock();
-        (known.live.len(), known.order.len(), known.epochs.len())
+        (known.live.len(), known.order.len())
     }
 
     fn verify(&self, sealed: &Sealed) -> Result<Warrant, Doubt> {
@@ -232,18 +224,15 @@ impl Warrants {
             }
             Secret::Certificate(_) => {
                 let certificate = self.met.lock().get(&sealed.issuer).cloned();
+                let certificate = certificate.ok_or(Doubt::Stranger)?;
                 let message = [LABEL, &sealed.warrant].concat();
-                verifies(
-                    &certificate.ok_or(Doubt::Stranger)?,
-                    &message,
-                    &sealed.signature,
-                )
+                verifies(&certificate, &message, &sealed.signature)
             }
         };
-        let warrant = forms::read_warrant(&sealed.warrant).map_err(|_| Doubt::Forged)?;
-        if !is_signed || warrant.issuer != sealed.issuer {
+        if !is_signed {
             return Err(Doubt::Forged);
         }
+        let warrant = forms::read_warrant(&sealed.warrant).map_err(|_| Doubt::Forged)?;
         let (now, skew) = (now_unix(), u64::try_from(SKEW.as_millis()).unwrap_or(0));
         let issued = warrant.issued_unix_ms;
         let end = issued.saturating_add(warrant.lifetime_ms);

@@ -96,21 +96,20 @@ fn trust(capabilities: &str) -> Trust {
 }
 
 fn warrant() -> Warrant {
-    let named = |id: &str, capability: &str, params: Value| WarrantedTask {
+    let named = |id: &str, capability: &str, params: Option<Value>| WarrantedTask {
         id: id.parse().unwrap(),
         capability: capability.parse().unwrap(),
-        params: Some(digest(&params)),
+        params: params.map(|params| digest(&params)),
     };
     Warrant {
         issuer: "a".parse().unwrap(),
         request: REQUEST.parse().unwrap(),
-        epoch: 0,
         user: Some("ana".to_owned()),
         roles: vec!["analyst".to_owned()],
         tasks: vec![
-            named("t1", "trip.plan", json!({})),
-            named("t2", "a.x", json!({"n": 1})),
-            named("t3", "orchestrate.b", json!({"query": "?"})),
+            named("t1", "trip.plan", None),
+            named("t2", "a.x", None),
+            named("t3", "orchestrate.b", Some(json!({"query": "?"}))),
         ],
         issued_unix_ms: u64::try_from(amcp_registry::bus::unix_ms()).unwrap(),
         lifetime_ms: 60_000,
@@ -143,7 +142,15 @@ fn passed_on(sealed: Option<Sealed>) -> TaskRequest {
 }
 
 fn path(task: &mut TaskRequest, path: Vec<Step>) {
-    Arc::make_mut(&mut task.lineage).path = path;
+    let lineage = Arc::make_mut(&mut task.lineage);
+    lineage.depth = u8::try_from(path.len()).unwrap();
+    lineage.path = path;
+}
+
+/// A task of the part that `of` delegates.
+fn of_part(task: &mut TaskRequest, of: &str) {
+    let params = digest(&json!({"query": "?"}));
+    task.request_id = part_id(task.request_id, &of.parse().unwrap(), &params);
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,14 +160,9 @@ async fn what_the_issuer_signed_is_done() {
         let sealed = keys.sealed("a", &warrant());
         assert_eq!(pair.does(passed_on(Some(sealed.clone()))).await, Ok(()));
         assert_eq!(pair.does(passed_on(Some(sealed.clone()))).await, Ok(()));
-        let mut relayed = passed_on(Some(sealed.clone()));
-        relayed.task_id = "t2".parse().unwrap();
-        path(&mut relayed, vec![]);
-        assert_eq!(pair.does(relayed).await, Ok(()));
         let mut part = passed_on(Some(sealed));
         path(&mut part, vec![step("t3", None)]);
-        let params = digest(&json!({"query": "?"}));
-        part.request_id = part_id(part.request_id, &"t3".parse().unwrap(), &params);
+        of_part(&mut part, "t3");
         assert_eq!(pair.does(part).await, Ok(()));
         assert_eq!(pair.c.links.counts().unproven, 0);
     }
@@ -214,11 +216,15 @@ static FORGERIES: &[(&str, Forge)] = &[
         path(&mut task, vec![step("t9", Some("trip@b"))]);
         task
     }),
-    ("a task with other params", |_, sealed| {
+    ("a task that the issuer sends itself", |_, sealed| {
         let mut task = passed_on(Some(sealed));
         task.task_id = "t2".parse().unwrap();
-        task.params = json!({"n": 2}).into();
         path(&mut task, vec![]);
+        task
+    }),
+    ("a path that is shorter than the depth", |_, sealed| {
+        let mut task = passed_on(Some(sealed));
+        Arc::make_mut(&mut task.lineage).depth = 2;
         task
     }),
     ("a part of another query", |_, sealed| {
@@ -323,34 +329,42 @@ async fn the_issuer_must_be_trusted_with_the_work_and_the_caller_permitted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_warrant_ends_by_this_nodes_clock_and_with_a_later_life_of_the_request() {
+async fn work_that_is_passed_on_ends_with_its_warrant() {
+    let keys = Keys(None);
+    let pair = Pair::start(&keys, trust("a.*"), true).await;
+    let mut task = passed_on(Some(keys.sealed("a", &warrant())));
+    task.deadline_ms = 3_600_000;
+    let answered = send(&pair.port, task);
+    let (asked, answer) = pair.c.tasks(1).await.remove(0);
+    assert!(asked.deadline_ms <= 60_000, "{}", asked.deadline_ms);
+    answer.answer(done(&asked, json!({})));
+    answered.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_takes_no_tasks_looks_at_no_warrants() {
+    let keys = Keys(None);
+    let pair = Pair::start(&keys, trust("a.*"), true).await;
+    pair.c.links.withdraw();
+    let does = pair.does(passed_on(None)).await;
+    assert_eq!(does, Err(ErrorCode::AgentUnavailable));
+    assert_eq!(pair.c.links.counts().not_allowed, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warrant_ends_by_this_nodes_clock() {
     let keys = Keys(None);
     let warrants = Warrants::new(keys.of("c"));
-    let prove = |warrant: &Warrant| warrants.prove(&keys.sealed("a", warrant), &passed_on(None));
+    let prove = |warrant: &Warrant| {
+        let rest = warrants.prove(&keys.sealed("a", warrant), &passed_on(None));
+        rest.map(|rest| rest.as_secs())
+    };
     let first = warrant();
-    assert_eq!(prove(&first), Ok(()));
+    assert_eq!(prove(&first), Ok(60));
     tokio::time::advance(Duration::from_secs(60)).await;
-    assert_eq!(prove(&first), Ok(()));
+    assert_eq!(prove(&first), Ok(0));
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(prove(&first), Err(Doubt::Ended));
-
-    let later = Warrant {
-        epoch: 1,
-        ..warrant()
-    };
-    let earlier = Warrant {
-        lifetime_ms: 50_000,
-        ..warrant()
-    };
-    assert_eq!(prove(&earlier), Ok(()));
-    assert_eq!(prove(&later), Ok(()));
-    assert_eq!(prove(&earlier), Err(Doubt::Epoch), "one known before");
-    let other = Warrant {
-        lifetime_ms: 40_000,
-        ..warrant()
-    };
-    assert_eq!(prove(&other), Err(Doubt::Epoch), "a new one");
-    assert_eq!(prove(&later), Ok(()));
 }
 
 /// A mesh without tables works as before, and one with tables waits for the link that shows the issuer's certificate.
@@ -371,15 +385,11 @@ async fn only_a_node_with_tables_needs_warrants() {
     let bare = open_to_b.does(passed_on(None)).await;
     assert_eq!(bare, Err(ErrorCode::NotPermitted));
     assert_eq!(open_to_b.does(task("t1", 1)).await, Ok(()), "b's own");
+    // Whoever may ask for everything has no use for a lie; two clocks that differ must not part such a mesh.
     let met = Pair::start(&keys, Trust::default(), true).await;
     let mut forged = sealed;
     forged.signature = [].into();
-    let forged = met.does(passed_on(Some(forged))).await;
-    assert_eq!(
-        forged,
-        Err(ErrorCode::NotPermitted),
-        "a lie is one anywhere"
-    );
+    assert_eq!(met.does(passed_on(Some(forged))).await, Ok(()));
     drop(met.b);
 }
 
@@ -396,7 +406,9 @@ async fn verified_warrants_are_bounded() {
             .unwrap();
         let mut task = passed_on(None);
         task.request_id = request;
-        assert_eq!(warrants.prove(&sealed, &task), Ok(()));
+        for _ in 0..2 {
+            assert!(warrants.prove(&sealed, &task).is_ok());
+        }
     }
-    assert_eq!(warrants.remembered(), (1_024, 1_024, 1_024));
+    assert_eq!(warrants.remembered(), (1_024, 1_024));
 }
