@@ -11,8 +11,8 @@ use amcp_protocol::llm::Usage;
 use amcp_protocol::task::TaskOutcome;
 use amcp_protocol::warrant::{ParamsDigest, digest, part_id};
 use amcp_protocol::{
-    Answer, AnswerState, CallReport, Capability, EndedFlow, ErrorCode, Failure, FlowAnswer, Grant,
-    Lineage, Proof, RequestId, Step, TaskId, TaskReport, UserRequest,
+    Answer, AnswerState, Backing, CallReport, Capability, EndedFlow, ErrorCode, Failure,
+    FlowAnswer, Grant, Lineage, Proof, RequestId, Step, TaskId, TaskReport, UserRequest,
 };
 use serde_json::json;
 
@@ -103,12 +103,7 @@ impl OrchestratorHandle {
         let mut what = what;
         let flows = std::mem::take(&mut what.flows);
         if flows.iter().any(|flow| flow.end == FlowEnd::Withdrawn) {
-            // One that was answered meanwhile, or forgotten, stays as it is.
-            let (request, task) = &what.by;
-            let _ = self.cancel(part_id(*request, task, &params_of(&what.query)));
-            let message = "the delegating task has ended";
-            let withdrawn = Failure::new(ErrorCode::Cancelled, message);
-            return (TaskOutcome::Failed(withdrawn), Default::default());
+            return (self.withdrawn(&what), Default::default());
         }
         let ticket = match self.accept(what) {
             Ok(ticket) => ticket,
@@ -172,6 +167,16 @@ impl OrchestratorHandle {
             Some(missing) => TaskOutcome::Partly(result, missing),
             None => TaskOutcome::Done(result),
         }
+    }
+
+    /// Cancels a delegated request. One that was answered meanwhile, or forgotten, stays as it is.
+    fn withdrawn(&self, what: &Delegation) -> TaskOutcome {
+        let (request, task) = &what.by;
+        let id = part_id(*request, task, &params_of(&what.query));
+        self.renew(id, what.lineage.backing.as_deref());
+        let _ = self.cancel(id);
+        let message = "the delegating task has ended";
+        TaskOutcome::Failed(Failure::new(ErrorCode::Cancelled, message))
     }
 
     /// Answers the flows that the delegated request had passed on.
@@ -260,13 +265,20 @@ impl OrchestratorHandle {
                 }
                 failure
             });
-        if let (Ok(ticket), Some(later)) = (&entered, backing)
-            && let Some(backing) = &ticket.record.request.lineage.backing
-        {
-            // The first warrant may have ended while the request waited for a person.
-            backing.renew(&later);
+        if entered.is_ok() {
+            self.renew(id, backing.as_deref());
         }
         entered
+    }
+
+    /// Gives a delegated request the warrant that came with its delegation again: the first may have ended while the request waited
+    /// for a person, and what it sends or withdraws now needs one.
+    fn renew(&self, id: RequestId, later: Option<&Backing>) {
+        let record = self.shared.requests.get(id);
+        let held = record.and_then(|record| record.request.lineage.backing.clone());
+        if let (Some(held), Some(later)) = (held, later) {
+            held.renew(later);
+        }
     }
 }
 

@@ -160,7 +160,8 @@ impl Shared {
 
     /// The lineage of a request's tasks: the request's own, extended by this domain.
     pub(crate) fn lineage(&self, request: &UserRequest) -> Arc<Lineage> {
-        if request.lineage.domains.is_empty() {
+        // Not by the domains: the node that delegates writes them, and a task of another node's request never becomes one of this.
+        if request.lineage.depth == 0 {
             return Arc::clone(&self.lineage);
         }
         let mut lineage = request.lineage.clone();

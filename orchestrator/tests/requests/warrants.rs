@@ -125,6 +125,20 @@ async fn a_warrant_fixes_the_query_of_a_part() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_of_another_nodes_request_never_becomes_a_request_of_this_one() {
+    let mesh = Mesh::with("launders", meshed()).await;
+    let sent = Sent::by(&mesh);
+    let mut what = delegation(plan(&[task("t1", json!({}))]));
+    // The node that delegates writes the domains.
+    what.lineage.domains.clear();
+    let _ = mesh.handle.delegated(what, |_| ()).await;
+    let sent = sent.take();
+    let lineage = &sent[0].lineage;
+    assert!(lineage.backing.is_none(), "this node signs nothing for it");
+    assert_eq!((lineage.depth, lineage.path.len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_without_links_has_no_warrants() {
     let mesh = Mesh::start("unwarranted").await;
     let sent = Sent::by(&mesh);
@@ -180,4 +194,82 @@ async fn a_delegated_request_keeps_the_warrant_it_came_with_and_takes_a_later_on
         assert_eq!(task.lineage.path, [step]);
     }
     assert_eq!(sent.len(), 2);
+}
+
+/// Asks for a payment and holds the work meanwhile; keeps the tasks that it gets.
+struct Holds(Arc<Mutex<Vec<TaskRequest>>>);
+
+impl Actor for Holds {
+    type Msg = AgentMsg;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<AgentMsg>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<AgentMsg>,
+        message: AgentMsg,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        if let AgentMsg::Execute(task, port) = message {
+            let flow = FlowRequest::new(FlowKind::Payment, "Pay 12 EUR?");
+            let flow = Box::new(FlowRequest {
+                asker: task.task_id.to_string(),
+                held: true,
+                ..flow
+            });
+            port.answer(TaskResponse {
+                version: 1,
+                request_id: task.request_id,
+                task_id: task.task_id.clone(),
+                attempt: task.attempt,
+                agent: "payer-1".parse().unwrap(),
+                calls: Vec::new(),
+                usage: Usage::default(),
+                outcome: TaskOutcome::FlowRequired(flow),
+            });
+            self.0.lock().unwrap().push(task);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_withdrawal_goes_on_under_the_warrant_that_it_came_with() {
+    let mesh = Mesh::with("withdraws", meshed()).await;
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let (actor, _) = Actor::spawn(None, Holds(got.clone()), ()).await.unwrap();
+    let card = Capability::new("test.pay", "For tests.");
+    let card = AgentCard::new("payer-1", "A worker.", vec![card]);
+    let agent = Registration::new(card, 1, actor.get_derived());
+    mesh.registry.register(agent).await.unwrap();
+    let pays = json!({"id": "t1", "capability": "test.pay", "params": {}});
+    let mut what = delegation(plan(&[pays]));
+    what.grant.flows = FlowKind::ALL.to_vec();
+    what.lineage.backing = Some(Arc::new(Backing::of(sealed("a", 1))));
+    let (outcome, _) = mesh.handle.delegated(what.clone(), |_| ()).await;
+    let flow = passed_on(outcome);
+    let subject = flow.subject.clone().unwrap();
+    let ids = ("t9.1".parse().unwrap(), "t9".parse().unwrap());
+    let shown = amcp_protocol::Flow::open(ids, *flow, subject);
+    what.flows = vec![EndedFlow {
+        end: FlowEnd::Withdrawn,
+        ..EndedFlow::of(shown, None)
+    }];
+    // By now the first warrant has ended.
+    what.lineage.backing = Some(Arc::new(Backing::of(sealed("a", 2))));
+    let _ = mesh.handle.delegated(what, |_| ()).await;
+    let withdrawn = async {
+        while got.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let hour = Duration::from_secs(3_600);
+    tokio::time::timeout(hour, withdrawn).await.unwrap();
+    let got = got.lock().unwrap();
+    assert_eq!(got[1].flows.last().unwrap().end, FlowEnd::Withdrawn);
+    assert_eq!(backing(&got[1]).sealed(), Some(sealed("a", 2)));
 }
