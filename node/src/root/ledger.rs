@@ -109,14 +109,15 @@ impl Ledger {
         })
     }
 
-    /// Notes a task of another node that this node does not do, ten a second.
+    /// Notes a task of another node that this node does not do, ten a second. Without its roles: nobody has proven them, and they
+    /// may be long.
     pub(super) fn task_refused(&self, peer: &NodeName, task: &TaskRequest, failure: &Failure) {
         if self.refusals.check().is_ok() {
             let user = task.grant.user.clone();
             self.note(Entry {
                 by: Some(Arc::new(Principal {
                     user: user.unwrap_or_else(|| ANONYMOUS.to_owned()),
-                    roles: task.grant.roles.clone(),
+                    roles: Vec::new(),
                     by: Proof::Peer,
                 })),
                 request: Some(task.request_id),
