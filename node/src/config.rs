@@ -204,7 +204,7 @@ pub(crate) struct Config {
     /// The capabilities that the agents of a node may offer here (`b=finance.*,report.*;c=weather.get`); a node that is not in the list may offer all.
     #[schemars(with = "BTreeMap<String, Vec<String>>")]
     pub(crate) cluster_allow: BTreeMap<NodeName, Vec<CapabilityPattern>>,
-    /// What the requests of a node may ask for here (`[cluster_trust.b]`): `roles` that their users may have, `capabilities` that they may use; without either, and for a node without a table, everything. With any table, work that a third node passes on needs a warrant.
+    /// What the requests of a node may ask for here (`[cluster_trust.b]`): `roles` that their users may have, `capabilities` that they may use; without either, and for a node without a table, everything. With any table, work that a third node passes on needs a warrant; the table of the node that accepted the request counts, or that of the node that passes on where it has none.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, Vec<String>>>")]
     pub(crate) cluster_trust: BTreeMap<NodeName, Issue>,
 }

@@ -190,19 +190,19 @@ impl Shared {
         Err(Failure::new(code, format!("{} {why}", self.name)))
     }
 
-    /// Judges a peer's task by what the node may ask for here whose request it is, and takes the roles from its user that this
-    /// node may not issue.
+    /// Judges a peer's task by what the node may ask for here whose request it is, or the peer if that node has no table, and
+    /// takes the roles from its user that this node may not issue. Each agent whose call led to the task must be permitted it.
     fn judge(&self, peer: &NodeName, task: &mut TaskRequest) -> Result<(), Failure> {
         let issuer = self.issuer(peer, task).map_err(|doubt| {
             count(&self.counters.unproven);
             doubt.failure(task, peer)
         })?;
-        self.trust.judge(&issuer, task)?;
-        let caller = task.lineage.path.last();
-        let Some(caller) = caller.and_then(|step| step.caller.as_ref()) else {
-            return Ok(());
-        };
-        if !is_of(caller, peer) {
+        let limits = self.trust.limits(&issuer);
+        self.trust
+            .judge(if limits { &issuer } else { peer }, task)?;
+        let path = &task.lineage.path;
+        let caller = path.last().and_then(|step| step.caller.as_ref());
+        if let Some(caller) = caller.filter(|caller| !is_of(caller, peer)) {
             let message = format!("{peer} names {caller}, an agent of another node, as the caller");
             return Err(Failure::new(ErrorCode::NotPermitted, message));
         }
@@ -210,8 +210,10 @@ impl Shared {
             return Ok(());
         };
         let permissions = self.registry.permissions();
-        let called = permissions.check_call(caller, &contract.capability);
-        called.map_err(|denial| denial.of_agent(caller, &task.capability))?;
+        for caller in path.iter().filter_map(|step| step.caller.as_ref()) {
+            let called = permissions.check_call(caller, &contract.capability);
+            called.map_err(|denial| denial.of_agent(caller, &task.capability))?;
+        }
         Ok(())
     }
 

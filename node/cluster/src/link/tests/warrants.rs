@@ -324,8 +324,42 @@ async fn the_issuer_must_be_trusted_with_the_work_and_the_caller_permitted() {
         agents: BTreeMap::from([("trip".to_owned(), denies)]),
         ..Permissions::default()
     });
-    let does = pair.does(passed_on(Some(sealed))).await;
+    let does = pair.does(passed_on(Some(sealed.clone()))).await;
     assert_eq!(does, Err(ErrorCode::NotPermitted), "calls.trip denies it");
+    // Nor through an orchestrator, or through another agent, that it calls.
+    let call = || step("t1", Some("trip@b"));
+    let mut part = passed_on(Some(sealed.clone()));
+    path(&mut part, vec![call(), step("t1-c1", None)]);
+    of_part(&mut part, "t1-c1");
+    let mut by_other = passed_on(Some(sealed));
+    path(&mut by_other, vec![call(), step("t1-c1", Some("other@b"))]);
+    for (case, task) in [("an orchestrator", part), ("an agent", by_other)] {
+        let does = pair.does(task).await;
+        assert_eq!(does, Err(ErrorCode::NotPermitted), "through {case}");
+    }
+    assert_eq!(pair.c.links.counts().unproven, 0);
+}
+
+/// Work for a node without a table, and work that comes back to the node that accepted the request.
+#[tokio::test(start_paused = true)]
+async fn the_table_of_the_node_that_passes_on_counts_where_the_issuer_has_none() {
+    let keys = Keys(None);
+    for issuer in ["a", "c"] {
+        let own = Warrant {
+            issuer: issuer.parse().unwrap(),
+            ..warrant()
+        };
+        let sealed = keys.sealed(issuer, &own);
+        let mut trust = trust("a.*");
+        trust.issue.remove("a");
+        let of_b = Pair::start(&keys, trust.clone(), true).await;
+        let does = of_b.does(passed_on(Some(sealed.clone()))).await;
+        assert_eq!(does, Err(ErrorCode::NotPermitted), "b may not use a.x");
+        assert_eq!(of_b.c.links.counts().unproven, 0);
+        trust.issue.insert(own.issuer, Issue::default());
+        let of_issuer = Pair::start(&keys, trust, true).await;
+        assert_eq!(of_issuer.does(passed_on(Some(sealed))).await, Ok(()));
+    }
 }
 
 #[tokio::test(start_paused = true)]
