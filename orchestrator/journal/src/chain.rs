@@ -28,7 +28,7 @@ pub struct Head {
     pub opened_ms: i64,
     /// The time of the last record, if the request has ended.
     pub ended_ms: Option<i64>,
-    /// How often a process took the request over since its last record.
+    /// How often a process took the request over ([`Step::Resumes`](crate::Step::Resumes)) since its last record.
     pub tries: u32,
     /// Whether the journal has dropped the records.
     pub dropped: bool,
@@ -81,7 +81,7 @@ impl Head {
         (epoch, unix_ms): (u64, i64),
         body: &[u8],
     ) -> Vec<u8> {
-        let front = [epoch.to_be_bytes(), unix_ms.to_be_bytes()].concat();
+        let front = front(epoch, unix_ms);
         self.hash = self.next(request, self.records, &front, body);
         self.epoch = epoch;
         self.records += 1;
@@ -92,6 +92,13 @@ impl Head {
         kept.extend(front);
         kept.extend(body);
         kept
+    }
+
+    /// Whether a record, as the store has it, has this text and these stamps.
+    pub(crate) fn is_same(kept: &[u8], (epoch, unix_ms): (u64, i64), body: &[u8]) -> bool {
+        let written = kept.split_at_checked(FRONT);
+        written
+            .is_some_and(|(before, kept)| before.ends_with(&front(epoch, unix_ms)) && kept == body)
     }
 
     fn next(&self, request: RequestId, number: u32, front: &[u8], body: &[u8]) -> Hash {
@@ -136,6 +143,10 @@ impl Head {
         }
         Ok(bodies)
     }
+}
+
+fn front(epoch: u64, unix_ms: i64) -> Vec<u8> {
+    [epoch.to_be_bytes(), unix_ms.to_be_bytes()].concat()
 }
 
 fn at(request: RequestId, record: u32, reason: String) -> JournalError {

@@ -2,10 +2,12 @@
 //!
 //! Its queue is bounded by its writers: each request has one record under way.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use amcp_protocol::RequestId;
 use parking_lot::{Mutex, RwLock};
 use redb::Database;
 
@@ -52,27 +54,34 @@ impl Committer {
 
     /// Makes a batch durable, however long that takes; false if the journal closes before.
     fn commit(&mut self, mut batch: Vec<Waiting>) -> bool {
+        let mut refused = Vec::new();
+        let mut again = false;
         loop {
-            let error = match self.write(&batch) {
+            let error = match caught(|| self.write(&batch, again)) {
                 Ok(outcomes) => {
                     for ((_, kept), outcome) in batch.into_iter().zip(outcomes) {
                         kept(outcome);
                     }
                     return true;
                 }
-                Err(error) => error.to_string(),
+                Err(error) => error,
             };
+            again = true;
             tracing::error!(error, "the journal cannot be written");
             *self.common.trouble.lock() = Some(error.clone());
             // A failed write leaves the store's memory behind its file.
-            *self.common.database.write() = None;
+            let database = self.common.database.write().take();
+            let _ = caught(|| {
+                drop(database);
+                Ok(())
+            });
             loop {
-                batch = refuse_new(batch, &error);
+                batch = refuse_new(batch, &error, &mut refused);
                 match self.inbox.recv_timeout(AGAIN) {
                     Ok(next) => batch.push(next),
                     Err(RecvTimeoutError::Disconnected) => return false,
                     Err(RecvTimeoutError::Timeout) => {
-                        if self.reopen() {
+                        if self.reopen(&refused) {
                             break;
                         }
                     }
@@ -81,18 +90,23 @@ impl Committer {
         }
     }
 
-    fn write(&mut self, batch: &[Waiting]) -> Result<Vec<Result<(), Refusal>>, Failed> {
+    fn write(
+        &mut self,
+        batch: &[Waiting],
+        again: bool,
+    ) -> Result<Vec<Result<(), Refusal>>, Failed> {
         let database = self.common.database.read();
         let Some(database) = database.as_ref() else {
             return Err(Box::new(redb::Error::DatabaseClosed));
         };
         let records: Vec<_> = batch.iter().map(|(record, _)| record).collect();
-        self.store.write(database, &records)
+        self.store.write(database, (&records, again))
     }
 
-    fn reopen(&self) -> bool {
-        let opened = self.store.open().and_then(|database| {
-            probe(&database, self.epoch)?;
+    fn reopen(&self, refused: &[RequestId]) -> bool {
+        let opened = caught(|| {
+            let database = self.store.open()?;
+            probe(&database, self.epoch, refused)?;
             Ok(database)
         });
         match opened {
@@ -103,19 +117,28 @@ impl Committer {
                 true
             }
             Err(error) => {
-                *self.common.trouble.lock() = Some(error.to_string());
+                *self.common.trouble.lock() = Some(error);
                 false
             }
         }
     }
 }
 
-/// Refuses the records that accept requests, and returns the others, which wait.
-fn refuse_new(batch: Vec<Waiting>, error: &str) -> Vec<Waiting> {
+/// The result, or why there is none. The store panics on a file that something else has changed; the records that wait must outlive that.
+fn caught<T>(attempt: impl FnOnce() -> Result<T, Failed>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(attempt)) {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err("its store panicked".to_owned()),
+    }
+}
+
+/// Refuses and names the records that accept requests, and returns the others, which wait.
+fn refuse_new(batch: Vec<Waiting>, error: &str, refused: &mut Vec<RequestId>) -> Vec<Waiting> {
     let (new, waiting): (Vec<_>, Vec<_>) = batch
         .into_iter()
         .partition(|(record, _)| matches!(record.step, Step::Opens(_) | Step::OpensAndEnds(_)));
-    for (_, kept) in new {
+    for (record, kept) in new {
+        refused.push(record.request);
         kept(Err(Refusal::Unwritable(error.to_owned())));
     }
     waiting

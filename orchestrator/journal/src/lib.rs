@@ -26,6 +26,8 @@ pub enum Step {
     Opens(Vec<u8>),
     /// A record between the first and the last.
     Continues,
+    /// No record: another process takes the request over. Counts in [`Head::tries`] until the next record.
+    Resumes,
     /// The last record: the request has its answer.
     Ends,
     /// The first record and the last one in one, with the mark.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use amcp_protocol::RequestId;
 use redb::{
-    Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    Builder, Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
     WriteTransaction,
 };
 use smart_default::SmartDefault;
@@ -90,7 +90,7 @@ impl Store {
         builder.create(&self.path).map_err(failed)
     }
 
-    /// Counts a new owner in: returns its epoch and all heads, those of open requests with one more try.
+    /// Counts a new owner in: returns its epoch and all heads. Names a damaged head in the log, and goes on without its request.
     pub(crate) fn begin(
         &mut self,
         database: &Database,
@@ -100,12 +100,10 @@ impl Store {
         let epoch = next_epoch(&begun, &self.path).map_err(unusable)?;
         let mut heads = Vec::new();
         for (request, sealed) in self::sealed(&begun).map_err(unusable)? {
-            let mut head = Head::open(request, &sealed)?;
-            if head.ended_ms.is_none() {
-                head.tries += 1;
-                put(&begun, request, &head.seal(request)?).map_err(unusable)?;
+            match Head::open(request, &sealed) {
+                Ok(head) => heads.push((request, head)),
+                Err(damage) => tracing::error!(%damage, "a request of the journal is left out"),
             }
-            heads.push((request, head));
         }
         begun.commit().map_err(failed).map_err(unusable)?;
         self.remember(&heads);
@@ -134,11 +132,12 @@ impl Store {
         self.marks = marks.into();
     }
 
-    /// Writes records in one commit, which is durable when this returns; each may be refused for itself.
+    /// Writes records in one commit, which is durable when this returns; each may be refused for itself. A commit that has failed may be
+    /// in the file all the same: a record that comes `again` and is the last of its request already is not written twice.
     pub(crate) fn write(
         &mut self,
         database: &Database,
-        batch: &[&Record],
+        (batch, again): (&[&Record], bool),
     ) -> Result<Vec<Result<(), Refusal>>, Failed> {
         let begun = database.begin_write().map_err(failed)?;
         let mut ended = Vec::new();
@@ -147,36 +146,9 @@ impl Store {
             let mut heads = begun.open_table(HEADS).map_err(failed)?;
             let mut records = begun.open_table(RECORDS).map_err(failed)?;
             for record in batch {
-                let key = record.request.uuid().as_u128();
-                let known = heads.get(key).map_err(failed)?;
-                let known = known.map(|sealed| Head::open(record.request, sealed.value()));
-                let kept = match admitted(record, known) {
-                    Ok(head) => head,
-                    Err(refusal) => {
-                        outcomes.push(Err(refusal));
-                        continue;
-                    }
-                };
-                let mut head = kept;
-                let number = head.records;
-                let stamp = (record.epoch, record.unix_ms);
-                let framed = head.add(record.request, stamp, &record.body);
-                if matches!(record.step, Step::Ends | Step::OpensAndEnds(_)) {
-                    head.ended_ms = Some(record.unix_ms);
-                    ended.push(Ended {
-                        at_ms: record.unix_ms,
-                        request: record.request,
-                        bytes: head.bytes,
-                    });
-                }
-                let Ok(sealed) = head.seal(record.request) else {
-                    outcomes.push(Err(Refusal::Superseded("its head cannot be written")));
-                    continue;
-                };
-                heads.insert(key, sealed.as_slice()).map_err(failed)?;
-                let framed = framed.as_slice();
-                records.insert((key, number), framed).map_err(failed)?;
-                outcomes.push(Ok(()));
+                let tables = (&mut heads, &mut records);
+                let outcome = put(tables, record, again)?;
+                outcomes.push(outcome.map(|end| ended.extend(end)));
             }
         }
         let now = batch.iter().map(|record| record.unix_ms).max();
@@ -223,6 +195,58 @@ impl Store {
     }
 }
 
+type Heads<'a> = Table<'a, u128, &'static [u8]>;
+type Records<'a> = Table<'a, (u128, u32), &'static [u8]>;
+
+/// Writes one record, and returns its request if that has ended.
+fn put(
+    (heads, records): (&mut Heads<'_>, &mut Records<'_>),
+    record: &Record,
+    again: bool,
+) -> Result<Result<Option<Ended>, Refusal>, Failed> {
+    let key = record.request.uuid().as_u128();
+    let known = heads.get(key).map_err(failed)?;
+    let known = known.map(|sealed| Head::open(record.request, sealed.value()));
+    let ended = |head: &Head| {
+        head.ended_ms.map(|at_ms| Ended {
+            at_ms,
+            request: record.request,
+            bytes: head.bytes,
+        })
+    };
+    let stamp = (record.epoch, record.unix_ms);
+    if let (true, Some(Ok(head))) = (again, &known) {
+        let last = (key, head.records.saturating_sub(1));
+        let last = records.get(last).map_err(failed)?;
+        if last.is_some_and(|kept| Head::is_same(kept.value(), stamp, &record.body)) {
+            return Ok(Ok(ended(head)));
+        }
+    }
+    let mut head = match admitted(record, known) {
+        Ok(head) => head,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let number = head.records;
+    let framed = if let Step::Resumes = record.step {
+        (head.epoch, head.tries) = (record.epoch, head.tries + 1);
+        None
+    } else {
+        Some(head.add(record.request, stamp, &record.body))
+    };
+    if matches!(record.step, Step::Ends | Step::OpensAndEnds(_)) {
+        head.ended_ms = Some(record.unix_ms);
+    }
+    let Ok(sealed) = head.seal(record.request) else {
+        return Ok(Err(Refusal::Superseded("its head cannot be written")));
+    };
+    heads.insert(key, sealed.as_slice()).map_err(failed)?;
+    if let Some(framed) = framed {
+        let framed = framed.as_slice();
+        records.insert((key, number), framed).map_err(failed)?;
+    }
+    Ok(Ok(ended(&head)))
+}
+
 /// Numbers of entries that leave the front of each queue, and the heads that stay without records.
 #[derive(Debug, Default)]
 struct Dropped {
@@ -260,7 +284,7 @@ fn drop_records(
 fn admitted(record: &Record, known: Option<Result<Head, JournalError>>) -> Result<Head, Refusal> {
     let opens = match &record.step {
         Step::Opens(mark) | Step::OpensAndEnds(mark) => Some(mark),
-        Step::Continues | Step::Ends => None,
+        Step::Continues | Step::Resumes | Step::Ends => None,
     };
     match (known, opens) {
         (None, Some(mark)) => Ok(Head::new(record.unix_ms, mark.clone())),
@@ -275,13 +299,6 @@ fn admitted(record: &Record, known: Option<Result<Head, JournalError>>) -> Resul
         }
         (Some(Ok(head)), None) => Ok(head),
     }
-}
-
-fn put(begun: &WriteTransaction, request: RequestId, sealed: &[u8]) -> Result<(), Failed> {
-    let mut heads = begun.open_table(HEADS).map_err(failed)?;
-    let key = request.uuid().as_u128();
-    heads.insert(key, sealed).map_err(failed)?;
-    Ok(())
 }
 
 fn sealed(begun: &WriteTransaction) -> Result<Vec<(RequestId, Vec<u8>)>, Failed> {
@@ -321,12 +338,16 @@ fn next_epoch(begun: &WriteTransaction, path: &Path) -> Result<u64, Failed> {
     Ok(epoch)
 }
 
-/// Whether the store can be written: writes the epoch again.
-pub(crate) fn probe(database: &Database, epoch: u64) -> Result<(), Failed> {
+/// Whether the store can be written: writes the epoch again, and removes the requests that were refused although a commit that failed
+/// may have brought them into the file.
+pub(crate) fn probe(database: &Database, epoch: u64, refused: &[RequestId]) -> Result<(), Failed> {
     let begun = database.begin_write().map_err(failed)?;
     {
         let mut about = begun.open_table(ABOUT).map_err(failed)?;
         about.insert("epoch", epoch).map_err(failed)?;
+    }
+    for request in refused {
+        drop_records(&begun, *request, |_| true)?;
     }
     begun.commit().map_err(failed)
 }

@@ -105,9 +105,81 @@ fn a_request_that_ends_its_owners_is_counted_until_it_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     put(&open(folder.path()).0, 1, opens(), "a").unwrap();
     let tries = || open(folder.path()).1[0].1.tries;
-    assert_eq!([tries(), tries()], [1, 2]);
+    // A start that does not begin the request is none.
+    assert_eq!([tries(), tries()], [0, 0]);
+    for nth in [1, 2] {
+        put(&open(folder.path()).0, 1, Step::Resumes, "").unwrap();
+        assert_eq!(tries(), nth);
+    }
+    assert_eq!(texts(&open(folder.path()).0, 1), ["a"]);
     put(&open(folder.path()).0, 1, Step::Continues, "b").unwrap();
-    assert_eq!(tries(), 1);
+    assert_eq!(tries(), 0);
+}
+
+/// What becomes of records whose commit is in the file, although the store says otherwise.
+fn after(fault: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(folder.path());
+    let fault = folder.path().join(fault);
+    put(&journal, 1, opens(), "a").unwrap();
+    put(&journal, 2, opens(), "a").unwrap();
+    let fails = |request, step, body: &str| {
+        std::fs::write(&fault, "").unwrap();
+        let kept = send(&journal, record(id(request), journal.epoch(), step, body));
+        let begun = std::time::Instant::now();
+        while journal.trouble().is_none() {
+            assert!(begun.elapsed() < DEADLINE, "nothing failed");
+            std::thread::yield_now();
+        }
+        std::fs::remove_file(&fault).unwrap();
+        kept.recv_timeout(DEADLINE).expect("the thread answers")
+    };
+    fails(1, Step::Continues, "b").unwrap();
+    assert_eq!(texts(&journal, 1), ["a", "b"], "once only");
+    assert_eq!(journal.trouble(), None);
+    let refused = fails(3, opens(), "refused").unwrap_err();
+    assert!(matches!(refused, Refusal::Unwritable(_)), "{refused:?}");
+    // Waits until the journal can be written again.
+    put(&journal, 2, Step::Ends, "c").unwrap();
+    assert_eq!(texts(&journal, 2), ["a", "c"]);
+    fails(1, Step::Ends, "d").unwrap();
+    drop(journal);
+    let (journal, heads) = open(folder.path());
+    assert_eq!(texts(&journal, 1), ["a", "b", "d"]);
+    let known: Vec<_> = heads.iter().map(|(request, _)| *request).collect();
+    assert_eq!(known, [id(1), id(2)], "the third was refused");
+}
+
+#[test]
+fn a_commit_that_fails_and_is_there_counts_once_and_refused_requests_are_gone() {
+    after(disk::UNSYNCED);
+}
+
+#[test]
+fn a_store_that_panics_is_one_that_cannot_be_written() {
+    after(disk::PANICS);
+}
+
+#[test]
+fn a_damaged_head_costs_its_request_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(folder.path());
+    put(&journal, 1, opens(), "a").unwrap();
+    put(&journal, 2, opens(), "a").unwrap();
+    drop(journal);
+    let database = Database::open(folder.path().join("journal.redb")).unwrap();
+    let begun = database.begin_write().unwrap();
+    {
+        let heads: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("heads");
+        let nothing: &[u8] = &[];
+        begun.open_table(heads).unwrap().insert(1, nothing).unwrap();
+    }
+    begun.commit().unwrap();
+    drop(database);
+    let (journal, heads) = open(folder.path());
+    let known: Vec<_> = heads.iter().map(|(request, _)| *request).collect();
+    assert_eq!(known, [id(2)]);
+    put(&journal, 2, Step::Ends, "b").unwrap();
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl Known {
                 .find(|r| matches!(r.step, Step::Ends | Step::OpensAndEnds(_)));
             let mark = match &first.step {
                 Step::Opens(mark) | Step::OpensAndEnds(mark) => mark.clone(),
-                Step::Continues | Step::Ends => panic!("the first record opens"),
+                Step::Continues | Step::Resumes | Step::Ends => panic!("the first record opens"),
             };
             let head = Head {
                 ended_ms: ended.map(|record| record.unix_ms),

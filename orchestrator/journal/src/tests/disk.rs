@@ -1,4 +1,4 @@
-//! A disk that is full while a file of this name lies beside the journal's.
+//! A disk that fails in one way or another while a file of a certain name lies beside the journal's.
 
 use std::fs::File;
 use std::io;
@@ -9,13 +9,17 @@ use redb::{Builder, Database, StorageBackend};
 
 use crate::store::{Failed, failed};
 
-/// The name of the file.
+/// Nothing can be written.
 pub(crate) const FULL: &str = "full";
+/// What was written can be read back, but not made durable.
+pub(crate) const UNSYNCED: &str = "unsynced";
+/// The store panics once all is written.
+pub(crate) const PANICS: &str = "panics";
 
 #[derive(Debug)]
 struct Disk {
     file: FileBackend,
-    full: PathBuf,
+    path: PathBuf,
 }
 
 pub(crate) fn opened(builder: &Builder, path: &Path) -> Result<Database, Failed> {
@@ -24,14 +28,18 @@ pub(crate) fn opened(builder: &Builder, path: &Path) -> Result<Database, Failed>
     let file = options.open(path).map_err(failed)?;
     let disk = Disk {
         file: FileBackend::new(file).map_err(failed)?,
-        full: path.with_file_name(FULL),
+        path: path.to_owned(),
     };
     builder.create_with_backend(disk).map_err(failed)
 }
 
 impl Disk {
+    fn is(&self, what: &str) -> bool {
+        self.path.with_file_name(what).exists()
+    }
+
     fn check(&self) -> io::Result<()> {
-        if self.full.exists() {
+        if self.is(FULL) {
             // ENOSPC
             return Err(io::Error::from_raw_os_error(28));
         }
@@ -54,6 +62,10 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if self.is(UNSYNCED) {
+            return Err(io::Error::other("the sync failed"));
+        }
+        assert!(!self.is(PANICS), "as told");
         self.file.sync_data()
     }
 
