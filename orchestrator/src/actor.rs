@@ -10,6 +10,7 @@ use amcp_plan::Event;
 use amcp_protocol::{Answer, Failure, RequestId};
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::counts::count;
@@ -30,6 +31,8 @@ pub(crate) enum OrchestratorMsg {
     Ended(Arc<RequestRecord>, Box<Answer>),
     /// From the handle: the node stops; end all requests. No reply.
     CutOff(Failure),
+    /// From the handle: the node stops; stop the actors of all requests, which go on from the journal after its next start.
+    Suspend(oneshot::Sender<()>),
 }
 
 impl ractor::Message for OrchestratorMsg {}
@@ -48,6 +51,8 @@ pub(crate) struct OrchestratorState {
     _wakes: AbortOnDropHandle<()>,
     running: HashMap<ActorId, Running>,
     actors: HashMap<RequestId, ActorId>,
+    /// Whether requests stay in the journal until the next start.
+    suspended: bool,
 }
 
 #[derive(Debug)]
@@ -84,12 +89,17 @@ impl Actor for Orchestrator {
         // Open requests belong to an earlier orchestrator actor; their own actors died with it. Those of an earlier process have none yet.
         let open = self.shared.requests.open();
         // Before the answers: the journal sends each to this actor.
-        self.slot.set(myself);
-        for record in open.iter().filter(|record| record.resumed.lock().is_none()) {
-            self.crashed(
-                record,
-                "the orchestrator was restarted while it worked on the request",
-            );
+        self.slot.set(myself.clone());
+        for record in open {
+            if record.is_to_begin() {
+                // An earlier actor may have died with this message.
+                myself.cast(OrchestratorMsg::Begin(record))?;
+            } else if record.resumed.lock().is_none() {
+                self.crashed(
+                    &record,
+                    "the orchestrator was restarted while it worked on the request",
+                );
+            }
         }
         let alarm = Arc::new(RequestAlarm::default());
         let wakes = alarm.clone().run(|request| {
@@ -101,6 +111,7 @@ impl Actor for Orchestrator {
             _wakes: AbortOnDropHandle::new(tokio::spawn(wakes)),
             running: HashMap::new(),
             actors: HashMap::new(),
+            suspended: false,
         })
     }
 
@@ -126,6 +137,16 @@ impl Actor for Orchestrator {
                         .actor
                         .cast(RequestMsg::Happened(Event::CutOff(failure.clone())));
                 }
+            }
+            OrchestratorMsg::Suspend(done) => {
+                // Before they end: the orchestrator would answer for them. A stopped actor takes no further message.
+                state.suspended = true;
+                state.actors.clear();
+                for (_, running) in state.running.drain() {
+                    running.actor.stop(None);
+                }
+                // Fails for a drain that was given up.
+                let _ = done.send(());
             }
         }
         Ok(())
@@ -159,7 +180,8 @@ impl Orchestrator {
         record: Arc<RequestRecord>,
         state: &mut OrchestratorState,
     ) {
-        if record.answer().is_some() {
+        let known = record.answer().is_some() || state.actors.contains_key(&record.id);
+        if known || state.suspended {
             return;
         }
         let arguments = (self.shared.clone(), record.clone(), state.alarm.clone());
@@ -190,8 +212,8 @@ impl Orchestrator {
         ))
         .hint("ask again; the node's log says more");
         tracing::error!(request = %record.id, reason, "a request's actor died");
-        let decided = record.decided();
-        let answer = decided.unwrap_or_else(|| Shared::failed(record.id, failure));
+        // The same for each orchestrator that answers for the request, and for the journal.
+        let answer = record.decide(Shared::failed(record.id, failure));
         if self.shared.journal.get().is_none() {
             return self.answer_for(record, answer);
         }

@@ -97,10 +97,9 @@ impl OrchestratorHandle {
     /// [`TaskOutcome::Partly`].
     pub async fn delegated(
         &self,
-        what: Delegation,
+        mut what: Delegation,
         hear: impl Fn(&str),
     ) -> (TaskOutcome, (Vec<CallReport>, Usage)) {
-        let mut what = what;
         let flows = std::mem::take(&mut what.flows);
         if flows.iter().any(|flow| flow.end == FlowEnd::Withdrawn) {
             return (self.withdrawn(&what), Default::default());

@@ -76,6 +76,8 @@ pub struct Drained {
     pub answered: usize,
     /// The requests that the deadline cut off; each was answered as failed.
     pub cut_off: Vec<RequestId>,
+    /// The requests that go on after the next start, from the journal.
+    pub go_on: Vec<RequestId>,
 }
 
 /// Retry-After of a node that starts or waits for an agent: most nodes need less, and asking too early costs little.
@@ -184,10 +186,8 @@ impl OrchestratorHandle {
                 witness.accepts(Some(named.0), &request)?;
             }
             let record = RequestRecord::new(named, request.clone(), Some(admitted));
-            if self.shared.journal.get().is_none() {
-                record.keep();
-            }
-            Ok(Arc::new(record))
+            let written = self.shared.journal.get().is_some();
+            Ok(Arc::new(if written { record } else { record.unwritten() }))
         };
         let (record, replayed) = self.shared.requests.enter(&request, known, accept)?;
         if !replayed {
@@ -473,7 +473,8 @@ impl OrchestratorHandle {
         self.shared.counters.read()
     }
 
-    /// Refuses new requests, waits for those under way, and answers those left after `within` as failed.
+    /// Refuses new requests and waits for those under way. With a journal those left after `within` stop without an answer and go on after
+    /// the next start; without one they are answered as failed.
     pub async fn drain(&self, within: Duration) -> Drained {
         self.shared.draining.store(true, Ordering::SeqCst);
         let before = self.counts().answered;
@@ -488,9 +489,24 @@ impl OrchestratorHandle {
             }
         };
         let _ = tokio::time::timeout(within, idle).await;
+        if self.shared.journal.get().is_some() {
+            let (done, suspended) = oneshot::channel();
+            self.orchestrator.send(OrchestratorMsg::Suspend(done));
+            // Fails when the orchestrator is gone, and the requests' actors with it.
+            let _ = tokio::time::timeout(CUT_OFF, suspended).await;
+        }
         // Requests that wait for nothing but flows hold no place.
         let open = self.shared.requests.open();
         let answered = self.counts().answered.saturating_sub(before);
+        let answered = usize::try_from(answered).unwrap_or(usize::MAX);
+        let ids = open.iter().map(|record| record.id).collect();
+        if self.shared.journal.get().is_some() {
+            return Drained {
+                answered,
+                go_on: ids,
+                ..Drained::default()
+            };
+        }
         let failure = Failure::new(
             ErrorCode::ShuttingDown,
             "the node was stopped before the request was done",
@@ -505,15 +521,15 @@ impl OrchestratorHandle {
                 replayed: true,
             };
             let late = tokio::time::timeout_at(last_moment, ticket.answer()).await;
-            // A request in the journal goes on after the next start.
-            if late.is_err() && self.shared.journal.get().is_none() {
+            if late.is_err() {
                 self.shared
                     .finish(record, Shared::failed(record.id, failure.clone()), 0);
             }
         }
         Drained {
-            answered: usize::try_from(answered).unwrap_or(usize::MAX),
-            cut_off: open.iter().map(|record| record.id).collect(),
+            answered,
+            cut_off: ids,
+            ..Drained::default()
         }
     }
 }

@@ -134,7 +134,7 @@ struct State {
     idle: (Duration, Option<Instant>),
     /// Whether the acceptance is durable, or need not be.
     kept: bool,
-    /// The answer on its way into the journal.
+    /// The answer on its way into the journal, of which there is only one.
     decided: Option<Box<Answer>>,
 }
 
@@ -171,7 +171,14 @@ impl RequestRecord {
         }
     }
 
-    /// Notes that the acceptance is durable, or need not be.
+    /// A record whose acceptance need not become durable.
+    pub(crate) fn unwritten(mut self) -> Self {
+        let state = self.state.get_mut();
+        state.unwrap_or_else(PoisonError::into_inner).kept = true;
+        self
+    }
+
+    /// Notes that the acceptance is durable.
     pub(crate) fn keep(&self) {
         self.state().kept = true;
         self.stopped.notify_waiters();
@@ -182,19 +189,21 @@ impl RequestRecord {
         !self.state().progress.is_empty()
     }
 
-    /// Notes the answer that goes into the journal now.
-    pub(crate) fn decide(&self, answer: Answer) {
-        self.state().decided = Some(Box::new(answer));
-    }
-
-    /// The answer that the request's actor had decided on before it died.
-    pub(crate) fn decided(&self) -> Option<Answer> {
-        self.state().decided.take().map(|answer| *answer)
+    /// Decides on the answer that goes into the journal, and returns the one that was decided on first.
+    pub(crate) fn decide(&self, answer: Answer) -> Answer {
+        let mut state = self.state();
+        let decided = state.decided.get_or_insert_with(|| Box::new(answer));
+        Answer::clone(decided)
     }
 
     /// Gives a request from before a restart its place.
     pub(crate) fn admit(&self, place: OwnedSemaphorePermit) {
         self.state().place = Some(place.into());
+    }
+
+    /// Whether a request from before a restart has its place, and no actor yet.
+    pub(crate) fn is_to_begin(&self) -> bool {
+        self.resumed.lock().is_some() && self.state().place.is_some()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

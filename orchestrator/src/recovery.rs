@@ -6,12 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use amcp_journal::{Head, Journal, Record, Step};
-use amcp_plan::{Event, Policy, Resumed, resume};
+use amcp_journal::{Head, Journal, JournalError, Record, Step};
+use amcp_plan::{Action, Event, Policy, Resumed, TimerKey, resume};
 use amcp_protocol::plan::ProposedTask;
 use amcp_protocol::{Answer, ErrorCode, Failure, Lineage, Progress, Proof, RequestId, UserRequest};
 use amcp_registry::bus::unix_ms;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::actor::OrchestratorMsg;
@@ -19,16 +20,12 @@ use crate::handle::OrchestratorHandle;
 use crate::record::{Phase, RequestRecord};
 use crate::shared::Shared;
 
-/// Most processes that may end while they take a request over: the next one sets it aside.
+/// Most processes that may end between the beginning of a request and its next record: the next one sets it aside.
 const TRIES: u32 = 2;
-/// Period at which a request waits for an orchestrator that is restarting.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A request at its acceptance, as the journal has it: with the fields that no body can set.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Acceptance {
-    /// The version of the build that accepted it.
-    build: String,
     unix_ms: i64,
     request: UserRequest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,7 +62,6 @@ impl Acceptance {
     pub(crate) fn of(record: &RequestRecord, policy: Policy) -> Box<Self> {
         let request = UserRequest::clone(&record.request);
         Box::new(Self {
-            build: env!("CARGO_PKG_VERSION").to_owned(),
             unix_ms: record.accepted_unix_ms,
             user: request.user.clone(),
             by: request.by.clone(),
@@ -104,8 +100,6 @@ struct Read {
     record: RequestRecord,
     resumed: Resumed,
     answer: Option<Answer>,
-    /// The time of the answer at the latest, without waits for flows.
-    deadline: Instant,
 }
 
 fn read(id: RequestId, head: &Head, bodies: &[Vec<u8>]) -> Result<Read, String> {
@@ -122,7 +116,6 @@ fn read(id: RequestId, head: &Head, bodies: &[Vec<u8>]) -> Result<Read, String> 
     let accepted = accepted.ok_or("no record tells of its acceptance")?;
     let accepted_ms = accepted.unix_ms;
     let (request, policy) = accepted.into_request();
-    let time = policy.deadline;
     let replay = AssertUnwindSafe(|| resume(policy, events));
     let resumed = catch_unwind(replay).map_err(|_| "its replay panicked".to_owned())?;
     let key = owner_and_key(&head.mark).map(|(_, key)| key);
@@ -134,7 +127,6 @@ fn read(id: RequestId, head: &Head, bodies: &[Vec<u8>]) -> Result<Read, String> 
     record.accepted = now.checked_sub(passed).unwrap_or(now);
     record.accepted_unix_ms = accepted_ms;
     Ok(Read {
-        deadline: record.accepted + time,
         record,
         resumed,
         answer,
@@ -152,7 +144,8 @@ impl RequestRecord {
         if self.resumed.lock().is_none() {
             return Ok(());
         }
-        let message = "the node has just started, and the request waits for its place";
+        let message =
+            "the node was started again, and the request waits for its place and for agents";
         Err(Failure::new(ErrorCode::NotReady, message).retry_after_ms(1_000))
     }
 
@@ -179,7 +172,8 @@ pub struct Recovered {
     pub open: usize,
     /// Number of answered requests that can be read again.
     pub answered: usize,
-    /// Open requests that ended the processes that took them over, or that cannot be read: each is answered as failed.
+    /// Open requests that do not go on, each with its answer: those that ended the processes that began them are answered as failed for
+    /// good. Those that cannot be read stay open in the journal, for a build that can.
     pub set_aside: Vec<RequestId>,
 }
 
@@ -188,7 +182,7 @@ impl OrchestratorHandle {
     /// latest first up to `retained`; open ones go on after [`Self::open`]. Call it once, before the first request.
     ///
     /// # Errors
-    /// The journal is damaged; names the record and the request. Then nothing is kept.
+    /// The journal cannot be read at all. Then nothing is kept.
     pub fn recover(
         &self,
         journal: Arc<dyn Journal>,
@@ -201,27 +195,48 @@ impl OrchestratorHandle {
             heads.iter().partition(|(_, head)| head.ended_ms.is_none());
         ended.retain(|(_, head)| !head.dropped);
         let latest = ended.len().saturating_sub(shared.settings.retained);
-        let mut waiting = Vec::new();
+        let mut all = Vec::new();
         for (id, head) in ended.into_iter().skip(latest).chain(open) {
-            let bodies = journal.read(*id).map_err(|error| error.to_string())?;
-            match read(*id, head, &bodies) {
+            let bodies = match journal.read(*id) {
+                Ok(bodies) => bodies,
+                Err(damage @ JournalError::Damaged { .. }) => {
+                    all.push((id, head, Err((damage.to_string(), None))));
+                    continue;
+                }
+                Err(error) => return Err(error.to_string()),
+            };
+            let known = read(*id, head, &bodies);
+            all.push((
+                id,
+                head,
+                known.map_err(|reason| (reason, shell(*id, head, &bodies))),
+            ));
+        }
+        let mut waiting = Vec::new();
+        for (id, head, known) in all {
+            match known {
                 Ok(known) if known.answer.is_some() => {
                     shared.restore_answered(known, head);
                     recovered.answered += 1;
                 }
-                Ok(known) if head.tries <= TRIES => waiting.push(shared.restore_open(known)),
+                Ok(known) if head.tries < TRIES => waiting.push(shared.restore_open(known)),
                 Ok(mut known) => {
-                    let reason = format!("{TRIES} processes ended while they took it over");
+                    let reason = format!("{TRIES} processes ended after they had begun it");
                     recovered.set_aside.push(*id);
-                    known.answer = Some(set_aside(&journal, *id, &reason));
+                    let answer = set_aside(*id, &reason);
+                    // It would be set aside again if this record were lost.
+                    journal.append(last_record(&journal, &answer), Box::new(|_| {}));
+                    known.answer = Some(answer);
                     shared.restore_answered(known, head);
                 }
-                Err(reason) if head.ended_ms.is_none() => {
-                    recovered.set_aside.push(*id);
-                    set_aside(&journal, *id, &reason);
-                }
-                Err(reason) => {
-                    tracing::error!(request = %id, reason, "an answered request cannot be read");
+                Err((reason, shell)) => {
+                    if head.ended_ms.is_none() {
+                        recovered.set_aside.push(*id);
+                    }
+                    let answer = Some(set_aside(*id, &reason));
+                    if let Some(record) = shell {
+                        shared.restore_answered(Read { answer, ..record }, head);
+                    }
                 }
             }
         }
@@ -232,48 +247,112 @@ impl OrchestratorHandle {
                 Some((*id, user, key, head.opened_ms))
             }));
         recovered.open = waiting.len();
-        waiting.sort_unstable_by_key(|(deadline, _)| *deadline);
         *shared.recovered.lock() = waiting;
         // A second journal would split the records of a request.
         let _ = shared.journal.set(journal);
         Ok(recovered)
     }
 
-    /// Begins the recovered requests as places come free, those with the earliest deadlines first.
+    /// Begins the recovered requests as places come free and the agents for their open tasks are known, those with the earliest deadlines
+    /// first; without the agents when a deadline comes. None once the node drains.
     pub(crate) fn resume(&self) {
-        let waiting = std::mem::take(&mut *self.shared.recovered.lock());
+        let mut waiting = std::mem::take(&mut *self.shared.recovered.lock());
         if waiting.is_empty() {
             return;
         }
         let handle = self.clone();
+        let mut changes = handle.shared.registry.changes();
         tokio::spawn(async move {
-            for (_, record) in waiting {
-                let admission = handle.shared.admission.clone();
-                let Ok(place) = admission.acquire_owned().await else {
-                    return;
-                };
-                record.admit(place);
-                while !handle
-                    .orchestrator
-                    .send(OrchestratorMsg::Begin(record.clone()))
-                {
-                    tokio::time::sleep(LOOK_AGAIN).await;
+            waiting.sort_unstable_by_key(|(due, _)| *due);
+            while let Some((first, _)) = waiting.first() {
+                let due = *first;
+                let mut later = Vec::new();
+                for (due, record) in waiting {
+                    if due > Instant::now() && !handle.has_agents_for(&record) {
+                        later.push((due, record));
+                    } else if !handle.begin_again(record).await {
+                        return;
+                    }
+                }
+                waiting = later;
+                if !waiting.is_empty() {
+                    // Whatever ends the wait, all are looked at again.
+                    let _ = tokio::time::timeout_at(due, changes.changed()).await;
                 }
             }
         });
     }
+
+    /// Whether a recovered request would find an agent for whatever it does next.
+    fn has_agents_for(&self, record: &RequestRecord) -> bool {
+        let resumed = record.resumed.lock();
+        let Some(resumed) = resumed.as_ref() else {
+            return true;
+        };
+        let directory = self.shared.registry.load();
+        let offered = |capability| directory.choose(capability, &[], 0).is_some();
+        let plans = |action: &Action| matches!(action, Action::Plan { .. });
+        let mut tasks = resumed.machine.open_tasks();
+        resumed.machine.is_idle()
+            || tasks.all(|task| offered(&task.capability))
+                && (self.has_agents() || !resumed.open.iter().any(plans))
+    }
+
+    /// Gives a recovered request its place and begins it, once the journal has counted that; false when the node drains.
+    async fn begin_again(&self, record: Arc<RequestRecord>) -> bool {
+        let place = self.shared.admission.clone().acquire_owned().await;
+        let (Ok(place), Some(journal)) = (place, self.shared.journal.get()) else {
+            return false;
+        };
+        if self.is_draining() {
+            return false;
+        }
+        record.admit(place);
+        let begins = Record {
+            request: record.id,
+            epoch: journal.epoch(),
+            unix_ms: unix_ms(),
+            step: Step::Resumes,
+            body: Vec::new(),
+        };
+        let orchestrator = self.orchestrator.clone();
+        let begin = move |_| {
+            // Fails while the orchestrator restarts: the next one begins all that have a place. A refused request ends with its first record.
+            orchestrator.send(OrchestratorMsg::Begin(record));
+        };
+        journal.append(begins, Box::new(begin));
+        true
+    }
 }
 
-/// Answers a request that cannot go on; the records before stay for people to read.
-fn set_aside(journal: &Arc<dyn Journal>, id: RequestId, reason: &str) -> Answer {
+/// The answer to a request that cannot go on; its records stay for people to read.
+fn set_aside(id: RequestId, reason: &str) -> Answer {
     tracing::error!(request = %id, reason, "a request is set aside");
     let failure = Failure::internal(format!(
         "the request was set aside after a restart: {reason}"
     ));
     let failure = failure.hint("what it did until then is in the node's journal");
-    let answer = Shared::failed(id, failure);
-    journal.append(last_record(journal, &answer), Box::new(|_| {}));
-    answer
+    Shared::failed(id, failure)
+}
+
+/// As much of a request as its acceptance tells any build: the user and the query. None without both: a stranger must not see it.
+fn shell(id: RequestId, head: &Head, bodies: &[Vec<u8>]) -> Option<Read> {
+    let first: Value = serde_json::from_slice(bodies.first()?).ok()?;
+    let accepted = first.get("accepted")?;
+    let query = accepted.pointer("/request/query")?.as_str()?;
+    let mut request = UserRequest::new(query);
+    request.user = match accepted.get("user") {
+        Some(user) => Some(user.as_str()?.to_owned()),
+        None => None,
+    };
+    let key = owner_and_key(&head.mark).map(|(_, key)| key);
+    let mut record = RequestRecord::new((id, key.as_deref()), request.into(), None);
+    record.accepted_unix_ms = head.opened_ms;
+    Some(Read {
+        record,
+        resumed: resume(Policy::default(), []),
+        answer: None,
+    })
 }
 
 /// A record of nothing but the answer.
@@ -292,13 +371,22 @@ fn last_record(journal: &Arc<dyn Journal>, answer: &Answer) -> Record {
 }
 
 impl Shared {
+    /// Returns the request with the time at which it must begin, whatever agents there are: it may have to end then.
     fn restore_open(&self, known: Read) -> (Instant, Arc<RequestRecord>) {
         let Read {
             record,
             mut resumed,
             answer: _,
-            deadline,
         } = known;
+        let ends = resumed.timers.iter().filter(|(key, _)| match key {
+            TimerKey::Deadline
+            | TimerKey::Closing
+            | TimerKey::Planning { .. }
+            | TimerKey::Flow { .. } => true,
+            TimerKey::Attempt { .. } | TimerKey::Silence { .. } | TimerKey::Retry { .. } => false,
+        });
+        let due = ends.map(|(_, at)| *at).min().unwrap_or_default();
+        let due = record.accepted + due;
         record.retell(std::mem::take(&mut resumed.progress));
         if let Some(witness) = self.witness.get() {
             // It was accepted: a budget that is used up now refuses later requests.
@@ -307,7 +395,7 @@ impl Shared {
         *record.resumed.lock() = Some(Box::new(resumed));
         let record = Arc::new(record);
         self.requests.restore(record.clone());
-        (deadline, record)
+        (due, record)
     }
 
     fn restore_answered(&self, known: Read, head: &Head) {
@@ -315,7 +403,6 @@ impl Shared {
             record,
             resumed,
             answer,
-            deadline: _,
         } = known;
         record.retell(resumed.progress);
         let record = Arc::new(record);

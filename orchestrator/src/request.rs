@@ -117,27 +117,27 @@ impl Actor for RequestActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let request = &record.request;
         let resumed = record.resumed.lock().take();
-        let begun = resumed.is_none();
-        let policy = policy(&shared, &record);
-        let turns = shared.journal.get().map(|journal| {
-            let accepted = begun.then(|| Acceptance::of(&record, policy.clone()));
-            Turns::new(journal.clone(), accepted)
-        });
+        let journal = shared.journal.get();
+        let mut acceptance = None;
         let (machine, first, timers) = match resumed {
             Some(resumed) => (resumed.machine, resumed.open, resumed.timers),
             None => {
-                let (machine, first) = Machine::start(policy.clone());
+                let policy = policy(&shared, &record);
+                acceptance = journal.map(|_| Acceptance::of(&record, policy.clone()));
+                let recorder = shared.recorder.get();
+                let accepted = recorder.map(|_| accepted(&record, policy.clone()));
+                let (machine, first) = Machine::start(policy);
+                if let (Some(recorder), Some(accepted)) = (recorder, accepted) {
+                    let actions = first.clone();
+                    recorder.note(record.id, &Opening { accepted, actions });
+                }
                 (machine, first, Vec::with_capacity(8))
             }
         };
+        let turns = journal.map(|journal| Turns::new(journal.clone(), acceptance));
         let caller = request.traceparent.clone();
         let (span, traceparent) = trace::begin("internal", ("request", ""), caller);
         span.record("amcp.request", display(record.id));
-        if let (Some(recorder), true) = (shared.recorder.get(), begun) {
-            let accepted = accepted(&record, policy);
-            let actions = first.clone();
-            recorder.note(record.id, &Opening { accepted, actions });
-        }
         Ok(Some(Box::new(RequestState {
             catalogue: shared.catalogue(),
             grant: Arc::new(Grant {
@@ -402,7 +402,8 @@ impl RequestState {
         // Time counts from acceptance: after a long wait for a processor the deadline may have passed already.
         self.timers_due(myself);
         for action in first {
-            if self.machine.is_done() {
+            // This build may have concluded from the journal's events where the one before had not.
+            if self.machine.is_done() && !matches!(action, Action::Respond(_)) {
                 return;
             }
             match lost(&action) {
@@ -460,15 +461,18 @@ impl RequestState {
 
     fn step(&mut self, event: Event) -> Vec<Action> {
         let at = self.clock.now();
-        if let Some(turns) = &mut self.turns {
-            turns.note(at, &event);
-        }
-        let Some(recorder) = self.shared.recorder.get() else {
+        let recorder = self.shared.recorder.get();
+        if recorder.is_none() && self.turns.is_none() {
             return self.machine.step(at, event);
-        };
+        }
         let actions = self.machine.step(at, event.clone());
         let turn = Turn { at, event, actions };
-        recorder.note(self.record.id, &turn);
+        if let Some(recorder) = recorder {
+            recorder.note(self.record.id, &turn);
+        }
+        if let Some(turns) = &mut self.turns {
+            turns.note(at, turn.event, &turn.actions);
+        }
         turn.actions
     }
 

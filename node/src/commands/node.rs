@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use amcp_gateway::codes;
 use amcp_orchestrator::Drained;
+use amcp_protocol::RequestId;
 use tokio::signal::unix::SignalKind;
 
 use crate::cli::Command;
@@ -147,20 +148,17 @@ fn open_more_files() {
 }
 
 fn summary(drained: &Drained, within: Duration) -> String {
-    if drained.cut_off.is_empty() {
-        return format!(
-            "drained: {} answered meanwhile, nothing left",
-            drained.answered
-        );
-    }
-    let ids: Vec<String> = drained.cut_off.iter().map(ToString::to_string).collect();
-    format!(
-        "drained: {} answered meanwhile, {} cut off after {} s and answered as failed: {}",
-        drained.answered,
-        ids.len(),
-        within.as_secs_f64(),
-        ids.join(" ")
-    )
+    let left = |ids: &[RequestId], end: &str| {
+        let named: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let time = within.as_secs_f64();
+        format!("{} {end} after {time} s: {}", ids.len(), named.join(" "))
+    };
+    let rest = match (&*drained.cut_off, &*drained.go_on) {
+        ([], []) => "nothing left".to_owned(),
+        ([], waiting) => left(waiting, "go on after the next start, stopped"),
+        (failed, _) => left(failed, "answered as failed, cut off"),
+    };
+    format!("drained: {} answered meanwhile, {rest}", drained.answered)
 }
 
 /// SIGTERM and SIGINT.

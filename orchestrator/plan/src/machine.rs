@@ -218,6 +218,12 @@ impl Machine {
         self.tasks.get(index).map(|run| &run.plan)
     }
 
+    /// The tasks that have not ended.
+    pub fn open_tasks(&self) -> impl Iterator<Item = &PlanTask> {
+        let open = self.tasks.iter().filter(|run| !run.status.has_ended());
+        open.map(|run| &run.plan)
+    }
+
     fn begin_round(&mut self, now: Time, out: &mut Vec<Action>) {
         self.stage = Stage::Planning;
         self.round += 1;

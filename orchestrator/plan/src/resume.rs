@@ -4,7 +4,7 @@
 
 use amcp_protocol::Progress;
 
-use crate::machine::{Action, Conclusion, Event, Machine, Policy, Time, TimerKey};
+use crate::machine::{Action, Event, Machine, Policy, Time, TimerKey};
 
 /// A request at its last event.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,10 +17,8 @@ pub struct Resumed {
     pub progress: Vec<(Time, Progress)>,
     /// The timers that are set.
     pub timers: Vec<(TimerKey, Time)>,
-    /// The actions of which no event tells the outcome: plans, choices, attempts and compositions.
+    /// The actions of which no event tells the outcome: plans, choices, attempts and compositions, or only the final response.
     pub open: Vec<Action>,
-    /// The final response.
-    pub concluded: Option<Box<Conclusion>>,
 }
 
 /// Steps a new machine through the events.
@@ -33,7 +31,6 @@ pub fn resume(policy: Policy, events: impl IntoIterator<Item = (Time, Event)>) -
         progress: Vec::new(),
         timers: Vec::new(),
         open: Vec::new(),
-        concluded: None,
     };
     resumed.note(first);
     for (at, event) in events {
@@ -82,9 +79,8 @@ impl Resumed {
                 Action::Report(progress) => self.progress.push((self.at, progress)),
                 // The agent that holds the work gives it up by itself when its flow expires.
                 Action::Withdraw(_) => {}
-                Action::Respond(conclusion) => {
-                    self.concluded = Some(conclusion);
-                    self.open.clear();
+                Action::Respond(_) => {
+                    self.open = vec![action];
                     self.timers.clear();
                 }
             }

@@ -60,12 +60,12 @@ fn open_after(events: &[Event]) -> (Vec<&'static str>, usize) {
         Action::Choose { .. } => "choose",
         Action::Send(_) => "send",
         Action::Compose { .. } => "compose",
+        Action::Respond(_) => "respond",
         Action::Withdraw(_)
         | Action::Abandon { .. }
         | Action::SetTimer { .. }
         | Action::ClearTimer(_)
-        | Action::Report(_)
-        | Action::Respond(_) => "over at once",
+        | Action::Report(_) => "over at once",
     };
     let kinds = resumed.open.iter().map(kind).collect();
     (kinds, resumed.timers.len())
@@ -91,7 +91,10 @@ fn what_has_no_outcome_is_open_after_a_crash() {
         .map(|n| open_after(&events[..n]))
         .collect();
     let kinds: Vec<_> = open.iter().map(|(kinds, _)| kinds.join(" ")).collect();
-    assert_eq!(kinds, ["plan", "choose", "send", "choose", "send", ""]);
+    assert_eq!(
+        kinds,
+        ["plan", "choose", "send", "choose", "send", "respond"]
+    );
     // The deadline with the round's time, then with the attempt's; none after the answer.
     let timers: Vec<_> = open.iter().map(|(_, timers)| *timers).collect();
     assert_eq!(timers, [2, 2, 2, 2, 2, 0]);
@@ -253,7 +256,8 @@ proptest! {
         prop_assert_eq!(&again, &machine);
         let resumed = resume(policy, before.iter().cloned());
         prop_assert_eq!(&resumed.machine, &machine);
-        prop_assert_eq!(resumed.concluded.is_some(), machine.is_done());
+        let responds = matches!(resumed.open[..], [Action::Respond(_)]);
+        prop_assert_eq!(responds, machine.is_done());
         for (at, event) in after {
             prop_assert_eq!(again.step(*at, event.clone()), machine.step(*at, event.clone()));
         }

@@ -117,7 +117,7 @@ fn refused((task, attempt): (usize, u32), failure: Failure) -> Event {
     }
 }
 
-fn progressed(task: usize, attempt: u32, note: &str) -> Event {
+pub(super) fn progressed(task: usize, attempt: u32, note: &str) -> Event {
     Event::Progressed {
         task,
         attempt,
@@ -134,15 +134,16 @@ impl RequestState {
         only: Option<(AgentId, u64)>,
     ) -> Option<Event> {
         let capability = &self.machine.task(task)?.capability;
-        // The permissions may have changed since the plan was made.
-        if let Some(contract) = self.catalogue.get(capability.as_str()) {
+        let directory = self.shared.registry.load();
+        // The permissions may have changed since the plan was made; after a restart the agent may have come later than the request.
+        let contract = self.catalogue.get(capability.as_str());
+        if let Some(contract) = contract.or_else(|| directory.contract(capability)) {
             let permissions = self.shared.registry.permissions();
             let checked = permissions.check(&self.record.request.roles, &contract.capability);
             if let Err(denial) = checked {
                 return Some(refused((task, attempt), denial.of_user(capability)));
             }
         }
-        let directory = self.shared.registry.load();
         if let Some((agent, incarnation)) = only {
             let entry = directory.agent(&agent);
             if entry.is_some_and(|entry| entry.incarnation == incarnation) {

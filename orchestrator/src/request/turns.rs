@@ -61,11 +61,13 @@ impl Turns {
         })
     }
 
-    /// Signs of life decide nothing and are not written down.
-    pub(super) fn note(&mut self, at: Time, event: &Event) {
-        if !matches!(event, Event::Progressed { .. }) {
+    /// Notes an event for the next record. Signs of life decide nothing: only those that readers see are written down, because readers
+    /// count events.
+    pub(super) fn note(&mut self, at: Time, event: Event, actions: &[Action]) {
+        let shown = |action: &Action| matches!(action, Action::Report(_));
+        if !matches!(event, Event::Progressed { .. }) || actions.iter().any(shown) {
             let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-            self.entry.turns.push((at, event.clone()));
+            self.entry.turns.push((at, event));
         }
     }
 
@@ -91,8 +93,17 @@ impl Turns {
         if !self.waits {
             return Some(message);
         }
+        let RequestMsg::Happened(Event::Progressed { task, attempt, .. }) = message else {
+            self.deferred.push_back(message);
+            return None;
+        };
+        // An agent may speak as long as a disk is full: of its words only the last wait, and its sign of life counts now.
+        let is_of = |other: &RequestMsg| matches!(other, RequestMsg::Happened(Event::Progressed { task: t, attempt: a, .. }) if (*t, *a) == (task, attempt));
+        self.deferred.retain(|other| !is_of(other));
         self.deferred.push_back(message);
-        None
+        Some(RequestMsg::Happened(super::dispatch::progressed(
+            task, attempt, "",
+        )))
     }
 }
 
@@ -110,7 +121,7 @@ impl RequestState {
             | Action::ClearTimer(_) => return Some(action),
             Action::Respond(conclusion) => {
                 let answer = self.conclude(*conclusion);
-                Held::Answer(Box::new(answer))
+                Held::Answer(Box::new(self.record.decide(answer)))
             }
             Action::Send(_)
             | Action::Withdraw(_)
@@ -164,9 +175,6 @@ impl RequestState {
             body: entry.written(),
         };
         (turns.due, turns.waits) = (false, true);
-        if let Some(answer) = entry.answer {
-            self.record.decide(answer);
-        }
         let to = myself.clone();
         // Fails for a request whose actor died; the orchestrator answers it.
         let kept = move |outcome| drop(to.cast(RequestMsg::Kept(outcome)));
@@ -193,6 +201,9 @@ impl RequestState {
             }
         }
         self.release(myself);
+        if self.record.answer().is_some() {
+            return;
+        }
         while let Some(next) = self.next_deferred() {
             self.take(myself, next);
         }

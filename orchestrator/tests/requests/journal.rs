@@ -10,18 +10,18 @@ use super::*;
 
 /// A journal in memory that outlives orchestrators, as a disk outlives processes. Each `owner` is another process.
 #[derive(Debug, Clone)]
-struct Disk {
+pub(super) struct Disk {
     owner: u64,
     known: Arc<Mutex<Known>>,
 }
 
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     owner: u64,
-    records: HashMap<RequestId, Vec<Record>>,
+    pub(super) records: HashMap<RequestId, Vec<Record>>,
     tries: HashMap<RequestId, u32>,
     /// Whether records wait; each is durable later.
-    slow: bool,
+    pub(super) slow: bool,
     waiting: Vec<Kept>,
     full: bool,
 }
@@ -41,16 +41,12 @@ impl Disk {
     }
 
     /// Ends the process that has the disk, and makes the next one's orchestrator.
-    async fn restart(&mut self, mesh: &mut Mesh) -> amcp_orchestrator::Recovered {
+    pub(super) async fn restart(&mut self, mesh: &mut Mesh) -> amcp_orchestrator::Recovered {
         let heads = {
             let mut known = self.known.lock().unwrap();
             known.owner += 1;
             known.waiting.clear();
             self.owner = known.owner;
-            let ids: Vec<_> = known.records.keys().copied().collect();
-            for id in ids {
-                *known.tries.entry(id).or_default() += 1;
-            }
             known.heads()
         };
         let (registry, bus) = (mesh.registry.clone(), mesh.bus.clone());
@@ -64,20 +60,20 @@ impl Disk {
     }
 
     /// Makes all that waits durable.
-    fn flush(&self) {
+    pub(super) fn flush(&self) {
         let waiting = std::mem::take(&mut self.known.lock().unwrap().waiting);
         waiting.into_iter().for_each(|kept| kept(Ok(())));
     }
 
-    fn set(&self, change: impl FnOnce(&mut Known)) {
+    pub(super) fn set(&self, change: impl FnOnce(&mut Known)) {
         change(&mut self.known.lock().unwrap());
     }
 
-    fn waits(&self) -> usize {
+    pub(super) fn waits(&self) -> usize {
         self.known.lock().unwrap().waiting.len()
     }
 
-    fn records(&self, id: RequestId) -> usize {
+    pub(super) fn records(&self, id: RequestId) -> usize {
         self.known
             .lock()
             .unwrap()
@@ -117,6 +113,9 @@ impl Journal for Disk {
             Err(Refusal::Superseded("a later epoch owns it"))
         } else if known.full && opens {
             Err(Refusal::Unwritable("no space left on device".to_owned()))
+        } else if let Step::Resumes = record.step {
+            *known.tries.entry(record.request).or_default() += 1;
+            Ok(())
         } else {
             known.tries.insert(record.request, 0);
             known
@@ -149,14 +148,14 @@ impl Journal for Disk {
 }
 
 /// A mesh whose orchestrator has a journal.
-async fn mesh(name: &str) -> (Mesh, Disk) {
+pub(super) async fn mesh(name: &str) -> (Mesh, Disk) {
     let mut mesh = Mesh::start(name).await;
     let mut disk = Disk::new();
     assert_eq!(disk.restart(&mut mesh).await.open, 0);
     (mesh, disk)
 }
 
-fn request(tasks: &[Value]) -> UserRequest {
+pub(super) fn request(tasks: &[Value]) -> UserRequest {
     UserRequest::new(plan(tasks))
 }
 
@@ -170,7 +169,7 @@ fn agents_of(progress: &[Progress]) -> Vec<String> {
     sent.collect()
 }
 
-async fn progress(mesh: &Mesh, id: RequestId) -> Vec<Progress> {
+pub(super) async fn progress(mesh: &Mesh, id: RequestId) -> Vec<Progress> {
     let mut feed = mesh.handle.progress(id, 0).unwrap();
     let mut all = Vec::new();
     while let Some(recorded) = feed.next().await {

@@ -9,6 +9,7 @@ mod holders;
 mod journal;
 mod keys;
 mod life;
+mod recovery;
 mod warrants;
 mod witness;
 
