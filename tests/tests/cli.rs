@@ -637,8 +637,8 @@ async fn a_node_without_agents_is_not_ready_and_says_what_to_do() {
     );
 }
 
-#[tokio::test]
-async fn a_drain_ends_in_time_and_says_what_it_left() {
+/// What a node says of a request that is open when its drain ends, and its exit code.
+async fn drained_with(journal: &str) -> (i32, String) {
     // A weather service that accepts and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());
@@ -646,6 +646,7 @@ async fn a_drain_ends_in_time_and_says_what_it_left() {
         ("AMCP_WEATHER_URL", silent.as_str()),
         ("AMCP_GEOCODING_URL", silent.as_str()),
         ("AMCP_DRAIN", "300ms"),
+        ("AMCP_JOURNAL", journal),
     ];
     let sandbox = Sandbox::new();
     let node = Node::start(&sandbox, &[], &environment).await;
@@ -662,10 +663,21 @@ async fn a_drain_ends_in_time_and_says_what_it_left() {
     let id = location.rsplit('/').next().unwrap().to_owned();
     node.signal("TERM").await;
     let (code, stderr) = node.ended().await;
-    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains(&id), "{stderr}");
+    (code, stderr)
+}
+
+#[tokio::test]
+async fn a_drain_ends_in_time_and_says_what_it_left() {
+    let (code, stderr) = drained_with("memory").await;
     assert!(
-        stderr.contains("1 cut off") && stderr.contains(&id),
-        "{stderr}"
+        code == 1 && stderr.contains("1 answered as failed, cut off"),
+        "{code} {stderr}"
+    );
+    let (code, stderr) = drained_with("file").await;
+    assert!(
+        code == 0 && stderr.contains("1 go on after the next start"),
+        "{code} {stderr}"
     );
 }
 
