@@ -147,7 +147,7 @@ impl Ledger {
         if matches!(event, Event::Progressed { .. }) {
             self.keep(Rule::SignsDecideNothing, actions.iter().all(is_of_signs));
         }
-        self.take_actions(now, policy, machine, actions);
+        // First, since a plan whose tasks end at once is composed in the same step.
         let accepts = |action: &Action| matches!(action, Action::Report(Progress::Planned { .. }));
         if let Event::Planned {
             result: Ok(plan), ..
@@ -156,6 +156,7 @@ impl Ledger {
         {
             self.check_plan(machine, plan, base);
         }
+        self.take_actions(now, policy, machine, actions);
         let deadline = *event == Event::TimerFired(TimerKey::Deadline);
         let told = matches!(event, Event::CancelRequested | Event::CutOff(_)) || deadline && due;
         self.keep(Rule::AnswersWhenTold, self.done || !told);
