@@ -114,7 +114,7 @@ impl Client {
             } else {
                 "the connection broke off"
             };
-            let hint = "start a node with `amcp node`, or leave out --url to answer in this process";
+            let hint = "start a node with `amcp node`, or correct --url; `ask`, `run`, `plan` and `agents` need no node without it";
             let (reason, hint) = match of_certificates(&error) {
                 Some(reason) => (reason, "name the file of the node's authority with --ca, and a certificate for this client with --client-cert if the node wants one"),
                 None => (broke.to_owned(), hint),

@@ -25,6 +25,8 @@ pub(crate) fn run(loaded: &Loaded, what: cli::Journal) -> Result<u8, Trouble> {
         let trouble = Trouble::failed(error.to_string());
         match error {
             JournalError::Held { .. } => trouble.hint("stop that process first"),
+            JournalError::Missing(_) => trouble
+                .hint("`amcp node` writes one; name the data folder of that node with --data"),
             JournalError::Damaged { .. } | JournalError::Unusable(_) => trouble.hint(RESTORE),
         }
     })?;

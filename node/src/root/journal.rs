@@ -54,9 +54,11 @@ pub(super) async fn open(
             return Err(Trouble::failed(held.to_string())
                 .hint("stop that process, or give this node a journal of its own with --journal file:FOLDER"));
         }
-        Err(error @ (JournalError::Damaged { .. } | JournalError::Unusable(_))) => {
-            Err(error.to_string())
-        }
+        Err(
+            error @ (JournalError::Damaged { .. }
+            | JournalError::Missing(_)
+            | JournalError::Unusable(_)),
+        ) => Err(error.to_string()),
     };
     match recovered {
         Ok(recovered) => {

@@ -89,8 +89,7 @@ impl FileJournal {
     pub fn verify(folder: &Path) -> Result<Verified, JournalError> {
         let path = folder.join(FILE);
         if !path.is_file() {
-            let shown = path.display();
-            return Err(JournalError::Unusable(format!("there is no {shown}")));
+            return Err(JournalError::Missing(folder.display().to_string()));
         }
         let _lock = lock::take(folder)?;
         let database = Store::new(path, Retention::default()).open();

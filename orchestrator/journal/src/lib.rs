@@ -85,6 +85,9 @@ pub enum JournalError {
         /// What is wrong and what is lost.
         reason: String,
     },
+    /// The folder has no journal.
+    #[error("there is no journal in {0}")]
+    Missing(String),
     /// The store as a whole cannot be used.
     #[error("the journal is unusable: {0}")]
     Unusable(String),
